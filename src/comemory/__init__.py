@@ -1,0 +1,1 @@
+"""Video anomaly detection with fixed cameras."""

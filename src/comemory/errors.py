@@ -1,0 +1,81 @@
+"""The errors comemory raises on purpose.
+
+Every error is a `ComemoryError` and also the builtin that fits it, so that a caller may catch either::
+
+    ComemoryError
+    ├── SourceError      (OSError)      a video, image or camera cannot be opened or read
+    ├── DatasetError     (ValueError)   a dataset folder is not what its kind promises
+    ├── ConfigError      (ValueError)   a setting, a table entry or a command line value is not valid
+    ├── BundleError      (ValueError)   a bundle is damaged, unsafe or of another version
+    ├── EvaluationError  (ValueError)   scores and labels do not fit together
+    ├── TrainingError    (RuntimeError) training cannot start or go on
+    └── RuntimeMissing   (ImportError)  an optional package is needed and absent
+
+The text of an error is one line: what failed, the value seen, what was expected, what to do.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Iterable
+
+
+class ComemoryError(Exception):
+    """The root of every error that comemory raises on purpose."""
+
+
+class SourceError(ComemoryError, OSError):
+    """A video file, folder of frames or camera cannot be opened or read."""
+
+
+class DatasetError(ComemoryError, ValueError):
+    """A dataset folder does not hold what its kind promises."""
+
+
+class ConfigError(ComemoryError, ValueError):
+    """A setting, a table entry or a command line value is not valid."""
+
+
+class BundleError(ComemoryError, ValueError):
+    """A bundle is damaged, unsafe or of another version."""
+
+
+class EvaluationError(ComemoryError, ValueError):
+    """Scores and labels do not fit together."""
+
+
+class TrainingError(ComemoryError, RuntimeError):
+    """Training cannot start or go on."""
+
+
+class RuntimeMissing(ComemoryError, ImportError):
+    """An optional package is needed and absent."""
+
+
+def nearest(word: str, known: Iterable[str]) -> str:
+    """Say which known words there are, the nearest first.
+
+    Returns:
+        A clause to end an error with, such as `did you mean 'small'? (known: nano, paper, small)`.
+
+    >>> nearest("smal", ["nano", "small"])
+    "did you mean 'small'? (known: nano, small)"
+    >>> nearest("zzz", ["nano", "small"])
+    'known: nano, small'
+    """
+    names = sorted(known)
+    listed = f"known: {', '.join(names)}"
+    close = difflib.get_close_matches(word, names, n=1)
+    return f"did you mean {close[0]!r}? ({listed})" if close else listed
+
+
+def mask_password(location: str) -> str:
+    """Hide the password of a URL so that it may be shown or logged.
+
+    >>> mask_password("rtsp://user:secret@host/stream")
+    'rtsp://user:***@host/stream'
+    >>> mask_password("/videos/gate.mp4")
+    '/videos/gate.mp4'
+    """
+    return re.sub(r"(?<=://)([^/@:\s]+):([^/\s]*)@", r"\1:***@", location)

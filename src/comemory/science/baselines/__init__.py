@@ -1,0 +1,1 @@
+"""Baselines of the seed's table, one file each."""
