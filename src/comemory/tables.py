@@ -51,4 +51,6 @@ class Table(Mapping[str, str]):
         except ImportError as error:
             extra = self._extras.get(name)
             cure = f"pip install 'comemory[{extra}]'" if extra else "reinstall comemory"
-            raise RuntimeMissing(f"{self.kind} {name!r} needs {error.name or error}, which is not installed: {cure}") from error
+            raise RuntimeMissing(
+                f"{self.kind} {name!r} needs {error.name or error}, which is not installed: {cure}"
+            ) from error

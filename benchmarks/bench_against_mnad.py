@@ -1,0 +1,189 @@
+"""comemory's whole pipeline against MNAD's network alone, on this machine, by turns in one process.
+
+    python benchmarks/bench_against_mnad.py --bundle models/ped2 --video gate.mp4 --rounds 5 --json against_mnad.json
+
+What is timed:
+    mnad                MNAD (15.65 M parameters) at 256x256 in torch as it comes, frames already in memory, nothing
+                        but the network: no decoding, no score
+    mnad_channels_last  the same in the memory layout that suits CPUs better
+    pipeline            comemory from the file to its scores: decode, resize, flow, network, score
+    network             comemory's network alone, inputs already in memory
+
+Every round times each of them once, and every second round goes backwards. The peak memory is that of the pipeline in a
+process of its own, which never loads torch.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import cv2
+
+from comemory.bench import Timing, circumstances, interleave, peak_rss_mib
+from comemory.detect import Detector
+from comemory.errors import ComemoryError
+
+MNAD_SIDE = 256
+NETWORK_RUNS = 50
+
+
+def mnad_calls(frames: int, side: int = MNAD_SIDE) -> dict[str, Callable[[], object]]:
+    """MNAD on `frames` clips in memory, one at a time, in both memory layouts.
+
+    The weights are random: they cost as much as trained ones.
+    """
+    import torch
+
+    from comemory.science.baselines.mnad import Mnad
+
+    torch.manual_seed(0)
+    past = torch.rand(1, 12, side, side) * 2 - 1
+
+    def call(layout: torch.memory_format) -> Callable[[], object]:
+        network: Any = Mnad().eval()
+        network.to(memory_format=layout)
+        clip = past.to(memory_format=layout).view(1, 4, 3, side, side)
+
+        def predict() -> None:
+            with torch.inference_mode():
+                for _ in range(frames):
+                    network(clip)
+
+        return predict
+
+    return {"mnad": call(torch.contiguous_format), "mnad_channels_last": call(torch.channels_last)}
+
+
+def whole_pipeline(detector: Detector, video: str) -> int:
+    """Score the video from the file on; the number of its frames."""
+    frames = 0
+    for score in detector.run(video):
+        frames = score.index + 1
+    if frames == 0:
+        raise SystemExit(f"{video} is too short: it has no frame that can be scored")
+    return frames
+
+
+def network_alone(detector: Detector) -> Callable[[], object]:
+    """The network of `detector` on inputs that are ready, `NETWORK_RUNS` times."""
+    inputs = detector.example_inputs()
+
+    def run() -> None:
+        for _ in range(NETWORK_RUNS):
+            detector.runtime.run(inputs)
+
+    return run
+
+
+def precision(detector: Detector) -> str:
+    """`int8` where the graph that runs was quantised, else `fp32`."""
+    graph = detector.bundle.network.ir
+    return "int8" if graph is not None and "FakeQuantize" in graph.read_text(encoding="utf-8") else "fp32"
+
+
+def pipeline_rss_mib(bundle: str, video: str, threads: int) -> float:
+    """Peak memory of the pipeline in a process of its own."""
+    asked = [sys.executable, __file__, "--bundle", bundle, "--video", video, "--threads", str(threads), "--only-rss"]
+    done = subprocess.run(asked, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise SystemExit(f"the pipeline failed in a process of its own: {done.stderr.strip()[-500:]}")
+    return float(done.stdout)
+
+
+def print_rss(bundle: str, video: str, threads: int) -> None:
+    """Run the pipeline once and print the peak memory of this process, MiB."""
+    cv2.setNumThreads(threads)
+    whole_pipeline(Detector.open(bundle, threads=threads), video)
+    if "torch" in sys.modules:
+        raise SystemExit("the pipeline loaded torch: its memory cannot be told apart")
+    print(peak_rss_mib())
+
+
+def measure(bundle: str, video: str, rounds: int, threads: int, mnad_frames: int) -> dict[str, Any]:
+    """All figures, JSON-able."""
+    import torch
+
+    torch.set_num_threads(threads)
+    cv2.setNumThreads(threads)
+    detector = Detector.open(bundle, threads=threads)
+    n_frames = whole_pipeline(detector, video)
+    calls = mnad_calls(mnad_frames)
+    calls["pipeline"] = lambda: whole_pipeline(detector, video)
+    calls["network"] = network_alone(detector)
+    frames = {
+        "mnad": mnad_frames,
+        "mnad_channels_last": mnad_frames,
+        "pipeline": n_frames,
+        "network": NETWORK_RUNS,
+    }
+    timings = interleave(calls, rounds)
+    spreads = {name: frames_per_second(timing, frames[name]) for name, timing in timings.items()}
+    return {
+        **{f"{name}_fps": spread["median"] for name, spread in spreads.items()},
+        "ratio": ratio(timings, frames, "mnad"),
+        "ratio_channels_last": ratio(timings, frames, "mnad_channels_last"),
+        "rss_mib": round(pipeline_rss_mib(bundle, video, threads), 1),
+        "precision": precision(detector),
+        "model": {"bundle": Path(bundle).name, "digest": detector.bundle.digest, "config": detector.bundle.config},
+        "spreads_fps": spreads,
+        "video": {"name": Path(video).name, "frames": n_frames},
+        "mnad_size": [MNAD_SIDE, MNAD_SIDE],
+        "rounds": rounds,
+        "threads": threads,
+        **circumstances(),
+    }
+
+
+def frames_per_second(timing: Timing, frames: int) -> dict[str, float]:
+    """Median, lowest and highest of the rounds."""
+    rates = [frames / sample for sample in timing.samples_s]
+    return {
+        "median": round(statistics.median(rates), 3),
+        "lowest": round(min(rates), 3),
+        "highest": round(max(rates), 3),
+    }
+
+
+def ratio(timings: dict[str, Timing], frames: dict[str, int], other: str) -> float:
+    """How many times as many frames a second the pipeline does: the median over the rounds, each against itself."""
+    pairs = zip(timings["pipeline"].samples_s, timings[other].samples_s, strict=True)
+    ratios = [frames["pipeline"] / ours / (frames[other] / theirs) for ours, theirs in pairs]
+    return round(statistics.median(ratios), 3)
+
+
+def main() -> None:
+    """Read the command line, measure, write the file."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--bundle", required=True, help="a trained bundle")
+    parser.add_argument("--video", required=True, help="an ordinary video file; a few hundred frames are enough")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--threads", type=int, default=2, help="CPU threads for each side (default 2)")
+    parser.add_argument("--mnad-frames", type=int, default=5, help="frames that MNAD predicts in a round (default 5)")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there as well")
+    parser.add_argument("--only-rss", action="store_true", help="print the pipeline's peak memory in MiB and stop")
+    asked = parser.parse_args()
+    if min(asked.rounds, asked.threads, asked.mnad_frames) < 1:
+        parser.error("--rounds, --threads and --mnad-frames are 1 or more")
+    try:
+        if asked.only_rss:
+            print_rss(asked.bundle, asked.video, asked.threads)
+            return
+        figures = json.dumps(
+            measure(asked.bundle, asked.video, asked.rounds, asked.threads, asked.mnad_frames), indent=2
+        )
+    except ComemoryError as error:
+        raise SystemExit(str(error)) from None
+    print(figures)
+    if asked.json is not None:
+        asked.json.write_text(figures + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,235 @@
+"""Honest timings: alternating rounds, medians with their spread, and the circumstances they were taken in."""
+
+from __future__ import annotations
+
+import os
+import platform
+import resource
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from comemory.errors import ConfigError
+from comemory.flow import FlowSettings, open_flow
+from comemory.types import JSON, FlowEstimator
+
+PACKAGES = ("comemory", "numpy", "opencv-python-headless", "av", "openvino", "onnxruntime", "torch")
+LARGEST_PIXELS = 2**26
+
+
+@dataclass(frozen=True, slots=True)
+class Timing:
+    """How long one thing took, round by round.
+
+    Attributes:
+        samples_s: wall seconds of each round, in the order in which they were taken.
+
+    >>> Timing((0.003, 0.001, 0.002)).median_ms
+    2.0
+    """
+
+    samples_s: tuple[float, ...]
+
+    @property
+    def median_ms(self) -> float:
+        """The middle of the rounds, milliseconds."""
+        return 1000 * statistics.median(self.samples_s)
+
+    def summary(self) -> JSON:
+        """Median, fastest and slowest round in milliseconds, and how many rounds there were."""
+        return {
+            "median_ms": round(self.median_ms, 4),
+            "lowest_ms": round(1000 * min(self.samples_s), 4),
+            "highest_ms": round(1000 * max(self.samples_s), 4),
+            "rounds": len(self.samples_s),
+        }
+
+
+def interleave(callables: Mapping[str, Callable[[], object]], rounds: int) -> dict[str, Timing]:
+    """Time several things by turns, so that a machine that slows down slows all of them.
+
+    Every callable runs once before the clock starts; every second round goes backwards.
+
+    Raises:
+        ConfigError: no round.
+
+    >>> sorted(interleave({"nothing": lambda: None, "little": lambda: sum(range(9))}, rounds=3))
+    ['little', 'nothing']
+    """
+    if rounds < 1:
+        raise ConfigError(f"cannot measure in {rounds} rounds: expected 1 or more")
+    for call in callables.values():
+        call()
+    samples: dict[str, list[float]] = {name: [] for name in callables}
+    names = list(callables)
+    for number in range(rounds):
+        for name in names if number % 2 == 0 else reversed(names):
+            start = time.perf_counter()
+            callables[name]()
+            samples[name].append(time.perf_counter() - start)
+    return {name: Timing(tuple(taken)) for name, taken in samples.items()}
+
+
+def circumstances() -> JSON:
+    """When, with what code and on what machine a figure is taken; what cannot be found out is None."""
+    return {
+        "date": datetime.now(UTC).date().isoformat(),
+        "command": " ".join(sys.argv),
+        "commit": _commit(),
+        "cpu": cpu_name(),
+        "cores": usable_cores(),
+        "load_average": round(os.getloadavg()[0], 2),
+        "system": platform.platform(),
+        "python": platform.python_version(),
+        "versions": {package: _version(package) for package in PACKAGES},
+    }
+
+
+def cpu_name() -> str | None:
+    """The CPU's own name, None where the system does not tell."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        return platform.processor() or None
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or None
+
+
+def usable_cores() -> int | None:
+    """Cores this process may run on, fewer than the machine has inside some containers."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count()
+
+
+def peak_rss_mib() -> float:
+    """The most memory this process has held at once, MiB.
+
+    Linux is asked for the mark of this very program; what `getrusage` says there may be the mark of the program that
+    started it.
+    """
+    try:
+        for line in Path("/proc/self/status").read_text(encoding="ascii", errors="replace").splitlines():
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) / 1024
+    except OSError:
+        pass
+    unit = 2**20 if sys.platform == "darwin" else 2**10
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit
+
+
+def flow_cost(estimators: Mapping[str, FlowEstimator], size: tuple[int, int], rounds: int) -> dict[str, Timing]:
+    """Time the flow of one pair of pictures for each estimator, by turns.
+
+    Args:
+        estimators: by the name they are to have in the answer.
+        size: height and width of the pictures.
+        rounds: pairs for each estimator.
+
+    Raises:
+        ConfigError: a size or a number of rounds that cannot be measured.
+    """
+    previous, current = moving_pictures(size)
+    calls = {name: _estimation(estimator, previous, current) for name, estimator in estimators.items()}
+    return interleave(calls, rounds)
+
+
+def bench_flow(size: tuple[int, int] = (240, 360), rounds: int = 20, weights: str | None = None) -> JSON:
+    """Time every flow and preset on this machine.
+
+    Args:
+        size: height and width of the pictures.
+        rounds: pairs for each of them.
+        weights: of `raft`, which is left out without them.
+
+    Returns:
+        `flows`, the fastest first, each with `name`, `preset` and `Timing.summary`; `left_out` with the reasons;
+        `size`, `threads` and the circumstances. JSON-able.
+
+    Raises:
+        ConfigError: a size or a number of rounds that cannot be measured, or weights that cannot be read.
+        RuntimeMissing: weights are given but torch is not installed.
+    """
+    chosen = {f"dis-{preset}": FlowSettings(preset=preset) for preset in ("ultrafast", "fast", "medium")}
+    chosen |= {name: FlowSettings(name=name) for name in ("farneback", "rgb_difference")}
+    if weights is not None:
+        chosen["raft"] = FlowSettings(name="raft", weights=weights)
+    timings = flow_cost({name: open_flow(settings) for name, settings in chosen.items()}, size, rounds)
+    flows = [
+        {
+            "name": chosen[name].name,
+            "preset": chosen[name].preset if chosen[name].name == "dis" else None,
+            **timing.summary(),
+        }
+        for name, timing in sorted(timings.items(), key=lambda item: item[1].median_ms)
+    ]
+    return {
+        "size": list(size),
+        "flows": flows,
+        "left_out": {} if weights is not None else {"raft": "no weights given"},
+        "threads": _threads(),
+        **circumstances(),
+    }
+
+
+def moving_pictures(size: tuple[int, int]) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+    """A still texture with a textured block that moves by (3, 1) pixels: two pictures, always the same ones.
+
+    Raises:
+        ConfigError: a side below 1, or more than 2**26 pixels.
+    """
+    height, width = size
+    if height < 1 or width < 1 or height * width > LARGEST_PIXELS:
+        raise ConfigError(f"cannot make pictures of {height}x{width}: expected 1 to {LARGEST_PIXELS} pixels")
+    noise = np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8)
+    previous = np.asarray(cv2.GaussianBlur(noise, (0, 0), 1.5), dtype=np.uint8)
+    top, left, tall, wide = height // 4, width // 4, height // 2, width // 2
+    block = 255 - previous[top : top + tall, left : left + wide]
+    pictures = []
+    for dx, dy in ((0, 0), (3, 1)):
+        picture = previous.copy()
+        place = picture[top + dy : top + dy + tall, left + dx : left + dx + wide]
+        place[:] = block[: place.shape[0], : place.shape[1]]
+        pictures.append(picture)
+    return pictures[0], pictures[1]
+
+
+def _estimation(
+    estimator: FlowEstimator, previous: NDArray[np.uint8], current: NDArray[np.uint8]
+) -> Callable[[], object]:
+    return lambda: estimator.estimate(previous, current)
+
+
+def _threads() -> JSON:
+    torch = sys.modules.get("torch")
+    return {"opencv": cv2.getNumThreads(), "torch": torch.get_num_threads() if torch else None}
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
+
+
+def _commit() -> str | None:
+    """The commit of the checkout that this file belongs to, None when the package is installed elsewhere."""
+    root = Path(__file__).resolve().parents[2]
+    if not (root / ".git").exists():
+        return None
+    asked = ["git", "-C", str(root), "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"]
+    try:
+        answer = subprocess.run(asked, capture_output=True, text=True, timeout=10, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return (answer.stdout.strip() or None) if answer.returncode == 0 else None

@@ -1,0 +1,133 @@
+"""Footage of one's own: any videos or folders of pictures, with labels for as many as one likes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from comemory.datasets.labels import LabelFile, read_intervals
+from comemory.datasets.listing import clips, entries, frame_rate, is_folder, pictures
+from comemory.datasets.masks import MaskFiles
+from comemory.datasets.recorded import SPLITS, RecordedDataset
+from comemory.datasets.recording import Recording
+from comemory.errors import DatasetError
+
+_RESERVED = ("labels", "masks")
+
+
+class Folder(RecordedDataset):
+    """Videos and folders of pictures in one of three layouts.
+
+    - `training/` and `testing/`, or one of them, each holding video files and folders of pictures;
+    - video files and folders of pictures directly: all of it is training video;
+    - one video file or one folder of pictures: one training video.
+
+    Only one level is read; what lies deeper is named in the notes of `check`. A test video `NAME` may have its abnormal
+    intervals in `testing/labels/NAME.csv` (columns `start_frame,end_frame`, counted from 0 and both abnormal, or
+    `start_s,end_s`) and a picture for each of its frames in `testing/masks/NAME/`.
+    """
+
+    name = "folder"
+    title = "folder"
+    rate_hz: float | None = None
+    benchmark = False
+
+    def __init__(self, path: str) -> None:
+        super().__init__(path)
+        self._has_splits = any(is_folder(self.path / split) for split in SPLITS)
+        if not any(self.recordings(split) for split in SPLITS):
+            deeper = self._unused()
+            hint = f"; {deeper[0]}" if deeper else ""
+            raise DatasetError(f"{self.path}: holds no video and no folder of pictures{hint}")
+
+    def recordings(self, split: str) -> Sequence[Recording]:
+        found = [(_name(path), path) for path in self._clips(split) if _is_usable(path)]
+        if split == "training":
+            return [Recording(name, path) for name, path in found]
+        return [Recording(name, path, self._labels(name, path), self._masks(name)) for name, path in found]
+
+    def notes(self) -> Sequence[str]:
+        try:
+            return self._unused()
+        except DatasetError:
+            return ()
+
+    def problems(self) -> Sequence[str]:
+        """Labels and masks that belong to no video, such as those with a misspelt name."""
+        try:
+            names = {recording.name for recording in self.recordings("testing")}
+            files = [
+                path
+                for place in _RESERVED
+                if is_folder(self._testing / place)
+                for path in entries(self._testing / place)
+            ]
+        except DatasetError as error:
+            return [str(error)]
+        return [
+            f"{path}: belongs to no video in {self._testing}"
+            for path in files
+            if (path.name if path.parent.name == "masks" else path.stem) not in names
+        ]
+
+    @property
+    def _testing(self) -> Path:
+        return self.path / "testing"
+
+    def _clips(self, split: str) -> list[Path]:
+        """The video files and folders of a split, usable or not."""
+        if self._has_splits:
+            found = clips(self.path / split) if is_folder(self.path / split) else []
+            return [path for path in found if split == "training" or path.name not in _RESERVED]
+        if split == "testing":
+            return []
+        if not is_folder(self.path):
+            return [self.path] if self.path.is_file() else []
+        inside = clips(self.path)
+        return inside if any(_is_usable(path) for path in inside) or not pictures(self.path) else [self.path]
+
+    def _labels(self, name: str, video: Path) -> LabelFile | None:
+        path = self._testing / "labels" / f"{name}.csv"
+        return LabelFile(path, partial(_read_labels, path, video)) if path.is_file() else None
+
+    def _masks(self, name: str) -> MaskFiles | None:
+        folder = self._testing / "masks" / name
+        return MaskFiles(folder) if is_folder(folder) else None
+
+    def _unused(self) -> list[str]:
+        """One line for each thing that looks like footage and is not read."""
+        lines = []
+        for split in SPLITS:
+            for path in self._clips(split):
+                if not _is_usable(path):
+                    what = "is empty" if not entries(path) else "holds no pictures; videos go one level up"
+                    lines.append(f"{path}: is not used, because it {what}")
+        places = [self.path / split for split in SPLITS] if self._has_splits else [self.path]
+        for folder in places:
+            if is_folder(folder) and self._clips("training") != [folder] and (loose := pictures(folder)):
+                lines.append(
+                    f"{folder}: {len(loose)} pictures beside the videos are not used; give them their own folder"
+                )
+        return lines
+
+
+def _read_labels(path: Path, video: Path, n_frames: int | None) -> NDArray[np.bool_]:
+    if n_frames is None:
+        raise DatasetError(f"{path}: cannot be used, because the frames of {video} cannot be counted")
+    return read_intervals(path, n_frames, None if is_folder(video) else frame_rate(video))
+
+
+def _name(path: Path) -> str:
+    return path.resolve().name if is_folder(path) else path.stem
+
+
+def _is_usable(path: Path) -> bool:
+    """A video file, or a folder with pictures; one that cannot be listed too, so that the check names it."""
+    try:
+        return not is_folder(path) or bool(pictures(path))
+    except DatasetError:
+        return True

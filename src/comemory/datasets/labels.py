@@ -1,0 +1,191 @@
+"""Frame labels from the files that datasets keep them in: UCSD's `.m`, intervals in `.csv`, `.npy`."""
+
+from __future__ import annotations
+
+import csv
+import math
+import re
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from comemory.datasets.npy import open_npy, truth
+from comemory.errors import DatasetError
+
+MAX_LABEL_BYTES = 1 << 22
+MAX_LINE = 4096
+_UCSD_START = re.compile(r"TestVideoFile\s{0,8}=\s{0,8}\{\s{0,8}\}\s{0,8};?")
+_UCSD_ENTRY = re.compile(r"TestVideoFile\{end\+1\}\.gt_frame\s{0,8}=\s{0,8}\[([0-9:,\s]*)\]\s{0,8};?")
+_UCSD_RANGE = re.compile(r"([0-9]{1,7})(?::([0-9]{1,7}))?")
+_FRAMES, _SECONDS = ["start_frame", "end_frame"], ["start_s", "end_s"]
+
+Interval = tuple[int, int]
+"""The first and the last abnormal frame, counted from 0, both within."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class LabelFile:
+    """Where the labels of one video are, and how to read them.
+
+    Attributes:
+        path: the file, for messages.
+        read: gives the bool labels of a video with that many frames (None: not known). Raises DatasetError.
+    """
+
+    path: Path
+    read: Callable[[int | None], NDArray[np.bool_]]
+
+
+class LabelError(DatasetError):
+    """Several things are wrong with one label file; `lines` has them all, the text the first."""
+
+    def __init__(self, lines: Sequence[str]) -> None:
+        self.lines = tuple(lines)
+        more = f" (and {len(lines) - 1} more)" if len(lines) > 1 else ""
+        super().__init__(f"{lines[0]}{more}")
+
+
+def fill(intervals: Iterable[Interval], n_frames: int) -> NDArray[np.bool_]:
+    """Labels of a video from its abnormal intervals.
+
+    >>> fill([(1, 2)], 4).astype(int).tolist()
+    [0, 1, 1, 0]
+    """
+    labels = np.zeros(n_frames, np.bool_)
+    for start, end in intervals:
+        labels[start : end + 1] = True
+    return labels
+
+
+def read_npy_labels(path: Path) -> NDArray[np.bool_]:
+    """The labels in a `.npy` file of shape (frames,), (1, frames) or (frames, 1).
+
+    Raises:
+        DatasetError: not such a file, or a label that is not 0 or 1.
+    """
+    array = open_npy(path)
+    if array.ndim not in (1, 2) or (array.ndim == 2 and 1 not in array.shape):
+        raise DatasetError(f"{path}: holds an array of shape {array.shape}, expected one label for each frame")
+    return truth(path, array.reshape(-1), "labels")
+
+
+def read_ucsd_m(path: Path) -> list[list[Interval]]:
+    """The abnormal intervals of every test clip from `UCSDped1.m` or `UCSDped2.m`.
+
+    The file is MATLAB code; only assignments of the one form it uses are accepted and nothing is evaluated. Its frames
+    are counted from 1, what is returned from 0.
+
+    Raises:
+        DatasetError: a line of another form, or a range that ends before it starts.
+    """
+    clips: list[list[Interval]] = []
+    problems: list[str] = []
+    for place, line in enumerate(_read_text(path).splitlines(), start=1):
+        code = line.split("%", 1)[0].strip()
+        if not code or (_UCSD_START.fullmatch(code) and not clips):
+            continue
+        entry = _UCSD_ENTRY.fullmatch(code) if len(code) <= MAX_LINE else None
+        intervals = _ucsd_intervals(entry[1]) if entry else None
+        if intervals is None:
+            wanted = "TestVideoFile{end+1}.gt_frame = [first:last];"
+            problems.append(f"{path}: line {place} is {code[:60]!r}, expected {wanted}")
+        clips.append(intervals or [])
+    if problems:
+        raise LabelError(problems)
+    return clips
+
+
+def _ucsd_intervals(text: str) -> list[Interval] | None:
+    intervals = []
+    for part in re.sub(r"\s?:\s?", ":", text).replace(",", " ").split():
+        span = _UCSD_RANGE.fullmatch(part)
+        if not span:
+            return None
+        first, last = int(span[1]), int(span[2] or span[1])
+        if not 1 <= first <= last:
+            return None
+        intervals.append((first - 1, last - 1))
+    return intervals
+
+
+def read_intervals(path: Path, n_frames: int, rate_hz: float | None) -> NDArray[np.bool_]:
+    """Labels from a CSV file of abnormal intervals, `start_frame,end_frame` or `start_s,end_s`.
+
+    Frames are counted from 0 and both ends are abnormal. Seconds mean every frame whose time, index / rate, lies
+    between the two.
+
+    Args:
+        path: the file; a header without rows says that the whole video is normal.
+        n_frames: of the video.
+        rate_hz: of the video, needed for seconds only.
+
+    Raises:
+        DatasetError: another header, or a row that is not two numbers, is NaN or negative, ends before it starts, or
+            reaches beyond the video. Every such row is named.
+    """
+    lines = _read_text(path).splitlines()
+    try:
+        rows = [(place, [cell.strip() for cell in row]) for place, row in enumerate(csv.reader(lines), start=1)]
+    except csv.Error as error:
+        raise DatasetError(f"{path}: is not a CSV file: {error}") from None
+    rows = [(place, row) for place, row in rows if any(row)]
+    header = rows[0][1] if rows else []
+    if header not in (_FRAMES, _SECONDS):
+        raise DatasetError(
+            f"{path}: starts with {','.join(header)[:60]!r}, expected start_frame,end_frame or start_s,end_s"
+        )
+    if header == _SECONDS and not rate_hz:
+        raise DatasetError(f"{path}: gives seconds, but the video states no frame rate; use start_frame,end_frame")
+    rate = rate_hz if header == _SECONDS else None
+    intervals: list[Interval] = []
+    problems: list[str] = []
+    for place, row in rows[1:]:
+        interval = _interval(row, n_frames, rate)
+        if isinstance(interval, str):
+            problems.append(f"{path}: line {place} is {','.join(row)[:60]!r}: {interval}")
+        else:
+            intervals.append(interval)
+    if problems:
+        raise LabelError(problems)
+    return fill(intervals, n_frames)
+
+
+def _interval(row: list[str], n_frames: int, rate_hz: float | None) -> Interval | str:
+    """The interval in a row, or what is wrong with it."""
+    if len(row) != 2:
+        return "expected two values, the start and the end"
+    try:
+        start, end = float(row[0]), float(row[1])
+    except ValueError:
+        return "expected two numbers"
+    if not (math.isfinite(start) and math.isfinite(end)):
+        return "expected two finite numbers"
+    if start < 0:
+        return "the start is negative"
+    if end < start:
+        return "the end is before the start"
+    if rate_hz is None:
+        if not (start.is_integer() and end.is_integer()):
+            return "expected whole frame numbers"
+        return (int(start), int(end)) if end < n_frames else f"the video has {n_frames} frames, 0 to {n_frames - 1}"
+    slack = 1e-6
+    if end > n_frames / rate_hz + slack:
+        return f"the video ends at {n_frames / rate_hz:.3f} s"
+    return math.ceil(start * rate_hz - slack), min(math.floor(end * rate_hz + slack), n_frames - 1)
+
+
+def _read_text(path: Path) -> str:
+    try:
+        with path.open("rb") as file:
+            data = file.read(MAX_LABEL_BYTES + 1)
+        text = data.decode("utf-8-sig")
+    except OSError as error:
+        raise DatasetError(f"{path}: cannot be read: {error.strerror or error}") from None
+    except UnicodeDecodeError:
+        raise DatasetError(f"{path}: is not a text file in UTF-8") from None
+    if len(data) > MAX_LABEL_BYTES:
+        raise DatasetError(f"{path}: is over {MAX_LABEL_BYTES >> 20} MiB, too large for a label file")
+    return text

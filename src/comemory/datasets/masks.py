@@ -1,0 +1,153 @@
+"""Pixel masks of one video, read frame by frame, however the dataset stores them."""
+
+from __future__ import annotations
+
+import stat
+import zlib
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Protocol
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from comemory.datasets.listing import pictures
+from comemory.datasets.mat5 import read_cells
+from comemory.datasets.npy import open_npy
+from comemory.errors import DatasetError
+
+MAX_PICTURE_BYTES = 1 << 28
+
+
+class Masks(Protocol):
+    """One mask for each frame: `masks[i]` is bool (H, W), True where abnormal. Reading may raise DatasetError."""
+
+    @property
+    def path(self) -> Path: ...
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int) -> NDArray[np.bool_]: ...
+
+
+def read_picture(path: Path) -> NDArray[Any]:
+    """Decode a picture as it is stored.
+
+    Shapes:
+        returns: uint8, uint16 or float32, (H, W) or (H, W, channels).
+
+    Raises:
+        DatasetError: it cannot be read, is cut short, or is not a picture.
+    """
+    try:
+        status = path.stat()
+        if not stat.S_ISREG(status.st_mode):
+            raise DatasetError(f"{path}: is not a regular file, expected a picture")
+        if status.st_size > MAX_PICTURE_BYTES:
+            raise DatasetError(
+                f"{path}: {status.st_size} bytes are too many for a picture (at most {MAX_PICTURE_BYTES})"
+            )
+        data = path.read_bytes()
+    except DatasetError:
+        raise
+    except OSError as error:
+        raise DatasetError(f"{path}: cannot be read: {error.strerror or error}") from None
+    if not data:
+        raise DatasetError(f"{path}: the file is empty")
+    try:
+        image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+    except cv2.error:
+        image = None
+    if image is None or _is_cut_jpeg(data):
+        raise DatasetError(f"{path}: is not a whole picture; get this file again")
+    return np.asarray(image)
+
+
+class MaskFiles:
+    """A folder with one picture for each frame; any pixel that is not black is abnormal."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __len__(self) -> int:
+        return len(self._files)
+
+    def __getitem__(self, index: int) -> NDArray[np.bool_]:
+        _within(self.path, index, len(self))
+        image = read_picture(self._files[index])
+        return _abnormal(self._files[index], image if image.ndim == 2 else image[..., :3].max(axis=2))
+
+    @cached_property
+    def _files(self) -> list[Path]:
+        return pictures(self.path)
+
+
+class MaskArray:
+    """A `.npy` array (T, H, W), mapped: only the frames asked for are read."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._array: NDArray[Any] | None = None
+
+    def __len__(self) -> int:
+        return len(self._open())
+
+    def __getitem__(self, index: int) -> NDArray[np.bool_]:
+        _within(self.path, index, len(self))
+        return _abnormal(self.path, np.asarray(self._open()[index]))
+
+    def _open(self) -> NDArray[Any]:
+        if self._array is None:
+            array = open_npy(self.path)
+            if array.ndim != 3:
+                raise DatasetError(
+                    f"{self.path}: holds an array of shape {array.shape}, expected (frames, height, width)"
+                )
+            self._array = array
+        return self._array
+
+
+class MaskCells:
+    """A MATLAB cell array of masks. Read once from start to end, then kept packed, so that any frame is at hand."""
+
+    def __init__(self, path: Path, variable: str) -> None:
+        self.path = path
+        self._variable = variable
+        self._packed: list[tuple[tuple[int, ...], bytes]] | None = None
+
+    def __len__(self) -> int:
+        return len(self._read())
+
+    def __getitem__(self, index: int) -> NDArray[np.bool_]:
+        _within(self.path, index, len(self))
+        shape, packed = self._read()[index]
+        bits = np.frombuffer(zlib.decompress(packed), np.uint8)
+        return np.unpackbits(bits, count=int(np.prod(shape))).reshape(shape).astype(np.bool_)
+
+    def _read(self) -> list[tuple[tuple[int, ...], bytes]]:
+        if self._packed is None:
+            packed = []
+            for cell in read_cells(self.path, self._variable):
+                mask = _abnormal(self.path, cell)
+                packed.append((mask.shape, zlib.compress(np.packbits(mask).tobytes(), 1)))
+            self._packed = packed
+        return self._packed
+
+
+def _is_cut_jpeg(data: bytes) -> bool:
+    """Whether a JPEG ends before its end marker: some decoders fill the rest with grey and say nothing."""
+    return data.startswith(b"\xff\xd8") and data.rfind(b"\xff\xd9") < data.rfind(b"\xff\xda")
+
+
+def _abnormal(path: Path, values: NDArray[Any]) -> NDArray[np.bool_]:
+    if values.ndim != 2:
+        raise DatasetError(f"{path}: a mask has the shape {values.shape}, expected (height, width)")
+    if values.dtype.kind == "f" and np.isnan(values).any():
+        raise DatasetError(f"{path}: a mask holds NaN, expected 0 where normal and 1 where abnormal")
+    return np.asarray(values != 0)
+
+
+def _within(path: Path, index: int, count: int) -> None:
+    if not 0 <= index < count:
+        raise DatasetError(f"{path}: there is no mask for frame {index}; there are {count}, counted from 0")

@@ -1,0 +1,50 @@
+"""NumPy's `.npy` files, opened without trusting them: nothing is unpickled, nothing beyond the file is allocated."""
+
+from __future__ import annotations
+
+import tokenize
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from comemory.errors import DatasetError
+
+
+def open_npy(path: Path) -> NDArray[Any]:
+    """Map the array of a `.npy` file; its numbers are read when they are used.
+
+    Raises:
+        DatasetError: the file cannot be read, is cut short, or holds anything but bool, integer or real numbers.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            array = np.lib.format.open_memmap(path, mode="r")
+    except OSError as error:
+        raise DatasetError(f"{path}: cannot be read: {error.strerror or error}") from None
+    except (ValueError, TypeError, EOFError, SyntaxError, OverflowError, MemoryError, tokenize.TokenError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise DatasetError(f"{path}: is not a whole .npy file of plain numbers: {reason}") from None
+    if array.dtype.kind not in "biuf":
+        raise DatasetError(f"{path}: holds values of type {array.dtype}, expected bool, integer or real numbers")
+    return array
+
+
+def truth(path: Path, values: NDArray[Any], what: str) -> NDArray[np.bool_]:
+    """Numbers that must be 0 or 1 as bool.
+
+    Raises:
+        DatasetError: a value is NaN or neither 0 nor 1; the text says how many there are and where the first is.
+    """
+    values = np.asarray(values)
+    wrong = ~((values == 0) | (values == 1))
+    if wrong.any():
+        first = int(np.argmax(wrong))
+        count = int(np.count_nonzero(wrong))
+        raise DatasetError(
+            f"{path}: {count} of {values.size} {what} are not 0 or 1; the first is {values.flat[first]} at {first}"
+        )
+    return values.astype(np.bool_)

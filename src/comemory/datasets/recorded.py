@@ -1,0 +1,128 @@
+"""What every dataset of recorded video does alike: list its recordings, read their labels, check them all."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import ClassVar
+
+from comemory.datasets.inspection import Findings, inspect
+from comemory.datasets.listing import dataset_path
+from comemory.datasets.recording import Recording, labelled
+from comemory.errors import DatasetError
+from comemory.types import DataCheck, LabelledSource
+
+SPLITS = ("training", "testing")
+
+
+class RecordedDataset(ABC):
+    """A dataset of video files or folders of pictures.
+
+    A reader of one more layout gives `recordings`; reading the labels, checking and counting is done here.
+
+    Attributes:
+        name: the table's name.
+        title: the name in print.
+        rate_hz: frames per second of folders of pictures.
+        published: counts as their authors publish them, with the keys of `DataCheck.found`.
+        benchmark: whether it is a published one: there a gap in the numbering or a test video without labels is a
+            problem, in footage of one's own it is a note.
+    """
+
+    name: str
+    rate_hz: float | None
+    title: ClassVar[str]
+    published: ClassVar[Mapping[str, int]] = {}
+    benchmark: ClassVar[bool] = True
+
+    def __init__(self, path: str) -> None:
+        self.path: Path = dataset_path(path, self.name)
+
+    @abstractmethod
+    def recordings(self, split: str) -> Sequence[Recording]:
+        """The recordings of `training` or `testing` in natural order; a split that is not there has none."""
+
+    def training(self) -> Sequence[LabelledSource]:
+        """The ordinary videos.
+
+        Raises:
+            DatasetError: the folder cannot be listed, or two videos have one name.
+        """
+        return [labelled(recording) for recording in self._unique("training")]
+
+    def testing(self) -> Sequence[LabelledSource]:
+        """The test videos; their label files are read here.
+
+        Raises:
+            DatasetError: as for `training`, or labels are damaged or do not fit the video.
+        """
+        return [labelled(recording) for recording in self._unique("testing")]
+
+    def check(self) -> DataCheck:
+        """Decode every frame, read every label and mask, and say all that is wrong."""
+        findings = Findings()
+        for split in SPLITS:
+            self._check_split(split, findings)
+        found = {
+            f"{split} {what}": findings.found[f"{split} {what}"] for split in SPLITS for what in ("videos", "frames")
+        }
+        if "abnormal frames" in findings.found:
+            found["abnormal frames"] = findings.found["abnormal frames"]
+        self._compare(found, findings)
+        findings.problems.extend(self.problems())
+        notes = dict.fromkeys([*self.notes(), *findings.notes])
+        return DataCheck(found, dict(self.published), tuple(dict.fromkeys(findings.problems)), tuple(notes))
+
+    def notes(self) -> Sequence[str]:
+        """What a user should know of this copy that is not a problem."""
+        return ()
+
+    def problems(self) -> Sequence[str]:
+        """What is wrong with this copy beside its videos, their labels and masks."""
+        return ()
+
+    def _unique(self, split: str) -> Sequence[Recording]:
+        recordings = self.recordings(split)
+        if twice := _repeated(recordings):
+            raise DatasetError(twice[0])
+        return recordings
+
+    def _check_split(self, split: str, findings: Findings) -> None:
+        try:
+            recordings = self.recordings(split)
+        except DatasetError as error:
+            findings.refuse(error)
+            return
+        findings.problems.extend(_repeated(recordings))
+        if split == "training" and not recordings:
+            findings.notes.append(f"{self.path}: there is no training video here")
+        for recording in recordings:
+            inspect(recording, split, findings, numbered=self.benchmark)
+            if split == "testing" and recording.labels is None and recording.masks is None:
+                (findings.problems if self.benchmark else findings.notes).append(f"{recording.path}: has no labels")
+
+    def _compare(self, found: Mapping[str, int], findings: Findings) -> None:
+        """Hold the counts against the published ones; fewer videos make a subset, which is not a problem."""
+        for split in SPLITS:
+            videos, frames = f"{split} videos", f"{split} frames"
+            expected = self.published.get(videos, found[videos])
+            if found[videos] < expected:
+                subset = f"{self.title} subset: {found[videos]} of {expected} {videos} are here"
+                findings.notes.append(f"{self.path}: this is the {subset}")
+            elif found[videos] > expected:
+                findings.problems.append(f"{self.path}: {found[videos]} {videos}, but {expected} are published")
+            elif found[frames] != self.published.get(frames, found[frames]):
+                findings.problems.append(
+                    f"{self.path}: {found[frames]} {frames}, but {self.published[frames]} are published"
+                )
+
+
+def _repeated(recordings: Sequence[Recording]) -> list[str]:
+    names = Counter(recording.name for recording in recordings)
+    return [
+        f"{recording.path}: the name {recording.name!r} stands for {names[recording.name]} videos; rename all but one"
+        for recording in recordings
+        if names[recording.name] > 1
+    ]

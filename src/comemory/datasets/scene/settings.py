@@ -1,0 +1,124 @@
+"""The settings of the synthetic scene and how they are read."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from comemory.datasets.scene.traffic import KINDS
+from comemory.errors import ConfigError, nearest
+
+
+@dataclass(frozen=True, slots=True)
+class SceneSettings:
+    """What may follow `synthetic:`, as `seed=3,frames=300`.
+
+    Attributes:
+        seed: of everything; another seed is another place.
+        frames: per clip.
+        training, testing: numbers of clips.
+        size: height and width in pixels.
+        rate: frames per second.
+        crowd: walkers in the picture on average.
+        light: 0 for even light, 1 for light that drifts between noon and dusk.
+        drift: 0 for an even crowd, 1 for one that comes and goes over the clip.
+        kinds: the anomalies of the test clips, one or two in each, in turn.
+    """
+
+    seed: int = 0
+    frames: int = 300
+    training: int = 6
+    testing: int = 4
+    size: tuple[int, int] = (240, 360)
+    rate: float = 10.0
+    crowd: float = 8.0
+    light: float = 0.2
+    drift: float = 0.0
+    kinds: tuple[str, ...] = KINDS
+
+
+def read_settings(text: str) -> SceneSettings:
+    """Read `seed=3,frames=300`.
+
+    Raises:
+        ConfigError: an unknown or repeated setting, or a value that does not fit; one line.
+
+    >>> read_settings("seed=3,size=120x180").size
+    (120, 180)
+    >>> read_settings("light=2")
+    Traceback (most recent call last):
+    comemory.errors.ConfigError: synthetic setting 'light' does not accept '2': expected a number from 0 to 1
+    """
+    values: dict[str, Any] = {}
+    for item in text.split(",") if text.strip() else []:
+        key, equals, value = (piece.strip() for piece in item.partition("="))
+        if not equals or not key or not value:
+            raise ConfigError(f"cannot read the synthetic setting {_short(item)}: expected key=value, such as seed=3")
+        if key not in _READERS:
+            raise ConfigError(f"unknown synthetic setting {_short(key)}: {nearest(key[:40], _READERS)}")
+        if key in values:
+            raise ConfigError(f"the synthetic setting {key!r} is given twice: keep one")
+        values[key] = _READERS[key](key, value)
+    return SceneSettings(**values)
+
+
+def _short(text: str) -> str:
+    return repr(text if len(text) <= 40 else text[:40] + "…")
+
+
+def _refusal(key: str, value: str, expected: str) -> ConfigError:
+    return ConfigError(f"synthetic setting {key!r} does not accept {_short(value)}: expected {expected}")
+
+
+def _whole(low: int, high: int) -> Callable[[str, str], int]:
+    def read(key: str, value: str) -> int:
+        if not re.fullmatch("[0-9]{1,12}", value) or not low <= int(value) <= high:
+            raise _refusal(key, value, f"a whole number from {low} to {high}")
+        return int(value)
+
+    return read
+
+
+def _real(low: float, high: float) -> Callable[[str, str], float]:
+    def read(key: str, value: str) -> float:
+        if not re.fullmatch(r"[0-9]{1,9}(\.[0-9]{1,9})?", value) or not low <= float(value) <= high:
+            raise _refusal(key, value, f"a number from {low:g} to {high:g}")
+        return float(value)
+
+    return read
+
+
+def _size(key: str, value: str) -> tuple[int, int]:
+    match = re.fullmatch("([0-9]{1,5})x([0-9]{1,5})", value)
+    height, width = (int(match[1]), int(match[2])) if match else (0, 0)
+    if not (32 <= height <= 2160 and 32 <= width <= 3840 and 0.5 <= width / height <= 3):
+        raise _refusal(
+            key, value, "HEIGHTxWIDTH such as 240x360, 32x32 to 2160x3840, the width half to three times the height"
+        )
+    return height, width
+
+
+def _kinds(key: str, value: str) -> tuple[str, ...]:
+    kinds = tuple(kind.strip() for kind in value.split("+"))
+    for kind in kinds:
+        if kind not in KINDS:
+            raise _refusal(key, kind, f"anomalies joined by +, such as cart+runner; {nearest(kind[:40], KINDS)}")
+    if len(set(kinds)) < len(kinds):
+        raise _refusal(key, value, "each anomaly once")
+    return kinds
+
+
+_READERS: dict[str, Callable[[str, str], Any]] = {
+    "seed": _whole(0, 2**32 - 1),
+    "frames": _whole(16, 1_000_000),
+    "training": _whole(0, 1000),
+    "testing": _whole(0, 1000),
+    "size": _size,
+    "rate": _real(1, 120),
+    "crowd": _real(0, 60),
+    "light": _real(0, 1),
+    "drift": _real(0, 1),
+    "kinds": _kinds,
+}

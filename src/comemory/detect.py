@@ -1,0 +1,161 @@
+"""The detector: frames in, scores out, synchronous, with all of its state in plain sight.
+
+detector = Detector.open("models/ped2-small")
+for score in detector.run("gate.mp4"):
+    print(score.index, score.value)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Literal
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from comemory.bundle import Bundle, open_bundle
+from comemory.decision import Judge, patch_map
+from comemory.errors import ConfigError
+from comemory.flow import open_flow
+from comemory.runtimes import RUNTIMES
+from comemory.types import Box, Clip, Evidence, Frame, Runtime, Score, Source
+from comemory.video.source import open_source
+from comemory.video.clips import ClipBuilder
+
+Update = Literal["off", "gated", "always"]
+
+HOTTEST = 4.0
+"""The scaled value at which the heat map is full: one ordinary frame in 10,000."""
+
+
+class Detector:
+    """One bundle, watching one source at a time.
+
+    Args:
+        bundle: an opened one.
+        runtime: entry of `runtimes.RUNTIMES`.
+        threads: CPU threads of the runtime; None leaves the choice to it.
+        heat_map: make `Score.heat_map`.
+        update: keep the memory items as the network updates them while it watches: never (`off`), after frames whose
+            score is one that every second ordinary frame passes or less (`gated`), or after every frame (`always`,
+            which soon takes an anomaly that stays for normal). The items are reset for each source.
+
+    Raises:
+        ConfigError: an unknown runtime. RuntimeMissing: its package is not installed.
+    """
+
+    GATE = 0.3
+
+    def __init__(
+        self,
+        bundle: Bundle,
+        *,
+        runtime: str = "openvino",
+        threads: int | None = None,
+        heat_map: bool = False,
+        update: Update = "off",
+    ) -> None:
+        if update not in ("off", "gated", "always"):
+            raise ConfigError(f"update is 'off', 'gated' or 'always', got {update!r}")
+        self.bundle = bundle
+        self.heat_map = heat_map
+        self.update = update
+        self.runtime: Runtime = RUNTIMES.load(runtime)(bundle.network, threads)
+        self._builder = ClipBuilder(bundle.clips, open_flow(bundle.flow))
+        self._judge = Judge(bundle.calibration)
+        self.reset()
+
+    @classmethod
+    def open(
+        cls,
+        path: str | Path,
+        *,
+        runtime: str = "openvino",
+        threads: int | None = None,
+        heat_map: bool = False,
+        update: Update = "off",
+    ) -> Detector:
+        """Open the bundle at `path` and make its detector. Raises what `bundle.open_bundle` raises."""
+        return cls(open_bundle(path), runtime=runtime, threads=threads, heat_map=heat_map, update=update)
+
+    def reset(self) -> None:
+        """Forget the source: the next frame is the first of another one."""
+        self._builder.reset()
+        self._judge.reset()
+        self._items: dict[str, NDArray[np.float32]] = dict(self.bundle.items)
+
+    def push(self, frame: Frame) -> Score | None:
+        """Score the next frame; None until the clip before it is full.
+
+        The score depends on this frame and the ones before it alone.
+        """
+        clip = self._builder.push(frame)
+        if clip is None:
+            return None
+        maps = self._observe(clip)
+        judged = self._judge.push(maps)
+        if self.update == "always" or (self.update == "gated" and judged.value <= self.GATE):
+            self._items = {name: maps[f"updated_{name.removesuffix('_items')}"] for name in self._items}
+        spec = self.bundle.clips
+        box = _scaled(judged.box, (spec.height, spec.width), frame.image.shape)
+        heat = self._heat(maps) if self.heat_map else None
+        return Score(frame.index, frame.time_s, judged.value, judged.appearance, judged.motion, box, heat)
+
+    def run(self, source: str | Path | Source) -> Iterator[Score]:
+        """The scores of a source, from its start.
+
+        Raises:
+            SourceError: the source cannot be opened.
+        """
+        spec = self.bundle.clips
+        opened = open_source(source, size=(spec.flow_height, spec.flow_width))
+        self.reset()
+        for frame in opened:
+            if (score := self.push(frame)) is not None:
+                yield replace(score, box=_scaled(score.box, frame.image.shape, opened.size))
+
+    def evidence(self, clip: Clip) -> Evidence:
+        """The network's raw answer to a clip, with the items as they are now."""
+        return Evidence({}, self._observe(clip))
+
+    def example_inputs(self) -> dict[str, NDArray[np.float32]]:
+        """Named arrays of the right shapes, to time or trace the runtime with."""
+        spec = self.bundle.clips
+        frames = np.zeros((1, spec.n_past + 1, spec.channels, spec.height, spec.width), np.float32)
+        return {"frames": frames, "flow": np.zeros((1, 2, spec.height, spec.width), np.float32), **self._items}
+
+    def _observe(self, clip: Clip) -> dict[str, NDArray[np.float32]]:
+        return self.runtime.run({"frames": clip.frames[None], "flow": clip.flow[None], **self._items})
+
+    def _heat(self, maps: Mapping[str, NDArray[np.float32]]) -> NDArray[np.float32]:
+        """Every patch on the scale of its channel, the largest of those that cover a place; 0 is ordinary, 1 is 1 in 10,000."""
+        spec, fitted = self.bundle.clips, self.bundle.calibration
+        heat = np.zeros((spec.height, spec.width), np.float32)
+        for channel in (*fitted.settings.motion, *fitted.settings.appearance):
+            values, pitch = patch_map(maps, channel)
+            scaled = fitted.scales[channel](values).astype(np.float32)
+            heat = np.maximum(
+                heat,
+                cv2.resize(_covering(scaled, spec.height // pitch, spec.width // pitch), (spec.width, spec.height)),
+            )
+        return np.asarray(np.clip(heat / HOTTEST, 0, 1), dtype=np.float32)
+
+
+def _covering(patches: NDArray[np.float32], height: int, width: int) -> NDArray[np.float32]:
+    """The largest patch that covers each cell. Shapes: patches (height - side + 1, width - side + 1); returns (height, width)."""
+    side_y, side_x = height - patches.shape[0] + 1, width - patches.shape[1] + 1
+    lowest = float(patches.min())
+    padded = np.pad(patches, ((side_y - 1, side_y - 1), (side_x - 1, side_x - 1)), constant_values=lowest)
+    rows = np.max(np.lib.stride_tricks.sliding_window_view(padded, side_y, axis=0), axis=-1)
+    return np.asarray(np.max(np.lib.stride_tricks.sliding_window_view(rows, side_x, axis=1), axis=-1))
+
+
+def _scaled(box: Box | None, size: Sequence[int], target: Sequence[int] | None) -> Box | None:
+    """A box of a picture of `size` in the pixels of the same picture at `target` size, (height, width) each."""
+    if box is None or target is None:
+        return box
+    y, x = target[0] / size[0], target[1] / size[1]
+    return (round(box[0] * x), round(box[1] * y), min(target[1], round(box[2] * x)), min(target[0], round(box[3] * y)))

@@ -1,0 +1,61 @@
+"""How good the scores are. For evaluation only: labels come in here and nowhere else.
+
+Three ways in, said by the parameter names:
+
+- flat: `scores`, `labels` are arrays over all frames (`auc`, `average_precision`, `roc_curve`, …). `join` makes them.
+- per video: sequences with one entry a video (`micro_auc`, `detection_delay`, …); `names` are for the errors.
+- regions: boxes in frames of videos (`rbdc`, `tbdc`) and maps against masks (`pixel_score`, `pixel_auc`).
+
+A figure that the labels do not allow (one class only, no normal frame, no track) is None. Scores that are not finite,
+labels that are not 0 or 1 and lengths that differ raise `EvaluationError`. What looks ahead is called `offline_*`.
+"""
+
+from __future__ import annotations
+
+from comemory.metrics.alarm import DetectionDelay, detection_delay, false_alarms_per_hour, intervals
+from comemory.metrics.bootstrap import micro_auc_ci95
+from comemory.metrics.frame import (
+    MacroAuc,
+    RocCurve,
+    auc,
+    average_precision,
+    equal_error_rate,
+    false_positive_rate_at,
+    macro_auc,
+    micro_auc,
+    roc_curve,
+)
+from comemory.metrics.linking import link_tracks, regions_from_map
+from comemory.metrics.normalise import offline_max_division, offline_min_max, offline_smooth
+from comemory.metrics.paired import join
+from comemory.metrics.pixel import pixel_auc, pixel_score
+from comemory.metrics.region import Region, Track, rbdc, tbdc
+
+__all__ = [
+    "DetectionDelay",
+    "MacroAuc",
+    "Region",
+    "RocCurve",
+    "Track",
+    "auc",
+    "average_precision",
+    "detection_delay",
+    "equal_error_rate",
+    "false_alarms_per_hour",
+    "false_positive_rate_at",
+    "intervals",
+    "join",
+    "link_tracks",
+    "macro_auc",
+    "micro_auc",
+    "micro_auc_ci95",
+    "offline_max_division",
+    "offline_min_max",
+    "offline_smooth",
+    "pixel_auc",
+    "pixel_score",
+    "rbdc",
+    "regions_from_map",
+    "roc_curve",
+    "tbdc",
+]

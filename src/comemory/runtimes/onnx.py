@@ -1,0 +1,43 @@
+"""ONNX Runtime, the portable fallback."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import onnxruntime as ort
+from numpy.typing import NDArray
+
+from comemory.errors import BundleError
+from comemory.runtimes import Network
+
+
+class Onnx:
+    """One session on the CPU, in fp32.
+
+    Args:
+        network: its `graph` is read.
+        threads: CPU threads; None leaves the choice to ONNX Runtime.
+
+    Raises:
+        BundleError: the graph cannot be read.
+    """
+
+    name = "onnx"
+
+    def __init__(self, network: Network, threads: int | None = None) -> None:
+        options = ort.SessionOptions()
+        options.log_severity_level = 3
+        if threads is not None:
+            options.intra_op_num_threads = threads
+        try:
+            self._session = ort.InferenceSession(str(network.graph), options, providers=["CPUExecutionProvider"])
+        except Exception as error:  # onnxruntime's exceptions share no public parent
+            raise BundleError(
+                f"ONNX Runtime cannot read {network.graph}: {str(error).strip().splitlines()[-1]}"
+            ) from None
+        self._outputs = [output.name for output in self._session.get_outputs()]
+
+    def run(self, inputs: Mapping[str, NDArray[np.float32]]) -> dict[str, NDArray[np.float32]]:
+        """See `types.Runtime`."""
+        return dict(zip(self._outputs, self._session.run(self._outputs, dict(inputs)), strict=True))

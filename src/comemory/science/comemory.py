@@ -1,0 +1,167 @@
+"""The Appearance-Motion Co-memory Network.
+
+Shape suffixes: B batch, T frames, C channels, H W pixels, h w places of the query map, K = h w queries, D feature width, N items.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from . import evidence, losses
+from .layers import Decoder, Encoder
+from .memory import Memory, Reading, update
+
+
+class Explanation(NamedTuple):
+    """What the network makes of the past frames.
+
+    Shapes:
+        flow_B2HW: the motion that the memory of normal motion explains, pixels.
+        frame_BCHW: the predicted next frame, in [-1, 1].
+        motion, appearance: the readings, or the bare queries where that memory is off.
+    """
+
+    flow_B2HW: Tensor
+    frame_BCHW: Tensor
+    motion: Reading | None
+    appearance: Reading | None
+
+
+class CoMemory(nn.Module):
+    """Both branches. Source: seed, Eq. (1) to (5).
+
+    Args:
+        channels: 1 for grey, 3 for colour.
+        n_past: frames that the appearance branch sees; the motion branch sees the last two of them.
+        base_width: feature channels of the first level of the encoders and decoders; queries are 8 times as wide.
+        motion_items, appearance_items: items of each memory; 0 switches that memory off.
+        motion_skips, appearance_skips: levels (0, 1, 2) at which the decoder also sees the encoder.
+        motion_decodes: `both` decodes the query beside what was read (Eq. 2); `read` decodes only what was read, so that
+            nothing can by-pass the memory. Deviation when `read`.
+        appearance_decodes: likewise (Eq. 4).
+        motion_temperature, appearance_temperature: of the reads; 1 is the seed's.
+        momentum: of the updates; None is the seed's.
+        margin: alpha of Eq. (14).
+    """
+
+    def __init__(
+        self,
+        *,
+        channels: int = 1,
+        n_past: int = 4,
+        base_width: int = 64,
+        motion_items: int = 10,
+        appearance_items: int = 10,
+        motion_skips: Sequence[int] = (),
+        appearance_skips: Sequence[int] = (0, 1, 2),
+        motion_decodes: str = "both",
+        appearance_decodes: str = "both",
+        motion_temperature: float = 1.0,
+        appearance_temperature: float = 1.0,
+        momentum: float | None = None,
+        margin: float = 1.0,
+    ) -> None:
+        super().__init__()
+        if n_past < 2:
+            raise ValueError(f"the motion branch needs two past frames, got n_past={n_past}")
+        self.margin = margin
+        self.motion_decodes, self.appearance_decodes = motion_decodes, appearance_decodes
+        self.motion_encoder = Encoder(2 * channels, base_width)
+        self.appearance_encoder = Encoder(n_past * channels, base_width)
+        width = self.motion_encoder.width
+        self.motion_memory = Memory(motion_items, width, motion_temperature, momentum) if motion_items else None
+        self.appearance_memory = (
+            Memory(appearance_items, width, appearance_temperature, momentum) if appearance_items else None
+        )
+        motion_width = width * self._joined(self.motion_memory, motion_decodes)
+        appearance_width = width * self._joined(self.appearance_memory, appearance_decodes)
+        self.motion_decoder = Decoder(motion_width, base_width, 2, motion_skips)
+        self.appearance_decoder = Decoder(appearance_width + motion_width, base_width, channels, appearance_skips)
+
+    @staticmethod
+    def _joined(memory: Memory | None, decodes: str) -> int:
+        if decodes not in ("both", "read"):
+            raise ValueError(f"a decoder decodes 'both' or 'read', got {decodes!r}")
+        return 2 if memory is not None and decodes == "both" else 1
+
+    def memories(self) -> dict[str, Memory]:
+        """The memories that are on, by name."""
+        pairs = (("motion", self.motion_memory), ("appearance", self.appearance_memory))
+        return {name: memory for name, memory in pairs if memory is not None}
+
+    def forward(self, past_BTCHW: Tensor, items: Mapping[str, Tensor] | None = None) -> Explanation:
+        """Explain the flow and predict the next frame.
+
+        Shapes:
+            past_BTCHW: float (B, n_past, C, H, W) in [-1, 1], H and W multiples of 8.
+            items: (N, D) by memory name, in place of the stored ones.
+        """
+        items = items or {}
+        motion_features = self.motion_encoder(past_BTCHW[:, -2:].flatten(1, 2))
+        f_m, motion = _remember(motion_features[-1], self.motion_memory, items.get("motion"), self.motion_decodes)
+        flow_B2HW = self.motion_decoder(f_m, motion_features)
+        features = self.appearance_encoder(past_BTCHW.flatten(1, 2))
+        f_a, appearance = _remember(
+            features[-1], self.appearance_memory, items.get("appearance"), self.appearance_decodes
+        )
+        frame_BCHW = torch.tanh(self.appearance_decoder(torch.cat([f_a, f_m], dim=1), features))
+        return Explanation(flow_B2HW, frame_BCHW, motion, appearance)
+
+    def loss(
+        self, frames_BTCHW: Tensor, flow_B2HW: Tensor, weights: Mapping[str, float]
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """The loss of a step, and its terms by name; in training mode the memories learn from the step's queries."""
+        explained = self(frames_BTCHW[:, :-1])
+        parts = {
+            "flow": losses.flow_loss(explained.flow_B2HW, flow_B2HW),
+            "prediction": losses.prediction_loss(explained.frame_BCHW, frames_BTCHW[:, -1]),
+        }
+        for name, memory in self.memories().items():
+            reading: Reading = getattr(explained, name)
+            items_ND = memory.items.clone()
+            parts[f"{name}_compactness"] = losses.compactness_loss(reading, items_ND)
+            parts[f"{name}_separateness"] = losses.separateness_loss(reading, items_ND, self.margin)
+            if self.training:
+                memory.learn(reading.query_BKD)
+        return losses.total_loss(parts, weights), parts
+
+    def observe(self, frames_BTCHW: Tensor, flow_B2HW: Tensor, *items: Tensor) -> dict[str, Tensor]:
+        """The evidence of clips, and the items as an update with these clips would leave them.
+
+        Shapes:
+            frames_BTCHW: float (B, n_past + 1, C, H, W); the last frame is the one that was predicted.
+            flow_B2HW: float, pixels.
+            items: one (N, D) for each of `memories()`.
+            returns: maps (B, 1 or 2, h, w) by name; `updated_<memory>` (N, D).
+        """
+        named = dict(zip(self.memories(), items, strict=True))
+        explained = self(frames_BTCHW[:, :-1], named)
+        observed = {
+            "flow_error": evidence.flow_error(explained.flow_B2HW, flow_B2HW),
+            "flow_residual": evidence.flow_residual(explained.flow_B2HW, flow_B2HW),
+            "flow_mean": evidence.cells(flow_B2HW),
+            "frame_error": evidence.frame_error(explained.frame_BCHW, frames_BTCHW[:, -1]),
+        }
+        height, width = frames_BTCHW.shape[-2] // 8, frames_BTCHW.shape[-1] // 8
+        for name, memory in self.memories().items():
+            reading: Reading = getattr(explained, name)
+            observed[f"{name}_distance"] = evidence.memory_distance(reading, named[name], height, width)
+            observed[f"updated_{name}"] = update(reading.query_BKD.flatten(0, 1), named[name], memory.momentum)
+        return observed
+
+
+def _remember(
+    query_BDHW: Tensor, memory: Memory | None, items_ND: Tensor | None, decodes: str
+) -> tuple[Tensor, Reading | None]:
+    if memory is None:
+        return query_BDHW, None
+    reading = memory(query_BDHW, items_ND)
+    read_BDHW = reading.read_BKD.transpose(1, 2).reshape(query_BDHW.shape)
+    if decodes == "read":
+        return read_BDHW, reading
+    query_BDHW = reading.query_BKD.transpose(1, 2).reshape(query_BDHW.shape)
+    return torch.cat([query_BDHW, read_BDHW], dim=1), reading

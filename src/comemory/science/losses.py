@@ -1,0 +1,62 @@
+"""The six terms that training minimises, one function each.
+
+Deviation: the seed prints norms and sums; these are means over pixels and queries, so that the weights of
+Eq. (15) mean the same at every picture size and batch size.
+Shape suffixes: B batch, C channels, H W pixels, K queries, D feature width, N items.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+from .memory import Reading
+
+
+def flow_loss(decoded_B2HW: Tensor, flow_B2HW: Tensor) -> Tensor:
+    """Mean squared error of the decoded optical flow. Source: seed, Eq. (11)."""
+    return torch.mean((decoded_B2HW - flow_B2HW) ** 2)
+
+
+def prediction_loss(predicted_BCHW: Tensor, frame_BCHW: Tensor) -> Tensor:
+    """Mean squared error of the predicted frame. Source: seed, Eq. (12)."""
+    return torch.mean((predicted_BCHW - frame_BCHW) ** 2)
+
+
+def compactness_loss(reading: Reading, items_ND: Tensor) -> Tensor:
+    """Mean squared distance of each query to its nearest item. Source: seed, Eq. (13).
+
+    Deviation: squared, as in the seed's source, which keeps the gradient finite at distance 0.
+    """
+    first_BK, _ = _nearest_two(reading, items_ND)
+    return first_BK.mean()
+
+
+def separateness_loss(reading: Reading, items_ND: Tensor, margin: float) -> Tensor:
+    """Hinge that keeps the second nearest item farther than the nearest by `margin`; 0 with a single item.
+
+    Source: seed, Eq. (14), read as max(0, d1 - d2 + margin).
+    """
+    first_BK, second_BK = _nearest_two(reading, items_ND)
+    if second_BK is None:
+        return first_BK.new_zeros(())
+    return torch.relu(first_BK - second_BK + margin).mean()
+
+
+def total_loss(parts: Mapping[str, Tensor], weights: Mapping[str, float]) -> Tensor:
+    """The weighted sum of the terms. Source: seed, Eq. (15).
+
+    >>> total_loss({"flow": torch.tensor(2.0)}, {"flow": 0.5, "prediction": 1.0})
+    tensor(1.)
+    """
+    return torch.stack([weights[name] * term for name, term in parts.items()]).sum()
+
+
+def _nearest_two(reading: Reading, items_ND: Tensor) -> tuple[Tensor, Tensor | None]:
+    n_items = len(items_ND)
+    nearest_BKn = torch.topk(reading.weight_BKN, min(2, n_items), dim=-1).indices
+    gap_BKnD = reading.query_BKD.unsqueeze(2) - items_ND[nearest_BKn]
+    distance_BKn = (gap_BKnD**2).sum(-1)
+    return distance_BKn[..., 0], distance_BKn[..., 1] if n_items > 1 else None

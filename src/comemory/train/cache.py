@@ -1,0 +1,164 @@
+"""Prepared frames on disk: each frame is decoded and its flow estimated once, whatever the number of epochs.
+
+One pair of arrays for each video, named by what went into it: the content of the video and the settings that shape the
+arrays. A change of either is another name, so a stale array is never read.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from comemory.errors import SourceError, TrainingError
+from comemory.flow import FlowSettings, open_flow
+from comemory.types import LabelledSource
+from comemory.video.source import open_source
+from comemory.video.clips import ClipSettings, Preparation, Prepared, assemble
+
+_BLOCK = 2**20
+
+
+@dataclass(frozen=True)
+class PreparedVideo:
+    """The prepared frames of one video, mapped from disk.
+
+    Shapes:
+        pictures: uint8 (n, C, H, W). flows: float16 (n, 2, H, W). indices: int64 (n,), of the frames in their source.
+    """
+
+    name: str
+    pictures: NDArray[np.uint8]
+    flows: NDArray[np.float16]
+    indices: NDArray[np.int64]
+
+    def newest(self, n_past: int) -> list[int]:
+        """The places whose `n_past` frames before are consecutive in the source, so that a clip can end there."""
+        return [t for t in range(n_past, len(self.indices)) if self.indices[t] - self.indices[t - n_past] == n_past]
+
+    def clip(self, newest: int, settings: ClipSettings) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """The clip whose newest frame is number `newest`, as `video.clips.assemble` gives it."""
+        window = range(newest - settings.n_past, newest + 1)
+        return assemble([Prepared(self.pictures[t], self.flows[t]) for t in window], settings)
+
+
+def prepare_videos(
+    videos: Sequence[LabelledSource],
+    folder: Path,
+    clips: ClipSettings,
+    flow: FlowSettings,
+    *,
+    dataset: str,
+    on_frame: Callable[[str], None] = lambda name: None,
+) -> tuple[list[PreparedVideo], list[str]]:
+    """Prepare the videos that the cache does not hold yet, and map all of them.
+
+    Args:
+        folder: of the cache.
+        dataset: names the data set; part of the key of sources that are made in memory.
+        on_frame: called with the video's name for each frame prepared.
+
+    Returns:
+        The videos long enough to train on, and one line for each problem met (a corrupt frame, a short video).
+
+    Raises:
+        TrainingError: no video is long enough.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    prepared, problems = [], []
+    for video in videos:
+        try:
+            stem = folder / _key(video, dataset, clips, flow)
+            if not stem.with_suffix(".json").is_file():
+                _prepare(video, stem, clips, flow, problems, on_frame)
+            ready = _map(video.name, stem, clips)
+        except SourceError as error:
+            problems.append(str(error))
+            continue
+        if not ready.newest(clips.n_past):
+            problems.append(
+                f"{video.name}: {len(ready.indices)} frames are too few, {clips.n_past + 1} in a row are needed"
+            )
+            continue
+        prepared.append(ready)
+    if not prepared:
+        raise TrainingError(f"no video to train on ({'; '.join(problems[:3]) or 'the data set lists none'})")
+    return prepared, problems
+
+
+def _prepare(
+    video: LabelledSource,
+    stem: Path,
+    clips: ClipSettings,
+    flow: FlowSettings,
+    problems: list[str],
+    on_frame: Callable[[str], None],
+) -> None:
+    """Write the arrays, then the JSON file that says how long they are and marks them as whole."""
+    preparation = Preparation(clips, open_flow(flow))
+    source = open_source(video.source, size=(clips.flow_height, clips.flow_width))
+    indices: list[int] = []
+    passing = {suffix: Path(f"{stem}{suffix}.{os.getpid()}") for suffix in (".pictures", ".flows", ".json")}
+    try:
+        with passing[".pictures"].open("wb") as pictures, passing[".flows"].open("wb") as flows:
+            for frame in source:
+                if indices and frame.index != indices[-1] + 1:
+                    preparation.reset()
+                indices.append(frame.index)
+                one = preparation.push(frame.image)
+                pictures.write(one.picture.tobytes())
+                flows.write(one.flow.tobytes())
+                on_frame(video.name)
+        problems += getattr(source, "problems", [])
+        passing[".json"].write_text(json.dumps({"name": video.name, "indices": indices}), encoding="utf-8")
+        for suffix, path in passing.items():
+            path.replace(stem.with_suffix(suffix))
+    except SourceError:
+        raise
+    except OSError as error:
+        raise TrainingError(f"cannot write the flow cache {stem.parent}: {error.strerror or error}") from None
+    finally:
+        for path in passing.values():
+            path.unlink(missing_ok=True)
+
+
+def _map(name: str, stem: Path, clips: ClipSettings) -> PreparedVideo:
+    indices = np.array(json.loads(stem.with_suffix(".json").read_text(encoding="utf-8"))["indices"], np.int64)
+    n_frames, shape = len(indices), (clips.height, clips.width)
+    if not n_frames:
+        empty = np.zeros((0, clips.channels, *shape), np.uint8)
+        return PreparedVideo(name, empty, np.zeros((0, 2, *shape), np.float16), indices)
+    pictures = np.memmap(stem.with_suffix(".pictures"), np.uint8, "r", shape=(n_frames, clips.channels, *shape))
+    flows = np.memmap(stem.with_suffix(".flows"), np.float16, "r", shape=(n_frames, 2, *shape))
+    return PreparedVideo(name, pictures, flows, indices)
+
+
+def _key(video: LabelledSource, dataset: str, clips: ClipSettings, flow: FlowSettings) -> str:
+    digest = hashlib.sha256(json.dumps([clips.model_dump(), flow.model_dump()], sort_keys=True).encode())
+    digest.update(content_hash(video, dataset).encode())
+    return digest.hexdigest()[:32]
+
+
+def content_hash(video: LabelledSource, dataset: str) -> str:
+    """sha256 of a video's file or of its folder's files; of its name and data set where it is made in memory."""
+    digest = hashlib.sha256()
+    if not isinstance(video.source, str):
+        digest.update(f"{dataset}/{video.name}".encode())
+        return digest.hexdigest()
+    path = Path(video.source)
+    files = sorted(entry for entry in path.iterdir() if entry.is_file()) if path.is_dir() else [path]
+    for file in files:
+        digest.update(file.name.encode())
+        try:
+            with file.open("rb") as content:
+                while block := content.read(_BLOCK):
+                    digest.update(block)
+        except OSError as error:
+            raise SourceError(f"cannot read {file}: {error.strerror or error}") from None
+    return digest.hexdigest()

@@ -1,0 +1,57 @@
+"""The model as one ONNX file: clips and memory items in, evidence and updated items out."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from comemory.types import JSON
+from comemory.video.clips import ClipSettings
+
+OPSET = 18
+
+
+class _Observe(nn.Module):
+    """`observe` as the `forward` that the exporter looks for."""
+
+    def __init__(self, model: Any) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, frames: Tensor, flow: Tensor, *items: Tensor) -> tuple[Tensor, ...]:
+        return tuple(self.model.observe(frames, flow, *items).values())
+
+
+def write_graph(model: Any, clips: ClipSettings, path: Path) -> JSON:
+    """Write the graph for one clip at a time, in fp32.
+
+    Returns:
+        The names: `inputs` in the order of `observe`, and `outputs`.
+    """
+    model = model.float().eval()
+    frames = torch.zeros(1, clips.n_past + 1, clips.channels, clips.height, clips.width)
+    flow = torch.zeros(1, 2, clips.height, clips.width)
+    items = {f"{name}_items": memory.items.clone() for name, memory in model.memories().items()}
+    with torch.no_grad():
+        outputs: Sequence[str] = list(model.observe(frames, flow, *items.values()))
+    inputs = ["frames", "flow", *items]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        torch.onnx.export(
+            _Observe(model),
+            (frames, flow, *items.values()),
+            path,
+            input_names=inputs,
+            output_names=list(outputs),
+            opset_version=OPSET,
+            dynamo=True,
+            external_data=False,
+            verbose=False,
+            optimize=True,
+        )
+    return {"inputs": inputs, "outputs": list(outputs)}

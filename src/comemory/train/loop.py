@@ -1,0 +1,241 @@
+"""The training loop: one pass over random clips an epoch, on whatever Lightning Fabric finds.
+
+Fabric owns devices, precision and data-parallel. Checkpoints are safetensors and JSON instead of Fabric's, which pickle.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import safetensors.torch
+import torch
+from lightning_fabric import Fabric
+from lightning_fabric.utilities.seed import seed_everything
+from torch import Tensor, nn
+
+from comemory.errors import TrainingError
+from comemory.science import MODELS
+from comemory.tables import Table
+from comemory.train.cache import PreparedVideo
+from comemory.train.recipe import Recipe, TrainSettings
+
+CHECKPOINT = "checkpoint.safetensors"
+
+
+@dataclass
+class Progress:
+    """Where training stands.
+
+    Attributes:
+        step, n_steps: done and in all.
+        history: one record for each epoch done: mean of each term of the loss, and the use of each memory's items.
+    """
+
+    n_steps: int
+    step: int = 0
+    history: list[dict[str, Any]] = field(default_factory=list)
+
+
+def make_fabric(settings: TrainSettings) -> Fabric:
+    """The devices and the precision, started."""
+    precision = settings.precision
+    if precision == "auto":
+        half = settings.accelerator != "cpu" and torch.cuda.is_available() and torch.cuda.is_bf16_supported()
+        precision = "bf16-mixed" if half else "32-true"
+    if settings.threads is not None:
+        torch.set_num_threads(settings.threads)
+    try:
+        fabric = Fabric(accelerator=settings.accelerator, devices=settings.devices, precision=precision)
+        fabric.launch()
+    except (RuntimeError, ValueError) as error:
+        raise TrainingError(
+            f"cannot train with accelerator={settings.accelerator!r}, devices={settings.devices!r}: {error}"
+        ) from None
+    return fabric
+
+
+def fit(
+    fabric: Fabric,
+    recipe: Recipe,
+    videos: Sequence[PreparedVideo],
+    run: Path,
+    *,
+    resume: bool = False,
+    on_step: Callable[[Progress, float], None] = lambda progress, loss: None,
+    on_epoch: Callable[[Progress], None] = lambda progress: None,
+) -> tuple[nn.Module, Progress]:
+    """Train the recipe's model on prepared videos.
+
+    Args:
+        run: folder of the checkpoint.
+        resume: go on from the checkpoint in `run`, if there is one; the result is the same as without the break.
+        on_step, on_epoch: called on the first worker.
+
+    Returns:
+        The model in evaluation mode on the CPU.
+    """
+    settings = recipe.train
+    seed_everything(settings.seed, verbose=False)
+    places = [(v, t) for v, video in enumerate(videos) for t in video.newest(recipe.clips.n_past)]
+    per_epoch = max(1, len(places) // settings.batch)
+    progress = Progress(per_epoch * settings.epochs)
+    bare: nn.Module = Table("model", MODELS).load(recipe.model)(**recipe.arguments())
+    bare = bare.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    optimizer = torch.optim.AdamW(bare.parameters(), lr=settings.lr)
+    if resume and (run / CHECKPOINT).is_file():
+        progress = load_checkpoint(run, bare, optimizer, recipe)
+    model, wrapped = fabric.setup(bare, optimizer)
+    model.mark_forward_method("loss")
+    model.train()
+    saved_s = time.monotonic()
+    sums = _Sums()
+    sums.restore(progress)
+    for epoch in range(progress.step // per_epoch, settings.epochs):
+        order = np.random.default_rng([settings.seed, epoch]).permutation(len(places))
+        for batch in range(progress.step % per_epoch, per_epoch):
+            chosen = order[batch * settings.batch : (batch + 1) * settings.batch][
+                fabric.global_rank :: fabric.world_size
+            ]
+            _set_rate(wrapped, settings.lr, progress)
+            loss = _step(fabric, model, wrapped, _batch(videos, [places[i] for i in chosen], recipe), settings, sums)
+            progress.step += 1
+            if fabric.is_global_zero:
+                on_step(progress, loss)
+                if time.monotonic() - saved_s >= settings.checkpoint_s and batch + 1 < per_epoch:
+                    save_checkpoint(run, bare, optimizer, progress, recipe, sums)
+                    saved_s = time.monotonic()
+        progress.history.append(sums.take(bare, epoch))
+        if fabric.is_global_zero:
+            save_checkpoint(run, bare, optimizer, progress, recipe, sums)
+            on_epoch(progress)
+    return bare.cpu().eval(), progress
+
+
+def _step(
+    fabric: Fabric,
+    model: Any,
+    optimizer: Any,
+    batch: tuple[Tensor, Tensor],
+    settings: TrainSettings,
+    sums: _Sums,
+) -> float:
+    frames, flow = (fabric.to_device(array) for array in batch)
+    loss, parts = model.loss(frames, flow, settings.loss.model_dump())
+    if not bool(torch.isfinite(loss)):
+        raise TrainingError(
+            f"the loss became {loss.item()}: lower train.lr (now {settings.lr}) or set train.precision=32-true"
+        )
+    optimizer.zero_grad()
+    fabric.backward(loss)
+    optimizer.step()
+    sums.add(parts)
+    return float(loss.item())
+
+
+def _batch(videos: Sequence[PreparedVideo], places: Sequence[tuple[int, int]], recipe: Recipe) -> tuple[Tensor, Tensor]:
+    clips = [videos[v].clip(t, recipe.clips) for v, t in places]
+    frames, flows = (torch.from_numpy(np.stack(arrays)) for arrays in zip(*clips, strict=True))
+    return frames, flows
+
+
+def _set_rate(optimizer: Any, highest: float, progress: Progress) -> None:
+    """One cycle: up over the first tenth, then down along a half cosine."""
+    share = progress.step / max(1, progress.n_steps)
+    rate = highest * (0.1 + 9 * share if share < 0.1 else 0.5 * (1 + np.cos(np.pi * (share - 0.1) / 0.9)) + 1e-3)
+    for group in optimizer.param_groups:
+        group["lr"] = float(rate)
+
+
+class _Sums:
+    """Running means of an epoch; they travel with the checkpoint, so that a resumed run logs the same."""
+
+    def __init__(self) -> None:
+        self.values: dict[str, float] = {}
+        self.steps = 0
+
+    def add(self, parts: dict[str, Tensor]) -> None:
+        self.steps += 1
+        for name, value in parts.items():
+            self.values[name] = self.values.get(name, 0.0) + float(value.item())
+
+    def restore(self, progress: Progress) -> None:
+        if progress.history and "partial" in progress.history[-1]:
+            partial = progress.history.pop()["partial"]
+            self.values, self.steps = partial["values"], partial["steps"]
+
+    def take(self, model: nn.Module, epoch: int) -> dict[str, Any]:
+        means = {name: value / max(1, self.steps) for name, value in self.values.items()}
+        use = {
+            name: [round(share, 6) for share in memory.take_use().tolist()] for name, memory in model.memories().items()
+        }
+        self.values, self.steps = {}, 0
+        return {"epoch": epoch, "loss": means, "item_use": use}
+
+
+def save_checkpoint(
+    run: Path, model: nn.Module, optimizer: torch.optim.Optimizer, progress: Progress, recipe: Recipe, sums: _Sums
+) -> None:
+    """Write everything that resuming needs into one file, under a passing name first: a kill leaves the old one whole."""
+    tensors = {f"model.{name}": tensor for name, tensor in model.state_dict().items()}
+    for number, state in optimizer.state_dict()["state"].items():
+        tensors |= {f"optimizer.{number}.{name}": tensor for name, tensor in state.items()}
+    for name, memory in model.memories().items():
+        tensors[f"use.{name}"] = memory.use
+    history = [*progress.history]
+    if sums.steps:
+        history.append({"partial": {"values": sums.values, "steps": sums.steps}})
+    note = {
+        "step": progress.step,
+        "n_steps": progress.n_steps,
+        "history": history,
+        "recipe": recipe.model_dump(mode="json"),
+    }
+    passing = run / f"{CHECKPOINT}.tmp"
+    try:
+        safetensors.torch.save_file(
+            {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()},
+            passing,
+            {"note": json.dumps(note)},
+        )
+        passing.replace(run / CHECKPOINT)
+    except (OSError, safetensors.SafetensorError) as error:
+        passing.unlink(missing_ok=True)
+        raise TrainingError(f"cannot write the checkpoint {run / CHECKPOINT}: {error}") from None
+
+
+def load_checkpoint(run: Path, model: nn.Module, optimizer: torch.optim.Optimizer, recipe: Recipe) -> Progress:
+    """Set model and optimizer to where the checkpoint left them.
+
+    Raises:
+        TrainingError: the checkpoint is damaged or belongs to another recipe.
+    """
+    path = run / CHECKPOINT
+    try:
+        with safetensors.safe_open(path, "pt") as file:
+            note = json.loads((file.metadata() or {})["note"])
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except (safetensors.SafetensorError, KeyError, ValueError) as error:
+        raise TrainingError(f"the checkpoint {path} is damaged ({error}): delete it to start anew") from None
+    if note["recipe"] != recipe.model_dump(mode="json"):
+        raise TrainingError(
+            f"the checkpoint {path} was made with other settings: use the same ones, or delete it to start anew"
+        )
+    model.load_state_dict(_under("model.", tensors))
+    for name, memory in model.memories().items():
+        memory.use.copy_(tensors[f"use.{name}"])
+    states: dict[int, dict[str, Tensor]] = {}
+    for key, tensor in _under("optimizer.", tensors).items():
+        number, _, name = key.partition(".")
+        states.setdefault(int(number), {})[name] = tensor
+    optimizer.load_state_dict({**optimizer.state_dict(), "state": states})
+    return Progress(note["n_steps"], note["step"], note["history"])
+
+
+def _under(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}

@@ -1,0 +1,46 @@
+"""The sanity report of a training: loss curves and the use of the memory's items, one picture in the run folder."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib.figure import Figure
+
+DEAD = 1e-4
+"""An item nearest to a smaller share of the queries than this is dead."""
+
+
+def plot_history(history: Sequence[Mapping[str, Any]], path: Path) -> None:
+    """Draw each term of the loss over the epochs, and each memory's share of queries for each item.
+
+    Args:
+        history: one record for each epoch, as `train.loop.Progress` keeps them.
+    """
+    memories = list(history[-1]["item_use"])
+    with mpl.rc_context({"font.size": 9, "axes.spines.top": False, "axes.spines.right": False}):
+        figure = Figure(figsize=(4.2 * (1 + len(memories)), 3.4), layout="constrained")
+        axes = figure.subplots(1, 1 + len(memories), squeeze=False)[0]
+        epochs = [record["epoch"] + 1 for record in history]
+        for term in history[0]["loss"]:
+            axes[0].plot(epochs, [record["loss"][term] for record in history], marker=".", label=term.replace("_", " "))
+        axes[0].set(xlabel="epoch", ylabel="mean of the term", yscale="log", title="Losses")
+        axes[0].legend(frameon=False, fontsize=7)
+        for axis, name in zip(axes[1:], memories, strict=True):
+            _plot_use(axis, epochs, np.array([record["item_use"][name] for record in history]), name)
+        figure.savefig(path, dpi=120)
+
+
+def _plot_use(axis: Any, epochs: Sequence[int], share_en: np.ndarray[Any, Any], name: str) -> None:
+    order = np.argsort(-share_en[-1])
+    axis.stackplot(epochs, share_en[:, order].T, edgecolor="white", linewidth=0.4)
+    dead = int((share_en[-1] < DEAD).sum())
+    axis.set(
+        xlabel="epoch",
+        ylabel="share of queries",
+        ylim=(0, 1),
+        title=f"{name.capitalize()} memory: {share_en.shape[1] - dead} of {share_en.shape[1]} items used",
+    )

@@ -1,0 +1,142 @@
+"""Everything that decides what a training makes: one frozen recipe, from a preset, a TOML file and `--set key=value`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field
+
+from comemory.config import apply_settings, build, read_toml
+from comemory.decision import DecisionSettings
+from comemory.errors import ConfigError, nearest
+from comemory.flow import FlowSettings
+from comemory.settings import Settings
+from comemory.types import JSON
+from comemory.video.clips import ClipSettings
+
+Level = Literal[0, 1, 2]
+
+
+class NetworkSettings(Settings):
+    """The arguments of `science.comemory.CoMemory`, which explains them, less those that follow from the clips."""
+
+    base_width: int = Field(16, ge=4, le=256)
+    motion_items: int = Field(10, ge=0, le=4096)
+    appearance_items: int = Field(10, ge=0, le=4096)
+    motion_skips: tuple[Level, ...] = ()
+    appearance_skips: tuple[Level, ...] = (0, 1, 2)
+    motion_decodes: Literal["both", "read"] = "read"
+    appearance_decodes: Literal["both", "read"] = "both"
+    motion_temperature: float = Field(0.1, gt=0)
+    appearance_temperature: float = Field(1.0, gt=0)
+    momentum: float | None = Field(None, ge=0, lt=1)
+    margin: float = Field(1.0, ge=0)
+
+
+class LossWeights(Settings):
+    """The six weights of the seed's Eq. (15)."""
+
+    flow: float = Field(1.0, ge=0)
+    prediction: float = Field(1.0, ge=0)
+    motion_compactness: float = Field(0.1, ge=0)
+    motion_separateness: float = Field(0.1, ge=0)
+    appearance_compactness: float = Field(0.1, ge=0)
+    appearance_separateness: float = Field(0.1, ge=0)
+
+
+class TrainSettings(Settings):
+    """How training runs.
+
+    Attributes:
+        epochs: passes over the training clips.
+        batch: clips of a step, of all devices together.
+        lr: the highest learning rate of a one-cycle schedule.
+        holdout: share of the training video that is kept for the calibration and never trained on.
+        precision: `auto` takes bfloat16 where a GPU has it, else fp32.
+        devices: `auto` takes the GPUs present, else the CPU; or a number of devices.
+        threads: CPU threads; None leaves the choice to torch.
+        checkpoint_s: seconds between checkpoints.
+    """
+
+    epochs: int = Field(6, ge=1)
+    batch: int = Field(4, ge=1)
+    lr: float = Field(1e-3, gt=0)
+    seed: int = Field(0, ge=0)
+    holdout: float = Field(0.2, gt=0, lt=0.9)
+    precision: Literal["auto", "32-true", "bf16-mixed", "16-mixed"] = "auto"
+    accelerator: Literal["auto", "cpu", "gpu"] = "auto"
+    devices: int | Literal["auto"] = "auto"
+    threads: int | None = Field(None, ge=1)
+    checkpoint_s: float = Field(60.0, ge=0)
+    loss: LossWeights = LossWeights()
+
+
+class Recipe(Settings):
+    """The resolved config; it goes into the bundle as it is."""
+
+    model: Literal["comemory"] = "comemory"
+    network: NetworkSettings = NetworkSettings()
+    clips: ClipSettings = ClipSettings()
+    flow: FlowSettings = FlowSettings()
+    decision: DecisionSettings = DecisionSettings()
+    train: TrainSettings = TrainSettings()
+
+    def arguments(self) -> JSON:
+        """What the model is made with."""
+        shared = {"channels": self.clips.channels, "n_past": self.clips.n_past}
+        return {**self.network.model_dump(mode="json"), **shared}
+
+
+PRESETS: Mapping[str, JSON] = {
+    "paper": {
+        "network": {
+            "base_width": 64,
+            "motion_skips": [0, 1, 2],
+            "motion_decodes": "both",
+            "motion_temperature": 1.0,
+        },
+        "clips": {
+            "height": 256,
+            "width": 256,
+            "channels": 3,
+            "flow_height": 256,
+            "flow_width": 256,
+            "flow_of": "seen",
+            "flow_carry": 0,
+        },
+        "decision": {"score": "thesis", "smoothing": 0.0},
+        "train": {"epochs": 60, "lr": 2e-4},
+    },
+    "small": {},
+    "nano": {
+        "network": {"base_width": 8},
+        "clips": {"height": 64, "width": 96, "flow_height": 120, "flow_width": 180},
+        "flow": {"preset": "fast"},
+        "train": {"epochs": 4, "batch": 8, "lr": 2e-3},
+    },
+}
+
+
+def read_recipe(preset: str = "small", file: Path | None = None, settings: Sequence[str] = ()) -> Recipe:
+    """A preset, then the TOML file over it, then the settings over both.
+
+    Raises:
+        ConfigError: an unknown preset or key (with the nearest known one), or a value that does not fit.
+
+    >>> read_recipe("small", settings=["train.epochs=2"]).train.epochs
+    2
+    """
+    if preset not in PRESETS:
+        raise ConfigError(f"unknown preset {preset!r}: {nearest(preset, PRESETS)}")
+    values = _laid_over(PRESETS[preset], read_toml(file) if file else {})
+    return build(Recipe, apply_settings(values, settings))
+
+
+def _laid_over(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+    merged = dict(below)
+    for key, value in above.items():
+        nested = isinstance(value, Mapping) and isinstance(merged.get(key), Mapping)
+        merged[key] = _laid_over(merged[key], value) if nested else value
+    return merged

@@ -1,0 +1,225 @@
+"""One training, from a data set to a bundle."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import platform
+import subprocess
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any, Protocol
+
+import safetensors.torch
+import torch
+
+from comemory.bundle import bundle_writer, refuse_to_replace, write_json
+from comemory.datasets import open_dataset
+from comemory.decision import Calibration
+from comemory.errors import TrainingError
+from comemory.train.cache import PreparedVideo, content_hash, prepare_videos
+from comemory.train.calibrate import calibrate, split
+from comemory.train.graph import write_graph
+from comemory.train.loop import CHECKPOINT, Progress, fit, make_fabric
+from comemory.train.plot import DEAD, plot_history
+from comemory.train.recipe import Recipe
+from comemory.types import JSON, Dataset, LabelledSource
+
+DEFAULT_RATE_HZ = 25.0
+_MODULES = ("comemory", "torch", "numpy", "av", "opencv-python-headless", "onnx", "onnxscript", "lightning-fabric")
+
+
+class Reporter(Protocol):
+    """Who is told how a training goes."""
+
+    def stage(self, name: str, total: int | None) -> None:
+        """A stage begins; `total` steps if known."""
+
+    def advance(self, note: str = "") -> None:
+        """One step of the stage is done."""
+
+
+class Silence:
+    """The reporter that says nothing."""
+
+    def stage(self, name: str, total: int | None) -> None:
+        """See `Reporter`."""
+
+    def advance(self, note: str = "") -> None:
+        """See `Reporter`."""
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What a training left: the bundle's path, and one line for each problem met on the way."""
+
+    bundle: Path
+    problems: Sequence[str]
+
+
+def train(
+    data: str,
+    recipe: Recipe,
+    out: Path,
+    *,
+    run: Path | None = None,
+    resume: bool = False,
+    reporter: Reporter | None = None,
+) -> Trained:
+    """Train on the ordinary video of a data set and write the bundle.
+
+    Args:
+        data: `KIND:PATH`.
+        out: where the bundle goes; an older bundle there is replaced at the very end.
+        run: folder of the cache, the checkpoint, the log and the plot; `<out>.run` unless given.
+        resume: go on from the run folder's checkpoint, if there is one.
+
+    Raises:
+        DatasetError, SourceError, TrainingError, BundleError: one line each.
+    """
+    begun = time.monotonic()
+    reporter = reporter or Silence()
+    run = run or out.with_name(f"{out.name}.run")
+    refuse_to_replace(out)
+    dataset = open_dataset(data)
+    videos = dataset.training()
+    _make(run)
+    fabric = make_fabric(recipe.train)
+    reporter.stage("Preparing frames", _count(videos))
+    with fabric.rank_zero_first():
+        prepared, problems = prepare_videos(
+            videos, run / "cache", recipe.clips, recipe.flow, dataset=data, on_frame=lambda name: reporter.advance(name)
+        )
+    trained, held = split(prepared, recipe.train.holdout, recipe.clips.n_past)
+    _enough(trained, held, recipe)
+    if not resume:
+        (run / CHECKPOINT).unlink(missing_ok=True)
+    model, progress = _fit(fabric, recipe, trained, run, resume, reporter)
+    if not fabric.is_global_zero:
+        return Trained(out, problems)
+    rate_hz = _rate(dataset, videos)
+    reporter.stage("Calibrating on held-out video", sum(len(video.newest(recipe.clips.n_past)) for video in held))
+    model = model.to(memory_format=torch.contiguous_format)
+    calibration = calibrate(model, held, recipe, rate_hz, reporter.advance)
+    provenance = _provenance(data, videos, trained, held, progress, time.monotonic() - begun)
+    reporter.stage("Writing the bundle", None)
+    _write(out, model, recipe, calibration, provenance)
+    return Trained(out, problems)
+
+
+def _fit(
+    fabric: Any, recipe: Recipe, videos: Sequence[PreparedVideo], run: Path, resume: bool, reporter: Reporter
+) -> tuple[Any, Progress]:
+    started = False
+
+    def on_step(progress: Progress, loss: float) -> None:
+        nonlocal started
+        if not started:
+            reporter.stage("Training", progress.n_steps - progress.step + 1)
+            started = True
+        reporter.advance(f"loss {loss:.4f}")
+
+    def on_epoch(progress: Progress) -> None:
+        lines = [json.dumps(record) for record in progress.history]
+        (run / "log.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
+        plot_history(progress.history, run / "training.png")
+
+    return fit(fabric, recipe, videos, run, resume=resume, on_step=on_step, on_epoch=on_epoch)
+
+
+def _write(out: Path, model: Any, recipe: Recipe, calibration: Calibration, provenance: JSON) -> None:
+    with bundle_writer(out) as folder:
+        state = {name: tensor.contiguous() for name, tensor in model.state_dict().items()}
+        safetensors.torch.save_file(state, folder / "weights.safetensors")
+        items = {f"{name}_items": memory.items.contiguous() for name, memory in model.memories().items()}
+        safetensors.torch.save_file(items, folder / "items.safetensors")
+        graph = write_graph(model, recipe.clips, folder / "model.onnx")
+        write_json(
+            folder / "config.json", {**recipe.model_dump(mode="json"), "network": recipe.arguments(), "graph": graph}
+        )
+        write_json(folder / "calibration.json", calibration.model_dump(mode="json"))
+        write_json(folder / "provenance.json", provenance)
+
+
+def _make(run: Path) -> None:
+    try:
+        run.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise TrainingError(f"cannot make the run folder {run}: {error.strerror or error}") from None
+
+
+def _count(videos: Sequence[LabelledSource]) -> int | None:
+    counts = [video.n_frames for video in videos]
+    return None if None in counts else sum(count or 0 for count in counts)
+
+
+def _enough(trained: Sequence[PreparedVideo], held: Sequence[PreparedVideo], recipe: Recipe) -> None:
+    n_past = recipe.clips.n_past
+    n_held = sum(len(video.newest(n_past)) for video in held)
+    n_trained = sum(len(video.newest(n_past)) for video in trained)
+    if n_held < 20 or n_trained < recipe.train.batch:
+        raise TrainingError(
+            f"too little ordinary video: {n_trained} clips to train on and {n_held} held out for the calibration, "
+            f"at least {recipe.train.batch} and 20 are needed: give more footage"
+        )
+
+
+def _rate(dataset: Dataset, videos: Sequence[LabelledSource]) -> float:
+    if dataset.rate_hz:
+        return float(dataset.rate_hz)
+    from comemory.video.source import open_source
+
+    rates = [open_source(video.source).rate_hz for video in videos[:1]]
+    return float(rates[0] or DEFAULT_RATE_HZ) if rates else DEFAULT_RATE_HZ
+
+
+def _provenance(
+    data: str,
+    videos: Sequence[LabelledSource],
+    trained: Sequence[PreparedVideo],
+    held: Sequence[PreparedVideo],
+    progress: Progress,
+    wall_s: float,
+) -> JSON:
+    kind = data.partition(":")[0]
+    last = progress.history[-1]
+    return {
+        "date": datetime.now(UTC).date().isoformat(),
+        "dataset": kind if kind != "synthetic" else data,
+        "data_sha256": hashlib.sha256("".join(content_hash(video, data) for video in videos).encode()).hexdigest(),
+        "trained_on": {video.name: len(video.indices) for video in trained},
+        "held_out": {video.name: len(video.indices) for video in held},
+        "epochs": len(progress.history),
+        "loss": last["loss"],
+        "dead_items": {name: sum(share < DEAD for share in use) for name, use in last["item_use"].items()},
+        "wall_s": round(wall_s, 1),
+        "commit": _commit(),
+        "versions": {module: _version(module) for module in _MODULES},
+        "hardware": {
+            "machine": platform.machine(),
+            "cpu_threads": torch.get_num_threads(),
+            "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+        },
+    }
+
+
+def _version(module: str) -> str | None:
+    try:
+        return version(module)
+    except PackageNotFoundError:
+        return None
+
+
+def _commit() -> str | None:
+    """The commit of the checkout this package runs from; None when it is installed elsewhere."""
+    here = Path(__file__).resolve().parent
+    asked = ["git", "-C", str(here), "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"]
+    try:
+        answer = subprocess.run(asked, capture_output=True, text=True, timeout=10, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return answer.stdout.strip() or None if answer.returncode == 0 else None

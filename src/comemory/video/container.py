@@ -1,0 +1,309 @@
+"""Videos in containers: files and streams at a URL, decoded to upright RGB with the times of their own clock."""
+
+from __future__ import annotations
+
+import bisect
+import re
+from collections.abc import Generator, Iterator
+from contextlib import closing
+from fractions import Fraction
+from pathlib import Path
+
+import av
+from av.container import InputContainer
+from av.stream import Disposition
+from av.video.reformatter import VideoReformatter
+from av.video.stream import VideoStream
+
+from comemory.errors import SourceError, mask_password
+from comemory.types import Frame
+from comemory.video.folder import DEFAULT_RATE_HZ, upright
+from comemory.video.resize import MAX_PIXELS
+
+FILE_FORMATS = (
+    "mov,mp4,m4a,3gp,3g2,mj2,avi,matroska,webm,mpegts,mpeg,mpegvideo,flv,asf,ogg,mxf,nut,ivf,dv,dhav,wtv,gif,"
+    "h264,hevc,m4v,mjpeg,mpjpeg,obu,av1,yuv4mpegpipe"
+)
+"""What a file may be. Play lists and scripts that name other files (hls, dash, concat, sdp, …) are not in it."""
+
+URL_PROTOCOLS = "http,https,httpproxy,tcp,tls,crypto,rtsp,rtsps,rtp,srtp,udp,rtmp,rtmps,srt"
+"""What a stream may use. `file` is not in it: a camera's play list cannot reach into this machine."""
+
+OPEN_TIMEOUT_S = 10.0
+READ_TIMEOUT_S = 10.0
+MAX_RATE_HZ = 1000.0
+JUMP_S = 1.0
+
+_LIBRARY_ERRORS = (av.FFmpegError, ValueError, OverflowError, MemoryError)
+
+
+class Video:
+    """A video file, or a stream at a URL, as a source.
+
+    A file is opened, and its first frame decoded, when the source is made, so that a file that is no video is refused
+    at once. A URL is not contacted before it is iterated. Nothing stays open between iterations.
+
+    Damage in a file does not end it: pictures that cannot be decoded whole are left out but keep their index (where the
+    container itself lost them, they cannot be counted), a file that is cut short ends early, and either is one line in
+    `problems`. A stream that breaks raises.
+
+    Attributes:
+        name: short and safe for file names.
+        rate_hz: the average rate as the container states it, else the rate given, else None.
+        n_frames: as the header of a file states it, None where it does not.
+        size: (height, width) of the first frame, upright, before any resize; None for a URL that was never read.
+        problems: what was wrong in the newest iteration, one line each, starting with the path.
+    """
+
+    def __init__(
+        self,
+        location: Path | str,
+        *,
+        name: str,
+        size: tuple[int, int] | None = None,
+        rate_hz: float | None = None,
+    ) -> None:
+        self.name = name
+        self.rate_hz = rate_hz
+        self.n_frames: int | None = None
+        self.size: tuple[int, int] | None = None
+        self.problems: list[str] = []
+        self._live = isinstance(location, str)
+        self._location = str(location)
+        self._shown = mask_password(self._location).partition("?")[0] if self._live else self._location
+        self._asked_size = size
+        if not self._live:
+            self._read_header()
+            with closing(iter(self)) as frames:
+                next(frames)
+
+    def __iter__(self) -> Generator[Frame, None, None]:
+        """Yield the frames from the first.
+
+        Raises:
+            SourceError: it cannot be opened; nothing in it can be decoded; the size of the picture changes on the way
+                and no size was asked for; a stream at a URL breaks or sends nothing for `READ_TIMEOUT_S`.
+        """
+        self.problems.clear()
+        reformatter = VideoReformatter()
+        with self._open() as container:
+            stream = self._video_stream(container)
+            self._learn_rate(stream)
+            clock = _Clock(stream.time_base, self.rate_hz or DEFAULT_RATE_HZ)
+            decoding = _Decoding(container, stream)
+            native, count = None, 0
+            for index, picture in decoding:
+                time_s = clock.time_s(picture.pts)
+                if native is None:
+                    native = (picture.height, picture.width)
+                    self.size = native[::-1] if round(picture.rotation / 90) % 2 else native
+                elif self._asked_size is None and native != (picture.height, picture.width):
+                    raise SourceError(
+                        f"{self._shown}: the picture changes from {native[0]}x{native[1]} to "
+                        f"{picture.height}x{picture.width} at frame {index} ({time_s:.2f} s): ask for a size to go on"
+                    )
+                count += 1
+                yield Frame(upright(picture, self._asked_size, reformatter), time_s, index)
+            self._report(decoding, container, count)
+
+    def _open(self) -> InputContainer:
+        options = {"max_pixels": str(MAX_PIXELS)}
+        if self._live:
+            options["protocol_whitelist"] = URL_PROTOCOLS
+            if self._location.lower().startswith("rtsp"):
+                options |= {"rtsp_transport": "tcp", "probesize": "32768", "analyzeduration": "200000"}
+        else:
+            options |= {"protocol_whitelist": "file", "format_whitelist": FILE_FORMATS}
+        try:
+            return av.open(
+                self._location,
+                options=options,
+                metadata_errors="replace",
+                timeout=(OPEN_TIMEOUT_S, READ_TIMEOUT_S) if self._live else None,
+            )
+        except _LIBRARY_ERRORS as error:
+            if self._live:
+                raise SourceError(f"cannot open the stream {self._shown}: {_reason(error)}") from error
+            reason = "not a kind of video file" if isinstance(error, av.ArgumentError) else _reason(error)
+            raise SourceError(
+                f"cannot open {self._shown} as a video: {reason}; expected a whole video file such as "
+                "mp4, avi, mkv or webm, or a folder of frames"
+            ) from error
+
+    def _video_stream(self, container: InputContainer) -> VideoStream:
+        streams = [s for s in container.streams.video if not s.disposition & Disposition.attached_pic]
+        if not streams:
+            kinds = ", ".join(sorted({s.type for s in container.streams})) or "nothing"
+            raise SourceError(f"{self._shown}: there is no video in it, only {kinds}: expected a video stream")
+        stream = streams[0]
+        if stream.codec_context is None:
+            raise SourceError(f"{self._shown}: no decoder for its video: convert it to H.264, for example with ffmpeg")
+        height, width = stream.codec_context.height, stream.codec_context.width
+        if height * width > MAX_PIXELS:
+            raise SourceError(
+                f"{self._shown}: its pictures are {height}x{width}, expected at most {MAX_PIXELS // 10**6} megapixels"
+            )
+        stream.codec_context.thread_count = 1
+        stream.codec_context.options = {"max_pixels": str(MAX_PIXELS)}
+        return stream
+
+    def _learn_rate(self, stream: VideoStream) -> None:
+        for rate in (stream.average_rate, stream.guessed_rate):
+            if rate is not None and 0 < rate <= MAX_RATE_HZ:
+                self.rate_hz = float(rate)
+                return
+
+    def _read_header(self) -> None:
+        with self._open() as container:
+            stream = self._video_stream(container)
+            if stream.frames > 0:
+                entries = len(stream.index_entries) if "mp4" in container.format.name else 0
+                self.n_frames = entries or stream.frames
+
+    def _report(self, decoding: _Decoding, container: InputContainer, count: int) -> None:
+        """Turn what went wrong while decoding into problems, or an error where there is nothing left to use."""
+        if self._live and decoding.stopped_by is not None:
+            raise SourceError(
+                f"{self._shown}: the stream broke after {count} frames: {_reason(decoding.stopped_by)}"
+            ) from decoding.stopped_by
+        if count == 0:
+            cause = f": {_reason(decoding.error)}" if decoding.error else ""
+            raise SourceError(f"{self._shown}: no frame of it can be decoded{cause}; it is damaged, cut short or empty")
+        if self._live:
+            return
+        if decoding.n_lost:
+            what = "1 damaged picture" if decoding.n_lost == 1 else f"{decoding.n_lost} damaged pictures"
+            self.problems.append(f"{self._shown}: {what} left out, from frame {decoding.first_lost}")
+        if decoding.stopped_by is not None:
+            self.problems.append(
+                f"{self._shown}: reading broke off: {_reason(decoding.stopped_by)}; frames read: {count}"
+            )
+        elif decoding.is_cut_short(container):
+            promised = f" of {self.n_frames}" if self.n_frames else ""
+            self.problems.append(f"{self._shown}: the file is cut short or damaged, frames read: {count}{promised}")
+
+
+class _Decoding:
+    """One pass through a stream: (index, picture) of every whole picture, and what was lost on the way.
+
+    Attributes:
+        n_lost, first_lost: pictures left out, and the index of the first of them.
+        error: the newest error of the decoder, None when there was none.
+        stopped_by: the error that ended the pass before the end, None when none did.
+    """
+
+    def __init__(self, container: InputContainer, stream: VideoStream) -> None:
+        self.n_lost = 0
+        self.first_lost: int | None = None
+        self.error: BaseException | None = None
+        self.stopped_by: BaseException | None = None
+        self._container = container
+        self._format = container.format.name
+        self._stream = stream
+        self._index = 0
+        self._n_packets = 0
+        self._end = 0
+        self._torn: set[int | None] = set()
+        self._missing: list[int] = []
+
+    def __iter__(self) -> Iterator[tuple[int, av.VideoFrame]]:
+        try:
+            for packet in self._container.demux(self._stream):
+                if packet.size > 0:
+                    yield from self._decode(packet)
+        except _LIBRARY_ERRORS as error:
+            self.error = self.stopped_by = error
+        yield from self._decode(None)
+        for _ in self._missing:
+            self._lose()
+
+    def _decode(self, packet: av.Packet[VideoStream] | None) -> Iterator[tuple[int, av.VideoFrame]]:
+        if packet is not None:
+            self._n_packets += 1
+            start = packet.pts if packet.pts is not None else packet.dts
+            self._end = max(self._end, (start or 0) + (packet.duration or 0))
+            if packet.is_corrupt and "mpeg" not in self._format:
+                self._torn.add(packet.pts)
+        try:
+            pictures = self._stream.codec_context.decode(packet)
+        except _LIBRARY_ERRORS as error:
+            self.error = error
+            if packet is not None:
+                self._miss(packet.pts)
+            return
+        for picture in pictures:
+            self._lose_until(picture.pts)
+            if picture.is_corrupt or (self._torn and picture.pts in self._torn):
+                self._lose()
+            else:
+                self._index += 1
+                yield self._index - 1, picture
+
+    def _miss(self, pts: int | None) -> None:
+        """Keep the place of a packet that gave no picture: the pictures before it may come out after it."""
+        if pts is None:
+            self._lose()
+        else:
+            bisect.insort(self._missing, pts)
+
+    def _lose_until(self, pts: int | None) -> None:
+        while self._missing and pts is not None and self._missing[0] < pts:
+            self._missing.pop(0)
+            self._lose()
+
+    def _lose(self) -> None:
+        self.n_lost += 1
+        self.first_lost = self._index if self.first_lost is None else self.first_lost
+        self._index += 1
+
+    def is_cut_short(self, container: InputContainer) -> bool:
+        """Whether the header promised more than there was."""
+        stream = self._stream
+        if "mp4" in self._format:
+            return self._n_packets < len(stream.index_entries)
+        promised_s = _promised_s(container, stream)
+        if promised_s is None or stream.time_base is None:
+            return False
+        tolerance_s = (0.5 if self._format == "avi" else 1.5) / float(stream.average_rate or DEFAULT_RATE_HZ)
+        return float(self._end * stream.time_base) < promised_s - tolerance_s
+
+
+def _promised_s(container: InputContainer, stream: VideoStream) -> float | None:
+    """How long the video is by its header, in seconds; None where the header does not say."""
+    if container.format.name == "avi" and stream.frames and stream.time_base:
+        return float(stream.frames * stream.time_base)
+    tag = re.fullmatch(r"(\d+):(\d\d):(\d\d(?:\.\d+)?)", stream.metadata.get("DURATION", "").strip())
+    if tag:
+        return int(tag[1]) * 3600 + int(tag[2]) * 60 + float(tag[3])
+    if container.format.name in ("matroska,webm", "flv") and container.duration and len(container.streams) == 1:
+        return container.duration / av.time_base
+    return None
+
+
+class _Clock:
+    """Seconds since the first frame from the stream's own timestamps; never running backwards.
+
+    A missing timestamp is extrapolated from the rate. A jump back by more than `JUMP_S` is a new time line (a camera
+    that restarted, files joined end to end) and goes on one interval after the frame before.
+    """
+
+    def __init__(self, time_base: Fraction | None, rate_hz: float) -> None:
+        self._time_base = time_base
+        self._interval_s = 1.0 / rate_hz
+        self._base_s: float | None = None
+        self._newest_s: float | None = None
+
+    def time_s(self, pts: int | None) -> float:
+        expected = 0.0 if self._newest_s is None else self._newest_s + self._interval_s
+        time_s = expected
+        if pts is not None and self._time_base is not None:
+            stamp_s = float(pts * self._time_base)
+            if self._base_s is None or stamp_s - self._base_s < (self._newest_s or 0.0) - JUMP_S:
+                self._base_s = stamp_s - expected
+            time_s = max(stamp_s - self._base_s, self._newest_s or 0.0)
+        self._newest_s = time_s
+        return time_s
+
+
+def _reason(error: BaseException) -> str:
+    return str(getattr(error, "strerror", None) or error)

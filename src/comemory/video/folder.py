@@ -1,0 +1,223 @@
+"""Folders of frames: one picture file for each frame, in natural order."""
+
+from __future__ import annotations
+
+import os
+import re
+import stat
+import struct
+from collections.abc import Iterator
+from pathlib import Path
+from typing import cast
+
+import av
+import numpy as np
+from av.video.codeccontext import VideoCodecContext
+from av.video.reformatter import VideoReformatter
+from numpy.typing import NDArray
+
+from comemory.errors import SourceError
+from comemory.types import Frame
+from comemory.video.resize import MAX_PIXELS, resize
+
+PICTURE_SUFFIXES = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp", ".webp")
+DEFAULT_RATE_HZ = 25.0
+MAX_BYTES = 1 << 29
+
+_SIGNATURES = (
+    (b"\xff\xd8\xff", "mjpeg"),
+    (b"\x89PNG\r\n\x1a\n", "png"),
+    (b"II*\x00", "tiff"),
+    (b"MM\x00*", "tiff"),
+    (b"BM", "bmp"),
+    (b"RIFF", "webp"),
+)
+
+_TIFF_PLACES = {273: 0, 324: 0, 279: 1, 325: 1}
+
+
+class FrameFolder:
+    """A folder of pictures as a source.
+
+    The pictures are those that end in one of `PICTURE_SUFFIXES`, in natural order (`2.jpg` before `10.jpg`). Hidden
+    files (`.DS_Store`, `._1.jpg`) and all others are ignored. The list is made once, when the folder is opened.
+
+    A picture that cannot be read is left out and named in `problems`; it keeps its index, so that labels stay aligned.
+
+    Attributes:
+        name: the folder's name.
+        rate_hz: the rate given, or None. `time_s` is index / rate, with 25 frames per second when no rate is given.
+        n_frames: the number of pictures, readable or not.
+        size: (height, width) of the first readable picture.
+        problems: one line for each picture left out by the newest iteration, starting with its path.
+    """
+
+    def __init__(
+        self, path: Path, *, name: str, size: tuple[int, int] | None = None, rate_hz: float | None = None
+    ) -> None:
+        self.path = path
+        self.name = name
+        self.rate_hz = rate_hz
+        self.problems: list[str] = []
+        self._asked_size = size
+        self._pictures = _list_pictures(path)
+        self.n_frames: int | None = len(self._pictures)
+        self.size: tuple[int, int] | None = self._probe()
+
+    def __iter__(self) -> Iterator[Frame]:
+        """Yield the frames from the first.
+
+        Raises:
+            SourceError: a picture has another size than the first one and no size was asked for.
+        """
+        self.problems.clear()
+        reformatter = VideoReformatter()
+        interval_s = 1.0 / (self.rate_hz or DEFAULT_RATE_HZ)
+        for index, path in enumerate(self._pictures):
+            try:
+                image = read_picture(path, self._asked_size, reformatter=reformatter)
+            except SourceError as error:
+                self.problems.append(str(error))
+                continue
+            if self._asked_size is None and image.shape[:2] != self.size:
+                height, width = self.size or (0, 0)
+                raise SourceError(
+                    f"{path}: the picture is {image.shape[0]}x{image.shape[1]}, the ones before it {height}x{width}: "
+                    "expected one size in a folder; ask for a size to have all brought to it"
+                )
+            yield Frame(image, index * interval_s, index)
+
+    def _probe(self) -> tuple[int, int]:
+        first_error = None
+        for path in self._pictures:
+            try:
+                height, width, _ = read_picture(path).shape
+            except SourceError as error:
+                first_error = first_error or error
+            else:
+                return height, width
+        raise SourceError(f"{self.path}: none of its {len(self._pictures)} pictures can be read: {first_error}")
+
+
+def read_picture(
+    path: Path, size: tuple[int, int] | None = None, *, reformatter: VideoReformatter | None = None
+) -> NDArray[np.uint8]:
+    """Read one picture file; the kind is told by its content, the orientation by its EXIF tag.
+
+    Args:
+        path: a jpg, png, tif, bmp or webp file.
+        size: (height, width) wanted, None for the picture's own.
+        reformatter: see `resize`.
+
+    Raises:
+        SourceError: not a regular file, not a picture, damaged or cut short, or over `MAX_PIXELS`; the text starts
+            with the path.
+
+    Shapes:
+        returns: uint8 (height, width, 3), RGB.
+    """
+    data = _read_bytes(path)
+    codec = next((codec for signature, codec in _SIGNATURES if data.startswith(signature)), None)
+    if codec is None:
+        raise SourceError(f"{path}: not a picture: expected jpg, png, tif, bmp or webp")
+    try:
+        context = cast(VideoCodecContext, av.CodecContext.create(codec, "r"))
+        context.thread_count = 1
+        context.options = {"max_pixels": str(MAX_PIXELS)} | ({} if codec == "tiff" else {"err_detect": "explode"})
+        frames = [*context.decode(av.Packet(data)), *context.decode(None)]
+    except (av.FFmpegError, ValueError, MemoryError) as error:
+        limit = f"{MAX_PIXELS // 1_000_000} megapixels"
+        raise SourceError(f"{path}: the picture is damaged, cut short or over {limit} ({_reason(error)})") from error
+    if not frames or frames[0].is_corrupt or not _is_whole(codec, data):
+        raise SourceError(f"{path}: the picture is damaged or cut short")
+    return upright(frames[0], size, reformatter)
+
+
+def upright(
+    frame: av.VideoFrame, size: tuple[int, int] | None, reformatter: VideoReformatter | None
+) -> NDArray[np.uint8]:
+    """RGB of a decoded frame, turned as its rotation tag says, of the size asked for.
+
+    Shapes:
+        returns: uint8 (height, width, 3), RGB, C-contiguous.
+    """
+    turns = round(frame.rotation / 90) % 4
+    if turns == 0:
+        return resize(frame, size, reformatter=reformatter)
+    if size is not None and turns % 2:
+        size = (size[1], size[0])
+    return np.ascontiguousarray(np.rot90(resize(frame, size, reformatter=reformatter), turns))
+
+
+def _list_pictures(folder: Path) -> list[Path]:
+    try:
+        with os.scandir(folder) as entries:
+            names = [entry.name for entry in entries if not entry.is_dir()]
+    except OSError as error:
+        raise SourceError(f"cannot read the folder {folder}: {error.strerror or error}") from error
+    pictures = [name for name in names if not name.startswith(".") and name.lower().endswith(PICTURE_SUFFIXES)]
+    if not pictures:
+        seen = f"it holds {len(names)} other files, such as {min(names)!r}" if names else "it holds no files"
+        raise SourceError(f"{folder}: no frames in this folder ({seen}): expected jpg, png, tif, bmp or webp pictures")
+    return [folder / name for name in sorted(pictures, key=natural_key)]
+
+
+def natural_key(name: str) -> list[tuple[int, int, str]]:
+    """A key that sorts numbers inside names by value.
+
+    >>> sorted(["10.jpg", "2.jpg", "b.jpg", "a.jpg"], key=natural_key)
+    ['2.jpg', '10.jpg', 'a.jpg', 'b.jpg']
+    """
+    parts = re.split(r"([0-9]+)", name.casefold())
+    key = [(0, int(part), part) if part.isdigit() and part.isascii() else (1, 0, part) for part in parts if part]
+    return [*key, (2, 0, name)]
+
+
+def _read_bytes(path: Path) -> bytes:
+    try:
+        status = path.stat()
+        if not stat.S_ISREG(status.st_mode):
+            raise SourceError(f"{path}: not a regular file")
+        if status.st_size == 0:
+            raise SourceError(f"{path}: the file is empty")
+        if status.st_size > MAX_BYTES:
+            raise SourceError(
+                f"{path}: {status.st_size >> 20} MiB are too many for one picture: at most {MAX_BYTES >> 20}"
+            )
+        return path.read_bytes()
+    except SourceError:
+        raise
+    except OSError as error:
+        raise SourceError(f"{path}: cannot be read: {error.strerror or error}") from error
+
+
+def _is_whole(codec: str, data: bytes) -> bool:
+    """Whether a JPEG or TIFF reaches its end: their decoders may fill the rest of a cut picture with grey unsaid."""
+    if codec == "mjpeg":
+        return data.rfind(b"\xff\xd9") > data.rfind(b"\xff\xda")
+    if codec == "tiff":
+        return _tiff_end(data) <= len(data)
+    return True
+
+
+def _tiff_end(data: bytes) -> int:
+    """Where the last strip or tile of a TIFF's first page ends, by its directory."""
+    order = "<" if data.startswith(b"II") else ">"
+    lists: dict[int, tuple[int, ...]] = {}
+    try:
+        (directory,) = struct.unpack_from(order + "I", data, 4)
+        (n_entries,) = struct.unpack_from(order + "H", data, directory)
+        for i in range(n_entries):
+            at = directory + 2 + 12 * i
+            tag, kind, n = struct.unpack_from(order + "HHI", data, at)
+            if tag in _TIFF_PLACES and kind in (3, 4):
+                layout = f"{order}{n}{'H' if kind == 3 else 'I'}"
+                place = at + 8 if struct.calcsize(layout) <= 4 else struct.unpack_from(order + "I", data, at + 8)[0]
+                lists[_TIFF_PLACES[tag]] = struct.unpack_from(layout, data, place)
+    except struct.error:
+        return len(data) + 1
+    return max(map(sum, zip(lists.get(0, ()), lists.get(1, ()), strict=False)), default=0)
+
+
+def _reason(error: BaseException) -> str:
+    return str(getattr(error, "strerror", None) or error)

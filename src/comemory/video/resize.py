@@ -1,0 +1,109 @@
+"""THE resize of comemory: training, evaluation and live detection see the same pixels because all of them come here."""
+
+from __future__ import annotations
+
+import threading
+from typing import cast
+
+import av
+import cv2
+import numpy as np
+from av.video.reformatter import Interpolation, VideoReformatter
+from numpy.typing import NDArray
+
+from comemory.errors import SourceError
+
+MAX_PIXELS = 100_000_000
+"""Pictures with more pixels than this are refused before they are decoded."""
+
+FLAGS = Interpolation.AREA | Interpolation.FULL_CHR_H_INT | Interpolation.ACCURATE_RND
+"""Area averaging, the chroma of video interpolated, rounded with care: 1.5 grey levels from a float reference."""
+
+_N_KEPT = 8
+_local = threading.local()
+
+
+def resize(
+    picture: NDArray[np.uint8] | av.VideoFrame,
+    size: tuple[int, int] | None,
+    *,
+    reformatter: VideoReformatter | None = None,
+) -> NDArray[np.uint8]:
+    """Bring a picture to RGB of the size asked for, in one step from whatever format it has.
+
+    Args:
+        picture: an RGB array, or a decoded frame in any pixel format. Alpha is dropped; grey becomes three channels.
+        size: (height, width); None keeps the picture's own.
+        reformatter: keeps its tables from call to call, for one stream of equal pictures. By default each thread has
+            one for each of the newest kinds of picture it resized.
+
+    Returns:
+        A C-contiguous array. An RGB array that has the size already is returned as it is; all else is a new array
+        that owns its memory.
+
+    Raises:
+        SourceError: the picture is not uint8 (H, W, 3), it is empty, or a size is not positive or over `MAX_PIXELS`.
+
+    Shapes:
+        picture: uint8 (H, W, 3), RGB, when it is an array.
+        returns: uint8 (h, w, 3), RGB.
+
+    >>> resize(np.full((4, 6, 3), 200, np.uint8), (2, 3))[0, 0].tolist()
+    [200, 200, 200]
+    """
+    if isinstance(picture, np.ndarray):
+        _check_picture(picture)
+        if size is None or picture.shape[:2] == tuple(size):
+            return picture if picture.flags.c_contiguous else np.ascontiguousarray(picture)
+        frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(picture), format="rgb24")
+    else:
+        frame = picture
+    height, width = size or (frame.height, frame.width)
+    _check_size(height, width)
+    reformatter = reformatter or _reformatter_for((frame.format.name, frame.height, frame.width, height, width))
+    try:
+        scaled = reformatter.reformat(frame, width, height, "rgb24", interpolation=FLAGS, threads=1)
+        return cast("NDArray[np.uint8]", np.array(scaled.to_ndarray(), dtype=np.uint8, order="C"))
+    except (av.FFmpegError, ValueError, MemoryError) as error:
+        raise SourceError(
+            f"cannot convert a {frame.format.name} picture of {frame.height}x{frame.width} "
+            f"to RGB {height}x{width}: {error}"
+        ) from error
+
+
+def to_grey(picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """The luma of an RGB picture (BT.601 weights: 0.299 R + 0.587 G + 0.114 B).
+
+    Shapes:
+        picture: uint8 (H, W, 3), RGB.
+        returns: uint8 (H, W).
+
+    >>> to_grey(np.array([[[255, 255, 255], [0, 0, 0], [255, 0, 0]]], np.uint8)).tolist()
+    [[255, 0, 76]]
+    """
+    _check_picture(picture)
+    return cast("NDArray[np.uint8]", cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY))
+
+
+def _reformatter_for(kind: tuple[str, int, int, int, int]) -> VideoReformatter:
+    if not hasattr(_local, "kept"):
+        _local.kept = {}
+    kept = cast("dict[tuple[str, int, int, int, int], VideoReformatter]", _local.kept)
+    reformatter = kept.pop(kind, None) or VideoReformatter()
+    kept[kind] = reformatter
+    if len(kept) > _N_KEPT:
+        del kept[next(iter(kept))]
+    return reformatter
+
+
+def _check_picture(picture: NDArray[np.uint8]) -> None:
+    if picture.dtype != np.uint8 or picture.ndim != 3 or picture.shape[2] != 3 or picture.size == 0:
+        raise SourceError(f"a picture is {picture.dtype} {picture.shape}: expected uint8 (height, width, 3), RGB")
+
+
+def _check_size(height: int, width: int) -> None:
+    if height < 1 or width < 1 or height * width > MAX_PIXELS:
+        raise SourceError(
+            f"cannot make a picture of {height}x{width}: expected a positive height and width and at most "
+            f"{MAX_PIXELS // 1_000_000} megapixels"
+        )

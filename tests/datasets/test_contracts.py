@@ -1,0 +1,137 @@
+"""What every entry of the table must hold to, and how datasets are named."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from datasets import made
+
+from comemory.datasets import DATASETS, open_dataset
+from comemory.datasets.avenue import TEST_FRAMES
+from comemory.errors import ConfigError, DatasetError
+from comemory.types import DataCheck, Dataset, LabelledSource, Source
+
+
+def ucsd(root: Path) -> str:
+    made.pictures(root / "training" / "frames" / "01", 3)
+    made.pictures(root / "testing" / "frames" / "01", 3)
+    made.masks(root / "testing" / "masks" / "01", [0, 1, 0])
+    return str(root)
+
+
+def avenue(root: Path) -> str:
+    made.video(root / "training_videos" / "01.avi", 3)
+    made.video(root / "testing_videos" / "08.avi", 36)
+    np.save(root / "frame_labels_avenue.npy", np.zeros(sum(TEST_FRAMES)))
+    return str(root)
+
+
+def shanghaitech(root: Path) -> str:
+    made.video(root / "training" / "videos" / "01_001.avi", 3)
+    made.pictures(root / "testing" / "frames" / "01_0014", 3)
+    (root / "testing" / "test_frame_mask").mkdir()
+    np.save(root / "testing" / "test_frame_mask" / "01_0014.npy", np.array([0, 1, 1]))
+    return str(root)
+
+
+def folder(root: Path) -> str:
+    made.video(root / "training" / "a.avi", 3)
+    made.video(root / "testing" / "a.avi", 3)
+    return str(root)
+
+
+def synthetic(_: Path) -> str:
+    return "seed=1,frames=20,training=1,testing=1,size=48x64"
+
+
+MADE: dict[str, Callable[[Path], str]] = {
+    "ped1": ucsd,
+    "ped2": ucsd,
+    "avenue": avenue,
+    "avenue-npy": avenue,
+    "shanghaitech": shanghaitech,
+    "folder": folder,
+    "synthetic": synthetic,
+}
+RECORDED = sorted(set(MADE) - {"synthetic"})
+
+
+@pytest.fixture(params=sorted(MADE))
+def dataset(request: pytest.FixtureRequest, tmp_path: Path) -> Dataset:
+    return open_dataset(f"{request.param}:{MADE[request.param](tmp_path)}")
+
+
+def test_every_entry_is_made_here() -> None:
+    assert set(DATASETS) == set(MADE)
+
+
+@pytest.mark.parametrize("kind", sorted(DATASETS))
+def test_every_entry_has_what_a_dataset_has(kind: str) -> None:
+    entry = DATASETS.load(kind)
+    assert entry.name == kind
+    for method in ("training", "testing", "check"):
+        assert callable(getattr(entry, method))
+
+
+def test_an_opened_dataset_follows_the_protocol(dataset: Dataset) -> None:
+    assert isinstance(dataset, Dataset)
+    assert dataset.name in DATASETS
+    assert dataset.rate_hz is None or dataset.rate_hz > 0
+    for sources in (dataset.training(), dataset.testing()):
+        assert sources
+        assert len({source.name for source in sources}) == len(sources)
+        for source in sources:
+            assert isinstance(source, LabelledSource)
+            assert Path(source.source).exists() if isinstance(source.source, str) else isinstance(source.source, Source)
+            assert source.labels is None or source.labels.dtype == np.bool_
+            assert source.labels is None or source.labels.shape == (source.n_frames,)
+    assert all(source.labels is None or not source.labels.any() for source in dataset.training())
+
+
+def test_a_check_counts_what_the_sources_hold(dataset: Dataset) -> None:
+    report = dataset.check()
+    assert isinstance(report, DataCheck)
+    assert set(report.published) <= set(report.found)
+    for split, sources in (("training", dataset.training()), ("testing", dataset.testing())):
+        assert report.found[f"{split} videos"] == len(sources)
+        assert report.found[f"{split} frames"] == sum(source.n_frames or 0 for source in sources)
+
+
+@pytest.mark.parametrize("kind", RECORDED)
+@pytest.mark.parametrize("path", ["", "  ", "/no/such/place"])
+def test_a_missing_path_is_refused(kind: str, path: str) -> None:
+    with pytest.raises(DatasetError, match=f"no path was given|{kind} dataset: No such file"):
+        open_dataset(f"{kind}:{path}")
+
+
+@pytest.mark.parametrize("kind", [kind for kind in RECORDED if kind != "folder"])
+def test_a_file_in_place_of_a_folder_is_refused(kind: str, tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"x")
+    with pytest.raises(DatasetError, match="file: holds no"):
+        open_dataset(f"{kind}:{tmp_path / 'file'}")
+
+
+def test_a_name_without_a_kind_is_refused() -> None:
+    with pytest.raises(ConfigError, match=re.escape("cannot read the dataset 'clips': expected KIND:PATH")):
+        open_dataset("clips")
+
+
+def test_an_unknown_kind_is_refused_with_the_nearest_one() -> None:
+    with pytest.raises(ConfigError, match=r"unknown dataset 'pde2': did you mean 'ped2'\?"):
+        open_dataset("pde2:/data")
+
+
+def test_readers_are_light_and_import_no_torch() -> None:
+    code = (
+        "import sys, comemory.datasets as d\n"
+        "assert not {'av', 'cv2', 'torch'} & set(sys.modules)\n"
+        "[d.DATASETS.load(kind) for kind in d.DATASETS]\n"
+        "assert not {'torch', 'scipy', 'comemory.video'} & set(sys.modules)\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)

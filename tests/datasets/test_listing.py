@@ -1,0 +1,87 @@
+from __future__ import annotations
+
+import os
+import random
+from pathlib import Path
+
+import pytest
+from datasets import made
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from comemory.datasets import listing
+from comemory.errors import DatasetError
+from comemory.video.folder import natural_key
+
+
+@settings(deadline=None, max_examples=50)
+@given(st.lists(st.integers(0, 10**12), unique=True, max_size=20), st.integers())
+def test_numbers_in_names_sort_as_numbers(values: list[int], seed: int) -> None:
+    names = [f"frame{value}.jpg" for value in sorted(values)]
+    shuffled = list(names)
+    random.Random(seed).shuffle(shuffled)
+    assert sorted(shuffled, key=listing.natural) == names
+
+
+@settings(deadline=None, max_examples=200)
+@given(st.lists(st.text(max_size=8), unique=True, max_size=10))
+def test_the_order_is_that_of_the_video_sources(names: list[str]) -> None:
+    assert sorted(names, key=listing.natural) == sorted(names, key=natural_key)
+
+
+def test_junk_and_sub_folders_are_not_pictures(tmp_path: Path) -> None:
+    made.pictures(tmp_path, 11)
+    for name in (".DS_Store", "._001.jpg", "Thumbs.db", "notes.txt"):
+        (tmp_path / name).write_bytes(b"x")
+    (tmp_path / "004.tif").mkdir()
+    assert [path.name for path in listing.pictures(tmp_path)] == [f"{index:03d}.jpg" for index in range(11)]
+    assert listing.count_frames(tmp_path) == 11
+
+
+def test_frames_of_a_video_are_counted_without_decoding(tmp_path: Path) -> None:
+    path = made.video(tmp_path / "a.avi", 7)
+    assert listing.count_frames(path) == 7
+    assert listing.count_packets(path) == 7
+    assert listing.frame_rate(path) == 25.0
+
+
+@pytest.mark.parametrize("content", [b"", b"RIFF", b"not a video" * 100])
+def test_what_is_no_video_has_an_unknown_count(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "a.avi"
+    path.write_bytes(content)
+    assert listing.count_frames(path) is None
+    assert listing.count_packets(path) is None
+    assert listing.frame_rate(path) is None
+    assert listing.count_frames(tmp_path / "absent.avi") is None
+
+
+def test_links_in_a_circle_and_pipes_do_not_hang(tmp_path: Path) -> None:
+    (tmp_path / "loop").symlink_to(tmp_path, target_is_directory=True)
+    (tmp_path / "a.jpg").symlink_to(tmp_path / "b.jpg")
+    (tmp_path / "b.jpg").symlink_to(tmp_path / "a.jpg")
+    os.mkfifo(tmp_path / "pipe.avi")
+    assert [path.name for path in listing.clips(tmp_path)] == ["loop"]
+    assert [path.name for path in listing.pictures(tmp_path)] == ["a.jpg", "b.jpg"]
+
+
+def test_a_folder_that_may_not_be_listed_is_named(open_folder: Path, request: pytest.FixtureRequest) -> None:
+    closed = open_folder / "closed"
+    closed.mkdir(mode=0o000)
+    request.getfixturevalue("ordinary_user")
+    with pytest.raises(DatasetError, match=r"closed: this folder cannot be listed: Permission denied"):
+        listing.entries(closed)
+    assert listing.count_frames(closed) is None
+
+
+@pytest.mark.parametrize(
+    ("path", "said"), [("", "no path was given"), ("/no/such/place", "No such file"), ("a\0b", "null")]
+)
+def test_a_missing_path_is_refused(path: str, said: str) -> None:
+    with pytest.raises(DatasetError, match=said):
+        listing.dataset_path(path, "ped2")
+
+
+def test_ranges_are_short() -> None:
+    assert listing.spans([]) == ""
+    assert listing.spans(range(10)) == "0-9"
+    assert listing.spans([1, 3, 4], most=1) == "1 and more"

@@ -1,0 +1,95 @@
+from __future__ import annotations
+
+import pickle
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import scipy.io
+from datasets import made
+
+from comemory.datasets.masks import MaskArray, MaskCells, MaskFiles, read_picture
+from comemory.errors import DatasetError
+
+
+@pytest.mark.parametrize("suffix", [".jpg", ".png", ".bmp", ".tif"])
+def test_a_picture_is_read_and_a_cut_one_refused(tmp_path: Path, suffix: str) -> None:
+    path = made.picture(tmp_path / f"a{suffix}")
+    assert read_picture(path).shape[:2] == made.SIZE
+    for keep in (0.98, 0.5, 0.05):
+        made.cut(path, keep)
+        with pytest.raises(DatasetError, match="not a whole picture"):
+            read_picture(path)
+
+
+def test_what_is_no_picture_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "a.png"
+    with pytest.raises(DatasetError, match="No such file"):
+        read_picture(path)
+    path.write_bytes(b"")
+    with pytest.raises(DatasetError, match="is empty"):
+        read_picture(path)
+    path.write_bytes(b"hello")
+    with pytest.raises(DatasetError, match="not a whole picture"):
+        read_picture(path)
+    with pytest.raises(DatasetError, match="not a regular file"):
+        read_picture(tmp_path)
+
+
+def test_a_huge_file_is_refused_unread(tmp_path: Path) -> None:
+    path = tmp_path / "a.png"
+    with path.open("wb") as file:
+        file.truncate(1 << 40)
+    with pytest.raises(DatasetError, match="too many for a picture"):
+        read_picture(path)
+
+
+@pytest.mark.parametrize("channels", [1, 3, 4])
+@pytest.mark.parametrize("kind", [np.uint8, np.uint16])
+def test_any_pixel_that_is_not_black_is_abnormal(tmp_path: Path, channels: int, kind: type) -> None:
+    image = np.zeros((6, 8, channels), kind)
+    image[2, 3, 0] = 1
+    if channels == 4:
+        image[..., 3] = 255
+    cv2.imwrite(str(tmp_path / "000.png"), image)
+    mask = MaskFiles(tmp_path)[0]
+    assert mask.dtype == np.bool_
+    assert np.argwhere(mask).tolist() == [[2, 3]]
+
+
+def test_a_mask_that_is_not_there_is_refused(tmp_path: Path) -> None:
+    masks = MaskFiles(made.masks(tmp_path, [0, 1]))
+    assert len(masks) == 2
+    for index in (-1, 2):
+        with pytest.raises(DatasetError, match="there are 2, counted from 0"):
+            masks[index]
+
+
+def test_an_array_is_read_frame_by_frame(tmp_path: Path) -> None:
+    array = np.random.default_rng(0).integers(0, 2, (5, 4, 3))
+    np.save(tmp_path / "a.npy", array)
+    masks = MaskArray(tmp_path / "a.npy")
+    assert np.array_equal(np.stack([masks[index] for index in range(len(masks))]), array == 1)
+
+
+def test_an_array_of_another_shape_or_with_nan_is_refused(tmp_path: Path) -> None:
+    np.save(tmp_path / "a.npy", np.zeros((4, 3)))
+    with pytest.raises(DatasetError, match=r"shape \(4, 3\), expected \(frames, height, width\)"):
+        len(MaskArray(tmp_path / "a.npy"))
+    np.save(tmp_path / "b.npy", np.full((2, 4, 3), np.nan))
+    with pytest.raises(DatasetError, match="holds NaN"):
+        MaskArray(tmp_path / "b.npy")[0]
+
+
+def test_cells_are_read_in_any_order(tmp_path: Path) -> None:
+    random = np.random.default_rng(1)
+    frames = [random.integers(0, 2, (7, 9)).astype(np.uint8) for _ in range(4)]
+    box = np.empty((1, 4), object)
+    box[0, :] = frames
+    scipy.io.savemat(tmp_path / "a.mat", {"volLabel": box}, do_compression=True)
+    masks = MaskCells(tmp_path / "a.mat", "volLabel")
+    assert len(masks) == 4
+    for index in (3, 0, 2, 1):
+        assert np.array_equal(masks[index], frames[index] == 1)
+    assert np.array_equal(pickle.loads(pickle.dumps(masks))[2], frames[2] == 1)

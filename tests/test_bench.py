@@ -1,0 +1,123 @@
+"""Timings: order, medians, and what is said of the machine."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import cv2
+import numpy as np
+import pytest
+
+from comemory import bench
+from comemory.errors import ConfigError
+from comemory.flow import FLOWS, FlowSettings, open_flow
+
+
+def test_rounds_alternate_after_a_warm_up() -> None:
+    order: list[str] = []
+    timings = bench.interleave({name: lambda name=name: order.append(name) for name in "abc"}, rounds=3)  # type: ignore[misc]
+    assert "".join(order) == "abc" + "abc" + "cba" + "abc"
+    assert {name: len(timing.samples_s) for name, timing in timings.items()} == {"a": 3, "b": 3, "c": 3}
+    assert all(sample >= 0 for timing in timings.values() for sample in timing.samples_s)
+
+
+def test_the_slower_one_is_slower() -> None:
+    heavy = np.random.default_rng(0).random((300, 300))
+    timings = bench.interleave({"light": lambda: None, "heavy": lambda: heavy @ heavy}, rounds=5)
+    assert timings["heavy"].median_ms > timings["light"].median_ms
+
+
+@pytest.mark.parametrize("rounds", [0, -1])
+def test_no_round_is_refused(rounds: int) -> None:
+    with pytest.raises(ConfigError, match="expected 1 or more"):
+        bench.interleave({"nothing": lambda: None}, rounds)
+
+
+def test_a_summary_has_median_and_spread() -> None:
+    assert bench.Timing((0.001, 0.009, 0.002, 0.004)).summary() == {
+        "median_ms": 3.0,
+        "lowest_ms": 1.0,
+        "highest_ms": 9.0,
+        "rounds": 4,
+    }
+
+
+def test_circumstances_are_json_and_know_the_machine() -> None:
+    said = json.loads(json.dumps(bench.circumstances()))
+    assert said["cores"] >= 1
+    assert said["versions"]["numpy"] == np.__version__
+    assert said["python"].count(".") == 2
+    assert len(said["date"]) == 10
+    assert said["cpu"] is None or said["cpu"].strip()
+
+
+def test_peak_memory_grows_with_what_was_held_and_does_not_shrink() -> None:
+    program = (
+        "import numpy as np\n"
+        "from comemory.bench import peak_rss_mib\n"
+        "marks = [peak_rss_mib()]\n"
+        "held = np.ones(200 * 2**17)\n"
+        "marks.append(peak_rss_mib())\n"
+        "del held\n"
+        "marks.append(peak_rss_mib())\n"
+        "print(*marks)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True)
+    before, high, after = map(float, done.stdout.split())
+    assert 180 < high - before < 220
+    assert after > high - 1
+
+
+def test_peak_memory_is_of_the_process_itself_not_of_its_parent() -> None:
+    held = np.ones(400 * 2**17)
+    program = "from comemory.bench import peak_rss_mib; print(peak_rss_mib())"
+    done = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True)
+    assert 5 < float(done.stdout) < 400
+    assert held.size
+
+
+def test_every_flow_is_timed_or_named_as_left_out() -> None:
+    said = json.loads(json.dumps(bench.bench_flow(size=(48, 64), rounds=2)))
+    assert {flow["name"] for flow in said["flows"]} | set(said["left_out"]) == set(FLOWS)
+    assert {flow["preset"] for flow in said["flows"] if flow["name"] == "dis"} == {"ultrafast", "fast", "medium"}
+    medians = [flow["median_ms"] for flow in said["flows"]]
+    assert medians == sorted(medians)
+    assert said["size"] == [48, 64]
+    assert said["threads"]["opencv"] == cv2.getNumThreads()
+
+
+def test_missing_weights_are_an_error_not_a_gap() -> None:
+    pytest.importorskip("torch", reason="needs torch: pip install 'comemory[train]'")
+    with pytest.raises(ConfigError, match=r"none\.pth"):
+        bench.bench_flow(size=(48, 64), rounds=1, weights="none.pth")
+
+
+@pytest.mark.parametrize("size", [(0, 10), (10, -1), (100_000, 100_000)])
+def test_impossible_sizes_are_refused(size: tuple[int, int]) -> None:
+    with pytest.raises(ConfigError, match="cannot make pictures"):
+        bench.bench_flow(size=size, rounds=1)
+
+
+@pytest.mark.parametrize("size", [(1, 1), (5, 7), (240, 360)])
+def test_pictures_to_time_with_are_always_the_same(size: tuple[int, int]) -> None:
+    for first, second in zip(bench.moving_pictures(size), bench.moving_pictures(size), strict=True):
+        assert first.shape == (*size, 3)
+        np.testing.assert_array_equal(first, second)
+
+
+def test_the_block_moves_and_the_rest_stays() -> None:
+    flow = open_flow(FlowSettings()).estimate(*bench.moving_pictures((240, 360)))
+    np.testing.assert_allclose(np.median(flow[80:160, 120:240], axis=(0, 1)), (3, 1), atol=0.2)
+    assert np.abs(flow[:40]).max() < 0.5
+
+
+def test_timing_flow_imports_no_torch() -> None:
+    program = (
+        "import sys\n"
+        "from comemory.bench import bench_flow\n"
+        "bench_flow(size=(40, 40), rounds=1)\n"
+        "assert 'torch' not in sys.modules\n"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True)
