@@ -50,7 +50,7 @@ class DecisionSettings(Settings):
 
     score: Literal["comemory", "thesis"] = "comemory"
     motion: tuple[str, ...] = ("flow_speed:12",)
-    appearance: tuple[str, ...] = ("appearance_distance:16", "frame_error:16")
+    appearance: tuple[str, ...] = ("frame_error:16", "appearance_distance:16")
     thesis_patch: int = Field(16, ge=CELL, multiple_of=CELL)
     thesis_lambda: float = Field(0.2, ge=0)
     smoothing: float = Field(0.0, ge=0, lt=1)
@@ -152,11 +152,16 @@ def thesis_score(flow: float, frame: float, w_flow: float, w_frame: float, weigh
     return math.log(max(w_flow * flow, smallest)) + weight * math.log(max(w_frame * frame, smallest))
 
 
+FARTHEST = 6.0
+"""The last decade that a scale counts."""
+
+
 class TailScale(Settings):
     """A statistic to the number of zeros in "one ordinary frame in …", strictly increasing.
 
     Ours: up to the 90th percentile the share of ordinary frames above is counted; beyond, where counting
-    runs out of frames, the excess is taken as exponential with the mean excess seen there.
+    runs out of frames, the excess is taken as exponential with the mean excess seen there; beyond `FARTHEST`, one frame
+    in a million, no footage could tell, and the scale grows as the logarithm.
 
     Attributes:
         knots: quantiles of the statistic on ordinary frames, increasing.
@@ -174,7 +179,8 @@ class TailScale(Settings):
         inside = np.interp(x, self.knots, self.levels)
         above = np.maximum(x - self.knots[-1], 0) / self.excess * math.log10(math.e)
         below = np.minimum(x - self.knots[0], 0) / self.excess * math.log10(math.e)
-        return np.asarray(inside + above + below)
+        value = inside + above + below
+        return np.asarray(np.where(value > FARTHEST, FARTHEST + np.log10(1 + np.maximum(value - FARTHEST, 0)), value))
 
 
 def fit_tail_scale(values: Sequence[float] | NDArray[np.float64]) -> TailScale:
@@ -250,12 +256,18 @@ def parse_budget(text: str) -> float:
 
 
 class Judgement(NamedTuple):
-    """What the evidence of one frame comes to, before smoothing; see `types.Score`."""
+    """What the evidence of one frame comes to.
+
+    Attributes:
+        value, appearance, motion, box: see `types.Score`.
+        thesis: the seed's Eq. (16), raw, whichever score is chosen.
+    """
 
     value: float
     appearance: float
     motion: float
     box: Box
+    thesis: float
 
 
 class Judge:
@@ -274,15 +286,15 @@ class Judge:
         fitted, spec = self.calibration, self.calibration.settings
         motion, motion_box = self._part(maps, spec.motion)
         appearance, appearance_box = self._part(maps, spec.appearance)
+        flow, frame = thesis_parts(maps, spec.thesis_patch)
+        thesis = thesis_score(flow.value, frame, fitted.w_flow, fitted.w_frame, spec.thesis_lambda)
         if spec.score == "thesis":
-            flow, frame = thesis_parts(maps, spec.thesis_patch)
-            raw = thesis_score(flow.value, frame, fitted.w_flow, fitted.w_frame, spec.thesis_lambda)
-            box = flow.box
+            raw, box = thesis, flow.box
         else:
             raw, box = combine(motion, appearance), motion_box if motion >= appearance else appearance_box
         average = raw if self._average is None else spec.smoothing * self._average + (1 - spec.smoothing) * raw
         self._average = average
-        return Judgement(float(fitted.scales["score"](average)), appearance, motion, box)
+        return Judgement(float(fitted.scales["score"](average)), appearance, motion, box, thesis)
 
     def _part(self, maps: Mapping[str, NDArray[np.float32]], channels: Sequence[str]) -> tuple[float, Box]:
         peaks = [(channel, peak(maps, channel)) for channel in channels]

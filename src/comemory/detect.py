@@ -7,7 +7,7 @@ for score in detector.run("gate.mp4"):
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Literal
@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from comemory.bundle import Bundle, open_bundle
-from comemory.decision import Judge, patch_map
+from comemory.decision import Judge, Judgement, patch_map
 from comemory.errors import ConfigError
 from comemory.flow import open_flow
 from comemory.runtimes import RUNTIMES
@@ -86,6 +86,8 @@ class Detector:
         self._builder.reset()
         self._judge.reset()
         self._items: dict[str, NDArray[np.float32]] = dict(self.bundle.items)
+        self._maps: dict[str, NDArray[np.float32]] = {}
+        self.judgement: Judgement | None = None
 
     def push(self, frame: Frame) -> Score | None:
         """Score the next frame; None until the clip before it is full.
@@ -97,21 +99,26 @@ class Detector:
             return None
         maps = self._observe(clip)
         judged = self._judge.push(maps)
+        self._maps, self.judgement = maps, judged
         if self.update == "always" or (self.update == "gated" and judged.value <= self.GATE):
             self._items = {name: maps[f"updated_{name.removesuffix('_items')}"] for name in self._items}
         spec = self.bundle.clips
         box = _scaled(judged.box, (spec.height, spec.width), frame.image.shape)
-        heat = self._heat(maps) if self.heat_map else None
+        heat = self.heat() if self.heat_map else None
         return Score(frame.index, frame.time_s, judged.value, judged.appearance, judged.motion, box, heat)
 
-    def run(self, source: str | Path | Source) -> Iterator[Score]:
+    def run(self, source: str | Path | Source, rate_hz: float | None = None) -> Iterator[Score]:
         """The scores of a source, from its start.
+
+        Args:
+            rate_hz: frames per second where the source does not say; else those of the video it was trained on.
 
         Raises:
             SourceError: the source cannot be opened.
         """
         spec = self.bundle.clips
-        opened = open_source(source, size=(spec.flow_height, spec.flow_width))
+        rate_hz = rate_hz or self.bundle.calibration.rate_hz
+        opened = open_source(source, size=(spec.flow_height, spec.flow_width), rate_hz=rate_hz)
         self.reset()
         for frame in opened:
             if (score := self.push(frame)) is not None:
@@ -127,21 +134,24 @@ class Detector:
         frames = np.zeros((1, spec.n_past + 1, spec.channels, spec.height, spec.width), np.float32)
         return {"frames": frames, "flow": np.zeros((1, 2, spec.height, spec.width), np.float32), **self._items}
 
-    def _observe(self, clip: Clip) -> dict[str, NDArray[np.float32]]:
-        return self.runtime.run({"frames": clip.frames[None], "flow": clip.flow[None], **self._items})
+    def heat(self) -> NDArray[np.float32]:
+        """The heat map of the newest scored frame, float32 (H, W) of the model's size in [0, 1].
 
-    def _heat(self, maps: Mapping[str, NDArray[np.float32]]) -> NDArray[np.float32]:
-        """Every patch on the scale of its channel, the largest of those that cover a place; 0 is ordinary, 1 is 1 in 10,000."""
+        Every patch on the scale of its channel, the largest of those that cover a place; 0 is ordinary, 1 is 1 in 10,000.
+        """
         spec, fitted = self.bundle.clips, self.bundle.calibration
         heat = np.zeros((spec.height, spec.width), np.float32)
         for channel in (*fitted.settings.motion, *fitted.settings.appearance):
-            values, pitch = patch_map(maps, channel)
+            values, pitch = patch_map(self._maps, channel)
             scaled = fitted.scales[channel](values).astype(np.float32)
             heat = np.maximum(
                 heat,
                 cv2.resize(_covering(scaled, spec.height // pitch, spec.width // pitch), (spec.width, spec.height)),
             )
         return np.asarray(np.clip(heat / HOTTEST, 0, 1), dtype=np.float32)
+
+    def _observe(self, clip: Clip) -> dict[str, NDArray[np.float32]]:
+        return self.runtime.run({"frames": clip.frames[None], "flow": clip.flow[None], **self._items})
 
 
 def _covering(patches: NDArray[np.float32], height: int, width: int) -> NDArray[np.float32]:

@@ -1,0 +1,113 @@
+"""The numbers of `evaluate --json`, from scored videos. Null where the labels do not allow one."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from comemory import metrics
+from comemory.evaluate.scoring import VideoScores
+from comemory.types import JSON
+
+LATER = "Comes with a later version."
+PLACES = ("pixel_auc", "rbdc", "tbdc")
+"""Figures of where in the picture; not measured yet."""
+
+
+def figures(
+    videos: Sequence[VideoScores], dataset: str, rate_hz: float, protocols: Sequence[str], threshold: float, budget: str
+) -> JSON:
+    """The whole object that `evaluate --json` writes.
+
+    `causal` takes the scores as a live system has them. `paper` divides each video's by its maximum (the seed's
+    Eq. 20), which no live system can. `thesis` is the seed's own score, Eq. (16), under both.
+    """
+    seconds = sum(video.wall_s for video in videos)
+    n_frames = sum(video.n_frames for video in videos)
+    columns = {name: _column(videos, name, rate_hz) for name in protocols}
+    return {
+        "dataset": dataset,
+        "n_videos": len(videos),
+        "n_frames": n_frames,
+        "n_scored": sum(len(video.frames) for video in videos),
+        "causal": columns.get("causal"),
+        "paper": columns.get("paper"),
+        "thesis": {
+            "auc_micro": _micro(videos, [video.thesis for video in videos]),
+            "auc_micro_paper": _micro(videos, _by_maximum(videos, [video.thesis for video in videos])),
+        },
+        "control": {"auc_micro": _micro(videos, [video.control for video in videos])},
+        "threshold": threshold,
+        "false_alarm_budget": budget,
+        "missed_anomalies": _delay(videos, rate_hz).n_missed if _labelled(videos) else None,
+        "frames_per_second": round(n_frames / seconds, 2) if seconds else None,
+    }
+
+
+def roc_curves(videos: Sequence[VideoScores]) -> tuple[metrics.RocCurve | None, metrics.RocCurve | None]:
+    """ROC of the model's causal scores and of the control."""
+    if not _labelled(videos):
+        return None, None
+    labels = np.concatenate([_labels(video) for video in videos])
+    return (
+        metrics.roc_curve(np.concatenate([video.score for video in videos]), labels),
+        metrics.roc_curve(np.concatenate([video.control for video in videos]), labels),
+    )
+
+
+def _column(videos: Sequence[VideoScores], protocol: str, rate_hz: float) -> JSON:
+    keys = ("auc_micro", "auc_micro_ci95", "auc_macro", "ap", "eer", "fpr95", *PLACES)
+    empty: JSON = dict.fromkeys((*keys, "false_alarms_per_hour", "detection_delay_s"))
+    if not _labelled(videos):
+        return empty
+    scores = [video.score for video in videos]
+    if protocol == "paper":
+        scores = _by_maximum(videos, scores)
+    labels = [_labels(video) for video in videos]
+    names = [video.name for video in videos]
+    flat, flat_labels = metrics.join(scores, labels, names)
+    interval = metrics.micro_auc_ci95(scores, labels, names)
+    column = {
+        "auc_micro": metrics.auc(flat, flat_labels),
+        "auc_micro_ci95": None if interval is None else list(interval),
+        "auc_macro": metrics.macro_auc(scores, labels, names).value,
+        "ap": metrics.average_precision(flat, flat_labels),
+        "eer": metrics.equal_error_rate(flat, flat_labels),
+        "fpr95": metrics.false_positive_rate_at(flat, flat_labels, 0.95),
+    }
+    if protocol == "causal":
+        column["false_alarms_per_hour"] = metrics.false_alarms_per_hour(*_alarms(videos, rate_hz))
+        column["detection_delay_s"] = _delay(videos, rate_hz).median_s
+    return {**empty, **column}
+
+
+def _delay(videos: Sequence[VideoScores], rate_hz: float) -> metrics.DetectionDelay:
+    return metrics.detection_delay(*_alarms(videos, rate_hz))
+
+
+def _alarms(
+    videos: Sequence[VideoScores], rate_hz: float
+) -> tuple[list[list[tuple[int, int]]], list[NDArray[np.bool_]], list[float]]:
+    events = [[(event.start_frame, event.end_frame) for event in video.events] for video in videos]
+    return events, [video.labels for video in videos if video.labels is not None], [rate_hz] * len(videos)
+
+
+def _labelled(videos: Sequence[VideoScores]) -> bool:
+    return bool(videos) and all(video.labels is not None for video in videos)
+
+
+def _labels(video: VideoScores) -> NDArray[np.bool_]:
+    labels = video.scored_labels
+    return np.zeros(0, np.bool_) if labels is None else labels
+
+
+def _micro(videos: Sequence[VideoScores], scores: Sequence[NDArray[np.float64]]) -> float | None:
+    if not _labelled(videos):
+        return None
+    return metrics.micro_auc(scores, [_labels(video) for video in videos], [video.name for video in videos])
+
+
+def _by_maximum(videos: Sequence[VideoScores], scores: Sequence[NDArray[np.float64]]) -> list[NDArray[np.float64]]:
+    return metrics.offline_max_division(scores, [video.name for video in videos])[0]

@@ -1,0 +1,124 @@
+"""One evaluation: every test video scored, the figures, and the report."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from comemory.bundle import Bundle
+from comemory.datasets import open_dataset
+from comemory.detect import Detector
+from comemory.errors import ComemoryError, EvaluationError
+from comemory.evaluate.control import TEXT
+from comemory.evaluate.figures import LATER, PLACES, figures, roc_curves
+from comemory.evaluate.scoring import VideoScores, score_video
+from comemory.report import ClipCurve, Finding, Report, write_report
+from comemory.types import JSON
+
+PROTOCOLS = ("causal", "paper")
+N_FINDINGS = 6
+
+
+@dataclass(frozen=True, eq=False)
+class Evaluation:
+    """What came out.
+
+    Attributes:
+        figures: the object of `evaluate --json`.
+        videos: the scores behind it.
+        problems: one line for each video or frame that could not be used; the figures leave these out.
+        notes: sentences on the data, as `Dataset.check` would say them.
+    """
+
+    figures: JSON
+    videos: Sequence[VideoScores]
+    problems: Sequence[str]
+    notes: Sequence[str]
+
+
+def evaluate(
+    detector: Detector,
+    data: str,
+    *,
+    protocols: Sequence[str] = PROTOCOLS,
+    false_alarms: str = "1/h",
+    pictures: bool = False,
+    on_video: Callable[[str, int | None], None] = lambda name, n_frames: None,
+    on_frame: Callable[[], None] = lambda: None,
+) -> Evaluation:
+    """Score the test videos of a data set and take the figures.
+
+    Args:
+        data: `KIND:PATH`.
+        pictures: keep pictures of the worst errors, for the report.
+
+    Raises:
+        DatasetError: the data set cannot be opened. EvaluationError: no video of it could be scored.
+    """
+    dataset = open_dataset(data)
+    calibration = detector.bundle.calibration
+    rate_hz = float(dataset.rate_hz or calibration.rate_hz)
+    threshold = calibration.threshold(false_alarms)
+    videos: list[VideoScores] = []
+    problems: list[str] = []
+    for video in dataset.testing():
+        on_video(video.name, video.n_frames)
+        try:
+            scored = score_video(detector, video, threshold, rate_hz, pictures=pictures, on_frame=on_frame)
+        except ComemoryError as error:
+            problems.append(f"{video.name}: {error}")
+            continue
+        problems += scored.problems
+        if len(scored.frames):
+            videos.append(scored)
+        else:
+            problems.append(f"{video.name}: {scored.n_frames} frames are too few for a score")
+    if not videos:
+        raise EvaluationError(f"no test video of {data} could be scored: {'; '.join(problems[:3]) or 'it lists none'}")
+    n_first = detector.bundle.clips.n_past
+    notes = [
+        f"The first {n_first} frames of every video have no score and are left out, for the model and the control alike."
+    ]
+    taken = figures(videos, dataset.name, rate_hz, protocols, threshold, false_alarms)
+    return Evaluation(taken, videos, problems, notes)
+
+
+def report(evaluation: Evaluation, bundle: Bundle, runtime: str, path: Path) -> None:
+    """Write the HTML report of an evaluation made with `pictures`."""
+    model_roc, control_roc = roc_curves(evaluation.videos)
+    threshold = evaluation.figures["threshold"]
+    provenance = bundle.provenance
+    document = Report(
+        title=f"{bundle.path.name} on {evaluation.figures['dataset']}",
+        dataset=evaluation.figures["dataset"],
+        model={
+            "bundle": bundle.path.name,
+            "sha256": bundle.digest[:16],
+            "trained on": provenance.get("dataset"),
+            "trained at": provenance.get("date"),
+            "seed": bundle.config["train"]["seed"],
+            "score": bundle.calibration.settings.score,
+            "runtime": runtime,
+        },
+        figures=evaluation.figures,
+        clips=[
+            ClipCurve(
+                video.name, video.time_s, video.score, video.scored_labels, video.control, threshold, video.events
+            )
+            for video in evaluation.videos
+        ],
+        findings=_worst([finding for video in evaluation.videos for finding in video.findings]),
+        model_roc=model_roc,
+        control_roc=control_roc,
+        reasons=dict.fromkeys(PLACES, LATER),
+        notes=[*evaluation.notes, *evaluation.problems],
+        control=TEXT,
+    )
+    write_report(path, document)
+
+
+def _worst(findings: Sequence[Finding]) -> list[Finding]:
+    alarms = sorted((found for found in findings if found.kind == "false alarm"), key=lambda found: -found.score)
+    misses = sorted((found for found in findings if found.kind == "miss"), key=lambda found: found.score)
+    return [*alarms[:N_FINDINGS], *misses[:N_FINDINGS]]
