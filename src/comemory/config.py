@@ -12,7 +12,6 @@ from pydantic import BaseModel, ValidationError
 
 from comemory.errors import ConfigError, nearest
 
-
 S = TypeVar("S", bound=BaseModel)
 
 

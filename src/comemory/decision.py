@@ -1,8 +1,10 @@
 """Evidence to score to events: numpy, causal, fitted on ordinary video alone.
 
-A *channel* is one named statistic of the evidence at one patch size, such as `flow_speed:12`: the largest patch of the frame.
+A *channel* is one named statistic of the evidence at one patch size, such as `flow_speed:12`, taken at the frame's
+largest patch.
 Every channel is put on one scale by the ordinary video kept back from training: a value of 3 is passed by one
-ordinary frame in 10 ** 3. The motion and the appearance part are the largest of their channels, the score the larger part.
+ordinary frame in 10 ** 3. The motion and the appearance part are the largest of their channels, the score the larger
+part.
 
 Shape suffixes: h w cells, H W places of a patch map.
 """
@@ -377,6 +379,11 @@ class EventFinder:
         self._n_high = 0
         self._last_high: Score | None = None
         self._held = False
+
+    @property
+    def open(self) -> Event | None:
+        """The event as far as it goes, long enough to count or not yet; None when there is none."""
+        return self._open
 
     @property
     def active(self) -> bool:

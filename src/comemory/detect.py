@@ -22,8 +22,8 @@ from comemory.errors import ConfigError
 from comemory.flow import open_flow
 from comemory.runtimes import RUNTIMES
 from comemory.types import Box, Clip, Evidence, Frame, Runtime, Score, Source
-from comemory.video.source import open_source
 from comemory.video.clips import ClipBuilder
+from comemory.video.source import OpenedSource, open_source
 
 Update = Literal["off", "gated", "always"]
 
@@ -64,7 +64,7 @@ class Detector:
         self.heat_map = heat_map
         self.update = update
         self.runtime: Runtime = RUNTIMES.load(runtime)(bundle.network, threads)
-        self._builder = ClipBuilder(bundle.clips, open_flow(bundle.flow))
+        self.builder = ClipBuilder(bundle.clips, open_flow(bundle.flow))
         self._judge = Judge(bundle.calibration)
         self.reset()
 
@@ -83,7 +83,7 @@ class Detector:
 
     def reset(self) -> None:
         """Forget the source: the next frame is the first of another one."""
-        self._builder.reset()
+        self.builder.reset()
         self._judge.reset()
         self._items: dict[str, NDArray[np.float32]] = dict(self.bundle.items)
         self._maps: dict[str, NDArray[np.float32]] = {}
@@ -94,7 +94,7 @@ class Detector:
 
         The score depends on this frame and the ones before it alone.
         """
-        clip = self._builder.push(frame)
+        clip = self.builder.push(frame)
         if clip is None:
             return None
         maps = self._observe(clip)
@@ -103,7 +103,7 @@ class Detector:
         if self.update == "always" or (self.update == "gated" and judged.value <= self.GATE):
             self._items = {name: maps[f"updated_{name.removesuffix('_items')}"] for name in self._items}
         spec = self.bundle.clips
-        box = _scaled(judged.box, (spec.height, spec.width), frame.image.shape)
+        box = scaled_box(judged.box, (spec.height, spec.width), frame.image.shape)
         heat = self.heat() if self.heat_map else None
         return Score(frame.index, frame.time_s, judged.value, judged.appearance, judged.motion, box, heat)
 
@@ -116,13 +116,17 @@ class Detector:
         Raises:
             SourceError: the source cannot be opened.
         """
-        spec = self.bundle.clips
-        rate_hz = rate_hz or self.bundle.calibration.rate_hz
-        opened = open_source(source, size=(spec.flow_height, spec.flow_width), rate_hz=rate_hz)
+        opened = self.open_source(source, rate_hz)
         self.reset()
         for frame in opened:
             if (score := self.push(frame)) is not None:
-                yield replace(score, box=_scaled(score.box, frame.image.shape, opened.size))
+                yield replace(score, box=scaled_box(score.box, frame.image.shape, opened.size))
+
+    def open_source(self, location: str | Path | Source, rate_hz: float | None = None) -> OpenedSource:
+        """Open a source at the size that the detector works at, which saves it the larger picture. See `run`."""
+        spec = self.bundle.clips
+        rate_hz = rate_hz or self.bundle.calibration.rate_hz
+        return open_source(location, size=(spec.flow_height, spec.flow_width), rate_hz=rate_hz)
 
     def evidence(self, clip: Clip) -> Evidence:
         """The network's raw answer to a clip, with the items as they are now."""
@@ -163,7 +167,7 @@ def _covering(patches: NDArray[np.float32], height: int, width: int) -> NDArray[
     return np.asarray(np.max(np.lib.stride_tricks.sliding_window_view(rows, side_x, axis=1), axis=-1))
 
 
-def _scaled(box: Box | None, size: Sequence[int], target: Sequence[int] | None) -> Box | None:
+def scaled_box(box: Box | None, size: Sequence[int], target: Sequence[int] | None) -> Box | None:
     """A box of a picture of `size` in the pixels of the same picture at `target` size, (height, width) each."""
     if box is None or target is None:
         return box

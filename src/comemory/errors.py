@@ -49,7 +49,7 @@ class TrainingError(ComemoryError, RuntimeError):
     """Training cannot start or go on."""
 
 
-class RuntimeMissing(ComemoryError, ImportError):
+class RuntimeMissing(ComemoryError, ImportError):  # noqa: N818
     """An optional package is needed and absent."""
 
 

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from comemory import metrics
-from comemory.evaluate.scoring import VideoScores
+from comemory.evaluate.videos import VideoScores
 from comemory.types import JSON
 
 LATER = "Comes with a later version."

@@ -12,7 +12,7 @@ from comemory.detect import Detector
 from comemory.errors import ComemoryError, EvaluationError
 from comemory.evaluate.control import TEXT
 from comemory.evaluate.figures import LATER, PLACES, figures, roc_curves
-from comemory.evaluate.scoring import VideoScores, score_video
+from comemory.evaluate.videos import VideoScores, score_video
 from comemory.report import ClipCurve, Finding, Report, write_report
 from comemory.types import JSON
 

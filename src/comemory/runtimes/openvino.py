@@ -10,10 +10,10 @@ from numpy.typing import NDArray
 
 os.environ.setdefault("OPENVINO_TELEMETRY_OPT_OUT", "1")
 
-import openvino as ov  # noqa: E402
+import openvino as ov
 
-from comemory.errors import BundleError  # noqa: E402
-from comemory.runtimes import Network  # noqa: E402
+from comemory.errors import BundleError
+from comemory.runtimes import Network
 
 
 class OpenVino:

@@ -7,7 +7,6 @@ Shape suffixes: B batch, C channels, H W pixels, h w cells, K queries, D feature
 
 from __future__ import annotations
 
-import torch
 import torch.nn.functional as nnf
 from torch import Tensor
 

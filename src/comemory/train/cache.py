@@ -19,8 +19,8 @@ from numpy.typing import NDArray
 from comemory.errors import SourceError, TrainingError
 from comemory.flow import FlowSettings, open_flow
 from comemory.types import LabelledSource
-from comemory.video.source import open_source
 from comemory.video.clips import ClipSettings, Preparation, Prepared, assemble
+from comemory.video.source import open_source
 
 _BLOCK = 2**20
 

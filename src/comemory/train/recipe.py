@@ -112,7 +112,7 @@ PRESETS: Mapping[str, JSON] = {
     "small": {},
     "nano": {
         "network": {"base_width": 8},
-        "clips": {"height": 64, "width": 96, "flow_height": 120, "flow_width": 180},
+        "clips": {"height": 64, "width": 96},
         "flow": {"preset": "fast"},
         "train": {"epochs": 4, "batch": 8, "lr": 2e-3},
     },

@@ -128,13 +128,13 @@ class ClipBuilder:
 
     def __init__(self, settings: ClipSettings, estimator: FlowEstimator) -> None:
         self.settings = settings
-        self._preparation = Preparation(settings, estimator)
+        self.preparation = Preparation(settings, estimator)
         self._window: deque[Prepared] = deque(maxlen=settings.n_past + 1)
         self._last_index: int | None = None
 
     def reset(self) -> None:
         """Forget the source."""
-        self._preparation.reset()
+        self.preparation.reset()
         self._window.clear()
         self._last_index = None
 
@@ -143,7 +143,7 @@ class ClipBuilder:
         if self._last_index is not None and frame.index != self._last_index + 1:
             self.reset()
         self._last_index = frame.index
-        self._window.append(self._preparation.push(frame.image))
+        self._window.append(self.preparation.push(frame.image))
         if len(self._window) <= self.settings.n_past:
             return None
         frames, flow = assemble(list(self._window), self.settings)

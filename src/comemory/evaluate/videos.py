@@ -15,7 +15,6 @@ from comemory.errors import DatasetError
 from comemory.evaluate.control import control_scores
 from comemory.report import Finding
 from comemory.types import Event, Frame, LabelledSource, Score
-from comemory.video.source import open_source
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,8 +65,7 @@ def score_video(
     Raises:
         SourceError: the video cannot be opened. DatasetError: its labels do not fit its frames.
     """
-    spec = detector.bundle.clips
-    source = open_source(video.source, size=(spec.flow_height, spec.flow_width), rate_hz=rate_hz)
+    source = detector.open_source(video.source, rate_hz)
     album = _Album(video.name, video.labels if pictures else None)
     scores: list[Score] = []
     thesis: list[float] = []

@@ -1,0 +1,20 @@
+"""Honest timings: alternating rounds, medians with their spread, and the circumstances they were taken in."""
+
+from comemory.bench.detector import bench_model, bench_pipeline
+from comemory.bench.flow import bench_flow, flow_cost, moving_pictures
+from comemory.bench.timing import Timing, circumstances, cpu_name, interleave, peak_rss_mib, threads, usable_cores
+
+__all__ = [
+    "Timing",
+    "bench_flow",
+    "bench_model",
+    "bench_pipeline",
+    "circumstances",
+    "cpu_name",
+    "flow_cost",
+    "interleave",
+    "moving_pictures",
+    "peak_rss_mib",
+    "threads",
+    "usable_cores",
+]
