@@ -52,7 +52,7 @@ class DecisionSettings(Settings):
 
     score: Literal["comemory", "thesis"] = "comemory"
     motion: tuple[str, ...] = ("flow_speed:12",)
-    appearance: tuple[str, ...] = ("frame_error:16", "appearance_distance:16")
+    appearance: tuple[str, ...] = ("frame_error:16",)
     thesis_patch: int = Field(16, ge=CELL, multiple_of=CELL)
     thesis_lambda: float = Field(0.2, ge=0)
     smoothing: float = Field(0.0, ge=0, lt=1)

@@ -15,7 +15,7 @@ from comemory.types import JSON
 from comemory.video.source import open_source
 from comemory.video.writer import write_video
 
-SCENE = "synthetic:seed=11,frames=240,training=1,testing=2"
+SCENE = "synthetic:seed=7,frames=240,training=6,testing=2"
 BUNDLE = "synthetic-nano"
 
 

@@ -1,10 +1,11 @@
 """The networks. Torch only; nothing else of comemory is known here.
 
-The model contract. A model of `MODELS` is a `torch.nn.Module` made from keyword arguments that are plain JSON values, with
+The model contract. A model of `MODELS` is a `torch.nn.Module` made from keyword arguments that are plain JSON values,
+with
 
-* `observe(frames_BTCHW, flow_B2HW, *items) -> dict of named tensors`: the evidence of a batch of clips, then the memory items
-  after an update with these clips, one `updated_<memory>` for each memory. This is the exported graph: it holds no state,
-  so that a runtime is a short file and a detector decides whether to keep the updated items;
+* `observe(frames_BTCHW, flow_B2HW, *items) -> dict of named tensors`: the evidence of a batch of clips, then the memory
+  items after an update with these clips, one `updated_<memory>` for each memory. This is the exported graph: it holds
+  no state, so that a runtime is a short file and a detector decides whether to keep the updated items;
 * `memories() -> dict of Memory`: the memories by name, in the order in which `observe` takes their items; and
 * `loss(frames_BTCHW, flow_B2HW, weights) -> (total, parts)`: what training minimises.
 

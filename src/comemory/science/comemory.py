@@ -1,6 +1,7 @@
 """The Appearance-Motion Co-memory Network.
 
-Shape suffixes: B batch, T frames, C channels, H W pixels, h w places of the query map, K = h w queries, D feature width, N items.
+Shape suffixes: B batch, T frames, C channels, H W pixels, h w places of the query map, K = h w queries, D feature
+width, N items.
 """
 
 from __future__ import annotations
@@ -40,8 +41,8 @@ class CoMemory(nn.Module):
         base_width: feature channels of the first level of the encoders and decoders; queries are 8 times as wide.
         motion_items, appearance_items: items of each memory; 0 switches that memory off.
         motion_skips, appearance_skips: levels (0, 1, 2) at which the decoder also sees the encoder.
-        motion_decodes: `both` decodes the query beside what was read (Eq. 2); `read` decodes only what was read, so that
-            nothing can by-pass the memory. Deviation when `read`.
+        motion_decodes: `both` decodes the query beside what was read (Eq. 2); `read` decodes only what was read, so
+            that nothing can by-pass the memory. Deviation when `read`.
         appearance_decodes: likewise (Eq. 4).
         motion_temperature, appearance_temperature: of the reads; 1 is the seed's.
         momentum: of the updates; None is the seed's.

@@ -1,7 +1,7 @@
 """What the network could not explain, as maps of means over small cells of pixels.
 
-A patch whose side is a multiple of `CELL` is a whole number of cells, so every patch mean of Eq. (17) to (19) is a mean of
-cells: the full error maps need not leave the graph, and several patch sizes cost next to nothing.
+A patch whose side is a multiple of `CELL` is a whole number of cells, so every patch mean of Eq. (17) to (19) is a
+mean of cells: the full error maps need not leave the graph, and several patch sizes cost next to nothing.
 Shape suffixes: B batch, C channels, H W pixels, h w cells, K queries, D feature width, N items.
 """
 

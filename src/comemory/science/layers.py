@@ -43,6 +43,8 @@ class Encoder(nn.Module):
 
     def __init__(self, channels: int, base_width: int) -> None:
         super().__init__()
+        if channels < 1 or base_width < 1:
+            raise ValueError(f"an encoder needs channels and a width, got channels={channels}, base_width={base_width}")
         widths = [base_width * 2**level for level in range(LEVELS)]
         self.width = widths[-1]
         self.levels = nn.ModuleList(

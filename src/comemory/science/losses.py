@@ -55,8 +55,10 @@ def total_loss(parts: Mapping[str, Tensor], weights: Mapping[str, float]) -> Ten
 
 
 def _nearest_two(reading: Reading, items_ND: Tensor) -> tuple[Tensor, Tensor | None]:
+    """Squared distances to the two nearest items, told by likeness: at a low temperature all weights but one are 0."""
     n_items = len(items_ND)
-    nearest_BKn = torch.topk(reading.weight_BKN, min(2, n_items), dim=-1).indices
+    with torch.no_grad():
+        nearest_BKn = torch.topk(reading.query_BKD @ items_ND.T, min(2, n_items), dim=-1).indices
     gap_BKnD = reading.query_BKD.unsqueeze(2) - items_ND[nearest_BKn]
     distance_BKn = (gap_BKnD**2).sum(-1)
     return distance_BKn[..., 0], distance_BKn[..., 1] if n_items > 1 else None

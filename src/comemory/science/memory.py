@@ -48,9 +48,10 @@ def read(query_BKD: Tensor, items_ND: Tensor, temperature: float = 1.0) -> Readi
 def update(query_KD: Tensor, items_ND: Tensor, momentum: float | None = None) -> Tensor:
     """Move each item towards the queries that are nearest to it; an item nobody is nearest to stays.
 
-    Source: seed, Eq. (8) to (10). The softmax over the queries divided by its maximum over the queries of the item is the
-    exponential of the likeness less its maximum over these queries, which is how it is computed.
-    Deviation: with `momentum` m the step is p <- L2norm(m p + (1 - m) L2norm(sum v q)) in place of p <- L2norm(p + sum v q).
+    Source: seed, Eq. (8) to (10). The softmax over the queries divided by its maximum over the queries of the item is
+    the exponential of the likeness less its maximum over these queries, which is how it is computed.
+    Deviation: with `momentum` m the step is p <- L2norm(m p + (1 - m) L2norm(sum v q)) in place of
+    p <- L2norm(p + sum v q).
 
     Shapes:
         query_KD: float, unit norm; all queries of all clips of the step.
@@ -92,6 +93,8 @@ class Memory(nn.Module):
             raise ValueError(f"a memory has at least one item, got n_items={n_items}; switch it off in the model")
         if not temperature > 0:
             raise ValueError(f"temperature must be positive, got {temperature}")
+        if momentum is not None and not 0 <= momentum < 1:
+            raise ValueError(f"momentum must be in [0, 1) or None, got {momentum}")
         self.temperature = temperature
         self.momentum = momentum
         self.register_buffer("items", nnf.normalize(torch.randn(n_items, width), dim=1))
@@ -109,11 +112,13 @@ class Memory(nn.Module):
     def learn(self, query_BKD: Tensor) -> None:
         """Update the stored items with the queries of this step, of all data-parallel workers together.
 
-        Every worker gathers the same queries in the same order, so the items stay identical on each of them.
+        Every worker gathers the same queries in the same order, so the items stay identical on each of them. In fp32
+        under autocast too: rounded steps would pile up in the items.
         """
-        query_KD = _gathered(query_BKD.detach().float().flatten(0, 1))
-        self.use += torch.bincount((query_KD @ self.items.T).argmax(dim=1), minlength=len(self.items))
-        self.items.copy_(update(query_KD, self.items, self.momentum))
+        with torch.autocast(query_BKD.device.type, enabled=False):
+            query_KD = _gathered(query_BKD.detach().float().flatten(0, 1))
+            self.use += torch.bincount((query_KD @ self.items.T).argmax(dim=1), minlength=len(self.items))
+            self.items.copy_(update(query_KD, self.items, self.momentum))
 
     def take_use(self) -> Tensor:
         """Share of the queries nearest to each item since the last call, (N,), summing to 1; an unused item is dead."""

@@ -9,7 +9,8 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,7 +19,7 @@ from numpy.typing import NDArray
 
 from comemory.errors import SourceError, TrainingError
 from comemory.flow import FlowSettings, open_flow
-from comemory.types import LabelledSource
+from comemory.types import JSON, LabelledSource
 from comemory.video.clips import ClipSettings, Preparation, Prepared, assemble
 from comemory.video.source import open_source
 
@@ -29,6 +30,9 @@ _BLOCK = 2**20
 class PreparedVideo:
     """The prepared frames of one video, mapped from disk.
 
+    Attributes:
+        content: sha256 of what the frames were made from, see `content_hash`.
+
     Shapes:
         pictures: uint8 (n, C, H, W). flows: float16 (n, 2, H, W). indices: int64 (n,), of the frames in their source.
     """
@@ -37,6 +41,7 @@ class PreparedVideo:
     pictures: NDArray[np.uint8]
     flows: NDArray[np.float16]
     indices: NDArray[np.int64]
+    content: str = ""
 
     def newest(self, n_past: int) -> list[int]:
         """The places whose `n_past` frames before are consecutive in the source, so that a clip can end there."""
@@ -62,25 +67,25 @@ def prepare_videos(
     Args:
         folder: of the cache.
         dataset: names the data set; part of the key of sources that are made in memory.
-        on_frame: called with the video's name for each frame prepared.
+        on_frame: called with the video's name for each frame, prepared now or found in the cache.
 
     Returns:
         The videos long enough to train on, and one line for each problem met (a corrupt frame, a short video).
 
     Raises:
-        TrainingError: no video is long enough.
+        TrainingError: no video is long enough, or the cache cannot be used.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    prepared, problems = [], []
+    prepared: list[PreparedVideo] = []
+    problems: list[str] = []
     for video in videos:
         try:
-            stem = folder / _key(video, dataset, clips, flow)
-            if not stem.with_suffix(".json").is_file():
-                _prepare(video, stem, clips, flow, problems, on_frame)
-            ready = _map(video.name, stem, clips)
+            ready, met = _prepared(video, folder, clips, flow, dataset, on_frame)
         except SourceError as error:
             problems.append(str(error))
             continue
+        except OSError as error:
+            raise TrainingError(f"cannot use the flow cache {folder}: {error.strerror or error}") from None
+        problems += met
         if not ready.newest(clips.n_past):
             problems.append(
                 f"{video.name}: {len(ready.indices)} frames are too few, {clips.n_past + 1} in a row are needed"
@@ -92,17 +97,34 @@ def prepare_videos(
     return prepared, problems
 
 
-def _prepare(
+def _prepared(
     video: LabelledSource,
-    stem: Path,
+    folder: Path,
     clips: ClipSettings,
     flow: FlowSettings,
-    problems: list[str],
+    dataset: str,
     on_frame: Callable[[str], None],
-) -> None:
+) -> tuple[PreparedVideo, list[str]]:
+    """The frames of a video from the cache, written into it first where they are not there, and the problems met."""
+    content = content_hash(video, dataset)
+    stem = folder / _key(content, clips, flow)
+    note = _note(stem, clips)
+    if note is None:
+        note = _write(video, stem, clips, flow, on_frame)
+    else:
+        for _ in note["indices"]:
+            on_frame(video.name)
+    return _map(video.name, stem, clips, note, content), list(note.get("problems", []))
+
+
+def _write(
+    video: LabelledSource, stem: Path, clips: ClipSettings, flow: FlowSettings, on_frame: Callable[[str], None]
+) -> JSON:
     """Write the arrays, then the JSON file that says how long they are and marks them as whole."""
     preparation = Preparation(clips, open_flow(flow))
     source = open_source(video.source, size=(clips.flow_height, clips.flow_width))
+    stem.parent.mkdir(parents=True, exist_ok=True)
+    _sweep(stem)
     indices: list[int] = []
     passing = {suffix: Path(f"{stem}{suffix}.{os.getpid()}") for suffix in (".pictures", ".flows", ".json")}
     try:
@@ -115,50 +137,83 @@ def _prepare(
                 pictures.write(one.picture.tobytes())
                 flows.write(one.flow.tobytes())
                 on_frame(video.name)
-        problems += getattr(source, "problems", [])
-        passing[".json"].write_text(json.dumps({"name": video.name, "indices": indices}), encoding="utf-8")
+        note = {"name": video.name, "indices": indices, "problems": list(source.problems)}
+        passing[".json"].write_text(json.dumps(note), encoding="utf-8")
         for suffix, path in passing.items():
             path.replace(stem.with_suffix(suffix))
-    except SourceError:
-        raise
-    except OSError as error:
-        raise TrainingError(f"cannot write the flow cache {stem.parent}: {error.strerror or error}") from None
     finally:
         for path in passing.values():
             path.unlink(missing_ok=True)
+    return note
 
 
-def _map(name: str, stem: Path, clips: ClipSettings) -> PreparedVideo:
-    indices = np.array(json.loads(stem.with_suffix(".json").read_text(encoding="utf-8"))["indices"], np.int64)
+def _sweep(stem: Path) -> None:
+    """Remove what processes that were killed have left of this video."""
+    for left in stem.parent.glob(f"{stem.name}.*.*"):
+        try:
+            os.kill(int(left.suffix[1:]), 0)
+        except ProcessLookupError:
+            left.unlink(missing_ok=True)
+        except (OSError, ValueError, OverflowError):
+            continue
+
+
+def _note(stem: Path, clips: ClipSettings) -> JSON | None:
+    """What the cache says of the arrays; None where it does not hold the whole of them."""
+    try:
+        note: JSON = json.loads(stem.with_suffix(".json").read_text(encoding="utf-8"))
+        n_values = len(note["indices"]) * clips.height * clips.width
+        sizes = [stem.with_suffix(suffix).stat().st_size for suffix in (".pictures", ".flows")]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    bytes_each = (clips.channels * np.dtype(np.uint8).itemsize, 2 * np.dtype(np.float16).itemsize)
+    return note if sizes == [n_values * size for size in bytes_each] else None
+
+
+def _map(name: str, stem: Path, clips: ClipSettings, note: JSON, content: str) -> PreparedVideo:
+    indices = np.array(note["indices"], np.int64)
     n_frames, shape = len(indices), (clips.height, clips.width)
     if not n_frames:
         empty = np.zeros((0, clips.channels, *shape), np.uint8)
-        return PreparedVideo(name, empty, np.zeros((0, 2, *shape), np.float16), indices)
+        return PreparedVideo(name, empty, np.zeros((0, 2, *shape), np.float16), indices, content)
     pictures = np.memmap(stem.with_suffix(".pictures"), np.uint8, "r", shape=(n_frames, clips.channels, *shape))
     flows = np.memmap(stem.with_suffix(".flows"), np.float16, "r", shape=(n_frames, 2, *shape))
-    return PreparedVideo(name, pictures, flows, indices)
+    return PreparedVideo(name, pictures, flows, indices, content)
 
 
-def _key(video: LabelledSource, dataset: str, clips: ClipSettings, flow: FlowSettings) -> str:
+def _key(content: str, clips: ClipSettings, flow: FlowSettings) -> str:
     digest = hashlib.sha256(json.dumps([clips.model_dump(), flow.model_dump()], sort_keys=True).encode())
-    digest.update(content_hash(video, dataset).encode())
+    digest.update(content.encode())
+    if flow.weights is not None:
+        with suppress(OSError):
+            for block in _blocks(Path(flow.weights)):
+                digest.update(block)
     return digest.hexdigest()[:32]
 
 
 def content_hash(video: LabelledSource, dataset: str) -> str:
-    """sha256 of a video's file or of its folder's files; of its name and data set where it is made in memory."""
+    """sha256 of a video's file or of its folder's files; of its name and data set where it is made in memory.
+
+    Raises:
+        SourceError: the file or folder cannot be read.
+    """
     digest = hashlib.sha256()
     if not isinstance(video.source, str):
         digest.update(f"{dataset}/{video.name}".encode())
         return digest.hexdigest()
     path = Path(video.source)
-    files = sorted(entry for entry in path.iterdir() if entry.is_file()) if path.is_dir() else [path]
-    for file in files:
-        digest.update(file.name.encode())
-        try:
-            with file.open("rb") as content:
-                while block := content.read(_BLOCK):
-                    digest.update(block)
-        except OSError as error:
-            raise SourceError(f"cannot read {file}: {error.strerror or error}") from None
+    try:
+        files = sorted(entry for entry in path.iterdir() if entry.is_file()) if path.is_dir() else [path]
+        for file in files:
+            digest.update(file.name.encode())
+            for block in _blocks(file):
+                digest.update(block)
+    except OSError as error:
+        raise SourceError(f"cannot read {error.filename or path}: {error.strerror or error}") from None
     return digest.hexdigest()
+
+
+def _blocks(file: Path) -> Iterator[bytes]:
+    with file.open("rb") as content:
+        while block := content.read(_BLOCK):
+            yield block

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -13,25 +14,27 @@ from comemory.decision import Calibration, fit_calibration
 from comemory.train.cache import PreparedVideo
 from comemory.train.recipe import Recipe
 
+LEAST = 20
+"""Held-out clips that a calibration takes at the least."""
+
 
 def split(
     videos: Sequence[PreparedVideo], share: float, n_past: int
 ) -> tuple[list[PreparedVideo], list[PreparedVideo]]:
     """Keep part of the ordinary video back for the calibration.
 
-    Whole videos, spread evenly, where there are enough of them; else the last part of every video, because a threshold
-    fitted on frames that were trained on is too low.
+    Whole videos, spread evenly, where there are enough of them; else the last part of every video that is long enough
+    to be cut; else the last video. Never frames that were trained on, because a threshold fitted on them is too low.
 
     Returns:
         Videos to train on and videos held out; no frame is in both.
     """
-    n_held = round(len(videos) * share)
+    n_held = min(round(len(videos) * share), len(videos) - 1)
     if n_held >= 2:
         held = {round((i + 1) * len(videos) / n_held) - 1 for i in range(n_held)}
-        return (
-            [video for i, video in enumerate(videos) if i not in held],
-            [video for i, video in enumerate(videos) if i in held],
-        )
+        whole = [video for i, video in enumerate(videos) if i in held]
+        if sum(len(video.newest(n_past)) for video in whole) >= LEAST:
+            return [video for i, video in enumerate(videos) if i not in held], whole
     trained, kept = [], []
     for video in videos:
         n_frames = len(video.indices)
@@ -41,11 +44,11 @@ def split(
             continue
         trained.append(_part(video, slice(0, cut)))
         kept.append(_part(video, slice(cut, n_frames)))
-    return trained, kept
+    return (trained, kept) if kept else (trained[:-1], trained[-1:])
 
 
 def _part(video: PreparedVideo, part: slice) -> PreparedVideo:
-    return PreparedVideo(video.name, video.pictures[part], video.flows[part], video.indices[part])
+    return replace(video, pictures=video.pictures[part], flows=video.flows[part], indices=video.indices[part])
 
 
 @torch.inference_mode()

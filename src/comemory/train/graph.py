@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -40,8 +42,7 @@ def write_graph(model: Any, clips: ClipSettings, path: Path) -> JSON:
     with torch.no_grad():
         outputs: Sequence[str] = list(model.observe(frames, flow, *items.values()))
     inputs = ["frames", "flow", *items]
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
+    with _quiet():
         torch.onnx.export(
             _Observe(model),
             (frames, flow, *items.values()),
@@ -55,3 +56,17 @@ def write_graph(model: Any, clips: ClipSettings, path: Path) -> JSON:
             optimize=True,
         )
     return {"inputs": inputs, "outputs": list(outputs)}
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without the exporter's notes on packages that are not needed here."""
+    log = logging.getLogger("torch.onnx")
+    level = log.level
+    log.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        log.setLevel(level)

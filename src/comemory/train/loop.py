@@ -1,16 +1,18 @@
 """The training loop: one pass over random clips an epoch, on whatever Lightning Fabric finds.
 
-Fabric owns devices, precision and data-parallel. Checkpoints are safetensors and JSON instead of Fabric's, which pickle.
+Fabric owns devices, precision and data-parallel. Checkpoints are safetensors and JSON, because Fabric's are pickles.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
+import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import safetensors.torch
@@ -21,11 +23,22 @@ from torch import Tensor, nn
 
 from comemory.errors import TrainingError
 from comemory.science import MODELS
+from comemory.science.memory import Memory
 from comemory.tables import Table
 from comemory.train.cache import PreparedVideo
 from comemory.train.recipe import Recipe, TrainSettings
 
 CHECKPOINT = "checkpoint.safetensors"
+
+
+class Model(Protocol):
+    """What a checkpoint needs of a network; `science` has the whole contract."""
+
+    def memories(self) -> Mapping[str, Memory]: ...
+
+    def state_dict(self) -> dict[str, Any]: ...
+
+    def load_state_dict(self, state_dict: Mapping[str, Any]) -> Any: ...
 
 
 @dataclass
@@ -75,27 +88,33 @@ def fit(
     Args:
         run: folder of the checkpoint.
         resume: go on from the checkpoint in `run`, if there is one; the result is the same as without the break.
-        on_step, on_epoch: called on the first worker.
+        on_step, on_epoch: called on the first worker; `on_epoch` also when a resumed training already has epochs done.
 
     Returns:
         The model in evaluation mode on the CPU.
+
+    Raises:
+        TrainingError: there are fewer clips than a batch takes, the devices cannot share a batch evenly, the loss is
+            not finite, or a checkpoint cannot be written or read.
     """
     settings = recipe.train
     seed_everything(settings.seed, verbose=False)
     places = [(v, t) for v, video in enumerate(videos) for t in video.newest(recipe.clips.n_past)]
-    per_epoch = max(1, len(places) // settings.batch)
+    per_epoch = _steps(len(places), settings, fabric.world_size)
     progress = Progress(per_epoch * settings.epochs)
-    bare: nn.Module = Table("model", MODELS).load(recipe.model)(**recipe.arguments())
-    bare = bare.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    bare = Table("model", MODELS).load(recipe.model)(**recipe.arguments()).to(memory_format=torch.channels_last)
     optimizer = torch.optim.AdamW(bare.parameters(), lr=settings.lr)
-    if resume and (run / CHECKPOINT).is_file():
-        progress = load_checkpoint(run, bare, optimizer, recipe)
     model, wrapped = fabric.setup(bare, optimizer)
     model.mark_forward_method("loss")
     model.train()
-    saved_s = time.monotonic()
+    footage = _footage(videos)
     sums = _Sums()
-    sums.restore(progress)
+    if resume and (run / CHECKPOINT).is_file():
+        progress = load_checkpoint(run, bare, optimizer, recipe, footage)
+        sums.restore(progress)
+        if progress.history and fabric.is_global_zero:
+            on_epoch(progress)
+    saved_s = time.monotonic()
     for epoch in range(progress.step // per_epoch, settings.epochs):
         order = np.random.default_rng([settings.seed, epoch]).permutation(len(places))
         for batch in range(progress.step % per_epoch, per_epoch):
@@ -108,13 +127,34 @@ def fit(
             if fabric.is_global_zero:
                 on_step(progress, loss)
                 if time.monotonic() - saved_s >= settings.checkpoint_s and batch + 1 < per_epoch:
-                    save_checkpoint(run, bare, optimizer, progress, recipe, sums)
+                    save_checkpoint(run, bare, optimizer, progress, recipe, footage, sums)
                     saved_s = time.monotonic()
         progress.history.append(sums.take(bare, epoch))
         if fabric.is_global_zero:
-            save_checkpoint(run, bare, optimizer, progress, recipe, sums)
+            save_checkpoint(run, bare, optimizer, progress, recipe, footage, sums)
             on_epoch(progress)
     return bare.cpu().eval(), progress
+
+
+def _steps(n_clips: int, settings: TrainSettings, n_devices: int) -> int:
+    """Steps of an epoch. The clips that fill no batch are left out, other ones in each epoch."""
+    if settings.batch % n_devices:
+        raise TrainingError(
+            f"{n_devices} devices cannot share train.batch={settings.batch} clips evenly: "
+            f"set train.batch to a multiple of {n_devices}"
+        )
+    if n_clips < settings.batch:
+        raise TrainingError(f"{n_clips} clips are fewer than train.batch={settings.batch}: give more footage")
+    return n_clips // settings.batch
+
+
+def _footage(videos: Sequence[PreparedVideo]) -> str:
+    """What was trained on, in short."""
+    digest = hashlib.sha256()
+    for video in videos:
+        digest.update(f"{video.content}:{len(video.indices)}:".encode())
+        digest.update(video.indices.tobytes())
+    return digest.hexdigest()
 
 
 def _step(
@@ -127,15 +167,18 @@ def _step(
 ) -> float:
     frames, flow = (fabric.to_device(array) for array in batch)
     loss, parts = model.loss(frames, flow, settings.loss.model_dump())
-    if not bool(torch.isfinite(loss)):
+    own = torch.stack([loss.detach(), *(part.detach() for part in parts.values())]).float()
+    of_all: Any = fabric.all_reduce(own, reduce_op="mean")
+    mean, *means = of_all.tolist()
+    if not math.isfinite(mean):
         raise TrainingError(
-            f"the loss became {loss.item()}: lower train.lr (now {settings.lr}) or set train.precision=32-true"
+            f"the loss became {mean}: lower train.lr (now {settings.lr}) or set train.precision=32-true"
         )
     optimizer.zero_grad()
     fabric.backward(loss)
     optimizer.step()
-    sums.add(parts)
-    return float(loss.item())
+    sums.add(dict(zip(parts, means, strict=True)))
+    return float(mean)
 
 
 def _batch(videos: Sequence[PreparedVideo], places: Sequence[tuple[int, int]], recipe: Recipe) -> tuple[Tensor, Tensor]:
@@ -159,17 +202,17 @@ class _Sums:
         self.values: dict[str, float] = {}
         self.steps = 0
 
-    def add(self, parts: dict[str, Tensor]) -> None:
+    def add(self, parts: Mapping[str, float]) -> None:
         self.steps += 1
         for name, value in parts.items():
-            self.values[name] = self.values.get(name, 0.0) + float(value.item())
+            self.values[name] = self.values.get(name, 0.0) + value
 
     def restore(self, progress: Progress) -> None:
         if progress.history and "partial" in progress.history[-1]:
             partial = progress.history.pop()["partial"]
             self.values, self.steps = partial["values"], partial["steps"]
 
-    def take(self, model: nn.Module, epoch: int) -> dict[str, Any]:
+    def take(self, model: Model, epoch: int) -> dict[str, Any]:
         means = {name: value / max(1, self.steps) for name, value in self.values.items()}
         use = {
             name: [round(share, 6) for share in memory.take_use().tolist()] for name, memory in model.memories().items()
@@ -179,9 +222,19 @@ class _Sums:
 
 
 def save_checkpoint(
-    run: Path, model: nn.Module, optimizer: torch.optim.Optimizer, progress: Progress, recipe: Recipe, sums: _Sums
+    run: Path,
+    model: Model,
+    optimizer: torch.optim.Optimizer,
+    progress: Progress,
+    recipe: Recipe,
+    footage: str,
+    sums: _Sums,
 ) -> None:
-    """Write everything that resuming needs into one file, under a passing name first: a kill leaves the old one whole."""
+    """Write all that resuming needs into one file, under a passing name first: a kill leaves the old one whole.
+
+    Raises:
+        TrainingError: it cannot be written; the older checkpoint stays.
+    """
     tensors = {f"model.{name}": tensor for name, tensor in model.state_dict().items()}
     for number, state in optimizer.state_dict()["state"].items():
         tensors |= {f"optimizer.{number}.{name}": tensor for name, tensor in state.items()}
@@ -195,6 +248,7 @@ def save_checkpoint(
         "n_steps": progress.n_steps,
         "history": history,
         "recipe": recipe.model_dump(mode="json"),
+        "footage": footage,
     }
     passing = run / f"{CHECKPOINT}.tmp"
     try:
@@ -209,23 +263,28 @@ def save_checkpoint(
         raise TrainingError(f"cannot write the checkpoint {run / CHECKPOINT}: {error}") from None
 
 
-def load_checkpoint(run: Path, model: nn.Module, optimizer: torch.optim.Optimizer, recipe: Recipe) -> Progress:
+def load_checkpoint(
+    run: Path, model: Model, optimizer: torch.optim.Optimizer, recipe: Recipe, footage: str
+) -> Progress:
     """Set model and optimizer to where the checkpoint left them.
 
     Raises:
-        TrainingError: the checkpoint is damaged or belongs to another recipe.
+        TrainingError: the checkpoint is damaged or belongs to another recipe or other footage.
     """
     path = run / CHECKPOINT
     try:
         with safetensors.safe_open(path, "pt") as file:
             note = json.loads((file.metadata() or {})["note"])
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except (safetensors.SafetensorError, KeyError, ValueError) as error:
-        raise TrainingError(f"the checkpoint {path} is damaged ({error}): delete it to start anew") from None
-    if note["recipe"] != recipe.model_dump(mode="json"):
-        raise TrainingError(
-            f"the checkpoint {path} was made with other settings: use the same ones, or delete it to start anew"
-        )
+        progress = Progress(note["n_steps"], note["step"], note["history"])
+        made_with = {"settings": note["recipe"], "footage": note["footage"]}
+    except (safetensors.SafetensorError, OSError, KeyError, ValueError, TypeError) as error:
+        raise TrainingError(f"the checkpoint {path} cannot be read ({error}): delete it to start anew") from None
+    for what, used in {"settings": recipe.model_dump(mode="json"), "footage": footage}.items():
+        if made_with[what] != used:
+            raise TrainingError(
+                f"the checkpoint {path} was made with other {what}: use the same, or delete it to start anew"
+            )
     model.load_state_dict(_under("model.", tensors))
     for name, memory in model.memories().items():
         memory.use.copy_(tensors[f"use.{name}"])
@@ -234,7 +293,7 @@ def load_checkpoint(run: Path, model: nn.Module, optimizer: torch.optim.Optimize
         number, _, name = key.partition(".")
         states.setdefault(int(number), {})[name] = tensor
     optimizer.load_state_dict({**optimizer.state_dict(), "state": states})
-    return Progress(note["n_steps"], note["step"], note["history"])
+    return progress
 
 
 def _under(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -1,4 +1,4 @@
-"""Everything that decides what a training makes: one frozen recipe, from a preset, a TOML file and `--set key=value`."""
+"""Everything that decides what a training makes: one recipe, from a preset, a TOML file and `--set key=value`."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import Field
+from pydantic import Field, ValidationInfo, field_validator
 
 from comemory.config import apply_settings, build, read_toml
-from comemory.decision import DecisionSettings
+from comemory.decision import DecisionSettings, parse_channel
 from comemory.errors import ConfigError, nearest
 from comemory.flow import FlowSettings
 from comemory.settings import Settings
@@ -63,7 +63,7 @@ class TrainSettings(Settings):
     epochs: int = Field(6, ge=1)
     batch: int = Field(4, ge=1)
     lr: float = Field(1e-3, gt=0)
-    seed: int = Field(0, ge=0)
+    seed: int = Field(0, ge=0, le=2**32 - 1)
     holdout: float = Field(0.2, gt=0, lt=0.9)
     precision: Literal["auto", "32-true", "bf16-mixed", "16-mixed"] = "auto"
     accelerator: Literal["auto", "cpu", "gpu"] = "auto"
@@ -72,9 +72,20 @@ class TrainSettings(Settings):
     checkpoint_s: float = Field(60.0, ge=0)
     loss: LossWeights = LossWeights()
 
+    @field_validator("devices", mode="before")
+    @classmethod
+    def _counted(cls, devices: Any) -> Any:
+        if devices == "auto" or (type(devices) is int and devices >= 1):
+            return devices
+        raise ValueError("expected 'auto' or a number of devices, 1 or more")
+
 
 class Recipe(Settings):
-    """The resolved config; it goes into the bundle as it is."""
+    """The resolved config; it goes into the bundle as it is.
+
+    Where a memory is switched off, the default channels of the decision that need it go with it; one that was asked
+    for is refused, before any training.
+    """
 
     model: Literal["comemory"] = "comemory"
     network: NetworkSettings = NetworkSettings()
@@ -82,6 +93,20 @@ class Recipe(Settings):
     flow: FlowSettings = FlowSettings()
     decision: DecisionSettings = DecisionSettings()
     train: TrainSettings = TrainSettings()
+
+    @field_validator("decision")
+    @classmethod
+    def _observed(cls, decision: DecisionSettings, info: ValidationInfo) -> DecisionSettings:
+        network = info.data.get("network", NetworkSettings())
+        left: dict[str, tuple[str, ...]] = {}
+        for part in ("motion", "appearance"):
+            channels: tuple[str, ...] = getattr(decision, part)
+            blind = tuple(channel for channel in channels if _is_off(channel, network))
+            if blind and part in decision.model_fields_set:
+                memory = f"{blind[0].partition('_')[0]}_items"
+                raise ValueError(f"the {part} channel {blind[0]!r} needs a memory, but network.{memory} is 0")
+            left[part] = tuple(channel for channel in channels if channel not in blind)
+        return decision.model_copy(update=left)
 
     def arguments(self) -> JSON:
         """What the model is made with."""
@@ -113,8 +138,8 @@ PRESETS: Mapping[str, JSON] = {
     "nano": {
         "network": {"base_width": 8},
         "clips": {"height": 64, "width": 96},
-        "flow": {"preset": "fast"},
-        "train": {"epochs": 4, "batch": 8, "lr": 2e-3},
+        "decision": {"motion": ["flow_speed:8", "flow_residual:8"]},
+        "train": {"epochs": 5, "batch": 8, "lr": 2e-3},
     },
 }
 
@@ -132,6 +157,12 @@ def read_recipe(preset: str = "small", file: Path | None = None, settings: Seque
         raise ConfigError(f"unknown preset {preset!r}: {nearest(preset, PRESETS)}")
     values = _laid_over(PRESETS[preset], read_toml(file) if file else {})
     return build(Recipe, apply_settings(values, settings))
+
+
+def _is_off(channel: str, network: NetworkSettings) -> bool:
+    statistic, _ = parse_channel(channel)
+    off = {"motion_distance": not network.motion_items, "appearance_distance": not network.appearance_items}
+    return off.get(statistic, False)
 
 
 def _laid_over(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:

@@ -7,7 +7,8 @@ import json
 import platform
 import subprocess
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
@@ -16,18 +17,20 @@ from typing import Any, Protocol
 
 import safetensors.torch
 import torch
+from torch import Tensor
 
 from comemory.bundle import bundle_writer, refuse_to_replace, write_json
 from comemory.datasets import open_dataset
 from comemory.decision import Calibration
-from comemory.errors import TrainingError
-from comemory.train.cache import PreparedVideo, content_hash, prepare_videos
-from comemory.train.calibrate import calibrate, split
+from comemory.errors import BundleError, SourceError, TrainingError
+from comemory.train.cache import PreparedVideo, prepare_videos
+from comemory.train.calibrate import LEAST, calibrate, split
 from comemory.train.graph import write_graph
 from comemory.train.loop import CHECKPOINT, Progress, fit, make_fabric
 from comemory.train.plot import DEAD, plot_history
 from comemory.train.recipe import Recipe
 from comemory.types import JSON, Dataset, LabelledSource
+from comemory.video.source import open_source
 
 DEFAULT_RATE_HZ = 25.0
 _MODULES = ("comemory", "torch", "numpy", "av", "opencv-python-headless", "onnx", "onnxscript", "lightning-fabric")
@@ -74,7 +77,8 @@ def train(
 
     Args:
         data: `KIND:PATH`.
-        out: where the bundle goes; an older bundle there is replaced at the very end.
+        out: where the bundle goes; an older bundle there is replaced at the very end. Where that fails (a full disk,
+            say), the checkpoint of the finished training is still there to `resume` from.
         run: folder of the cache, the checkpoint, the log and the plot; `<out>.run` unless given.
         resume: go on from the run folder's checkpoint, if there is one.
 
@@ -82,13 +86,13 @@ def train(
         DatasetError, SourceError, TrainingError, BundleError: one line each.
     """
     begun = time.monotonic()
-    reporter = reporter or Silence()
-    run = run or out.with_name(f"{out.name}.run")
-    refuse_to_replace(out)
+    run = _run_folder(out, run)
     dataset = open_dataset(data)
     videos = dataset.training()
     _make(run)
     fabric = make_fabric(recipe.train)
+    if reporter is None or not fabric.is_global_zero:
+        reporter = Silence()
     reporter.stage("Preparing frames", _count(videos))
     with fabric.rank_zero_first():
         prepared, problems = prepare_videos(
@@ -96,16 +100,16 @@ def train(
         )
     trained, held = split(prepared, recipe.train.holdout, recipe.clips.n_past)
     _enough(trained, held, recipe)
+    rate_hz = _rate(dataset, videos)
     if not resume:
         (run / CHECKPOINT).unlink(missing_ok=True)
     model, progress = _fit(fabric, recipe, trained, run, resume, reporter)
     if not fabric.is_global_zero:
         return Trained(out, problems)
-    rate_hz = _rate(dataset, videos)
     reporter.stage("Calibrating on held-out video", sum(len(video.newest(recipe.clips.n_past)) for video in held))
     model = model.to(memory_format=torch.contiguous_format)
     calibration = calibrate(model, held, recipe, rate_hz, reporter.advance)
-    provenance = _provenance(data, videos, trained, held, progress, time.monotonic() - begun)
+    provenance = _provenance(data, prepared, trained, held, progress, time.monotonic() - begun)
     reporter.stage("Writing the bundle", None)
     _write(out, model, recipe, calibration, provenance)
     return Trained(out, problems)
@@ -125,24 +129,44 @@ def _fit(
 
     def on_epoch(progress: Progress) -> None:
         lines = [json.dumps(record) for record in progress.history]
-        (run / "log.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
-        plot_history(progress.history, run / "training.png")
+        try:
+            (run / "log.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
+            plot_history(progress.history, run / "training.png")
+        except OSError as error:
+            raise TrainingError(f"cannot write the log into {run}: {error.strerror or error}") from None
 
     return fit(fabric, recipe, videos, run, resume=resume, on_step=on_step, on_epoch=on_epoch)
 
 
 def _write(out: Path, model: Any, recipe: Recipe, calibration: Calibration, provenance: JSON) -> None:
     with bundle_writer(out) as folder:
-        state = {name: tensor.contiguous() for name, tensor in model.state_dict().items()}
-        safetensors.torch.save_file(state, folder / "weights.safetensors")
-        items = {f"{name}_items": memory.items.contiguous() for name, memory in model.memories().items()}
-        safetensors.torch.save_file(items, folder / "items.safetensors")
+        _write_tensors(model.state_dict(), folder / "weights.safetensors")
+        items = {f"{name}_items": memory.items for name, memory in model.memories().items()}
+        _write_tensors(items, folder / "items.safetensors")
         graph = write_graph(model, recipe.clips, folder / "model.onnx")
         write_json(
             folder / "config.json", {**recipe.model_dump(mode="json"), "network": recipe.arguments(), "graph": graph}
         )
         write_json(folder / "calibration.json", calibration.model_dump(mode="json"))
         write_json(folder / "provenance.json", provenance)
+
+
+def _write_tensors(tensors: Mapping[str, Tensor], path: Path) -> None:
+    try:
+        safetensors.torch.save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, path)
+    except safetensors.SafetensorError as error:
+        raise BundleError(f"cannot write {path.name} of the bundle: {error}; nothing was changed") from None
+
+
+def _run_folder(out: Path, run: Path | None) -> Path:
+    """Where the run folder is; refuses places that would be found taken at the end of the training only."""
+    refuse_to_replace(out)
+    if not out.name:
+        raise BundleError(f"{str(out)!r} has no name to give to a bundle: choose a place such as models/gate")
+    run = run or out.with_name(f"{out.name}.run")
+    if run.resolve().is_relative_to(out.resolve()):
+        raise TrainingError(f"the run folder {run} would lie in the bundle {out}: choose another one")
+    return run
 
 
 def _make(run: Path) -> None:
@@ -161,25 +185,26 @@ def _enough(trained: Sequence[PreparedVideo], held: Sequence[PreparedVideo], rec
     n_past = recipe.clips.n_past
     n_held = sum(len(video.newest(n_past)) for video in held)
     n_trained = sum(len(video.newest(n_past)) for video in trained)
-    if n_held < 20 or n_trained < recipe.train.batch:
+    if n_held < LEAST or n_trained < recipe.train.batch:
         raise TrainingError(
             f"too little ordinary video: {n_trained} clips to train on and {n_held} held out for the calibration, "
-            f"at least {recipe.train.batch} and 20 are needed: give more footage"
+            f"at least {recipe.train.batch} and {LEAST} are needed: give more footage, or set train.holdout to another share"
         )
 
 
 def _rate(dataset: Dataset, videos: Sequence[LabelledSource]) -> float:
     if dataset.rate_hz:
         return float(dataset.rate_hz)
-    from comemory.video.source import open_source
-
-    rates = [open_source(video.source).rate_hz for video in videos[:1]]
-    return float(rates[0] or DEFAULT_RATE_HZ) if rates else DEFAULT_RATE_HZ
+    for video in videos:
+        with suppress(SourceError):
+            if rate_hz := open_source(video.source).rate_hz:
+                return float(rate_hz)
+    return DEFAULT_RATE_HZ
 
 
 def _provenance(
     data: str,
-    videos: Sequence[LabelledSource],
+    prepared: Sequence[PreparedVideo],
     trained: Sequence[PreparedVideo],
     held: Sequence[PreparedVideo],
     progress: Progress,
@@ -190,7 +215,7 @@ def _provenance(
     return {
         "date": datetime.now(UTC).date().isoformat(),
         "dataset": kind if kind != "synthetic" else data,
-        "data_sha256": hashlib.sha256("".join(content_hash(video, data) for video in videos).encode()).hexdigest(),
+        "data_sha256": hashlib.sha256("".join(video.content for video in prepared).encode()).hexdigest(),
         "trained_on": {video.name: len(video.indices) for video in trained},
         "held_out": {video.name: len(video.indices) for video in held},
         "epochs": len(progress.history),
