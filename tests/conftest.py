@@ -5,7 +5,10 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+import numpy as np
 import pytest
+
+from comemory.types import Frame
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 
@@ -23,3 +26,52 @@ def data() -> Path:
     if folder is None:
         pytest.skip("needs the real data: set COMEMORY_DATA to a folder with ped2/ and avenue/")
     return folder
+
+
+@pytest.fixture(scope="session")
+def nano_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A bundle of a tiny model, trained in seconds on rendered walkers."""
+    pytest.importorskip("torch", reason="needs torch: pip install 'comemory[train]'")
+    from comemory.train.recipe import read_recipe
+    from comemory.train.run import train
+
+    settings = [
+        "clips.height=32",
+        "clips.width=48",
+        "clips.flow_height=64",
+        "clips.flow_width=96",
+        "network.base_width=4",
+        "train.epochs=1",
+        "train.threads=1",
+    ]
+    path = tmp_path_factory.mktemp("nano") / "nano"
+    train("synthetic:seed=1,frames=60,training=3,testing=1,size=96x144", read_recipe("nano", settings=settings), path)
+    return path
+
+
+@pytest.fixture(scope="session")
+def scene_frames() -> list[Frame]:
+    """30 frames of a rendered scene that `nano_bundle` has not seen, with an abnormal one among them; read only."""
+    from comemory.datasets import open_dataset
+
+    video = open_dataset("synthetic:seed=9,frames=30,training=1,testing=1,size=96x144").testing()[0]
+    frames = list(video.source)
+    for frame in frames:
+        frame.image.setflags(write=False)
+    assert video.labels is not None
+    assert np.any(video.labels)
+    return frames
+
+
+@pytest.fixture(scope="session")
+def walkway(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A labelled data set of the kind `folder`: `testing/01.mp4`, the frames `testing/02/`, and their labels."""
+    from footage import clip, save_frames, save_labels, save_video
+
+    folder = tmp_path_factory.mktemp("walkway") / "testing"
+    (first, labels), (second, other_labels) = clip(0), clip(1)
+    save_video(folder / "01.mp4", first)
+    save_frames(folder / "02", second[:40])
+    save_labels(folder / "labels" / "01.csv", labels)
+    save_labels(folder / "labels" / "02.csv", other_labels[:40])
+    return folder.parent

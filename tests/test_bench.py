@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -13,6 +14,7 @@ import pytest
 from comemory import bench
 from comemory.errors import ConfigError
 from comemory.flow import FLOWS, FlowSettings, open_flow
+from comemory.runtimes import RUNTIMES
 
 
 def test_rounds_alternate_after_a_warm_up() -> None:
@@ -121,3 +123,38 @@ def test_timing_flow_imports_no_torch() -> None:
         "assert 'torch' not in sys.modules\n"
     )
     subprocess.run([sys.executable, "-c", program], check=True)
+
+
+CIRCUMSTANCES = {"date", "command", "commit", "cpu", "cores", "load_average", "system", "python", "versions"}
+SUMMARY = {"median_ms", "lowest_ms", "highest_ms", "rounds"}
+
+
+def test_the_network_is_timed_on_every_runtime_or_named_as_left_out(nano_bundle: Path) -> None:
+    said = json.loads(json.dumps(bench.bench_model(nano_bundle, rounds=2)))
+    assert said.keys() == {"what", "timings", "left_out"} | CIRCUMSTANCES
+    timed = {name.partition(",")[0] for name in said["timings"]}
+    assert timed | set(said["left_out"]) == set(RUNTIMES)
+    assert "openvino" in timed
+    assert len(said["timings"]) == 2 * len(timed)
+    assert all(timing.keys() == SUMMARY and timing["lowest_ms"] > 0 for timing in said["timings"].values())
+
+
+def test_the_pipeline_is_timed_from_the_file_to_the_score(nano_bundle: Path, walkway: Path) -> None:
+    said = json.loads(json.dumps(bench.bench_pipeline(nano_bundle, str(walkway / "testing" / "01.mp4"), 2, threads_=1)))
+    assert said.keys() == {"what", "frames", "frames_per_second", "timings", "peak_rss_mib", "threads"} | CIRCUMSTANCES
+    assert said["frames"] == 60
+    assert said["threads"]["network"] == 1
+    assert said["timings"].keys() == {"whole", "decode", "flow", "network", "rest"}
+    assert said["frames_per_second"] == pytest.approx(1000 / said["timings"]["whole"]["median_ms"], rel=0.01)
+    for round_ in ("lowest_ms", "highest_ms"):
+        assert all(timing[round_] >= 0 for timing in said["timings"].values())
+
+
+def test_a_password_on_the_command_line_is_not_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "argv", ["comemory", "bench", "rtsp://user:secret@camera/live"])
+    assert "secret" not in json.dumps(bench.circumstances())
+
+
+def test_no_round_of_the_pipeline_is_refused(nano_bundle: Path) -> None:
+    with pytest.raises(ConfigError, match="expected 1 or more"):
+        bench.bench_pipeline(nano_bundle, "nothing.mp4", 0)

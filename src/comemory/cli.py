@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
@@ -13,23 +15,42 @@ import typer
 from rich.console import Console
 
 from comemory.errors import ComemoryError, ConfigError
-from comemory.screen import Bars, print_figures, print_info, print_timings, table
+from comemory.outputs import require_folder, require_writable, write_text
+from comemory.provenance import package_version
+from comemory.screen import (
+    Bars,
+    print_events,
+    print_figures,
+    print_info,
+    print_line,
+    print_notes,
+    print_timings,
+    table,
+)
 
 app = typer.Typer(
     name="comemory",
-    help="Learn what is normal in front of a fixed camera, and see what is not.",
     no_args_is_help=True,
     rich_markup_mode="markdown",
     pretty_exceptions_enable=False,
     add_completion=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
 )
-data_app = typer.Typer(help="Look at data sets.", no_args_is_help=True)
-bench_app = typer.Typer(help="Measure speed on this machine.", no_args_is_help=True)
+data_app = typer.Typer(help="Look at data sets.\n\nExample: `comemory data check ped2:data/ped2`", no_args_is_help=True)
+bench_app = typer.Typer(
+    help="Measure speed on this machine.\n\nExample: `comemory bench pipeline models/gate gate.mp4`",
+    no_args_is_help=True,
+)
 app.add_typer(data_app, name="data")
 app.add_typer(bench_app, name="bench")
 
 console = Console()
 errors = Console(stderr=True)
+
+INTERRUPTED = 130
+
+ClickException: type[Exception] = typer.BadParameter.__mro__[2]
+"""What typer raises on a command line it cannot read; typer does not give it a public name."""
 
 
 class RuntimeName(StrEnum):
@@ -66,8 +87,28 @@ Runtime = Annotated[RuntimeName, typer.Option(help="What executes the network.")
 Threads = Annotated[
     int | None, typer.Option(min=1, help="CPU threads of the network.", show_default="the runtime's choice")
 ]
-Budget = Annotated[str, typer.Option(help="False alarms to be expected on ordinary video: `1/h`, `2/day`, …")]
+Budget = Annotated[
+    str, typer.Option(metavar="N/UNIT", help="False alarms to be expected on ordinary video: `1/h`, `2/day`, …")
+]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
+
+
+def _say_version(asked: bool) -> None:
+    if asked:
+        print(f"comemory {package_version('comemory') or 'unknown'}")
+        raise typer.Exit()
+
+
+@app.callback()
+def comemory(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_say_version, is_eager=True, help="Print the version and leave.")
+    ] = False,
+) -> None:
+    """Learn what is normal in front of a fixed camera, and see what is not.
+
+    Example: `comemory score models/gate gate.mp4 --video`
+    """
 
 
 @app.command()
@@ -82,9 +123,9 @@ def demo(
 
     with Bars(errors) as bars:
         made = run_demo(out, bars)
-    _problems(made.problems)
     print_figures(console, made.figures)
     table(console, "Look at", [(name, str(path)) for name, path in made.files.items()])
+    _problems(made.problems)
 
 
 @app.command()
@@ -113,11 +154,12 @@ def train(
     from comemory.train.recipe import read_recipe
 
     recipe = read_recipe(preset, config, settings or ())
+    require_folder(out.absolute().parent)
     from comemory.train.run import train as run_training
 
     with Bars(errors) as bars:
         trained = run_training(data, recipe, out, run=run, resume=resume, reporter=bars)
-    console.print(f"Wrote the bundle {trained.bundle}", highlight=False, soft_wrap=True)
+    print_line(console, f"wrote the bundle {trained.bundle}")
     _problems(trained.problems)
 
 
@@ -139,6 +181,8 @@ def score(
 ) -> None:
     """Score video: `scores.csv`, `events.json`, a picture of each event.
 
+    The rows of a run that was killed are in `scores.csv.part`.
+
     Example: `comemory score models/gate monday.mp4 tuesday.mp4 --out scores --video --false-alarms 2/day`
     """
     from comemory.detect import Detector
@@ -157,18 +201,17 @@ def score(
             on_frame=bars.advance,
         )
     if as_json:
-        print(
-            json.dumps(
-                {"frames": result.n_frames, "events": len(result.events), "files": [str(file) for file in result.files]}
-            )
+        _print_json(
+            {
+                "frames": result.n_frames,
+                "events": [asdict(event) for event in result.events],
+                "files": [str(file) for file in result.files],
+                "problems": result.problems,
+            }
         )
     else:
-        found = [
-            (event.source, f"{event.start_s:.1f} – {event.end_s:.1f} s", f"{event.peak_score:.2f}")
-            for event in result.events
-        ]
-        table(console, f"{len(found)} events in {result.n_frames} frames", found, ("source", "when", "peak score"))
-        console.print(f"Wrote {out}/scores.csv and {out}/events.json", highlight=False, soft_wrap=True)
+        print_events(console, result.events, result.n_frames)
+        print_line(console, f"wrote {', '.join(str(file) for file in result.files if file.suffix != '.jpg')}")
     _problems(result.problems)
 
 
@@ -195,6 +238,9 @@ def evaluate(
     from comemory.evaluate.run import PROTOCOLS, evaluate
     from comemory.evaluate.run import report as write_report
 
+    file = None if json_file is None or str(json_file) == "-" else json_file
+    for target in filter(None, (file, report)):
+        require_writable(target)
     detector = Detector.open(bundle, runtime=runtime.value, threads=threads)
     protocols = PROTOCOLS if protocol is ProtocolName.both else (protocol.value,)
     with Bars(errors) as bars:
@@ -209,13 +255,13 @@ def evaluate(
         )
     if report is not None:
         write_report(done, detector.bundle, runtime.value, report)
-    text = json.dumps(done.figures, indent=1) + "\n"
-    if json_file is not None and str(json_file) != "-":
-        _write(json_file, text)
-    if json_file is not None and str(json_file) == "-":
-        sys.stdout.write(text)
+    if file is not None:
+        write_text(file, json.dumps(done.figures, indent=1) + "\n")
+    if json_file is not None and file is None:
+        _print_json(done.figures)
     else:
         print_figures(console, done.figures)
+        print_notes(console, done.notes)
     _problems(done.problems)
 
 
@@ -231,7 +277,7 @@ def export(
     from comemory.export import export as run_export
 
     for path in run_export(bundle, runtime.value):
-        console.print(str(path), highlight=False, soft_wrap=True)
+        print_line(console, str(path))
 
 
 @app.command()
@@ -248,6 +294,7 @@ def info(bundle: Bundle, as_json: Json = False) -> None:
         "bundle": opened.path.name,
         "sha256": opened.digest,
         "provenance": opened.provenance,
+        "graphs": [graph.name for graph in (opened.network.graph, opened.network.ir) if graph is not None],
         "config": opened.config,
         "calibration": {
             "n_frames": calibration.n_frames,
@@ -258,7 +305,7 @@ def info(bundle: Bundle, as_json: Json = False) -> None:
         },
     }
     if as_json:
-        print(json.dumps(facts, indent=1))
+        _print_json(facts)
     else:
         print_info(console, facts)
 
@@ -276,22 +323,18 @@ def data_check(
 
     found = open_dataset(data).check()
     if as_json:
-        print(
-            json.dumps(
-                {
-                    "found": dict(found.found),
-                    "published": dict(found.published),
-                    "problems": list(found.problems),
-                    "notes": list(found.notes),
-                },
-                indent=1,
-            )
+        _print_json(
+            {
+                "found": dict(found.found),
+                "published": dict(found.published),
+                "problems": list(found.problems),
+                "notes": list(found.notes),
+            }
         )
     else:
         rows = [(what, str(count), str(found.published.get(what, "–"))) for what, count in found.found.items()]
         table(console, data, rows, ("", "found", "published"))
-        for note in found.notes:
-            console.print(f"note: {note}", highlight=False, soft_wrap=True)
+        print_notes(console, found.notes)
     _problems(found.problems)
 
 
@@ -343,43 +386,63 @@ def bench_pipeline(
 
 def _timings(measured: dict[str, Any], as_json: bool) -> None:
     if as_json:
-        print(json.dumps(measured, indent=1))
+        _print_json(measured)
     else:
         print_timings(console, measured)
+
+
+def _print_json(value: Any) -> None:
+    print(json.dumps(value, indent=1, ensure_ascii=False))
 
 
 def _problems(problems: Sequence[str]) -> None:
     """Name what could not be used; the command did the rest and exits with 1."""
     for problem in problems:
-        errors.print(f"problem: {problem}", style="yellow", highlight=False, markup=False, soft_wrap=True)
+        print_line(errors, f"problem: {problem}", style="yellow")
     if problems:
         raise typer.Exit(1)
 
 
-def _write(path: Path, text: str) -> None:
-    try:
-        path.write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise ConfigError(f"cannot write {path}: {error.strerror or error}") from None
-
-
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line and leave with its exit code: 1 for what failed, 2 for what was asked wrongly."""
-    sys.exit(_run(lambda: app(list(arguments) if arguments is not None else None, standalone_mode=True)))
+    given = sys.argv[1:] if arguments is None else list(arguments)
+    sys.exit(_run(lambda: app(given, prog_name="comemory", standalone_mode=False)))
 
 
 def _run(call: Callable[[], object]) -> int:
+    """Call, say in one line what went wrong, and give the exit code."""
     try:
-        call()
-    except SystemExit as leaving:
-        return leaving.code if isinstance(leaving.code, int) else 1
+        code = call()
+        sys.stdout.flush()
     except ComemoryError as error:
-        errors.print(f"error: {error}", style="red", highlight=False, markup=False, soft_wrap=True)
-        return 2 if isinstance(error, ConfigError) else 1
-    except KeyboardInterrupt:
-        errors.print("interrupted", style="red")
-        return 130
+        return _fail(str(error), 2 if isinstance(error, ConfigError) else 1)
+    except ClickException as error:
+        return _fail(_usage(error), 2)
+    except (KeyboardInterrupt, typer.Abort):
+        code = INTERRUPTED
     except BrokenPipeError:
-        sys.stderr.close()
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
-    return 0
+    except Exception as error:
+        if os.environ.get("COMEMORY_DEBUG"):
+            raise
+        fault = " ".join(f"{type(error).__name__}: {error}".split())
+        return _fail(f"{fault}; this is a fault of comemory: set COMEMORY_DEBUG=1 to see where, and report it", 1)
+    if code == INTERRUPTED:
+        return _fail("interrupted", INTERRUPTED)
+    return code if isinstance(code, int) else 0
+
+
+def _fail(message: str, code: int) -> int:
+    if message:
+        print_line(errors, f"error: {message}", style="red")
+    return code
+
+
+def _usage(error: Any) -> str:
+    """What is wrong with the command line, in one line, and where the help is; nothing when that is the help itself."""
+    said = " ".join(error.format_message().replace("Value error, ", "").split())
+    context = getattr(error, "ctx", None)
+    if not said or context is None:
+        return said
+    return f"{said[0].lower()}{said[1:].rstrip('.')}; see {context.command_path} --help"

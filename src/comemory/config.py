@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 
-from comemory.errors import ConfigError, nearest
+from comemory.errors import ConfigError, nearest, short
 
 S = TypeVar("S", bound=BaseModel)
 
@@ -28,12 +29,16 @@ def build(model: type[S], values: Mapping[str, Any]) -> S:
 
 
 def read_toml(path: Path) -> dict[str, Any]:
-    """Read a TOML file into plain nested values."""
+    """Read a TOML file into plain nested values.
+
+    Raises:
+        ConfigError: it cannot be read, or is not TOML; one line.
+    """
     try:
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise ConfigError(f"cannot read config {path}: {error.strerror or error}") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:  # TOMLDecodeError and UnicodeDecodeError are ValueErrors
         raise ConfigError(f"{path} is not valid TOML: {error}") from None
 
 
@@ -46,7 +51,7 @@ def apply_settings(values: Mapping[str, Any], settings: Sequence[str]) -> dict[s
     >>> apply_settings({"train": {"lr": 0.1}}, ["train.lr=1e-4", "flow.name=dis"])
     {'train': {'lr': 0.0001}, 'flow': {'name': 'dis'}}
     """
-    merged = json.loads(json.dumps(dict(values)))
+    merged = copy.deepcopy(dict(values))
     for setting in settings:
         key, equals, text = setting.partition("=")
         parts = key.strip().split(".")
@@ -58,30 +63,45 @@ def apply_settings(values: Mapping[str, Any], settings: Sequence[str]) -> dict[s
             if not isinstance(place, dict):
                 raise ConfigError(f"cannot set {key!r}: {part!r} is a value, not a group of settings")
         place[parts[-1]] = _parse(text.strip())
-    return dict(merged)
+    return merged
 
 
 def _parse(text: str) -> Any:
     try:
         return json.loads(text)
-    except json.JSONDecodeError:
+    except (ValueError, RecursionError):
         return text
 
 
 def _describe(model: type[BaseModel], error: ValidationError) -> str:
     first = error.errors(include_url=False)[0]
-    key = ".".join(str(part) for part in first["loc"])
+    path, known = _walk(model, first["loc"])
+    key = ".".join(path)
     if first["type"] == "extra_forbidden":
-        known = _fields_at(model, [str(part) for part in first["loc"][:-1]])
-        return f"unknown config key {key!r}: {nearest(str(first['loc'][-1]), known)}"
+        return f"unknown config key {short(key)}: {nearest(path[-1], known)}"
     more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
-    return f"config key {key!r} does not accept {first.get('input')!r}: {first['msg']}{more}"
+    if first["type"] == "missing":
+        return f"config key {key!r} is missing{more}"
+    reason = " ".join(first["msg"].removeprefix("Value error, ").split())
+    if not key:
+        return f"{model.__name__} does not accept these values: {reason}{more}"
+    return f"config key {short(key)} does not accept {short(first.get('input'))}: {reason}{more}"
 
 
-def _fields_at(model: type[BaseModel], path: Sequence[str]) -> list[str]:
-    for part in path:
-        field = model.model_fields.get(part)
-        if field is None or not isinstance(field.annotation, type) or not issubclass(field.annotation, BaseModel):
-            return []
-        model = field.annotation
-    return list(model.model_fields)
+def _walk(model: type[BaseModel], location: Sequence[str | int]) -> tuple[list[str], list[str]]:
+    """The keys of an error's location, without the names of the types that were tried, and the keys known at the last."""
+    keys: list[str] = []
+    known: list[str] = []
+    at: Any = model
+    for part in location:
+        if isinstance(at, type) and issubclass(at, BaseModel):
+            known = list(at.model_fields)
+            field = at.model_fields.get(str(part))
+            at = field.annotation if field else None
+        elif get_origin(at) in (dict, tuple, list):
+            known = []
+            at = get_args(at)[-1 if get_origin(at) is dict else 0]
+        else:
+            continue
+        keys.append(str(part))
+    return keys, known

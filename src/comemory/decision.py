@@ -3,8 +3,8 @@
 A *channel* is one named statistic of the evidence at one patch size, such as `flow_speed:12`, taken at the frame's
 largest patch.
 Every channel is put on one scale by the ordinary video kept back from training: a value of 3 is passed by one
-ordinary frame in 10 ** 3. The motion and the appearance part are the largest of their channels, the score the larger
-part.
+ordinary frame in 10 ** 3. The motion and the appearance part are the means of their channels, the score their weighted
+sum, as in the seed's Eq. (16).
 
 Shape suffixes: h w cells, H W places of a patch map.
 """
@@ -13,11 +13,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import pairwise
 from typing import Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from comemory.errors import ConfigError, nearest
 from comemory.settings import Settings
@@ -41,7 +42,9 @@ class DecisionSettings(Settings):
 
     Attributes:
         score: `comemory`, or `thesis` for the seed's Eq. (16) with its w fitted on training video.
-        motion, appearance: channels of each part, `STATISTIC:PATCH` with the patch side in pixels.
+        motion, appearance: channels of each part, `STATISTIC:PATCH` with the patch side in pixels; one of the two parts
+            may have none.
+        appearance_weight: of the appearance part beside the motion part; lambda_S of Eq. (16) for our own score.
         thesis_patch: patch side of Eq. (16) to (19), pixels.
         thesis_lambda: lambda_S of Eq. (16).
         smoothing: share of the past in the running average over scores; 0 for none.
@@ -51,8 +54,9 @@ class DecisionSettings(Settings):
     """
 
     score: Literal["comemory", "thesis"] = "comemory"
-    motion: tuple[str, ...] = ("flow_speed:12",)
+    motion: tuple[str, ...] = ("flow_speed:12", "flow_residual:12")
     appearance: tuple[str, ...] = ("frame_error:16",)
+    appearance_weight: float = Field(0.2, gt=0)
     thesis_patch: int = Field(16, ge=CELL, multiple_of=CELL)
     thesis_lambda: float = Field(0.2, ge=0)
     smoothing: float = Field(0.0, ge=0, lt=1)
@@ -67,6 +71,12 @@ class DecisionSettings(Settings):
             parse_channel(channel)
         return channels
 
+    @model_validator(mode="after")
+    def _judges_something(self) -> DecisionSettings:
+        if not self.motion and not self.appearance:
+            raise ValueError("neither motion nor appearance has a channel: give one, such as flow_speed:12")
+        return self
+
 
 def parse_channel(channel: str) -> tuple[str, int]:
     """Split `STATISTIC:PATCH`.
@@ -80,16 +90,35 @@ def parse_channel(channel: str) -> tuple[str, int]:
     name, _, side = channel.partition(":")
     if name not in STATISTICS:
         raise ConfigError(f"unknown statistic {name!r} in channel {channel!r}: {nearest(name, STATISTICS)}")
-    if not side.isdigit() or not int(side) or int(side) % CELL:
+    if not (side.isascii() and side.isdigit() and len(side) <= 5) or not int(side) or int(side) % CELL:
         raise ConfigError(f"channel {channel!r} needs a patch side that is a multiple of {CELL}, such as {name}:16")
     return name, int(side)
 
 
 class Peak(NamedTuple):
-    """The largest patch of a frame: its value and the box in pixels of the model's picture."""
+    """The largest patch of a frame: its value and the box in pixels of the model's picture, inside of it."""
 
     value: float
     box: Box
+
+
+class PatchMap(NamedTuple):
+    """A channel's value at every patch of a frame.
+
+    Attributes:
+        values: float64 (H, W); the patch at row y, column x begins at the pixel (y * pitch, x * pitch).
+        pitch: pixels from one patch to the next.
+        side: of the patches in pixels: whole places, and no more of them than the picture has.
+    """
+
+    values: NDArray[np.float64]
+    pitch: int
+    side: int
+
+    def box(self, row: int, column: int) -> Box:
+        """The pixels of one patch."""
+        left, top = column * self.pitch, row * self.pitch
+        return (left, top, left + self.side, top + self.side)
 
 
 def patch_means(cells_Chw: NDArray[np.float32], side: int) -> NDArray[np.float64]:
@@ -108,11 +137,14 @@ def patch_means(cells_Chw: NDArray[np.float32], side: int) -> NDArray[np.float64
     return np.asarray(sums / side**2)
 
 
-def patch_map(maps: Mapping[str, NDArray[np.float32]], channel: str) -> tuple[NDArray[np.float64], int]:
-    """A channel's value at every patch, and the side of the map's places in pixels.
+def patch_map(maps: Mapping[str, NDArray[np.float32]], channel: str) -> PatchMap:
+    """A channel's value at every patch.
 
     Shapes:
         maps: float32 (1, C, h, w) by name of evidence, as the graph gives them.
+
+    Raises:
+        ConfigError: the evidence has no such statistic.
     """
     name, side = parse_channel(channel)
     stored = "flow_mean" if name == "flow_speed" else name
@@ -122,26 +154,27 @@ def patch_map(maps: Mapping[str, NDArray[np.float32]], channel: str) -> tuple[ND
         )
     cells = maps[stored][0]
     pitch = 2 * CELL if name.endswith("_distance") else CELL
-    means = patch_means(cells, min(max(1, side // pitch), *cells.shape[-2:]))
-    return np.sqrt((means**2).sum(axis=0)) if name in ("flow_speed", "flow_residual") else means[0], pitch
+    n_cells = min(max(1, side // pitch), *cells.shape[-2:])
+    means = patch_means(cells, n_cells)
+    values = np.sqrt((means**2).sum(axis=0)) if name in ("flow_speed", "flow_residual") else means[0]
+    return PatchMap(values, pitch, n_cells * pitch)
 
 
 def peak(maps: Mapping[str, NDArray[np.float32]], channel: str) -> Peak:
     """The largest patch of a channel."""
-    values, pitch = patch_map(maps, channel)
-    row, column = np.unravel_index(int(values.argmax()), values.shape)
-    side = max(pitch, parse_channel(channel)[1])
-    left, top = int(column) * pitch, int(row) * pitch
-    return Peak(float(values[row, column]), (left, top, left + side, top + side))
+    return _largest(patch_map(maps, channel))
+
+
+def _largest(patches: PatchMap) -> Peak:
+    row, column = divmod(int(patches.values.argmax()), patches.values.shape[1])
+    return Peak(float(patches.values[row, column]), patches.box(row, column))
 
 
 def thesis_parts(maps: Mapping[str, NDArray[np.float32]], patch: int) -> tuple[Peak, float]:
     """S_F of the patch where it is largest, and S_I of that same patch. Source: seed, Eq. (17) to (19)."""
-    flow, _ = patch_map(maps, f"flow_error:{patch}")
-    frame, _ = patch_map(maps, f"frame_error:{patch}")
-    place = np.unravel_index(int(flow.argmax()), flow.shape)
-    left, top = int(place[1]) * CELL, int(place[0]) * CELL
-    return Peak(float(flow[place]), (left, top, left + patch, top + patch)), float(frame[place])
+    flow = patch_map(maps, f"flow_error:{patch}")
+    frame = patch_map(maps, f"frame_error:{patch}")
+    return _largest(flow), float(frame.values.flat[int(flow.values.argmax())])
 
 
 def thesis_score(flow: float, frame: float, w_flow: float, w_frame: float, weight: float) -> float:
@@ -175,14 +208,23 @@ class TailScale(Settings):
     levels: tuple[float, ...]
     excess: float = Field(gt=0)
 
+    @model_validator(mode="after")
+    def _increasing(self) -> TailScale:
+        if not self.knots or len(self.knots) != len(self.levels):
+            raise ValueError(f"a scale has as many knots as levels, got {len(self.knots)} and {len(self.levels)}")
+        if any(low >= high for numbers in (self.knots, self.levels) for low, high in pairwise(numbers)):
+            raise ValueError("the knots and the levels of a scale increase")
+        return self
+
     def __call__(self, value: float | NDArray[np.float64]) -> NDArray[np.float64]:
         """The scaled value; one decade of frames for each unit."""
         x = np.asarray(value, np.float64)
         inside = np.interp(x, self.knots, self.levels)
         above = np.maximum(x - self.knots[-1], 0) / self.excess * math.log10(math.e)
         below = np.minimum(x - self.knots[0], 0) / self.excess * math.log10(math.e)
-        value = inside + above + below
-        return np.asarray(np.where(value > FARTHEST, FARTHEST + np.log10(1 + np.maximum(value - FARTHEST, 0)), value))
+        scaled = inside + above + below
+        beyond = np.log10(1 + np.maximum(scaled - FARTHEST, 0))
+        return np.asarray(np.where(scaled > FARTHEST, FARTHEST + beyond, scaled))
 
 
 def fit_tail_scale(values: Sequence[float] | NDArray[np.float64]) -> TailScale:
@@ -196,8 +238,11 @@ def fit_tail_scale(values: Sequence[float] | NDArray[np.float64]) -> TailScale:
     1.0
     """
     x = np.sort(np.asarray(values, np.float64))
-    if len(x) < 20 or not np.isfinite(x).all():
-        raise ConfigError(f"a calibration needs at least 20 finite values of ordinary frames, got {len(x)}")
+    n_finite = int(np.isfinite(x).sum())
+    if n_finite < max(20, len(x)):
+        raise ConfigError(
+            f"a calibration needs at least 20 ordinary frames with finite values, got {len(x)}, {n_finite} of them finite"
+        )
     shares = 1 - np.arange(0.0, 0.901, 0.05)
     knots = np.quantile(x, 1 - shares)
     smallest = max(float(np.ptp(x)), abs(float(x[-1])), 1e-9) * 1e-6
@@ -229,6 +274,13 @@ class Calibration(Settings):
     frames_per_alarm: float = Field(ge=1)
     n_frames: int = Field(ge=1)
 
+    @model_validator(mode="after")
+    def _complete(self) -> Calibration:
+        missing = {*self.settings.motion, *self.settings.appearance, "score"} - set(self.scales)
+        if missing:
+            raise ValueError(f"no scale was fitted for {', '.join(sorted(missing))}")
+        return self
+
     def threshold(self, false_alarms: str) -> float:
         """The score that ordinary video passes as often as the budget allows; see `parse_budget`.
 
@@ -241,6 +293,9 @@ class Calibration(Settings):
 def parse_budget(text: str) -> float:
     """`N/h`, `N/day`, `N/week` or `N/min` to false alarms an hour.
 
+    Raises:
+        ConfigError: it is none of these, or outside of what any threshold could keep (1e-9 to 1e9 an hour).
+
     >>> parse_budget("2/day") * 24
     2.0
     """
@@ -250,18 +305,19 @@ def parse_budget(text: str) -> float:
         count = float(number)
     except ValueError:
         count = math.nan
-    if not slash or unit.strip() not in hours or not (count > 0 and math.isfinite(count)):
+    hourly = count / hours.get(unit.strip(), math.nan)
+    if not slash or not 1e-9 <= hourly <= 1e9:
         raise ConfigError(
             f"cannot read the false-alarm budget {text!r}: expected a positive number and a unit, such as 1/h or 2/day"
         )
-    return count / hours[unit.strip()]
+    return hourly
 
 
 class Judgement(NamedTuple):
     """What the evidence of one frame comes to.
 
     Attributes:
-        value, appearance, motion, box: see `types.Score`.
+        value, appearance, motion, box: see `types.Score`; 0 for a part that has no channels.
         thesis: the seed's Eq. (16), raw, whichever score is chosen.
     """
 
@@ -286,31 +342,43 @@ class Judge:
     def push(self, maps: Mapping[str, NDArray[np.float32]]) -> Judgement:
         """Judge the evidence of the next frame."""
         fitted, spec = self.calibration, self.calibration.settings
-        motion, motion_box = self._part(maps, spec.motion)
-        appearance, appearance_box = self._part(maps, spec.appearance)
+        motion, appearance = self._part(maps, spec.motion), self._part(maps, spec.appearance)
         flow, frame = thesis_parts(maps, spec.thesis_patch)
         thesis = thesis_score(flow.value, frame, fitted.w_flow, fitted.w_frame, spec.thesis_lambda)
         if spec.score == "thesis":
             raw, box = thesis, flow.box
         else:
-            raw, box = combine(motion, appearance), motion_box if motion >= appearance else appearance_box
+            raw = combine(motion.value, appearance.value, spec.appearance_weight)
+            box = motion.box if spec.motion and (motion.value >= appearance.value or not spec.appearance) else appearance.box
         average = raw if self._average is None else spec.smoothing * self._average + (1 - spec.smoothing) * raw
         self._average = average
-        return Judgement(float(fitted.scales["score"](average)), appearance, motion, box, thesis)
+        return Judgement(
+            value=float(fitted.scales["score"](average)),
+            appearance=appearance.value,
+            motion=motion.value,
+            box=box,
+            thesis=thesis,
+        )
 
-    def _part(self, maps: Mapping[str, NDArray[np.float32]], channels: Sequence[str]) -> tuple[float, Box]:
+    def _part(self, maps: Mapping[str, NDArray[np.float32]], channels: Sequence[str]) -> Peak:
+        """The mean of the scaled channels, and the box of the highest; 0 without channels."""
+        if not channels:
+            return Peak(0.0, (0, 0, 0, 0))
         peaks = [(channel, peak(maps, channel)) for channel in channels]
-        scaled = [(float(self.calibration.scales[channel](found.value)), found.box) for channel, found in peaks]
-        return max(scaled, default=(0.0, (0, 0, 0, 0)))
+        scaled = [Peak(float(self.calibration.scales[channel](found.value)), found.box) for channel, found in peaks]
+        return Peak(sum(found.value for found in scaled) / len(scaled), max(scaled).box)
 
 
-def combine(motion: float, appearance: float) -> float:
-    """The score before calibration: a frame is as abnormal as its worse part. Ours.
+def combine(motion: float, appearance: float, appearance_weight: float) -> float:
+    """The score before calibration.
 
-    >>> combine(3.0, 1.0)
-    3.0
+    Ours: both parts are logarithms of rarity, so the weighted sum has the shape of the seed's Eq. (16); it takes the
+    place of the errors' logarithms there.
+
+    >>> combine(3.0, 1.0, 0.5)
+    3.5
     """
-    return max(motion, appearance)
+    return motion + appearance_weight * appearance
 
 
 def fit_calibration(
@@ -329,12 +397,11 @@ def fit_calibration(
     channels = [*settings.motion, *settings.appearance]
     scales = {channel: fit_tail_scale([peak(maps, channel).value for maps in frames]) for channel in channels}
     thesis = [thesis_parts(maps, settings.thesis_patch) for maps in frames]
-    smallest = float(np.finfo(np.float32).tiny)
     plain = Calibration(
         settings=settings,
         scales={**scales, "score": TailScale(knots=(0.0,), levels=(0.0,), excess=math.log10(math.e))},
-        w_flow=1 / max(float(np.mean([flow.value for flow, _ in thesis])), smallest),
-        w_frame=1 / max(float(np.mean([frame for _, frame in thesis])), smallest),
+        w_flow=_one_over_mean([flow.value for flow, _ in thesis]),
+        w_frame=_one_over_mean([frame for _, frame in thesis]),
         rate_hz=rate_hz,
         frames_per_alarm=1.0,
         n_frames=len(frames),
@@ -345,6 +412,13 @@ def fit_calibration(
     return plain.model_copy(
         update={"scales": {**scales, "score": scale}, "frames_per_alarm": _frames_per_alarm(scaled, settings, rate_hz)}
     )
+
+
+def _one_over_mean(errors: Sequence[float]) -> float:
+    mean = float(np.mean(errors))
+    if not math.isfinite(mean):
+        raise ConfigError(f"the mean error of ordinary frames is {mean}: the network is damaged, train it anew")
+    return 1 / max(mean, float(np.finfo(np.float32).tiny))
 
 
 def _judged(calibration: Calibration, video: Sequence[Mapping[str, NDArray[np.float32]]]) -> NDArray[np.float64]:
@@ -366,6 +440,10 @@ def _frames_per_alarm(videos: Sequence[NDArray[np.float64]], settings: DecisionS
 
 class EventFinder:
     """Scores of one source, in order, to events: up at the threshold, down at a share of it.
+
+    Ours: what follows a high score at the next frame belongs to its event while it stays over the release; after low
+    scores, or frames without any, a high score still does where no more than `join_s` lie between the two. Events with
+    fewer high scores than `min_frames` are dropped after that.
 
     Args:
         source: name that the events carry.
@@ -393,12 +471,12 @@ class EventFinder:
     def push(self, score: Score) -> Event | None:
         """Take the next score; give the event that is over with it, if one is."""
         ended = None
-        release = self.threshold * self.settings.release
-        if self._open is not None and self._last_high is not None:
-            quiet_s = score.time_s - self._last_high.time_s
-            if not self._held and quiet_s > self.settings.join_s:
+        if self._last_high is not None:
+            follows = self._held and score.index == self._last_high.index + 1
+            if not follows and score.time_s - self._last_high.time_s > self.settings.join_s:
                 ended = self.finish()
-        self._held = score.value >= (release if self._open is not None and self._held else self.threshold)
+        release = min(self.threshold, self.threshold * self.settings.release)
+        self._held = score.value >= (release if self._held else self.threshold)
         if self._held:
             self._grow(score)
         return ended
@@ -406,7 +484,7 @@ class EventFinder:
     def finish(self) -> Event | None:
         """End the open event, if there is one: the source is over."""
         event, n_high = self._open, self._n_high
-        self._open, self._n_high, self._last_high = None, 0, None
+        self._open, self._n_high, self._last_high, self._held = None, 0, None, False
         return event if event is not None and n_high >= self.settings.min_frames else None
 
     def run(self, scores: Iterable[Score]) -> Iterable[Event]:

@@ -8,8 +8,9 @@ from typing import Protocol
 
 from comemory.datasets import open_dataset
 from comemory.detect import Detector
-from comemory.errors import BundleError, SourceError
+from comemory.errors import BundleError
 from comemory.evaluate.run import evaluate, report
+from comemory.outputs import require_writable
 from comemory.scoring import score_sources
 from comemory.types import JSON
 from comemory.video.source import open_source
@@ -61,12 +62,11 @@ def run_demo(out: Path, reporter: Reporter) -> Demo:
     """Render a scene to mp4, score the file, and evaluate on the scene's own labels.
 
     Raises:
-        SourceError: `out` cannot be written.
+        ConfigError: `out` cannot be written.
+        BundleError: the bundle that comes with comemory is missing.
     """
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise SourceError(f"cannot make {out}: {error.strerror or error}") from None
+    for name in ("scene.mp4", "report.html"):
+        require_writable(out / name)
     detector = Detector.open(shipped_bundle(BUNDLE))
     reporter.stage("Rendering the scene", None)
     scene = out / "scene.mp4"

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -18,7 +19,7 @@ from numpy.typing import NDArray
 
 from comemory.bundle import Bundle, open_bundle
 from comemory.decision import Judge, Judgement, patch_map
-from comemory.errors import ConfigError
+from comemory.errors import BundleError, ConfigError
 from comemory.flow import open_flow
 from comemory.runtimes import RUNTIMES
 from comemory.types import Box, Clip, Evidence, Frame, Runtime, Score, Source
@@ -42,9 +43,13 @@ class Detector:
         update: keep the memory items as the network updates them while it watches: never (`off`), after frames whose
             score is one that every second ordinary frame passes or less (`gated`), or after every frame (`always`,
             which soon takes an anomaly that stays for normal). The items are reset for each source.
+        flow_weights: path of the flow's weight file, where the bundle's flow needs one. A bundle never says which file
+            of this machine to read.
 
     Raises:
-        ConfigError: an unknown runtime. RuntimeMissing: its package is not installed.
+        ConfigError: an unknown runtime or mode, no thread, or flow weights that are not there.
+        BundleError: the network cannot be read, or does not fit the rest of the bundle.
+        RuntimeMissing: the runtime's package is not installed.
     """
 
     GATE = 0.3
@@ -57,16 +62,23 @@ class Detector:
         threads: int | None = None,
         heat_map: bool = False,
         update: Update = "off",
+        flow_weights: str | Path | None = None,
     ) -> None:
         if update not in ("off", "gated", "always"):
             raise ConfigError(f"update is 'off', 'gated' or 'always', got {update!r}")
+        if threads is not None and threads < 1:
+            raise ConfigError(f"the network needs at least 1 thread, got threads={threads}")
         self.bundle = bundle
         self.heat_map = heat_map
         self.update = update
         self.runtime: Runtime = RUNTIMES.load(runtime)(bundle.network, threads)
-        self.builder = ClipBuilder(bundle.clips, open_flow(bundle.flow))
+        if not bundle.is_current():
+            raise BundleError(f"{bundle.path} was replaced or removed while it was opened: open it again")
+        weights = None if flow_weights is None else str(flow_weights)
+        self.builder = ClipBuilder(bundle.clips, open_flow(bundle.flow.model_copy(update={"weights": weights})))
         self._judge = Judge(bundle.calibration)
         self.reset()
+        self._try_out()
 
     @classmethod
     def open(
@@ -77,9 +89,19 @@ class Detector:
         threads: int | None = None,
         heat_map: bool = False,
         update: Update = "off",
+        flow_weights: str | Path | None = None,
     ) -> Detector:
         """Open the bundle at `path` and make its detector. Raises what `bundle.open_bundle` raises."""
-        return cls(open_bundle(path), runtime=runtime, threads=threads, heat_map=heat_map, update=update)
+        make = partial(
+            cls, runtime=runtime, threads=threads, heat_map=heat_map, update=update, flow_weights=flow_weights
+        )
+        bundle = open_bundle(path)
+        try:
+            return make(bundle)
+        except BundleError:
+            if bundle.is_current():
+                raise
+        return make(open_bundle(path))
 
     def reset(self) -> None:
         """Forget the source: the next frame is the first of another one."""
@@ -116,7 +138,9 @@ class Detector:
         Raises:
             SourceError: the source cannot be opened.
         """
-        opened = self.open_source(source, rate_hz)
+        return self._scores(self.open_source(source, rate_hz))
+
+    def _scores(self, opened: OpenedSource) -> Iterator[Score]:
         self.reset()
         for frame in opened:
             if (score := self.push(frame)) is not None:
@@ -146,7 +170,7 @@ class Detector:
         spec, fitted = self.bundle.clips, self.bundle.calibration
         heat = np.zeros((spec.height, spec.width), np.float32)
         for channel in (*fitted.settings.motion, *fitted.settings.appearance):
-            values, pitch = patch_map(self._maps, channel)
+            values, pitch, _ = patch_map(self._maps, channel)
             scaled = fitted.scales[channel](values).astype(np.float32)
             heat = np.maximum(
                 heat,
@@ -156,6 +180,29 @@ class Detector:
 
     def _observe(self, clip: Clip) -> dict[str, NDArray[np.float32]]:
         return self.runtime.run({"frames": clip.frames[None], "flow": clip.flow[None], **self._items})
+
+    def _try_out(self) -> None:
+        """Run the network once, so that one that does not fit its bundle is refused now and not at the first frame."""
+        maps = self.runtime.run(self.example_inputs())
+        spec, decision = self.bundle.clips, self.bundle.calibration.settings
+        for name, items in self._items.items():
+            updated = f"updated_{name.removesuffix('_items')}"
+            if updated not in maps or maps[updated].shape != items.shape:
+                raise BundleError(f"{self.bundle.path}: the network does not give {updated} of shape {items.shape}")
+        for name, cells in maps.items():
+            if not np.isfinite(cells).all() or (cells.ndim != 4 and not name.startswith("updated_")):
+                raise BundleError(f"{self.bundle.path}: the network does not give maps of numbers, see {name}")
+        thesis = [f"{name}:{decision.thesis_patch}" for name in ("flow_error", "frame_error")]
+        for channel in (*decision.motion, *decision.appearance, *thesis):
+            try:
+                values, pitch, side = patch_map(maps, channel)
+            except ConfigError as error:
+                raise BundleError(f"{self.bundle.path}: {error}") from None
+            size = tuple(pitch * (n - 1) + side for n in values.shape)
+            if size != (spec.height, spec.width):
+                raise BundleError(
+                    f"{self.bundle.path}: the network's {channel} covers {size}, expected {(spec.height, spec.width)}"
+                )
 
 
 def _covering(patches: NDArray[np.float32], height: int, width: int) -> NDArray[np.float32]:
@@ -172,4 +219,6 @@ def scaled_box(box: Box | None, size: Sequence[int], target: Sequence[int] | Non
     if box is None or target is None:
         return box
     y, x = target[0] / size[0], target[1] / size[1]
-    return (round(box[0] * x), round(box[1] * y), min(target[1], round(box[2] * x)), min(target[0], round(box[3] * y)))
+    left, top = min(round(box[0] * x), target[1] - 1), min(round(box[1] * y), target[0] - 1)
+    right, bottom = min(round(box[2] * x), target[1]), min(round(box[3] * y), target[0])
+    return (left, top, max(right, left + 1), max(bottom, top + 1))

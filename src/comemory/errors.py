@@ -18,7 +18,11 @@ from __future__ import annotations
 
 import difflib
 import re
+import reprlib
 from collections.abc import Iterable
+
+_SHORT = reprlib.Repr()
+_SHORT.maxlevel, _SHORT.maxstring, _SHORT.maxother, _SHORT.maxlong = 3, 80, 80, 40
 
 
 class ComemoryError(Exception):
@@ -70,12 +74,45 @@ def nearest(word: str, known: Iterable[str]) -> str:
     return f"did you mean {close[0]!r}? ({listed})" if close else listed
 
 
+def short(value: object) -> str:
+    """A value as an error shows it: its `repr` on one line, cut in the middle when it is long or deep.
+
+    >>> short("small")
+    "'small'"
+    >>> short([[[[1]]], 2, 3, 4, 5, 6, 7, 8])
+    '[[[...]], 2, 3, 4, 5, 6, ...]'
+    """
+    return " ".join(_SHORT.repr(value).split())
+
+
+def last_line(error: BaseException) -> str:
+    """The last line of another library's error, where most say what was wrong.
+
+    >>> last_line(RuntimeError("Exception from core.cpp:110:\\nunknown opset\\n"))
+    'unknown opset'
+    """
+    lines = str(error).strip().splitlines()
+    return lines[-1].strip() if lines else type(error).__name__
+
+
 def mask_password(location: str) -> str:
-    """Hide the password of a URL so that it may be shown or logged.
+    """Hide the password of a URL, and every value of its query, so that it may be shown or logged.
 
     >>> mask_password("rtsp://user:secret@host/stream")
     'rtsp://user:***@host/stream'
+    >>> mask_password("https://host/live?token=secret&channel=1")
+    'https://host/live?token=***&channel=***'
     >>> mask_password("/videos/gate.mp4")
     '/videos/gate.mp4'
     """
-    return re.sub(r"(?<=://)([^/@:\s]+):([^/\s]*)@", r"\1:***@", location)
+    return _URL.sub(lambda found: _QUERY.sub(_masked_query, _PASSWORD.sub(r"\1:***@", found[0])), location)
+
+
+_URL = re.compile(r"(?<=://)\S+")
+_PASSWORD = re.compile(r"^([^/@:?#]*):(?:[^/?#]*@|(?!\d{1,5}(?:[/?#]|$)).*@)")
+"""User and password; a password with a bare slash in it ends at the last @, and a port is none."""
+_QUERY = re.compile(r"[?#].*$")
+
+
+def _masked_query(query: re.Match[str]) -> str:
+    return re.sub(r"(^|[?#&;])([^?#&;=]*=)?[^?#&;]+", r"\1\2***", query[0])

@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from io import StringIO
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
+
+if TYPE_CHECKING:
+    from comemory.types import Event
+
+WIDE = 1000
+"""Columns of what is not a terminal."""
 
 FIGURES = {
     "auc_micro": "AUC, micro",
@@ -61,18 +68,57 @@ class Bars:
             self._progress.update(self._task, advance=1, note=escape(note))
 
 
+def print_line(console: Console, text: str, style: str | None = None) -> None:
+    """Print one line of plain text, however long it is."""
+    console.print(text, style=style, highlight=False, markup=False, soft_wrap=True)
+
+
+def print_notes(console: Console, notes: Sequence[str]) -> None:
+    """Print sentences on the data."""
+    for note in notes:
+        console.print(f"note: {note}", style="dim", highlight=False, markup=False, soft_wrap=not console.is_terminal)
+
+
 def table(console: Console, title: str, rows: Sequence[Sequence[str]], columns: Sequence[str] | None = None) -> None:
-    """Print a table of text."""
-    drawn = Table(title=escape(title), title_justify="left", show_header=columns is not None, box=None, pad_edge=False)
-    for number, column in enumerate(columns or (rows[0] if rows else ("",))):
+    """Print a title and a table of text under it: the first column to the left, the others to the right if named.
+
+    On a terminal long cells are folded to its width; elsewhere a row is a line.
+    """
+    print_line(console, title, style="bold")
+    if not rows:
+        return
+    drawn = Table(show_header=columns is not None, box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    for number, column in enumerate(columns or rows[0]):
         drawn.add_column(
             column if columns else "",
             overflow="fold",
-            justify="left" if number == 0 else "right" if columns else "left",
+            justify="left" if number == 0 or not columns else "right",
         )
     for row in rows:
         drawn.add_row(*(escape(cell) for cell in row))
-    console.print(drawn)
+    if console.is_terminal:
+        console.print(drawn, highlight=False)
+    else:
+        text = StringIO()
+        Console(file=text, width=WIDE).print(drawn, highlight=False)
+        for line in text.getvalue().splitlines():
+            print_line(console, line.rstrip())
+
+
+def print_events(console: Console, events: Sequence[Event], n_frames: int) -> None:
+    """Print what `score` found: one row for each event."""
+    from comemory.video.annotate import clock
+
+    rows = [
+        (str(number), event.source, f"{clock(event.start_s)} to {clock(event.end_s)}", f"{event.peak_score:.2f}")
+        for number, event in enumerate(events, 1)
+    ]
+    table(
+        console,
+        f"{_many(len(rows), 'event')} in {_many(n_frames, 'frame')}",
+        rows,
+        ("", "source", "when", "peak score"),
+    )
 
 
 def print_figures(console: Console, figures: Mapping[str, Any]) -> None:
@@ -84,13 +130,18 @@ def print_figures(console: Console, figures: Mapping[str, Any]) -> None:
         control = _figure(figures["control"]["auc_micro"]) if key == "auc_micro" else ""
         if any(cell != "–" for cell in cells):
             rows.append((name, *cells, control))
-    title = f"{figures['dataset']}: {figures['n_videos']} videos, {figures['n_scored']} of {figures['n_frames']} frames scored"
+    videos = _many(figures["n_videos"], "video")
+    title = f"{figures['dataset']}: {videos}, {figures['n_scored']} of {figures['n_frames']} frames scored"
     table(console, title, rows, ("", *columns, "control"))
-    speed = figures["frames_per_second"]
-    console.print(
-        f"threshold {figures['threshold']:.2f} for {figures['false_alarm_budget']}; {speed} frames per second",
-        highlight=False,
-    )
+    if not rows:
+        print_line(console, "no figures: the labels hold no normal and abnormal frames to tell apart")
+    missed = figures["missed_anomalies"]
+    parts = [
+        f"threshold {figures['threshold']:.2f} for {figures['false_alarm_budget']}",
+        *([] if missed is None else [f"{missed} anomalies missed" if missed != 1 else "1 anomaly missed"]),
+        f"{figures['frames_per_second']} frames per second",
+    ]
+    print_line(console, "; ".join(parts), style="dim")
 
 
 def _figure(value: Any) -> str:
@@ -102,29 +153,57 @@ def _figure(value: Any) -> str:
 
 
 def print_info(console: Console, facts: Mapping[str, Any]) -> None:
-    """Print what `info --json` writes, flat."""
-    rows: list[tuple[str, str]] = []
-    _flatten("", facts, rows)
-    table(console, str(facts["bundle"]), rows)
+    """Print the gist of what `info --json` writes."""
+    config, provenance, calibration = facts["config"], facts["provenance"], facts["calibration"]
+    network, clips, decision = config["network"], config["clips"], config["decision"]
+    trained_on, held_out = provenance.get("trained_on") or {}, provenance.get("held_out") or {}
+    thresholds = ", ".join(f"{value:.2f} for {budget}" for budget, value in calibration["thresholds"].items())
+    used = ", ".join(f"{name} {dead}" for name, dead in (provenance.get("dead_items") or {}).items())
+    loss = provenance.get("loss") or {}
+    rows = [
+        ("trained on", f"{provenance.get('dataset') or '–'}: {_footage(trained_on)}"),
+        ("held out", f"{_footage(held_out)}, for the calibration"),
+        ("trained at", f"{provenance.get('date') or '–'}, commit {provenance.get('commit') or '–'}"),
+        ("training", f"{_many(config['train']['epochs'], 'epoch')}, seed {config['train']['seed']}"),
+        ("loss", ", ".join(f"{name} {value:.4g}" for name, value in loss.items()) or "–"),
+        ("unused items", used or "–"),
+        ("model", f"{config['model']}, base width {network['base_width']}"),
+        ("picture", f"{clips['height']}x{clips['width']}, {'grey' if clips['channels'] == 1 else 'colour'}"),
+        ("flow", f"{config['flow']['name']} at {clips['flow_height']}x{clips['flow_width']}"),
+        ("score", f"{decision['score']} of {', '.join([*decision['motion'], *decision['appearance']])}"),
+        ("thresholds", thresholds),
+        ("rate", f"{calibration['rate_hz']:g} frames per second"),
+        ("graph", ", ".join(facts["graphs"])),
+        ("sha256", facts["sha256"]),
+    ]
+    table(console, f"{facts['bundle']}: every member is as its manifest says", rows)
+    print_line(console, "everything: comemory info --json", style="dim")
 
 
-def _flatten(prefix: str, value: Any, rows: list[tuple[str, str]]) -> None:
-    if isinstance(value, Mapping) and value:
-        for key, inner in value.items():
-            _flatten(f"{prefix}.{key}" if prefix else str(key), inner, rows)
-    else:
-        rows.append((prefix, "–" if value is None else str(value)))
+def _footage(frames: Mapping[str, int]) -> str:
+    return f"{_many(sum(frames.values()), 'frame')} of {_many(len(frames), 'video')}"
+
+
+def _many(count: int, what: str) -> str:
+    return f"{count} {what}{'' if count == 1 else 's'}"
 
 
 def print_timings(console: Console, measured: Mapping[str, Any]) -> None:
     """Print a benchmark: one row for each thing timed, then the circumstances."""
     timings = measured.get("timings") or {_flow_name(flow): flow for flow in measured["flows"]}
-    keys = ("median_ms", "lowest_ms", "highest_ms", "rounds")
-    rows = [(name, *(str(timing[key]) for key in keys)) for name, timing in timings.items()]
-    table(console, str(measured.get("what", "optical flow")), rows, ("", "median ms", "lowest", "highest", "rounds"))
+    keys = ("median_ms", "lowest_ms", "highest_ms")
+    rows = [(name, *(f"{timing[key]:.2f}" for key in keys), str(timing["rounds"])) for name, timing in timings.items()]
+    title = str(measured.get("what", "optical flow"))
+    table(console, title, rows, ("", "median ms", "lowest", "highest", "rounds"))
     for key, value in measured.items():
-        if key not in ("timings", "flows", "what"):
-            console.print(f"{key}: {value}", highlight=False, markup=False, soft_wrap=True, style="dim")
+        if key not in ("timings", "flows", "what") and value not in (None, {}):
+            print_line(console, f"{key.replace('_', ' ')}: {_plain(value)}", style="dim")
+
+
+def _plain(value: Any) -> str:
+    if isinstance(value, Mapping):
+        return ", ".join(f"{key} {'–' if inner is None else inner}" for key, inner in value.items())
+    return " x ".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
 def _flow_name(flow: Mapping[str, Any]) -> str:

@@ -10,7 +10,7 @@ import importlib
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from comemory.errors import ConfigError, RuntimeMissing, nearest
+from comemory.errors import ConfigError, RuntimeMissing, nearest, short
 
 
 class Table(Mapping[str, str]):
@@ -51,6 +51,6 @@ class Table(Mapping[str, str]):
         except ImportError as error:
             extra = self._extras.get(name)
             cure = f"pip install 'comemory[{extra}]'" if extra else "reinstall comemory"
-            raise RuntimeMissing(
-                f"{self.kind} {name!r} needs {error.name or error}, which is not installed: {cure}"
-            ) from error
+            absent = isinstance(error, ModuleNotFoundError) and error.name
+            reason = f"{error.name}, which is not installed" if absent else f"what does not load ({short(str(error))})"
+            raise RuntimeMissing(f"{self.kind} {name!r} needs {reason}: {cure}") from error

@@ -78,7 +78,15 @@ class Score:
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """An interval of a source above threshold."""
+    """An interval of a source above threshold.
+
+    Attributes:
+        source: its name.
+        start_frame, end_frame: the first and the last frame of it; both belong to it.
+        peak_frame: the first frame of the highest score.
+        start_s, end_s, peak_s: the times of these frames.
+        box: the worst patch of the peak, in the pixels of the scores' boxes.
+    """
 
     source: str
     start_frame: int

@@ -2,7 +2,7 @@
 
 from comemory.bench.detector import bench_model, bench_pipeline
 from comemory.bench.flow import bench_flow, flow_cost, moving_pictures
-from comemory.bench.timing import Timing, circumstances, cpu_name, interleave, peak_rss_mib, threads, usable_cores
+from comemory.bench.timing import Timing, circumstances, interleave, peak_rss_mib, threads, usable_cores
 
 __all__ = [
     "Timing",
@@ -10,7 +10,6 @@ __all__ = [
     "bench_model",
     "bench_pipeline",
     "circumstances",
-    "cpu_name",
     "flow_cost",
     "interleave",
     "moving_pictures",

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from comemory.bench.timing import Timing, circumstances, interleave, peak_rss_mib, threads
+from comemory.bench.timing import Timing, circumstances, interleave, peak_rss_mib, threads, usable_cores
 from comemory.bundle import open_bundle
 from comemory.detect import Detector
 from comemory.errors import ConfigError, RuntimeMissing
@@ -32,7 +33,7 @@ def bench_model(bundle: str | Path, rounds: int = 30) -> JSON:
                 left_out[name] = str(error)
                 continue
             label = f"{name}, {'1 thread' if n_threads else 'its own threads'}"
-            calls[label] = _network(detector)
+            calls[label] = _network(detector, n_threads)
     timings = interleave(calls, rounds)
     return {
         "what": f"{opened.path.name}: network alone",
@@ -79,9 +80,18 @@ def bench_pipeline(
     }
 
 
-def _network(detector: Detector) -> Callable[[], object]:
+def _network(detector: Detector, n_threads: int | None) -> Callable[[], object]:
+    """One run of the network. PyTorch has one number of threads for the whole process, so it is set before each run."""
     inputs = detector.example_inputs()
-    return lambda: detector.runtime.run(inputs)
+    torch = sys.modules.get("torch") if detector.runtime.name == "pytorch" else None
+    wanted = n_threads or usable_cores()
+
+    def call() -> object:
+        if torch is not None:
+            torch.set_num_threads(wanted)
+        return detector.runtime.run(inputs)
+
+    return call
 
 
 class _Clocked:

@@ -6,18 +6,17 @@ import os
 import platform
 import resource
 import statistics
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import cv2
 
-from comemory.errors import ConfigError
+from comemory.errors import ConfigError, mask_password
+from comemory.provenance import commit, cpu_name, package_version
 from comemory.types import JSON
 
 PACKAGES = ("comemory", "numpy", "opencv-python-headless", "av", "openvino", "onnxruntime", "torch")
@@ -80,25 +79,15 @@ def circumstances() -> JSON:
     """When, with what code and on what machine a figure is taken; what cannot be found out is None."""
     return {
         "date": datetime.now(UTC).date().isoformat(),
-        "command": " ".join(sys.argv),
-        "commit": _commit(),
+        "command": " ".join(map(mask_password, sys.argv)),
+        "commit": commit(),
         "cpu": cpu_name(),
         "cores": usable_cores(),
         "load_average": round(os.getloadavg()[0], 2),
         "system": platform.platform(),
         "python": platform.python_version(),
-        "versions": {package: _version(package) for package in PACKAGES},
+        "versions": {package: package_version(package) for package in PACKAGES},
     }
-
-
-def cpu_name() -> str | None:
-    """The CPU's own name, None where the system does not tell."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
-    except OSError:
-        return platform.processor() or None
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor() or None
 
 
 def usable_cores() -> int | None:
@@ -128,23 +117,3 @@ def threads() -> JSON:
     """How many threads the libraries take; None for one that is not loaded."""
     torch = sys.modules.get("torch")
     return {"opencv": cv2.getNumThreads(), "torch": torch.get_num_threads() if torch else None}
-
-
-def _version(package: str) -> str | None:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return None
-
-
-def _commit() -> str | None:
-    """The commit of the checkout that this file belongs to, None when the package is installed elsewhere."""
-    root = Path(__file__).resolve().parents[3]
-    if not (root / ".git").exists():
-        return None
-    asked = ["git", "-C", str(root), "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"]
-    try:
-        answer = subprocess.run(asked, capture_output=True, text=True, timeout=10, check=False)
-    except (OSError, subprocess.TimeoutExpired):
-        return None
-    return (answer.stdout.strip() or None) if answer.returncode == 0 else None

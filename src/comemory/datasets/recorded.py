@@ -60,6 +60,21 @@ class RecordedDataset(ABC):
         """
         return [labelled(recording) for recording in self._unique("testing")]
 
+    def usable_testing(self) -> tuple[list[LabelledSource], list[str]]:
+        """The test videos whose labels can be read and fit, and one line for each of the others.
+
+        Raises:
+            DatasetError: as for `training`.
+        """
+        videos: list[LabelledSource] = []
+        problems: list[str] = []
+        for recording in self._unique("testing"):
+            try:
+                videos.append(labelled(recording))
+            except DatasetError as error:
+                problems.append(str(error))
+        return videos, problems
+
     def check(self) -> DataCheck:
         """Decode every frame, read every label and mask, and say all that is wrong."""
         findings = Findings()

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from comemory.decision import CELL, patch_means
 from comemory.flow import FlowSettings, open_flow
-from comemory.types import Source
+from comemory.types import Frame, Source
 from comemory.video.source import open_source
 
 FLOW_SIZE = (240, 360)
@@ -25,20 +25,22 @@ TEXT = (
 
 
 def control_scores(source: str | Source, rate_hz: float | None = None) -> Iterator[tuple[int, float]]:
-    """(frame index, score) of every frame of a source but the first.
+    """(frame index, score) of every frame of a source but the first, and but the first after a gap.
 
     Ours: see `TEXT`. On Ped2 this alone is worth 0.978 of frame AUC, more than many a published network.
     """
     estimator = open_flow(FlowSettings(name="dis", preset="medium"))
     flows: deque[NDArray[np.float32]] = deque(maxlen=N_FLOWS)
     scale = np.array([SIZE[1] / FLOW_SIZE[1], SIZE[0] / FLOW_SIZE[0]], np.float32)
-    previous: NDArray[np.uint8] | None = None
+    previous: Frame | None = None
     for frame in open_source(source, size=FLOW_SIZE, rate_hz=rate_hz):
-        if previous is not None:
-            flow = cv2.resize(estimator.estimate(previous, frame.image), SIZE[::-1], interpolation=cv2.INTER_AREA)
+        if previous is not None and previous.index == frame.index - 1:
+            flow = cv2.resize(estimator.estimate(previous.image, frame.image), SIZE[::-1], interpolation=cv2.INTER_AREA)
             flows.append(np.asarray(flow, np.float32) * scale)
             yield frame.index, speed_score(np.mean(flows, axis=0))
-        previous = frame.image
+        else:
+            flows.clear()
+        previous = frame
 
 
 def speed_score(flow: NDArray[np.float32]) -> float:

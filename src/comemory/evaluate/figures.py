@@ -17,38 +17,42 @@ PLACES = ("pixel_auc", "rbdc", "tbdc")
 
 
 def figures(
-    videos: Sequence[VideoScores], dataset: str, rate_hz: float, protocols: Sequence[str], threshold: float, budget: str
+    videos: Sequence[VideoScores], dataset: str, protocols: Sequence[str], threshold: float, budget: str
 ) -> JSON:
     """The whole object that `evaluate --json` writes.
 
     `causal` takes the scores as a live system has them. `paper` divides each video's by its maximum (the seed's
-    Eq. 20), which no live system can. `thesis` is the seed's own score, Eq. (16), under both.
+    Eq. 20), which no live system can. `thesis` is the seed's own score, Eq. (16), under both. Videos without labels
+    count for the speed alone.
     """
     seconds = sum(video.wall_s for video in videos)
     n_frames = sum(video.n_frames for video in videos)
-    columns = {name: _column(videos, name, rate_hz) for name in protocols}
+    judged = with_labels(videos)
+    columns = {name: _column(judged, name) for name in protocols}
     return {
         "dataset": dataset,
         "n_videos": len(videos),
         "n_frames": n_frames,
         "n_scored": sum(len(video.frames) for video in videos),
+        "n_labelled": len(judged),
         "causal": columns.get("causal"),
         "paper": columns.get("paper"),
         "thesis": {
-            "auc_micro": _micro(videos, [video.thesis for video in videos]),
-            "auc_micro_paper": _micro(videos, _by_maximum(videos, [video.thesis for video in videos])),
+            "auc_micro": _micro(judged, [video.thesis for video in judged]),
+            "auc_micro_paper": _micro(judged, _by_maximum(judged, [video.thesis for video in judged])),
         },
-        "control": {"auc_micro": _micro(videos, [video.control for video in videos])},
+        "control": {"auc_micro": _micro(judged, [video.control for video in judged])},
         "threshold": threshold,
         "false_alarm_budget": budget,
-        "missed_anomalies": _delay(videos, rate_hz).n_missed if _labelled(videos) else None,
+        "missed_anomalies": _delay(judged).n_missed if judged else None,
         "frames_per_second": round(n_frames / seconds, 2) if seconds else None,
     }
 
 
 def roc_curves(videos: Sequence[VideoScores]) -> tuple[metrics.RocCurve | None, metrics.RocCurve | None]:
     """ROC of the model's causal scores and of the control."""
-    if not _labelled(videos):
+    videos = with_labels(videos)
+    if not videos:
         return None, None
     labels = np.concatenate([_labels(video) for video in videos])
     return (
@@ -57,10 +61,15 @@ def roc_curves(videos: Sequence[VideoScores]) -> tuple[metrics.RocCurve | None, 
     )
 
 
-def _column(videos: Sequence[VideoScores], protocol: str, rate_hz: float) -> JSON:
+def with_labels(videos: Sequence[VideoScores]) -> list[VideoScores]:
+    """The videos whose labels are known."""
+    return [video for video in videos if video.labels is not None]
+
+
+def _column(videos: Sequence[VideoScores], protocol: str) -> JSON:
     keys = ("auc_micro", "auc_micro_ci95", "auc_macro", "ap", "eer", "fpr95", *PLACES)
     empty: JSON = dict.fromkeys((*keys, "false_alarms_per_hour", "detection_delay_s"))
-    if not _labelled(videos):
+    if not videos:
         return empty
     scores = [video.score for video in videos]
     if protocol == "paper":
@@ -78,24 +87,20 @@ def _column(videos: Sequence[VideoScores], protocol: str, rate_hz: float) -> JSO
         "fpr95": metrics.false_positive_rate_at(flat, flat_labels, 0.95),
     }
     if protocol == "causal":
-        column["false_alarms_per_hour"] = metrics.false_alarms_per_hour(*_alarms(videos, rate_hz))
-        column["detection_delay_s"] = _delay(videos, rate_hz).median_s
+        column["false_alarms_per_hour"] = metrics.false_alarms_per_hour(*_alarms(videos))
+        column["detection_delay_s"] = _delay(videos).median_s
     return {**empty, **column}
 
 
-def _delay(videos: Sequence[VideoScores], rate_hz: float) -> metrics.DetectionDelay:
-    return metrics.detection_delay(*_alarms(videos, rate_hz))
+def _delay(videos: Sequence[VideoScores]) -> metrics.DetectionDelay:
+    return metrics.detection_delay(*_alarms(videos))
 
 
 def _alarms(
-    videos: Sequence[VideoScores], rate_hz: float
+    videos: Sequence[VideoScores],
 ) -> tuple[list[list[tuple[int, int]]], list[NDArray[np.bool_]], list[float]]:
     events = [[(event.start_frame, event.end_frame) for event in video.events] for video in videos]
-    return events, [video.labels for video in videos if video.labels is not None], [rate_hz] * len(videos)
-
-
-def _labelled(videos: Sequence[VideoScores]) -> bool:
-    return bool(videos) and all(video.labels is not None for video in videos)
+    return events, [video.labels for video in videos if video.labels is not None], [video.rate_hz for video in videos]
 
 
 def _labels(video: VideoScores) -> NDArray[np.bool_]:
@@ -104,7 +109,7 @@ def _labels(video: VideoScores) -> NDArray[np.bool_]:
 
 
 def _micro(videos: Sequence[VideoScores], scores: Sequence[NDArray[np.float64]]) -> float | None:
-    if not _labelled(videos):
+    if not videos:
         return None
     return metrics.micro_auc(scores, [_labels(video) for video in videos], [video.name for video in videos])
 

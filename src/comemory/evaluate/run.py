@@ -8,13 +8,14 @@ from pathlib import Path
 
 from comemory.bundle import Bundle
 from comemory.datasets import open_dataset
+from comemory.datasets.recorded import RecordedDataset
 from comemory.detect import Detector
 from comemory.errors import ComemoryError, EvaluationError
 from comemory.evaluate.control import TEXT
 from comemory.evaluate.figures import LATER, PLACES, figures, roc_curves
 from comemory.evaluate.videos import VideoScores, score_video
 from comemory.report import ClipCurve, Finding, Report, write_report
-from comemory.types import JSON
+from comemory.types import JSON, Dataset, LabelledSource
 
 PROTOCOLS = ("causal", "paper")
 N_FINDINGS = 6
@@ -61,8 +62,8 @@ def evaluate(
     rate_hz = float(dataset.rate_hz or calibration.rate_hz)
     threshold = calibration.threshold(false_alarms)
     videos: list[VideoScores] = []
-    problems: list[str] = []
-    for video in dataset.testing():
+    testing, problems = _testing(dataset)
+    for video in testing:
         on_video(video.name, video.n_frames)
         try:
             scored = score_video(detector, video, threshold, rate_hz, pictures=pictures, on_frame=on_frame)
@@ -80,8 +81,23 @@ def evaluate(
     notes = [
         f"The first {n_first} frames of every video have no score and are left out, for the model and the control alike."
     ]
-    taken = figures(videos, dataset.name, rate_hz, protocols, threshold, false_alarms)
+    if unlabelled := [video.name for video in videos if video.labels is None]:
+        notes.append(
+            f"{len(unlabelled)} of {len(videos)} videos have no labels and no part in the figures: {_listed(unlabelled)}."
+        )
+    taken = figures(videos, dataset.name, protocols, threshold, false_alarms)
     return Evaluation(taken, videos, problems, notes)
+
+
+def _testing(dataset: Dataset) -> tuple[Sequence[LabelledSource], list[str]]:
+    """The test videos whose labels can be read, and one line for each of the others."""
+    if isinstance(dataset, RecordedDataset):
+        return dataset.usable_testing()
+    return dataset.testing(), []
+
+
+def _listed(names: Sequence[str]) -> str:
+    return ", ".join(names[:5]) + (", …" if len(names) > 5 else "")
 
 
 def report(evaluation: Evaluation, bundle: Bundle, runtime: str, path: Path) -> None:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from comemory.decision import EventFinder
 from comemory.detect import Detector
-from comemory.errors import DatasetError
+from comemory.errors import DatasetError, EvaluationError
 from comemory.evaluate.control import control_scores
 from comemory.report import Finding
 from comemory.types import Event, Frame, LabelledSource, Score
@@ -22,13 +22,18 @@ class VideoScores:
     """One video as the model and the control scored it.
 
     Shapes:
-        frames: int (n_scored,), which frames have a score.
+        frames: int (n_scored,), which frames have a score; the index of a frame is the index of its label.
         time_s, score, thesis, control: float64 (n_scored,).
         labels: bool (n_frames,) of all frames; None when not known.
+
+    Attributes:
+        rate_hz: frames per second, as the video states it or as it was given.
+        wall_s: seconds that the model took, reading included.
     """
 
     name: str
     n_frames: int
+    rate_hz: float
     frames: NDArray[np.int64]
     time_s: NDArray[np.float64]
     score: NDArray[np.float64]
@@ -64,6 +69,7 @@ def score_video(
 
     Raises:
         SourceError: the video cannot be opened. DatasetError: its labels do not fit its frames.
+        EvaluationError: the control, which reads the video once more, found other frames in it.
     """
     source = detector.open_source(video.source, rate_hz)
     album = _Album(video.name, video.labels if pictures else None)
@@ -93,17 +99,27 @@ def score_video(
     return VideoScores(
         name=video.name,
         n_frames=n_frames,
+        rate_hz=float(source.rate_hz or rate_hz),
         frames=frames,
         time_s=np.array([score.time_s for score in scores], np.float64),
         score=np.array([score.value for score in scores], np.float64),
         thesis=np.array(thesis, np.float64),
-        control=np.array([control.get(int(i), 0.0) for i in frames], np.float64),
+        control=_at(control, frames, video.name),
         labels=None if video.labels is None else video.labels[:n_frames],
         events=list(finder.run(scores)),
         wall_s=wall_s,
         findings=album.findings,
         problems=problems,
     )
+
+
+def _at(control: dict[int, float], frames: NDArray[np.int64], name: str) -> NDArray[np.float64]:
+    try:
+        return np.array([control[int(i)] for i in frames], np.float64)
+    except KeyError as error:
+        raise EvaluationError(
+            f"{name}: frame {error} could be read once and not again: is the video being written?"
+        ) from None
 
 
 def _timed(detector: Detector, source: object) -> Iterator[tuple[Frame, Score | None, float]]:

@@ -8,7 +8,7 @@ import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
 
-from comemory.errors import BundleError
+from comemory.errors import BundleError, last_line
 from comemory.runtimes import Network
 
 
@@ -33,11 +33,14 @@ class Onnx:
         try:
             self._session = ort.InferenceSession(str(network.graph), options, providers=["CPUExecutionProvider"])
         except Exception as error:  # onnxruntime's exceptions share no public parent
-            raise BundleError(
-                f"ONNX Runtime cannot read {network.graph}: {str(error).strip().splitlines()[-1]}"
-            ) from None
+            raise BundleError(f"ONNX Runtime cannot read {network.graph}: {last_line(error)}") from None
+        self._graph = network.graph
         self._outputs = [output.name for output in self._session.get_outputs()]
 
     def run(self, inputs: Mapping[str, NDArray[np.float32]]) -> dict[str, NDArray[np.float32]]:
-        """See `types.Runtime`."""
-        return dict(zip(self._outputs, self._session.run(self._outputs, dict(inputs)), strict=True))
+        """See `types.Runtime`. Raises BundleError where the inputs do not fit the graph."""
+        try:
+            answers = self._session.run(self._outputs, dict(inputs))
+        except Exception as error:  # onnxruntime's exceptions share no public parent
+            raise BundleError(f"ONNX Runtime cannot run {self._graph}: {last_line(error)}") from None
+        return dict(zip(self._outputs, answers, strict=True))

@@ -12,7 +12,7 @@ os.environ.setdefault("OPENVINO_TELEMETRY_OPT_OUT", "1")
 
 import openvino as ov
 
-from comemory.errors import BundleError
+from comemory.errors import BundleError, last_line
 from comemory.runtimes import Network
 
 
@@ -41,11 +41,18 @@ class OpenVino:
         try:
             self._compiled = ov.Core().compile_model(str(graph), "CPU", options)
         except RuntimeError as error:
-            raise BundleError(f"OpenVINO cannot read {graph}: {str(error).strip().splitlines()[-1]}") from None
+            raise BundleError(f"OpenVINO cannot read {graph}: {last_line(error)}") from None
+        self._graph = graph
         self._request = self._compiled.create_infer_request()
+        self._inputs = {part.any_name for part in self._compiled.inputs}
         self._outputs = [output.any_name for output in self._compiled.outputs]
 
     def run(self, inputs: Mapping[str, NDArray[np.float32]]) -> dict[str, NDArray[np.float32]]:
-        """See `types.Runtime`."""
-        results = self._request.infer(dict(inputs), share_inputs=True)
+        """See `types.Runtime`. Raises BundleError where the inputs do not fit the graph."""
+        if inputs.keys() != self._inputs:
+            raise BundleError(f"{self._graph} takes {sorted(self._inputs)}, not {sorted(inputs)}")
+        try:
+            results = self._request.infer(dict(inputs), share_inputs=True)
+        except RuntimeError as error:
+            raise BundleError(f"OpenVINO cannot run {self._graph}: {last_line(error)}") from None
         return {name: np.array(results[name]) for name in self._outputs}

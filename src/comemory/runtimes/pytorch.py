@@ -10,7 +10,7 @@ import safetensors.torch
 import torch
 from numpy.typing import NDArray
 
-from comemory.errors import BundleError
+from comemory.errors import BundleError, ConfigError, short
 from comemory.runtimes import Network
 from comemory.science import MODELS
 from comemory.tables import Table
@@ -18,6 +18,8 @@ from comemory.tables import Table
 
 class PyTorch:
     """The model in evaluation mode, fp32, on the CPU.
+
+    It is made without memory and takes that of the weights, so that no setting in a bundle asks for more than its file.
 
     Args:
         network: its `model`, `arguments` and `weights` are read.
@@ -33,18 +35,26 @@ class PyTorch:
     def __init__(self, network: Network, threads: int | None = None) -> None:
         if threads is not None:
             torch.set_num_threads(threads)
-        self._model = Table("model", MODELS).load(network.model)(**network.arguments)
+        model = Table("model", MODELS).load(network.model)
         try:
-            self._model.load_state_dict(safetensors.torch.load_file(network.weights))
-        except (safetensors.SafetensorError, RuntimeError) as error:
-            raise BundleError(
-                f"the weights of {network.weights} do not fit the model: {str(error).splitlines()[0]}"
-            ) from None
-        self._model.eval()
+            with torch.device("meta"):
+                self._model = model(**network.arguments)
+            self._model.load_state_dict(safetensors.torch.load_file(network.weights), assign=True)
+        except ConfigError:
+            raise
+        except (safetensors.SafetensorError, RuntimeError, TypeError, ValueError, KeyError, OSError) as error:
+            raise BundleError(f"the weights {network.weights} do not fit the model: {short(str(error))}") from None
+        self._weights = network.weights
+        self._model.float().eval()
 
     @torch.inference_mode()
     def run(self, inputs: Mapping[str, NDArray[np.float32]]) -> dict[str, NDArray[np.float32]]:
-        """See `types.Runtime`."""
+        """See `types.Runtime`. Raises BundleError where the inputs do not fit the model."""
         names = ["frames", "flow", *(f"{name}_items" for name in self._model.memories())]
+        if inputs.keys() != set(names):
+            raise BundleError(f"the model of {self._weights} takes {sorted(names)}, not {sorted(inputs)}")
         tensors = [torch.from_numpy(np.ascontiguousarray(inputs[name])) for name in names]
-        return {name: tensor.numpy() for name, tensor in self._model.observe(*tensors).items()}
+        try:
+            return {name: tensor.numpy() for name, tensor in self._model.observe(*tensors).items()}
+        except RuntimeError as error:
+            raise BundleError(f"the model of {self._weights} cannot run: {short(str(error))}") from None

@@ -36,7 +36,7 @@ def read(query_BKD: Tensor, items_ND: Tensor, temperature: float = 1.0) -> Readi
         query_BKD: float, unit norm. items_ND: float, unit norm.
 
     >>> items = torch.eye(2)
-    >>> reading = read(torch.tensor([[[1.0, 0.0]]]), items, temperature=0.01)
+    >>> reading = read(torch.tensor([[[1.0, 0.0]]]), items, temperature=0.001)
     >>> reading.read_BKD
     tensor([[[1., 0.]]])
     """
@@ -68,9 +68,8 @@ def update(query_KD: Tensor, items_ND: Tensor, momentum: float | None = None) ->
     used_N = torch.isfinite(highest_N)
     share_KN = torch.exp(own_KN - torch.where(used_N, highest_N, torch.zeros_like(highest_N)))
     step_ND = share_KN.T @ query_KD
-    if momentum is None:
-        moved_ND = items_ND + step_ND
-    else:
+    moved_ND = items_ND + step_ND
+    if momentum is not None:
         moved_ND = momentum * items_ND + (1 - momentum) * nnf.normalize(step_ND, dim=1)
     return torch.where(used_N[:, None], nnf.normalize(moved_ND, dim=1), items_ND)
 

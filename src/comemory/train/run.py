@@ -5,13 +5,11 @@ from __future__ import annotations
 import hashlib
 import json
 import platform
-import subprocess
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -23,6 +21,7 @@ from comemory.bundle import bundle_writer, refuse_to_replace, write_json
 from comemory.datasets import open_dataset
 from comemory.decision import Calibration
 from comemory.errors import BundleError, SourceError, TrainingError
+from comemory.provenance import commit, package_version
 from comemory.train.cache import PreparedVideo, prepare_videos
 from comemory.train.calibrate import LEAST, calibrate, split
 from comemory.train.graph import write_graph
@@ -105,7 +104,7 @@ def train(
         (run / CHECKPOINT).unlink(missing_ok=True)
     model, progress = _fit(fabric, recipe, trained, run, resume, reporter)
     if not fabric.is_global_zero:
-        return Trained(out, problems)
+        return Trained(out, ())
     reporter.stage("Calibrating on held-out video", sum(len(video.newest(recipe.clips.n_past)) for video in held))
     model = model.to(memory_format=torch.contiguous_format)
     calibration = calibrate(model, held, recipe, rate_hz, reporter.advance)
@@ -222,29 +221,11 @@ def _provenance(
         "loss": last["loss"],
         "dead_items": {name: sum(share < DEAD for share in use) for name, use in last["item_use"].items()},
         "wall_s": round(wall_s, 1),
-        "commit": _commit(),
-        "versions": {module: _version(module) for module in _MODULES},
+        "commit": commit(),
+        "versions": {module: package_version(module) for module in _MODULES},
         "hardware": {
             "machine": platform.machine(),
             "cpu_threads": torch.get_num_threads(),
             "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
         },
     }
-
-
-def _version(module: str) -> str | None:
-    try:
-        return version(module)
-    except PackageNotFoundError:
-        return None
-
-
-def _commit() -> str | None:
-    """The commit of the checkout this package runs from; None when it is installed elsewhere."""
-    here = Path(__file__).resolve().parent
-    asked = ["git", "-C", str(here), "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"]
-    try:
-        answer = subprocess.run(asked, capture_output=True, text=True, timeout=10, check=False)
-    except (OSError, subprocess.TimeoutExpired):
-        return None
-    return answer.stdout.strip() or None if answer.returncode == 0 else None

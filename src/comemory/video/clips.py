@@ -77,8 +77,8 @@ class Preparation:
         working = resize(image, (spec.flow_height, spec.flow_width))
         small = resize(working, (spec.height, spec.width))
         picture = small if spec.channels == 3 else cv2.cvtColor(small, cv2.COLOR_RGB2GRAY)[..., None]
-        flow = self._flow(working)
-        return Prepared(np.ascontiguousarray(picture.transpose(2, 0, 1)), flow.transpose(2, 0, 1).astype(np.float16))
+        flow = self._flow(working).transpose(2, 0, 1)
+        return Prepared(np.ascontiguousarray(picture.transpose(2, 0, 1)), np.ascontiguousarray(flow, dtype=np.float16))
 
     def _flow(self, working: NDArray[np.uint8]) -> NDArray[np.float32]:
         spec = self.settings
@@ -142,8 +142,8 @@ class ClipBuilder:
         """The clip whose newest frame this is; None until `n_past` consecutive frames came before it."""
         if self._last_index is not None and frame.index != self._last_index + 1:
             self.reset()
-        self._last_index = frame.index
         self._window.append(self.preparation.push(frame.image))
+        self._last_index = frame.index
         if len(self._window) <= self.settings.n_past:
             return None
         frames, flow = assemble(list(self._window), self.settings)

@@ -103,6 +103,7 @@ class ResizedSource:
     def __iter__(self) -> Iterator[Frame]:
         reformatter = VideoReformatter()
         for frame in self.source:
+            self.size = self.size or (frame.image.shape[0], frame.image.shape[1])
             yield Frame(resize(frame.image, self._asked_size, reformatter=reformatter), frame.time_s, frame.index)
 
 

@@ -1,0 +1,69 @@
+"""Files that a command is going to write: found out before the work whether they can be; written whole or not at all."""
+
+from __future__ import annotations
+
+import secrets
+import tempfile
+from collections.abc import Iterable
+from contextlib import suppress
+from pathlib import Path
+
+from comemory.errors import ConfigError, SourceError
+
+
+def require_folder(folder: Path) -> None:
+    """Make the folder if it is missing, and try whether files can be made in it.
+
+    Raises:
+        ConfigError: they cannot.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except FileExistsError:
+        raise ConfigError(f"cannot write into {folder}: it is a file; choose a folder") from None
+    except OSError as error:
+        raise ConfigError(
+            f"cannot write into {folder}: {error.strerror or error}; choose a folder that can be written"
+        ) from None
+
+
+def require_writable(target: Path, inputs: Iterable[str] = ()) -> None:
+    """Find out whether a file can be written at `target`, its folder made where missing.
+
+    Args:
+        target: a file that is there already will be replaced.
+        inputs: what must not be.
+
+    Raises:
+        ConfigError: it cannot, it is there and not a file, or it is one of the inputs.
+    """
+    try:
+        if target.exists() and not target.is_file():
+            raise ConfigError(f"cannot write {target}: it is there and not a file; choose another name")
+    except OSError as error:
+        raise ConfigError(f"cannot write {target}: {error.strerror or error}") from None
+    for source in inputs:
+        with suppress(OSError):
+            if Path(source).samefile(target):
+                raise ConfigError(f"cannot write {target}: it is an input; choose another output")
+    require_folder(target.parent)
+
+
+def write_text(target: Path, text: str) -> None:
+    """Write a text file whole, or leave what was there.
+
+    Raises:
+        SourceError: it cannot be written, such as on a full disk.
+    """
+    place = target.resolve()
+    beside = place.with_name(f".comemory-{secrets.token_hex(6)}.part")
+    try:
+        try:
+            beside.write_text(text, encoding="utf-8")
+            beside.replace(place)
+        finally:
+            beside.unlink(missing_ok=True)
+    except OSError as error:
+        raise SourceError(f"cannot write {target}: {error.strerror or error}") from None

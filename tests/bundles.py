@@ -1,0 +1,40 @@
+"""Copies of bundles to damage, and manifests that fit the damage."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+
+def copied(bundle: Path, folder: Path) -> Path:
+    """A copy of a bundle in `folder`, free to change."""
+    target = folder / "copy"
+    if target.exists():
+        shutil.rmtree(target)
+    return Path(shutil.copytree(bundle, target))
+
+
+def sign(bundle: Path) -> Path:
+    """Write the manifest anew, so that every member that is there has the right hash."""
+    members = {
+        member.name: {"sha256": hashlib.sha256(member.read_bytes()).hexdigest(), "bytes": member.stat().st_size}
+        for member in sorted(bundle.iterdir())
+        if member.name != "manifest.json"
+    }
+    (bundle / "manifest.json").write_text(json.dumps({"format": 1, "members": members}), encoding="utf-8")
+    return bundle
+
+
+def read(bundle: Path, member: str) -> Any:
+    """A JSON member."""
+    return json.loads((bundle / member).read_text(encoding="utf-8"))
+
+
+def write(bundle: Path, member: str, value: Any) -> Path:
+    """Replace a member by JSON, bytes or text, and sign the bundle."""
+    content = value if isinstance(value, bytes) else json.dumps(value).encode()
+    (bundle / member).write_bytes(content)
+    return sign(bundle)

@@ -1,0 +1,278 @@
+"""The walls of the house: who may import whom, what runs without torch, and what a file can never make us do."""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import subprocess
+import sys
+import textwrap
+from collections.abc import Iterator, Mapping
+from functools import cache
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+
+import comemory
+from comemory.datasets import DATASETS
+from comemory.flow import FLOWS
+from comemory.runtimes import RUNTIMES
+from comemory.science import MODELS
+
+ROOT = Path(comemory.__file__).resolve().parent
+
+FLOORS = (
+    ("__main__",),
+    ("cli",),
+    ("demo", "web", "cluster", "screen"),
+    ("stream", "scoring", "evaluate", "bench"),
+    ("detect", "train", "export", "events", "report"),
+    ("bundle",),
+    ("video", "datasets", "flow", "decision", "runtimes", "config", "outputs", "provenance"),
+    ("tables", "metrics"),
+    ("science", "types", "errors", "settings"),
+)
+"""From the roof down. A name may import those on the floors below it, and never one of its own floor."""
+
+TORCH_IS_AT_HOME_IN = ("science", "train", "flow.raft", "runtimes.pytorch")
+
+
+def parts_of(path: Path) -> tuple[str, ...]:
+    """`flow/dis.py` as ("flow", "dis"); a package's `__init__` as the package."""
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return parts[:-1] if parts[-1] == "__init__" else parts
+
+
+@cache
+def trees() -> Mapping[tuple[str, ...], ast.Module]:
+    """Every module of the package, parsed."""
+    return {parts_of(path): ast.parse(path.read_text(encoding="utf-8")) for path in sorted(ROOT.rglob("*.py"))}
+
+
+def imports(parts: tuple[str, ...]) -> Iterator[str]:
+    """Every absolute name that a module imports, anywhere in it: in functions and under TYPE_CHECKING too."""
+    package = ("comemory", *parts) if (ROOT.joinpath(*parts) / "__init__.py").is_file() else ("comemory", *parts[:-1])
+    for node in ast.walk(trees()[parts]):
+        if isinstance(node, ast.Import):
+            yield from (name.name for name in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            above = package[: len(package) - node.level + 1] if node.level else ()
+            module = ".".join([*above, *([node.module] if node.module else [])])
+            for name in node.names:
+                inner = tuple(f"{module}.{name.name}".split(".")[1:])
+                yield f"{module}.{name.name}" if module.startswith("comemory") and inner in trees() else module
+
+
+def calls(tree: ast.AST) -> Iterator[tuple[str, ast.Call]]:
+    """Every call, with the name it goes by in the text."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call):
+            yield ast.unparse(node.func), node
+
+
+def floor_of(name: str) -> int:
+    return next(number for number, names in enumerate(FLOORS) if name in names)
+
+
+MODULES = sorted(parts for parts in trees() if parts)
+
+
+class TestFloors:
+    def test_every_module_has_one_floor(self) -> None:
+        listed = [name for names in FLOORS for name in names]
+        assert len(listed) == len(set(listed))
+        strangers = {parts[0] for parts in MODULES} - set(listed)
+        assert not strangers, "name the floor of a new module before it is written"
+
+    @pytest.mark.parametrize("parts", MODULES, ids=".".join)
+    def test_imports_go_down(self, parts: tuple[str, ...]) -> None:
+        for name in imports(parts):
+            target = name.split(".")[1:2]
+            if name.split(".")[0] == "comemory" and target and target[0] != parts[0]:
+                assert floor_of(target[0]) > floor_of(parts[0]), f"{'.'.join(parts)} imports {name}"
+
+    def test_there_is_no_circle(self) -> None:
+        known = set(trees())
+        edges = {
+            parts: {tuple(name.split(".")[1:]) for name in imports(parts) if name.startswith("comemory")}
+            & known - {parts}
+            for parts in known
+        }
+        done: set[tuple[str, ...]] = set()
+
+        def visit(parts: tuple[str, ...], way: tuple[tuple[str, ...], ...]) -> None:
+            assert parts not in way, " -> ".join(".".join(one) for one in (*way, parts))
+            if parts not in done:
+                for target in edges[parts]:
+                    visit(target, (*way, parts))
+                done.add(parts)
+
+        for parts in known:
+            visit(parts, ())
+
+    def test_science_knows_torch_and_itself_alone(self) -> None:
+        for parts in MODULES:
+            if parts[0] != "science":
+                continue
+            for name in imports(parts):
+                top = name.split(".")[0]
+                assert top in ("torch", *sys.stdlib_module_names) or name.startswith("comemory.science"), (parts, name)
+
+    @pytest.mark.parametrize("parts", MODULES, ids=".".join)
+    def test_torch_stays_at_home(self, parts: tuple[str, ...]) -> None:
+        if {name.split(".")[0] for name in imports(parts)} & {"torch", "lightning_fabric", "onnx", "onnxscript"}:
+            assert any(".".join(parts).startswith(home) for home in TORCH_IS_AT_HOME_IN)
+
+
+WITHOUT_TORCH = """
+    import sys
+
+    class Wall:
+        def find_spec(self, name, path=None, target=None):
+            if name.partition(".")[0] in ("torch", "lightning_fabric", "onnx", "onnxscript"):
+                raise ImportError(name + " must not be imported here")
+
+    sys.meta_path.insert(0, Wall())
+"""
+
+
+def run(code: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-c", textwrap.dedent(code), *arguments]
+    return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+
+
+class TestWithoutTorch:
+    def test_importing_comemory_is_light(self) -> None:
+        heavy = ("torch", "cv2", "openvino", "av", "onnxruntime", "matplotlib", "scipy", "pydantic", "numpy")
+        done = run(f"import sys, comemory; print([name for name in {heavy} if name in sys.modules])")
+        assert done.stdout.strip() == "[]", done.stderr
+
+    def test_importing_the_command_line_is_light(self) -> None:
+        heavy = ("torch", "cv2", "openvino", "onnxruntime", "matplotlib", "scipy", "ray", "lightning_fabric")
+        done = run(f"import sys, comemory.cli; print([name for name in {heavy} if name in sys.modules])")
+        assert done.stdout.strip() == "[]", done.stderr
+
+    def test_everything_but_training_imports_without_torch(self) -> None:
+        names = [f"comemory.{'.'.join(parts)}" for parts in MODULES if parts != ("__main__",)]
+        wanted = [
+            name
+            for name in names
+            if not any(f"{name}.".startswith(f"comemory.{home}.") for home in TORCH_IS_AT_HOME_IN)
+            and name not in ("comemory.web", "comemory.cluster")
+        ]
+        assert len(wanted) > 40
+        code = (
+            WITHOUT_TORCH
+            + f"""
+    import importlib
+    for name in {wanted}:
+        importlib.import_module(name)
+    if "torch" in sys.modules:
+        raise SystemExit("torch is loaded")
+"""
+        )
+        done = run(code)
+        assert done.returncode == 0, done.stderr
+
+    @pytest.mark.parametrize("runtime", ["openvino", "onnx"])
+    def test_evaluating_never_imports_torch(self, nano_bundle: Path, tmp_path: Path, runtime: str) -> None:
+        code = (
+            WITHOUT_TORCH
+            + """
+    from comemory.cli import main
+    try:
+        main(sys.argv[1:])
+    finally:
+        if "torch" in sys.modules:
+            raise RuntimeError("torch is loaded")
+"""
+        )
+        data = "synthetic:seed=3,frames=20,training=1,testing=1,size=96x144"
+        page = tmp_path / "page.html"
+        asked = ["evaluate", str(nano_bundle), "--data", data, "--runtime", runtime, "--threads", "1"]
+        done = run(code, *asked, "--report", str(page))
+        assert done.returncode == 0, done.stderr
+        assert page.stat().st_size > 10_000
+
+
+TABLES = {"datasets": DATASETS, "flow": FLOWS, "runtimes": RUNTIMES, "science": MODELS}
+
+
+class TestTables:
+    @pytest.mark.parametrize("place", TABLES)
+    def test_entries_lead_to_a_class_of_their_own_package(self, place: str) -> None:
+        for name, target in TABLES[place].items():
+            module, attribute = target.split(":")
+            assert module.startswith(f"comemory.{place}."), f"{name} leads out of the house"
+            tree = trees()[tuple(module.split(".")[1:])]
+            assert any(isinstance(node, ast.ClassDef) and node.name == attribute for node in tree.body)
+
+    def test_names_become_modules_in_one_place_only(self) -> None:
+        for parts in MODULES:
+            for name, _ in calls(trees()[parts]):
+                dynamic = name in ("__import__", "importlib.import_module", "import_module", "importlib.reload")
+                assert not dynamic or parts == ("tables",), f"{'.'.join(parts)} calls {name}"
+
+    def test_the_model_contract_is_kept(self) -> None:
+        torch = pytest.importorskip("torch", reason="needs comemory[train]")
+        for target in MODELS.values():
+            module, attribute = target.split(":")
+            model = getattr(importlib.import_module(module), attribute)
+            assert issubclass(model, torch.nn.Module)
+            assert all(callable(getattr(model, act)) for act in ("observe", "memories", "loss"))
+
+
+class TestNothingIsRun:
+    """No file, bundle or setting can run code."""
+
+    @pytest.mark.parametrize("parts", MODULES, ids=".".join)
+    def test_no_pickle(self, parts: tuple[str, ...]) -> None:
+        tree = trees()[parts]
+        for name in imports(parts):
+            assert name.split(".")[0] not in ("marshal", "shelve", "dill", "cloudpickle", "joblib", "yaml"), name
+        for node in ast.walk(tree):
+            if isinstance(node, ast.ImportFrom):
+                assert node.module != "pickle"
+            if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "pickle":
+                assert node.attr in ("UnpicklingError", "PickleError"), "only its errors are caught"
+        for name, call in calls(tree):
+            given = {keyword.arg: ast.unparse(keyword.value) for keyword in call.keywords}
+            if name in ("torch.load", "fabric.load"):
+                assert given.get("weights_only") == "True", f"{'.'.join(parts)}:{call.lineno}"
+            assert given.get("allow_pickle", "False") == "False", f"{'.'.join(parts)}:{call.lineno}"
+
+    @pytest.mark.parametrize("parts", MODULES, ids=".".join)
+    def test_no_evaluation_and_no_shell(self, parts: tuple[str, ...]) -> None:
+        for name, call in calls(trees()[parts]):
+            where = f"{'.'.join(parts)}:{call.lineno} calls {name}"
+            assert name not in ("eval", "exec", "compile", "os.system", "os.popen", "builtins.eval"), where
+            assert all(keyword.arg != "shell" for keyword in call.keywords), where
+
+
+class TestManners:
+    @pytest.mark.parametrize("parts", MODULES, ids=".".join)
+    def test_assertions_narrow_types_and_validate_nothing(self, parts: tuple[str, ...]) -> None:
+        for node in ast.walk(trees()[parts]):
+            if isinstance(node, ast.Assert):
+                text = ast.unparse(node.test)
+                assert text.startswith("isinstance(") or text.endswith(" is not None"), f"{node.lineno}: {text}"
+
+    def test_only_the_command_line_prints(self) -> None:
+        for parts in MODULES:
+            for name, call in calls(trees()[parts]):
+                assert name != "print" or parts == ("cli",), f"{'.'.join(parts)}:{call.lineno}"
+
+    @pytest.mark.parametrize("parts", MODULES, ids=".".join)
+    def test_no_error_is_swallowed_whole(self, parts: tuple[str, ...]) -> None:
+        for node in ast.walk(trees()[parts]):
+            if isinstance(node, ast.ExceptHandler):
+                assert node.type is not None, f"{'.'.join(parts)}:{node.lineno}: a bare except"
+                if ast.unparse(node.type) in ("Exception", "BaseException"):
+                    assert any(isinstance(inner, ast.Raise) for inner in ast.walk(node)), f"{parts}:{node.lineno}"
+
+    def test_the_house_is_where_it_is_looked_for(self) -> None:
+        spec = find_spec("comemory")
+        assert spec is not None
+        assert spec.origin == str(ROOT / "__init__.py")
+        assert (ROOT / "py.typed").is_file()

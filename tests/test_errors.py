@@ -1,0 +1,148 @@
+"""The tree of errors, and the words errors are made of."""
+
+from __future__ import annotations
+
+import builtins
+import inspect
+from urllib.parse import quote
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from comemory import errors
+from comemory.errors import ComemoryError, last_line, mask_password, nearest, short
+
+LEAVES = [
+    kind
+    for _, kind in inspect.getmembers(errors, inspect.isclass)
+    if issubclass(kind, ComemoryError) and kind is not ComemoryError
+]
+
+
+class TestTree:
+    @pytest.mark.parametrize("kind", LEAVES)
+    def test_each_leaf_is_also_a_builtin_and_drawn_in_the_docstring(self, kind: type[ComemoryError]) -> None:
+        builtin = next(base for base in kind.__mro__ if base.__module__ == builtins.__name__)
+        assert issubclass(builtin, Exception)
+        assert builtin is not Exception
+        (line,) = (line for line in (errors.__doc__ or "").splitlines() if f" {kind.__name__} " in line)
+        assert f"({builtin.__name__})" in line
+
+    @pytest.mark.parametrize("kind", LEAVES)
+    def test_the_text_is_the_text(self, kind: type[ComemoryError]) -> None:
+        assert str(kind("what failed: what to do")) == "what failed: what to do"
+
+    def test_seven_leaves(self) -> None:
+        assert len(LEAVES) == 7
+
+
+class TestNearest:
+    @pytest.mark.parametrize("word", ["openvno", "Openvino", "openvino "])
+    def test_the_nearest_first(self, word: str) -> None:
+        assert nearest(word, ["onnx", "openvino", "pytorch"]).startswith("did you mean 'openvino'? (known: onnx, ")
+
+    @given(word=st.text(max_size=30), known=st.lists(st.text(max_size=8), max_size=6))
+    def test_any_word_gets_one_clause(self, word: str, known: list[str]) -> None:
+        clause = nearest(word, known)
+        assert clause.startswith(("known: ", "did you mean "))
+
+    def test_a_word_of_the_list_is_its_own_nearest(self) -> None:
+        assert nearest("dis", ["dis", "raft"]).startswith("did you mean 'dis'?")
+
+
+class TestShort:
+    @given(
+        st.recursive(
+            st.none() | st.booleans() | st.integers() | st.floats() | st.text() | st.binary(),
+            lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+        )
+    )
+    @settings(deadline=None, max_examples=100)
+    def test_one_short_line_for_anything(self, value: object) -> None:
+        text = short(value)
+        assert len(text.splitlines()) <= 1
+        assert len(text) < 3000
+
+    def test_long_and_deep_things(self) -> None:
+        deep: list[object] = []
+        for _ in range(100_000):
+            deep = [deep]
+        assert len(short(deep)) < 100
+        assert len(short("x" * 10**6)) < 100
+        assert len(short(10**4000)) < 100
+        assert len(short({str(i): i for i in range(10_000)})) < 200
+
+    def test_short_things_are_their_repr(self) -> None:
+        assert [short(value) for value in ("a'b", 1.5, None, [1, 2])] == ['"a\'b"', "1.5", "None", "[1, 2]"]
+
+
+class TestLastLine:
+    @pytest.mark.parametrize(
+        ("text", "line"),
+        [("a\nb", "b"), ("a\n\n  b \n\n", "b"), ("", "RuntimeError"), ("\n \n", "RuntimeError"), ("one", "one")],
+    )
+    def test_it(self, text: str, line: str) -> None:
+        assert last_line(RuntimeError(text)) == line
+
+
+URLS = {
+    "rtsp://user:secret@host/stream": "rtsp://user:***@host/stream",
+    "rtsp://:secret@host/stream": "rtsp://:***@host/stream",
+    "rtsp://user:@host/stream": "rtsp://user:***@host/stream",
+    "rtsp://user:se:cr@et@host:554/live": "rtsp://user:***@host:554/live",
+    "rtsp://user:se/cr/et@host/live": "rtsp://user:***@host/live",
+    "rtsp://host:554/a@b": "rtsp://host:554/a@b",
+    "http://host:8080/live": "http://host:8080/live",
+    "http://host/live?token=secret": "http://host/live?token=***",
+    "http://host/live?token=secret&channel=1": "http://host/live?token=***&channel=***",
+    "http://host/live?a=1;token=secret": "http://host/live?a=***;token=***",
+    "http://host/live?secret": "http://host/live?***",
+    "http://host?token=a=b==": "http://host?token=***",
+    "http://host/live?token=": "http://host/live?token=",
+    "http://host/live?": "http://host/live?",
+    "http://host/#access_token=secret": "http://host/#access_token=***",
+    "http://host/x?token=a?b": "http://host/x?token=***?***",
+    "http://u:p@host/x?next=http://v:q@other/": "http://u:***@host/x?next=***",
+    "two: rtsp://a:b@c/ and http://d/?e=f": "two: rtsp://a:***@c/ and http://d/?e=***",
+    "/videos/gate.mp4": "/videos/gate.mp4",
+    "C:\\videos\\a@b:c?d=e": "C:\\videos\\a@b:c?d=e",
+    "what? token=secret is no URL": "what? token=secret is no URL",
+    "": "",
+}
+
+
+class TestMaskPassword:
+    @pytest.mark.parametrize("url", URLS)
+    def test_by_hand(self, url: str) -> None:
+        assert mask_password(url) == URLS[url]
+
+    @given(
+        secret=st.text(st.characters(exclude_categories=["Cc", "Cs", "Z"]), min_size=6, max_size=20),
+        user=st.sampled_from(["", "user", "a.b-c"]),
+        rest=st.sampled_from(["", "/", "/live/1", "/live?x=1", ":554/live"]),
+    )
+    @settings(max_examples=200)
+    def test_a_quoted_password_never_shows(self, secret: str, user: str, rest: str) -> None:
+        shown = mask_password(f"rtsp://{user}:{quote(secret, safe='')}@camera.lan{rest}")
+        assert quote(secret, safe="") not in shown
+        assert shown.startswith(f"rtsp://{user}:***@camera.lan")
+
+    @given(secret=st.text(st.characters(exclude_categories=["Cc", "Cs", "Z"], exclude_characters="@?#/"), min_size=6))
+    @settings(max_examples=200)
+    def test_a_password_as_people_type_it_never_shows(self, secret: str) -> None:
+        if not secret[:5].isdigit():
+            assert secret not in mask_password(f"rtsp://someone:{secret}@camera.lan/live")
+
+    @given(value=st.text(st.characters(exclude_categories=["Cc", "Cs", "Z"]), min_size=6, max_size=20))
+    @settings(max_examples=200)
+    def test_a_value_of_the_query_never_shows(self, value: str) -> None:
+        quoted = quote(value, safe="")
+        shown = mask_password(f"https://camera.lan/live?token={quoted}&channel=2")
+        assert shown == "https://camera.lan/live?token=***&channel=***"
+
+    @given(st.text() | st.sampled_from(list(URLS)) | st.from_regex(r"[a-z]+://[^ ]{0,40}", fullmatch=True))
+    @settings(max_examples=300)
+    def test_masked_once_is_masked(self, text: str) -> None:
+        once = mask_password(text)
+        assert mask_password(once) == once
