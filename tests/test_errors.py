@@ -99,7 +99,7 @@ URLS = {
     "http://host/live?a=1;token=secret": "http://host/live?a=***;token=***",
     "http://host/live?secret": "http://host/live?***",
     "http://host?token=a=b==": "http://host?token=***",
-    "http://host/live?token=": "http://host/live?token=",
+    "http://host/live?token=": "http://host/live?token=***",
     "http://host/live?": "http://host/live?",
     "http://host/#access_token=secret": "http://host/#access_token=***",
     "http://host/x?token=a?b": "http://host/x?token=***?***",

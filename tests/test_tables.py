@@ -34,7 +34,7 @@ def test_an_entry_is_imported_when_it_is_asked_for() -> None:
 
 @pytest.mark.parametrize("name", ["setings", "Settings", "settings "])
 def test_an_unknown_name_is_refused_with_the_nearest(name: str) -> None:
-    with pytest.raises(ConfigError, match="unknown shape .*did you mean 'settings'"):
+    with pytest.raises(ConfigError, match=r"unknown shape .*did you mean 'settings'"):
         TABLE.load(name)
 
 

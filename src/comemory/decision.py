@@ -41,7 +41,7 @@ class DecisionSettings(Settings):
     """How evidence becomes a score and a score an event.
 
     Attributes:
-        score: `comemory`, or `thesis` for the seed's Eq. (16) with its w fitted on training video.
+        score: `comemory`, or `thesis` for the seed's Eq. (16) with its w fitted on held-out ordinary video.
         motion, appearance: channels of each part, `STATISTIC:PATCH` with the patch side in pixels; one of the two parts
             may have none.
         appearance_weight: of the appearance part beside the motion part; lambda_S of Eq. (16) for our own score.
@@ -260,7 +260,7 @@ class Calibration(Settings):
     Attributes:
         settings: the decision's.
         scales: of each channel; of `thesis` when that is the score; and of `score`, the whole.
-        w_flow, w_frame: w_F and w_I of Eq. (17), (18): one over the mean on training frames.
+        w_flow, w_frame: w_F and w_I of Eq. (17), (18): one over the mean on held-out ordinary frames.
         rate_hz: frames per second of the ordinary video.
         frames_per_alarm: ordinary frames above a threshold that belong to one alarm, on average.
         n_frames: ordinary frames the scales were fitted on.

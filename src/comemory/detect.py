@@ -13,7 +13,6 @@ from functools import partial
 from pathlib import Path
 from typing import Literal
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -165,17 +164,15 @@ class Detector:
     def heat(self) -> NDArray[np.float32]:
         """The heat map of the newest scored frame, float32 (H, W) of the model's size in [0, 1].
 
-        Every patch on the scale of its channel, the largest of those that cover a place; 0 is ordinary, 1 is 1 in 10,000.
+        The patch around each place on the scale of its channel, the largest channel; 0 is ordinary, 1 is 1 in 10,000.
         """
         spec, fitted = self.bundle.clips, self.bundle.calibration
         heat = np.zeros((spec.height, spec.width), np.float32)
         for channel in (*fitted.settings.motion, *fitted.settings.appearance):
             values, pitch, _ = patch_map(self._maps, channel)
             scaled = fitted.scales[channel](values).astype(np.float32)
-            heat = np.maximum(
-                heat,
-                cv2.resize(_covering(scaled, spec.height // pitch, spec.width // pitch), (spec.width, spec.height)),
-            )
+            cells = _centred(scaled, spec.height // pitch, spec.width // pitch)
+            heat = np.maximum(heat, cells.repeat(pitch, axis=0).repeat(pitch, axis=1))
         return np.asarray(np.clip(heat / HOTTEST, 0, 1), dtype=np.float32)
 
     def _observe(self, clip: Clip) -> dict[str, NDArray[np.float32]]:
@@ -205,13 +202,13 @@ class Detector:
                 )
 
 
-def _covering(patches: NDArray[np.float32], height: int, width: int) -> NDArray[np.float32]:
-    """The largest patch that covers each cell. Shapes: patches (height - side + 1, width - side + 1); returns (height, width)."""
-    side_y, side_x = height - patches.shape[0] + 1, width - patches.shape[1] + 1
-    lowest = float(patches.min())
-    padded = np.pad(patches, ((side_y - 1, side_y - 1), (side_x - 1, side_x - 1)), constant_values=lowest)
-    rows = np.max(np.lib.stride_tricks.sliding_window_view(padded, side_y, axis=0), axis=-1)
-    return np.asarray(np.max(np.lib.stride_tricks.sliding_window_view(rows, side_x, axis=1), axis=-1))
+def _centred(patches: NDArray[np.float32], height: int, width: int) -> NDArray[np.float32]:
+    """Each patch's value at the middle of the patch, the border taken from the nearest.
+
+    Shapes: patches (height - side + 1, width - side + 1); returns (height, width).
+    """
+    more_y, more_x = height - patches.shape[0], width - patches.shape[1]
+    return np.pad(patches, ((more_y // 2, more_y - more_y // 2), (more_x // 2, more_x - more_x // 2)), mode="edge")
 
 
 def scaled_box(box: Box | None, size: Sequence[int], target: Sequence[int] | None) -> Box | None:

@@ -115,4 +115,4 @@ _QUERY = re.compile(r"[?#].*$")
 
 
 def _masked_query(query: re.Match[str]) -> str:
-    return re.sub(r"(^|[?#&;])([^?#&;=]*=)?[^?#&;]+", r"\1\2***", query[0])
+    return re.sub(r"([?#&;])(?:([^?#&;=]*=)[^?#&;]*|[^?#&;=]+)", r"\1\2***", query[0])

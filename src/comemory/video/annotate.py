@@ -120,7 +120,7 @@ def _centre(picture: Picture, min_width: int) -> Picture:
 
 
 def _overlay(picture: Picture, heat_map: NDArray[np.float32]) -> None:
-    """Blend the inferno colours of the heat map in, from clear at `CLEAR` to half cover at the top."""
+    """Blend the inferno colours of the heat map in, from clear at `CLEAR` to a little under half cover at the top."""
     heat = np.nan_to_num(np.asarray(heat_map, dtype=np.float32)).clip(0.0, 1.0)
     heat = cv2.resize(heat, (picture.shape[1], picture.shape[0]), interpolation=cv2.INTER_LINEAR)
     warm = heat > CLEAR
@@ -130,7 +130,7 @@ def _overlay(picture: Picture, heat_map: NDArray[np.float32]) -> None:
     place = np.s_[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
     heat, ground = heat[place], picture[place]
     rise = np.clip((heat - CLEAR) / 0.6, 0.0, 1.0)
-    cover = (0.55 * rise * rise * (3.0 - 2.0 * rise))[..., None]
+    cover = (0.45 * rise * rise * (3.0 - 2.0 * rise))[..., None]
     levels = (40 + heat * 200).astype(np.uint8)
     colours = cv2.cvtColor(cv2.applyColorMap(levels, cv2.COLORMAP_INFERNO), cv2.COLOR_BGR2RGB)
     ground[:] = (ground * (1.0 - cover) + colours * cover + 0.5).astype(np.uint8)
