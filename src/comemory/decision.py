@@ -196,7 +196,8 @@ class TailScale(Settings):
 
     Ours: up to the 90th percentile the share of ordinary frames above is counted; beyond, where counting
     runs out of frames, the excess is taken as exponential with the mean excess seen there; beyond `FARTHEST`, one frame
-    in a million, no footage could tell, and the scale grows as the logarithm.
+    in a million, no footage could tell, and the scale grows as the logarithm. Below the
+    lowest ordinary frame it nears -1, so that one calm channel cannot outweigh an alarm of another.
 
     Attributes:
         knots: quantiles of the statistic on ordinary frames, increasing.
@@ -221,7 +222,8 @@ class TailScale(Settings):
         x = np.asarray(value, np.float64)
         inside = np.interp(x, self.knots, self.levels)
         above = np.maximum(x - self.knots[-1], 0) / self.excess * math.log10(math.e)
-        below = np.minimum(x - self.knots[0], 0) / self.excess * math.log10(math.e)
+        depth = np.maximum(self.knots[0] - x, 0) / self.excess * math.log10(math.e)
+        below = -depth / (1 + depth)
         scaled = inside + above + below
         beyond = np.log10(1 + np.maximum(scaled - FARTHEST, 0))
         return np.asarray(np.where(scaled > FARTHEST, FARTHEST + beyond, scaled))
@@ -319,6 +321,7 @@ class Judgement(NamedTuple):
     Attributes:
         value, appearance, motion, box: see `types.Score`; 0 for a part that has no channels.
         thesis: the seed's Eq. (16), raw, whichever score is chosen.
+        raw: the smoothed score before it is put on the scale of ordinary frames.
     """
 
     value: float
@@ -326,6 +329,7 @@ class Judgement(NamedTuple):
     motion: float
     box: Box
     thesis: float
+    raw: float
 
 
 class Judge:
@@ -349,7 +353,11 @@ class Judge:
             raw, box = thesis, flow.box
         else:
             raw = combine(motion.value, appearance.value, spec.appearance_weight)
-            box = motion.box if spec.motion and (motion.value >= appearance.value or not spec.appearance) else appearance.box
+            box = (
+                motion.box
+                if spec.motion and (motion.value >= appearance.value or not spec.appearance)
+                else appearance.box
+            )
         average = raw if self._average is None else spec.smoothing * self._average + (1 - spec.smoothing) * raw
         self._average = average
         return Judgement(
@@ -358,6 +366,7 @@ class Judge:
             motion=motion.value,
             box=box,
             thesis=thesis,
+            raw=average,
         )
 
     def _part(self, maps: Mapping[str, NDArray[np.float32]], channels: Sequence[str]) -> Peak:
@@ -397,9 +406,10 @@ def fit_calibration(
     channels = [*settings.motion, *settings.appearance]
     scales = {channel: fit_tail_scale([peak(maps, channel).value for maps in frames]) for channel in channels}
     thesis = [thesis_parts(maps, settings.thesis_patch) for maps in frames]
+    unscaled = TailScale(knots=(0.0,), levels=(0.0,), excess=1.0)
     plain = Calibration(
         settings=settings,
-        scales={**scales, "score": TailScale(knots=(0.0,), levels=(0.0,), excess=math.log10(math.e))},
+        scales={**scales, "score": unscaled},
         w_flow=_one_over_mean([flow.value for flow, _ in thesis]),
         w_frame=_one_over_mean([frame for _, frame in thesis]),
         rate_hz=rate_hz,
@@ -423,7 +433,7 @@ def _one_over_mean(errors: Sequence[float]) -> float:
 
 def _judged(calibration: Calibration, video: Sequence[Mapping[str, NDArray[np.float32]]]) -> NDArray[np.float64]:
     judge = Judge(calibration)
-    return np.array([judge.push(maps).value for maps in video], np.float64)
+    return np.array([judge.push(maps).raw for maps in video], np.float64)
 
 
 def _frames_per_alarm(videos: Sequence[NDArray[np.float64]], settings: DecisionSettings, rate_hz: float) -> float:
