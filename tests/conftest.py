@@ -7,8 +7,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import settings
 
 from comemory.types import Frame
+
+settings.register_profile("ci", derandomize=True, deadline=None)
+if os.environ.get("CI"):
+    settings.load_profile("ci")
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 
@@ -35,7 +40,7 @@ def nano_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from comemory.train.recipe import read_recipe
     from comemory.train.run import train
 
-    settings = [
+    tiny = [
         "clips.height=32",
         "clips.width=48",
         "clips.flow_height=64",
@@ -45,7 +50,7 @@ def nano_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "train.threads=1",
     ]
     path = tmp_path_factory.mktemp("nano") / "nano"
-    train("synthetic:seed=1,frames=60,training=3,testing=1,size=96x144", read_recipe("nano", settings=settings), path)
+    train("synthetic:seed=1,frames=60,training=3,testing=1,size=96x144", read_recipe("nano", settings=tiny), path)
     return path
 
 

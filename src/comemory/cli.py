@@ -87,6 +87,12 @@ Runtime = Annotated[RuntimeName, typer.Option(help="What executes the network.")
 Threads = Annotated[
     int | None, typer.Option(min=1, help="CPU threads of the network.", show_default="the runtime's choice")
 ]
+FlowWeights = Annotated[
+    Path | None,
+    typer.Option(
+        help="Weight file of the flow, for a bundle trained with `raft`; a bundle never names one.", show_default=False
+    ),
+]
 Budget = Annotated[
     str, typer.Option(metavar="N/UNIT", help="False alarms to be expected on ordinary video: `1/h`, `2/day`, …")
 ]
@@ -177,6 +183,7 @@ def score(
     ] = None,
     runtime: Runtime = RuntimeName.openvino,
     threads: Threads = None,
+    flow_weights: FlowWeights = None,
     as_json: Json = False,
 ) -> None:
     """Score video: `scores.csv`, `events.json`, a picture of each event.
@@ -188,7 +195,7 @@ def score(
     from comemory.detect import Detector
     from comemory.scoring import score_sources
 
-    detector = Detector.open(bundle, runtime=runtime.value, threads=threads)
+    detector = Detector.open(bundle, runtime=runtime.value, threads=threads, flow_weights=flow_weights)
     with Bars(errors) as bars:
         result = score_sources(
             detector,
@@ -229,6 +236,7 @@ def evaluate(
     false_alarms: Budget = "1/h",
     runtime: Runtime = RuntimeName.openvino,
     threads: Threads = None,
+    flow_weights: FlowWeights = None,
 ) -> None:
     """Score a labelled data set and print the figures beside the control that needs no training.
 
@@ -241,7 +249,7 @@ def evaluate(
     file = None if json_file is None or str(json_file) == "-" else json_file
     for target in filter(None, (file, report)):
         require_writable(target)
-    detector = Detector.open(bundle, runtime=runtime.value, threads=threads)
+    detector = Detector.open(bundle, runtime=runtime.value, threads=threads, flow_weights=flow_weights)
     protocols = PROTOCOLS if protocol is ProtocolName.both else (protocol.value,)
     with Bars(errors) as bars:
         done = evaluate(
