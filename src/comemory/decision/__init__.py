@@ -1,0 +1,54 @@
+"""Evidence to score to events: numpy, causal, fitted on ordinary video alone.
+
+A *channel* is one named statistic of the evidence at one patch size, such as `flow_speed:12`, taken at the frame's
+largest patch.
+Every channel is put on one scale by the ordinary video kept back from training: a value of 3 is passed by one
+ordinary frame in 10 ** 3. The motion and the appearance part are the means of their channels, the score their weighted
+sum, as in the seed's Eq. (16).
+
+channels.py  statistics of the evidence    scale.py  their rarity    calibration.py  the fit, and the judge
+events.py    scores to events              settings.py
+"""
+
+from __future__ import annotations
+
+from comemory.decision.calibration import Calibration, Judge, Judgement, combine, fit_calibration, parse_budget
+from comemory.decision.channels import (
+    CELL,
+    STATISTICS,
+    PatchMap,
+    Peak,
+    parse_channel,
+    patch_map,
+    patch_means,
+    peak,
+    thesis_parts,
+    thesis_score,
+)
+from comemory.decision.events import EventFinder
+from comemory.decision.scale import FARTHEST, TailScale, fit_tail_scale
+from comemory.decision.settings import DecisionSettings
+
+__all__ = [
+    "CELL",
+    "FARTHEST",
+    "STATISTICS",
+    "Calibration",
+    "DecisionSettings",
+    "EventFinder",
+    "Judge",
+    "Judgement",
+    "PatchMap",
+    "Peak",
+    "TailScale",
+    "combine",
+    "fit_calibration",
+    "fit_tail_scale",
+    "parse_budget",
+    "parse_channel",
+    "patch_map",
+    "patch_means",
+    "peak",
+    "thesis_parts",
+    "thesis_score",
+]

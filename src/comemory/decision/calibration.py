@@ -1,0 +1,211 @@
+"""What ordinary video decides, and the judge that applies it frame by frame."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field, model_validator
+
+from comemory.decision.channels import Peak, peak, thesis_parts, thesis_score
+from comemory.decision.events import EventFinder
+from comemory.decision.scale import TailScale, fit_tail_scale
+from comemory.decision.settings import DecisionSettings
+from comemory.errors import ConfigError
+from comemory.settings import Settings
+from comemory.types import Box, Score
+
+
+class Calibration(Settings):
+    """All that ordinary video decides: it goes into the bundle.
+
+    Attributes:
+        settings: the decision's.
+        scales: of each channel; of `thesis` when that is the score; and of `score`, the whole.
+        w_flow, w_frame: w_F and w_I of Eq. (17), (18): one over the mean on held-out ordinary frames.
+        rate_hz: frames per second of the ordinary video.
+        frames_per_alarm: ordinary frames above a threshold that belong to one alarm, on average.
+        n_frames: ordinary frames the scales were fitted on.
+    """
+
+    settings: DecisionSettings
+    scales: dict[str, TailScale]
+    w_flow: float = Field(gt=0)
+    w_frame: float = Field(gt=0)
+    rate_hz: float = Field(gt=0)
+    frames_per_alarm: float = Field(ge=1)
+    n_frames: int = Field(ge=1)
+
+    @model_validator(mode="after")
+    def _complete(self) -> Calibration:
+        missing = {*self.settings.motion, *self.settings.appearance, "score"} - set(self.scales)
+        if missing:
+            raise ValueError(f"no scale was fitted for {', '.join(sorted(missing))}")
+        return self
+
+    def threshold(self, false_alarms: str) -> float:
+        """The score that ordinary video passes as often as the budget allows; see `parse_budget`.
+
+        Ours: a score of s is passed by one ordinary frame in 10 ** s, and `frames_per_alarm` such frames make one alarm.
+        """
+        frames_per_hour = self.rate_hz * 3600
+        return max(0.0, math.log10(frames_per_hour / (parse_budget(false_alarms) * self.frames_per_alarm)))
+
+
+def parse_budget(text: str) -> float:
+    """`N/h`, `N/day`, `N/week` or `N/min` to false alarms an hour.
+
+    Raises:
+        ConfigError: it is none of these, or outside of what any threshold could keep (1e-9 to 1e9 an hour).
+
+    >>> parse_budget("2/day") * 24
+    2.0
+    """
+    hours = {"min": 1 / 60, "h": 1.0, "hour": 1.0, "day": 24.0, "d": 24.0, "week": 168.0}
+    number, slash, unit = text.partition("/")
+    try:
+        count = float(number)
+    except ValueError:
+        count = math.nan
+    hourly = count / hours.get(unit.strip(), math.nan)
+    if not slash or not 1e-9 <= hourly <= 1e9:
+        raise ConfigError(
+            f"cannot read the false-alarm budget {text!r}: expected a positive number and a unit, such as 1/h or 2/day"
+        )
+    return hourly
+
+
+class Judgement(NamedTuple):
+    """What the evidence of one frame comes to.
+
+    Attributes:
+        value, appearance, motion, box: see `types.Score`; 0 for a part that has no channels.
+        thesis: the seed's Eq. (16), raw, whichever score is chosen.
+        raw: the smoothed score before it is put on the scale of ordinary frames.
+    """
+
+    value: float
+    appearance: float
+    motion: float
+    box: Box
+    thesis: float
+    raw: float
+
+
+class Judge:
+    """Evidence of one source's frames, in order, to values; keeps the running average."""
+
+    def __init__(self, calibration: Calibration) -> None:
+        self.calibration = calibration
+        self._average: float | None = None
+
+    def reset(self) -> None:
+        """Forget the source."""
+        self._average = None
+
+    def push(self, maps: Mapping[str, NDArray[np.float32]]) -> Judgement:
+        """Judge the evidence of the next frame."""
+        fitted, spec = self.calibration, self.calibration.settings
+        motion, appearance = self._part(maps, spec.motion), self._part(maps, spec.appearance)
+        flow, frame = thesis_parts(maps, spec.thesis_patch)
+        thesis = thesis_score(flow.value, frame, fitted.w_flow, fitted.w_frame, spec.thesis_lambda)
+        if spec.score == "thesis":
+            raw, box = thesis, flow.box
+        else:
+            raw = combine(motion.value, appearance.value, spec.appearance_weight)
+            box = (
+                motion.box
+                if spec.motion and (motion.value >= appearance.value or not spec.appearance)
+                else appearance.box
+            )
+        average = raw if self._average is None else spec.smoothing * self._average + (1 - spec.smoothing) * raw
+        self._average = average
+        return Judgement(
+            value=float(fitted.scales["score"](average)),
+            appearance=appearance.value,
+            motion=motion.value,
+            box=box,
+            thesis=thesis,
+            raw=average,
+        )
+
+    def _part(self, maps: Mapping[str, NDArray[np.float32]], channels: Sequence[str]) -> Peak:
+        """The mean of the scaled channels, and the box of the highest; 0 without channels."""
+        if not channels:
+            return Peak(0.0, (0, 0, 0, 0))
+        peaks = [(channel, peak(maps, channel)) for channel in channels]
+        scaled = [Peak(float(self.calibration.scales[channel](found.value)), found.box) for channel, found in peaks]
+        return Peak(sum(found.value for found in scaled) / len(scaled), max(scaled).box)
+
+
+def combine(motion: float, appearance: float, appearance_weight: float) -> float:
+    """The score before calibration.
+
+    Ours: both parts are logarithms of rarity, so the weighted sum has the shape of the seed's Eq. (16); it takes the
+    place of the errors' logarithms there.
+
+    >>> combine(3.0, 1.0, 0.5)
+    3.5
+    """
+    return motion + appearance_weight * appearance
+
+
+def fit_calibration(
+    videos: Sequence[Sequence[Mapping[str, NDArray[np.float32]]]], settings: DecisionSettings, rate_hz: float
+) -> Calibration:
+    """Fit on the evidence of ordinary videos that were not trained on.
+
+    Args:
+        videos: evidence maps of every frame of every video, in order.
+        rate_hz: frames per second of the videos.
+
+    Raises:
+        ConfigError: fewer than 20 frames, or a channel that the evidence does not hold.
+    """
+    frames = [maps for video in videos for maps in video]
+    channels = [*settings.motion, *settings.appearance]
+    scales = {channel: fit_tail_scale([peak(maps, channel).value for maps in frames]) for channel in channels}
+    thesis = [thesis_parts(maps, settings.thesis_patch) for maps in frames]
+    unscaled = TailScale(knots=(0.0,), levels=(0.0,), excess=1.0)
+    plain = Calibration(
+        settings=settings,
+        scales={**scales, "score": unscaled},
+        w_flow=_one_over_mean([flow.value for flow, _ in thesis]),
+        w_frame=_one_over_mean([frame for _, frame in thesis]),
+        rate_hz=rate_hz,
+        frames_per_alarm=1.0,
+        n_frames=len(frames),
+    )
+    raw = [_judged(plain, video) for video in videos]
+    scale = fit_tail_scale(np.concatenate(raw))
+    scaled = [scale(values) for values in raw]
+    return plain.model_copy(
+        update={"scales": {**scales, "score": scale}, "frames_per_alarm": _frames_per_alarm(scaled, settings, rate_hz)}
+    )
+
+
+def _one_over_mean(errors: Sequence[float]) -> float:
+    mean = float(np.mean(errors))
+    if not math.isfinite(mean):
+        raise ConfigError(f"the mean error of ordinary frames is {mean}: the network is damaged, train it anew")
+    return 1 / max(mean, float(np.finfo(np.float32).tiny))
+
+
+def _judged(calibration: Calibration, video: Sequence[Mapping[str, NDArray[np.float32]]]) -> NDArray[np.float64]:
+    judge = Judge(calibration)
+    return np.array([judge.push(maps).raw for maps in video], np.float64)
+
+
+def _frames_per_alarm(videos: Sequence[NDArray[np.float64]], settings: DecisionSettings, rate_hz: float) -> float:
+    """How many frames above a threshold make one alarm, at the highest threshold that some ordinary frames still pass."""
+    threshold = 1.3
+    above = sum(int((values >= threshold).sum()) for values in videos)
+    alarms = 0
+    for values in videos:
+        finder = EventFinder("", threshold, settings)
+        scores = (Score(i, i / rate_hz, float(value), 0.0, 0.0) for i, value in enumerate(values))
+        alarms += len(list(finder.run(scores)))
+    return max(1.0, above / max(1, alarms))

@@ -1,0 +1,82 @@
+"""One scale for every statistic: how rare it is on ordinary video."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from itertools import pairwise
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field, model_validator
+
+from comemory.errors import ConfigError
+from comemory.settings import Settings
+
+FARTHEST = 6.0
+"""The last decade that a scale counts."""
+
+
+class TailScale(Settings):
+    """A statistic to the number of zeros in "one ordinary frame in …", strictly increasing.
+
+    Ours: up to the 90th percentile the share of ordinary frames above is counted; beyond, where counting
+    runs out of frames, the excess is taken as exponential with the mean excess seen there; beyond `FARTHEST`, one frame
+    in a million, no footage could tell, and the scale grows as the logarithm. Below the
+    lowest ordinary frame it nears -1, so that one calm channel cannot outweigh an alarm of another.
+
+    Attributes:
+        knots: quantiles of the statistic on ordinary frames, increasing.
+        levels: -log10 of the share above each knot, increasing.
+        excess: mean excess over the last knot.
+    """
+
+    knots: tuple[float, ...]
+    levels: tuple[float, ...]
+    excess: float = Field(gt=0)
+
+    @model_validator(mode="after")
+    def _increasing(self) -> TailScale:
+        if not self.knots or len(self.knots) != len(self.levels):
+            raise ValueError(f"a scale has as many knots as levels, got {len(self.knots)} and {len(self.levels)}")
+        if any(low >= high for numbers in (self.knots, self.levels) for low, high in pairwise(numbers)):
+            raise ValueError("the knots and the levels of a scale increase")
+        return self
+
+    def __call__(self, value: float | NDArray[np.float64]) -> NDArray[np.float64]:
+        """The scaled value; one decade of frames for each unit."""
+        x = np.asarray(value, np.float64)
+        inside = np.interp(x, self.knots, self.levels)
+        above = np.maximum(x - self.knots[-1], 0) / self.excess * math.log10(math.e)
+        depth = np.maximum(self.knots[0] - x, 0) / self.excess * math.log10(math.e)
+        below = -depth / (1 + depth)
+        scaled = inside + above + below
+        beyond = np.log10(1 + np.maximum(scaled - FARTHEST, 0))
+        return np.asarray(np.where(scaled > FARTHEST, FARTHEST + beyond, scaled))
+
+
+def fit_tail_scale(values: Sequence[float] | NDArray[np.float64]) -> TailScale:
+    """Fit the scale on a statistic of ordinary frames.
+
+    Raises:
+        ConfigError: fewer than 20 values, or one that is not finite.
+
+    >>> scale = fit_tail_scale(np.linspace(0, 1, 1001))
+    >>> round(float(scale(0.9)), 2)
+    1.0
+    """
+    x = np.sort(np.asarray(values, np.float64))
+    n_finite = int(np.isfinite(x).sum())
+    if n_finite < max(20, len(x)):
+        raise ConfigError(
+            f"a calibration needs at least 20 ordinary frames with finite values, got {len(x)}, {n_finite} of them finite"
+        )
+    shares = 1 - np.arange(0.0, 0.901, 0.05)
+    knots = np.quantile(x, 1 - shares)
+    smallest = max(float(np.ptp(x)), abs(float(x[-1])), 1e-9) * 1e-6
+    knots = np.maximum.accumulate(knots + np.arange(len(knots)) * smallest)
+    tail = x[x > knots[-1]]
+    excess = float((tail - knots[-1]).mean()) if len(tail) else smallest
+    return TailScale(
+        knots=tuple(knots.tolist()), levels=tuple((-np.log10(shares)).tolist()), excess=max(excess, smallest)
+    )
