@@ -111,6 +111,13 @@ def test_no_member_is_a_pickle_or_a_zip(out: Path) -> None:
         assert b"\x93NUMPY" not in content
 
 
+def test_no_member_tells_of_the_machine_that_wrote_it(out: Path) -> None:
+    for member in out.iterdir():
+        content = member.read_bytes()
+        assert b"/comemory/" not in content, member.name
+        assert b"stack_trace" not in content, member.name
+
+
 def test_the_provenance_says_where_the_bundle_comes_from(bundle: Bundle) -> None:
     said = bundle.provenance
     assert {

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import onnx
 import torch
 from torch import Tensor, nn
 
@@ -55,7 +56,18 @@ def write_graph(model: Any, clips: ClipSettings, path: Path) -> JSON:
             verbose=False,
             optimize=True,
         )
+    _forget_origin(path)
     return {"inputs": inputs, "outputs": list(outputs)}
+
+
+def _forget_origin(path: Path) -> None:
+    """Take the exporter's notes out of the file: they hold the source lines and the folders of the machine that wrote it."""
+    model = onnx.load(path)
+    graph = model.graph
+    for thing in (model, graph, *graph.node, *graph.value_info, *graph.input, *graph.output, *graph.initializer):
+        del thing.metadata_props[:]
+        thing.doc_string = ""
+    onnx.save(model, path)
 
 
 @contextmanager
