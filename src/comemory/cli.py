@@ -69,6 +69,14 @@ class ProtocolName(StrEnum):
     both = "both"
 
 
+class UpdateName(StrEnum):
+    """Test-time updates on the command line."""
+
+    off = "off"
+    gated = "gated"
+    always = "always"
+
+
 class ExportName(StrEnum):
     """What `export` can write."""
 
@@ -86,6 +94,12 @@ Data = Annotated[
 Runtime = Annotated[RuntimeName, typer.Option(help="What executes the network.")]
 Threads = Annotated[
     int | None, typer.Option(min=1, help="CPU threads of the network.", show_default="the runtime's choice")
+]
+Update = Annotated[
+    UpdateName,
+    typer.Option(
+        help="Update the memories while watching: never, after ordinary frames, after every frame. Starts anew for each source."
+    ),
 ]
 FlowWeights = Annotated[
     Path | None,
@@ -184,6 +198,7 @@ def score(
     runtime: Runtime = RuntimeName.openvino,
     threads: Threads = None,
     flow_weights: FlowWeights = None,
+    update: Update = UpdateName.off,
     as_json: Json = False,
 ) -> None:
     """Score video: `scores.csv`, `events.json`, a picture of each event.
@@ -195,7 +210,9 @@ def score(
     from comemory.detect import Detector
     from comemory.scoring import score_sources
 
-    detector = Detector.open(bundle, runtime=runtime.value, threads=threads, flow_weights=flow_weights)
+    detector = Detector.open(
+        bundle, runtime=runtime.value, threads=threads, flow_weights=flow_weights, update=update.value
+    )
     with Bars(errors) as bars:
         result = score_sources(
             detector,
@@ -237,6 +254,7 @@ def evaluate(
     runtime: Runtime = RuntimeName.openvino,
     threads: Threads = None,
     flow_weights: FlowWeights = None,
+    update: Update = UpdateName.off,
 ) -> None:
     """Score a labelled data set and print the figures beside the control that needs no training.
 
@@ -249,7 +267,9 @@ def evaluate(
     file = None if json_file is None or str(json_file) == "-" else json_file
     for target in filter(None, (file, report)):
         require_writable(target)
-    detector = Detector.open(bundle, runtime=runtime.value, threads=threads, flow_weights=flow_weights)
+    detector = Detector.open(
+        bundle, runtime=runtime.value, threads=threads, flow_weights=flow_weights, update=update.value
+    )
     protocols = PROTOCOLS if protocol is ProtocolName.both else (protocol.value,)
     with Bars(errors) as bars:
         done = evaluate(
