@@ -261,7 +261,7 @@ class TestManners:
     def test_only_the_command_line_prints(self) -> None:
         for parts in MODULES:
             for name, call in calls(trees()[parts]):
-                assert name != "print" or parts == ("cli",), f"{'.'.join(parts)}:{call.lineno}"
+                assert name != "print" or parts[0] == "cli", f"{'.'.join(parts)}:{call.lineno}"
 
     @pytest.mark.parametrize("parts", MODULES, ids=".".join)
     def test_no_error_is_swallowed_whole(self, parts: tuple[str, ...]) -> None:
@@ -271,7 +271,7 @@ class TestManners:
                 if ast.unparse(node.type) in ("Exception", "BaseException"):
                     last = node.body[-1]
                     raised = isinstance(last, ast.Raise) or ast.unparse(last).startswith("self._raise(")
-                    assert raised or parts == ("cli",), (
+                    assert raised or parts[0] == "cli", (
                         f"{'.'.join(parts)}:{node.lineno}: caught whole and not raised again"
                     )
 

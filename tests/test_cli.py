@@ -20,6 +20,7 @@ from moving_disc import pictures
 from typer.testing import CliRunner
 
 from comemory import cli
+from comemory.cli import application, options
 from comemory.datasets import DATASETS
 from comemory.runtimes import RUNTIMES
 from comemory.train.recipe import PRESETS
@@ -101,7 +102,7 @@ def test_help_names_every_kind_runtime_and_preset() -> None:
     help_text = " ".join(CliRunner().invoke(cli.app, ["train", "--help"], env={"COLUMNS": "300"}).output.split())
     assert ", ".join(DATASETS) in help_text
     assert all(preset in help_text for preset in PRESETS)
-    assert [name.value for name in cli.RuntimeName] == list(RUNTIMES)
+    assert [name.value for name in options.RuntimeName] == list(RUNTIMES)
 
 
 def test_help_is_quick_and_imports_nothing_heavy() -> None:
@@ -474,7 +475,7 @@ def test_a_fault_is_one_line_too_and_shown_whole_on_request(
     def fail(*arguments: object, **options: object) -> None:
         raise ZeroDivisionError("division\nby zero")
 
-    monkeypatch.setattr(cli, "app", fail)
+    monkeypatch.setattr(application, "app", fail)
     with pytest.raises(SystemExit) as left:
         cli.main([])
     assert left.value.code == 1

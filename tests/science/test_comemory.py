@@ -51,7 +51,7 @@ def test_the_recipe_offers_the_arguments_of_the_network_and_no_others() -> None:
     arguments = {name: each.default for name, each in inspect.signature(CoMemory).parameters.items()}
     assert set(Recipe().arguments()) == set(arguments)
     assert set(NetworkSettings.model_fields) == set(arguments) - {"channels", "n_past"}
-    paper = Recipe(network=NetworkSettings(base_width=64, motion_decodes="both", motion_temperature=1.0)).arguments()
+    paper = Recipe(network=NetworkSettings(stem=1, base_width=64, motion_decodes="both", motion_temperature=1.0)).arguments()
     shared = {name: value for name, value in paper.items() if name not in ("channels", "n_past")}
     assert {name: tuple(value) if isinstance(value, list) else value for name, value in shared.items()} == {
         name: arguments[name] for name in shared
@@ -73,6 +73,19 @@ def test_explains_flow_and_frame(channels: int, n_past: int) -> None:
     assert explained.frame_BCHW.abs().max() <= 1
     assert explained.motion.weight_BKN.shape == (2, 24, 3)
     assert explained.appearance.weight_BKN.shape == (2, 24, 4)
+
+
+def test_a_stem_makes_the_queries_coarser_and_keeps_the_size_of_what_is_decoded() -> None:
+    model, (frames_BTCHW, flow_B2HW) = made(stem=2).eval(), clips()
+    with torch.no_grad():
+        explained = model(frames_BTCHW[:, :-1])
+        observed = model.observe(frames_BTCHW, flow_B2HW, *items_of(model).values())
+    assert explained.flow_B2HW.shape == flow_B2HW.shape
+    assert explained.frame_BCHW.shape == frames_BTCHW[:, -1].shape
+    assert observed["motion_distance"].shape == (2, 1, 2, 3)
+    assert observed["flow_error"].shape == (2, 1, 8, 12)
+    with pytest.raises(ValueError, match="stem=0"):
+        made(stem=0)
 
 
 @pytest.mark.parametrize(("motion_items", "appearance_items"), ITEMS)

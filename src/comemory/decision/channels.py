@@ -103,7 +103,8 @@ def patch_map(maps: Mapping[str, NDArray[np.float32]], channel: str) -> PatchMap
             f"channel {channel!r} needs the evidence {stored!r}, which this model does not give: {nearest(stored, maps)}"
         )
     cells = maps[stored][0]
-    pitch = 2 * CELL if name.endswith("_distance") else CELL
+    finest = max(found.shape[-1] for found in maps.values() if found.ndim == 4)
+    pitch = CELL * finest // cells.shape[-1]
     n_cells = min(max(1, side // pitch), *cells.shape[-2:])
     means = patch_means(cells, n_cells)
     values = np.sqrt((means**2).sum(axis=0)) if name in ("flow_speed", "flow_residual") else means[0]

@@ -10,10 +10,11 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import torch
+import torch.nn.functional as nnf
 from torch import Tensor, nn
 
 from . import evidence, losses
-from .layers import Decoder, Encoder
+from .layers import LEVELS, Decoder, Encoder
 from .memory import Memory, Reading, update
 
 
@@ -38,6 +39,8 @@ class CoMemory(nn.Module):
     Args:
         channels: 1 for grey, 3 for colour.
         n_past: frames that the appearance branch sees; the motion branch sees the last two of them.
+        stem: side in pixels of the squares that enter the encoders, and leave the decoders, as one place: 2 makes
+            everything between four times cheaper. Deviation when not 1: the seed's first level is at full resolution.
         base_width: feature channels of the first level of the encoders and decoders; queries are 8 times as wide.
         motion_items, appearance_items: items of each memory; 0 switches that memory off.
         motion_skips, appearance_skips: levels (0, 1, 2) at which the decoder also sees the encoder.
@@ -54,6 +57,7 @@ class CoMemory(nn.Module):
         *,
         channels: int = 1,
         n_past: int = 4,
+        stem: int = 1,
         base_width: int = 64,
         motion_items: int = 10,
         appearance_items: int = 10,
@@ -69,10 +73,12 @@ class CoMemory(nn.Module):
         super().__init__()
         if n_past < 2:
             raise ValueError(f"the motion branch needs two past frames, got n_past={n_past}")
-        self.margin = margin
+        if stem < 1:
+            raise ValueError(f"the stem is 1 pixel or more, got stem={stem}")
+        self.margin, self.stem = margin, stem
         self.motion_decodes, self.appearance_decodes = motion_decodes, appearance_decodes
-        self.motion_encoder = Encoder(2 * channels, base_width)
-        self.appearance_encoder = Encoder(n_past * channels, base_width)
+        self.motion_encoder = Encoder(2 * channels * stem**2, base_width)
+        self.appearance_encoder = Encoder(n_past * channels * stem**2, base_width)
         width = self.motion_encoder.width
         self.motion_memory = Memory(motion_items, width, motion_temperature, momentum) if motion_items else None
         self.appearance_memory = (
@@ -80,8 +86,10 @@ class CoMemory(nn.Module):
         )
         motion_width = width * self._joined(self.motion_memory, motion_decodes)
         appearance_width = width * self._joined(self.appearance_memory, appearance_decodes)
-        self.motion_decoder = Decoder(motion_width, base_width, 2, motion_skips)
-        self.appearance_decoder = Decoder(appearance_width + motion_width, base_width, channels, appearance_skips)
+        self.motion_decoder = Decoder(motion_width, base_width, 2 * stem**2, motion_skips)
+        self.appearance_decoder = Decoder(
+            appearance_width + motion_width, base_width, channels * stem**2, appearance_skips
+        )
 
     @staticmethod
     def _joined(memory: Memory | None, decodes: str) -> int:
@@ -98,19 +106,24 @@ class CoMemory(nn.Module):
         """Explain the flow and predict the next frame.
 
         Shapes:
-            past_BTCHW: float (B, n_past, C, H, W) in [-1, 1], H and W multiples of 8.
+            past_BTCHW: float (B, n_past, C, H, W) in [-1, 1], H and W multiples of 8 stem.
             items: (N, D) by memory name, in place of the stored ones.
         """
         items = items or {}
-        motion_features = self.motion_encoder(past_BTCHW[:, -2:].flatten(1, 2))
+        motion_features = self.motion_encoder(self._folded(past_BTCHW[:, -2:]))
         f_m, motion = _remember(motion_features[-1], self.motion_memory, items.get("motion"), self.motion_decodes)
-        flow_B2HW = self.motion_decoder(f_m, motion_features)
-        features = self.appearance_encoder(past_BTCHW.flatten(1, 2))
+        flow_B2HW = nnf.pixel_shuffle(self.motion_decoder(f_m, motion_features), self.stem)
+        features = self.appearance_encoder(self._folded(past_BTCHW))
         f_a, appearance = _remember(
             features[-1], self.appearance_memory, items.get("appearance"), self.appearance_decodes
         )
-        frame_BCHW = torch.tanh(self.appearance_decoder(torch.cat([f_a, f_m], dim=1), features))
+        decoded = self.appearance_decoder(torch.cat([f_a, f_m], dim=1), features)
+        frame_BCHW = torch.tanh(nnf.pixel_shuffle(decoded, self.stem))
         return Explanation(flow_B2HW, frame_BCHW, motion, appearance)
+
+    def _folded(self, frames_BTCHW: Tensor) -> Tensor:
+        """The frames behind one another as channels, squares of `stem` pixels as one place."""
+        return nnf.pixel_unshuffle(frames_BTCHW.flatten(1, 2), self.stem)
 
     def loss(
         self, frames_BTCHW: Tensor, flow_B2HW: Tensor, weights: Mapping[str, float]
@@ -147,7 +160,7 @@ class CoMemory(nn.Module):
             "flow_mean": evidence.cells(flow_B2HW),
             "frame_error": evidence.frame_error(explained.frame_BCHW, frames_BTCHW[:, -1]),
         }
-        height, width = frames_BTCHW.shape[-2] // 8, frames_BTCHW.shape[-1] // 8
+        height, width = (side // (2 ** (LEVELS - 1) * self.stem) for side in frames_BTCHW.shape[-2:])
         for name, memory in self.memories().items():
             reading: Reading = getattr(explained, name)
             observed[f"{name}_distance"] = evidence.memory_distance(reading, named[name], height, width)

@@ -23,6 +23,8 @@ from comemory.types import JSON, LabelledSource
 from comemory.video.clips import ClipSettings, Preparation, Prepared, assemble
 from comemory.video.source import open_source
 
+PREPARATION = 1
+"""Raised whenever `video.clips.Preparation`, a resize or a flow estimator gives other numbers than before."""
 _BLOCK = 2**20
 
 
@@ -182,7 +184,9 @@ def _map(name: str, stem: Path, clips: ClipSettings, note: JSON, content: str) -
 
 
 def _key(content: str, clips: ClipSettings, flow: FlowSettings) -> str:
-    digest = hashlib.sha256(json.dumps([clips.model_dump(), flow.model_dump()], sort_keys=True).encode())
+    """Names the arrays. What only chooses among prepared frames (`n_past`, `flow_of`) shapes none of them."""
+    shaping = clips.model_dump(exclude={"n_past", "flow_of"})
+    digest = hashlib.sha256(json.dumps([PREPARATION, shaping, flow.model_dump()], sort_keys=True).encode())
     digest.update(content.encode())
     if flow.weights is not None:
         with suppress(OSError):

@@ -22,6 +22,7 @@ Level = Literal[0, 1, 2]
 class NetworkSettings(Settings):
     """The arguments of `science.comemory.CoMemory`, which explains them, less those that follow from the clips."""
 
+    stem: Literal[1, 2, 4] = 2
     base_width: int = Field(16, ge=4, le=256)
     motion_items: int = Field(10, ge=0, le=4096)
     appearance_items: int = Field(10, ge=0, le=4096)
@@ -94,6 +95,17 @@ class Recipe(Settings):
     decision: DecisionSettings = DecisionSettings()
     train: TrainSettings = TrainSettings()
 
+    @field_validator("clips")
+    @classmethod
+    def _whole_places(cls, clips: ClipSettings, info: ValidationInfo) -> ClipSettings:
+        stem = info.data.get("network", NetworkSettings()).stem
+        if clips.height % (8 * stem) or clips.width % (8 * stem):
+            raise ValueError(
+                f"with network.stem={stem} the height and width of clips are multiples of {8 * stem}, "
+                f"got {clips.height}x{clips.width}"
+            )
+        return clips
+
     @field_validator("decision")
     @classmethod
     def _observed(cls, decision: DecisionSettings, info: ValidationInfo) -> DecisionSettings:
@@ -117,6 +129,7 @@ class Recipe(Settings):
 PRESETS: Mapping[str, JSON] = {
     "paper": {
         "network": {
+            "stem": 1,
             "base_width": 64,
             "motion_skips": [0, 1, 2],
             "motion_decodes": "both",
@@ -136,7 +149,7 @@ PRESETS: Mapping[str, JSON] = {
     },
     "small": {},
     "nano": {
-        "network": {"base_width": 8},
+        "network": {"stem": 1, "base_width": 8},
         "clips": {"height": 64, "width": 96},
         "decision": {"motion": ["flow_speed:8", "flow_residual:8"]},
         "train": {"epochs": 5, "batch": 8, "lr": 2e-3},

@@ -69,6 +69,7 @@ def train(
     out: Path,
     *,
     run: Path | None = None,
+    cache: Path | None = None,
     resume: bool = False,
     reporter: Reporter | None = None,
 ) -> Trained:
@@ -79,6 +80,7 @@ def train(
         out: where the bundle goes; an older bundle there is replaced at the very end. Where that fails (a full disk,
             say), the checkpoint of the finished training is still there to `resume` from.
         run: folder of the cache, the checkpoint, the log and the plot; `<out>.run` unless given.
+        cache: folder of the prepared frames, which trainings on the same video can share; `<run>/cache` unless given.
         resume: go on from the run folder's checkpoint, if there is one.
 
     Raises:
@@ -95,7 +97,12 @@ def train(
     reporter.stage("Preparing frames", _count(videos))
     with fabric.rank_zero_first():
         prepared, problems = prepare_videos(
-            videos, run / "cache", recipe.clips, recipe.flow, dataset=data, on_frame=lambda name: reporter.advance(name)
+            videos,
+            cache or run / "cache",
+            recipe.clips,
+            recipe.flow,
+            dataset=data,
+            on_frame=lambda name: reporter.advance(name),
         )
     trained, held = split(prepared, recipe.train.holdout, recipe.clips.n_past)
     _enough(trained, held, recipe)

@@ -1,0 +1,12 @@
+"""The command line: parse, call, print. Heavy imports stay inside the commands.
+
+application.py  the application, and its exit codes      options.py   what commands share
+training.py     demo, train                              watching.py  score, evaluate
+bundles.py      export, info                             data.py      data check
+bench.py        bench
+"""
+
+from comemory.cli import bench, bundles, data, training, watching
+from comemory.cli.application import app, main
+
+__all__ = ["app", "bench", "bundles", "data", "main", "training", "watching"]

@@ -1,0 +1,92 @@
+"""The application that the commands join, and how it is left."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Sequence
+from typing import Annotated, Any
+
+import typer
+
+from comemory.cli.options import errors
+from comemory.errors import ComemoryError, ConfigError
+from comemory.provenance import package_version
+from comemory.screen import print_line
+
+app = typer.Typer(
+    name="comemory",
+    no_args_is_help=True,
+    rich_markup_mode="markdown",
+    pretty_exceptions_enable=False,
+    add_completion=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+INTERRUPTED = 130
+
+ClickException: type[Exception] = typer.BadParameter.__mro__[2]
+"""What typer raises on a command line it cannot read; typer does not give it a public name."""
+
+
+def _say_version(asked: bool) -> None:
+    if asked:
+        print(f"comemory {package_version('comemory') or 'unknown'}")
+        raise typer.Exit()
+
+
+@app.callback()
+def comemory(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_say_version, is_eager=True, help="Print the version and leave.")
+    ] = False,
+) -> None:
+    """Learn what is normal in front of a fixed camera, and see what is not.
+
+    Example: `comemory score models/gate gate.mp4 --video`
+    """
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command line and leave with its exit code: 1 for what failed, 2 for what was asked wrongly."""
+    given = sys.argv[1:] if arguments is None else list(arguments)
+    sys.exit(_run(lambda: app(given, prog_name="comemory", standalone_mode=False)))
+
+
+def _run(call: Callable[[], object]) -> int:
+    """Call, say in one line what went wrong, and give the exit code."""
+    try:
+        code = call()
+        sys.stdout.flush()
+    except ComemoryError as error:
+        return _fail(str(error), 2 if isinstance(error, ConfigError) else 1)
+    except ClickException as error:
+        return _fail(_usage(error), 2)
+    except (KeyboardInterrupt, typer.Abort):
+        code = INTERRUPTED
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except Exception as error:
+        if os.environ.get("COMEMORY_DEBUG"):
+            raise
+        fault = " ".join(f"{type(error).__name__}: {error}".split())
+        return _fail(f"{fault}; this is a fault of comemory: set COMEMORY_DEBUG=1 to see where, and report it", 1)
+    if code == INTERRUPTED:
+        return _fail("interrupted", INTERRUPTED)
+    return code if isinstance(code, int) else 0
+
+
+def _fail(message: str, code: int) -> int:
+    if message:
+        print_line(errors, f"error: {message}", style="red")
+    return code
+
+
+def _usage(error: Any) -> str:
+    """What is wrong with the command line, in one line, and where the help is; nothing when that is the help itself."""
+    said = " ".join(error.format_message().replace("Value error, ", "").split())
+    context = getattr(error, "ctx", None)
+    if not said or context is None:
+        return said
+    return f"{said[0].lower()}{said[1:].rstrip('.')}; see {context.command_path} --help"

@@ -1,0 +1,42 @@
+"""Commands on data sets."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from comemory.cli.application import app
+from comemory.cli.options import Json, console, name_problems, print_json
+from comemory.screen import print_notes, table
+
+data_app = typer.Typer(help="Look at data sets.\n\nExample: `comemory data check ped2:data/ped2`", no_args_is_help=True)
+app.add_typer(data_app, name="data")
+
+
+@data_app.command("check")
+def data_check(
+    data: Annotated[str, typer.Argument(metavar="KIND:PATH", show_default=False)],
+    as_json: Json = False,
+) -> None:
+    """Look at every frame, label and mask of a data set; name each problem with its path.
+
+    Example: `comemory data check ped2:data/ped2`
+    """
+    from comemory.datasets import open_dataset
+
+    found = open_dataset(data).check()
+    if as_json:
+        print_json(
+            {
+                "found": dict(found.found),
+                "published": dict(found.published),
+                "problems": list(found.problems),
+                "notes": list(found.notes),
+            }
+        )
+    else:
+        rows = [(what, str(count), str(found.published.get(what, "–"))) for what, count in found.found.items()]
+        table(console, data, rows, ("", "found", "published"))
+        print_notes(console, found.notes)
+    name_problems(found.problems)

@@ -1,0 +1,90 @@
+"""What the commands share: the options that several of them take, and where they print."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+
+from comemory.screen import print_line
+
+console = Console()
+errors = Console(stderr=True)
+
+
+class RuntimeName(StrEnum):
+    """Runtimes on the command line."""
+
+    openvino = "openvino"
+    onnx = "onnx"
+    pytorch = "pytorch"
+
+
+class ProtocolName(StrEnum):
+    """Protocols on the command line."""
+
+    causal = "causal"
+    paper = "paper"
+    both = "both"
+
+
+class UpdateName(StrEnum):
+    """Test-time updates on the command line."""
+
+    off = "off"
+    gated = "gated"
+    always = "always"
+
+
+class ExportName(StrEnum):
+    """What `export` can write."""
+
+    onnx = "onnx"
+    openvino = "openvino"
+
+
+Bundle = Annotated[Path, typer.Argument(help="A bundle: the folder that `comemory train` wrote.", show_default=False)]
+Data = Annotated[
+    str,
+    typer.Option(
+        help="`KIND:PATH`; kinds: ped1, ped2, avenue, avenue-npy, shanghaitech, folder, synthetic.", show_default=False
+    ),
+]
+Runtime = Annotated[RuntimeName, typer.Option(help="What executes the network.")]
+Threads = Annotated[
+    int | None, typer.Option(min=1, help="CPU threads of the network.", show_default="the runtime's choice")
+]
+Update = Annotated[
+    UpdateName,
+    typer.Option(
+        help="Update the memories while watching: never, after ordinary frames, after every frame. Starts anew for each source."
+    ),
+]
+FlowWeights = Annotated[
+    Path | None,
+    typer.Option(
+        help="Weight file of the flow, for a bundle trained with `raft`; a bundle never names one.", show_default=False
+    ),
+]
+Budget = Annotated[
+    str, typer.Option(metavar="N/UNIT", help="False alarms to be expected on ordinary video: `1/h`, `2/day`, …")
+]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
+
+
+def print_json(value: Any) -> None:
+    """Print a value as indented JSON."""
+    print(json.dumps(value, indent=1, ensure_ascii=False))
+
+
+def name_problems(problems: Sequence[str]) -> None:
+    """Name what could not be used; the command did the rest and exits with 1."""
+    for problem in problems:
+        print_line(errors, f"problem: {problem}", style="yellow")
+    if problems:
+        raise typer.Exit(1)

@@ -1,0 +1,69 @@
+"""Commands that make a bundle."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from comemory.cli.application import app
+from comemory.cli.options import Data, console, errors, name_problems
+from comemory.outputs import require_folder
+from comemory.screen import Bars, print_figures, print_line, table
+
+
+@app.command()
+def demo(
+    out: Annotated[Path, typer.Option(help="Where to put the video, the report and the tables.")] = Path("demo-out"),
+) -> None:
+    """Render a synthetic scene, score it with the bundle shipped, and write an annotated video and a report.
+
+    Example: `comemory demo --out demo-out`
+    """
+    from comemory.demo import run_demo
+
+    with Bars(errors) as bars:
+        made = run_demo(out, bars)
+    print_figures(console, made.figures)
+    table(console, "Look at", [(name, str(path)) for name, path in made.files.items()])
+    name_problems(made.problems)
+
+
+@app.command()
+def train(
+    data: Data,
+    out: Annotated[Path, typer.Option(help="Where the bundle goes.", show_default=False)],
+    preset: Annotated[str, typer.Option(help="paper, small or nano.")] = "small",
+    config: Annotated[Path | None, typer.Option(help="TOML file laid over the preset.")] = None,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="One setting, such as train.epochs=10; repeatable."),
+    ] = None,
+    run: Annotated[
+        Path | None, typer.Option(help="Folder of checkpoint, log and plot.", show_default="OUT.run")
+    ] = None,
+    cache: Annotated[
+        Path | None,
+        typer.Option(help="Folder of prepared frames, shared by trainings on one video.", show_default="RUN/cache"),
+    ] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on from the last checkpoint.")] = False,
+) -> None:
+    """Train on ordinary video and write a bundle.
+
+    Examples:
+
+    `comemory train --data folder:footage --out models/gate`
+
+    `comemory train --data ped2:data/ped2 --preset small --set train.epochs=10 --set train.seed=1 --out models/ped2`
+    """
+    from comemory.train.recipe import read_recipe
+
+    recipe = read_recipe(preset, config, settings or ())
+    require_folder(out.absolute().parent)
+    from comemory.train.run import train as run_training
+
+    with Bars(errors) as bars:
+        trained = run_training(data, recipe, out, run=run, cache=cache, resume=resume, reporter=bars)
+    print_line(console, f"wrote the bundle {trained.bundle}")
+    name_problems(trained.problems)
