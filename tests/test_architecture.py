@@ -25,8 +25,9 @@ ROOT = Path(comemory.__file__).resolve().parent
 FLOORS = (
     ("__main__",),
     ("cli",),
-    ("demo", "web", "cluster", "screen"),
+    ("demo", "web", "cluster", "screen", "reproduce"),
     ("stream", "scoring", "evaluate", "bench"),
+    ("pipeline",),
     ("detect", "train", "export", "events", "report"),
     ("bundle",),
     ("video", "datasets", "flow", "decision", "runtimes", "config", "outputs", "provenance"),

@@ -33,8 +33,8 @@ class TestTree:
     def test_the_text_is_the_text(self, kind: type[ComemoryError]) -> None:
         assert str(kind("what failed: what to do")) == "what failed: what to do"
 
-    def test_seven_leaves(self) -> None:
-        assert len(LEAVES) == 7
+    def test_ten_kinds(self) -> None:
+        assert len(LEAVES) == 10
 
 
 class TestNearest:

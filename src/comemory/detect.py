@@ -7,23 +7,24 @@ for score in detector.run("gate.mp4"):
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Literal
+from typing import Literal, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from comemory.bundle import Bundle, open_bundle
-from comemory.decision import Judge, Judgement, patch_map
+from comemory.decision import CELL, Judge, Judgement, Keep, patch_map
 from comemory.errors import BundleError, ConfigError
 from comemory.flow import open_flow
 from comemory.runtimes import RUNTIMES
 from comemory.types import Box, Clip, Evidence, Frame, Runtime, Score, Source
 from comemory.video.clips import ClipBuilder
 from comemory.video.source import OpenedSource, open_source
+from comemory.video.still import StillGate, patience
 
 Update = Literal["off", "gated", "always"]
 
@@ -31,12 +32,29 @@ HOTTEST = 4.0
 """The scaled value at which the heat map is full: one ordinary frame in 10,000."""
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Seen:
+    """A frame that was watched, and what came of it.
+
+    Attributes:
+        score, judgement: None while the clip fills.
+        maps: the evidence behind them, by name; empty while the clip fills.
+    """
+
+    frame: Frame
+    score: Score | None
+    judgement: Judgement | None
+    maps: Mapping[str, NDArray[np.float32]]
+
+
 class Detector:
     """One bundle, watching one source at a time.
 
     Args:
         bundle: an opened one.
-        runtime: entry of `runtimes.RUNTIMES`.
+        runtime: entry of `runtimes.RUNTIMES`; or one that is open already, to be shared by detectors of one bundle.
+        precision: what the network computes in, see `bundle.Bundle.in_precision`; a runtime that is open already keeps
+            its own.
         threads: CPU threads of the runtime; None leaves the choice to it.
         heat_map: make `Score.heat_map`.
         update: keep the memory items as the network updates them while it watches: never (`off`), after frames whose
@@ -44,6 +62,8 @@ class Detector:
             which soon takes an anomaly that stays for normal). The items are reset for each source.
         flow_weights: path of the flow's weight file, where the bundle's flow needs one. A bundle never says which file
             of this machine to read.
+        gate: frames in which nothing has moved since the last one that was scored in full repeat its evidence and cost
+            almost nothing; see `video.still.StillGate`. Without it every frame is scored in full.
 
     Raises:
         ConfigError: an unknown runtime or mode, no thread, or flow weights that are not there.
@@ -57,24 +77,33 @@ class Detector:
         self,
         bundle: Bundle,
         *,
-        runtime: str = "openvino",
+        runtime: str | Runtime = "openvino",
+        precision: str = "auto",
         threads: int | None = None,
         heat_map: bool = False,
         update: Update = "off",
         flow_weights: str | Path | None = None,
+        gate: bool = True,
     ) -> None:
         if update not in ("off", "gated", "always"):
             raise ConfigError(f"update is 'off', 'gated' or 'always', got {update!r}")
         if threads is not None and threads < 1:
             raise ConfigError(f"the network needs at least 1 thread, got threads={threads}")
+        if isinstance(runtime, str):
+            bundle = bundle.in_precision(runtime, precision)
+        else:
+            bundle = bundle.in_precision(runtime.name, getattr(runtime, "precision", "fp32"))
         self.bundle = bundle
         self.heat_map = heat_map
         self.update = update
-        self.runtime: Runtime = RUNTIMES.load(runtime)(bundle.network, threads)
+        open_runtime = partial(RUNTIMES.load(runtime), bundle.network, threads) if isinstance(runtime, str) else None
+        self.runtime: Runtime = open_runtime() if open_runtime is not None else cast(Runtime, runtime)
+        self._open_runtime, self._workers_runtimes = open_runtime, {0: self.runtime}
         if not bundle.is_current():
             raise BundleError(f"{bundle.path} was replaced or removed while it was opened: open it again")
         weights = None if flow_weights is None else str(flow_weights)
-        self.builder = ClipBuilder(bundle.clips, open_flow(bundle.flow.model_copy(update={"weights": weights})))
+        still = StillGate(patience(bundle.clips.n_past, bundle.clips.flow_carry)) if gate else None
+        self.builder = ClipBuilder(bundle.clips, open_flow(bundle.flow.model_copy(update={"weights": weights})), still)
         self._judge = Judge(bundle.calibration)
         self.reset()
         self._try_out()
@@ -85,14 +114,23 @@ class Detector:
         path: str | Path,
         *,
         runtime: str = "openvino",
+        precision: str = "auto",
         threads: int | None = None,
         heat_map: bool = False,
         update: Update = "off",
         flow_weights: str | Path | None = None,
+        gate: bool = True,
     ) -> Detector:
         """Open the bundle at `path` and make its detector. Raises what `bundle.open_bundle` raises."""
         make = partial(
-            cls, runtime=runtime, threads=threads, heat_map=heat_map, update=update, flow_weights=flow_weights
+            cls,
+            runtime=runtime,
+            precision=precision,
+            threads=threads,
+            heat_map=heat_map,
+            update=update,
+            flow_weights=flow_weights,
+            gate=gate,
         )
         bundle = open_bundle(path)
         try:
@@ -115,18 +153,73 @@ class Detector:
 
         The score depends on this frame and the ones before it alone.
         """
-        clip = self.builder.push(frame)
+        look = self.builder.look(frame)
+        clip = self.builder.add(self.builder.measure(look))
         if clip is None:
             return None
-        maps = self._observe(clip)
-        judged = self._judge.push(maps)
+        return self.repeat(clip, frame.image.shape) if look.still else self.score(clip, frame.image.shape)
+
+    def score(self, clip: Clip, size: Sequence[int], keep: Keep | None = None) -> Score:
+        """Score a clip that `builder` gave, the newest or one after those scored before.
+
+        Args:
+            size: (height, width) of the pictures that the box is for.
+            keep: which patches may win; all without it.
+        """
+        return self.conclude(clip, size, self.observe(clip), keep)
+
+    def observe(self, clip: Clip, runtime: Runtime | None = None) -> dict[str, NDArray[np.float32]]:
+        """The network's answer to a clip, by name, with the items as they are now.
+
+        Args:
+            runtime: another one that executes the same network.
+        """
+        inputs = {"frames": clip.frames[None], "flow": clip.flow[None], **self._items}
+        return (runtime or self.runtime).run(inputs)
+
+    def worker_runtime(self, number: int) -> Runtime:
+        """The runtime of one worker of a pipeline: number 0 has the detector's own, each other one of its own.
+
+        Raises:
+            ConfigError: the detector was given a runtime, and cannot open more of them.
+        """
+        if number not in self._workers_runtimes:
+            if self._open_runtime is None:
+                raise ConfigError("a detector with a runtime that it shares watches with one worker")
+            self._workers_runtimes[number] = self._open_runtime()
+        return self._workers_runtimes[number]
+
+    def conclude(
+        self, clip: Clip, size: Sequence[int], maps: dict[str, NDArray[np.float32]], keep: Keep | None = None
+    ) -> Score:
+        """Score a clip by the network's answer to it. See `score`."""
+        judged = self._judge.push(maps, keep)
         self._maps, self.judgement = maps, judged
         if self.update == "always" or (self.update == "gated" and judged.value <= self.GATE):
             self._items = {name: maps[f"updated_{name.removesuffix('_items')}"] for name in self._items}
+        return self._score(clip, size, judged)
+
+    def repeat(self, clip: Clip, size: Sequence[int]) -> Score:
+        """Score a clip whose newest frame is a still one by the evidence before; the memories stay as they are."""
+        if self.judgement is None or self.bundle.calibration.settings.smoothing:
+            self.judgement = self._judge.push(self._maps)
+        return self._score(clip, size, self.judgement)
+
+    def _score(self, clip: Clip, size: Sequence[int], judged: Judgement) -> Score:
         spec = self.bundle.clips
-        box = scaled_box(judged.box, (spec.height, spec.width), frame.image.shape)
+        box = scaled_box(judged.box, (spec.height, spec.width), size)
         heat = self.heat() if self.heat_map else None
-        return Score(frame.index, frame.time_s, judged.value, judged.appearance, judged.motion, box, heat)
+        return Score(clip.index, clip.time_s, judged.value, judged.appearance, judged.motion, box, heat)
+
+    def watch(self, frames: Iterable[Frame]) -> Generator[Seen, None, None]:
+        """Score the frames of one source one after the other, from its start."""
+        self.reset()
+        for frame in frames:
+            yield self.seen(frame, self.push(frame))
+
+    def seen(self, frame: Frame, score: Score | None) -> Seen:
+        """What there is to say of the newest frame."""
+        return Seen(frame, None, None, {}) if score is None else Seen(frame, score, self.judgement, self._maps)
 
     def run(self, source: str | Path | Source, rate_hz: float | None = None) -> Iterator[Score]:
         """The scores of a source, from its start.
@@ -140,10 +233,9 @@ class Detector:
         return self._scores(self.open_source(source, rate_hz))
 
     def _scores(self, opened: OpenedSource) -> Iterator[Score]:
-        self.reset()
-        for frame in opened:
-            if (score := self.push(frame)) is not None:
-                yield replace(score, box=scaled_box(score.box, frame.image.shape, opened.size))
+        for seen in self.watch(opened):
+            if seen.score is not None:
+                yield as_recorded(seen.score, seen.frame, opened)
 
     def open_source(self, location: str | Path | Source, rate_hz: float | None = None) -> OpenedSource:
         """Open a source at the size that the detector works at, which saves it the larger picture. See `run`."""
@@ -151,9 +243,14 @@ class Detector:
         rate_hz = rate_hz or self.bundle.calibration.rate_hz
         return open_source(location, size=(spec.flow_height, spec.flow_width), rate_hz=rate_hz)
 
+    @property
+    def maps(self) -> Mapping[str, NDArray[np.float32]]:
+        """The evidence maps of the newest scored frame; empty before there is one."""
+        return self._maps
+
     def evidence(self, clip: Clip) -> Evidence:
         """The network's raw answer to a clip, with the items as they are now."""
-        return Evidence({}, self._observe(clip))
+        return Evidence({}, self.observe(clip))
 
     def example_inputs(self) -> dict[str, NDArray[np.float32]]:
         """Named arrays of the right shapes, to time or trace the runtime with."""
@@ -161,22 +258,54 @@ class Detector:
         frames = np.zeros((1, spec.n_past + 1, spec.channels, spec.height, spec.width), np.float32)
         return {"frames": frames, "flow": np.zeros((1, 2, spec.height, spec.width), np.float32), **self._items}
 
-    def heat(self) -> NDArray[np.float32]:
-        """The heat map of the newest scored frame, float32 (H, W) of the model's size in [0, 1].
+    def score_map(self, maps: Mapping[str, NDArray[np.float32]] | None = None) -> NDArray[np.float32]:
+        """How abnormal each place of a scored frame is, on the scale of `Score.value` and not clipped.
 
-        The patch around each place on the scale of its channel, the largest channel; 0 is ordinary, 1 is 1 in 10,000.
+        Ours: the score that the frame would have if the patch around this place were all there is in it, each channel
+        taken as 0 where it is calmer than the calmest ordinary frame: a place is not held against what else it shows.
+        So a place at the threshold would raise an alarm alone. Without the running average over frames.
+
+        Shapes: float32 (H / CELL, W / CELL), H and W the model's size.
+
+        Args:
+            maps: the frame's evidence, such as `Seen.maps`; by default that of the newest scored frame.
         """
-        spec, fitted = self.bundle.clips, self.bundle.calibration
-        heat = np.zeros((spec.height, spec.width), np.float32)
-        for channel in (*fitted.settings.motion, *fitted.settings.appearance):
-            values, pitch, _ = patch_map(self._maps, channel)
-            scaled = fitted.scales[channel](values).astype(np.float32)
-            cells = _centred(scaled, spec.height // pitch, spec.width // pitch)
-            heat = np.maximum(heat, cells.repeat(pitch, axis=0).repeat(pitch, axis=1))
-        return np.asarray(np.clip(heat / HOTTEST, 0, 1), dtype=np.float32)
+        maps = self._maps if maps is None else maps
+        fitted, decision = self.bundle.calibration, self.bundle.calibration.settings
+        if decision.score == "thesis":
+            smallest = np.finfo(np.float32).tiny
+            flow, frame = (
+                np.log(np.maximum(w * self._cells(maps, f"{name}:{decision.thesis_patch}"), smallest))
+                for name, w in (("flow_error", fitted.w_flow), ("frame_error", fitted.w_frame))
+            )
+            raw = flow + decision.thesis_lambda * frame
+        else:
+            raw = self._part(maps, decision.motion) + decision.appearance_weight * self._part(maps, decision.appearance)
+        return np.asarray(fitted.scales["score"](raw), np.float32)
 
-    def _observe(self, clip: Clip) -> dict[str, NDArray[np.float32]]:
-        return self.runtime.run({"frames": clip.frames[None], "flow": clip.flow[None], **self._items})
+    def heat(self, maps: Mapping[str, NDArray[np.float32]] | None = None) -> NDArray[np.float32]:
+        """The heat map of a scored frame, float32 (H, W) of the model's size in [0, 1].
+
+        `score_map` clipped: 0 is ordinary, 1 is 1 in 10,000.
+
+        Args:
+            maps: the frame's evidence, such as `Seen.maps`; by default that of the newest scored frame.
+        """
+        heat = np.clip(self.score_map(maps) / np.float32(HOTTEST), 0, 1)
+        return np.asarray(heat.repeat(CELL, axis=0).repeat(CELL, axis=1), np.float32)
+
+    def _part(self, maps: Mapping[str, NDArray[np.float32]], channels: Sequence[str]) -> NDArray[np.float64]:
+        """The mean of the scaled channels at every cell; 0 without channels."""
+        scales = self.bundle.calibration.scales
+        scaled = [np.maximum(scales[channel](self._cells(maps, channel)), 0) for channel in channels]
+        return np.mean(scaled, axis=0) if scaled else np.zeros(1)
+
+    def _cells(self, maps: Mapping[str, NDArray[np.float32]], channel: str) -> NDArray[np.float64]:
+        """A channel's value at every cell of the picture."""
+        spec = self.bundle.clips
+        values, pitch, _ = patch_map(maps, channel)
+        cells = _centred(values, spec.height // pitch, spec.width // pitch)
+        return cells.repeat(pitch // CELL, axis=0).repeat(pitch // CELL, axis=1)
 
     def _try_out(self) -> None:
         """Run the network once, so that one that does not fit its bundle is refused now and not at the first frame."""
@@ -202,7 +331,12 @@ class Detector:
                 )
 
 
-def _centred(patches: NDArray[np.float32], height: int, width: int) -> NDArray[np.float32]:
+def as_recorded(score: Score, frame: Frame, opened: OpenedSource) -> Score:
+    """A score of a frame with its box in the pixels of the recording, whatever size the frame was brought to."""
+    return replace(score, box=scaled_box(score.box, frame.image.shape, opened.size))
+
+
+def _centred(patches: NDArray[np.float64], height: int, width: int) -> NDArray[np.float64]:
     """Each patch's value at the middle of the patch, the border taken from the nearest.
 
     Shapes: patches (height - side + 1, width - side + 1); returns (height, width).

@@ -9,6 +9,9 @@ Every error is a `ComemoryError` and also the builtin that fits it, so that a ca
     ├── BundleError      (ValueError)   a bundle is damaged, unsafe or of another version
     ├── EvaluationError  (ValueError)   scores and labels do not fit together
     ├── TrainingError    (RuntimeError) training cannot start or go on
+    ├── StoreError       (OSError)      the store of events cannot be opened, read or written
+    │   └── StoreFull    (OSError)      the same, because its disk is full
+    ├── DeliveryError    (OSError)      an alert did not reach its sink
     └── RuntimeMissing   (ImportError)  an optional package is needed and absent
 
 The text of an error is one line: what failed, the value seen, what was expected, what to do.
@@ -51,6 +54,18 @@ class EvaluationError(ComemoryError, ValueError):
 
 class TrainingError(ComemoryError, RuntimeError):
     """Training cannot start or go on."""
+
+
+class StoreError(ComemoryError, OSError):
+    """The store of events cannot be opened, read or written."""
+
+
+class StoreFull(StoreError):  # noqa: N818
+    """The store of events cannot be written because its disk is full."""
+
+
+class DeliveryError(ComemoryError, OSError):
+    """An alert did not reach its sink."""
 
 
 class RuntimeMissing(ComemoryError, ImportError):  # noqa: N818

@@ -57,11 +57,20 @@ def write_text(target: Path, text: str) -> None:
     Raises:
         SourceError: it cannot be written, such as on a full disk.
     """
+    write_bytes(target, text.encode("utf-8"))
+
+
+def write_bytes(target: Path, content: bytes) -> None:
+    """Write a file whole, or leave what was there.
+
+    Raises:
+        SourceError: it cannot be written, such as on a full disk.
+    """
     place = target.resolve()
     beside = place.with_name(f".comemory-{secrets.token_hex(6)}.part")
     try:
         try:
-            beside.write_text(text, encoding="utf-8")
+            beside.write_bytes(content)
             beside.replace(place)
         finally:
             beside.unlink(missing_ok=True)

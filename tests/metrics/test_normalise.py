@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from scipy.ndimage import gaussian_filter1d
 
 from comemory.errors import EvaluationError
-from comemory.metrics import offline_max_division, offline_min_max, offline_smooth
+from comemory.metrics import causal_smooth, offline_max_division, offline_min_max, offline_smooth
 
 VIDEOS = st.lists(
     st.lists(st.floats(allow_nan=False, allow_infinity=False), min_size=1, max_size=20), min_size=1, max_size=4
@@ -63,14 +63,37 @@ def test_smoothing_is_scipys(n: int, sigma: float) -> None:
     np.testing.assert_allclose(offline_smooth([video], sigma)[0], gaussian_filter1d(video, sigma), atol=1e-12)
 
 
+@pytest.mark.parametrize("sigma", [0.3, 1.0, 3.7])
+def test_causal_smoothing_is_the_weighted_mean_of_what_there_is(sigma: float) -> None:
+    video = np.random.default_rng(3).normal(size=30)
+    reach = int(4 * sigma + 0.5)
+    weights = np.exp(-0.5 * (np.arange(reach + 1) / sigma) ** 2)
+    naive = [np.average(video[max(0, i - reach) : i + 1][::-1], weights=weights[: i + 1]) for i in range(30)]
+    np.testing.assert_allclose(causal_smooth([video], sigma)[0], naive, atol=1e-12)
+
+
+@given(st.lists(st.floats(-1e6, 1e6), min_size=2, max_size=20), st.integers(1, 19))
+@settings(deadline=None, max_examples=60)
+def test_causal_smoothing_does_not_look_ahead(video: list[float], k: int) -> None:
+    whole, part = causal_smooth([video], 2.0)[0], causal_smooth([video[:k]], 2.0)[0]
+    np.testing.assert_allclose(whole[:k], part, rtol=1e-12, atol=1e-12 * max(map(abs, video)))
+
+
+def test_causal_smoothing_leaves_what_is_constant_or_empty() -> None:
+    np.testing.assert_allclose(causal_smooth([[3.0] * 25], 4.0)[0], 3.0)
+    assert causal_smooth([[]], 2.0)[0].shape == (0,)
+    assert causal_smooth([[1.0, 5.0]], 0.0)[0].tolist() == [1.0, 5.0]
+
+
 def test_no_sigma_leaves_the_scores() -> None:
     assert offline_smooth([[1.0, 5.0]], 0.0)[0].tolist() == [1.0, 5.0]
 
 
 @pytest.mark.parametrize("sigma", [-1.0, float("nan"), float("inf")])
 def test_bad_sigma_is_refused(sigma: float) -> None:
-    with pytest.raises(EvaluationError, match="sigma of"):
-        offline_smooth([[1.0]], sigma)
+    for smooth in (offline_smooth, causal_smooth):
+        with pytest.raises(EvaluationError, match="sigma of"):
+            smooth([[1.0]], sigma)
 
 
 def test_scores_that_are_not_finite_are_refused_by_name() -> None:
@@ -78,6 +101,7 @@ def test_scores_that_are_not_finite_are_refused_by_name() -> None:
         lambda v, n: offline_max_division(v, n),
         lambda v, n: offline_min_max(v, n),
         lambda v, n: offline_smooth(v, 1.0, n),
+        lambda v, n: causal_smooth(v, 1.0, n),
     ):
         with pytest.raises(EvaluationError, match="score nan of video 'gate'"):
             call([[float("nan")]], ["gate"])

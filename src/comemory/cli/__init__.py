@@ -3,10 +3,10 @@
 application.py  the application, and its exit codes      options.py   what commands share
 training.py     demo, train                              watching.py  score, evaluate
 bundles.py      export, info                             data.py      data check
-bench.py        bench
+bench.py        bench                                    reproducing.py  reproduce
 """
 
-from comemory.cli import bench, bundles, data, training, watching
+from comemory.cli import bench, bundles, data, reproducing, training, watching
 from comemory.cli.application import app, main
 
-__all__ = ["app", "bench", "bundles", "data", "main", "training", "watching"]
+__all__ = ["app", "bench", "bundles", "data", "main", "reproducing", "training", "watching"]

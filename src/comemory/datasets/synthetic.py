@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from comemory.datasets.scene.camera import Camera
+from comemory.datasets.scene.day import crowd_at, darkness_at, sun_at
 from comemory.datasets.scene.ground import Ground, build
 from comemory.datasets.scene.settings import SceneSettings, read_settings
 from comemory.datasets.scene.stage import Patch, Stage, Weather, sensor_noise
@@ -74,6 +75,15 @@ class SyntheticSource:
             mask[patch.top : patch.top + height, patch.left : patch.left + width] |= patch.pixels
         return mask
 
+    @property
+    def hours(self) -> tuple[float, float] | None:
+        """The part of the day that the clip shows, if it shows one; shadows stand where they are at its middle."""
+        if self._settings.hours is None:
+            return None
+        first, last = self._settings.hours
+        clips = self._settings.testing if self._split == _TESTING else self._settings.training
+        return first + (last - first) * self._clip / clips, first + (last - first) * (self._clip + 1) / clips
+
     @cached_property
     def tracks(self) -> tuple[Track, ...]:
         """The anomalies that are seen, in order of appearance."""
@@ -99,14 +109,19 @@ class SyntheticSource:
     @cached_property
     def _stage(self) -> Stage:
         settings = self._settings
-        camera, ground, noise = _scene(settings.seed, *settings.size)
+        hours = self.hours
+        middle = None if hours is None else sum(hours) / 2
+        camera, ground, noise = _scene(settings.seed, *settings.size, None if middle is None else sun_at(middle))
         rng = np.random.default_rng(np.random.SeedSequence([settings.seed, self._split, self._clip]))
         traffic = Traffic(camera, rng, settings.frames, settings.rate)
         if self._split == _TESTING:
             traffic.anomalies(_programme(settings, self._clip))
-        traffic.walkers(settings.crowd, settings.drift)
+        traffic.walkers(settings.crowd * (1.0 if middle is None else crowd_at(middle)), settings.drift)
         period = max(settings.frames, 60 * settings.rate)
-        weather = Weather.random(rng, settings.frames, period, settings.light, noise)
+        dark = np.zeros(settings.frames)
+        if hours is not None:
+            dark = np.array([darkness_at(hour) for hour in np.linspace(*hours, settings.frames).tolist()])
+        weather = Weather.random(rng, settings.frames, period, settings.light, noise, dark)
         return Stage(camera, ground, traffic.actors, weather)
 
     def _abnormal_frames(self) -> list[int]:
@@ -194,14 +209,17 @@ class Synthetic:
 
 
 @lru_cache(maxsize=2)
-def _scene(seed: int, height: int, width: int) -> tuple[Camera, Ground, NDArray[np.int16]]:
-    """The place that all clips of a seed share."""
+def _scene(
+    seed: int, height: int, width: int, sun_now: tuple[float, float] | None
+) -> tuple[Camera, Ground, NDArray[np.int16]]:
+    """The place that all clips of a seed share, with the sun where it is now."""
     rng = np.random.default_rng(np.random.SeedSequence([seed, _SCENE, 0]))
     turn = float(rng.uniform(0.07, 0.15)) * min(1.0, 1.5 * height / width)
     sun = float(rng.uniform(0.5, 0.85)), float(rng.uniform(0.1, 0.4))
     signs = rng.choice([-1.0, 1.0], 2)
-    camera = Camera(height, width, yaw=turn * float(signs[0]), sun=(sun[0] * float(signs[1]), sun[1]))
-    return camera, build(camera, rng), sensor_noise(camera, rng)
+    stands = sun[0] * float(signs[1])
+    camera = Camera(height, width, yaw=turn * float(signs[0]), sun=sun_now or (stands, sun[1]))
+    return camera, build(camera, rng, stands), sensor_noise(camera, rng)
 
 
 def _programme(settings: SceneSettings, clip: int) -> list[str]:

@@ -16,6 +16,7 @@ from comemory.decision.calibration import Calibration, Judge, Judgement, combine
 from comemory.decision.channels import (
     CELL,
     STATISTICS,
+    Keep,
     PatchMap,
     Peak,
     parse_channel,
@@ -38,6 +39,7 @@ __all__ = [
     "EventFinder",
     "Judge",
     "Judgement",
+    "Keep",
     "PatchMap",
     "Peak",
     "TailScale",

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
-from comemory.decision.channels import Peak, peak, thesis_parts, thesis_score
+from comemory.decision.channels import Keep, Peak, peak, thesis_parts, thesis_score
 from comemory.decision.events import EventFinder
 from comemory.decision.scale import TailScale, fit_tail_scale
 from comemory.decision.settings import DecisionSettings
@@ -106,11 +106,11 @@ class Judge:
         """Forget the source."""
         self._average = None
 
-    def push(self, maps: Mapping[str, NDArray[np.float32]]) -> Judgement:
-        """Judge the evidence of the next frame."""
+    def push(self, maps: Mapping[str, NDArray[np.float32]], keep: Keep | None = None) -> Judgement:
+        """Judge the evidence of the next frame, by the patches that may win."""
         fitted, spec = self.calibration, self.calibration.settings
-        motion, appearance = self._part(maps, spec.motion), self._part(maps, spec.appearance)
-        flow, frame = thesis_parts(maps, spec.thesis_patch)
+        motion, appearance = self._part(maps, spec.motion, keep), self._part(maps, spec.appearance, keep)
+        flow, frame = thesis_parts(maps, spec.thesis_patch, keep)
         thesis = thesis_score(flow.value, frame, fitted.w_flow, fitted.w_frame, spec.thesis_lambda)
         if spec.score == "thesis":
             raw, box = thesis, flow.box
@@ -132,11 +132,11 @@ class Judge:
             raw=average,
         )
 
-    def _part(self, maps: Mapping[str, NDArray[np.float32]], channels: Sequence[str]) -> Peak:
+    def _part(self, maps: Mapping[str, NDArray[np.float32]], channels: Sequence[str], keep: Keep | None) -> Peak:
         """The mean of the scaled channels, and the box of the highest; 0 without channels."""
         if not channels:
             return Peak(0.0, (0, 0, 0, 0))
-        peaks = [(channel, peak(maps, channel)) for channel in channels]
+        peaks = [(channel, peak(maps, channel, keep)) for channel in channels]
         scaled = [Peak(float(self.calibration.scales[channel](found.value)), found.box) for channel, found in peaks]
         return Peak(sum(found.value for found in scaled) / len(scaled), max(scaled).box)
 

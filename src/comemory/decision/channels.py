@@ -6,7 +6,7 @@ Shape suffixes: h w cells, H W places of a patch map.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 import numpy as np
@@ -71,6 +71,10 @@ class PatchMap(NamedTuple):
         return (left, top, left + self.side, top + self.side)
 
 
+Keep = Callable[[str, PatchMap], NDArray[np.bool_]]
+"""Which patches of a channel may win: bool (H, W), such as those outside of the zones to ignore."""
+
+
 def patch_means(cells_Chw: NDArray[np.float32], side: int) -> NDArray[np.float64]:
     """Means over all square patches of `side` cells that lie fully inside the map.
 
@@ -111,9 +115,16 @@ def patch_map(maps: Mapping[str, NDArray[np.float32]], channel: str) -> PatchMap
     return PatchMap(values, pitch, n_cells * pitch)
 
 
-def peak(maps: Mapping[str, NDArray[np.float32]], channel: str) -> Peak:
-    """The largest patch of a channel."""
-    return _largest(patch_map(maps, channel))
+def peak(maps: Mapping[str, NDArray[np.float32]], channel: str, keep: Keep | None = None) -> Peak:
+    """The largest patch of a channel, of those that may win; the smallest of all where none may."""
+    return _largest(_kept(patch_map(maps, channel), channel, keep))
+
+
+def _kept(patches: PatchMap, channel: str, keep: Keep | None) -> PatchMap:
+    if keep is None:
+        return patches
+    values = np.where(keep(channel, patches), patches.values, patches.values.min())
+    return patches._replace(values=values)
 
 
 def _largest(patches: PatchMap) -> Peak:
@@ -121,9 +132,10 @@ def _largest(patches: PatchMap) -> Peak:
     return Peak(float(patches.values[row, column]), patches.box(row, column))
 
 
-def thesis_parts(maps: Mapping[str, NDArray[np.float32]], patch: int) -> tuple[Peak, float]:
+def thesis_parts(maps: Mapping[str, NDArray[np.float32]], patch: int, keep: Keep | None = None) -> tuple[Peak, float]:
     """S_F of the patch where it is largest, and S_I of that same patch. Source: seed, Eq. (17) to (19)."""
-    flow = patch_map(maps, f"flow_error:{patch}")
+    channel = f"flow_error:{patch}"
+    flow = _kept(patch_map(maps, channel), channel, keep)
     frame = patch_map(maps, f"frame_error:{patch}")
     return _largest(flow), float(frame.values.flat[int(flow.values.argmax())])
 

@@ -8,12 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from comemory import metrics
+from comemory.evaluate.places import NAMES, place_figures
+from comemory.evaluate.protocols import protocol_matrix
 from comemory.evaluate.videos import VideoScores
 from comemory.types import JSON
-
-LATER = "Comes with a later version."
-PLACES = ("pixel_auc", "rbdc", "tbdc")
-"""Figures of where in the picture; not measured yet."""
 
 
 def figures(
@@ -22,8 +20,8 @@ def figures(
     """The whole object that `evaluate --json` writes.
 
     `causal` takes the scores as a live system has them. `paper` divides each video's by its maximum (the seed's
-    Eq. 20), which no live system can. `thesis` is the seed's own score, Eq. (16), under both. Videos without labels
-    count for the speed alone.
+    Eq. 20), which no live system can. `thesis` is the seed's own score, Eq. (16), under both. `protocols` holds what
+    other protocols would make of the scores. Videos without labels count for the speed alone.
     """
     seconds = sum(video.wall_s for video in videos)
     n_frames = sum(video.n_frames for video in videos)
@@ -35,6 +33,7 @@ def figures(
         "n_frames": n_frames,
         "n_scored": sum(len(video.frames) for video in videos),
         "n_labelled": len(judged),
+        "n_masked": sum(video.places is not None for video in videos),
         "causal": columns.get("causal"),
         "paper": columns.get("paper"),
         "thesis": {
@@ -46,6 +45,8 @@ def figures(
         "false_alarm_budget": budget,
         "missed_anomalies": _delay(judged).n_missed if judged else None,
         "frames_per_second": round(n_frames / seconds, 2) if seconds else None,
+        "protocols": protocol_matrix(judged),
+        "per_video": [_of_one(video) for video in videos],
     }
 
 
@@ -67,7 +68,7 @@ def with_labels(videos: Sequence[VideoScores]) -> list[VideoScores]:
 
 
 def _column(videos: Sequence[VideoScores], protocol: str) -> JSON:
-    keys = ("auc_micro", "auc_micro_ci95", "auc_macro", "ap", "eer", "fpr95", *PLACES)
+    keys = ("auc_micro", "auc_micro_ci95", "auc_macro", "ap", "eer", "fpr95", *NAMES)
     empty: JSON = dict.fromkeys((*keys, "false_alarms_per_hour", "detection_delay_s"))
     if not videos:
         return empty
@@ -89,7 +90,21 @@ def _column(videos: Sequence[VideoScores], protocol: str) -> JSON:
     if protocol == "causal":
         column["false_alarms_per_hour"] = metrics.false_alarms_per_hour(*_alarms(videos))
         column["detection_delay_s"] = _delay(videos).median_s
+        column |= place_figures([video.places for video in videos if video.places is not None])
     return {**empty, **column}
+
+
+def _of_one(video: VideoScores) -> JSON:
+    labels = video.scored_labels
+    return {
+        "name": video.name,
+        "auc": None if labels is None else metrics.auc(video.score, labels),
+        "auc_control": None if labels is None else metrics.auc(video.control, labels),
+        "n_frames": video.n_frames,
+        "n_scored": len(video.frames),
+        "n_abnormal": None if video.labels is None else int(video.labels.sum()),
+        "missed_anomalies": None if video.labels is None else _delay([video]).n_missed,
+    }
 
 
 def _delay(videos: Sequence[VideoScores]) -> metrics.DetectionDelay:

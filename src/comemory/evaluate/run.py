@@ -12,7 +12,8 @@ from comemory.datasets.recorded import RecordedDataset
 from comemory.detect import Detector
 from comemory.errors import ComemoryError, EvaluationError
 from comemory.evaluate.control import TEXT
-from comemory.evaluate.figures import LATER, PLACES, figures, roc_curves
+from comemory.evaluate.figures import figures, roc_curves
+from comemory.evaluate.places import place_reasons
 from comemory.evaluate.videos import VideoScores, score_video
 from comemory.report import ClipCurve, Finding, Report, write_report
 from comemory.types import JSON, Dataset, LabelledSource
@@ -45,6 +46,7 @@ def evaluate(
     protocols: Sequence[str] = PROTOCOLS,
     false_alarms: str = "1/h",
     pictures: bool = False,
+    workers: int = 1,
     on_video: Callable[[str, int | None], None] = lambda name, n_frames: None,
     on_frame: Callable[[], None] = lambda: None,
 ) -> Evaluation:
@@ -53,6 +55,7 @@ def evaluate(
     Args:
         data: `KIND:PATH`.
         pictures: keep pictures of the worst errors, for the report.
+        workers: cores to score on; see `pipeline.watch`.
 
     Raises:
         DatasetError: the data set cannot be opened. EvaluationError: no video of it could be scored.
@@ -66,7 +69,9 @@ def evaluate(
     for video in testing:
         on_video(video.name, video.n_frames)
         try:
-            scored = score_video(detector, video, threshold, rate_hz, pictures=pictures, on_frame=on_frame)
+            scored = score_video(
+                detector, video, threshold, rate_hz, pictures=pictures, workers=workers, on_frame=on_frame
+            )
         except ComemoryError as error:
             problems.append(f"{video.name}: {error}")
             continue
@@ -84,6 +89,10 @@ def evaluate(
     if unlabelled := [video.name for video in videos if video.labels is None]:
         notes.append(
             f"{len(unlabelled)} of {len(videos)} videos have no labels and no part in the figures: {_listed(unlabelled)}."
+        )
+    if 0 < (n_masked := sum(video.places is not None for video in videos)) < len(videos):
+        notes.append(
+            f"{n_masked} of {len(videos)} videos have pixel masks; pixel AUC, RBDC and TBDC are over these alone."
         )
     taken = figures(videos, dataset.name, protocols, threshold, false_alarms)
     return Evaluation(taken, videos, problems, notes)
@@ -127,7 +136,7 @@ def report(evaluation: Evaluation, bundle: Bundle, runtime: str, path: Path) -> 
         findings=_worst([finding for video in evaluation.videos for finding in video.findings]),
         model_roc=model_roc,
         control_roc=control_roc,
-        reasons=dict.fromkeys(PLACES, LATER),
+        reasons=place_reasons(evaluation.figures["n_masked"]),
         notes=[*evaluation.notes, *evaluation.problems],
         control=TEXT,
     )

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
+from contextlib import closing
 from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
-from comemory.decision import EventFinder
-from comemory.detect import Detector
-from comemory.errors import DatasetError, EvaluationError
+from comemory.decision import EventFinder, peak
+from comemory.detect import Detector, Seen
+from comemory.errors import ComemoryError, DatasetError, EvaluationError
 from comemory.evaluate.control import control_scores
+from comemory.evaluate.places import Places, find_places
+from comemory.pipeline import watch
 from comemory.report import Finding
-from comemory.types import Event, Frame, LabelledSource, Score
+from comemory.types import Event, LabelledSource, Score
 
 
 @dataclass(frozen=True, eq=False)
@@ -24,11 +27,14 @@ class VideoScores:
     Shapes:
         frames: int (n_scored,), which frames have a score; the index of a frame is the index of its label.
         time_s, score, thesis, control: float64 (n_scored,).
+        raw: float64 (n_scored, n_channels), the largest patch of each channel before it is scaled.
         labels: bool (n_frames,) of all frames; None when not known.
 
     Attributes:
         rate_hz: frames per second, as the video states it or as it was given.
+        channels: of the decision, motion first.
         wall_s: seconds that the model took, reading included.
+        places: what the score maps come to; None without masks.
     """
 
     name: str
@@ -39,9 +45,12 @@ class VideoScores:
     score: NDArray[np.float64]
     thesis: NDArray[np.float64]
     control: NDArray[np.float64]
+    channels: tuple[str, ...]
+    raw: NDArray[np.float64]
     labels: NDArray[np.bool_] | None
     events: list[Event]
     wall_s: float
+    places: Places | None = None
     findings: list[Finding] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
 
@@ -58,6 +67,7 @@ def score_video(
     rate_hz: float,
     *,
     pictures: bool,
+    workers: int = 1,
     on_frame: Callable[[], None] = lambda: None,
 ) -> VideoScores:
     """Score a video with the model, then with the control.
@@ -66,6 +76,7 @@ def score_video(
         threshold: of the events.
         rate_hz: frames per second where the source does not say.
         pictures: keep the worst false alarm and the worst miss with their heat maps.
+        workers: cores to score on; see `pipeline.watch`.
 
     Raises:
         SourceError: the video cannot be opened. DatasetError: its labels do not fit its frames.
@@ -73,44 +84,79 @@ def score_video(
     """
     source = detector.open_source(video.source, rate_hz)
     album = _Album(video.name, video.labels if pictures else None)
-    scores: list[Score] = []
-    thesis: list[float] = []
-    last, wall_s = -1, 0.0
-    for frame, score, seconds in _timed(detector, source):
-        last, wall_s = frame.index, wall_s + seconds
+    seen = _Watched(detector, album, with_maps=video.mask is not None)
+    for one, seconds in _timed(watch(detector, source, workers)):
+        seen.add(one, seconds)
         on_frame()
-        if score is not None and detector.judgement is not None:
-            scores.append(score)
-            thesis.append(detector.judgement.thesis)
-            album.consider(frame, score, detector)
-    n_frames = last + 1
-    if video.labels is not None and len(video.labels) < n_frames:
-        raise DatasetError(
-            f"{video.name}: {len(video.labels)} labels for {n_frames} frames: the labels belong to another video"
-        )
-    problems = list(source.problems)
-    if video.labels is not None and len(video.labels) > n_frames:
-        problems.append(
-            f"{video.name}: {len(video.labels)} labels but {n_frames} frames could be read; the rest is not judged"
-        )
+    problems = [*source.problems, *_extra_labels(video, seen.n_frames)]
     control = dict(control_scores(video.source, rate_hz))
-    frames = np.array([score.index for score in scores], np.int64)
-    finder = EventFinder(video.name, threshold, detector.bundle.calibration.settings)
+    frames = np.array([score.index for score in seen.scores], np.int64)
+    settings = detector.bundle.calibration.settings
     return VideoScores(
         name=video.name,
-        n_frames=n_frames,
+        n_frames=seen.n_frames,
         rate_hz=float(source.rate_hz or rate_hz),
         frames=frames,
-        time_s=np.array([score.time_s for score in scores], np.float64),
-        score=np.array([score.value for score in scores], np.float64),
-        thesis=np.array(thesis, np.float64),
+        time_s=np.array([score.time_s for score in seen.scores], np.float64),
+        score=np.array([score.value for score in seen.scores], np.float64),
+        thesis=np.array(seen.thesis, np.float64),
         control=_at(control, frames, video.name),
-        labels=None if video.labels is None else video.labels[:n_frames],
-        events=list(finder.run(scores)),
-        wall_s=wall_s,
+        channels=seen.channels,
+        raw=np.array(seen.raw, np.float64).reshape(len(frames), len(seen.channels)),
+        labels=None if video.labels is None else video.labels[: seen.n_frames],
+        events=list(EventFinder(video.name, threshold, settings).run(seen.scores)),
+        wall_s=seen.wall_s,
+        places=_places(video, seen, problems),
         findings=album.findings,
         problems=problems,
     )
+
+
+class _Watched:
+    """What the detector says of one video, frame by frame; for each scored frame its map too, if asked for."""
+
+    def __init__(self, detector: Detector, album: _Album, *, with_maps: bool) -> None:
+        settings = detector.bundle.calibration.settings
+        self.detector, self.album, self.with_maps = detector, album, with_maps
+        self.channels = (*settings.motion, *settings.appearance)
+        self.n_frames, self.wall_s = 0, 0.0
+        self.scores: list[Score] = []
+        self.thesis: list[float] = []
+        self.raw: list[list[float]] = []
+        self.score_maps: dict[int, NDArray[np.float16]] = {}
+
+    def add(self, seen: Seen, seconds: float) -> None:
+        self.n_frames, self.wall_s = seen.frame.index + 1, self.wall_s + seconds
+        if seen.score is None or seen.judgement is None:
+            return
+        self.scores.append(seen.score)
+        self.thesis.append(seen.judgement.thesis)
+        self.raw.append([peak(seen.maps, channel).value for channel in self.channels])
+        if self.with_maps:
+            self.score_maps[seen.frame.index] = self.detector.score_map(seen.maps).astype(np.float16)
+        self.album.consider(seen, seen.score, self.detector)
+
+
+def _extra_labels(video: LabelledSource, n_frames: int) -> list[str]:
+    """What to say of labels without frames. Raises DatasetError where frames have no labels."""
+    if video.labels is None or len(video.labels) == n_frames:
+        return []
+    if len(video.labels) < n_frames:
+        raise DatasetError(
+            f"{video.name}: {len(video.labels)} labels for {n_frames} frames: the labels belong to another video"
+        )
+    return [f"{video.name}: {len(video.labels)} labels but {n_frames} frames could be read; the rest is not judged"]
+
+
+def _places(video: LabelledSource, seen: _Watched, problems: list[str]) -> Places | None:
+    """The places of a video; None without masks, or with masks that cannot be used, which is a problem."""
+    if video.mask is None or not seen.scores:
+        return None
+    try:
+        return find_places(video, seen.n_frames, seen.score_maps)
+    except ComemoryError as error:
+        problems.append(f"{video.name}: no part in the figures of places: {error}")
+        return None
 
 
 def _at(control: dict[int, float], frames: NDArray[np.int64], name: str) -> NDArray[np.float64]:
@@ -122,17 +168,15 @@ def _at(control: dict[int, float], frames: NDArray[np.int64], name: str) -> NDAr
         ) from None
 
 
-def _timed(detector: Detector, source: object) -> Iterator[tuple[Frame, Score | None, float]]:
-    """Each frame, its score, and the seconds from asking for the frame to having its score."""
-    detector.reset()
-    frames: Iterator[Frame] = iter(source)  # type: ignore[call-overload]
-    while True:
-        begun = time.perf_counter()
-        frame = next(frames, None)
-        if frame is None:
-            return
-        score = detector.push(frame)
-        yield frame, score, time.perf_counter() - begun
+def _timed(frames: Generator[Seen, None, None]) -> Iterator[tuple[Seen, float]]:
+    """Each frame with its score, and the seconds from asking for it to having it."""
+    with closing(frames):
+        while True:
+            begun = time.perf_counter()
+            seen = next(frames, None)
+            if seen is None:
+                return
+            yield seen, time.perf_counter() - begun
 
 
 class _Album:
@@ -146,7 +190,7 @@ class _Album:
     def findings(self) -> list[Finding]:
         return list(self._worst.values())
 
-    def consider(self, frame: Frame, score: Score, detector: Detector) -> None:
+    def consider(self, seen: Seen, score: Score, detector: Detector) -> None:
         if self.labels is None or score.index >= len(self.labels):
             return
         miss = bool(self.labels[score.index])
@@ -160,6 +204,6 @@ class _Album:
             frame=score.index,
             time_s=score.time_s,
             score=score.value,
-            picture=frame.image.copy(),
-            heat_map=detector.heat(),
+            picture=seen.frame.image.copy(),
+            heat_map=detector.heat(seen.maps),
         )

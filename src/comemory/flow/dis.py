@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
@@ -14,11 +14,30 @@ SMALLEST = 32
 """Shorter sides are padded to this. OpenCV chooses the depth of its pyramid by the longer side alone where a picture is
 small, and then reads outside of a narrow one: undefined values for 9 x 200, a crash for 20 x 200 (4.10 to 5.0)."""
 
+
+class Preset(NamedTuple):
+    """How hard to search.
+
+    Attributes:
+        base: OpenCV's preset; what is None below is its.
+        finest_scale, coarsest_scale: halvings of the picture at the end and at the beginning of the search.
+        iterations: gradient descents for each patch and scale.
+    """
+
+    base: int
+    finest_scale: int | None = None
+    coarsest_scale: int | None = None
+    iterations: int | None = None
+
+
 PRESETS = {
-    "ultrafast": cv2.DISOPTICAL_FLOW_PRESET_ULTRAFAST,
-    "fast": cv2.DISOPTICAL_FLOW_PRESET_FAST,
-    "medium": cv2.DISOPTICAL_FLOW_PRESET_MEDIUM,
+    "ultrafast": Preset(cv2.DISOPTICAL_FLOW_PRESET_ULTRAFAST),
+    "fast": Preset(cv2.DISOPTICAL_FLOW_PRESET_FAST),
+    "medium": Preset(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM),
+    "fine": Preset(cv2.DISOPTICAL_FLOW_PRESET_ULTRAFAST, finest_scale=0, coarsest_scale=2, iterations=6),
 }
+"""`fine` searches a small picture, one of the model's own size, down to its pixels, where the others stop short: on
+128x192 it costs a third of `medium` on 240x360, and a small walker's speed is nearly as well told."""
 
 
 class Dis:
@@ -47,9 +66,19 @@ class Dis:
         """
         check_pair(previous, current)
         height, width = previous.shape[:2]
-        engine: Any = cv2.DISOpticalFlow.create(self._preset)
-        flow = engine.calc(_grey(previous), _grey(current), None)
+        flow = self._engine().calc(_grey(previous), _grey(current), None)
         return np.ascontiguousarray(flow[:height, :width], dtype=np.float32)
+
+    def _engine(self) -> Any:
+        preset = self._preset
+        engine: Any = cv2.DISOpticalFlow.create(preset.base)
+        if preset.finest_scale is not None:
+            engine.setFinestScale(preset.finest_scale)
+        if preset.coarsest_scale is not None:
+            engine.setCoarsestScale(preset.coarsest_scale)
+        if preset.iterations is not None:
+            engine.setGradientDescentIterations(preset.iterations)
+        return engine
 
 
 def _grey(image: NDArray[np.uint8]) -> NDArray[np.uint8]:

@@ -4,7 +4,8 @@ Three ways in, said by the parameter names:
 
 - flat: `scores`, `labels` are arrays over all frames (`auc`, `average_precision`, `roc_curve`, …). `join` makes them.
 - per video: sequences with one entry a video (`micro_auc`, `detection_delay`, …); `names` are for the errors.
-- regions: boxes in frames of videos (`rbdc`, `tbdc`) and maps against masks (`pixel_score`, `pixel_auc`).
+- regions: boxes with a score each (`rbdc`, `tbdc`), maps cut into regions at every level (`sweep`, `swept_rbdc`,
+  `swept_tbdc`), and maps against masks (`pixel_score`, `pixel_auc`).
 
 A figure that the labels do not allow (one class only, no normal frame, no track) is None. Scores that are not finite,
 labels that are not 0 or 1 and lengths that differ raise `EvaluationError`. What looks ahead is called `offline_*`.
@@ -26,19 +27,22 @@ from comemory.metrics.frame import (
     roc_curve,
 )
 from comemory.metrics.linking import link_tracks, regions_from_map
-from comemory.metrics.normalise import offline_max_division, offline_min_max, offline_smooth
+from comemory.metrics.normalise import causal_smooth, offline_max_division, offline_min_max, offline_smooth
 from comemory.metrics.paired import join
 from comemory.metrics.pixel import pixel_auc, pixel_score
 from comemory.metrics.region import Region, Track, rbdc, tbdc
+from comemory.metrics.swept import Sweep, sweep, swept_rbdc, swept_tbdc
 
 __all__ = [
     "DetectionDelay",
     "MacroAuc",
     "Region",
     "RocCurve",
+    "Sweep",
     "Track",
     "auc",
     "average_precision",
+    "causal_smooth",
     "detection_delay",
     "equal_error_rate",
     "false_alarms_per_hour",
@@ -57,5 +61,8 @@ __all__ = [
     "rbdc",
     "regions_from_map",
     "roc_curve",
+    "sweep",
+    "swept_rbdc",
+    "swept_tbdc",
     "tbdc",
 ]

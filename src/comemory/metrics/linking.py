@@ -43,13 +43,14 @@ def regions_from_map(
     """
     if score_map.ndim != 2 or not score_map.size or not np.isfinite(score_map).all():
         raise EvaluationError(f"score map of shape {score_map.shape}: expected finite numbers (H, W)")
-    place, boxes = _components(score_map >= threshold, min_area)
+    place, boxes = components(score_map >= threshold, min_area)
     peaks = np.full(len(boxes) + 1, -np.inf)
     np.maximum.at(peaks, place.ravel(), score_map.ravel())
     height, width = score_map.shape
     y_scale, x_scale = (1.0, 1.0) if size is None else (size[0] / height, size[1] / width)
     regions = [
-        Region(frame, _scaled(box, x_scale, y_scale), float(peak)) for box, peak in zip(boxes, peaks[1:], strict=True)
+        Region(frame, scaled_outwards(box, x_scale, y_scale), float(peak))
+        for box, peak in zip(boxes, peaks[1:], strict=True)
     ]
     return sorted(regions, key=lambda region: -region.score)
 
@@ -57,8 +58,10 @@ def regions_from_map(
 def link_tracks(masks: Iterable[NDArray[np.bool_]], min_area: int = 1) -> list[dict[int, Box]]:
     """Tracks from pixel masks: connected places, linked from frame to frame by the pixels they share.
 
-    Pairs of places in neighbouring frames are linked by falling overlap, each place once: where two merge, the track
-    with more overlap goes on and the other ends; where one splits, the larger part goes on and the rest start tracks.
+    Pairs of places in neighbouring frames are linked by falling overlap, each place once. Where two merge, the track
+    with more overlap goes on and the other is hidden in it; where one splits, the larger part goes on and the others
+    are what was hidden in it, the last one hidden first, or else begin tracks. So two anomalies that cross are two
+    tracks, one of which has a gap; which of them is which afterwards is not looked into.
 
     Ours: data sets with masks but no tracks (Ped2) need tracks for `rbdc` and `tbdc`.
 
@@ -77,27 +80,26 @@ def link_tracks(masks: Iterable[NDArray[np.bool_]], min_area: int = 1) -> list[d
     [{0: (0, 0, 2, 1), 1: (1, 0, 3, 1)}]
     """
     tracks: list[dict[int, Box]] = []
+    hidden: dict[int, list[int]] = {}
     before: NDArray[np.int32] | None = None
     owner: dict[int, int] = {}
     for frame, mask in enumerate(masks):
         if mask.ndim != 2 or not mask.size or (before is not None and mask.shape != before.shape):
             expected = "(H, W)" if before is None else str(before.shape)
             raise EvaluationError(f"mask of frame {frame} has shape {mask.shape}: expected {expected}")
-        place, boxes = _components(mask, min_area)
-        links = {} if before is None else _links(before, place)
-        owner_now: dict[int, int] = {}
+        place, boxes = components(mask, min_area)
+        couples = [] if before is None else _couples(before, place)
+        owner_now = _handed_on(couples, owner, hidden)
         for i, box in enumerate(boxes, start=1):
-            track = owner.get(links.get(i, 0))
-            if track is None:
-                track = len(tracks)
+            if i not in owner_now:
+                owner_now[i] = len(tracks)
                 tracks.append({})
-            tracks[track][frame] = box
-            owner_now[i] = track
+            tracks[owner_now[i]][frame] = box
         before, owner = place, owner_now
     return tracks
 
 
-def _components(mask: NDArray[np.bool_], min_area: int) -> tuple[NDArray[np.int32], list[Box]]:
+def components(mask: NDArray[np.bool_], min_area: int) -> tuple[NDArray[np.int32], list[Box]]:
     """A number from 1 on for each connected place of enough pixels (0 elsewhere), and their boxes in that order."""
     import cv2
 
@@ -111,7 +113,12 @@ def _components(mask: NDArray[np.bool_], min_area: int) -> tuple[NDArray[np.int3
     return number[place], boxes
 
 
-def _scaled(box: Box, x_scale: float, y_scale: float) -> Box:
+def scaled_outwards(box: Box, x_scale: float, y_scale: float) -> Box:
+    """A box of a smaller picture in the whole pixels of a larger one that it reaches into.
+
+    >>> scaled_outwards((1, 1, 2, 2), 2.5, 3.0)
+    (2, 3, 5, 6)
+    """
     left, top, right, bottom = box
     return (
         math.floor(left * x_scale),
@@ -121,15 +128,33 @@ def _scaled(box: Box, x_scale: float, y_scale: float) -> Box:
     )
 
 
-def _links(before: NDArray[np.int32], now: NDArray[np.int32]) -> dict[int, int]:
-    """For places of `now` the place of `before` that each follows: by falling overlap, one to one."""
+def _couples(before: NDArray[np.int32], now: NDArray[np.int32]) -> list[tuple[int, int]]:
+    """Places of `before` and of `now` that share pixels, by falling overlap."""
     both = (before > 0) & (now > 0)
     couples, overlap = np.unique(np.stack([before[both], now[both]], axis=1), axis=0, return_counts=True)
-    links: dict[int, int] = {}
-    taken: set[int] = set()
-    for k in np.argsort(-overlap, kind="stable"):
-        old, new = int(couples[k, 0]), int(couples[k, 1])
-        if old not in taken and new not in links:
-            links[new] = old
-            taken.add(old)
-    return links
+    return [(int(couples[k, 0]), int(couples[k, 1])) for k in np.argsort(-overlap, kind="stable")]
+
+
+def _handed_on(couples: list[tuple[int, int]], owner: dict[int, int], hidden: dict[int, list[int]]) -> dict[int, int]:
+    """The track of each place of now that follows one of before.
+
+    Args:
+        couples: of places before and now, by falling overlap.
+        owner: the track of each place before.
+        hidden: the tracks hidden in a track, the last one last; changed.
+    """
+    follows: dict[int, int] = {}
+    went_on: set[int] = set()
+    for old, new in couples:
+        if old not in went_on and new not in follows:
+            follows[new] = old
+            went_on.add(old)
+    owner_now = {new: owner[old] for new, old in follows.items()}
+    for old, new in couples:
+        if new not in owner_now and hidden.get(owner[old]):
+            owner_now[new] = hidden[owner[old]].pop()
+    for old, new in couples:
+        if old not in went_on:
+            went_on.add(old)
+            hidden.setdefault(owner_now[new], []).extend([*hidden.pop(owner[old], []), owner[old]])
+    return owner_now

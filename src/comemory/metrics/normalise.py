@@ -80,18 +80,55 @@ def offline_smooth(
     >>> offline_smooth([[0.0, 0.0, 4.0, 0.0, 0.0]], 0.5)[0].round(2).tolist()
     [0.0, 0.43, 3.15, 0.43, 0.0]
     """
+    weights = _gaussian(sigma_frames)
+    radius = len(weights) // 2
+    return [
+        np.convolve(np.pad(video, radius, mode="symmetric"), weights, mode="valid") if video.size else video
+        for video in _read(scores, names)
+    ]
+
+
+def causal_smooth(
+    scores: Sequence[ArrayLike], sigma_frames: float, names: Sequence[str] | None = None
+) -> list[NDArray[np.float64]]:
+    """Smooth each video with the past half of the Gaussian of `offline_smooth`, this frame included.
+
+    Ours: the same kernel without the look ahead, so that the two differ in nothing else. Where a video has just begun
+    the weights are those of the frames that there are.
+
+    Args:
+        scores: one (n_frames,) array a video, finite.
+        sigma_frames: standard deviation in frames; 0 leaves the scores as they are.
+        names: of the videos, for errors.
+
+    Returns:
+        float64 (n_frames,) a video.
+
+    Raises:
+        EvaluationError: scores that are not finite, a sigma that is negative or not finite, or too few names.
+
+    >>> causal_smooth([[0.0, 0.0, 4.0, 0.0, 0.0]], 0.5)[0].round(2).tolist()
+    [0.0, 0.0, 3.52, 0.48, 0.0]
+    """
+    weights = _gaussian(sigma_frames)
+    past = weights[len(weights) // 2 :]
+    return [
+        np.convolve(video, past)[: len(video)] / np.convolve(np.ones(len(video)), past)[: len(video)]
+        if video.size
+        else video
+        for video in _read(scores, names)
+    ]
+
+
+def _gaussian(sigma_frames: float) -> NDArray[np.float64]:
+    """Weights of a Gaussian that ends at 4 sigma, an odd number of them."""
     if not (math.isfinite(sigma_frames) and sigma_frames >= 0):
         raise EvaluationError(f"sigma of {sigma_frames} frames: expected a finite number, 0 or above")
     radius = int(4 * sigma_frames + 0.5)
-    videos = _read(scores, names)
     if not radius:
-        return videos
+        return np.ones(1)
     weights = np.exp(-0.5 * (np.arange(-radius, radius + 1) / sigma_frames) ** 2)
-    weights /= weights.sum()
-    return [
-        np.convolve(np.pad(video, radius, mode="symmetric"), weights, mode="valid") if video.size else video
-        for video in videos
-    ]
+    return np.asarray(weights / weights.sum())
 
 
 def _read(scores: Sequence[ArrayLike], names: Sequence[str] | None) -> list[NDArray[np.float64]]:

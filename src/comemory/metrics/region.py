@@ -121,7 +121,7 @@ def _matched(
             for frame, one in zip(track, labelled, strict=True):
                 by_frame.setdefault(frame, []).append(one)
         for region in regions:
-            hits = [one for one in by_frame.get(region.frame, ()) if _iou(region.box, one.box) >= iou]
+            hits = [one for one in by_frame.get(region.frame, ()) if overlap(region.box, one.box) >= iou]
             for one in hits:
                 one.score = max(one.score, region.score)
             if not hits:
@@ -147,7 +147,12 @@ def _check_video(regions: Sequence[Region], tracks: Sequence[Track], n_frames: i
             )
 
 
-def _iou(a: Box, b: Box) -> float:
+def overlap(a: Box, b: Box) -> float:
+    """Intersection over union of two boxes.
+
+    >>> overlap((0, 0, 2, 1), (1, 0, 3, 1)) == 1 / 3
+    True
+    """
     width = min(a[2], b[2]) - max(a[0], b[0])
     height = min(a[3], b[3]) - max(a[1], b[1])
     if width <= 0 or height <= 0:
@@ -156,11 +161,17 @@ def _iou(a: Box, b: Box) -> float:
     return shared / ((a[2] - a[0]) * (a[3] - a[1]) + (b[2] - b[0]) * (b[3] - b[1]) - shared)
 
 
-def _area(found: NDArray[np.float64], false: NDArray[np.float64], n_frames: int) -> float:
-    """Area under the detection rate over false regions a frame, from 0 to 1."""
-    thresholds = np.unique(np.concatenate([found[np.isfinite(found)], false]))[::-1]
-    x = np.concatenate([[0.0], _at_least(false, thresholds) / n_frames])
-    y = np.concatenate([[0.0], _at_least(found, thresholds) / len(found)])
+def area_to_one(x: NDArray[np.float64], y: NDArray[np.float64]) -> float:
+    """Area under a curve from (0, 0) on to x = 1, its points joined by straight lines.
+
+    Args:
+        x: rising; what lies beyond 1 is cut off, and a curve that ends earlier goes on level.
+        y: of the points.
+
+    >>> area_to_one(np.array([0.5, 1.5]), np.array([0.5, 1.0]))
+    0.4375
+    """
+    x, y = np.concatenate([[0.0], x]), np.concatenate([[0.0], y])
     beyond = np.flatnonzero(x > 1)
     if beyond.size:
         cut = int(beyond[0])
@@ -170,6 +181,12 @@ def _area(found: NDArray[np.float64], false: NDArray[np.float64], n_frames: int)
     else:
         x, y = np.append(x, 1.0), np.append(y, y[-1])
     return float(np.trapezoid(y, x))
+
+
+def _area(found: NDArray[np.float64], false: NDArray[np.float64], n_frames: int) -> float:
+    """Area under the detection rate over false regions a frame, from 0 to 1."""
+    thresholds = np.unique(np.concatenate([found[np.isfinite(found)], false]))[::-1]
+    return area_to_one(_at_least(false, thresholds) / n_frames, _at_least(found, thresholds) / len(found))
 
 
 def _at_least(scores: NDArray[np.float64], thresholds: NDArray[np.float64]) -> NDArray[np.int64]:

@@ -1,12 +1,18 @@
-"""What executes an exported network: named arrays in, named arrays out."""
+"""What executes an exported network: named arrays in, named arrays out.
+
+openvino.py, onnx.py, pytorch.py  one runtime each    processor.py  the precisions that pay on this CPU
+"""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import NamedTuple
 
+from comemory.runtimes.processor import gains_by, runs_in
 from comemory.tables import Table
 from comemory.types import JSON
+
+__all__ = ["PRECISIONS", "RUNTIMES", "Network", "gains_by", "runs_in"]
 
 RUNTIMES = Table(
     "runtime",
@@ -18,6 +24,13 @@ RUNTIMES = Table(
     extras={"onnx": "onnx", "pytorch": "train"},
 )
 
+PRECISIONS: dict[str, dict[str, tuple[str, ...]]] = {
+    "openvino": {"fp32": (), "bf16": (), "int8": (".xml", ".bin")},
+    "onnx": {"fp32": (), "int8": (".onnx",)},
+    "pytorch": {"fp32": ()},
+}
+"""What each runtime can compute in, with the endings of the graph files that it needs a bundle to hold for that."""
+
 
 class Network(NamedTuple):
     """Where a runtime finds the network: each takes what it needs.
@@ -27,6 +40,7 @@ class Network(NamedTuple):
         ir: OpenVINO's own file of the same graph, when it was exported.
         weights: safetensors file of the model's parameters and buffers.
         model, arguments: entry of `science.MODELS` and what it is made with.
+        precision: what the network computes in. The graph files of `int8` hold it in themselves.
     """
 
     graph: Path
@@ -34,3 +48,4 @@ class Network(NamedTuple):
     weights: Path
     model: str
     arguments: JSON
+    precision: str = "fp32"

@@ -13,7 +13,7 @@ from comemory.runtimes import Network
 
 
 class Onnx:
-    """One session on the CPU, in fp32.
+    """One session on the CPU: one stream of work, for one caller at a time.
 
     Args:
         network: its `graph` is read.
@@ -26,10 +26,12 @@ class Onnx:
     name = "onnx"
 
     def __init__(self, network: Network, threads: int | None = None) -> None:
+        self.precision = network.precision
         options = ort.SessionOptions()
         options.log_severity_level = 3
         if threads is not None:
             options.intra_op_num_threads = threads
+            options.inter_op_num_threads = 1
         try:
             self._session = ort.InferenceSession(str(network.graph), options, providers=["CPUExecutionProvider"])
         except Exception as error:  # onnxruntime's exceptions share no public parent

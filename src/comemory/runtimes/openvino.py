@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,12 +16,15 @@ import openvino as ov
 from comemory.errors import BundleError, last_line
 from comemory.runtimes import Network
 
+CACHE = "COMEMORY_CACHE"
+"""Environment variable: a folder of this user's where compiled networks are kept, so that the next start is faster."""
+
 
 class OpenVino:
-    """One compiled graph and one request, in fp32.
+    """One compiled graph and one request: one stream of work, for one caller at a time.
 
     Args:
-        network: its `ir` is read when present, else its `graph`.
+        network: its `ir` is read when present, else its `graph`; `bf16` is computed from the fp32 graph.
         threads: CPU threads; None leaves the choice to OpenVINO.
 
     Raises:
@@ -30,16 +34,10 @@ class OpenVino:
     name = "openvino"
 
     def __init__(self, network: Network, threads: int | None = None) -> None:
-        options: dict[str, str | int] = {
-            "PERFORMANCE_HINT": "LATENCY",
-            "INFERENCE_PRECISION_HINT": "f32",
-            "NUM_STREAMS": 1,
-        }
-        if threads is not None:
-            options["INFERENCE_NUM_THREADS"] = threads
+        self.precision = network.precision
         graph = network.ir or network.graph
         try:
-            self._compiled = ov.Core().compile_model(str(graph), "CPU", options)
+            self._compiled = _core().compile_model(str(graph), "CPU", _options(network.precision, threads))
         except RuntimeError as error:
             raise BundleError(f"OpenVINO cannot read {graph}: {last_line(error)}") from None
         self._graph = graph
@@ -56,3 +54,25 @@ class OpenVino:
         except RuntimeError as error:
             raise BundleError(f"OpenVINO cannot run {self._graph}: {last_line(error)}") from None
         return {name: np.array(results[name]) for name in self._outputs}
+
+
+def _core() -> Any:
+    core = ov.Core()
+    folder = os.environ.get(CACHE)
+    if folder:
+        core.set_property({"CACHE_DIR": folder})
+    return core
+
+
+def _options(precision: str, threads: int | None) -> dict[str, str | int | bool]:
+    """One stream that answers soon. Threads are not pinned: several cameras would be pinned to the same core."""
+    options: dict[str, str | int | bool] = {
+        "PERFORMANCE_HINT": "LATENCY",
+        "INFERENCE_PRECISION_HINT": "bf16" if precision == "bf16" else "f32",
+        "NUM_STREAMS": 1,
+        "ENABLE_CPU_PINNING": False,
+        "ENABLE_HYPER_THREADING": False,
+    }
+    if threads is not None:
+        options["INFERENCE_NUM_THREADS"] = threads
+    return options

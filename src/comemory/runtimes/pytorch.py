@@ -33,6 +33,7 @@ class PyTorch:
     name = "pytorch"
 
     def __init__(self, network: Network, threads: int | None = None) -> None:
+        self.precision = network.precision
         if threads is not None:
             torch.set_num_threads(threads)
         model = Table("model", MODELS).load(network.model)

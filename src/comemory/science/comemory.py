@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from . import evidence, losses
 from .layers import LEVELS, Decoder, Encoder
 from .memory import Memory, Reading, update
+from .recurrent import MOTION_ENCODERS
 
 
 class Explanation(NamedTuple):
@@ -38,10 +39,13 @@ class CoMemory(nn.Module):
 
     Args:
         channels: 1 for grey, 3 for colour.
-        n_past: frames that the appearance branch sees; the motion branch sees the last two of them.
+        n_past: frames that the appearance branch sees; what the motion branch sees of them is `motion_encoder`'s choice.
         stem: side in pixels of the squares that enter the encoders, and leave the decoders, as one place: 2 makes
             everything between four times cheaper. Deviation when not 1: the seed's first level is at full resolution.
         base_width: feature channels of the first level of the encoders and decoders; queries are 8 times as wide.
+        motion_encoder: `pair` sees the last two past frames (Eq. 1); `recurrent` all of them, pair by pair; `volume` all
+            of them by convolutions over time. Deviation when not `pair`.
+        motion_width: `base_width` of the motion encoder where it is to be another one; None takes that of the rest.
         motion_items, appearance_items: items of each memory; 0 switches that memory off.
         motion_skips, appearance_skips: levels (0, 1, 2) at which the decoder also sees the encoder.
         motion_decodes: `both` decodes the query beside what was read (Eq. 2); `read` decodes only what was read, so
@@ -59,6 +63,8 @@ class CoMemory(nn.Module):
         n_past: int = 4,
         stem: int = 1,
         base_width: int = 64,
+        motion_encoder: str = "pair",
+        motion_width: int | None = None,
         motion_items: int = 10,
         appearance_items: int = 10,
         motion_skips: Sequence[int] = (),
@@ -77,19 +83,20 @@ class CoMemory(nn.Module):
             raise ValueError(f"the stem is 1 pixel or more, got stem={stem}")
         self.margin, self.stem = margin, stem
         self.motion_decodes, self.appearance_decodes = motion_decodes, appearance_decodes
-        self.motion_encoder = Encoder(2 * channels * stem**2, base_width)
+        if motion_encoder not in MOTION_ENCODERS:
+            raise ValueError(f"a motion encoder is one of {', '.join(MOTION_ENCODERS)}, got {motion_encoder!r}")
+        motion_base = base_width if motion_width is None else motion_width
+        self.motion_encoder = MOTION_ENCODERS[motion_encoder](channels * stem**2, n_past, motion_base)
         self.appearance_encoder = Encoder(n_past * channels * stem**2, base_width)
-        width = self.motion_encoder.width
-        self.motion_memory = Memory(motion_items, width, motion_temperature, momentum) if motion_items else None
+        d_m, d_a = self.motion_encoder.width, self.appearance_encoder.width
+        self.motion_memory = Memory(motion_items, d_m, motion_temperature, momentum) if motion_items else None
         self.appearance_memory = (
-            Memory(appearance_items, width, appearance_temperature, momentum) if appearance_items else None
+            Memory(appearance_items, d_a, appearance_temperature, momentum) if appearance_items else None
         )
-        motion_width = width * self._joined(self.motion_memory, motion_decodes)
-        appearance_width = width * self._joined(self.appearance_memory, appearance_decodes)
-        self.motion_decoder = Decoder(motion_width, base_width, 2 * stem**2, motion_skips)
-        self.appearance_decoder = Decoder(
-            appearance_width + motion_width, base_width, channels * stem**2, appearance_skips
-        )
+        joined_m = d_m * self._joined(self.motion_memory, motion_decodes)
+        joined_a = d_a * self._joined(self.appearance_memory, appearance_decodes)
+        self.motion_decoder = Decoder(joined_m, base_width, 2 * stem**2, motion_skips, motion_base)
+        self.appearance_decoder = Decoder(joined_a + joined_m, base_width, channels * stem**2, appearance_skips)
 
     @staticmethod
     def _joined(memory: Memory | None, decodes: str) -> int:
@@ -110,20 +117,17 @@ class CoMemory(nn.Module):
             items: (N, D) by memory name, in place of the stored ones.
         """
         items = items or {}
-        motion_features = self.motion_encoder(self._folded(past_BTCHW[:, -2:]))
+        folded_BTChw = nnf.pixel_unshuffle(past_BTCHW, self.stem)
+        motion_features = self.motion_encoder(folded_BTChw)
         f_m, motion = _remember(motion_features[-1], self.motion_memory, items.get("motion"), self.motion_decodes)
         flow_B2HW = nnf.pixel_shuffle(self.motion_decoder(f_m, motion_features), self.stem)
-        features = self.appearance_encoder(self._folded(past_BTCHW))
+        features = self.appearance_encoder(folded_BTChw.flatten(1, 2))
         f_a, appearance = _remember(
             features[-1], self.appearance_memory, items.get("appearance"), self.appearance_decodes
         )
         decoded = self.appearance_decoder(torch.cat([f_a, f_m], dim=1), features)
         frame_BCHW = torch.tanh(nnf.pixel_shuffle(decoded, self.stem))
         return Explanation(flow_B2HW, frame_BCHW, motion, appearance)
-
-    def _folded(self, frames_BTCHW: Tensor) -> Tensor:
-        """The frames behind one another as channels, squares of `stem` pixels as one place."""
-        return nnf.pixel_unshuffle(frames_BTCHW.flatten(1, 2), self.stem)
 
     def loss(
         self, frames_BTCHW: Tensor, flow_B2HW: Tensor, weights: Mapping[str, float]

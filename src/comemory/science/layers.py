@@ -71,24 +71,28 @@ class Decoder(nn.Module):
 
     Args:
         width: channels of the input.
-        base_width: of the encoder whose skip connections may be used.
+        base_width: feature channels of its own last level; the encoder whose skip connections may be used has the same.
         outputs: channels of what is decoded.
         skips: levels of the encoder joined to the decoder of the same level, of 0, 1, 2. With none, nothing
             reaches the output but what went through the memory.
+        encoder_width: `base_width` of the encoder where it is another one.
     """
 
-    def __init__(self, width: int, base_width: int, outputs: int, skips: Sequence[int]) -> None:
+    def __init__(
+        self, width: int, base_width: int, outputs: int, skips: Sequence[int], encoder_width: int | None = None
+    ) -> None:
         super().__init__()
         if not set(skips) <= set(range(LEVELS - 1)):
             raise ValueError(f"skips are levels of {list(range(LEVELS - 1))}, got {list(skips)}")
         self.skips = frozenset(skips)
         widths = [base_width * 2**level for level in range(LEVELS)]
+        encoder_base = base_width if encoder_width is None else encoder_width
         self.enter = convolutions(width, widths[-1])
         self.enlarge = nn.ModuleList()
         self.levels = nn.ModuleList()
         for level in reversed(range(LEVELS - 1)):
             self.enlarge.append(nn.ConvTranspose2d(widths[level + 1], widths[level], 2, stride=2))
-            joined = widths[level] * (2 if level in self.skips else 1)
+            joined = widths[level] + (encoder_base * 2**level if level in self.skips else 0)
             self.levels.append(convolutions(joined, widths[level]))
         self.leave = nn.Conv2d(base_width, outputs, 3, padding=1)
 

@@ -72,7 +72,7 @@ def annotate(
     picture = _enlarge(image, scale)
     unit = max(picture.shape[1] / MIN_WIDTH, 1.0)
     if heat_map is not None:
-        _overlay(picture, heat_map)
+        overlay(picture, heat_map)
     if event and box is not None:
         _draw_box(picture, box, (picture.shape[1] / width, picture.shape[0] / height), unit)
     picture = _centre(picture, MIN_WIDTH // 2)
@@ -119,7 +119,7 @@ def _centre(picture: Picture, min_width: int) -> Picture:
     return ground
 
 
-def _overlay(picture: Picture, heat_map: NDArray[np.float32]) -> None:
+def overlay(picture: Picture, heat_map: NDArray[np.float32]) -> None:
     """Blend the inferno colours of the heat map in, from clear at `CLEAR` to a little under half cover at the top."""
     heat = np.nan_to_num(np.asarray(heat_map, dtype=np.float32)).clip(0.0, 1.0)
     heat = cv2.resize(heat, (picture.shape[1], picture.shape[0]), interpolation=cv2.INTER_LINEAR)

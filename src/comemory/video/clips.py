@@ -6,7 +6,9 @@ Shape suffixes are those of `types.Clip`: T frames, C channels, H W pixels of th
 from __future__ import annotations
 
 from collections import deque
-from typing import Literal, NamedTuple
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from typing import Any, Literal, NamedTuple
 
 import cv2
 import numpy as np
@@ -16,6 +18,7 @@ from pydantic import Field
 from comemory.settings import Settings
 from comemory.types import Clip, FlowEstimator, Frame
 from comemory.video.resize import resize
+from comemory.video.still import StillGate
 
 
 class ClipSettings(Settings):
@@ -54,8 +57,49 @@ class Prepared(NamedTuple):
     flow: NDArray[np.float16]
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Look:
+    """One picture of a source beside the one before it: what is measured on it needs nothing else.
+
+    Attributes:
+        working: uint8 (H', W', 3), RGB, of the flow's size.
+        previous: the working picture before it; None for a first one.
+        small: uint8 (C, H, W), where it was needed already.
+        still: nothing has moved: the flow is taken as zero.
+        index, time_s: of the frame.
+    """
+
+    working: NDArray[np.uint8]
+    previous: NDArray[np.uint8] | None
+    small: NDArray[np.uint8] | None = None
+    still: bool = False
+    index: int = 0
+    time_s: float = 0.0
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Measured:
+    """What one look gave.
+
+    Attributes:
+        picture: uint8 (C, H, W).
+        flow: float32 (H, W, 2), pixels of the model's size, not carried yet; None for a first picture.
+        still, index, time_s: of the look.
+    """
+
+    picture: NDArray[np.uint8]
+    flow: NDArray[np.float32] | None
+    still: bool
+    index: int
+    time_s: float
+
+
 class Preparation:
-    """Frames of one source, in order, to prepared frames. Keeps the last picture and the carried flow."""
+    """Frames of one source, in order, to prepared frames. Keeps the last picture and the carried flow.
+
+    `push` does three steps. `look` and `settle` keep state and take the frames in order; `measure`, the costly one, keeps
+    none, so that several threads may measure several frames.
+    """
 
     def __init__(self, settings: ClipSettings, estimator: FlowEstimator) -> None:
         self.settings = settings
@@ -64,7 +108,15 @@ class Preparation:
 
     def reset(self) -> None:
         """Forget the source; the next frame is a first one."""
+        self.forget_picture()
+        self.forget_flow()
+
+    def forget_picture(self) -> None:
+        """What the next `look` sees is a first picture."""
         self._previous: NDArray[np.uint8] | None = None
+
+    def forget_flow(self) -> None:
+        """What `settle` takes next is not carried on."""
         self._carried: NDArray[np.float32] | None = None
 
     def push(self, image: NDArray[np.uint8]) -> Prepared:
@@ -73,28 +125,54 @@ class Preparation:
         Shapes:
             image: uint8 (H', W', 3), RGB, any size.
         """
+        return self.settle(self.measure(self.look(image)))
+
+    def look(self, image: NDArray[np.uint8]) -> Look:
+        """Put the next picture beside the one before it."""
         spec = self.settings
         working = resize(image, (spec.flow_height, spec.flow_width))
-        small = resize(working, (spec.height, spec.width))
-        picture = small if spec.channels == 3 else cv2.cvtColor(small, cv2.COLOR_RGB2GRAY)[..., None]
-        flow = self._flow(working).transpose(2, 0, 1)
-        return Prepared(np.ascontiguousarray(picture.transpose(2, 0, 1)), np.ascontiguousarray(flow, dtype=np.float16))
-
-    def _flow(self, working: NDArray[np.uint8]) -> NDArray[np.float32]:
-        spec = self.settings
         previous, self._previous = self._previous, working
-        if previous is None:
-            return np.zeros((spec.height, spec.width, 2), np.float32)
-        flow = np.asarray(
-            cv2.resize(
-                self.estimator.estimate(previous, working), (spec.width, spec.height), interpolation=cv2.INTER_AREA
-            ),
-            dtype=np.float32,
-        )
-        flow *= np.array([spec.width / spec.flow_width, spec.height / spec.flow_height], np.float32)
-        if spec.flow_carry:
-            flow = carry(self._carried, flow, spec.flow_carry)
+        return Look(working, previous)
+
+    def small(self, working: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """The model's picture. Shapes: working uint8 (H', W', 3); returns uint8 (C, H, W)."""
+        spec = self.settings
+        picture = resize(working, (spec.height, spec.width))
+        if spec.channels == 1:
+            return np.asarray(cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY)[None], dtype=np.uint8)
+        return np.ascontiguousarray(picture.transpose(2, 0, 1))
+
+    def measure(self, look: Look) -> Measured:
+        """The costly part of a look: the model's picture and the flow."""
+        picture = self.small(look.working) if look.small is None else look.small
+        flow = None
+        if look.previous is not None and not look.still:
+            flow = self._flow(look.previous, look.working)
+        return Measured(picture, flow, look.still, look.index, look.time_s)
+
+    def settle(self, measured: Measured) -> Prepared:
+        """Carry the flow on."""
+        flow = self._carry(measured)
+        return Prepared(measured.picture, np.ascontiguousarray(flow.transpose(2, 0, 1), dtype=np.float16))
+
+    def _carry(self, measured: Measured) -> NDArray[np.float32]:
+        share, flow = self.settings.flow_carry, measured.flow
+        if flow is None:
+            faded = None if self._carried is None or not measured.still else self._carried * np.float32(share)
+            self._carried = faded
+            return np.zeros((self.settings.height, self.settings.width, 2), np.float32) if faded is None else faded
+        if share:
+            flow = carry(self._carried, flow, share)
             self._carried = flow
+        return flow
+
+    def _flow(self, previous: NDArray[np.uint8], working: NDArray[np.uint8]) -> NDArray[np.float32]:
+        spec = self.settings
+        flow = self.estimator.estimate(previous, working)
+        if (spec.flow_height, spec.flow_width) != (spec.height, spec.width):
+            size = (spec.width, spec.height)
+            flow = np.asarray(cv2.resize(flow, size, interpolation=cv2.INTER_AREA), dtype=np.float32)
+            flow *= np.array([spec.width / spec.flow_width, spec.height / spec.flow_height], np.float32)
         return flow
 
 
@@ -108,10 +186,23 @@ def carry(carried: NDArray[np.float32] | None, flow: NDArray[np.float32], share:
     """
     if carried is None:
         return flow
-    height, width = flow.shape[:2]
+    origin: Any = _places(flow.shape[0], flow.shape[1]) - flow
+    unused: Any = None
+    moved = np.asarray(
+        cv2.remap(carried, origin, unused, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE), dtype=np.float32
+    )
+    moved *= np.float32(share)
+    moved += np.float32(1 - share) * flow
+    return moved
+
+
+@lru_cache(maxsize=16)
+def _places(height: int, width: int) -> NDArray[np.float32]:
+    """The coordinates (x, y) of every pixel. Shapes: float32 (height, width, 2)."""
     x, y = np.meshgrid(np.arange(width, dtype=np.float32), np.arange(height, dtype=np.float32))
-    moved = cv2.remap(carried, x - flow[..., 0], y - flow[..., 1], cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
-    return np.asarray(share * moved + (1 - share) * flow, dtype=np.float32)
+    places = np.stack([x, y], axis=-1)
+    places.setflags(write=False)
+    return places
 
 
 def to_floats(pictures: NDArray[np.uint8]) -> NDArray[np.float32]:
@@ -124,30 +215,70 @@ def to_floats(pictures: NDArray[np.uint8]) -> NDArray[np.float32]:
 
 
 class ClipBuilder:
-    """Frames of one source, in order, to clips: None until enough consecutive frames are there."""
+    """Frames of one source, in order, to clips: None until enough consecutive frames are there.
 
-    def __init__(self, settings: ClipSettings, estimator: FlowEstimator) -> None:
+    The steps of `push` are those of `Preparation`: `look` and `add` take the frames in order, `measure` keeps no state.
+
+    Args:
+        gate: tells still frames, whose flow is then taken as zero; None measures every frame.
+    """
+
+    def __init__(self, settings: ClipSettings, estimator: FlowEstimator, gate: StillGate | None = None) -> None:
         self.settings = settings
         self.preparation = Preparation(settings, estimator)
-        self._window: deque[Prepared] = deque(maxlen=settings.n_past + 1)
-        self._last_index: int | None = None
+        self.gate = gate
+        self.measure = self.preparation.measure
+        self._window: deque[_Pane] = deque(maxlen=settings.n_past + 1)
+        self.reset()
 
     def reset(self) -> None:
         """Forget the source."""
         self.preparation.reset()
         self._window.clear()
-        self._last_index = None
+        self._last_seen: int | None = None
+        self._last_added: int | None = None
+        if self.gate is not None:
+            self.gate.reset()
 
     def push(self, frame: Frame) -> Clip | None:
         """The clip whose newest frame this is; None until `n_past` consecutive frames came before it."""
-        if self._last_index is not None and frame.index != self._last_index + 1:
-            self.reset()
-        self._window.append(self.preparation.push(frame.image))
-        self._last_index = frame.index
+        return self.add(self.measure(self.look(frame)))
+
+    def look(self, frame: Frame) -> Look:
+        """Put the next frame beside the one before it, unless there is a gap between them."""
+        if self._last_seen is not None and frame.index != self._last_seen + 1:
+            self.preparation.forget_picture()
+            if self.gate is not None:
+                self.gate.reset()
+        look = self.preparation.look(frame.image)
+        self._last_seen = frame.index
+        small, still = None, False
+        if self.gate is not None:
+            small = self.preparation.small(look.working)
+            still = self.gate.is_still(small)
+        return Look(look.working, look.previous, small, still, frame.index, frame.time_s)
+
+    def add(self, measured: Measured) -> Clip | None:
+        """Take what was measured on the next frame into the window; after a gap the window starts anew."""
+        if self._last_added is None or measured.index != self._last_added + 1:
+            self._window.clear()
+            self.preparation.forget_flow()
+            measured = replace(measured, flow=None)
+        prepared = self.preparation.settle(measured)
+        self._window.append(_Pane(to_floats(prepared.picture), prepared.flow))
+        self._last_added = measured.index
         if len(self._window) <= self.settings.n_past:
             return None
-        frames, flow = assemble(list(self._window), self.settings)
-        return Clip(frames, flow, frame.index, frame.time_s)
+        flow = self._window[-1 if self.settings.flow_of == "next" else -2].flow
+        frames = np.stack([pane.picture for pane in self._window])
+        return Clip(frames, flow.astype(np.float32), measured.index, measured.time_s)
+
+
+class _Pane(NamedTuple):
+    """A frame in the window: float32 (C, H, W) in [-1, 1] and float16 (2, H, W)."""
+
+    picture: NDArray[np.float32]
+    flow: NDArray[np.float16]
 
 
 def assemble(window: list[Prepared], settings: ClipSettings) -> tuple[NDArray[np.float32], NDArray[np.float32]]:

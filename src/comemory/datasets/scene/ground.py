@@ -210,8 +210,14 @@ def _coordinates(camera: Camera, fine: int) -> tuple[Plane, Plane, Plane, Plane]
     return tuple(np.ascontiguousarray(plane, np.float32) for plane in planes)  # type: ignore[return-value]
 
 
-def build(camera: Camera, rng: np.random.Generator) -> Ground:
-    """Paint the empty scene that a camera sees."""
+def build(camera: Camera, rng: np.random.Generator, stands: float | None = None) -> Ground:
+    """Paint the empty scene that a camera sees.
+
+    Args:
+        camera: says where the sun stands, too.
+        rng: of the scene: the same one gives the same place, whatever the sun.
+        stands: the first number of `Camera.sun` that a tree outside the picture was planted for; by default the camera's.
+    """
     fine = camera.fineness
     texture = _Texture(rng)
     paving, grass, wall, leaves = (
@@ -219,7 +225,7 @@ def build(camera: Camera, rng: np.random.Generator) -> Ground:
     )
     trees = plant(camera, rng)
     corner = camera.span(8.0)[int(rng.integers(2))] * float(rng.uniform(0.5, 0.9))
-    unseen = Tree(corner - 3 * camera.sun[0], 8.0, 1.7, leaves)
+    unseen = Tree(corner - 3 * (camera.sun[0] if stands is None else stands), 8.0, 1.7, leaves)
     along, across, wall_along, up = _coordinates(camera, fine)
     away = CENTRE - across
     pixel = np.asarray(np.maximum(away, 4) / (FOCAL * camera.height * fine), np.float32)

@@ -24,6 +24,8 @@ class SceneSettings:
         crowd: walkers in the picture on average.
         light: 0 for even light, 1 for light that drifts between noon and dusk.
         drift: 0 for an even crowd, 1 for one that comes and goes over the clip.
+        hours: first and last hour of a day that the clips go through one after the other, each its part of it: light,
+            shadows and the crowd follow the hour, people keep their pace. None for no hour in particular.
         kinds: the anomalies of the test clips, one or two in each, in turn.
     """
 
@@ -36,6 +38,7 @@ class SceneSettings:
     crowd: float = 8.0
     light: float = 0.2
     drift: float = 0.0
+    hours: tuple[float, float] | None = None
     kinds: tuple[str, ...] = KINDS
 
 
@@ -100,6 +103,14 @@ def _size(key: str, value: str) -> tuple[int, int]:
     return height, width
 
 
+def _hours(key: str, value: str) -> tuple[float, float]:
+    match = re.fullmatch(r"([0-9]{1,2}(?:\.[0-9]{1,4})?)-([0-9]{1,2}(?:\.[0-9]{1,4})?)", value)
+    first, last = (float(match[1]), float(match[2])) if match else (0.0, 0.0)
+    if not 0 <= first < last <= 24:
+        raise _refusal(key, value, "two hours of a day, the earlier first, such as 7-19 or 7-7.5")
+    return first, last
+
+
 def _kinds(key: str, value: str) -> tuple[str, ...]:
     kinds = tuple(kind.strip() for kind in value.split("+"))
     for kind in kinds:
@@ -120,5 +131,6 @@ _READERS: dict[str, Callable[[str, str], Any]] = {
     "crowd": _real(0, 60),
     "light": _real(0, 1),
     "drift": _real(0, 1),
+    "hours": _hours,
     "kinds": _kinds,
 }

@@ -44,12 +44,19 @@ class Weather:
 
     @classmethod
     def random(
-        cls, rng: np.random.Generator, frames: int, period: float, light: float, noise: NDArray[np.int16]
+        cls,
+        rng: np.random.Generator,
+        frames: int,
+        period: float,
+        light: float,
+        noise: NDArray[np.int16],
+        dark: NDArray[np.float64] | float = 0.0,
     ) -> Weather:
-        """Light that drifts by `light` of its range over `period` frames."""
+        """Light that drifts by `light` of its range over `period` frames, on top of how `dark` it is."""
         phase = float(rng.uniform(0, 2 * math.pi))
         wave = np.sin(2 * math.pi * np.arange(frames) / period + phase)
-        return cls(light * (0.5 - 0.5 * wave), rng.integers(0, NOISE_SHIFT, (frames, 2)), noise)
+        clouds = light * (0.5 - 0.5 * wave)
+        return cls(dark + (1 - dark) * clouds, rng.integers(0, NOISE_SHIFT, (frames, 2)), noise)
 
     def apply(self, picture: NDArray[np.uint8], index: int) -> NDArray[np.uint8]:
         """Dim the picture and add the noise."""

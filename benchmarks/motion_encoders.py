@@ -1,0 +1,156 @@
+"""Motion encoders at equal cost: trained alike on the synthetic scene, timed by turns, tested on its labelled clips.
+
+    python benchmarks/motion_encoders.py --work /tmp/encoders --json motion_encoders.json
+
+`--encoder NAME:WIDTH` chooses what is compared; by default widths at which a frame of the nano network costs the same.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from comemory.bench import circumstances, interleave
+from comemory.datasets import open_dataset
+from comemory.decision import Judge, peak
+from comemory.detect import Detector
+from comemory.metrics.frame import auc
+from comemory.science import MODELS
+from comemory.tables import Table
+from comemory.train.cache import PreparedVideo, prepare_videos
+from comemory.train.recipe import Recipe, read_recipe
+from comemory.train.run import train
+from comemory.types import JSON
+
+SCENE = "synthetic:seed=7,frames=300,training=6,testing=8"
+ENCODERS = ("pair:12", "recurrent:5", "volume:10")
+CHANNELS = ("flow_speed:8", "flow_residual:8", "flow_error:16", "motion_distance:16", "frame_error:16")
+
+
+def recipe_of(encoder: str, seed: int, epochs: int) -> Recipe:
+    """The nano preset with one encoder, `NAME:WIDTH`."""
+    name, _, width = encoder.partition(":")
+    chosen = [f"network.motion_encoder={name}", f"network.motion_width={width}"]
+    return read_recipe("nano", None, [*chosen, f"train.seed={seed}", f"train.epochs={epochs}", "train.threads=1"])
+
+
+def figures(detector: Detector, recipe: Recipe, videos: Sequence[tuple[PreparedVideo, NDArray[np.bool_]]]) -> JSON:
+    """AUC of every channel and of the score, over all frames of the labelled videos."""
+    values: dict[str, list[float]] = {name: [] for name in (*CHANNELS, "motion", "score")}
+    truth: list[bool] = []
+    for video, labels in videos:
+        judge = Judge(detector.bundle.calibration)
+        for newest in video.newest(recipe.clips.n_past):
+            frames, flow = video.clip(newest, recipe.clips)
+            maps = detector.runtime.run({"frames": frames[None], "flow": flow[None], **detector.bundle.items})
+            judged = judge.push(maps)
+            for channel in CHANNELS:
+                values[channel].append(peak(maps, channel).value)
+            values["motion"].append(judged.motion)
+            values["score"].append(judged.raw)
+            truth.append(bool(labels[video.indices[newest]]))
+    return {name: round(auc(scores, truth) or 0.0, 4) for name, scores in values.items()}
+
+
+def training_step(recipe: Recipe) -> Callable[[], object]:
+    """One step of a training of this recipe, on random clips."""
+    torch.manual_seed(0)
+    model: Any = Table("model", MODELS).load(recipe.model)(**recipe.arguments())
+    model.to(memory_format=torch.channels_last).train()
+    optimizer = torch.optim.AdamW(model.parameters())
+    spec, batch = recipe.clips, recipe.train.batch
+    frames = torch.rand(batch, spec.n_past + 1, spec.channels, spec.height, spec.width) * 2 - 1
+    flow = torch.randn(batch, 2, spec.height, spec.width)
+    weights = recipe.train.loss.model_dump()
+
+    def step() -> None:
+        total, _ = model.loss(frames, flow, weights)
+        optimizer.zero_grad()
+        total.backward()
+        optimizer.step()
+
+    return step
+
+
+def network(detector: Detector) -> Callable[[], object]:
+    """Ten frames of the network."""
+    inputs = detector.example_inputs()
+
+    def run() -> None:
+        for _ in range(10):
+            detector.runtime.run(inputs)
+
+    return run
+
+
+def costs(detectors: dict[str, Detector], epochs: int, rounds: int) -> dict[str, JSON]:
+    """Milliseconds of a frame and of a training step on one thread, and both over those of the first encoder."""
+    torch.set_num_threads(1)
+    frame = interleave({name: network(detector) for name, detector in detectors.items()}, rounds)
+    step = interleave({name: training_step(recipe_of(name, 0, epochs)) for name in detectors}, rounds)
+    first = next(iter(detectors))
+    return {
+        name: {
+            "frame_ms": round(frame[name].median_ms / 10, 3),
+            "step_ms": round(step[name].median_ms, 1),
+            "frame_over_first": round(_ratio(frame[name].samples_s, frame[first].samples_s), 3),
+            "step_over_first": round(_ratio(step[name].samples_s, step[first].samples_s), 3),
+        }
+        for name in detectors
+    }
+
+
+def _ratio(samples: Sequence[float], of: Sequence[float]) -> float:
+    """The median of the rounds' own ratios, so that what slows a whole round down leaves it alone."""
+    return statistics.median(a / b for a, b in zip(samples, of, strict=True))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--work", type=Path, required=True, help="folder of the bundles and the prepared frames")
+    parser.add_argument("--encoder", action="append", help="NAME:WIDTH, repeatable")
+    parser.add_argument("--seeds", type=int, default=2)
+    parser.add_argument("--epochs", type=int, default=4)
+    parser.add_argument("--rounds", type=int, default=40)
+    parser.add_argument("--json", type=Path, help="where the result goes")
+    asked = parser.parse_args()
+    encoders = asked.encoder or list(ENCODERS)
+    spec = recipe_of(encoders[0], 0, asked.epochs)
+    clips = {clip.name: clip.labels for clip in open_dataset(SCENE).testing()}
+    tested, _ = prepare_videos(
+        open_dataset(SCENE).testing(), asked.work / "cache", spec.clips, spec.flow, dataset=f"{SCENE}/testing"
+    )
+    videos = [(video, labels) for video in tested if (labels := clips[video.name]) is not None]
+    results: dict[str, list[JSON]] = {name: [] for name in encoders}
+    detectors: dict[str, Detector] = {}
+    for seed in range(asked.seeds):
+        for name in encoders:
+            recipe = recipe_of(name, seed, asked.epochs)
+            out = asked.work / f"{name.replace(':', '-')}-{seed}"
+            if not out.is_dir():
+                train(SCENE, recipe, out, cache=asked.work / "cache")
+            detectors[name] = Detector.open(out, threads=1)
+            results[name].append({"seed": seed, "auc": figures(detectors[name], recipe, videos)})
+            print(name, json.dumps(results[name][-1]), flush=True)
+    cost = costs(detectors, asked.epochs, asked.rounds)
+    report = {
+        "scene": SCENE,
+        "epochs": asked.epochs,
+        "encoders": {name: {**cost[name], "runs": results[name]} for name in encoders},
+        **circumstances(),
+    }
+    print(json.dumps(report, indent=1))
+    if asked.json:
+        asked.json.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,127 @@
+"""What a bundle may hold, and how its members are read: verified, bounded, and never anything but plain files."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import os
+import stat
+from pathlib import Path
+
+from comemory.errors import BundleError, short
+from comemory.runtimes import PRECISIONS
+from comemory.types import JSON
+
+FORMAT = 1
+MANIFEST = "manifest.json"
+REQUIRED = (
+    "config.json",
+    "calibration.json",
+    "provenance.json",
+    "weights.safetensors",
+    "items.safetensors",
+    "model.onnx",
+)
+FORM_FILES = {
+    (runtime, precision): tuple(f"{runtime}-{precision}{ending}" for ending in (".json", *endings))
+    for runtime, precisions in PRECISIONS.items()
+    for precision, endings in precisions.items()
+    if precision != "fp32"
+}
+"""The members of each form, by runtime and precision; the first one is its record."""
+FORM_MEMBERS = tuple(name for names in FORM_FILES.values() for name in names)
+OPTIONAL = ("model.xml", "model.bin", "README.md", *FORM_MEMBERS)
+
+_LARGEST_JSON = 8 * 2**20
+_LARGEST_ITEMS = 256 * 2**20
+
+
+def verified(folder: Path, manifest: JSON) -> tuple[set[str], dict[str, bytes]]:
+    """Check every member; give their names, and the contents of those that are read here.
+
+    Raises:
+        BundleError: a member that no bundle holds, is missing, is damaged or is no plain file.
+    """
+    members = manifest.get("members")
+    if not isinstance(members, dict):
+        raise BundleError(f"{folder}/{MANIFEST} lists no members: the bundle was not written by comemory")
+    contents = {}
+    for name, record in members.items():
+        if name not in REQUIRED + OPTIONAL:
+            raise BundleError(f"{folder}/{MANIFEST} lists {short(name)}, which no bundle holds: refused")
+        refuse_strange(folder / name)
+        if name.endswith(".json") or name == "items.safetensors":
+            contents[name] = read(folder, name)
+            digest = hashlib.sha256(contents[name]).hexdigest()
+        else:
+            digest = sha256(folder / name)
+        if not isinstance(record, dict) or digest != record.get("sha256"):
+            raise BundleError(f"{folder}/{name} is damaged (sha256 differs from the manifest): copy the bundle again")
+    missing = [name for name in REQUIRED if name not in members]
+    if missing:
+        raise BundleError(f"{folder}/{MANIFEST} does not list {', '.join(missing)}: the bundle is not whole")
+    return set(members), contents
+
+
+def refuse_strange(path: Path) -> None:
+    """Raise BundleError unless there is a plain file: a link may lead out of the bundle, a pipe never ends."""
+    try:
+        mode = path.lstat().st_mode
+    except FileNotFoundError:
+        raise BundleError(f"{path.parent} lacks {path.name}: copy the whole bundle again") from None
+    except (OSError, ValueError) as error:
+        raise BundleError(f"cannot read {path}: {error}") from None
+    if stat.S_ISLNK(mode):
+        raise BundleError(f"{path} is a link: a bundle holds files only")
+    if not stat.S_ISREG(mode):
+        raise BundleError(f"{path} is not a file: a bundle holds files only")
+
+
+def sha256(path: Path) -> str:
+    """The sha256 of a file; BundleError where it cannot be read."""
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise BundleError(f"cannot read {path}: {error.strerror or error}") from None
+
+
+def read(folder: Path, name: str) -> bytes:
+    """A member that is small in every bundle; BundleError where it is large, or cannot be read."""
+    path = folder / name
+    largest = _LARGEST_ITEMS if name == "items.safetensors" else _LARGEST_JSON
+    try:
+        if name == MANIFEST and not (folder.is_dir() and os.path.lexists(path)):
+            reason = f"no {MANIFEST} in it" if folder.is_dir() else "no such folder"
+            raise BundleError(f"{folder} is not a bundle: {reason}")
+        refuse_strange(path)
+        with path.open("rb") as file:
+            content = file.read(largest + 1)
+    except (OSError, ValueError) as error:
+        if isinstance(error, BundleError):
+            raise
+        raise BundleError(f"cannot read {path}: {error}") from None
+    if len(content) > largest:
+        raise BundleError(f"{path} is larger than the {name} of any bundle: refused")
+    return content
+
+
+def json_object(folder: Path, name: str, content: bytes) -> JSON:
+    """The JSON object in a member; BundleError where there is none, or a number in it that is none."""
+    try:
+        value = json.loads(content, parse_constant=_refuse_number, parse_float=_finite)
+    except (ValueError, RecursionError) as error:
+        raise BundleError(f"{folder}/{name} is not valid JSON: {error}") from None
+    if not isinstance(value, dict):
+        raise BundleError(f"{folder}/{name} holds no JSON object: the bundle was not written by comemory")
+    return value
+
+
+def _finite(text: str) -> float:
+    value = float(text)
+    return value if math.isfinite(value) else _refuse_number(text)
+
+
+def _refuse_number(text: str) -> float:
+    raise ValueError(f"{text} is not a number")

@@ -1,0 +1,102 @@
+"""Ordinary video with objects pasted into it, frame by frame."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from functools import cached_property
+from itertools import islice
+
+import numpy as np
+from numpy.typing import NDArray
+
+from comemory.datasets.pseudo.acts import ACTS, Step, usual
+from comemory.datasets.pseudo.objects import Cutout, background, cutouts, paste, tubes
+from comemory.types import Frame, Source
+
+LONGEST = 48
+"""Frames of a tube at the most."""
+SHORTEST = 16
+
+
+class PseudoSource:
+    """One stretch of an ordinary video in which objects of the same video do what they never did.
+
+    Rendered at the first need and kept, because each frame is made from all of them.
+
+    Args:
+        frames: gives the ordinary frames, uint8 (H, W, 3), all of one size.
+        kinds: of `acts.ACTS`; one is drawn for each act.
+        seed: of everything drawn.
+        density: acts that are on at a time, on average.
+        calm: share of the frames at the start without an act.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        frames: Source,
+        part: slice,
+        rate_hz: float | None,
+        *,
+        kinds: Sequence[str],
+        seed: Sequence[int],
+        density: float = 1.0,
+        calm: float = 0.4,
+    ) -> None:
+        self.name, self.rate_hz = name, rate_hz
+        self._frames, self._part = frames, part
+        self._kinds, self._seed = tuple(kinds), tuple(seed)
+        self._density, self._calm = density, calm
+
+    def __iter__(self) -> Iterator[Frame]:
+        pictures, _ = self._made
+        for index, picture in enumerate(pictures):
+            yield Frame(picture, index / (self.rate_hz or 25.0), index)
+
+    def mask(self, index: int) -> NDArray[np.bool_]:
+        """The pixels of frame `index` that do not belong: bool (H, W)."""
+        return self._made[1][index]
+
+    @property
+    def labels(self) -> NDArray[np.bool_]:
+        """bool (n_frames,): whether something in the frame does not belong."""
+        return self._made[1].reshape(len(self._made[1]), -1).any(axis=1)
+
+    @cached_property
+    def _made(self) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
+        chosen = islice(self._frames, self._part.start, self._part.stop)
+        pictures = np.stack([frame.image for frame in chosen])
+        masks = np.zeros(pictures.shape[:3], np.bool_)
+        rng = np.random.default_rng(self._seed)
+        still = background(pictures)
+        found = [cutouts(picture, still) for picture in pictures]
+        stock = _stock(found)
+        if stock:
+            for start, steps, odd in self._acts(rng, stock, len(pictures), pictures.shape[1:3]):
+                for picture, mask, step in zip(pictures[start:], masks[start:], steps, strict=False):
+                    covered = paste(picture, step.cut, step.x, step.y, step.scale)
+                    mask &= ~covered
+                    if odd:
+                        mask |= covered
+        return pictures, masks
+
+    def _acts(
+        self, rng: np.random.Generator, stock: Sequence[Sequence[Cutout]], n_frames: int, size: tuple[int, int]
+    ) -> Iterator[tuple[int, list[Step], bool]]:
+        """When each act begins, its steps, and whether it is an odd one. As many ordinary ones as odd ones."""
+        first = int(self._calm * n_frames)
+        n_acts = max(1, round(self._density * (n_frames - first) / (LONGEST / 2)))
+        for _ in range(n_acts):
+            for odd in (False, True):
+                tube = stock[int(rng.integers(len(stock)))]
+                act = ACTS[self._kinds[int(rng.integers(len(self._kinds)))]] if odd else usual
+                start = int(rng.integers(first if odd else 0, max(first, n_frames - SHORTEST) + 1))
+                yield start, act(tube, LONGEST, size, rng), odd
+
+
+def _stock(found: Sequence[Sequence[Cutout]]) -> list[list[Cutout]]:
+    """The longest tubes there are."""
+    for n_frames in (LONGEST, 32, SHORTEST):
+        if len(made := tubes(found, n_frames)) >= 3:
+            return made
+    return made

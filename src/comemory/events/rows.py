@@ -1,0 +1,123 @@
+"""Events as rows: read with their files, written without what others own."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import ColumnElement, Connection, func, insert, select, update
+
+from comemory.events.event import Counts, StateChange, StoredEvent, utc
+from comemory.events.schema import events, files, states
+
+
+def read_events(
+    connection: Connection, *conditions: ColumnElement[bool], limit: int | None = None, newest_first: bool = True
+) -> list[StoredEvent]:
+    """The events that fulfil conditions, with their files."""
+    order = events.c.id.desc() if newest_first else events.c.id.asc()
+    rows = connection.execute(select(events).where(*conditions).order_by(order).limit(limit)).all()
+    paths = read_paths(connection, [row.id for row in rows])
+    return [_event(row, paths.get(row.id, {})) for row in rows]
+
+
+def read_event(connection: Connection, id: str) -> StoredEvent | None:
+    found = read_events(connection, events.c.id == id, limit=1)
+    return found[0] if found else None
+
+
+def read_paths(connection: Connection, ids: Sequence[str]) -> dict[str, dict[str, str]]:
+    """Event to kind to path."""
+    found: dict[str, dict[str, str]] = {}
+    for some in _batches(ids):
+        asked = select(files.c.event_id, files.c.kind, files.c.path).where(files.c.event_id.in_(some))
+        for event_id, kind, path in connection.execute(asked):
+            found.setdefault(event_id, {})[kind] = path
+    return found
+
+
+def write_event(connection: Connection, event: StoredEvent, site: str, now: datetime, *, is_new: bool) -> None:
+    """Insert or replace what the engine measured; the verdict and the files stay as they are."""
+    values: dict[str, Any] = {
+        "camera": event.camera,
+        "start": event.start,
+        "peak": event.peak,
+        "end": event.end,
+        "updated": now,
+        "peak_score": event.peak_score,
+        "appearance": event.appearance,
+        "motion": event.motion,
+        "box": list(event.box) if event.box is not None else None,
+        "height": event.size[0],
+        "width": event.size[1],
+        "model": event.model,
+        "threshold": event.threshold,
+        "suppressed": event.suppressed,
+        "cells": list(event.cells) if event.cells is not None else None,
+    }
+    if is_new:
+        connection.execute(insert(events).values(id=event.id, site=site, verdict=None, **values))
+    else:
+        connection.execute(update(events).where(events.c.id == event.id).values(**values))
+
+
+def read_states(
+    connection: Connection, camera: str | None, since: datetime | None, limit: int, site: str | None = None
+) -> list[StateChange]:
+    """Changes of the cameras' health, the newest first; of one camera and one media folder where they are named."""
+    asked = select(states).order_by(states.c.id.desc()).limit(limit)
+    if camera is not None:
+        asked = asked.where(states.c.camera == camera)
+    if since is not None:
+        asked = asked.where(states.c.at >= utc(since))
+    if site is not None:
+        asked = asked.where(states.c.site == site)
+    return [StateChange(row.camera, row.state, row.message, row.at) for row in connection.execute(asked)]
+
+
+def count(connection: Connection, alerts: Mapping[str, Mapping[str, int]], free_bytes: int | None) -> Counts:
+    """How much there is in the database, with what the caller knows of alerts and the disk."""
+
+    def number(*conditions: ColumnElement[bool]) -> int:
+        return int(connection.execute(select(func.count()).select_from(events).where(*conditions)).scalar_one())
+
+    by_camera = select(events.c.camera, func.count()).group_by(events.c.camera).order_by(events.c.camera)
+    n_files, n_bytes = connection.execute(select(func.count(), func.sum(files.c.bytes)).select_from(files)).one()
+    return Counts(
+        events=number(),
+        open=number(events.c.end.is_(None)),
+        suppressed=number(events.c.suppressed.is_(True)),
+        normal=number(events.c.verdict == "normal"),
+        abnormal=number(events.c.verdict == "abnormal"),
+        cameras={row[0]: row[1] for row in connection.execute(by_camera)},
+        files=n_files,
+        bytes=int(n_bytes or 0),
+        free_bytes=free_bytes,
+        alerts=alerts,
+    )
+
+
+def _event(row: Any, paths: dict[str, str]) -> StoredEvent:
+    return StoredEvent(
+        id=row.id,
+        camera=row.camera,
+        start=row.start,
+        peak=row.peak,
+        end=row.end,
+        peak_score=row.peak_score,
+        appearance=row.appearance,
+        motion=row.motion,
+        box=tuple(row.box) if row.box is not None else None,
+        size=(row.height, row.width),
+        model=row.model,
+        threshold=row.threshold,
+        verdict=row.verdict,
+        suppressed=row.suppressed,
+        files=paths,
+        cells=tuple(row.cells) if row.cells is not None else None,
+    )
+
+
+def _batches(ids: Sequence[str], size: int = 500) -> Iterable[Sequence[str]]:
+    return (ids[start : start + size] for start in range(0, len(ids), size))

@@ -1,0 +1,200 @@
+"""The cells of an experiment: data sets x variants x seeds, each with a key of everything that decides its row."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
+from functools import reduce
+from typing import Any
+
+from comemory.errors import ConfigError, nearest
+from comemory.reproduce.experiment import Experiment, ExperimentData
+from comemory.train.recipe import Recipe, read_recipe
+from comemory.types import JSON
+
+TRAINING = 1
+"""Raised whenever a change of the code makes another network from the same recipe and video."""
+
+EVALUATION = 1
+"""Raised whenever a change of the code gives other figures, or more of them, for the same network."""
+
+CIRCUMSTANCES = frozenset({"accelerator", "devices", "threads", "checkpoint_s"})
+"""Settings of `train` that say where and how, and decide nothing."""
+
+ADDED: Mapping[str, Any] = {}
+"""Settings that came after rows had been made, by dotted key, each with the value that leaves everything as it was before:
+with that value they are no part of a key, so that what was trained without them is still found."""
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What a cell is made with, beside data and seed: a variant, or one with a decision of its own."""
+
+    name: str
+    title: str
+    settings: Sequence[str]
+    claimed: Mapping[str, float] = field(default_factory=dict)
+    of: str | None = None
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One training or re-calibration, and its evaluation.
+
+    Attributes:
+        place: number of the data set and of the variant, in the order of the file.
+        settings: where the recipe differs from its preset, by dotted key; without seed and circumstances.
+        network: key of the trained network; cells that differ in their decision alone share it.
+        group: key of everything that decides the row but the seed.
+        key: of everything that decides the row.
+    """
+
+    experiment: str
+    data: str
+    variant: Choice
+    seed: int
+    place: tuple[int, int]
+    recipe: Recipe
+    settings: Mapping[str, Any]
+    network: str
+    group: str
+    key: str
+
+    @property
+    def label(self) -> str:
+        """How the cell is called."""
+        return f"{self.data}/{self.variant.name}/{self.seed}"
+
+
+def cells(name: str, experiment: Experiment, n_seeds: int | None = None) -> list[Cell]:
+    """All cells, the first seed of everything before the second of anything.
+
+    Args:
+        name: of the experiment.
+        n_seeds: take so many of its seeds, continued by the next numbers where it has fewer.
+
+    Raises:
+        ConfigError: the settings of a variant do not fit; it names the variant.
+    """
+    choices = list(_choices(experiment))
+    preset = read_recipe(experiment.preset)
+    made = []
+    for seed in _seeds(experiment.seeds, n_seeds):
+        recipes = _recipes(experiment, choices, seed)
+        for d, (data, spec) in enumerate(experiment.data.items()):
+            for v, choice in enumerate(choices):
+                recipe = recipes[choice.name]
+                group = _key(TRAINING, EVALUATION, _deciding(recipe), _specs(spec), experiment.false_alarms)
+                made.append(
+                    Cell(
+                        experiment=name,
+                        data=data,
+                        variant=choice,
+                        seed=seed,
+                        place=(d, v),
+                        recipe=recipe,
+                        settings=_differences(_deciding(recipe), _deciding(preset)),
+                        network=network_key(recipe, spec.train),
+                        group=group,
+                        key=_key(group, seed),
+                    )
+                )
+    return made
+
+
+def select(made: Sequence[Cell], only: Sequence[str]) -> list[Cell]:
+    """The cells that one of the patterns names: `variant`, `data/variant` or `data/variant/seed`, with `*` and `?`.
+
+    Raises:
+        ConfigError: a pattern that names none.
+    """
+    chosen: set[str] = set()
+    for pattern in only:
+        found = {cell.label for cell in made if _matches(cell, pattern)}
+        if not found:
+            known = {name for cell in made for name in (cell.variant.name, f"{cell.data}/{cell.variant.name}")}
+            raise ConfigError(f"--only {pattern!r} names no cell: {nearest(pattern, known)}")
+        chosen |= found
+    return [cell for cell in made if not only or cell.label in chosen]
+
+
+def network_key(recipe: Recipe, train: str) -> str:
+    """Names the network that a recipe makes of a data set, whatever decision is laid over it.
+
+    Args:
+        train: the data set as the experiment file gives it.
+    """
+    deciding = _deciding(recipe)
+    del deciding["decision"]
+    return _key(TRAINING, deciding, recipe.train.seed, train)
+
+
+def _matches(cell: Cell, pattern: str) -> bool:
+    names = (cell.variant.name, f"{cell.data}/{cell.variant.name}", cell.label)
+    return any(name.count("/") == pattern.count("/") and fnmatchcase(name, pattern) for name in names)
+
+
+def _seeds(seeds: Sequence[int], n_seeds: int | None) -> list[int]:
+    taken = list(seeds[:n_seeds])
+    while n_seeds is not None and len(taken) < n_seeds:
+        taken.append(max(taken) + 1)
+    return taken
+
+
+def _choices(experiment: Experiment) -> Iterator[Choice]:
+    """Each variant, then the decisions laid over it."""
+    for variant in experiment.variants:
+        title = variant.title or variant.name
+        yield Choice(variant.name, title, variant.settings, variant.claimed)
+        for decision in experiment.decisions:
+            if not decision.of or variant.name in decision.of:
+                name, settings = f"{variant.name}+{decision.name}", (*variant.settings, *decision.settings)
+                yield Choice(name, f"{title}, {decision.title or decision.name}", settings, of=variant.name)
+
+
+def _recipes(experiment: Experiment, choices: Sequence[Choice], seed: int) -> dict[str, Recipe]:
+    recipes: dict[str, Recipe] = {}
+    always = ("train.devices=1", f"train.seed={seed}")
+    for choice in choices:
+        try:
+            recipe = read_recipe(experiment.preset, settings=[*experiment.settings, *choice.settings, *always])
+        except ConfigError as error:
+            raise ConfigError(f"variant {choice.name!r}: {error}") from None
+        if choice.of is not None and network_key(recipe, "") != network_key(recipes[choice.of], ""):
+            raise ConfigError(f"variant {choice.name!r}: a decision may set decision.* alone; make it a variant")
+        recipes[choice.name] = recipe
+    return recipes
+
+
+def _deciding(recipe: Recipe) -> JSON:
+    """The recipe less its seed, its circumstances and what was added since."""
+    values: JSON = recipe.model_dump(mode="json")
+    for key in ("seed", *CIRCUMSTANCES):
+        del values["train"][key]
+    for key, value in ADDED.items():
+        *groups, last = key.split(".")
+        place = reduce(lambda inner, group: inner[group], groups, values)
+        if place[last] == value:
+            del place[last]
+    return values
+
+
+def _specs(spec: ExperimentData) -> JSON:
+    return {"train": spec.train, "test": spec.test or spec.train, **{f"on {k}": v for k, v in spec.evaluate_on.items()}}
+
+
+def _key(*parts: Any) -> str:
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _differences(values: JSON, plain: JSON, above: str = "") -> JSON:
+    found: JSON = {}
+    for key, value in values.items():
+        if isinstance(value, dict) and isinstance(plain.get(key), dict):
+            found |= _differences(value, plain[key], f"{above}{key}.")
+        elif value != plain.get(key):
+            found[f"{above}{key}"] = value
+    return found

@@ -1,0 +1,115 @@
+"""Means over seeds, and how well one score ranks variants as another does."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+Floats = NDArray[np.float64]
+
+
+class Spread(NamedTuple):
+    """A mean over seeds; `sd` is the sample standard deviation, None of one value."""
+
+    mean: float
+    sd: float | None
+    n: int
+
+
+class Correlation(NamedTuple):
+    """A rank correlation in [-1, 1]; `low` and `high` are the ends of its 95 % interval, None where there is none."""
+
+    value: float
+    low: float | None
+    high: float | None
+
+
+def spread(values: Sequence[float]) -> Spread | None:
+    """Mean and standard deviation; None of nothing.
+
+    >>> spread([0.98, 0.99, 0.97])
+    Spread(mean=0.98, sd=0.01, n=3)
+    """
+    if not values:
+        return None
+    sd = float(np.std(values, ddof=1).round(12)) if len(values) > 1 else None
+    return Spread(float(np.mean(values).round(12)), sd, len(values))
+
+
+def ranks(values: ArrayLike) -> Floats:
+    """Ranks from 1, equal values at the mean of theirs.
+
+    >>> ranks([0.3, 0.1, 0.3]).tolist()
+    [2.5, 1.0, 2.5]
+    """
+    array = np.asarray(values, np.float64)
+    ordered = np.sort(array)
+    below, up_to = np.searchsorted(ordered, array, "left"), np.searchsorted(ordered, array, "right")
+    return np.asarray((below + up_to + 1) / 2, np.float64)
+
+
+def spearman(one: ArrayLike, other: ArrayLike) -> float | None:
+    """Spearman's rank correlation: Pearson's of the ranks. None where either has one value only.
+
+    Source: Spearman, "The proof and measurement of association between two things", 1904.
+
+    Shapes:
+        one, other: (n,).
+
+    >>> spearman([1, 2, 3], [10, 20, 15])
+    0.5
+    """
+    a, b = ranks(one), ranks(other)
+    a, b = a - a.mean(), b - b.mean()
+    norm = float(np.sqrt((a @ a) * (b @ b)))
+    return float(np.round(a @ b / norm, 12)) if norm else None
+
+
+def kendall(one: ArrayLike, other: ArrayLike) -> float | None:
+    """Kendall's tau-b: pairs in the same order less those in the other, ties counted out. None with ties alone.
+
+    Source: Kendall, "The treatment of ties in ranking problems", 1945.
+
+    Shapes:
+        one, other: (n,).
+
+    >>> kendall([1, 2, 3], [1, 3, 2])
+    0.333333333333
+    """
+    a, b = (np.sign(np.subtract.outer(values, values)) for values in (np.asarray(one), np.asarray(other)))
+    norm = float(np.sqrt((a * a).sum() * (b * b).sum()))
+    return float(np.round((a * b).sum() / norm, 12)) if norm else None
+
+
+def correlation(
+    measure: Callable[[ArrayLike, ArrayLike], float | None],
+    one: Sequence[float],
+    other: Sequence[float],
+    *,
+    seed: int = 0,
+    n_resamples: int = 2000,
+) -> Correlation | None:
+    """A rank correlation with a percentile bootstrap over the variants.
+
+    Variants are drawn with replacement; draws that have no correlation (one variant only) are left out.
+
+    Args:
+        measure: `spearman` or `kendall`.
+        seed: of the draws; the same seed gives the same interval.
+
+    Returns:
+        None with fewer than three variants, or where either score is the same for all. No interval with fewer than
+        five: it would hold nearly everything.
+    """
+    if len(one) < 3 or (value := measure(one, other)) is None:
+        return None
+    if len(one) < 5:
+        return Correlation(value, None, None)
+    generator = np.random.default_rng(seed)
+    a, b = np.asarray(one, np.float64), np.asarray(other, np.float64)
+    draws = [measure(a[drawn], b[drawn]) for drawn in generator.integers(0, len(a), (n_resamples, len(a)))]
+    low, high = np.percentile([draw for draw in draws if draw is not None], [2.5, 97.5])
+    return Correlation(value, float(low), float(high))

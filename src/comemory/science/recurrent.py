@@ -1,0 +1,137 @@
+"""Encoders of the motion branch that differ in how many past frames they see.
+
+The seed's sees the last two. Its first future work asks for a longer view, by a recurrent network or by convolutions
+over time. All of them give what `layers.Encoder` gives: the features of every level, the queries last.
+Shape suffixes: B batch, T frames, P pairs of frames, C channels, H W pixels of the level at hand, D feature width.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from .layers import LEVELS, Encoder, convolutions
+
+
+class PairEncoder(Encoder):
+    """The last two frames, stacked. Source: seed, Eq. (1).
+
+    Args:
+        channels: of one frame.
+        n_past: frames given; all but the last two are left aside.
+        base_width: see `layers.Encoder`.
+    """
+
+    def __init__(self, channels: int, n_past: int, base_width: int) -> None:
+        super().__init__(2 * channels, base_width)
+
+    def forward(self, frames_BTCHW: Tensor) -> list[Tensor]:
+        """Features of every level, the queries last."""
+        return super().forward(frames_BTCHW[:, -2:].flatten(1, 2))
+
+
+class RecurrentEncoder(nn.Module):
+    """Every pair of neighbouring frames through one encoder, and a convolutional GRU over their queries, oldest first.
+
+    Ours: the first of the seed's future works. Where only a pair is given, the GRU takes one step from zeros. The
+    skip connections are those of the newest pair.
+
+    Args: see `PairEncoder`.
+    """
+
+    def __init__(self, channels: int, n_past: int, base_width: int) -> None:
+        super().__init__()
+        self.pair_encoder = Encoder(2 * channels, base_width)
+        self.width = self.pair_encoder.width
+        self.cell = ConvGRU(self.width)
+
+    def forward(self, frames_BTCHW: Tensor) -> list[Tensor]:
+        """Features of every level, the queries last."""
+        batch, n_pairs = len(frames_BTCHW), frames_BTCHW.shape[1] - 1
+        pairs_BPCHW = torch.cat([frames_BTCHW[:, :-1], frames_BTCHW[:, 1:]], dim=2)
+        features = [level.unflatten(0, (batch, n_pairs)) for level in self.pair_encoder(pairs_BPCHW.flatten(0, 1))]
+        state_BDHW = torch.zeros_like(features[-1][:, 0])
+        for pair in range(n_pairs):
+            state_BDHW = self.cell(features[-1][:, pair], state_BDHW)
+        return [*(level[:, -1] for level in features[:-1]), state_BDHW]
+
+
+class ConvGRU(nn.Module):
+    """One step of a gated recurrent unit whose candidate is a 3x3 convolution.
+
+    Ours: the gates are 1x1 convolutions, which leaves the arithmetic to the encoder.
+
+    Args:
+        width: D, of the input and of the state.
+    """
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.gates = nn.Conv2d(2 * width, 2 * width, 1)
+        self.candidate = nn.Conv2d(2 * width, width, 3, padding=1)
+
+    def forward(self, input_BDHW: Tensor, state_BDHW: Tensor) -> Tensor:
+        """The next state.
+
+        Shapes:
+            input_BDHW, state_BDHW: float. returns: float (B, D, H, W), in [-1, 1] if the state was.
+        """
+        gates = torch.sigmoid(self.gates(torch.cat([input_BDHW, state_BDHW], dim=1)))
+        renew_BDHW, reset_BDHW = gates.chunk(2, dim=1)
+        candidate_BDHW = torch.tanh(self.candidate(torch.cat([input_BDHW, reset_BDHW * state_BDHW], dim=1)))
+        return (1 - renew_BDHW) * state_BDHW + renew_BDHW * candidate_BDHW
+
+
+class VolumeEncoder(nn.Module):
+    """Convolutions over time and picture at once: two frames deep with stride two, until one frame is left.
+
+    Ours: the first of the seed's future works. The kernel of 2x3x3 is computed as a 3x3 one over stacked neighbours,
+    which every runtime has fast. The oldest frame is doubled where their number is odd; what is left beyond one at the
+    queries is averaged. The skip connections are the newest of their level.
+
+    Args: see `PairEncoder`.
+    """
+
+    def __init__(self, channels: int, n_past: int, base_width: int) -> None:
+        super().__init__()
+        widths = [base_width * 2**level for level in range(LEVELS)]
+        self.width = widths[-1]
+        self.levels = nn.ModuleList()
+        for inputs, outputs in zip([channels, *widths[:-1]], widths, strict=True):
+            depth = min(n_past, 2)
+            self.levels.append(convolutions(depth * inputs, outputs, open_end=outputs == widths[-1]))
+            n_past = (n_past + 1) // 2
+        self.halve = nn.MaxPool2d(2)
+
+    def forward(self, frames_BTCHW: Tensor) -> list[Tensor]:
+        """Features of every level, the queries last."""
+        features, value_BTCHW = [], frames_BTCHW
+        for number, level in enumerate(self.levels):
+            if number:
+                value_BTCHW = _each(self.halve, value_BTCHW)
+            value_BTCHW = _each(level, _paired(value_BTCHW))
+            features.append(value_BTCHW[:, -1])
+        return [*features[:-1], value_BTCHW.mean(dim=1)]
+
+
+def _paired(frames_BTCHW: Tensor) -> Tensor:
+    """Neighbours as the channels of one frame, half as many of them; one alone stays."""
+    if frames_BTCHW.shape[1] == 1:
+        return frames_BTCHW
+    if frames_BTCHW.shape[1] % 2:
+        frames_BTCHW = torch.cat([frames_BTCHW[:, :1], frames_BTCHW], dim=1)
+    return torch.cat([frames_BTCHW[:, 0::2], frames_BTCHW[:, 1::2]], dim=2)
+
+
+def _each(layer: nn.Module, frames_BTCHW: Tensor) -> Tensor:
+    """A layer on every frame."""
+    made: Tensor = layer(frames_BTCHW.flatten(0, 1))
+    return made.unflatten(0, frames_BTCHW.shape[:2])
+
+
+MOTION_ENCODERS: dict[str, type[PairEncoder | RecurrentEncoder | VolumeEncoder]] = {
+    "pair": PairEncoder,
+    "recurrent": RecurrentEncoder,
+    "volume": VolumeEncoder,
+}
+"""What the motion branch may see the past with, by name."""

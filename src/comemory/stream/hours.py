@@ -1,0 +1,60 @@
+"""Hours of the week: when events count, and when alerts are quiet."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from datetime import datetime
+
+DAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
+_SPAN = re.compile(r"(?:([a-z]{3})(?:-([a-z]{3}))? )?(\d\d):(\d\d)-(\d\d):(\d\d)")
+_DAY_MIN = 24 * 60
+
+
+@dataclass(frozen=True)
+class Hours:
+    """A span of the day on some days of the week; a span over midnight belongs to the day it begins on.
+
+    Attributes:
+        days: 0 for Monday.
+        start_min, end_min: minutes since midnight; the end does not belong to it.
+    """
+
+    days: frozenset[int]
+    start_min: int
+    end_min: int
+
+    @classmethod
+    def read(cls, text: str) -> Hours:
+        """Read `08:00-18:00`, `mon-fri 22:00-06:00` or `sun 00:00-24:00`.
+
+        Raises:
+            ValueError: it is none of these.
+
+        >>> Hours.read("sat-sun 22:00-06:00").covers(datetime(2026, 11, 23, 5, 59))
+        True
+        """
+        found = _SPAN.fullmatch(text.strip().lower())
+        named = {found[1], found[2]} - {None} if found else set()
+        if not found or not named <= set(DAYS):
+            raise ValueError(f"cannot read the hours {text!r}: expected such as '08:00-18:00' or 'mon-fri 22:00-06:00'")
+        start_min, end_min = int(found[3]) * 60 + int(found[4]), int(found[5]) * 60 + int(found[6])
+        if (
+            int(found[4]) > 59
+            or int(found[6]) > 59
+            or start_min >= _DAY_MIN
+            or end_min > _DAY_MIN
+            or start_min == end_min
+        ):
+            raise ValueError(f"cannot read the hours {text!r}: expected two different times of a day of 24 hours")
+        first = DAYS.index(found[1]) if found[1] else 0
+        last = DAYS.index(found[2]) if found[2] else (first if found[1] else 6)
+        days = frozenset((first + k) % 7 for k in range((last - first) % 7 + 1))
+        return cls(days, start_min, end_min)
+
+    def covers(self, now: datetime) -> bool:
+        """Whether a local time is inside."""
+        minute, day = now.hour * 60 + now.minute, now.weekday()
+        if self.start_min < self.end_min:
+            return day in self.days and self.start_min <= minute < self.end_min
+        return (day in self.days and minute >= self.start_min) or ((day - 1) % 7 in self.days and minute < self.end_min)

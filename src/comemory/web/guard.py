@@ -1,0 +1,172 @@
+"""What every request passes before anything else looks at it, and every answer after."""
+
+from __future__ import annotations
+
+import ipaddress
+import json
+import re
+from collections.abc import Iterable
+from urllib.parse import urlsplit
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+LARGEST_BODY = 64 * 1024
+LONGEST_TARGET = 4096
+SAFE_METHODS = ("GET", "HEAD", "OPTIONS")
+LOOPBACK_NAMES = ("localhost", "127.0.0.1", "::1")
+
+CONTENT_POLICY = "; ".join(
+    (
+        "default-src 'none'",
+        "script-src 'self'",
+        "style-src 'self'",
+        "img-src 'self' blob:",
+        "media-src 'self'",
+        "connect-src 'self'",
+        "manifest-src 'self'",
+        "form-action 'self'",
+        "base-uri 'none'",
+        "frame-ancestors 'none'",
+        "require-trusted-types-for 'script'",
+        "trusted-types 'none'",
+    )
+)
+
+HEADERS = {
+    "Content-Security-Policy": CONTENT_POLICY,
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+    "Referrer-Policy": "no-referrer",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Permissions-Policy": "camera=(), microphone=(), geolocation=(), payment=(), usb=()",
+}
+
+_HOST = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(?::(\d{1,5}))?")
+
+
+def is_loopback(host: str) -> bool:
+    """Whether an address to listen at can be reached from this machine alone.
+
+    >>> is_loopback("127.0.0.1"), is_loopback("localhost"), is_loopback("::1"), is_loopback("0.0.0.0")
+    (True, True, True, False)
+    """
+    if host.lower() == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return False
+
+
+def host_name(header: str) -> str | None:
+    """The name in a Host header, in small letters and without brackets; None where it is not one.
+
+    >>> host_name("Localhost:8710"), host_name("[::1]:8710"), host_name("evil.example@localhost")
+    ('localhost', '::1', None)
+    """
+    found = _HOST.fullmatch(header)
+    return found[1].strip("[]").lower() if found else None
+
+
+class BodyTooLarge(Exception):  # noqa: N818
+    """A request body went over the limit while it was read."""
+
+
+class Guard:
+    """Refuses other hosts' names, other sites' changes and large bodies; puts the security headers on every answer.
+
+    Args:
+        app: what comes after.
+        hosts: names that the page may be called by; None for any. On the loopback this stops a foreign page whose name
+            was pointed at this machine (DNS rebinding).
+    """
+
+    def __init__(self, app: ASGIApp, hosts: Iterable[str] | None = None) -> None:
+        self.app = app
+        self.hosts = None if hosts is None else {host.strip("[]").lower() for host in hosts}
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        started = False
+
+        async def sending(message: Message) -> None:
+            nonlocal started
+            if message["type"] == "http.response.start":
+                started = True
+                _add_headers(scope, MutableHeaders(scope=message))
+            await send(message)
+
+        refusal = self._refusal(scope)
+        if refusal is not None:
+            await _refuse(sending, *refusal)
+            return
+        try:
+            await self.app(scope, _limited(receive), sending)
+        except BodyTooLarge:
+            if started:
+                raise
+            await _refuse(sending, 413, f"the body is larger than {LARGEST_BODY} bytes")
+
+    def _refusal(self, scope: Scope) -> tuple[int, str] | None:
+        headers = Headers(scope=scope)
+        given = headers.get("host", "")
+        name = host_name(given)
+        if name is None or (self.hosts is not None and name not in self.hosts):
+            return 421, "this server is not called by that name: open it by its own, or add the name to web.hosts"
+        if len(scope.get("raw_path", b"")) + len(scope.get("query_string", b"")) > LONGEST_TARGET:
+            return 414, f"the address is longer than {LONGEST_TARGET} bytes"
+        length = headers.get("content-length")
+        if length is not None and (not length.isdecimal() or int(length[:20]) > LARGEST_BODY):
+            return 413, f"the body is larger than {LARGEST_BODY} bytes"
+        if scope["method"] not in SAFE_METHODS and _is_foreign(headers, given):
+            return 403, "another site asked for this change"
+        return None
+
+
+def _is_foreign(headers: Headers, host: str) -> bool:
+    """Whether a browser says that another site's page is behind a request."""
+    if headers.get("sec-fetch-site", "same-origin") not in ("same-origin", "none"):
+        return True
+    origin = headers.get("origin")
+    if origin is None:
+        return False
+    try:
+        return urlsplit(origin).netloc.lower() != host.lower()
+    except ValueError:
+        return True
+
+
+def _limited(receive: Receive) -> Receive:
+    n_bytes = 0
+
+    async def receiving() -> Message:
+        nonlocal n_bytes
+        message = await receive()
+        if message["type"] == "http.request":
+            n_bytes += len(message.get("body", b""))
+            if n_bytes > LARGEST_BODY:
+                raise BodyTooLarge
+        return message
+
+    return receiving
+
+
+def _add_headers(scope: Scope, headers: MutableHeaders) -> None:
+    for name, value in HEADERS.items():
+        headers.setdefault(name, value)
+    if scope["scheme"] == "https":
+        headers.setdefault("Strict-Transport-Security", "max-age=31536000")
+    headers.setdefault("Cache-Control", "no-store" if scope["path"].startswith("/api/") else "no-cache")
+
+
+async def _refuse(send: Send, status: int, detail: str) -> None:
+    body = json.dumps({"detail": detail}).encode()
+    headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
+    if status == 413:
+        headers.append((b"connection", b"close"))
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": body})

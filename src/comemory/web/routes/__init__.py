@@ -1,0 +1,1 @@
+"""The routes of the API: session, cameras, events, system."""

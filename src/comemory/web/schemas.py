@@ -1,0 +1,216 @@
+"""The JSON of the API, version 1."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import fields
+from datetime import UTC, datetime
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+
+from comemory.errors import mask_password
+from comemory.stream.contract import CameraStatus
+from comemory.types import JSON
+
+API = "/api/v1"
+
+Point = tuple[Annotated[float, Field(ge=0, le=1)], Annotated[float, Field(ge=0, le=1)]]
+Polygon = Annotated[list[Point], Field(min_length=3, max_length=64)]
+
+EARLIEST, LATEST = datetime(2000, 1, 1, tzinfo=UTC), datetime(2200, 1, 1, tzinfo=UTC)
+
+
+def _in_time(moment: datetime) -> datetime:
+    """A moment in UTC, one without a zone taken as UTC, that a database can hold."""
+    if not EARLIEST.year < moment.year < LATEST.year:
+        raise ValueError(f"expected a time between {EARLIEST.year} and {LATEST.year}")
+    return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+
+
+Moment = Annotated[datetime, AfterValidator(_in_time)]
+
+
+class Body(BaseModel):
+    """A request's body: closed to keys that it does not know."""
+
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False, str_max_length=1024)
+
+
+class Answer(BaseModel):
+    """What the API gives."""
+
+    model_config = ConfigDict(protected_namespaces=())
+
+
+class Problem(Answer):
+    """What went wrong, in one line."""
+
+    detail: str
+
+
+class Login(Body):
+    """A password for a session."""
+
+    password: Annotated[str, Field(min_length=1, max_length=256)]
+
+
+class Session(Answer):
+    """Whether the caller is let in, and what its changes are proved with."""
+
+    required: bool = Field(description="Whether a login is needed at all.")
+    authenticated: bool
+    csrf: str | None = Field(description="Send it as X-CSRF-Token with every change, unless you use a bearer token.")
+    version: str | None
+
+
+class Camera(Answer):
+    """How a camera is doing; the password of its URL is masked."""
+
+    name: str
+    url: str
+    state: Literal["connecting", "live", "stalled", "frozen", "black", "blinded", "moved", "down"]
+    since: datetime
+    fps_in: float
+    fps_scored: float
+    frames: int
+    dropped: int
+    scored: int
+    latency_ms_p50: float | None
+    latency_ms_p99: float | None
+    reconnects: int
+    attempts: int
+    last_score: float | None
+    threshold: float
+    false_alarms: str
+    model: str
+    model_sha256: str
+    size: tuple[int, int] | None = Field(description="Height and width of the picture.")
+    zones: list[list[tuple[float, float]]]
+    active: bool = Field(description="Whether events count at this hour.")
+    open_event: str | None
+    message: str
+    drift: str | None
+
+
+class Zones(Body):
+    """Polygons in which nothing counts, as shares of the picture's width and height."""
+
+    zones: Annotated[list[Polygon], Field(max_length=32)]
+
+
+class Scores(Answer):
+    """The scores of the last seconds, oldest first."""
+
+    times: list[datetime]
+    scores: list[float]
+
+
+class Budget(Body):
+    """How many false alarms are bearable: `1/day`, `2/h`, ..."""
+
+    false_alarms: Annotated[str, Field(min_length=3, max_length=32)]
+
+
+class Step(Answer):
+    """One setting that may be chosen.
+
+    `alarms_per_day` is how many there would have been with it, by the recorded scores; null where too little is recorded.
+    """
+
+    false_alarms: str
+    threshold: float
+    alarms_per_day: float | None
+
+
+class Sensitivity(Answer):
+    """What is set, what may be set, and what it would mean by the recorded scores."""
+
+    false_alarms: str
+    threshold: float
+    steps: list[Step]
+    curve: list[tuple[float, float]] = Field(description="Threshold and alarms a day, by the recorded scores.")
+    recorded_minutes: int
+    recorded_since: datetime | None
+
+
+class Media(Answer):
+    """Addresses of an event's files, null where there is none."""
+
+    thumbnail: str | None = None
+    heat: str | None = None
+    clip: str | None = None
+
+
+class Event(Answer):
+    """An interval above threshold."""
+
+    id: str
+    camera: str
+    start: datetime
+    peak: datetime
+    end: datetime | None = Field(description="Null while it lasts.")
+    peak_score: float
+    appearance: float
+    motion: float
+    box: tuple[int, int, int, int] | None = Field(description="Left, top, right, bottom of the peak's worst place.")
+    size: tuple[int, int] = Field(description="Height and width of the picture that the box belongs to.")
+    model: str
+    threshold: float
+    verdict: Literal["normal", "abnormal"] | None
+    suppressed: bool
+    media: Media
+
+
+class EventPage(Answer):
+    """Events, newest first; give `next` as `before` for those that follow."""
+
+    events: list[Event]
+    next: str | None
+
+
+class Verdict(Body):
+    """The operator's word; null takes it back."""
+
+    verdict: Literal["normal", "abnormal"] | None
+
+
+class Learning(Answer):
+    """A training that goes on, or has ended."""
+
+    camera: str
+    stage: str
+    share: float | None = Field(description="How much of the stage is done, 0 to 1; null when not known.")
+    message: str
+    running: bool
+
+
+class Overview(Answer):
+    """The system as a whole."""
+
+    version: str | None
+    uptime_s: float
+    events: dict[str, Any]
+    trouble: str | None = Field(description="Why the last write to the store failed, null when it did not.")
+    learning: list[Learning]
+
+
+_KINDS = ("thumbnail", "heat", "clip")
+_STATUS = tuple(item.name for item in fields(CameraStatus))
+
+
+def camera_view(status: CameraStatus) -> JSON:
+    """A camera's status as plain JSON, its URL masked once more."""
+    shown = {name: getattr(status, name) for name in _STATUS}
+    shown["state"], shown["since"] = str(status.state), status.since.isoformat()
+    shown["url"] = mask_password(status.url)
+    shown["message"] = mask_password(status.message)
+    return Camera.model_validate(shown).model_dump(mode="json")
+
+
+def event_view(stored: Mapping[str, Any]) -> JSON:
+    """A stored event's JSON as the API shows it: addresses in place of files."""
+    files = stored.get("files") or {}
+    place = f"{API}/events/{stored['id']}"
+    media = {kind: f"{place}/{kind}" if kind in files else None for kind in _KINDS}
+    return Event.model_validate({**stored, "media": media}).model_dump(mode="json")

@@ -1,0 +1,119 @@
+"""Listening, and the end of it."""
+
+from __future__ import annotations
+
+import logging
+import socket
+from collections.abc import Callable, Iterable
+from urllib.parse import urlsplit
+
+import uvicorn
+from fastapi import FastAPI
+
+from comemory.errors import ConfigError
+from comemory.stream.settings import WebSettings
+from comemory.web.guard import LOOPBACK_NAMES, is_loopback
+
+GRACE_S = 2
+N_CONNECTIONS = 512
+
+
+def names_of(settings: WebSettings) -> Iterable[str] | None:
+    """The names that the page may be called by; None for any.
+
+    On the loopback a name must be one of this machine's, or one that is set. Elsewhere any will do unless some are
+    set: there a password is needed, and its cookie belongs to the name it was given under.
+    """
+    named = {*settings.hosts}
+    if settings.public_url and (host := urlsplit(settings.public_url).hostname):
+        named.add(host)
+    if is_loopback(settings.host) or settings.hosts:
+        return {*named, *LOOPBACK_NAMES, settings.host}
+    return None
+
+
+def require_password(settings: WebSettings, required: bool) -> None:
+    """Refuse to listen where others reach it and nobody is asked who they are.
+
+    Raises:
+        ConfigError: that would be so.
+    """
+    if not required and not is_loopback(settings.host):
+        raise ConfigError(
+            f"others reach {settings.host}, and there is no password: set one with comemory serve --set-password, "
+            "or listen at 127.0.0.1"
+        )
+
+
+def bind(settings: WebSettings) -> socket.socket:
+    """A listening socket.
+
+    Raises:
+        ConfigError: the address is taken, not allowed or not of this machine.
+    """
+    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+    listening = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listening.bind((settings.host.strip("[]"), settings.port))
+    except (OSError, OverflowError) as error:
+        listening.close()
+        reason = getattr(error, "strerror", None) or error
+        raise ConfigError(
+            f"cannot listen at {settings.host}:{settings.port}: {reason}; choose another web.host or web.port"
+        ) from None
+    return listening
+
+
+def address_of(settings: WebSettings, listening: socket.socket) -> str:
+    """The page's address, as a browser on this machine opens it."""
+    port = listening.getsockname()[1]
+    anywhere = settings.host in ("0.0.0.0", "::")
+    host = "localhost" if anywhere else settings.host.strip("[]")
+    scheme = "https" if settings.certificate else "http"
+    return f"{scheme}://{f'[{host}]' if ':' in host else host}:{port}/"
+
+
+class Server(uvicorn.Server):
+    """A server that tells when it listens."""
+
+    def __init__(self, config: uvicorn.Config, on_ready: Callable[[], None]) -> None:
+        super().__init__(config)
+        self._on_ready = on_ready
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Listen, then tell so."""
+        await super().startup(sockets=sockets)
+        if self.started:
+            self._on_ready()
+
+
+def make_server(app: FastAPI, settings: WebSettings, on_ready: Callable[[], None] = lambda: None) -> Server:
+    """A server that has not begun; `run(sockets=[bind(settings)])` serves until SIGTERM or `should_exit`.
+
+    Raises:
+        ConfigError: the certificate or its key cannot be used.
+    """
+    config = uvicorn.Config(
+        app,
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        proxy_headers=False,
+        limit_concurrency=N_CONNECTIONS,
+        timeout_keep_alive=30,
+        timeout_graceful_shutdown=GRACE_S,
+        h11_max_incomplete_event_size=32 * 1024,
+        ssl_certfile=settings.certificate,
+        ssl_keyfile=settings.key,
+        ws="none",
+        http="h11",
+        loop="asyncio",
+        lifespan="on",
+    )
+    try:
+        config.load()
+    except OSError as error:
+        raise ConfigError(f"cannot use the certificate {settings.certificate} and its key: {error}") from None
+    logging.getLogger("uvicorn").setLevel(logging.WARNING)
+    return Server(config, on_ready)

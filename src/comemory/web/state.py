@@ -1,0 +1,92 @@
+"""What every route works with."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Annotated
+
+from fastapi import Depends, HTTPException, Request
+
+from comemory.bundle import open_bundle
+from comemory.events.store import EventStore
+from comemory.stream.contract import CameraStatus, EngineContract
+from comemory.web.access import CSRF_HEADER, SESSION_COOKIE, Access, Caller
+from comemory.web.guard import SAFE_METHODS
+from comemory.web.messages import Messages
+from comemory.web.pictures import Pictures
+
+
+@dataclass(frozen=True)
+class State:
+    """A running engine and what is served of it.
+
+    Attributes:
+        store: None where events are not kept in a database.
+    """
+
+    engine: EngineContract
+    store: EventStore | None
+    access: Access
+    pictures: Pictures
+    messages: Messages
+
+    def status(self, camera: str) -> CameraStatus:
+        """A camera's status. Raises HTTPException (404) where there is no such camera."""
+        for status in self.engine.status():
+            if status.name == camera:
+                return status
+        raise HTTPException(404, f"there is no camera {camera[:64]!r}")
+
+    def kept(self) -> EventStore:
+        """The store. Raises HTTPException (404) where there is none."""
+        if self.store is None:
+            raise HTTPException(404, "events are not kept in a database here: set store.enabled = true")
+        return self.store
+
+
+def state_of(request: Request) -> State:
+    """The state of the application that a request came to."""
+    state: State = request.app.state.comemory
+    return state
+
+
+Given = Annotated[State, Depends(state_of)]
+
+
+def caller_of(request: Request, state: Given) -> Caller:
+    """Who asks.
+
+    Raises:
+        HTTPException: 401 for a stranger, 403 for a change that the page did not prove to have asked for.
+    """
+    caller = state.access.caller(request.cookies.get(SESSION_COOKIE), request.headers.get("authorization"))
+    if caller is None:
+        raise HTTPException(401, "log in, or send a token as 'Authorization: Bearer …'", {"WWW-Authenticate": "Bearer"})
+    if request.method not in SAFE_METHODS and not state.access.proves(caller, request.headers.get(CSRF_HEADER)):
+        raise HTTPException(403, f"send the csrf of GET /api/v1/session as {CSRF_HEADER} with every change")
+    return caller
+
+
+Known = Annotated[Caller, Depends(caller_of)]
+
+
+def thresholds(state: State, status: CameraStatus, budgets: tuple[str, ...]) -> list[float]:
+    """The thresholds that budgets would give a camera."""
+    ask = getattr(state.engine, "thresholds", None)
+    if ask is not None:
+        return [float(threshold) for threshold in ask(status.name, budgets)]
+    return list(_calibrated(state.engine.settings.bundle_of(status.name), status.model_sha256, budgets))
+
+
+@lru_cache(maxsize=64)
+def _calibrated(path: Path, digest: str, budgets: tuple[str, ...]) -> tuple[float, ...]:
+    calibration = open_bundle(path).calibration
+    return tuple(calibration.threshold(budget) for budget in budgets)
+
+
+def plain(value: float | None) -> float | None:
+    """A number that JSON can say, None for the others."""
+    return value if value is not None and math.isfinite(value) else None

@@ -1,0 +1,246 @@
+// Events: rows, cards, the timeline, and the player with the operator's word.
+
+import * as api from "./api.js";
+import { button, h, icon, notify, s } from "./dom.js";
+import { dayOf, lasted, minute, number, plural, time } from "./format.js";
+import { known, listen } from "./live.js";
+
+const PAGE = 48;
+const SPANS = { 1: "24 hours", 7: "7 days", 30: "30 days" };
+const MARKS = { normal: "Normal", abnormal: "Abnormal", none: "Not judged" };
+
+const place = (event) => `#/events/${event.id}`;
+const where = (event) => `${event.camera}, ${time(event.start)}, score ${number(event.peak_score)}`;
+
+function thumbnail(event) {
+  return event.media.thumbnail
+    ? h("img", { src: event.media.thumbnail, alt: "", loading: "lazy", decoding: "async" })
+    : h("span", { class: "no-picture" }, icon("alarm"));
+}
+
+function mark(event) {
+  if (!event.end) return h("span", { class: "mark open" }, "Now");
+  if (event.verdict) return h("span", { class: `mark ${event.verdict}` }, MARKS[event.verdict]);
+  return event.suppressed ? h("span", { class: "mark silenced" }, "Silenced") : null;
+}
+
+export function eventRow(event) {
+  return h("a", { class: "row", href: place(event), "aria-label": `Event at ${where(event)}` }, thumbnail(event),
+    h("span", { class: "row-text" }, h("strong", {}, event.camera), h("span", {}, `${time(event.start)} · ${lasted(event)}`)),
+    h("span", { class: "row-end" }, h("b", {}, number(event.peak_score)), mark(event)));
+}
+
+function card(event) {
+  return h("a", { class: "card", href: place(event), "aria-label": `Event at ${where(event)}` }, h("span", { class: "card-picture" }, thumbnail(event), mark(event)),
+    h("span", { class: "card-text" }, h("strong", {}, event.camera), h("b", {}, number(event.peak_score)),
+      h("span", {}, minute(event.start)), h("span", {}, lasted(event))));
+}
+
+function byDay(events) {
+  const days = new Map();
+  for (const event of events) days.set(dayOf(event.start), [...(days.get(dayOf(event.start)) ?? []), event]);
+  return [...days].map(([day, listed]) => h("section", { class: "day" }, h("h2", {}, day, h("span", {}, plural(listed.length, "event"))),
+    h("ul", { class: "cards" }, listed.map((event) => h("li", {}, card(event))))));
+}
+
+// A lane for each camera, a mark for each event; the cards below say the same to those who do not see it.
+function timeline(events, cameras, days, width) {
+  const [lane, left, foot] = [26, 120, 22];
+  const until = Date.now();
+  const since = until - days * 864e5;
+  const x = (at) => left + ((at - since) / (until - since)) * (width - left - 12);
+  const height = lane * cameras.length + foot;
+  const parts = cameras.flatMap((name, i) => [
+    s("line", { class: "grid", x1: left, x2: width - 12, y1: (i + 0.5) * lane, y2: (i + 0.5) * lane }),
+    s("text", { class: "lane", x: left - 10, y: (i + 0.5) * lane + 4, "text-anchor": "end" }, name.length > 15 ? `${name.slice(0, 14)}…` : name),
+  ]);
+  const steps = days === 1 ? 6 : days === 7 ? 7 : 6;
+  for (let i = 0; i <= steps; i += 1) {
+    const at = new Date(since + ((until - since) * i) / steps);
+    const text = i === steps ? "now" : days === 1 ? minute(at) : at.toLocaleDateString(undefined, { day: "numeric", month: "short" });
+    parts.push(s("text", { class: "tick", x: x(at), y: height - 5, "text-anchor": i === 0 ? "start" : i === steps ? "end" : "middle" }, text));
+  }
+  for (const event of events) {
+    const row = cameras.indexOf(event.camera);
+    const start = Date.parse(event.start);
+    if (row < 0 || start < since) continue;
+    const wide = Math.max(5, x(event.end ? Date.parse(event.end) : until) - x(start));
+    const drawn = s("rect", { class: `tick-mark ${event.verdict ?? (event.suppressed ? "silenced" : "unjudged")}`, x: x(start) - 2, y: row * lane + 5, width: wide, height: lane - 10, rx: 2 });
+    drawn.append(s("title", {}, where(event)));
+    drawn.addEventListener("click", () => { location.hash = place(event); });
+    parts.push(drawn);
+  }
+  return s("svg", { class: "timeline", viewBox: `0 0 ${width} ${height}`, role: "img", "aria-label": `Timeline of the last ${SPANS[days]}: ${plural(events.length, "event")}, listed below` }, parts);
+}
+
+function choice(label, options, chosen, act) {
+  const select = h("select", { onchange: () => act(select.value) }, Object.entries(options).map(([value, text]) => h("option", { value, selected: value === String(chosen) }, text)));
+  return h("label", { class: "choice" }, h("span", {}, label), select);
+}
+
+export function eventsView(root) {
+  const wanted = { camera: "", verdict: "", days: 1 };
+  const lanes = h("div", { class: "lanes" });
+  const listed = h("div", { class: "days" });
+  const more = h("button", { type: "button", class: "more", hidden: true, onclick: () => load(false) }, "Older events");
+  let events = [];
+  let next = null;
+  let asked = 0;
+
+  const cameras = () => Object.fromEntries([["", "All cameras"], ...[...known.cameras.keys()].map((name) => [name, name])]);
+  const verdicts = { "": "All", none: MARKS.none, abnormal: MARKS.abnormal, normal: MARKS.normal };
+  const filters = h("form", { class: "filters", "aria-label": "Filter", onsubmit: (submitted) => submitted.preventDefault() });
+  function showFilters() {
+    filters.replaceChildren(
+      choice("Camera", cameras(), wanted.camera, (value) => { wanted.camera = value; load(true); }),
+      choice("Judged", verdicts, wanted.verdict, (value) => { wanted.verdict = value; load(true); }),
+      choice("Period", SPANS, wanted.days, (value) => { wanted.days = Number(value); load(true); }));
+  }
+  root.replaceChildren(h("div", { class: "page" }, h("div", { class: "head" }, h("h1", {}, "Events"), filters), lanes, listed, more));
+
+  function show() {
+    const rows = wanted.camera ? [wanted.camera] : [...new Set([...known.cameras.keys(), ...events.map((event) => event.camera)])];
+    lanes.replaceChildren(rows.length ? timeline(events, rows, wanted.days, Math.max(620, lanes.clientWidth - 16)) : "");
+    listed.replaceChildren(...byDay(events));
+    if (!events.length) listed.replaceChildren(h("p", { class: "empty" }, "No events in this period."));
+    more.hidden = !next;
+  }
+
+  async function load(anew) {
+    const turn = ++asked;
+    const since = new Date(Date.now() - wanted.days * 864e5).toISOString();
+    try {
+      const page = await api.events({ camera: wanted.camera, verdict: wanted.verdict, since, limit: PAGE, before: anew ? null : next });
+      if (turn !== asked) return;
+      events = anew ? page.events : [...events, ...page.events];
+      next = page.next;
+    } catch (error) { notify(error.message, "bad"); }
+    show();
+  }
+
+  const quiet = listen((message) => {
+    if (message.kind === "status" && filters.querySelector("select")?.options.length !== known.cameras.size + 1) { showFilters(); show(); }
+    if (message.kind !== "event" || (wanted.camera && wanted.camera !== message.camera)) return;
+    events = [message.event, ...events.filter((event) => event.id !== message.event.id)].sort((a, b) => (a.id < b.id ? 1 : -1));
+    show();
+  });
+  showFilters();
+  load(true);
+  return quiet;
+}
+
+class Player {
+  constructor(event) {
+    this.event = event;
+    this.view = event.media.clip ? "clip" : event.media.thumbnail ? "thumbnail" : null;
+    this.stage = h("div", { class: "stage" });
+    this.tabs = h("div", { class: "tabs", role: "group", "aria-label": "View" });
+    this.facts = h("dl", { class: "facts" });
+    this.judge = h("div", { class: "judge", role: "group", "aria-label": "Was this normal?" });
+    this.title = h("h2", { id: "player-title" });
+    const step = (label, name, by) => button(label, { class: "tool", onclick: () => this.step(by) }, icon(name));
+    const download = event.media.clip && h("a", { class: "tool", href: `${event.media.clip}?download=true`, "aria-label": "Download the clip", title: "Download the clip" }, icon("download"));
+    const head = h("header", {}, this.title, h("span", { class: "gap" }), step("Newer event", "left", -1), step("Older event", "right", 1), download,
+      button("Delete this event", { class: "tool", onclick: () => this.remove() }, icon("bin")),
+      button("Close", { class: "tool", onclick: () => this.element.close() }, icon("close")));
+    const side = h("div", { class: "side" }, this.judge, this.facts);
+    this.element = h("dialog", { class: "player", "aria-labelledby": "player-title" }, head, h("div", { class: "player-body" }, h("div", {}, this.stage, this.tabs), side));
+    this.element.addEventListener("keydown", (pressed) => this.key(pressed));
+    this.element.addEventListener("click", (clicked) => clicked.target === this.element && this.element.close());
+    this.show();
+  }
+
+  show() {
+    const { event } = this;
+    this.title.textContent = `${event.camera}, ${dayOf(event.start)}, ${time(event.start)}`;
+    const views = [["clip", "Clip"], ["thumbnail", "Peak"], ["heat", "Heat map"]].filter(([kind]) => event.media[kind]);
+    this.tabs.replaceChildren(...views.map(([kind, text]) => h("button", { type: "button", "aria-pressed": String(kind === this.view), onclick: () => { this.view = kind; this.show(); } }, text)));
+    if (this.shown !== this.view + event.id) this.#stage();
+    this.#judge();
+    this.#facts();
+  }
+
+  #stage() {
+    const { event, view } = this;
+    this.shown = view + event.id;
+    if (view === "clip") {
+      const film = h("video", { src: event.media.clip, controls: true, muted: true, autoplay: true, loop: true, playsInline: true, "aria-label": `Clip of the event at ${event.camera}` });
+      if (event.media.thumbnail) film.poster = event.media.thumbnail;
+      return this.stage.replaceChildren(film);
+    }
+    if (!view) return this.stage.replaceChildren(h("p", { class: "empty" }, event.end ? "No picture was kept." : "The picture comes when the event ends."));
+    const [height, width] = event.size;
+    const image = h("img", { src: event.media[view], alt: view === "heat" ? "Peak of the event with its heat map" : "Peak of the event" });
+    const frame = event.box && view === "thumbnail" && s("svg", { class: "overlay", viewBox: `0 0 ${width} ${height}`, "aria-hidden": "true" },
+      s("rect", { class: "box", x: event.box[0], y: event.box[1], width: event.box[2] - event.box[0], height: event.box[3] - event.box[1] }));
+    return this.stage.replaceChildren(image, frame || "");
+  }
+
+  #judge() {
+    const { verdict } = this.event;
+    const word = (value, name, key) => h("button", { type: "button", class: `verdict ${value}`, "aria-pressed": String(verdict === value), onclick: () => this.say(value) }, icon(name), MARKS[value], h("kbd", { "aria-hidden": "true" }, key));
+    const undo = h("button", { type: "button", class: "verdict undo", disabled: verdict === null, onclick: () => this.say(null) }, icon("undo"), "Undo", h("kbd", { "aria-hidden": "true" }, "U"));
+    const text = { normal: "Taken as normal: the like of it here will not be reported.", abnormal: "Kept as abnormal." }[verdict] ?? "Was this normal?";
+    this.judge.replaceChildren(h("p", {}, text), h("div", { class: "verdicts" }, word("normal", "check", "N"), word("abnormal", "alarm", "A"), undo));
+  }
+
+  #facts() {
+    const { event } = this;
+    const whole = Math.max(event.motion, 0) + Math.max(event.appearance, 0) || 1;
+    const share = Math.round((Math.max(event.motion, 0) / whole) * 100);
+    const bar = h("span", { class: "share" }, h("span", { class: "share-bar" }, h("span", { style: { width: `${share}%` } })), `motion ${share} %, appearance ${100 - share} %`);
+    const facts = [["Began", `${dayOf(event.start)}, ${time(event.start)}`], ["Lasted", lasted(event)], ["Peak", time(event.peak)],
+      ["Score", `${number(event.peak_score, 2)}, threshold ${number(event.threshold, 2)}`], ["Seen in", bar],
+      ["Model", h("code", {}, event.model.slice(0, 16))], ...(event.suppressed ? [["Alert", "silenced by feedback, a zone or the hours"]] : [])];
+    this.facts.replaceChildren(...facts.map(([name, value]) => h("div", {}, h("dt", {}, name), h("dd", {}, value))));
+  }
+
+  update(event) {
+    if (event.id !== this.event.id) return;
+    this.event = event;
+    if (!this.view) this.view = event.media.clip ? "clip" : event.media.thumbnail ? "thumbnail" : null;
+    this.show();
+  }
+
+  async say(verdict) {
+    try {
+      this.update(await api.setVerdict(this.event.id, verdict));
+      notify(verdict ? `Marked as ${verdict}.` : "Taken back.");
+    } catch (error) { notify(error.message, "bad"); }
+  }
+
+  async step(by) {
+    try {
+      const { events } = await api.events(by > 0 ? { before: this.event.id, limit: 1 } : { since: this.event.start, limit: 200 });
+      const found = by > 0 ? events[0] : events.filter((event) => event.id > this.event.id).at(-1);
+      if (found) location.replace(place(found));
+      else notify(by > 0 ? "This is the oldest event." : "This is the newest event.");
+    } catch (error) { notify(error.message, "bad"); }
+  }
+
+  async remove() {
+    if (!confirm("Delete this event and its files?")) return;
+    try {
+      await api.remove(this.event.id);
+      notify("Deleted.");
+      this.element.close();
+    } catch (error) { notify(error.message, "bad"); }
+  }
+
+  key(pressed) {
+    if (pressed.ctrlKey || pressed.metaKey || pressed.altKey || pressed.target.tagName === "VIDEO") return;
+    const acts = { n: () => this.say("normal"), a: () => this.say("abnormal"), u: () => this.event.verdict && this.say(null), ArrowLeft: () => this.step(-1), ArrowRight: () => this.step(1) };
+    const act = acts[pressed.key.length === 1 ? pressed.key.toLowerCase() : pressed.key];
+    if (act) { pressed.preventDefault(); act(); }
+  }
+}
+
+// Open the player over what is shown; `left` is called when it is closed.
+export async function openPlayer(id, left) {
+  const player = new Player(await api.event(id));
+  const quiet = listen((message) => message.kind === "event" && player.update(message.event));
+  player.element.addEventListener("close", () => { quiet(); player.element.remove(); left(); });
+  document.body.append(player.element);
+  player.element.showModal();
+  return player;
+}

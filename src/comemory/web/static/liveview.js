@@ -1,0 +1,114 @@
+// All cameras at a glance, and what they saw last.
+
+import * as api from "./api.js";
+import { button, h, icon } from "./dom.js";
+import { eventRow } from "./eventview.js";
+import { STATES, number, span } from "./format.js";
+import { known, listen, recall } from "./live.js";
+import { LivePicture } from "./picture.js";
+import { Sparkline } from "./spark.js";
+
+const N_RECENT = 12;
+
+class Tile {
+  constructor(name) {
+    this.name = name;
+    this.picture = new LivePicture(name, { heat: localStorage.getItem(`heat ${name}`) !== "off" });
+    this.spark = new Sparkline(`Score of ${name} over the last two minutes`);
+    this.state = h("span", { class: "state" });
+    this.score = h("output", { class: "score", "aria-label": `Score of ${name}` }, "–");
+    this.note = h("p", { class: "tile-note", hidden: true });
+    this.figures = h("p", { class: "figures" });
+    this.heat = button(`Heat map of ${name}`, { class: "tool", "aria-pressed": String(this.picture.heat), onclick: () => this.toggleHeat() }, icon("heat"));
+    const more = h("a", { class: "tool", href: `#/cameras/${name}`, "aria-label": `Settings of ${name}`, title: "Zones and sensitivity" }, icon("settings"));
+    const title = h("h2", { id: `tile-${name}` }, h("a", { href: `#/cameras/${name}` }, name));
+    this.element = h("article", { class: "tile", "aria-labelledby": `tile-${name}` },
+      h("header", {}, title, this.state, h("span", { class: "gap" }), this.heat, more),
+      this.picture.element,
+      h("div", { class: "meter" }, this.spark.element, this.score),
+      this.note, this.figures);
+    recall(name).then(() => this.draw()).catch(() => {});
+  }
+
+  toggleHeat() {
+    this.picture.setHeat(!this.picture.heat);
+    this.heat.setAttribute("aria-pressed", String(this.picture.heat));
+    localStorage.setItem(`heat ${this.name}`, this.picture.heat ? "on" : "off");
+  }
+
+  update() {
+    const camera = known.cameras.get(this.name);
+    if (!camera) return;
+    this.state.className = `state ${camera.state}`;
+    this.state.textContent = STATES[camera.state] + (camera.active ? "" : ", off hours");
+    this.element.dataset.state = camera.state;
+    this.element.classList.toggle("alarmed", camera.open_event !== null);
+    this.picture.badge.hidden = camera.open_event === null;
+    this.picture.zones(camera.zones, camera.size ?? [9, 16]);
+    const note = camera.message || camera.drift || "";
+    this.note.hidden = !note;
+    this.note.textContent = note;
+    const since = span((Date.now() - Date.parse(camera.since)) / 1000);
+    const latency = camera.latency_ms_p50 === null ? [] : [`${number(camera.latency_ms_p50, 0)} ms`];
+    const figures = camera.state === "live"
+      ? [`${number(camera.fps_scored)} fps scored`, `${number(camera.fps_in)} in`, ...latency, `up ${since}`]
+      : [`for ${since}`, `${camera.attempts} connection attempts`];
+    this.figures.replaceChildren(...figures.map((text) => h("span", {}, text)));
+    this.draw();
+  }
+
+  draw() {
+    const camera = known.cameras.get(this.name);
+    const points = known.history.get(this.name) ?? [];
+    const newest = points.at(-1);
+    const isLive = camera?.state === "live" && newest;
+    this.score.textContent = isLive ? number(newest[1]) : "–";
+    this.score.classList.toggle("over", Boolean(isLive && newest[1] >= camera.threshold));
+    this.spark.show(points, camera?.threshold ?? null);
+  }
+
+  close() { this.picture.close(); }
+}
+
+export function liveView(root) {
+  const tiles = new Map();
+  const grid = h("section", { class: "tiles", "aria-label": "Cameras" });
+  const list = h("ol", { class: "rows" });
+  const rail = h("aside", { class: "rail", "aria-labelledby": "recent" },
+    h("header", {}, h("h2", { id: "recent" }, "Recent events"), h("a", { href: "#/events" }, "All events")), list);
+  root.replaceChildren(h("h1", { class: "unseen" }, "Live"), h("div", { class: "live" }, grid, rail));
+  const empty = h("p", { class: "empty" });
+  let recent = [];
+  let told = known.cameras.size > 0;
+  grid.append(empty);
+
+  function showRecent() {
+    list.replaceChildren(...recent.map((event) => h("li", {}, eventRow(event))));
+    if (!recent.length) list.replaceChildren(h("li", { class: "empty" }, "Nothing out of the ordinary so far."));
+  }
+
+  function showTiles() {
+    for (const [name, tile] of tiles) if (!known.cameras.has(name)) { tile.close(); tile.element.remove(); tiles.delete(name); }
+    for (const name of known.cameras.keys()) {
+      if (!tiles.has(name)) { tiles.set(name, new Tile(name)); grid.append(tiles.get(name).element); }
+      tiles.get(name).update();
+    }
+    empty.hidden = known.cameras.size > 0;
+    empty.textContent = told ? "No cameras are set. Give one with --camera NAME=URL." : "Waiting for the cameras …";
+  }
+
+  const quiet = listen((message) => {
+    if (message.kind === "status") { told = true; showTiles(); }
+    if (message.kind === "scores") for (const name of Object.keys(message.cameras)) tiles.get(name)?.draw();
+    if (message.kind === "event") {
+      recent = [message.event, ...recent.filter((event) => event.id !== message.event.id)]
+        .sort((a, b) => (a.id < b.id ? 1 : -1)).slice(0, N_RECENT);
+      showRecent();
+      const camera = known.cameras.get(message.camera);
+      if (camera) { camera.open_event = message.change === "end" ? null : message.event.end ? camera.open_event : message.event.id; tiles.get(message.camera)?.update(); }
+    }
+  });
+  showTiles();
+  api.events({ limit: N_RECENT }).then((page) => { recent = page.events; showRecent(); }).catch(() => showRecent());
+  return () => { quiet(); for (const tile of tiles.values()) tile.close(); };
+}
