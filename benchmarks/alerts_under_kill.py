@@ -3,8 +3,8 @@
     python benchmarks/alerts_under_kill.py --kills 50 --json alerts_under_kill.json
     python benchmarks/alerts_under_kill.py --kills 50 --url postgresql+psycopg://me@/events?host=/run/postgresql
 
-A child process writes events with a picture each (begin, update, attach, end) as fast as it can and delivers their alerts
-to a receiver that fails half of the time: it answers 500, or hangs up before or after it has taken the alert. The child
+A child process writes events with a picture each (begin, update, attach, end), one after the other, and delivers their
+alerts to a receiver that fails half of the time: it answers 500, or hangs up before or after it has taken the alert. The child
 notes each event in a file once the store has said that it is committed. It is killed with SIGKILL at a random moment
 and started again; the last one is left to empty the outbox. Then the store, its folder and the receiver are compared
 with the notes.
@@ -12,12 +12,12 @@ with the notes.
 Figures:
     kills, seconds              how often and how long
     events                      noted as committed
-    events_lost                 noted, and not in the store
+    events_lost, pictures_lost  noted, and not in the store
     events_left_open            in the store without an end after the last start
     orphans, rows_without_file  files without a row and rows without a file after the last start
     alerts                      in the outbox, delivered or not
     alerts_lost                 of those, never received
-    events_untold               noted, and the receiver knows no beginning or end of it
+    events_untold               in the store, and the receiver knows no beginning or end of it
     tries, refused              requests that the receiver saw, and those that it failed
     duplicates                  alerts received more than once, which is allowed
     forged                      requests whose signature was wrong
@@ -41,8 +41,10 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
+from comemory.bench import circumstances
 from comemory.errors import ComemoryError, StoreError
 
+PAUSE_S = 0.02
 SECRET = "not a secret: it is in the repository"
 
 
@@ -118,6 +120,7 @@ def watch(url: str, folder: Path, receiver: str, finish: bool) -> None:
         with (folder / "noted").open("a", encoding="ascii", buffering=1) as noted:
             while not finish:
                 write_event(store, noted)
+                time.sleep(PAUSE_S)
         while finish and dispatcher.health()["receiver"].pending:
             time.sleep(0.05)
         dispatcher.stop()
@@ -139,7 +142,6 @@ def write_event(store: Any, noted: Any) -> None:
     print(f"pictured {event.id}", file=noted)
     store.update(replace(event, peak_score=3.0))
     store.end(replace(event, peak_score=3.0, end=datetime.now(UTC)))
-    print(f"ended {event.id}", file=noted)
 
 
 def measure(n_kills: int, folder: Path, url: str, seed: int = 0) -> dict[str, Any]:
@@ -174,38 +176,36 @@ def compare(url: str, folder: Path, receiver: Receiver) -> dict[str, Any]:
     """The store, its folder and the receiver against the notes."""
     from sqlalchemy import select
 
-    from comemory.events.schema import outbox
-    from comemory.events.store import EventStore
+    from comemory.events.database import Database
+    from comemory.events.schema import events, files, outbox
 
     lines = (folder / "noted").read_text(encoding="ascii").split("\n")[:-1]
-    noted = {act: {line.split()[1] for line in lines if line.startswith(act)} for act in ("begun", "pictured", "ended")}
+    noted = {act: {line.split()[1] for line in lines if line.startswith(act)} for act in ("begun", "pictured")}
     media = folder / "media"
-    present = {str(path.relative_to(media)) for path in media.glob("*/*/*.jpg")}
-    with EventStore.open(url, media, shared=True) as store:
-        kept = {id: event for id in noted["begun"] if (event := store.get(id)) is not None}
-        with store.outbox._database.read() as connection:
-            alerts = set(connection.execute(select(outbox.c.id)).scalars())
-        rows = {event.files["thumbnail"] for event in kept.values() if event.files}
-        return {
-            "events": len(noted["begun"]),
-            "events_lost": len(noted["begun"] - kept.keys()),
-            "pictures_lost": sum(id in kept and not kept[id].files for id in noted["pictured"]),
-            "events_left_open": store.counts().open,
-            "orphans": len([path for path in present - rows if _event_of(path) in noted["begun"]])
-            + len([path for path in (media / ".incoming").iterdir() if path.is_file()]),
-            "rows_without_file": len(rows - present),
-            "alerts": len(alerts),
-            "alerts_lost": len(alerts - receiver.received.keys()),
-            "events_untold": len({id for id in noted["begun"] if not {(id, "new"), (id, "end")} <= receiver.told}),
-            "tries": receiver.tries,
-            "refused": receiver.refused,
-            "duplicates": sum(number > 1 for number in receiver.received.values()),
-            "forged": receiver.forged,
-        }
-
-
-def _event_of(path: str) -> str:
-    return Path(path).name.removesuffix("-thumbnail.jpg")
+    present = {str(path.relative_to(media)) for path in media.glob("*/*/*")}
+    half_written = [path for path in (media / ".incoming").iterdir() if path.is_file()]
+    database = Database(url)
+    with database.read() as connection:
+        kept = set(connection.execute(select(events.c.id)).scalars())
+        left_open = connection.execute(select(events.c.id).where(events.c.end.is_(None))).all()
+        rows = {row.path: row.event_id for row in connection.execute(select(files))}
+        alerts = set(connection.execute(select(outbox.c.id)).scalars())
+    database.close()
+    return {
+        "events": len(noted["begun"]),
+        "events_lost": len(noted["begun"] - kept),
+        "pictures_lost": len(noted["pictured"] - set(rows.values())),
+        "events_left_open": len(left_open),
+        "orphans": len(present - rows.keys()) + len(half_written),
+        "rows_without_file": len(rows.keys() - present),
+        "alerts": len(alerts),
+        "alerts_lost": len(alerts - receiver.received.keys()),
+        "events_untold": len({id for id in kept if not {(id, "new"), (id, "end")} <= receiver.told}),
+        "tries": receiver.tries,
+        "refused": receiver.refused,
+        "duplicates": sum(number > 1 for number in receiver.received.values()),
+        "forged": receiver.forged,
+    }
 
 
 def main() -> int:
@@ -228,7 +228,8 @@ def main() -> int:
     except ComemoryError as error:
         print(f"alerts_under_kill: {error}", file=sys.stderr)
         return 1
-    text = json.dumps({"database": "postgresql" if given.url else "sqlite", "seed": given.seed, **figures}, indent=2)
+    chosen = {"database": "postgresql" if given.url else "sqlite", "seed": given.seed}
+    text = json.dumps({**chosen, **figures, "circumstances": circumstances()}, indent=1)
     print(text)
     if given.json is not None:
         given.json.write_text(text + "\n", encoding="utf-8")

@@ -6,8 +6,10 @@ What is timed:
     mnad                MNAD (15.65 M parameters) at 256x256 in torch as it comes, frames already in memory, nothing
                         but the network: no decoding, no score
     mnad_channels_last  the same in the memory layout that suits CPUs better
-    pipeline            comemory from the file to its scores: decode, resize, flow, network, score
-    network             comemory's network alone, inputs already in memory
+    pipeline            comemory from the file to its scores: decode, resize, flow, network, score; one worker of the
+                        pipeline on each thread, one single-threaded stream of the network for each
+    plain               the same scores by the plain loop on one core
+    network             comemory's network alone on one thread, inputs already in memory
 
 Every round times each of them once, and every second round goes backwards. The peak memory is that of the pipeline in a
 process of its own, which never loads torch.
@@ -24,11 +26,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import cv2
-
 from comemory.bench import Timing, circumstances, interleave, peak_rss_mib
 from comemory.detect import Detector
 from comemory.errors import ComemoryError
+from comemory.pipeline import watch
 
 MNAD_SIDE = 256
 NETWORK_RUNS = 50
@@ -61,12 +62,13 @@ def mnad_calls(frames: int, side: int = MNAD_SIDE) -> dict[str, Callable[[], obj
     return {"mnad": call(torch.contiguous_format), "mnad_channels_last": call(torch.channels_last)}
 
 
-def whole_pipeline(detector: Detector, video: str) -> int:
+def whole_pipeline(detector: Detector, video: str, workers: int) -> int:
     """Score the video from the file on; the number of its frames."""
-    frames = 0
-    for score in detector.run(video):
-        frames = score.index + 1
-    if frames == 0:
+    frames, scored = 0, 0
+    for seen in watch(detector, detector.open_source(video), workers):
+        frames += 1
+        scored += seen.score is not None
+    if scored == 0:
         raise SystemExit(f"{video} is too short: it has no frame that can be scored")
     return frames
 
@@ -82,45 +84,40 @@ def network_alone(detector: Detector) -> Callable[[], object]:
     return run
 
 
-def precision(detector: Detector) -> str:
-    """`int8` where the graph that runs was quantised, else `fp32`."""
-    graph = detector.bundle.network.ir
-    return "int8" if graph is not None and "FakeQuantize" in graph.read_text(encoding="utf-8") else "fp32"
-
-
-def pipeline_rss_mib(bundle: str, video: str, threads: int) -> float:
+def pipeline_rss_mib(bundle: str, video: str, threads: int, precision: str) -> float:
     """Peak memory of the pipeline in a process of its own."""
     asked = [sys.executable, __file__, "--bundle", bundle, "--video", video, "--threads", str(threads), "--only-rss"]
+    asked += ["--precision", precision]
     done = subprocess.run(asked, capture_output=True, text=True, check=False)
     if done.returncode:
         raise SystemExit(f"the pipeline failed in a process of its own: {done.stderr.strip()[-500:]}")
     return float(done.stdout)
 
 
-def print_rss(bundle: str, video: str, threads: int) -> None:
+def print_rss(bundle: str, video: str, threads: int, precision: str) -> None:
     """Run the pipeline once and print the peak memory of this process, MiB."""
-    cv2.setNumThreads(threads)
-    whole_pipeline(Detector.open(bundle, threads=threads), video)
+    whole_pipeline(Detector.open(bundle, threads=1, precision=precision), video, threads)
     if "torch" in sys.modules:
         raise SystemExit("the pipeline loaded torch: its memory cannot be told apart")
     print(peak_rss_mib())
 
 
-def measure(bundle: str, video: str, rounds: int, threads: int, mnad_frames: int) -> dict[str, Any]:
+def measure(bundle: str, video: str, rounds: int, threads: int, mnad_frames: int, precision: str) -> dict[str, Any]:
     """All figures, JSON-able."""
     import torch
 
     torch.set_num_threads(threads)
-    cv2.setNumThreads(threads)
-    detector = Detector.open(bundle, threads=threads)
-    n_frames = whole_pipeline(detector, video)
+    detector = Detector.open(bundle, threads=1, precision=precision)
+    n_frames = whole_pipeline(detector, video, threads)
     calls = mnad_calls(mnad_frames)
-    calls["pipeline"] = lambda: whole_pipeline(detector, video)
+    calls["pipeline"] = lambda: whole_pipeline(detector, video, threads)
+    calls["plain"] = lambda: whole_pipeline(detector, video, 1)
     calls["network"] = network_alone(detector)
     frames = {
         "mnad": mnad_frames,
         "mnad_channels_last": mnad_frames,
         "pipeline": n_frames,
+        "plain": n_frames,
         "network": NETWORK_RUNS,
     }
     timings = interleave(calls, rounds)
@@ -129,8 +126,8 @@ def measure(bundle: str, video: str, rounds: int, threads: int, mnad_frames: int
         **{f"{name}_fps": spread["median"] for name, spread in spreads.items()},
         "ratio": ratio(timings, frames, "mnad"),
         "ratio_channels_last": ratio(timings, frames, "mnad_channels_last"),
-        "rss_mib": round(pipeline_rss_mib(bundle, video, threads), 1),
-        "precision": precision(detector),
+        "rss_mib": round(pipeline_rss_mib(bundle, video, threads, precision), 1),
+        "precision": detector.bundle.precision,
         "model": {"bundle": Path(bundle).name, "digest": detector.bundle.digest, "config": detector.bundle.config},
         "spreads_fps": spreads,
         "video": {"name": Path(video).name, "frames": n_frames},
@@ -165,6 +162,7 @@ def main() -> None:
     parser.add_argument("--video", required=True, help="an ordinary video file; a few hundred frames are enough")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--threads", type=int, default=2, help="CPU threads for each side (default 2)")
+    parser.add_argument("--precision", default="auto", help="of the network: fp32, bf16, int8 or auto (default)")
     parser.add_argument("--mnad-frames", type=int, default=5, help="frames that MNAD predicts in a round (default 5)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there as well")
     parser.add_argument("--only-rss", action="store_true", help="print the pipeline's peak memory in MiB and stop")
@@ -173,10 +171,11 @@ def main() -> None:
         parser.error("--rounds, --threads and --mnad-frames are 1 or more")
     try:
         if asked.only_rss:
-            print_rss(asked.bundle, asked.video, asked.threads)
+            print_rss(asked.bundle, asked.video, asked.threads, asked.precision)
             return
         figures = json.dumps(
-            measure(asked.bundle, asked.video, asked.rounds, asked.threads, asked.mnad_frames), indent=2
+            measure(asked.bundle, asked.video, asked.rounds, asked.threads, asked.mnad_frames, asked.precision),
+            indent=2,
         )
     except ComemoryError as error:
         raise SystemExit(str(error)) from None

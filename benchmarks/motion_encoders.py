@@ -31,7 +31,7 @@ from comemory.train.run import train
 from comemory.types import JSON
 
 SCENE = "synthetic:seed=7,frames=300,training=6,testing=8"
-ENCODERS = ("pair:12", "recurrent:5", "volume:10")
+ENCODERS = ("pair:11", "recurrent:5", "volume:10")
 CHANNELS = ("flow_speed:8", "flow_residual:8", "flow_error:16", "motion_distance:16", "frame_error:16")
 
 

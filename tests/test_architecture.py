@@ -16,6 +16,7 @@ import pytest
 
 import comemory
 from comemory.datasets import DATASETS
+from comemory.events.alerts import SINKS
 from comemory.flow import FLOWS
 from comemory.runtimes import RUNTIMES
 from comemory.science import MODELS
@@ -27,9 +28,9 @@ FLOORS = (
     ("cli",),
     ("demo", "web", "cluster", "screen", "reproduce"),
     ("stream", "scoring", "evaluate", "bench"),
-    ("pipeline",),
-    ("detect", "train", "export", "events", "report"),
-    ("bundle",),
+    ("pipeline", "export"),
+    ("detect", "train", "events", "report"),
+    ("bundle", "pseudo"),
     ("video", "datasets", "flow", "decision", "runtimes", "config", "outputs", "provenance"),
     ("tables", "metrics"),
     ("science", "types", "errors", "settings"),
@@ -197,7 +198,7 @@ class TestWithoutTorch:
         assert page.stat().st_size > 10_000
 
 
-TABLES = {"datasets": DATASETS, "flow": FLOWS, "runtimes": RUNTIMES, "science": MODELS}
+TABLES = {"datasets": DATASETS, "flow": FLOWS, "runtimes": RUNTIMES, "science": MODELS, "events.alerts": SINKS}
 
 
 class TestTables:

@@ -83,7 +83,12 @@ def test_peak_memory_is_of_the_process_itself_not_of_its_parent() -> None:
 def test_every_flow_is_timed_or_named_as_left_out() -> None:
     said = json.loads(json.dumps(bench.bench_flow(size=(48, 64), rounds=2)))
     assert {flow["name"] for flow in said["flows"]} | set(said["left_out"]) == set(FLOWS)
-    assert {flow["preset"] for flow in said["flows"] if flow["name"] == "dis"} == {"ultrafast", "fast", "medium"}
+    assert {flow["preset"] for flow in said["flows"] if flow["name"] == "dis"} == {
+        "ultrafast",
+        "fast",
+        "medium",
+        "fine",
+    }
     medians = [flow["median_ms"] for flow in said["flows"]]
     assert medians == sorted(medians)
     assert said["size"] == [48, 64]
@@ -131,7 +136,12 @@ SUMMARY = {"median_ms", "lowest_ms", "highest_ms", "rounds"}
 
 def test_the_network_is_timed_on_every_runtime_or_named_as_left_out(nano_bundle: Path) -> None:
     said = json.loads(json.dumps(bench.bench_model(nano_bundle, rounds=2)))
-    assert said.keys() == {"what", "timings", "left_out"} | CIRCUMSTANCES
+    of_the_machine = {"gflop", "roofline_gflop_per_s", "share_of_roofline"}
+    assert said.keys() == {"what", "timings", "left_out"} | of_the_machine | CIRCUMSTANCES
+    assert said["gflop"] > 0
+    assert said["roofline_gflop_per_s"]["fp32"] > 0
+    assert set(said["share_of_roofline"]) <= set(said["timings"])
+    assert 0 < said["share_of_roofline"]["openvino, fp32, 1 thread"] < 3
     timed = {name.partition(",")[0] for name in said["timings"]}
     assert timed | set(said["left_out"]) == set(RUNTIMES)
     assert "openvino" in timed
@@ -141,13 +151,51 @@ def test_the_network_is_timed_on_every_runtime_or_named_as_left_out(nano_bundle:
 
 def test_the_pipeline_is_timed_from_the_file_to_the_score(nano_bundle: Path, walkway: Path) -> None:
     said = json.loads(json.dumps(bench.bench_pipeline(nano_bundle, str(walkway / "testing" / "01.mp4"), 2, threads_=1)))
-    assert said.keys() == {"what", "frames", "frames_per_second", "timings", "peak_rss_mib", "threads"} | CIRCUMSTANCES
+    told = {"what", "precision", "frames", "frames_per_second", "frames_per_second_plain", "timings", "peak_rss_mib"}
+    assert said.keys() == told | {"threads"} | CIRCUMSTANCES
     assert said["frames"] == 60
-    assert said["threads"]["network"] == 1
+    assert (said["threads"]["workers"], said["threads"]["network"]) == (1, 1)
     assert said["timings"].keys() == {"whole", "decode", "flow", "network", "rest"}
     assert said["frames_per_second"] == pytest.approx(1000 / said["timings"]["whole"]["median_ms"], rel=0.01)
     for round_ in ("lowest_ms", "highest_ms"):
         assert all(timing[round_] >= 0 for timing in said["timings"].values())
+
+
+def test_the_pipeline_is_timed_on_several_cores(nano_bundle: Path, walkway: Path) -> None:
+    said = bench.bench_pipeline(nano_bundle, str(walkway / "testing" / "01.mp4"), 1, threads_=2)
+    assert said["threads"]["workers"] == 2
+    assert said["timings"].keys() == {"whole", "decode", "flow", "network", "rest", "pipeline"}
+    assert said["frames_per_second"] == pytest.approx(1000 / said["timings"]["pipeline"]["median_ms"], rel=0.01)
+
+
+def test_the_work_of_convolutions_is_counted_as_by_hand(tmp_path: Path) -> None:
+    ov = pytest.importorskip("openvino")
+    from openvino import opset13 as ops
+
+    entry = ops.parameter([1, 3, 8, 10], np.float32, name="x")
+    wide = ops.convolution(entry, np.ones((5, 3, 3, 3), np.float32), [2, 2], [1, 1], [1, 1], [1, 1])
+    large = ops.convolution_backprop_data(wide, np.ones((5, 7, 2, 2), np.float32), [2, 2])
+    rows = ops.reshape(large, np.array([7, 80]), False)
+    product = ops.matmul(rows, np.ones((80, 6), np.float32), False, False)
+    path = tmp_path / "net.xml"
+    ov.save_model(ov.Model([ops.result(product)], [entry], "net"), path)
+    by_hand = 5 * 4 * 5 * 27 + 5 * 4 * 5 * 7 * 4 + 7 * 6 * 80
+    counted = bench.network_gflop(path, {"x": np.zeros((1, 3, 8, 10), np.float32)})
+    assert counted == pytest.approx(2 * by_hand / 1e9)
+
+
+def test_a_step_of_training_is_timed_and_the_wait_for_data(tmp_path: Path) -> None:
+    pytest.importorskip("torch", reason="needs torch: pip install 'comemory[train]'")
+    tiny = ["clips.height=32", "clips.width=48", "clips.flow_height=64", "clips.flow_width=96", "network.base_width=4"]
+    scene = "synthetic:seed=1,frames=30,training=2,testing=1,size=96x144"
+    said = json.loads(json.dumps(bench.bench_training(scene, "nano", [*tiny, "train.threads=1"], 3, tmp_path)))
+    assert said["timings"].keys() == {"step", "reading clips"}
+    assert said["timings"]["step"]["rounds"] == 3
+    assert 0 <= said["waiting_share"] < 1
+    assert said["clips_per_second"] > 0
+    assert any(tmp_path.rglob("*.pictures")), "a cache that was asked for is kept"
+    with pytest.raises(ConfigError, match="expected 1 or more"):
+        bench.bench_training(scene, rounds=0)
 
 
 def test_a_password_on_the_command_line_is_not_kept(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -650,6 +650,30 @@ class TestWhenTheMachineFails:
                 writer.send_signal(signal.SIGKILL)
                 writer.wait()
             open_bundle(bundle)
+        with bundle_writer(bundle) as folder:
+            fill(folder, nano_bundle)
+        assert [path.name for path in bundle.parent.iterdir()] == [bundle.name], "the next write sweeps"
+
+    def test_the_sweep_leaves_alone_what_is_in_use_and_what_is_somebodys(self, nano_bundle: Path, bundle: Path) -> None:
+        mine = bundle.with_name(f".{bundle.name}.notes")
+        mine.mkdir()
+        with bundle_writer(bundle) as folder:
+            fill(folder, nano_bundle)
+            with bundle_writer(bundle) as other:
+                assert folder.is_dir()
+                fill(other, nano_bundle)
+            assert folder.is_dir()
+        assert {path.name for path in bundle.parent.iterdir()} == {bundle.name, mine.name}
+        assert contents(bundle) == contents(nano_bundle)
+
+    def test_a_bundle_that_was_moved_aside_comes_back(self, nano_bundle: Path, bundle: Path) -> None:
+        aside = bundle.with_name(f".{bundle.name}.abcd1234.passing")
+        aside.mkdir()
+        bundle.rename(aside / bundle.name)
+        with pytest.raises(BundleError, match="a bundle is made of"), bundle_writer(bundle):
+            pass
+        assert contents(bundle) == contents(nano_bundle)
+        assert [path.name for path in bundle.parent.iterdir()] == [bundle.name]
 
     def test_readers_while_it_is_replaced_see_one_bundle_or_the_other(self, nano_bundle: Path, bundle: Path) -> None:
         other = bundle.parent / "other"

@@ -24,6 +24,7 @@ from comemory.decision import (
     EventFinder,
     Judge,
     TailScale,
+    UsualLevels,
     combine,
     fit_calibration,
     fit_tail_scale,
@@ -34,6 +35,7 @@ from comemory.decision import (
     peak,
     thesis_parts,
     thesis_score,
+    with_novelty,
 )
 from comemory.errors import ConfigError
 from comemory.types import Event, Score
@@ -56,6 +58,16 @@ def evidence(rng: np.random.Generator, height: int = 32, width: int = 48, scale:
         "motion_distance": cells(1, 2 * CELL),
         "appearance_distance": cells(1, 2 * CELL),
     }
+
+
+def with_novelties(maps: Maps) -> Maps:
+    """The maps with every novelty, each place as usual as the next."""
+    levels = tuple((1.0,) * 100 for _ in range(100))
+    usual = {
+        name: UsualLevels(levels=tuple(row[: maps[name].shape[3]] for row in levels[: maps[name].shape[2]]))
+        for name in ("motion_distance", "appearance_distance")
+    }
+    return {**with_novelty(maps, usual)}
 
 
 def video(seed: int, n_frames: int, scale: float = 1.0) -> list[Maps]:
@@ -99,12 +111,12 @@ class TestPatches:
     def test_the_box_of_the_peak_holds_the_patch_and_lies_in_the_picture(
         self, height: int, width: int, name: str, side: int, seed: int
     ) -> None:
-        maps = evidence(np.random.default_rng(seed), height, width)
+        maps = with_novelties(evidence(np.random.default_rng(seed), height, width))
         found = peak(maps, f"{name}:{side}")
         left, top, right, bottom = found.box
         assert 0 <= left < right <= width
         assert 0 <= top < bottom <= height
-        pitch = 2 * CELL if name.endswith("_distance") else CELL
+        pitch = 2 * CELL if name.endswith(("_distance", "_novelty")) else CELL
         assert right - left == bottom - top == pitch * min(max(1, side // pitch), height // pitch, width // pitch)
         stored = maps["flow_mean" if name == "flow_speed" else name][0]
         inside = stored[:, top // pitch : bottom // pitch, left // pitch : right // pitch].astype(np.float64)
@@ -282,7 +294,7 @@ class TestTailScale:
         again = Calibration.model_validate_json(fitted.model_dump_json())
         assert again == fitted
         probes = np.random.default_rng(0).gamma(2.0, 1.0, 1000)
-        assert np.array_equal(again.scales["frame_error:16"](probes), fitted.scales["frame_error:16"](probes))
+        assert np.array_equal(again.scales["appearance_novelty:16"](probes), fitted.scales["appearance_novelty:16"](probes))
 
 
 class TestBudget:
@@ -395,7 +407,7 @@ class TestJudge:
         average = None
         for maps in FRAMES:
             judged, smoothed = plain.push(maps), smooth.push(maps)
-            raw = combine(judged.motion, judged.appearance, plain.calibration.settings.appearance_weight)
+            raw = combine(judged.motion, judged.appearance, plain.calibration.settings)
             average = raw if average is None else 0.5 * average + 0.5 * raw
             assert smoothed.value == pytest.approx(float(smooth.calibration.scales["score"](average)))
             assert (smoothed.motion, smoothed.appearance) == (judged.motion, judged.appearance)
@@ -405,7 +417,8 @@ class TestJudge:
         for maps in FRAMES:
             judged = judge.push(maps)
             spec, scales = judge.calibration.settings, judge.calibration.scales
-            worse = spec.motion if judged.motion >= judged.appearance else spec.appearance
+            held_back = judged.appearance - spec.appearance_handicap
+            worse = spec.motion if judged.motion >= held_back else spec.appearance
             highest = max(worse, key=lambda channel: float(scales[channel](peak(maps, channel).value)))
             assert judged.box == peak(maps, highest).box
 
@@ -419,8 +432,46 @@ class TestJudge:
             assert judged.motion == pytest.approx(np.mean(list(scaled.values())))
             assert judged.box == peak(maps, max(channels, key=scaled.__getitem__)).box
 
-    def test_the_score_is_the_weighted_sum_on_the_scale_of_the_whole(self) -> None:
-        fitted = calibration(appearance_weight=0.5)
+    def test_the_rarer_part_decides_and_appearance_is_held_back(self) -> None:
+        fitted = calibration(appearance_handicap=0.5)
+        judge = Judge(fitted)
+        for maps in FRAMES:
+            judged = judge.push(maps)
+            whole = fitted.scales["score"](max(judged.motion, judged.appearance - 0.5))
+            assert judged.value == pytest.approx(float(whole))
+
+    def test_a_place_where_nothing_ever_was_is_held_to_its_own_level(self) -> None:
+        rng = np.random.default_rng(0)
+        ordinary = [evidence(rng) for _ in range(200)]
+        for maps in ordinary:
+            maps["appearance_distance"][..., :3] *= 10
+        fitted = fit_calibration([ordinary], DecisionSettings(), 25.0)
+        assert np.array(fitted.usual["appearance_distance"].levels)[:, :3].min() > (
+            np.array(fitted.usual["appearance_distance"].levels)[:, 3:].max()
+        )
+        judge = Judge(fitted)
+        calm = {name: np.full_like(cells, 0.1) for name, cells in ordinary[0].items()}
+        there, here = ({name: cells.copy() for name, cells in calm.items()} for _ in range(2))
+        there["appearance_distance"][0, 0, 1, 1] = here["appearance_distance"][0, 0, 1, 5] = 20
+        assert judge.push(here).appearance > judge.push(there).appearance
+
+    def test_what_is_usual_comes_from_the_trained_video_or_is_given(self) -> None:
+        trained = video(5, 30, scale=3.0)
+        fitted = fit_calibration([video(1, 60)], DecisionSettings(), 25.0, trained=trained)
+        other = fit_calibration([video(1, 60)], DecisionSettings(), 25.0)
+        assert fitted.usual != other.usual
+        again = fit_calibration([video(2, 60)], DecisionSettings(), 25.0, usual=fitted.usual)
+        assert again.usual == fitted.usual
+        with pytest.raises(ValidationError, match="what is usual for appearance_distance"):
+            Calibration.model_validate({**fitted.model_dump(), "usual": {}})
+
+    @pytest.mark.parametrize("levels", [(), ((),), ((1.0,), (1.0, 2.0)), ((0.0,),), ((math.inf,),)])
+    def test_usual_levels_are_rows_of_positive_numbers(self, levels: tuple[tuple[float, ...], ...]) -> None:
+        with pytest.raises(ValidationError):
+            UsualLevels(levels=levels)
+
+    def test_the_score_may_be_the_weighted_sum_on_the_scale_of_the_whole(self) -> None:
+        fitted = calibration(fusion="sum", appearance_weight=0.5)
         judge = Judge(fitted)
         for maps in FRAMES:
             judged = judge.push(maps)

@@ -202,7 +202,10 @@ def test_code_blocks_are_what_they_say(page: Path, tmp_path: Path) -> None:
                 assert all(hasattr(module, alias.name) for alias in node.names), ast.unparse(node)
 
 
-@pytest.mark.parametrize("verb", ["train", "score", "evaluate", "export", "info", "data", "bench", "demo", "reproduce"])
+@pytest.mark.parametrize(
+    "verb",
+    ["train", "score", "evaluate", "export", "info", "data", "bench", "demo", "reproduce", "watch", "learn", "doctor"],
+)
 def test_every_verb_has_its_page_with_every_option(verb: str) -> None:
     page = text_of(DOCS / f"{verb}.md")
     inner = [(verb, name) for name in re.findall(r"^## comemory \w+ (\w+)$", page, re.MULTILINE)] or [(verb,)]

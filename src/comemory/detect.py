@@ -11,22 +11,22 @@ from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Literal, cast
+from typing import Literal, cast, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
 from comemory.bundle import Bundle, open_bundle
-from comemory.decision import CELL, Judge, Judgement, Keep, patch_map
+from comemory.decision import CELL, Judge, Judgement, Keep, combine, follow, hold, patch_map, with_novelty
 from comemory.errors import BundleError, ConfigError
 from comemory.flow import open_flow
 from comemory.runtimes import RUNTIMES
 from comemory.types import Box, Clip, Evidence, Frame, Runtime, Score, Source
 from comemory.video.clips import ClipBuilder
 from comemory.video.source import OpenedSource, open_source
-from comemory.video.still import StillGate, patience
+from comemory.video.still import THRESHOLD, StillGate, patience
 
-Update = Literal["off", "gated", "always"]
+Update = Literal["off", "gated", "always", "bounded"]
 
 HOTTEST = 4.0
 """The scaled value at which the heat map is full: one ordinary frame in 10,000."""
@@ -59,7 +59,9 @@ class Detector:
         heat_map: make `Score.heat_map`.
         update: keep the memory items as the network updates them while it watches: never (`off`), after frames whose
             score is one that every second ordinary frame passes or less (`gated`), or after every frame (`always`,
-            which soon takes an anomaly that stays for normal). The items are reset for each source.
+            which soon takes an anomaly that stays for normal). `bounded` moves them slowly and not far, after frames that
+            pass the gate by the trained memory, and holds every score within `BOUND` of the one without updates; the
+            network runs twice a frame then. The items are reset for each source.
         flow_weights: path of the flow's weight file, where the bundle's flow needs one. A bundle never says which file
             of this machine to read.
         gate: frames in which nothing has moved since the last one that was scored in full repeat its evidence and cost
@@ -72,6 +74,9 @@ class Detector:
     """
 
     GATE = 0.3
+    BOUND = 0.3
+    PACE = 0.01
+    REACH = 0.3
 
     def __init__(
         self,
@@ -85,8 +90,8 @@ class Detector:
         flow_weights: str | Path | None = None,
         gate: bool = True,
     ) -> None:
-        if update not in ("off", "gated", "always"):
-            raise ConfigError(f"update is 'off', 'gated' or 'always', got {update!r}")
+        if update not in get_args(Update):
+            raise ConfigError(f"update is 'off', 'gated', 'always' or 'bounded', got {update!r}")
         if threads is not None and threads < 1:
             raise ConfigError(f"the network needs at least 1 thread, got threads={threads}")
         if isinstance(runtime, str):
@@ -102,9 +107,12 @@ class Detector:
         if not bundle.is_current():
             raise BundleError(f"{bundle.path} was replaced or removed while it was opened: open it again")
         weights = None if flow_weights is None else str(flow_weights)
-        still = StillGate(patience(bundle.clips.n_past, bundle.clips.flow_carry)) if gate else None
+        still = None
+        if gate:
+            wait = patience(bundle.clips.n_past, bundle.clips.flow_carry)
+            still = StillGate(wait, bundle.calibration.still or THRESHOLD)
         self.builder = ClipBuilder(bundle.clips, open_flow(bundle.flow.model_copy(update={"weights": weights})), still)
-        self._judge = Judge(bundle.calibration)
+        self._judge, self._second_judge = Judge(bundle.calibration), Judge(bundle.calibration)
         self.reset()
         self._try_out()
 
@@ -144,6 +152,9 @@ class Detector:
         """Forget the source: the next frame is the first of another one."""
         self.builder.reset()
         self._judge.reset()
+        self._second_judge.reset()
+        self._followed: dict[str, NDArray[np.float32]] = dict(self.bundle.items)
+        self._second_maps: dict[str, NDArray[np.float32]] = {}
         self._items: dict[str, NDArray[np.float32]] = dict(self.bundle.items)
         self._maps: dict[str, NDArray[np.float32]] = {}
         self.judgement: Judgement | None = None
@@ -193,8 +204,12 @@ class Detector:
         self, clip: Clip, size: Sequence[int], maps: dict[str, NDArray[np.float32]], keep: Keep | None = None
     ) -> Score:
         """Score a clip by the network's answer to it. See `score`."""
+        maps = {**with_novelty(maps, self.bundle.calibration.usual)}
         judged = self._judge.push(maps, keep)
-        self._maps, self.judgement = maps, judged
+        self._maps = maps
+        if self.update == "bounded":
+            judged = self._held(clip, judged, keep)
+        self.judgement = judged
         if self.update == "always" or (self.update == "gated" and judged.value <= self.GATE):
             self._items = {name: maps[f"updated_{name.removesuffix('_items')}"] for name in self._items}
         return self._score(clip, size, judged)
@@ -203,7 +218,19 @@ class Detector:
         """Score a clip whose newest frame is a still one by the evidence before; the memories stay as they are."""
         if self.judgement is None or self.bundle.calibration.settings.smoothing:
             self.judgement = self._judge.push(self._maps)
+            if self._second_maps:
+                self.judgement = hold(self._second_judge.push(self._second_maps), self.judgement, self.BOUND)
         return self._score(clip, size, self.judgement)
+
+    def _held(self, clip: Clip, frozen: Judgement, keep: Keep | None) -> Judgement:
+        """The judgement of the memory that goes on learning, held to that of the trained one; then it learns."""
+        inputs = {"frames": clip.frames[None], "flow": clip.flow[None], **self._followed}
+        maps = self._second_maps = self.runtime.run(inputs)
+        if frozen.value <= self.GATE:
+            for name, items in self._followed.items():
+                updated = maps[f"updated_{name.removesuffix('_items')}"]
+                self._followed[name] = follow(items, updated, self.bundle.items[name], self.PACE, self.REACH)
+        return hold(self._second_judge.push(maps, keep), frozen, self.BOUND)
 
     def _score(self, clip: Clip, size: Sequence[int], judged: Judgement) -> Score:
         spec = self.bundle.clips
@@ -248,6 +275,11 @@ class Detector:
         """The evidence maps of the newest scored frame; empty before there is one."""
         return self._maps
 
+    @property
+    def items(self) -> Mapping[str, NDArray[np.float32]]:
+        """What the memories hold now, by name; those of the bundle until an update moves them."""
+        return self._followed if self.update == "bounded" else self._items
+
     def evidence(self, clip: Clip) -> Evidence:
         """The network's raw answer to a clip, with the items as they are now."""
         return Evidence({}, self.observe(clip))
@@ -280,7 +312,7 @@ class Detector:
             )
             raw = flow + decision.thesis_lambda * frame
         else:
-            raw = self._part(maps, decision.motion) + decision.appearance_weight * self._part(maps, decision.appearance)
+            raw = combine(self._part(maps, decision.motion), self._part(maps, decision.appearance), decision)
         return np.asarray(fitted.scales["score"](raw), np.float32)
 
     def heat(self, maps: Mapping[str, NDArray[np.float32]] | None = None) -> NDArray[np.float32]:
@@ -311,6 +343,10 @@ class Detector:
         """Run the network once, so that one that does not fit its bundle is refused now and not at the first frame."""
         maps = self.runtime.run(self.example_inputs())
         spec, decision = self.bundle.clips, self.bundle.calibration.settings
+        try:
+            maps = {**with_novelty(maps, self.bundle.calibration.usual)}
+        except ValueError as error:
+            raise BundleError(f"{self.bundle.path}: the usual levels do not fit the network: {error}") from None
         for name, items in self._items.items():
             updated = f"updated_{name.removesuffix('_items')}"
             if updated not in maps or maps[updated].shape != items.shape:

@@ -144,6 +144,17 @@ def print_figures(console: Console, figures: Mapping[str, Any]) -> None:
     print_line(console, "; ".join(parts), style="dim")
 
 
+def print_matrix(console: Console, protocols: Sequence[Mapping[str, Any]]) -> None:
+    """Print the AUC, micro and macro, of every score under every normalisation, a column for each smoothing."""
+    smoothings = list(dict.fromkeys(record["smoothing"] for record in protocols))
+    cells: dict[tuple[str, str], dict[str, str]] = {}
+    for record in protocols:
+        both = f"{_figure(record['auc_micro'])} / {_figure(record['auc_macro'])}"
+        cells.setdefault((record["score"], record["normalisation"]), {})[record["smoothing"]] = both
+    rows = [(f"{score}, {how}", *(row[smoothing] for smoothing in smoothings)) for (score, how), row in cells.items()]
+    table(console, "AUC, micro / macro, by normalisation and smoothing", rows, ("", *smoothings))
+
+
 def _figure(value: Any) -> str:
     if value is None:
         return "–"
@@ -174,10 +185,35 @@ def print_info(console: Console, facts: Mapping[str, Any]) -> None:
         ("thresholds", thresholds),
         ("rate", f"{calibration['rate_hz']:g} frames per second"),
         ("graph", ", ".join(facts["graphs"])),
+        *((f"{one['precision']}", _precision(one)) for one in facts["precisions"]),
         ("sha256", facts["sha256"]),
     ]
     table(console, f"{facts['bundle']}: every member is as its manifest says", rows)
     print_line(console, "everything: comemory info --json", style="dim")
+
+
+def _precision(form: Mapping[str, Any]) -> str:
+    held, checks = form["held_out"], form["checks"]
+    aucs = [
+        f"AUC {_figure(found['auc'])} against {_figure(found['auc_fp32'])} on {name}" for name, found in checks.items()
+    ]
+    near = f"scores correlate with fp32 by {held['spearman']:.4f} (rank), {held['pearson']:.4f}"
+    return "; ".join([f"{form['runtime']}: {near}", *aucs])
+
+
+def print_agreement(console: Console, figures: Mapping[str, Any]) -> None:
+    """Print how near the scores of an export come to those of fp32."""
+    rows = [
+        (
+            name,
+            str(found["n_frames"]),
+            *(f"{found[key]:.4f}" for key in ("spearman", "pearson", "mean_difference", "largest_difference")),
+            *(_figure(found.get(key)) for key in ("auc", "auc_fp32")),
+        )
+        for name, found in {"held-out video": figures["held_out"], **figures["checks"]}.items()
+    ]
+    columns = ("", "frames", "rank corr.", "corr.", "mean diff.", "largest", "AUC", "AUC fp32")
+    table(console, "Scores beside those of fp32", rows, columns)
 
 
 def _footage(frames: Mapping[str, int]) -> str:

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from comemory.datasets.scene.bodies import RUN, WALK, Gait, Look, pedestrian
 from comemory.datasets.scene.camera import Camera, draw
+from comemory.datasets.scene.day import LONGEST, crowd_at, sun_at
 from comemory.datasets.scene.settings import SceneSettings, read_settings
 from comemory.datasets.scene.traffic import CROSSING, KINDS, STROLL, VERGE, Route, Traffic
 from comemory.datasets.synthetic import Synthetic, SyntheticSource
@@ -465,3 +466,67 @@ def test_settings_come_back_as_given(seed: int, frames: int, height: int, shape:
     width = round(height * shape)
     read = read_settings(f"seed={seed},frames={frames},size={height}x{width},crowd={crowd}")
     assert read == SceneSettings(seed=seed, frames=frames, size=(height, width), crowd=float(crowd))
+
+
+DAY = "size=48x72,frames=16,crowd=0,light=0,training=0,kinds=cart"
+
+
+def test_a_day_is_divided_among_the_clips_of_each_split() -> None:
+    dataset = Synthetic("hours=7-19,testing=24,training=6,frames=16,size=48x72")
+    for clips, number in ((dataset.testing(), 24), (dataset.training(), 6)):
+        hours = [source_of(clip).hours for clip in clips]
+        starts = np.array([first for first, _ in hours])  # type: ignore[misc]
+        ends = np.array([last for _, last in hours])  # type: ignore[misc]
+        assert starts == pytest.approx(np.linspace(7, 19, number + 1)[:-1])
+        assert ends == pytest.approx(np.linspace(7, 19, number + 1)[1:])
+    assert source_of(Synthetic("").testing()[0]).hours is None
+
+
+def test_it_is_dark_at_the_ends_of_a_day_and_brightens_towards_noon() -> None:
+    day = [source_of(clip).image(0).mean() for clip in Synthetic(f"{DAY},hours=6-20,testing=7").testing()]
+    assert int(np.argmax(day)) in (2, 3, 4)
+    assert np.all(np.diff(day[:3]) > 0)
+    assert np.all(np.diff(day[4:]) < 0)
+    assert day[3] > 1.3 * max(day[0], day[-1])
+
+
+def test_shadows_go_from_right_to_left_and_are_shortest_at_noon() -> None:
+    across = [sun_at(hour)[0] for hour in np.linspace(6, 20, 29)]
+    assert np.all(np.diff(across) <= 1e-9)
+    assert across[14] == pytest.approx(0, abs=1e-9)
+    assert max(map(abs, across)) <= LONGEST
+    morning, evening = (
+        source_of(Synthetic(f"{DAY},hours={hours},testing=1").testing()[0]).image(0).astype(int)
+        for hours in ("8-9", "17-18")
+    )
+    assert np.abs(morning - evening).max() > 20, "the shadows of the trees lie elsewhere"
+
+
+def test_the_place_is_the_same_at_every_hour() -> None:
+    stages = [source_of(clip)._stage for clip in Synthetic(f"{DAY},hours=7-19,testing=3").testing()]
+    assert len({(stage._camera.yaw, len(stage._ground.props)) for stage in stages}) == 1
+    assert all(np.array_equal(stages[0]._weather.noise, stage._weather.noise) for stage in stages)
+
+
+def test_people_come_at_the_rush_hours() -> None:
+    assert crowd_at(8) > 2 * crowd_at(10)
+    assert crowd_at(17.5) > 2 * crowd_at(15)
+    assert min(crowd_at(hour) for hour in range(25)) >= 0.25
+    spec = "size=48x72,frames=200,crowd=8,testing=0,training=1,hours="
+    present = []
+    for hours in ("9.8-10.2", "7.8-8.2"):
+        stage = source_of(Synthetic(spec + hours).training()[0])._stage
+        present.append(np.mean([len(stage._present(index)) for index in range(0, 200, 20)]))
+    assert present[1] > 2 * present[0]
+
+
+def test_an_hour_is_repeatable_and_hours_leave_the_default_alone() -> None:
+    spec = "size=48x72,frames=16,testing=2,hours=12-14"
+    one, other = (source_of(Synthetic(spec).testing()[1]).image(7) for _ in range(2))
+    assert np.array_equal(one, other)
+
+
+@pytest.mark.parametrize("value", ["19-7", "7-7", "7-25", "7", "a-b", "-1-5", "7-19-20", "007-19"])
+def test_hours_that_are_none_are_refused(value: str) -> None:
+    with pytest.raises(ConfigError, match="two hours of a day"):
+        Synthetic(f"hours={value}")

@@ -355,3 +355,47 @@ def test_a_path_that_cannot_be_written_is_named(tmp_path: Path) -> None:
 def test_long_videos_stay_small(tmp_path: Path) -> None:
     write_report(tmp_path / "report.html", report(clips=[clip("long", 200_000)], findings=[]))
     assert (tmp_path / "report.html").stat().st_size < 120_000
+
+
+def records(**changes: Any) -> list[JSON]:
+    known = [
+        {"score": score, "normalisation": how, "smoothing": smoothing, "auc_micro": 0.9876, "auc_macro": None}
+        for score in ("model", "control")
+        for how in ("raw", "offline_max")
+        for smoothing in ("none", "offline_gaussian")
+    ]
+    known[0] |= changes
+    return known
+
+
+def test_the_matrix_of_protocols_has_a_row_for_each_score_and_normalisation() -> None:
+    words = Page(rendered(report(figures=figures() | {"protocols": records(auc_micro=0.4321, auc_macro=0.5)}))).words
+    for part in (
+        "What protocols are worth",
+        "0.432 / 0.500",
+        "0.988 / –",
+        "each clip by its maximum",
+        "Offline smoothing",
+    ):
+        assert part in words, part
+    assert words.count("0.988 / –") == 7
+    assert "What protocols are worth" not in Page(rendered(report())).words
+
+
+@pytest.mark.parametrize("name", HOSTILE, ids=range(len(HOSTILE)))
+def test_no_name_in_the_matrix_becomes_markup(name: str) -> None:
+    hostile = records(score=name, normalisation=name, smoothing=name)
+    page = Page(rendered(report(figures=figures() | {"protocols": hostile})))
+    plain = Page(
+        rendered(report(figures=figures() | {"protocols": records(score="a", normalisation="b", smoothing="c")}))
+    )
+    assert not page.open
+    assert [tag for tag, _ in page.elements] == [tag for tag, _ in plain.elements]
+
+
+@pytest.mark.parametrize(
+    "wrong", ["all", [1], {"score": "model"}, [{"auc_micro": "high"}], [{"auc_micro": float("nan")}]]
+)
+def test_a_matrix_that_is_none_is_refused(wrong: Any) -> None:
+    with pytest.raises(EvaluationError, match="expected"):
+        rendered(report(figures=figures() | {"protocols": wrong}))

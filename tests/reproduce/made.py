@@ -86,7 +86,13 @@ def write_rows(path: Path, rows: Sequence[Mapping[str, Any]]) -> Path:
 
 def environment(**more: str) -> dict[str, str]:
     """For processes, without the recorded data of this machine."""
-    return {**os.environ, "OMP_NUM_THREADS": "1", "OPENVINO_TELEMETRY_OPT_OUT": "1", "COMEMORY_DATA": "/nowhere", **more}
+    return {
+        **os.environ,
+        "OMP_NUM_THREADS": "1",
+        "OPENVINO_TELEMETRY_OPT_OUT": "1",
+        "COMEMORY_DATA": "/nowhere",
+        **more,
+    }
 
 
 def command(folder: Path, *arguments: object) -> list[str]:

@@ -72,7 +72,7 @@ def test_where_and_how_it_is_trained_is_no_part_of_a_key(tmp_path: Path) -> None
         ("holdout = 0.5", "holdout = 0.4"),
         ("seed=3", "seed=4"),
         ('preset = "nano"', 'preset = "nano"\nfalse_alarms = "2/h"'),
-        ("crowd=3\"", "crowd=3\"\nevaluate_on = { more = 'folder:z' }"),
+        ('crowd=3"', "crowd=3\"\nevaluate_on = { more = 'folder:z' }"),
     ],
 )
 def test_what_decides_a_row_is_part_of_its_key(tmp_path: Path, old: str, new: str) -> None:

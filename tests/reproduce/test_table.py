@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from reproduce import made
+from train.made import small_disk
 
 from comemory.errors import ConfigError, SourceError
 from comemory.reproduce.table import append_row, read_rows
-from train.made import small_disk
 
 
 def test_rows_come_back_in_order(tmp_path: Path) -> None:

@@ -4,9 +4,11 @@ application.py  the application, and its exit codes      options.py   what comma
 training.py     demo, train                              watching.py  score, evaluate
 bundles.py      export, info                             data.py      data check
 bench.py        bench                                    reproducing.py  reproduce
+live.py        watch, learn, doctor
+serving.py      serve
 """
 
-from comemory.cli import bench, bundles, data, reproducing, training, watching
+from comemory.cli import bench, bundles, data, live, reproducing, serving, training, watching
 from comemory.cli.application import app, main
 
-__all__ = ["app", "bench", "bundles", "data", "main", "reproducing", "training", "watching"]
+__all__ = ["app", "bench", "bundles", "data", "live", "main", "reproducing", "serving", "training", "watching"]

@@ -2,12 +2,24 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from comemory.cli.application import app
-from comemory.cli.options import Bundle, Json, Runtime, RuntimeName, Threads, console, print_json
+from comemory.cli.options import (
+    Bundle,
+    Data,
+    Json,
+    Precision,
+    PrecisionName,
+    Runtime,
+    RuntimeName,
+    Workers,
+    console,
+    print_json,
+)
 from comemory.screen import print_timings
 
 bench_app = typer.Typer(
@@ -36,7 +48,7 @@ def bench_flow(
 
 @bench_app.command("model")
 def bench_model(bundle: Bundle, rounds: Annotated[int, typer.Option(min=1)] = 30, as_json: Json = False) -> None:
-    """Cost of the network alone on each runtime installed, milliseconds per frame.
+    """Cost of the network alone on each runtime installed and in each precision of the bundle, and its share of the roofline.
 
     Example: `comemory bench model models/ped2-small`
     """
@@ -51,7 +63,8 @@ def bench_pipeline(
     source: Annotated[str, typer.Argument(help="Video file or folder of frames.", show_default=False)],
     rounds: Annotated[int, typer.Option(min=1)] = 3,
     runtime: Runtime = RuntimeName.openvino,
-    threads: Threads = None,
+    precision: Precision = PrecisionName.auto,
+    threads: Workers = None,
     as_json: Json = False,
 ) -> None:
     """Frames per second from the file to the score, and where the time goes.
@@ -60,7 +73,29 @@ def bench_pipeline(
     """
     from comemory.bench import bench_pipeline as run_bench
 
-    _timings(run_bench(bundle, source, rounds, runtime.value, threads), as_json)
+    _timings(run_bench(bundle, source, rounds, runtime.value, threads, precision.value), as_json)
+
+
+@bench_app.command("training")
+def bench_training(
+    data: Data,
+    preset: Annotated[str, typer.Option(help="Preset of the recipe.")] = "small",
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change one setting; may be repeated.")
+    ] = None,
+    rounds: Annotated[int, typer.Option(min=1, help="Steps that are timed.")] = 20,
+    cache: Annotated[
+        Path | None, typer.Option(help="Folder of prepared frames, kept.", show_default="a passing one")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Cost of a step of training, and the share of it that is waiting for data.
+
+    Example: `comemory bench training --data ped2:data/ped2 --preset small`
+    """
+    from comemory.bench import bench_training as run_bench
+
+    _timings(run_bench(data, preset, settings or (), rounds, cache), as_json)
 
 
 def _timings(measured: dict[str, Any], as_json: bool) -> None:

@@ -6,12 +6,15 @@ import json
 from collections.abc import Sequence
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
 
 from comemory.screen import print_line
+
+if TYPE_CHECKING:
+    from comemory.bundle import Bundle as OpenedBundle
 
 console = Console()
 errors = Console(stderr=True)
@@ -39,6 +42,24 @@ class UpdateName(StrEnum):
     off = "off"
     gated = "gated"
     always = "always"
+    bounded = "bounded"
+
+
+class PrecisionName(StrEnum):
+    """Precisions on the command line."""
+
+    auto = "auto"
+    fp32 = "fp32"
+    bf16 = "bf16"
+    int8 = "int8"
+
+
+class ExportPrecisionName(StrEnum):
+    """Precisions that `export` can make."""
+
+    fp32 = "fp32"
+    bf16 = "bf16"
+    int8 = "int8"
 
 
 class ExportName(StrEnum):
@@ -59,10 +80,22 @@ Runtime = Annotated[RuntimeName, typer.Option(help="What executes the network.")
 Threads = Annotated[
     int | None, typer.Option(min=1, help="CPU threads of the network.", show_default="the runtime's choice")
 ]
+Precision = Annotated[
+    PrecisionName,
+    typer.Option(help="What the network computes in: `auto` takes the fastest that the bundle holds and this CPU has."),
+]
+Workers = Annotated[
+    int | None,
+    typer.Option("--threads", min=1, help="Cores to score on; 1 scores one frame after the other.", show_default="all"),
+]
+Gate = Annotated[
+    bool,
+    typer.Option("--gate/--no-gate", help="Let frames in which nothing moves repeat the evidence before them."),
+]
 Update = Annotated[
     UpdateName,
     typer.Option(
-        help="Update the memories while watching: never, after ordinary frames, after every frame. Starts anew for each source."
+        help="Update the memories while watching: never, after ordinary frames, after every frame, or `bounded`: slowly, and no score leaves the one without updates by more than 0.3. Starts anew for each source."
     ),
 ]
 FlowWeights = Annotated[
@@ -80,6 +113,12 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of a tabl
 def print_json(value: Any) -> None:
     """Print a value as indented JSON."""
     print(json.dumps(value, indent=1, ensure_ascii=False))
+
+
+def say_precision(bundle: OpenedBundle) -> None:
+    """Say which of a bundle's precisions is used, where it holds several."""
+    if bundle.forms:
+        print_line(errors, f"note: the network computes in {bundle.precision}", style="dim")
 
 
 def name_problems(problems: Sequence[str]) -> None:

@@ -15,20 +15,24 @@ from comemory.cli.options import (
     Bundle,
     Data,
     FlowWeights,
+    Gate,
     Json,
+    Precision,
+    PrecisionName,
     ProtocolName,
     Runtime,
     RuntimeName,
-    Threads,
     Update,
     UpdateName,
+    Workers,
     console,
     errors,
     name_problems,
     print_json,
+    say_precision,
 )
 from comemory.outputs import require_writable, write_text
-from comemory.screen import Bars, print_events, print_figures, print_line, print_notes
+from comemory.screen import Bars, print_events, print_figures, print_line, print_matrix, print_notes
 
 
 @app.command()
@@ -44,9 +48,11 @@ def score(
         float | None, typer.Option(min=0.01, help="Frames per second of folders of frames.", show_default="as trained")
     ] = None,
     runtime: Runtime = RuntimeName.openvino,
-    threads: Threads = None,
+    precision: Precision = PrecisionName.auto,
+    threads: Workers = None,
     flow_weights: FlowWeights = None,
     update: Update = UpdateName.off,
+    gate: Gate = True,
     as_json: Json = False,
 ) -> None:
     """Score video: `scores.csv`, `events.json`, a picture of each event.
@@ -56,11 +62,20 @@ def score(
     Example: `comemory score models/gate monday.mp4 tuesday.mp4 --out scores --video --false-alarms 2/day`
     """
     from comemory.detect import Detector
+    from comemory.pipeline import usable_cores
     from comemory.scoring import score_sources
 
+    workers = threads or usable_cores()
     detector = Detector.open(
-        bundle, runtime=runtime.value, threads=threads, flow_weights=flow_weights, update=update.value
+        bundle,
+        runtime=runtime.value,
+        precision=precision.value,
+        threads=1,
+        flow_weights=flow_weights,
+        update=update.value,
+        gate=gate,
     )
+    say_precision(detector.bundle)
     with Bars(errors) as bars:
         result = score_sources(
             detector,
@@ -69,12 +84,14 @@ def score(
             false_alarms=false_alarms,
             video=video,
             rate_hz=rate,
+            workers=workers,
             on_source=bars.stage,
             on_frame=bars.advance,
         )
     if as_json:
         print_json(
             {
+                "precision": detector.bundle.precision,
                 "frames": result.n_frames,
                 "events": [asdict(event) for event in result.events],
                 "files": [str(file) for file in result.files],
@@ -98,26 +115,44 @@ def evaluate(
         Path | None, typer.Option("--json", metavar="FILE", help="Write the figures; `-` prints them.")
     ] = None,
     report: Annotated[Path | None, typer.Option(metavar="FILE.html", help="Write a self-contained report.")] = None,
+    scores: Annotated[
+        Path | None, typer.Option(metavar="FILE.npz", help="Write the scores of every frame, for NumPy.")
+    ] = None,
+    matrix: Annotated[
+        bool, typer.Option("--matrix", help="Also print what normalising and smoothing would make of the AUC.")
+    ] = False,
     false_alarms: Budget = "1/h",
     runtime: Runtime = RuntimeName.openvino,
-    threads: Threads = None,
+    precision: Precision = PrecisionName.auto,
+    threads: Workers = None,
     flow_weights: FlowWeights = None,
     update: Update = UpdateName.off,
+    gate: Gate = True,
 ) -> None:
     """Score a labelled data set and print the figures beside the control that needs no training.
 
     Example: `comemory evaluate models/ped2-small --data ped2:data/ped2 --json figures.json --report ped2.html`
     """
     from comemory.detect import Detector
+    from comemory.evaluate.archive import write_scores
     from comemory.evaluate.run import PROTOCOLS, evaluate
     from comemory.evaluate.run import report as write_report
+    from comemory.pipeline import usable_cores
 
     file = None if json_file is None or str(json_file) == "-" else json_file
-    for target in filter(None, (file, report)):
+    for target in filter(None, (file, report, scores)):
         require_writable(target)
+    workers = threads or usable_cores()
     detector = Detector.open(
-        bundle, runtime=runtime.value, threads=threads, flow_weights=flow_weights, update=update.value
+        bundle,
+        runtime=runtime.value,
+        precision=precision.value,
+        threads=1,
+        flow_weights=flow_weights,
+        update=update.value,
+        gate=gate,
     )
+    say_precision(detector.bundle)
     protocols = PROTOCOLS if protocol is ProtocolName.both else (protocol.value,)
     with Bars(errors) as bars:
         done = evaluate(
@@ -126,16 +161,22 @@ def evaluate(
             protocols=protocols,
             false_alarms=false_alarms,
             pictures=report is not None,
+            workers=workers,
             on_video=bars.stage,
             on_frame=bars.advance,
         )
     if report is not None:
-        write_report(done, detector.bundle, runtime.value, report)
+        write_report(done, detector.bundle, f"{runtime.value}, {detector.bundle.precision}", report)
+    if scores is not None:
+        write_scores(scores, done.videos)
+    figures = {**done.figures, "runtime": runtime.value, "precision": detector.bundle.precision}
     if file is not None:
-        write_text(file, json.dumps(done.figures, indent=1) + "\n")
+        write_text(file, json.dumps(figures, indent=1) + "\n")
     if json_file is not None and file is None:
-        print_json(done.figures)
+        print_json(figures)
     else:
         print_figures(console, done.figures)
+        if matrix:
+            print_matrix(console, done.figures["protocols"])
         print_notes(console, done.notes)
     name_problems(done.problems)

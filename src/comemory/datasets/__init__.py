@@ -22,6 +22,7 @@ DATASETS = Table(
         "shanghaitech": "comemory.datasets.shanghaitech:ShanghaiTech",
         "folder": "comemory.datasets.folder:Folder",
         "synthetic": "comemory.datasets.synthetic:Synthetic",
+        "pseudo": "comemory.pseudo.dataset:Pseudo",
     },
 )
 

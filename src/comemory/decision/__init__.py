@@ -3,11 +3,10 @@
 A *channel* is one named statistic of the evidence at one patch size, such as `flow_speed:12`, taken at the frame's
 largest patch.
 Every channel is put on one scale by the ordinary video kept back from training: a value of 3 is passed by one
-ordinary frame in 10 ** 3. The motion and the appearance part are the means of their channels, the score their weighted
-sum, as in the seed's Eq. (16).
+ordinary frame in 10 ** 3. The motion and the appearance part are the means of their channels, and the rarer part is the score.
 
 channels.py  statistics of the evidence    scale.py  their rarity    calibration.py  the fit, and the judge
-events.py    scores to events              settings.py
+places.py    what is usual where           events.py    scores to events        settings.py
 """
 
 from __future__ import annotations
@@ -26,7 +25,9 @@ from comemory.decision.channels import (
     thesis_parts,
     thesis_score,
 )
+from comemory.decision.drift import farthest_distance_change, follow, hold
 from comemory.decision.events import EventFinder
+from comemory.decision.places import UsualLevels, with_novelty
 from comemory.decision.scale import FARTHEST, TailScale, fit_tail_scale
 from comemory.decision.settings import DecisionSettings
 
@@ -43,9 +44,13 @@ __all__ = [
     "PatchMap",
     "Peak",
     "TailScale",
+    "UsualLevels",
     "combine",
+    "farthest_distance_change",
     "fit_calibration",
     "fit_tail_scale",
+    "follow",
+    "hold",
     "parse_budget",
     "parse_channel",
     "patch_map",
@@ -53,4 +58,5 @@ __all__ = [
     "peak",
     "thesis_parts",
     "thesis_score",
+    "with_novelty",
 ]

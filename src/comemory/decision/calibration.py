@@ -10,8 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
-from comemory.decision.channels import Keep, Peak, peak, thesis_parts, thesis_score
+from comemory.decision.channels import Keep, Peak, parse_channel, peak, thesis_parts, thesis_score
 from comemory.decision.events import EventFinder
+from comemory.decision.places import NOVELTIES, UsualLevels, fit_usual, with_novelty
 from comemory.decision.scale import TailScale, fit_tail_scale
 from comemory.decision.settings import DecisionSettings
 from comemory.errors import ConfigError
@@ -24,26 +25,33 @@ class Calibration(Settings):
 
     Attributes:
         settings: the decision's.
-        scales: of each channel; of `thesis` when that is the score; and of `score`, the whole.
+        scales: of each channel; and of `score`, the whole.
+        usual: by name of evidence, what is usual at each place, for the channels that are novelties.
         w_flow, w_frame: w_F and w_I of Eq. (17), (18): one over the mean on held-out ordinary frames.
         rate_hz: frames per second of the ordinary video.
         frames_per_alarm: ordinary frames above a threshold that belong to one alarm, on average.
         n_frames: ordinary frames the scales were fitted on.
+        still: grey levels that a block of a still scene may change by, see `video.still`; None where it was not measured.
     """
 
     settings: DecisionSettings
     scales: dict[str, TailScale]
+    usual: dict[str, UsualLevels] = Field(default_factory=dict)
     w_flow: float = Field(gt=0)
     w_frame: float = Field(gt=0)
     rate_hz: float = Field(gt=0)
     frames_per_alarm: float = Field(ge=1)
     n_frames: int = Field(ge=1)
+    still: float | None = Field(None, gt=0)
 
     @model_validator(mode="after")
     def _complete(self) -> Calibration:
         missing = {*self.settings.motion, *self.settings.appearance, "score"} - set(self.scales)
         if missing:
             raise ValueError(f"no scale was fitted for {', '.join(sorted(missing))}")
+        blind = _needed(self.settings) - set(self.usual)
+        if blind:
+            raise ValueError(f"nothing is known of what is usual for {', '.join(sorted(blind))}")
         return self
 
     def threshold(self, false_alarms: str) -> float:
@@ -109,18 +117,17 @@ class Judge:
     def push(self, maps: Mapping[str, NDArray[np.float32]], keep: Keep | None = None) -> Judgement:
         """Judge the evidence of the next frame, by the patches that may win."""
         fitted, spec = self.calibration, self.calibration.settings
+        maps = with_novelty(maps, fitted.usual)
         motion, appearance = self._part(maps, spec.motion, keep), self._part(maps, spec.appearance, keep)
         flow, frame = thesis_parts(maps, spec.thesis_patch, keep)
         thesis = thesis_score(flow.value, frame, fitted.w_flow, fitted.w_frame, spec.thesis_lambda)
         if spec.score == "thesis":
             raw, box = thesis, flow.box
         else:
-            raw = combine(motion.value, appearance.value, spec.appearance_weight)
-            box = (
-                motion.box
-                if spec.motion and (motion.value >= appearance.value or not spec.appearance)
-                else appearance.box
-            )
+            raw = float(combine(motion.value, appearance.value, spec))
+            handicap = spec.appearance_handicap if spec.fusion == "either" else 0.0
+            by_motion = motion.value >= appearance.value - handicap
+            box = motion.box if spec.motion and (by_motion or not spec.appearance) else appearance.box
         average = raw if self._average is None else spec.smoothing * self._average + (1 - spec.smoothing) * raw
         self._average = average
         return Judgement(
@@ -141,30 +148,52 @@ class Judge:
         return Peak(sum(found.value for found in scaled) / len(scaled), max(scaled).box)
 
 
-def combine(motion: float, appearance: float, appearance_weight: float) -> float:
-    """The score before calibration.
+def combine(
+    motion: float | NDArray[np.float64], appearance: float | NDArray[np.float64], settings: DecisionSettings
+) -> NDArray[np.float64]:
+    """The score before calibration, of frames or of places; a part without channels has no say.
 
-    Ours: both parts are logarithms of rarity, so the weighted sum has the shape of the seed's Eq. (16); it takes the
-    place of the errors' logarithms there.
+    Ours: both parts are logarithms of rarity. Added, they have the shape of the seed's Eq. (16), with the levels in the
+    place of the errors' logarithms; but where one part says nothing of a scene, its noise drowns the other. So the
+    rarer one decides, and appearance, which errs more often, is held back by its handicap.
 
-    >>> combine(3.0, 1.0, 0.5)
+    >>> float(combine(3.0, 2.0, DecisionSettings()))
+    3.0
+    >>> float(combine(3.0, 1.0, DecisionSettings(fusion="sum", appearance_weight=0.5)))
     3.5
     """
-    return motion + appearance_weight * appearance
+    m, a = np.asarray(motion, np.float64), np.asarray(appearance, np.float64)
+    if settings.fusion == "sum":
+        return np.asarray(m + settings.appearance_weight * a)
+    if not settings.motion or not settings.appearance:
+        return m if settings.motion else a
+    return np.maximum(m, a - settings.appearance_handicap)
 
 
 def fit_calibration(
-    videos: Sequence[Sequence[Mapping[str, NDArray[np.float32]]]], settings: DecisionSettings, rate_hz: float
+    videos: Sequence[Sequence[Mapping[str, NDArray[np.float32]]]],
+    settings: DecisionSettings,
+    rate_hz: float,
+    *,
+    trained: Sequence[Mapping[str, NDArray[np.float32]]] = (),
+    usual: Mapping[str, UsualLevels] | None = None,
 ) -> Calibration:
     """Fit on the evidence of ordinary videos that were not trained on.
 
     Args:
         videos: evidence maps of every frame of every video, in order.
         rate_hz: frames per second of the videos.
+        trained: evidence of frames spread over the video that was trained on: what is usual at each place is taken
+            from these, because it takes more of the camera's life than what was held out. Without them, from `videos`.
+        usual: what is usual, where it is known already.
 
     Raises:
         ConfigError: fewer than 20 frames, or a channel that the evidence does not hold.
     """
+    known = (
+        dict(usual) if usual is not None else _usual(trained or [maps for video in videos for maps in video], settings)
+    )
+    videos = [[with_novelty(maps, known) for maps in video] for video in videos]
     frames = [maps for video in videos for maps in video]
     channels = [*settings.motion, *settings.appearance]
     scales = {channel: fit_tail_scale([peak(maps, channel).value for maps in frames]) for channel in channels}
@@ -173,6 +202,7 @@ def fit_calibration(
     plain = Calibration(
         settings=settings,
         scales={**scales, "score": unscaled},
+        usual=known,
         w_flow=_one_over_mean([flow.value for flow, _ in thesis]),
         w_frame=_one_over_mean([frame for _, frame in thesis]),
         rate_hz=rate_hz,
@@ -185,6 +215,23 @@ def fit_calibration(
     return plain.model_copy(
         update={"scales": {**scales, "score": scale}, "frames_per_alarm": _frames_per_alarm(scaled, settings, rate_hz)}
     )
+
+
+def _needed(settings: DecisionSettings) -> set[str]:
+    """The evidence whose usual levels the channels need."""
+    names = {parse_channel(channel)[0] for channel in (*settings.motion, *settings.appearance)}
+    return {NOVELTIES[name] for name in names & set(NOVELTIES)}
+
+
+def _usual(frames: Sequence[Mapping[str, NDArray[np.float32]]], settings: DecisionSettings) -> dict[str, UsualLevels]:
+    found: dict[str, UsualLevels] = {}
+    for name in sorted(_needed(settings)):
+        if not frames:
+            raise ConfigError("a calibration needs at least 20 ordinary frames, got 0")
+        if name not in frames[0]:
+            raise ConfigError(f"the decision needs the evidence {name!r}, which this model does not give")
+        found[name] = fit_usual(maps[name][0, 0] for maps in frames)
+    return found
 
 
 def _one_over_mean(errors: Sequence[float]) -> float:

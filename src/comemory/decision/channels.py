@@ -25,6 +25,8 @@ STATISTICS = {
     "frame_error": "mean squared error of the predicted frame: S_I of the seed's Eq. (17)",
     "motion_distance": "mean squared distance of the motion queries to their nearest item",
     "appearance_distance": "mean squared distance of the appearance queries to their nearest item",
+    "motion_novelty": "motion_distance over what is usual at its place",
+    "appearance_novelty": "appearance_distance over what is usual at its place",
 }
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlite3
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +48,7 @@ class Database:
         parsed = parse_url(url)
         self.shown = mask_password(parsed.render_as_string(hide_password=False))
         self.trouble: str | None = None
+        self._is_full = False
         self.is_sqlite = parsed.get_backend_name() == "sqlite"
         self._writing = threading.Lock() if self.is_sqlite else nullcontext()
         self._engine = _engine(parsed)
@@ -77,13 +78,22 @@ class Database:
             StoreFull: because the disk is full.
         """
         with self._told("written"), self._writing, self._engine.connect() as connection:
+            if self._is_full and self.is_sqlite:
+                self._shorten_log(connection)
             connection = connection.execution_options(writes=True)
             with connection.begin():
                 yield connection
-        self.trouble = None
+        self.trouble, self._is_full = None, False
 
     def close(self) -> None:
         self._engine.dispose()
+
+    def _shorten_log(self, connection: Connection) -> None:
+        """Give SQLite's log back to a full disk: it grows with every transaction, with those that delete too."""
+        driver = connection.connection.driver_connection
+        if driver is not None:
+            with suppress(sqlite3.Error):
+                driver.execute("PRAGMA wal_checkpoint(TRUNCATE)").close()
 
     @contextmanager
     def _told(self, act: str) -> Iterator[None]:
@@ -93,7 +103,7 @@ class Database:
             kind = StoreFull if is_full(error) else StoreError
             text = f"the store {self.shown} cannot be {act}: {_reason(error)}"
             if act == "written":
-                self.trouble = text
+                self.trouble, self._is_full = text, kind is StoreFull
             raise kind(text) from error
 
 

@@ -54,24 +54,34 @@ class Retention:
                     connection.execute(delete(files).where(files.c.event_id == event_id, files.c.kind == kind))
         return len(present - rows.keys()), freed
 
-    def sweep(
-        self, now: datetime, days: float | None, max_bytes: int | None, min_free_bytes: int, so_far: Swept
-    ) -> Swept:
-        """Delete what is too old, then the oldest files until the quota and the disk are kept; add it to `so_far`."""
-        done = so_far
+    def expire(self, now: datetime, days: float | None, done: Swept) -> Swept:
+        """Delete what is too old; add it to `done`."""
         if days is not None:
-            before = now - timedelta(days=days)
-            done = self._expire(before, done)
+            done = self._expire_events(now - timedelta(days=days), done)
         self._forget(now, days)
-        while self._is_over(max_bytes, min_free_bytes):
-            with self._database.read() as connection:
-                oldest = self._ids(connection, events.c.end.is_not(None), with_files=True, limit=1)
-            if not oldest:
-                return replace(done, short=True)
-            done = self._remove(oldest, done)
         return done
 
-    def _expire(self, before: datetime, done: Swept) -> Swept:
+    def make_room(self, max_bytes: int | None, min_free_bytes: int, done: Swept) -> Swept:
+        """Delete the oldest files until the quota and the disk are kept; add them to `done`.
+
+        On a disk so full that not even a deletion can be written, files go first, until it can.
+        """
+        unsettled: list[str] = []
+        while self._is_over(max_bytes, min_free_bytes):
+            over = events.c.end.is_not(None), events.c.id.not_in(unsettled)
+            with self._database.read() as connection:
+                oldest = self._ids(connection, *over, with_files=True, limit=1)
+            if not oldest:
+                done = replace(done, short=True)
+                break
+            unsettled += oldest
+            try:
+                done, unsettled = self._remove(unsettled, done), []
+            except StoreFull:
+                continue
+        return self._remove(unsettled, done) if unsettled else done
+
+    def _expire_events(self, before: datetime, done: Swept) -> Swept:
         while True:
             old = events.c.end < before
             with self._database.read() as connection:
@@ -102,10 +112,10 @@ class Retention:
         )
 
     def _delete(self, ids: Sequence[str], keep_rows: Sequence[str]) -> tuple[int, int]:
-        """Delete rows, then files; on a full disk the files first, to make room for the transaction."""
+        """Delete rows, then files; on a full disk the files first, to make room for what deletes the rows."""
         with self._database.read() as connection:
             asked = select(files.c.path, files.c.bytes).where(files.c.event_id.in_(ids))
-            found = connection.execute(asked).tuples().all()
+            found = [(row.path, row.bytes) for row in connection.execute(asked)]
         try:
             self._delete_rows(ids, keep_rows)
         except StoreFull:

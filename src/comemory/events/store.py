@@ -291,7 +291,8 @@ class EventStore:
         with self._database.read() as connection:
             left = events.c.end.is_(None), events.c.site == self._media.site
             lost = [event for event in read_events(connection, *left) if event.id not in self._begun]
-            updated = dict(connection.execute(select(events.c.id, events.c.updated).where(*left)).tuples().all())
+            rows = connection.execute(select(events.c.id, events.c.updated).where(*left))
+            updated = {row.id: row.updated for row in rows}
         for event in lost:
             self.end(replace(event, end=max(event.start, event.peak, updated[event.id])))
             closed += 1
@@ -300,7 +301,7 @@ class EventStore:
         return Swept(closed=closed, orphans=orphans, bytes_freed=freed)
 
     def sweep(self, now: datetime, days: float | None, max_bytes: int | None, min_free_bytes: int = 0) -> Swept:
-        """Repair, then delete what is too old, then the oldest files until the quota and the disk are kept.
+        """Delete the oldest files until the quota and the disk are kept, repair, and delete what is too old.
 
         Events with a verdict lose their files but stay, since feedback rests on them; `delete` takes those too.
 
@@ -312,9 +313,19 @@ class EventStore:
         Raises:
             StoreError: the store is shared, or cannot be written.
         """
-        repaired = self.recover()
+        self._require_owned()
         with self._filing:
-            return self._retention.sweep(utc(now), days, max_bytes, min_free_bytes, repaired)
+            done = self._retention.make_room(max_bytes, min_free_bytes, Swept())
+            if done.files and not done.short:
+                self._media.trouble = None
+            repaired = self.recover()
+            done = replace(
+                done,
+                closed=repaired.closed,
+                orphans=repaired.orphans,
+                bytes_freed=done.bytes_freed + repaired.bytes_freed,
+            )
+            return self._retention.expire(utc(now), days, done)
 
     def get(self, id: str) -> StoredEvent | None:
         """The event, None when there is none.
@@ -400,7 +411,7 @@ class EventStore:
         if model is not None:
             asked = asked.where(scores.c.model == model)
         with self._database.read() as connection:
-            rows = connection.execute(asked.order_by(scores.c.minute)).tuples().all()
+            rows = [(row.minute, row.maxima) for row in connection.execute(asked.order_by(scores.c.minute))]
         return summarise(camera, rows)
 
     def counts(self) -> Counts:

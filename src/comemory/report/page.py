@@ -13,6 +13,7 @@ from comemory.errors import EvaluationError
 from comemory.report.document import Report
 from comemory.report.figures import Footnotes
 from comemory.report.markup import Markup, joined, tag
+from comemory.report.matrix import matrix
 from comemory.report.sections import against, cards, curves, footnotes, gallery, header, protocols, provenance
 
 
@@ -54,6 +55,7 @@ def rendered(report: Report) -> str:
             "main",
             against(report, notes),
             protocols(report, notes),
+            matrix(report),
             curves(report),
             gallery(report, "false alarm"),
             gallery(report, "miss"),

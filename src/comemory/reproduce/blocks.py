@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from comemory.reproduce.statistics import Correlation, Spread, correlation, kendall, spearman
+from comemory.reproduce.statistics import Correlation, Spread, correlation, kendall, spearman, spread
 from comemory.reproduce.summary import TEST, Summary, by_data, common_settings, numbers, picked
 
 COLUMNS = {
@@ -98,19 +98,27 @@ def protocol_matrix(listed: Sequence[Summary], variant: str | None = None) -> st
     """What each trick of a protocol is worth, for one variant: see `figures_table` for which."""
     parts = []
     for summary in _chosen(listed, variant):
-        paths = [path.split(".") for path in numbers(summary.newest["figures"].get("protocols") or {})]
-        if not paths or len({len(path) for path in paths}) > 1:
-            continue
-        columns = list(dict.fromkeys(path[-1] for path in paths))
-        leading = list(dict.fromkeys(tuple(path[:-1]) for path in paths))
-        rows = [
-            [_plain(" ".join(lead)), *(spread_text(summary.of(".".join(("protocols", *lead, c)))) for c in columns)]
-            for lead in leading
-        ]
-        parts.append(
-            f"**{summary.data_title}**, {summary.title}\n\n{markdown_table(['', *map(_plain, columns)], rows)}"
-        )
+        seeds = [_protocols(row["figures"].get("protocols") or ()) for row in summary.rows]
+        columns = list(dict.fromkeys(smoothing for seed in seeds for _, smoothing in seed))
+        leading = list(dict.fromkeys(row for seed in seeds for row, _ in seed))
+        rows = []
+        for lead in leading:
+            spreads = [spread([seed[lead, column] for seed in seeds if (lead, column) in seed]) for column in columns]
+            rows.append([", ".join(map(_plain, lead)), *map(spread_text, spreads)])
+        if rows:
+            header = ["", *map(_plain, columns)]
+            parts.append(f"**{summary.data_title}**, {summary.title}\n\n{markdown_table(header, rows)}")
     return "\n\n".join(parts)
+
+
+def _protocols(records: Sequence[Mapping[str, Any]]) -> dict[tuple[tuple[str, ...], str], float]:
+    """The figures of a protocol matrix by score, normalisation and average, and by smoothing."""
+    return {
+        ((record["score"], record["normalisation"], NAMES.get(key, key)), record["smoothing"]): float(value)
+        for record in records
+        for key, value in record.items()
+        if isinstance(value, (int, float))
+    }
 
 
 def ranks_table(listed: Sequence[Summary], variant: str | None = None) -> str:

@@ -20,9 +20,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from comemory.bundle import Bundle, bundle_writer, open_bundle
+from comemory.bundle import REQUIRED, Bundle, bundle_writer, open_bundle
 from comemory.datasets import open_dataset
-from comemory.errors import BundleError, DatasetError, SourceError
+from comemory.errors import BundleError, SourceError
 from comemory.outputs import write_text
 from comemory.reproduce.spent import Reporter, Spent, Watched, read_note
 from comemory.reproduce.surroundings import surroundings
@@ -49,7 +49,6 @@ class Job(Settings):
     recipe: Recipe
     train: str
     evaluate_on: dict[str, str]
-    test_videos: int | None
     recorded: str | None
     false_alarms: str
     network_folder: Path
@@ -69,7 +68,6 @@ def run_cell(job: Job, reporter: Reporter) -> JSON:
     Raises:
         ComemoryError: one line.
     """
-    _check_test(job)
     surroundings()
     with _alone(job.network_folder, reporter):
         network, training = _network(job, reporter)
@@ -79,19 +77,6 @@ def run_cell(job: Job, reporter: Reporter) -> JSON:
     row = _row(job, bundle, training, evaluated)
     append_row(job.table, row)
     return row
-
-
-def _check_test(job: Job) -> None:
-    """Refuse test data that its printed name does not fit, before any training."""
-    datasets = {name: open_dataset(data) for name, data in job.evaluate_on.items()}
-    if job.test_videos is None:
-        return
-    found = len(datasets["test"].testing())
-    if found != job.test_videos:
-        raise DatasetError(
-            f"{job.evaluate_on['test']} has {found} test videos; the experiment calls {job.test_videos} of them "
-            f"{job.row['data_title']!r}: give the data set another title and test_videos"
-        )
 
 
 def _network(job: Job, reporter: Reporter) -> tuple[Bundle, JSON]:
@@ -172,7 +157,7 @@ def _calibrated(job: Job, network: Bundle, reporter: Reporter) -> Bundle:
     decision = job.recipe.decision
     if network.config["decision"] == decision.model_dump(mode="json"):
         with bundle_writer(out) as folder:
-            link_members(network.path, folder, ("manifest.json",))
+            link_members(network.path, folder, REQUIRED)
     else:
         weights = job.recipe.flow.weights
         recalibrate(network.path, job.train, decision, out, cache=job.cache, flow_weights=weights, reporter=reporter)
@@ -224,10 +209,19 @@ def _row(job: Job, bundle: Bundle, training: JSON, evaluated: dict[str, JSON]) -
             **{name: test[name] for name in ("commit", "dirty", "versions", "hardware")},
             "wall_s": round(sum(made["wall_s"] for made in evaluated.values()), 1),
         },
-        "figures": test["figures"],
-        "extra": {name: made["figures"] for name, made in evaluated.items() if name != "test"},
+        "figures": _rounded(test["figures"]),
+        "extra": {name: _rounded(made["figures"]) for name, made in evaluated.items() if name != "test"},
         "problems": [*training["problems"], *problems],
     }
+
+
+def _rounded(value: Any) -> Any:
+    """Figures to six decimals, as many as any of them bears."""
+    if isinstance(value, dict):
+        return {key: _rounded(inner) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [_rounded(inner) for inner in value]
+    return round(value, 6) if isinstance(value, float) else value
 
 
 @contextmanager

@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from comemory.errors import ConfigError
+from comemory.datasets import open_dataset
+from comemory.errors import ComemoryError, ConfigError, DatasetError
 from comemory.reproduce.cell import Job
-from comemory.reproduce.experiment import Experiment, find_experiment, read_experiment
+from comemory.reproduce.experiment import Experiment, ExperimentData, find_experiment, read_experiment
 from comemory.reproduce.grid import EVALUATION, TRAINING, Cell, cells, select
 from comemory.reproduce.pool import Watcher, run_cells
 from comemory.reproduce.table import append_row, read_rows
@@ -101,7 +102,14 @@ def run_plan(plan: Plan, places: Places, n_jobs: int, threads: int, watcher: Wat
             same = {**row, **_known(plan, cell), "same_as": f"{row['experiment']}/{row['data']}/{row['variant']}"}
             append_row(places.table, {**same, "date": datetime.now(UTC).replace(microsecond=0).isoformat()})
             watcher.finished(cell.label, same)
-    run_cells(jobs, n_jobs, threads, places.bundles / plan.name / "workers.log", watcher)
+    ready = []
+    for job, cell in zip(jobs, plan.open, strict=True):
+        try:
+            _check_data(job, plan.experiment.data[cell.data])
+            ready.append(job)
+        except ComemoryError as error:
+            watcher.failed(job.label, str(error))
+    run_cells(ready, n_jobs, threads, places.bundles / plan.name / "workers.log", watcher)
 
 
 def make_job(plan: Plan, cell: Cell, places: Places, threads: int) -> Job:
@@ -110,7 +118,6 @@ def make_job(plan: Plan, cell: Cell, places: Places, threads: int) -> Job:
     Raises:
         ConfigError: a path needs recorded data, and where they are was not said.
     """
-    spec = plan.experiment.data[cell.data]
     filled = {name: _fill(data, places) for name, data in _specs(plan, cell).items()}
     train = filled.pop("train")
     return Job(
@@ -118,7 +125,6 @@ def make_job(plan: Plan, cell: Cell, places: Places, threads: int) -> Job:
         recipe=_with_weights(cell.recipe, places),
         train=train,
         evaluate_on=filled,
-        test_videos=spec.test_videos,
         recorded=str(places.recorded) if places.recorded else None,
         false_alarms=plan.experiment.false_alarms,
         network_folder=(places.bundles / "networks" / cell.network).absolute(),
@@ -128,6 +134,20 @@ def make_job(plan: Plan, cell: Cell, places: Places, threads: int) -> Job:
         threads=threads,
         row=_known(plan, cell),
     )
+
+
+def _check_data(job: Job, spec: ExperimentData) -> None:
+    """Open every data set of a cell, and refuse test data that their printed name does not fit."""
+    open_dataset(job.train)
+    datasets = {name: open_dataset(data) for name, data in job.evaluate_on.items()}
+    if spec.test_videos is None:
+        return
+    found = len(datasets["test"].testing())
+    if found != spec.test_videos:
+        raise DatasetError(
+            f"{job.evaluate_on['test']} has {found} test videos; the experiment calls {spec.test_videos} of them "
+            f"{spec.title!r}: give the data set another title and test_videos"
+        )
 
 
 def cell_folder(cell: Cell, places: Places) -> Path:

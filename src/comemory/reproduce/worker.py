@@ -16,6 +16,7 @@ from typing import TextIO
 
 from comemory.errors import ComemoryError
 from comemory.reproduce.cell import Job, run_cell
+from comemory.reproduce.surroundings import surroundings
 from comemory.types import JSON
 
 OFTEN_S = 0.2
@@ -50,6 +51,7 @@ def main() -> None:
     """Run the jobs of standard input, one after another, until it ends."""
     out = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
+    _load()
     _set_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
     jobs: SimpleQueue[str] = SimpleQueue()
     threading.Thread(target=_listen, args=(jobs,), daemon=True).start()
@@ -73,6 +75,15 @@ def _listen(jobs: SimpleQueue[str]) -> None:
     for text in sys.stdin:
         jobs.put(text)
     os._exit(0)
+
+
+def _load() -> None:
+    """Import all that a cell needs, and note the commit: a process of many hours runs the code it was started with."""
+    import comemory.evaluate.run
+    import comemory.train.recalibrate
+    import comemory.train.run  # noqa: F401
+
+    surroundings()
 
 
 def _set_threads(n_threads: int) -> None:

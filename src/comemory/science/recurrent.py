@@ -49,7 +49,9 @@ class RecurrentEncoder(nn.Module):
         """Features of every level, the queries last."""
         batch, n_pairs = len(frames_BTCHW), frames_BTCHW.shape[1] - 1
         pairs_BPCHW = torch.cat([frames_BTCHW[:, :-1], frames_BTCHW[:, 1:]], dim=2)
-        features = [level.unflatten(0, (batch, n_pairs)) for level in self.pair_encoder(pairs_BPCHW.flatten(0, 1))]
+        features = [
+            level.reshape(batch, n_pairs, *level.shape[1:]) for level in self.pair_encoder(pairs_BPCHW.flatten(0, 1))
+        ]
         state_BDHW = torch.zeros_like(features[-1][:, 0])
         for pair in range(n_pairs):
             state_BDHW = self.cell(features[-1][:, pair], state_BDHW)
@@ -126,7 +128,7 @@ def _paired(frames_BTCHW: Tensor) -> Tensor:
 def _each(layer: nn.Module, frames_BTCHW: Tensor) -> Tensor:
     """A layer on every frame."""
     made: Tensor = layer(frames_BTCHW.flatten(0, 1))
-    return made.unflatten(0, frames_BTCHW.shape[:2])
+    return made.reshape(*frames_BTCHW.shape[:2], *made.shape[1:])
 
 
 MOTION_ENCODERS: dict[str, type[PairEncoder | RecurrentEncoder | VolumeEncoder]] = {

@@ -130,6 +130,7 @@ def _write_events(path: Path, detector: Detector, result: Scored, threshold: flo
     document = {
         "bundle": detector.bundle.path.name,
         "bundle_sha256": detector.bundle.digest,
+        "precision": detector.bundle.precision,
         "false_alarms": false_alarms,
         "threshold": round(threshold, 6),
         "frames": result.n_frames,

@@ -48,7 +48,8 @@ class Signature:
         """Rows, columns, number of channels, then the decades by channel, row and column; 0 where it was ordinary."""
         decades = []
         for channel, largest in self._largest.items():
-            scaled = np.where(np.isfinite(largest), self.calibration.scales[channel](np.nan_to_num(largest)), 0.0)
+            scale = self.calibration.scales[channel]
+            scaled = scale(np.maximum(largest, scale.knots[0]))
             decades.append(np.where(scaled >= LEAST, scaled, 0.0))
         return (float(ROWS), float(COLUMNS), float(len(decades)), *np.round(np.stack(decades), 2).ravel().tolist())
 

@@ -22,6 +22,8 @@ LEARN_LOOKS = 10
 """Looks at a new scene before it is compared with."""
 SLOWNESS = 1200
 """Looks over which the remembered scene follows the light: ten minutes."""
+BLURRED = 0.55
+"""Share of the scene's sharpness, its steep gradients beside its contrast, under which a picture is blinded."""
 MOVED_SETTLES = 3
 """A moved scene must stay so many times longer than a black one: a bus may stand in front."""
 
@@ -43,9 +45,11 @@ class Finding(NamedTuple):
 class PictureHealth:
     """Pictures of one camera, in order, to findings.
 
-    Ours: a picture is black or blinded by its grey levels, frozen when it stays the same bit by bit, and moved when the
-    strong edges of the scene it has learned, which people and light leave in place, no longer go with the picture's: the
-    correlation of their gradients is over 0.97 for the same view and about 0.5 for one turned by 3 % of its width. The scene follows slow changes of the light; it is kept in `view` beyond a restart.
+    Ours: a picture is black or blinded by its grey levels, blinded too when it has lost its sharpness, frozen when it
+    stays the same bit by bit, and moved when the strong edges of the scene it has learned, which people and light leave
+    in place, no longer go with the picture's: the correlation of their gradients is over 0.95 for the same view and
+    about 0.5 for one turned by 3 to 5 % of its width. The scene follows slow changes of the light; it is kept in `view`
+    beyond a restart.
 
     Args:
         view: file of the learned scene; None keeps it in memory.
@@ -128,6 +132,7 @@ class _Scene:
 
     def __init__(self) -> None:
         self.gradient = np.zeros((2, *SIZE), np.float32)
+        self.sharpness = 0.0
         self.n_looks = 0
 
     @classmethod
@@ -135,9 +140,9 @@ class _Scene:
         """The scene kept in a file; a new one where there is none that can be read."""
         scene = cls()
         with suppress(OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile), np.load(path) as kept:
-            gradient, n_looks = kept["gradient"], int(kept["n_looks"])
+            gradient, sharpness, n_looks = kept["gradient"], float(kept["sharpness"]), int(kept["n_looks"])
             if gradient.shape == scene.gradient.shape and np.isfinite(gradient).all() and n_looks >= 0:
-                scene.gradient, scene.n_looks = gradient.astype(np.float32), n_looks
+                scene.gradient, scene.sharpness, scene.n_looks = gradient.astype(np.float32), sharpness, n_looks
         return scene
 
     def write(self, path: Path) -> None:
@@ -145,16 +150,22 @@ class _Scene:
         with suppress(OSError):
             path.parent.mkdir(parents=True, exist_ok=True)
             with part.open("wb") as file:
-                np.savez(file, gradient=self.gradient, n_looks=np.int64(self.n_looks))
+                np.savez(file, gradient=self.gradient, sharpness=self.sharpness, n_looks=np.int64(self.n_looks))
             part.replace(path)
 
     def look(self, grey: NDArray[np.uint8], moved_below: float) -> CameraState:
         """Compare with a grey picture; learn from it where it is the same scene."""
         seen = _gradient(grey)
-        state = CameraState.LIVE if self.n_looks < LEARN_LOOKS else self._compare(seen, moved_below)
+        sharpness = float(np.quantile(np.hypot(*seen), 0.95)) / max(float(grey.std()), 1.0)
+        state = CameraState.LIVE
+        if self.n_looks >= LEARN_LOOKS:
+            blurred = sharpness < BLURRED * self.sharpness
+            state = CameraState.BLINDED if blurred else self._compare(seen, moved_below)
         if state is CameraState.LIVE:
             self.n_looks += 1
-            self.gradient += (seen - self.gradient) / min(self.n_looks, SLOWNESS)
+            share = 1 / min(self.n_looks, SLOWNESS)
+            self.gradient += np.float32(share) * (seen - self.gradient)
+            self.sharpness += share * (sharpness - self.sharpness)
         return state
 
     def _compare(self, seen: NDArray[np.float32], moved_below: float) -> CameraState:
@@ -162,8 +173,6 @@ class _Scene:
         strong = known >= max(float(np.quantile(known, 0.92)), 4.0)
         if strong.mean() < 0.01:
             return CameraState.LIVE
-        if float(np.quantile(now, 0.95)) < 0.15 * float(np.quantile(known, 0.95)):
-            return CameraState.BLINDED
         along = float((self.gradient * seen).sum(axis=0)[strong].sum())
         both = float(np.sqrt((known[strong] ** 2).sum() * (now[strong] ** 2).sum()))
         return CameraState.MOVED if along < moved_below * max(both, 1e-6) else CameraState.LIVE

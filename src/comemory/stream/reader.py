@@ -17,6 +17,7 @@ from av.video.stream import VideoStream
 
 from comemory.errors import SourceError, last_line, mask_password
 from comemory.stream.contract import CameraState
+from comemory.stream.figures import Rate
 from comemory.stream.footage import LIBRARY_ERRORS, Feed, Footage, Sent
 from comemory.stream.pace import Pace
 from comemory.stream.settings import CameraSettings, HealthSettings
@@ -41,6 +42,7 @@ class Reader(threading.Thread):
         frames, attempts, reconnects, corrupt: counters.
         last_frame: when a frame last arrived, on the monotonic clock; None before any.
         newest: the newest picture.
+        rate: of the frames that arrive.
         size: (height, width) of the pictures.
         finished: the file is over, or cannot be read at all.
     """
@@ -54,6 +56,7 @@ class Reader(threading.Thread):
         self.message = "connecting"
         self.frames = self.attempts = self.reconnects = self.corrupt = 0
         self.last_frame: float | None = None
+        self.rate = Rate()
         self.newest: Any = None
         self.size: tuple[int, int] | None = None
         self.finished = False
@@ -81,7 +84,6 @@ class Reader(threading.Thread):
                 break
             failures = 0 if self.frames > frames_before else failures + 1
             self._wait(failures)
-        self.footage.open(None)
 
     def _connect_and_read(self) -> None:
         self._attempts_at.append(time.monotonic())
@@ -204,6 +206,7 @@ class Reader(threading.Thread):
 
     def _arrive(self, picture: Any, time_s: float, at: float) -> None:
         self.frames += 1
+        self.rate.tick()
         self.newest = picture
         self.last_frame = time.monotonic()
         if self.link is not CameraState.LIVE:

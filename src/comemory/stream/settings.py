@@ -12,20 +12,21 @@ url = "https://desk.lan/hook"
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import ConfigDict, Field, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from comemory.config import apply_settings, build, read_toml
 from comemory.decision import parse_budget
 from comemory.errors import ConfigError
+from comemory.events.alerts.settings import SinkSettings, read_alert
+from comemory.events.hours import Hours
+from comemory.events.secrets import reveal
 from comemory.settings import Settings
-from comemory.stream.hours import Hours
 
 Point = tuple[float, float]
 """x and y as shares of the picture's width and height, 0 to 1, from the top left."""
@@ -89,7 +90,7 @@ class CameraSettings(Settings):
     @property
     def location(self) -> str:
         """The URL or path itself, fetched from the environment where `url` says so. Never log it unmasked."""
-        return secret(self.url)
+        return reveal(self.url, "the url of a camera")
 
     def is_active(self, now: datetime) -> bool:
         """Whether events count at this local time."""
@@ -108,38 +109,6 @@ class StoreSettings(Settings):
     url: str | None = None
     media: Path | None = None
     enabled: bool = True
-
-
-class AlertSettings(Settings):
-    """Where events are told; what else the kind needs stands beside these and is checked by the kind.
-
-    Attributes:
-        kind: `webhook`, `mqtt`, `email` or `command`.
-        cameras: which ones; all when empty.
-        cooldown_s: silence after an alert, for each camera.
-        quiet: hours without alerts, such as `22:00-06:00`.
-    """
-
-    model_config = ConfigDict(extra="allow")
-
-    kind: str
-    cameras: tuple[str, ...] = ()
-    cooldown_s: float = Field(0.0, ge=0)
-    quiet: tuple[str, ...] = ()
-
-    @field_validator("quiet")
-    @classmethod
-    def _readable(cls, hours: tuple[str, ...]) -> tuple[str, ...]:
-        for text in hours:
-            Hours.read(text)
-        return hours
-
-    @property
-    def options(self) -> dict[str, Any]:
-        """What the kind itself is told, secrets fetched from the environment."""
-        return {
-            key: secret(value) if isinstance(value, str) else value for key, value in (self.model_extra or {}).items()
-        }
 
 
 class WebSettings(Settings):
@@ -219,6 +188,20 @@ class HealthSettings(Settings):
     backoff_s: float = Field(8.0, gt=0, le=300)
 
 
+class DriftSettings(Settings):
+    """When the scores of ordinary hours have moved away from the calibration.
+
+    Attributes:
+        hours: that are looked at together.
+        decades: how far the score of the highest tenth may move: 0.5 is three times as many high frames.
+        least_frames: of an hour that counts.
+    """
+
+    hours: float = Field(12.0, ge=1, le=168)
+    decades: float = Field(0.5, gt=0)
+    least_frames: int = Field(1000, ge=1)
+
+
 class LearnSettings(Settings):
     """Learning from a camera.
 
@@ -250,12 +233,20 @@ class LiveSettings(Settings):
     runtime: str = "openvino"
     workers: int | None = Field(None, ge=1, le=256)
     store: StoreSettings = StoreSettings()
-    alerts: dict[str, AlertSettings] = Field(default_factory=dict)
+    alerts: dict[str, SinkSettings] = Field(default_factory=dict)
     web: WebSettings = WebSettings()
     retention: RetentionSettings = RetentionSettings()
     events: EventSettings = EventSettings()
     health: HealthSettings = HealthSettings()
+    drift: DriftSettings = DriftSettings()
     learn: LearnSettings = LearnSettings()
+
+    @field_validator("alerts", mode="before")
+    @classmethod
+    def _alerts(cls, alerts: Any) -> Any:
+        if not isinstance(alerts, Mapping):
+            return alerts
+        return {name: read_alert(name, told) if isinstance(told, Mapping) else told for name, told in alerts.items()}
 
     @field_validator("cameras", "alerts")
     @classmethod
@@ -285,29 +276,14 @@ class LiveSettings(Settings):
     @property
     def store_url(self) -> str:
         """The URL of the event store. Never log it unmasked."""
-        return secret(self.store.url) if self.store.url else f"sqlite:///{self.out.absolute() / 'events.db'}"
+        return (
+            reveal(self.store.url, "store.url") if self.store.url else f"sqlite:///{self.out.absolute() / 'events.db'}"
+        )
 
     @property
     def media(self) -> Path:
         """The folder of the events' files."""
         return self.store.media or self.out / "media"
-
-
-def secret(value: str) -> str:
-    """A value as it stands, or that of the environment's variable where it says `env:NAME`.
-
-    Raises:
-        ConfigError: there is no such variable.
-
-    >>> secret("rtsp://gate.lan/stream")
-    'rtsp://gate.lan/stream'
-    """
-    if not value.startswith("env:"):
-        return value
-    name = value.removeprefix("env:")
-    if not (found := os.environ.get(name)):
-        raise ConfigError(f"the environment has no {name}: set it, such as {name}=…, or write the value itself")
-    return found
 
 
 def read_live(file: Path | None, values: Mapping[str, Any] | None = None, settings: Sequence[str] = ()) -> LiveSettings:
@@ -332,14 +308,23 @@ def _lay_over(below: dict[str, Any], above: Mapping[str, Any]) -> None:
 
 
 def _anchored(values: dict[str, Any], folder: Path) -> dict[str, Any]:
-    """The file's relative paths made absolute."""
-    groups = [values, values.get("store", {}), *values.get("cameras", {}).values()] if _grouped(values) else [values]
-    for group in groups:
+    """The file's relative paths made absolute; what does not fit is left for the check of the settings."""
+    cameras = values.get("cameras")
+    named = list(cameras.values()) if isinstance(cameras, dict) else []
+    for group in [group for group in (values, values.get("store"), *named) if isinstance(group, dict)]:
         for key in ("model", "out", "media"):
-            if isinstance(group, dict) and isinstance(group.get(key), str):
+            if isinstance(group.get(key), str):
                 group[key] = str(folder / group[key])
+    for camera in [camera for camera in named if isinstance(camera, dict)]:
+        if isinstance(camera.get("url"), str):
+            camera["url"] = absolute(camera["url"], folder)
     return values
 
 
-def _grouped(values: Mapping[str, Any]) -> bool:
-    return all(isinstance(values.get(key, {}), dict) for key in ("store", "cameras"))
+def absolute(url: str, folder: Path) -> str:
+    """A file's path made absolute; URLs, devices and `env:NAME` as they are.
+
+    >>> absolute("clip.mp4", Path("/videos")), absolute("rtsp://gate/live", Path("/videos"))
+    ('/videos/clip.mp4', 'rtsp://gate/live')
+    """
+    return url if not url or "://" in url or url.startswith("env:") else str(folder / url)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ import safetensors
 import safetensors.torch
 import torch
 
-from comemory.bundle import MANIFEST, Bundle, bundle_writer, open_bundle, write_json
+from comemory.bundle import Bundle, bundle_writer, open_bundle, write_json
 from comemory.config import build
 from comemory.datasets import open_dataset
 from comemory.decision import DecisionSettings
@@ -28,7 +28,8 @@ from comemory.train.recipe import Recipe
 from comemory.train.run import Reporter, Silence, Trained
 from comemory.types import JSON
 
-_MADE_ANEW = (MANIFEST, "config.json", "calibration.json", "provenance.json", "README.md")
+_KEPT = ("weights.safetensors", "items.safetensors", "model.onnx", "model.xml", "model.bin")
+"""Members that another decision leaves as they are. The forms of other precisions have calibrations of their own."""
 
 
 def recalibrate(
@@ -71,12 +72,12 @@ def recalibrate(
         dataset=data,
         on_frame=reporter.advance,
     )
-    held = _held_out(bundle, prepared, recipe, data)
+    trained, held = _parts(bundle, prepared, recipe, data)
     reporter.stage("Calibrating on held-out video", sum(len(video.newest(recipe.clips.n_past)) for video in held))
-    calibration = calibrate(_model(bundle), held, recipe, bundle.calibration.rate_hz, reporter.advance)
+    calibration = calibrate(_model(bundle), held, recipe, bundle.calibration.rate_hz, reporter.advance, trained)
     note = {"date": datetime.now(UTC).date().isoformat(), "commit": commit(), "from": bundle.digest[:16]}
     with bundle_writer(out) as folder:
-        link_members(bundle.path, folder, _MADE_ANEW)
+        link_members(bundle.path, folder, _KEPT)
         write_json(folder / "config.json", {**bundle.config, "decision": recipe.decision.model_dump(mode="json")})
         write_json(folder / "calibration.json", calibration.model_dump(mode="json"))
         write_json(folder / "provenance.json", {**bundle.provenance, "recalibrated": note})
@@ -98,30 +99,36 @@ def bundle_recipe(bundle: Bundle, decision: DecisionSettings | None = None) -> R
     return recipe if decision is None else build(Recipe, {**values, "decision": decision})
 
 
-def link_members(source: Path, target: Path, left_out: Sequence[str] = ()) -> None:
-    """Put the members of a bundle into a folder, as further names of the same files where the disk can do that."""
-    for member in source.iterdir():
-        if member.name not in left_out:
+def link_members(source: Path, target: Path, names: Iterable[str]) -> None:
+    """Put members of a bundle into a folder, as further names of the same files where the disk can do that.
+
+    Args:
+        names: those that the bundle does not have are passed over.
+    """
+    for name in names:
+        if (source / name).is_file():
             try:
-                os.link(member, target / member.name)
+                os.link(source / name, target / name)
             except OSError:
-                shutil.copyfile(member, target / member.name)
+                shutil.copyfile(source / name, target / name)
 
 
-def _held_out(bundle: Bundle, prepared: Sequence[PreparedVideo], recipe: Recipe, data: str) -> list[PreparedVideo]:
-    """What the training held out, or TrainingError where the video is another one."""
+def _parts(
+    bundle: Bundle, prepared: Sequence[PreparedVideo], recipe: Recipe, data: str
+) -> tuple[list[PreparedVideo], list[PreparedVideo]]:
+    """What was trained on and what was held out, or TrainingError where the video is another one."""
     content = hashlib.sha256("".join(video.content for video in prepared).encode()).hexdigest()
     if content != bundle.provenance.get("data_sha256"):
         raise TrainingError(
             f"{data} is not the video that {bundle.path} was trained with (its content differs): give that video, or train anew"
         )
-    _, held = split(prepared, recipe.train.holdout, recipe.clips.n_past)
+    trained, held = split(prepared, recipe.train.holdout, recipe.clips.n_past)
     found, noted = {video.name: len(video.indices) for video in held}, bundle.provenance.get("held_out")
     if found != noted:
         raise TrainingError(
             f"{bundle.path} held out {short(noted)} of {data}, this version holds out {short(found)}: train it anew"
         )
-    return held
+    return trained, held
 
 
 def _model(bundle: Bundle) -> Any:

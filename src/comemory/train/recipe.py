@@ -63,7 +63,7 @@ class TrainSettings(Settings):
         checkpoint_s: seconds between checkpoints.
     """
 
-    epochs: int = Field(6, ge=1)
+    epochs: int = Field(4, ge=1)
     batch: int = Field(4, ge=1)
     lr: float = Field(1e-3, gt=0)
     seed: int = Field(0, ge=0, le=2**32 - 1)
@@ -176,8 +176,8 @@ def read_recipe(preset: str = "small", file: Path | None = None, settings: Seque
 
 def _is_off(channel: str, network: NetworkSettings) -> bool:
     statistic, _ = parse_channel(channel)
-    off = {"motion_distance": not network.motion_items, "appearance_distance": not network.appearance_items}
-    return off.get(statistic, False)
+    part, _, measure = statistic.partition("_")
+    return measure in ("distance", "novelty") and not getattr(network, f"{part}_items")
 
 
 def _laid_over(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:

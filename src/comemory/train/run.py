@@ -22,8 +22,9 @@ from comemory.datasets import open_dataset
 from comemory.decision import Calibration
 from comemory.errors import BundleError, SourceError, TrainingError
 from comemory.provenance import commit, package_version
+from comemory.pseudo.holdout import LEAST
 from comemory.train.cache import PreparedVideo, prepare_videos
-from comemory.train.calibrate import LEAST, calibrate, split
+from comemory.train.calibrate import calibrate, split
 from comemory.train.graph import write_graph
 from comemory.train.loop import CHECKPOINT, Progress, fit, make_fabric
 from comemory.train.plot import DEAD, plot_history
@@ -114,7 +115,7 @@ def train(
         return Trained(out, ())
     reporter.stage("Calibrating on held-out video", sum(len(video.newest(recipe.clips.n_past)) for video in held))
     model = model.to(memory_format=torch.contiguous_format)
-    calibration = calibrate(model, held, recipe, rate_hz, reporter.advance)
+    calibration = calibrate(model, held, recipe, rate_hz, reporter.advance, trained)
     provenance = _provenance(data, prepared, trained, held, progress, time.monotonic() - begun)
     reporter.stage("Writing the bundle", None)
     _write(out, model, recipe, calibration, provenance)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import cv2
 import numpy as np
@@ -11,8 +12,14 @@ from numpy.typing import NDArray
 BLOCK = 4
 """Side in pixels of the blocks whose means are compared."""
 
-THRESHOLD = 3.0
+THRESHOLD = 1.5
 """Grey levels by which a block's mean has to change, where the noise of the camera is not known."""
+
+LOWEST, HIGHEST = 1.0, 3.0
+"""Between these the threshold follows the noise. A camera with more noise than that never counts as still."""
+
+N_SIGMA = 8.0
+N_SAMPLED = 500
 
 SETTLED = 0.01
 """Share of a running average that may be left of the motion before a scene counts as still."""
@@ -64,6 +71,28 @@ def block_means(picture: NDArray[np.uint8]) -> NDArray[np.float32]:
     rows = picture.reshape(channels * height, width).astype(np.float32)
     size = (width // BLOCK, channels * height // BLOCK)
     return np.asarray(cv2.resize(rows, size, interpolation=cv2.INTER_AREA), dtype=np.float32).reshape(size[::-1])
+
+
+def fit_threshold(videos: Sequence[NDArray[np.uint8]]) -> float:
+    """The threshold of a camera, from the noise of its ordinary video.
+
+    Ours: most blocks of most frames show what does not move, so that the median change of a block from one frame to the
+    next is noise. The threshold is `N_SIGMA` times its deviation, in `LOWEST` to `HIGHEST`.
+
+    Args:
+        videos: uint8 (N, C, H, W) each, consecutive frames of the model's pictures; some hundred of them are sampled.
+
+    >>> fit_threshold([np.zeros((3, 1, 8, 8), np.uint8)])
+    1.0
+    """
+    changes = []
+    step = max(1, sum(len(video) for video in videos) // N_SAMPLED)
+    for video in videos:
+        for i in range(1, len(video), step):
+            before, after = (block_means(np.asarray(video[j])) for j in (i - 1, i))
+            changes.append(float(np.median(np.abs(after - before))))
+    deviation = 1.4826 * float(np.median(changes)) if changes else 0.0
+    return min(max(N_SIGMA * deviation, LOWEST), HIGHEST)
 
 
 def patience(n_past: int, share: float) -> int:

@@ -11,6 +11,7 @@ import hashlib
 import hmac
 import ipaddress
 import json
+import math
 import os
 import re
 import secrets
@@ -80,13 +81,13 @@ def read_secrets(path: Path) -> Secrets:
         return made
     try:
         mode = stat.S_IMODE(path.stat().st_mode)
-        if mode & 0o077:
-            raise ConfigError(f"others may read {path} (mode {mode:o}): chmod 600 {path}")
         found = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise ConfigError(f"cannot read {path}: {error.strerror or error}") from None
     except (ValueError, RecursionError):
         raise ConfigError(f"{path} {_MIXED_UP}") from None
+    if mode & 0o077:
+        raise ConfigError(f"others may read {path} (mode {mode:o}): chmod 600 {path}")
     return _checked(found, path)
 
 
@@ -265,7 +266,9 @@ class Access:
         self._password = hash_password(password) if plain and password is not None else chosen
         self._tokens = dict(kept.tokens)
         if token is not None:
-            self._tokens["settings"] = token.removeprefix("sha256:") if token.startswith("sha256:") else hash_token(token)
+            self._tokens["settings"] = (
+                token.removeprefix("sha256:") if token.startswith("sha256:") else hash_token(token)
+            )
         self._key = kept.key.encode()
         self._signer = TimestampSigner(kept.key, salt=self._digest(f"session {chosen}"), digest_method=hashlib.sha256)
         self._ended: OrderedDict[str, float] = OrderedDict()
@@ -338,7 +341,7 @@ class Access:
 
     def _session(self, cookie: str) -> str | None:
         try:
-            session = self._signer.unsign(cookie, max_age=self.session_s).decode()
+            session = self._signer.unsign(cookie, max_age=math.floor(self.session_s)).decode()
         except (BadSignature, ValueError):
             return None
         return None if session in self._ended else session

@@ -16,7 +16,7 @@ from fastapi.staticfiles import StaticFiles
 from comemory.errors import ComemoryError, ConfigError, mask_password
 from comemory.events.store import EventStore
 from comemory.provenance import package_version
-from comemory.stream.contract import EngineContract
+from comemory.stream.engine import Engine
 from comemory.web.access import Access
 from comemory.web.guard import Guard
 from comemory.web.messages import Messages
@@ -35,7 +35,7 @@ ABOUT = (
 
 
 def create_app(
-    engine: EngineContract,
+    engine: Engine,
     store: EventStore | None,
     access: Access,
     *,
@@ -51,7 +51,7 @@ def create_app(
         hosts: names that it may be called by; None for any.
         learning: what is known of trainings that go on, with the keys of `schemas.Learning`.
     """
-    messages = Messages(engine, learning)
+    messages = Messages(engine, store, learning)
 
     @asynccontextmanager
     async def living(app: FastAPI) -> AsyncIterator[None]:
@@ -73,9 +73,7 @@ def create_app(
     app.add_middleware(Guard, hosts=hosts)
     _add_handlers(app)
     app.include_router(session.router, prefix=API)
-    known = APIRouter(
-        dependencies=[Depends(caller_of)], responses={401: {"model": Problem}, 403: {"model": Problem}}
-    )
+    known = APIRouter(dependencies=[Depends(caller_of)], responses={401: {"model": Problem}, 403: {"model": Problem}})
     for router in (cameras.router, events.router, system.router):
         known.include_router(router, prefix=API)
     known.include_router(system.metrics_router)

@@ -10,17 +10,57 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from comemory.stream.contract import EngineContract, Message
+from comemory.errors import ComemoryError
+from comemory.events.store import EventStore
+from comemory.stream.contract import Message
+from comemory.stream.engine import Engine
+from comemory.types import JSON
 from comemory.web.schemas import camera_view, event_view
 
 SCORES_EVERY_S = 0.25
 STATUS_EVERY_S = 2.0
+FOLLOWED_S = (0.5, 1.0, 2.0, 4.0, 8.0, 16.0)
+"""After a message of an event, when it is looked up again: its pictures and its clip are kept a little later."""
 N_LISTENERS = 64
 N_WAITING = 256
 
 
 class TooManyListeners(Exception):  # noqa: N818
     """More pages listen than there is room for."""
+
+
+class Followed:
+    """Events of which something happened lately, looked up in the store until their files are there."""
+
+    def __init__(self, store: EventStore | None) -> None:
+        self._store = store
+        self._events: dict[str, tuple[JSON, list[float]]] = {}
+
+    def take(self, told: JSON, now: float) -> JSON:
+        """An event as it is told, with what the store knows of it, to be looked up again."""
+        shown = {**told, **(self._kept(told["id"]) or {})} if self._store is not None else told
+        shown["end"] = told["end"] or shown["end"]
+        self._events[told["id"]] = (shown, [now + wait_s for wait_s in FOLLOWED_S])
+        return shown
+
+    def changed(self, now: float) -> Iterator[JSON]:
+        """Events that have files or a verdict which they had not when they were told last."""
+        for id, (shown, due) in list(self._events.items()):
+            if not due:
+                del self._events[id]
+            elif due[0] <= now:
+                del due[0]
+                found = self._kept(id)
+                if found is not None and found != shown:
+                    self._events[id] = (found, due)
+                    yield found
+
+    def _kept(self, id: str) -> JSON | None:
+        try:
+            found = None if self._store is None else self._store.get(id)
+        except ComemoryError:
+            return None
+        return None if found is None else event_view(found.to_json())
 
 
 class Messages:
@@ -30,11 +70,13 @@ class Messages:
 
     Args:
         engine: a running one.
+        store: where its events are kept; None where they are not.
         learning: what is known of trainings that go on, as JSON; asked with every status.
     """
 
-    def __init__(self, engine: EngineContract, learning: Callable[[], list[Any]]) -> None:
+    def __init__(self, engine: Engine, store: EventStore | None, learning: Callable[[], list[Any]]) -> None:
         self._engine, self.learning = engine, learning
+        self._followed = Followed(store)
         self._listeners: set[asyncio.Queue[Message]] = set()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._stopping = threading.Event()
@@ -87,6 +129,8 @@ class Messages:
                 except queue.Empty:
                     pass
                 now = time.monotonic()
+                for event in self._followed.changed(now):
+                    self._send({"kind": "event", "camera": event["camera"], "change": "update", "event": event})
                 if scores and now >= next_scores:
                     self._send({"kind": "scores", "cameras": scores})
                     scores, next_scores = {}, now + SCORES_EVERY_S
@@ -98,8 +142,10 @@ class Messages:
     def _take(self, message: Message, scores: dict[str, Message]) -> None:
         """Keep the highest score of a short time; send all else on."""
         if message["kind"] != "score":
-            shown = event_view(message["event"]) if message["kind"] == "event" else None
-            self._send({**message, "event": shown} if shown else message)
+            if message["kind"] == "event":
+                told = self._followed.take(event_view(message["event"]), time.monotonic())
+                message = {**message, "event": told}
+            self._send(message)
             return
         held = scores.get(message["camera"])
         if held is None or message["score"] >= held["score"]:

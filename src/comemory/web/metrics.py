@@ -12,7 +12,8 @@ from prometheus_client.registry import Collector
 from comemory.errors import ComemoryError
 from comemory.events.store import EventStore
 from comemory.provenance import package_version
-from comemory.stream.contract import CameraState, EngineContract, Metrics
+from comemory.stream.contract import CameraState, Metrics
+from comemory.stream.engine import Engine
 
 Family = CounterMetricFamily | GaugeMetricFamily | HistogramMetricFamily | InfoMetricFamily
 
@@ -35,7 +36,7 @@ class EngineCollector(Collector):
         store: where its events are kept; None where they are not.
     """
 
-    def __init__(self, engine: EngineContract, store: EventStore | None) -> None:
+    def __init__(self, engine: Engine, store: EventStore | None) -> None:
         self._engine, self._store = engine, store
 
     def collect(self) -> Iterable[Family]:
@@ -77,7 +78,7 @@ class EngineCollector(Collector):
         yield alerts
 
 
-def exposition(engine: EngineContract, store: EventStore | None) -> bytes:
+def exposition(engine: Engine, store: EventStore | None) -> bytes:
     """The text that Prometheus reads, format 0.0.4."""
     registry = CollectorRegistry(auto_describe=False)
     registry.register(EngineCollector(engine, store))

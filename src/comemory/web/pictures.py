@@ -10,7 +10,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from comemory.stream.contract import EngineContract, Snapshot
+from comemory.stream.contract import Snapshot
+from comemory.stream.engine import Engine
 from comemory.video.annotate import overlay
 
 WIDTHS = (160, 320, 480, 640)
@@ -34,7 +35,7 @@ class Picture:
 class Pictures:
     """Snapshots of a running engine, encoded; the newest of each camera, width and kind is kept."""
 
-    def __init__(self, engine: EngineContract) -> None:
+    def __init__(self, engine: Engine) -> None:
         self._engine = engine
         self._lock = threading.Lock()
         self._kept: dict[tuple[str, int, bool], Picture] = {}

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import logging
 import socket
-from collections.abc import Callable, Iterable
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from urllib.parse import urlsplit
 
 import uvicorn
@@ -89,7 +91,7 @@ class Server(uvicorn.Server):
 
 
 def make_server(app: FastAPI, settings: WebSettings, on_ready: Callable[[], None] = lambda: None) -> Server:
-    """A server that has not begun; `run(sockets=[bind(settings)])` serves until SIGTERM or `should_exit`.
+    """A server that has not begun; `run(sockets=[bind(settings)])` serves until `should_exit` is set.
 
     Raises:
         ConfigError: the certificate or its key cannot be used.
@@ -117,3 +119,37 @@ def make_server(app: FastAPI, settings: WebSettings, on_ready: Callable[[], None
         raise ConfigError(f"cannot use the certificate {settings.certificate} and its key: {error}") from None
     logging.getLogger("uvicorn").setLevel(logging.WARNING)
     return Server(config, on_ready)
+
+
+@contextmanager
+def serving(app: FastAPI, settings: WebSettings, on_end: Callable[[], None] = lambda: None) -> Iterator[str]:
+    """Serve in a thread, so that the main one is free for signals; gives the page's address once it listens.
+
+    Args:
+        on_end: called when the server ends, by itself or not.
+
+    Raises:
+        ConfigError: the address or the certificate cannot be used, or the server does not begin.
+    """
+    ready = threading.Event()
+    server = make_server(app, settings, ready.set)
+    listening = bind(settings)
+
+    def run() -> None:
+        try:
+            server.run(sockets=[listening])
+        finally:
+            ready.set()
+            on_end()
+
+    thread = threading.Thread(target=run, name="page", daemon=True)
+    thread.start()
+    try:
+        ready.wait()
+        if not server.started:
+            raise ConfigError(f"the page does not begin at {settings.host}:{settings.port}: see what is said above")
+        yield address_of(settings, listening)
+    finally:
+        server.should_exit = True
+        thread.join(GRACE_S + 2)
+        listening.close()

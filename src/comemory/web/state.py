@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
-from functools import lru_cache
-from pathlib import Path
 from typing import Annotated
 
 from fastapi import Depends, HTTPException, Request
 
-from comemory.bundle import open_bundle
 from comemory.events.store import EventStore
-from comemory.stream.contract import CameraStatus, EngineContract
+from comemory.stream.contract import CameraStatus
+from comemory.stream.engine import Engine
 from comemory.web.access import CSRF_HEADER, SESSION_COOKIE, Access, Caller
 from comemory.web.guard import SAFE_METHODS
 from comemory.web.messages import Messages
@@ -27,7 +24,7 @@ class State:
         store: None where events are not kept in a database.
     """
 
-    engine: EngineContract
+    engine: Engine
     store: EventStore | None
     access: Access
     pictures: Pictures
@@ -71,22 +68,3 @@ def caller_of(request: Request, state: Given) -> Caller:
 
 
 Known = Annotated[Caller, Depends(caller_of)]
-
-
-def thresholds(state: State, status: CameraStatus, budgets: tuple[str, ...]) -> list[float]:
-    """The thresholds that budgets would give a camera."""
-    ask = getattr(state.engine, "thresholds", None)
-    if ask is not None:
-        return [float(threshold) for threshold in ask(status.name, budgets)]
-    return list(_calibrated(state.engine.settings.bundle_of(status.name), status.model_sha256, budgets))
-
-
-@lru_cache(maxsize=64)
-def _calibrated(path: Path, digest: str, budgets: tuple[str, ...]) -> tuple[float, ...]:
-    calibration = open_bundle(path).calibration
-    return tuple(calibration.threshold(budget) for budget in budgets)
-
-
-def plain(value: float | None) -> float | None:
-    """A number that JSON can say, None for the others."""
-    return value if value is not None and math.isfinite(value) else None

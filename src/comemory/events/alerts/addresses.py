@@ -46,14 +46,15 @@ def is_public(text: str) -> bool:
     return all(
         one.is_global
         and not (one.is_multicast or one.is_reserved or one.is_link_local or one.is_loopback or one.is_unspecified)
-        for one in (address, *_wrapped(address))
+        for one in _meant(address)
     )
 
 
-def _wrapped(address: IPv4Address | IPv6Address) -> list[IPv4Address]:
+def _meant(address: IPv4Address | IPv6Address) -> list[IPv4Address | IPv6Address]:
+    """An address with those that it wraps; one behind NAT64 is the wrapped one alone."""
     if isinstance(address, IPv4Address):
-        return []
-    inner = [address.ipv4_mapped, address.sixtofour, *(address.teredo or ())]
+        return [address]
     if address in _NAT64:
-        inner.append(IPv4Address(int(address) & 0xFFFFFFFF))
-    return [one for one in inner if one is not None]
+        return [IPv4Address(int(address) & 0xFFFFFFFF)]
+    inner = (address.ipv4_mapped, address.sixtofour, *(address.teredo or ()))
+    return [address, *(one for one in inner if one is not None)]

@@ -119,7 +119,7 @@ class Mqtt:
             with self._lock:
                 alarm = self._alarms[camera]
             self._client.publish(self._topic(f"{slug(camera)}/alarm"), alarm, qos=1, retain=True)
-            if self.settings.discovery is None:
+            if not self.settings.discovery:
                 continue
             for topic, config in discovery(self.settings.discovery, self.settings.prefix, camera).items():
                 self._client.publish(topic, json.dumps(config), qos=1, retain=True)
@@ -132,7 +132,7 @@ class Mqtt:
         with self._lock:
             cameras = list(self._alarms)
         self._announce(cameras)
-        if self.settings.discovery is not None:
+        if self.settings.discovery:
             self._client.subscribe(f"{self.settings.discovery}/status", qos=0)
 
     def _on_connect_fail(self, _client: paho.Client, _data: Any) -> None:

@@ -118,7 +118,7 @@ class MqttSettings(SinkSettings):
         username, password: `env:NAME`.
         tls, ca_file: encrypt; certificates to trust instead of the system's.
         prefix: the first part of every topic.
-        discovery: the prefix of Home Assistant's discovery; None announces nothing.
+        discovery: the prefix of Home Assistant's discovery; nothing is announced when empty.
         client_id: None makes one from the prefix and the sink's name.
     """
 
@@ -133,7 +133,7 @@ class MqttSettings(SinkSettings):
     tls: bool = False
     ca_file: Path | None = None
     prefix: str = Field("comemory", pattern=r"^[^+#/\s\x00][^+#\s\x00]*$", max_length=100)
-    discovery: str | None = Field("homeassistant", pattern=r"^[^+#/\s\x00][^+#\s\x00]*$", max_length=100)
+    discovery: str = Field("homeassistant", pattern=r"^([^+#/\s\x00][^+#\s\x00]*)?$", max_length=100)
     client_id: str | None = None
 
 

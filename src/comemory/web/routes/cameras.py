@@ -15,7 +15,7 @@ from fastapi.responses import StreamingResponse
 from comemory.events.store import ScoreSummary
 from comemory.stream.contract import CameraStatus
 from comemory.web.schemas import Budget, Camera, Problem, Scores, Sensitivity, Step, Zones, camera_view
-from comemory.web.state import Given, State, thresholds
+from comemory.web.state import Given, State
 
 router = APIRouter(prefix="/cameras", tags=["cameras"], responses={404: {"model": Problem}})
 
@@ -104,6 +104,14 @@ def set_zones(name: Name, given: Zones, state: Given) -> Zones:
     return zones(name, state)
 
 
+@router.post("/{name}/view", status_code=204)
+def accept_view(name: Name, state: Given) -> Response:
+    """Take what a moved camera sees now for its scene."""
+    state.status(name)
+    state.engine.accept_view(name)
+    return Response(status_code=204)
+
+
 @router.get("/{name}/sensitivity")
 def sensitivity(name: Name, state: Given, days: Annotated[float, Query(gt=0, le=365)] = 7.0) -> Sensitivity:
     """What is set, what may be set, and how many alarms a day each would have meant by the recorded scores."""
@@ -132,7 +140,7 @@ def set_sensitivity(name: Name, given: Budget, state: Given) -> Sensitivity:
 def _steps(state: State, status: CameraStatus, summary: ScoreSummary | None) -> list[Step]:
     """The settings to choose from, the fewest alarms first; the present one is among them."""
     budgets = BUDGETS if status.false_alarms in BUDGETS else (*BUDGETS, status.false_alarms)
-    pairs = sorted(zip(thresholds(state, status, budgets), budgets, strict=True), key=lambda pair: -pair[0])
+    pairs = sorted(zip(state.engine.thresholds(status.name, budgets), budgets, strict=True), key=lambda pair: -pair[0])
     return [
         Step(
             false_alarms=budget,

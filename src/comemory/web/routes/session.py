@@ -61,5 +61,3 @@ def _session(state: State, caller: Caller | None) -> Session:
         csrf=None if caller is None else state.access.csrf(caller),
         version=None if caller is None else package_version("comemory"),
     )
-
-

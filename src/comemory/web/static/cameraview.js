@@ -84,10 +84,13 @@ export function cameraView(root, name) {
   const picture = new LivePicture(name, { width: 640, heat: false, everyMs: 150 });
   const stage = h("div", { class: "zone-stage" });
   const heat = h("button", { type: "button", class: "quiet", "aria-pressed": "false", onclick: () => { picture.setHeat(!picture.heat); heat.setAttribute("aria-pressed", String(picture.heat)); } }, icon("heat"), "Heat map");
+  const accept = h("button", { type: "button", hidden: true, onclick: async () => {
+    try { await api.acceptView(name); notify("This view is the scene from now on."); } catch (error) { notify(error.message, "bad"); }
+  } }, "Accept this view");
   const sensitivity = new Sensitivity(name);
   let editor = null;
   root.replaceChildren(h("div", { class: "page" },
-    h("div", { class: "head" }, h("h1", {}, name), state, h("span", { class: "gap" }), heat, h("a", { class: "quiet", href: "#/" }, "Back to all cameras")), note,
+    h("div", { class: "head" }, h("h1", {}, name), state, h("span", { class: "gap" }), accept, heat, h("a", { class: "quiet", href: "#/" }, "All cameras")), note,
     h("div", { class: "camera" }, stage,
       h("div", { class: "panels" }, sensitivity.element, panel("Training", taught), panel("Health", facts)))));
   stage.append(picture.element, h("div", { class: "meter" }, spark.element, score));
@@ -124,6 +127,7 @@ export function cameraView(root, name) {
     state.className = `state ${camera.state}`;
     state.textContent = STATES[camera.state] + (camera.active ? "" : ", off hours");
     picture.badge.hidden = camera.open_event === null;
+    accept.hidden = camera.state !== "moved";
     facts.replaceChildren(health(camera));
     taught.replaceChildren(...learning(name));
     draw();

@@ -80,7 +80,7 @@ function choice(label, options, chosen, act) {
 
 export function eventsView(root) {
   const wanted = { camera: "", verdict: "", days: 1 };
-  const lanes = h("div", { class: "lanes" });
+  const lanes = h("div", { class: "lanes", tabIndex: 0, role: "region", "aria-label": "Timeline" });
   const listed = h("div", { class: "days" });
   const more = h("button", { type: "button", class: "more", hidden: true, onclick: () => load(false) }, "Older events");
   let events = [];
@@ -101,6 +101,7 @@ export function eventsView(root) {
   function show() {
     const rows = wanted.camera ? [wanted.camera] : [...new Set([...known.cameras.keys(), ...events.map((event) => event.camera)])];
     lanes.replaceChildren(rows.length ? timeline(events, rows, wanted.days, Math.max(620, lanes.clientWidth - 16)) : "");
+    lanes.scrollLeft = lanes.scrollWidth;
     listed.replaceChildren(...byDay(events));
     if (!events.length) listed.replaceChildren(h("p", { class: "empty" }, "No events in this period."));
     more.hidden = !next;

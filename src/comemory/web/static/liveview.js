@@ -76,7 +76,7 @@ export function liveView(root) {
   const list = h("ol", { class: "rows" });
   const rail = h("aside", { class: "rail", "aria-labelledby": "recent" },
     h("header", {}, h("h2", { id: "recent" }, "Recent events"), h("a", { href: "#/events" }, "All events")), list);
-  root.replaceChildren(h("h1", { class: "unseen" }, "Live"), h("div", { class: "live" }, grid, rail));
+  root.replaceChildren(h("h1", { class: "unseen" }, "Live"), h("div", { class: "overview" }, grid, rail));
   const empty = h("p", { class: "empty" });
   let recent = [];
   let told = known.cameras.size > 0;

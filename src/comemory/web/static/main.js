@@ -125,6 +125,7 @@ listen((message) => {
   if (message.kind === "event" && message.change === "new" && !message.event.suppressed) {
     notify(`Event at ${message.camera}, score ${number(message.event.peak_score)}`, "alarm", `#/events/${message.event.id}`);
   }
+  if (message.kind === "trouble") notify(message.message, "bad");
   if (message.kind === "state" && message.state !== message.before && message.before === "live") notify(`${message.camera}: ${message.message || message.state}`, "bad");
 });
 begin();

@@ -41,10 +41,10 @@ class Cutout:
         return self.left + width / 2, self.top + height / 2
 
 
-def background(frames_THW3: NDArray[np.uint8], n_samples: int = 31) -> NDArray[np.uint8]:
+def background(frames: NDArray[np.uint8], n_samples: int = 31) -> NDArray[np.uint8]:
     """The median picture. Shapes: uint8 (T, H, W, 3); returns uint8 (H, W, 3)."""
-    chosen = np.unique(np.linspace(0, len(frames_THW3) - 1, n_samples).astype(int))
-    return np.median(frames_THW3[chosen], axis=0).astype(np.uint8)
+    chosen = np.unique(np.linspace(0, len(frames) - 1, n_samples).astype(int))
+    return np.asarray(np.median(frames[chosen], axis=0), np.uint8)
 
 
 def cutouts(frame: NDArray[np.uint8], still: NDArray[np.uint8]) -> list[Cutout]:
@@ -96,7 +96,7 @@ def _overlap(a: Cutout, b: Cutout) -> float:
     w = min(a.left + aw, b.left + bw) - max(a.left, b.left)
     h = min(a.top + ah, b.top + bh) - max(a.top, b.top)
     common = max(0, w) * max(0, h)
-    return common / (ah * aw + bh * bw - common)
+    return float(common / (ah * aw + bh * bw - common))
 
 
 def paste(picture: NDArray[np.uint8], cut: Cutout, x: float, y: float, scale: float = 1.0) -> NDArray[np.bool_]:

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from comemory.datasets.pseudo.objects import Cutout
+from comemory.pseudo.objects import Cutout
 
 
 class Step(NamedTuple):
@@ -102,3 +102,5 @@ ACTS: Mapping[str, Act] = {
     "reversed": reversed_,
     "frozen": frozen,
 }
+TAUGHT = ("fast", "glide", "sideways", "resized", "displaced", "erratic")
+"""The kinds that a critic learns from. The others are kept for validation: it never sees them before."""

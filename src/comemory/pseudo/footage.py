@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
-from itertools import islice
 
 import numpy as np
 from numpy.typing import NDArray
 
-from comemory.datasets.pseudo.acts import ACTS, Step, usual
-from comemory.datasets.pseudo.objects import Cutout, background, cutouts, paste, tubes
-from comemory.types import Frame, Source
+from comemory.pseudo.acts import ACTS, Step, usual
+from comemory.pseudo.objects import Cutout, background, cutouts, paste, tubes
+from comemory.types import Frame
 
+PSEUDO = 1
+"""Raised whenever another picture comes out of the same video and seed."""
 LONGEST = 48
 """Frames of a tube at the most."""
 SHORTEST = 16
@@ -34,8 +35,7 @@ class PseudoSource:
     def __init__(
         self,
         name: str,
-        frames: Source,
-        part: slice,
+        frames: Iterable[Frame],
         rate_hz: float | None,
         *,
         kinds: Sequence[str],
@@ -44,7 +44,7 @@ class PseudoSource:
         calm: float = 0.4,
     ) -> None:
         self.name, self.rate_hz = name, rate_hz
-        self._frames, self._part = frames, part
+        self._frames = frames
         self._kinds, self._seed = tuple(kinds), tuple(seed)
         self._density, self._calm = density, calm
 
@@ -55,17 +55,16 @@ class PseudoSource:
 
     def mask(self, index: int) -> NDArray[np.bool_]:
         """The pixels of frame `index` that do not belong: bool (H, W)."""
-        return self._made[1][index]
+        return np.asarray(self._made[1][index])
 
     @property
     def labels(self) -> NDArray[np.bool_]:
         """bool (n_frames,): whether something in the frame does not belong."""
-        return self._made[1].reshape(len(self._made[1]), -1).any(axis=1)
+        return np.asarray(self._made[1].any(axis=(1, 2)))
 
     @cached_property
     def _made(self) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
-        chosen = islice(self._frames, self._part.start, self._part.stop)
-        pictures = np.stack([frame.image for frame in chosen])
+        pictures = np.stack([frame.image for frame in self._frames])
         masks = np.zeros(pictures.shape[:3], np.bool_)
         rng = np.random.default_rng(self._seed)
         still = background(pictures)

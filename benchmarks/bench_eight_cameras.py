@@ -1,0 +1,187 @@
+"""Eight 640x360 files at 25 frames per second, played as if live: how often each is scored, and how soon.
+
+    python benchmarks/bench_eight_cameras.py --bundle models/ped2-small --cameras 8 --rate 5 --seconds 60 --json eight.json
+
+Every camera decodes all of its frames, as a stream has to be, and keeps one in five (`--rate 5` of 25) for the detector.
+The newest frame wins: one that has not been taken when the next one is due is dropped and counted. One worker for each
+core serves the cameras by turns; each camera has a detector of its own, and each worker a single-threaded runtime of its
+own. The latency of a frame runs from the moment it was due to the moment its score is there.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import tempfile
+import threading
+import time
+from collections import deque
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from bench_1080p import render
+
+from comemory.bench import circumstances, peak_rss_mib
+from comemory.bundle import open_bundle
+from comemory.detect import Detector
+from comemory.errors import ComemoryError
+from comemory.pipeline import usable_cores
+from comemory.types import Frame, Runtime
+
+SIZE, RATE_HZ = (360, 640), 25.0
+
+
+class Camera:
+    """One file that plays as if live."""
+
+    def __init__(self, detector: Detector, video: Path, every: int, begins_s: float) -> None:
+        self.detector, self.video, self.every, self.begins_s = detector, video, every, begins_s
+        self.lock = threading.Lock()
+        self.n_read = self.n_scored = self.n_dropped = 0
+        self.latencies_s: list[float] = []
+        self._frames = self._endless()
+        self._n_kept = 0
+
+    def _endless(self) -> Iterator[Frame]:
+        while True:
+            yield from self.detector.open_source(str(self.video))
+
+    def due_s(self) -> float:
+        """When the next kept frame has come in."""
+        return self.begins_s + (self.n_read + self.every) / RATE_HZ
+
+    def serve(self, runtime: Runtime) -> None:
+        """Read up to the newest frame that is due, and score it."""
+        frame, due_s = None, 0.0
+        while (next_s := self.due_s()) <= time.monotonic():
+            self.n_dropped += frame is not None
+            for _ in range(self.every):
+                frame = next(self._frames)
+            self.n_read += self.every
+            due_s = next_s
+        if frame is None:
+            return
+        frame = Frame(frame.image, due_s - self.begins_s, self._n_kept)
+        self._n_kept += 1
+        builder = self.detector.builder
+        look = builder.look(frame)
+        clip = builder.add(builder.measure(look))
+        if clip is not None:
+            if look.still:
+                self.detector.repeat(clip, frame.image.shape)
+            else:
+                self.detector.conclude(clip, frame.image.shape, self.detector.observe(clip, runtime))
+            self.n_scored += 1
+            self.latencies_s.append(time.monotonic() - due_s)
+
+
+def work(cameras: list[Camera], runtime: Runtime, ends_s: float, errors: deque[BaseException]) -> None:
+    """Serve whichever camera has waited longest, until the time is over."""
+    try:
+        while time.monotonic() < ends_s and not errors:
+            waiting = sorted(cameras, key=Camera.due_s)
+            for camera in waiting:
+                if camera.due_s() > time.monotonic():
+                    time.sleep(min(0.002, max(0.0, camera.due_s() - time.monotonic())))
+                    break
+                if camera.lock.acquire(blocking=False):
+                    try:
+                        camera.serve(runtime)
+                    finally:
+                        camera.lock.release()
+                    break
+            else:
+                time.sleep(0.001)
+    except BaseException as error:
+        errors.append(error)
+        raise
+
+
+def measure(
+    bundle: str, n_cameras: int, rate_hz: float, seconds: float, threads: int, precision: str, gate: bool
+) -> dict[str, Any]:
+    """All figures, JSON-able."""
+    cv2.setNumThreads(1)
+    opened = open_bundle(bundle)
+    first = Detector(opened, threads=1, precision=precision, gate=gate)
+    runtimes = [first.worker_runtime(number) for number in range(threads)]
+    detectors = [first] + [Detector(opened, runtime=first.runtime, gate=gate) for _ in range(n_cameras - 1)]
+    errors: deque[BaseException] = deque()
+    with tempfile.TemporaryDirectory(prefix="comemory-cameras-") as passing:
+        video = render(Path(passing) / "scene.mp4", 250, SIZE)
+        begins_s = time.monotonic() + 0.2
+        every = max(1, round(RATE_HZ / rate_hz))
+        cameras = [
+            Camera(detector, video, every, begins_s + number / n_cameras / rate_hz)
+            for number, detector in enumerate(detectors)
+        ]
+        began = time.process_time()
+        workers = [
+            threading.Thread(target=work, args=(cameras, runtime, begins_s + seconds, errors)) for runtime in runtimes
+        ]
+        for worker in workers:
+            worker.start()
+        for worker in workers:
+            worker.join()
+        cpu_s = time.process_time() - began
+    if errors:
+        raise errors[0]
+    latencies = np.array([latency for camera in cameras for latency in camera.latencies_s])
+    if not len(latencies):
+        raise SystemExit(f"no frame was scored in {seconds} s: ask for more --seconds")
+    return {
+        "scored_fps_lowest": round(min(camera.n_scored for camera in cameras) / seconds, 3),
+        "scored_fps_mean": round(sum(camera.n_scored for camera in cameras) / seconds / n_cameras, 3),
+        "latency_ms": {f"p{p}": round(1000 * float(np.percentile(latencies, p)), 1) for p in (50, 95, 99, 100)},
+        "dropped": sum(camera.n_dropped for camera in cameras),
+        "cpu_share": round(cpu_s / seconds / threads, 3),
+        "cameras": n_cameras,
+        "asked_fps": rate_hz,
+        "seconds": seconds,
+        "size": list(SIZE),
+        "threads": threads,
+        "gate": gate,
+        "rss_mib": round(peak_rss_mib(), 1),
+        "precision": first.bundle.precision,
+        "model": Path(bundle).name,
+        **circumstances(),
+    }
+
+
+def main() -> None:
+    """Read the command line, measure, write the file."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--bundle", required=True, help="a trained bundle")
+    parser.add_argument("--cameras", type=int, default=8)
+    parser.add_argument("--rate", type=float, default=5.0, help="frames per second that are to be scored (default 5)")
+    parser.add_argument("--seconds", type=float, default=30.0)
+    parser.add_argument("--threads", type=int, default=usable_cores(), help="workers (default all cores)")
+    parser.add_argument("--precision", default="auto", help="of the network: fp32, bf16, int8 or auto (default)")
+    parser.add_argument("--no-gate", action="store_true", help="score still frames in full")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there as well")
+    asked = parser.parse_args()
+    if min(asked.cameras, asked.threads) < 1 or not 0 < asked.rate <= RATE_HZ or asked.seconds <= 0:
+        parser.error(f"--cameras and --threads are 1 or more, --rate over 0 up to {RATE_HZ:g}, --seconds over 0")
+    try:
+        figures = measure(
+            asked.bundle,
+            asked.cameras,
+            asked.rate,
+            asked.seconds,
+            asked.threads,
+            asked.precision,
+            not asked.no_gate,
+        )
+    except ComemoryError as error:
+        raise SystemExit(str(error)) from None
+    text = json.dumps(figures, indent=2)
+    print(text)
+    if asked.json is not None:
+        asked.json.write_text(text + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

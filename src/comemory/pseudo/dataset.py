@@ -1,0 +1,71 @@
+"""Pseudo-anomalies as a data set: any other data set's held-out ordinary video, with acts that do not belong."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from comemory.datasets import open_dataset
+from comemory.errors import ConfigError, DatasetError
+from comemory.pseudo.acts import ACTS
+from comemory.pseudo.footage import PseudoSource
+from comemory.pseudo.stretches import Stretch, stretches
+from comemory.types import DataCheck, Dataset, LabelledSource
+
+HOLDOUT = 0.2
+"""The share that `train.holdout` keeps back by default, and so the part that a network has not seen."""
+MOST = 2
+"""Stretches of the held-out video at the most; each is tested once for each kind."""
+
+
+class Pseudo:
+    """`pseudo:KIND:PATH`: validation without a label of the test set.
+
+    Training video is that of the data set below. Testing video is what `comemory train` holds out of it, in which
+    objects cut out of the same video do what they never did: one kind of act in each video, which is named after it.
+
+    Ours: the literature makes such clips to train on; here they choose between variants as well.
+
+    Attributes:
+        name: such as `pseudo:ped2`.
+    """
+
+    def __init__(self, path: str) -> None:
+        if not path.partition(":")[1]:
+            raise ConfigError(f"cannot read the data set 'pseudo:{path}': expected pseudo:KIND:PATH")
+        self._below: Dataset = open_dataset(path)
+        self.name = f"pseudo:{self._below.name}"
+        self.rate_hz = self._below.rate_hz
+
+    def training(self) -> Sequence[LabelledSource]:
+        """The ordinary video, as it is."""
+        return self._below.training()
+
+    def testing(self) -> Sequence[LabelledSource]:
+        """Held-out video, once for each kind of act.
+
+        Raises:
+            DatasetError: there is too little ordinary video.
+        """
+        held = stretches(self._below.training(), HOLDOUT)[1]
+        if not held:
+            raise DatasetError(f"{self.name}: no stretch of ordinary video is long enough to act in")
+        chosen = [held[i] for i in np.unique(np.linspace(0, len(held) - 1, min(MOST, len(held))).astype(int))]
+        return list(self._videos(chosen))
+
+    def check(self) -> DataCheck:
+        """What the data set below says, and how many videos were made of it."""
+        below = self._below.check()
+        found = {**below.found, "pseudo-anomalous videos": len(self.testing())}
+        return DataCheck(found, below.published, below.problems, below.notes)
+
+    def _videos(self, chosen: Sequence[Stretch]) -> Iterator[LabelledSource]:
+        for number, stretch in enumerate(chosen):
+            for k, kind in enumerate(ACTS):
+                source = PseudoSource(
+                    f"{kind}-{stretch.name}", stretch, self.rate_hz, kinds=[kind], seed=(number, k), density=0.5
+                )
+                labels: NDArray[np.bool_] = source.labels
+                yield LabelledSource(source.name, source, len(labels), labels, source.mask)

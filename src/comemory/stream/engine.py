@@ -1,0 +1,366 @@
+"""The engine: cameras, the workers that score them, and what others may ask of it. See `contract.EngineContract`."""
+
+from __future__ import annotations
+
+import os
+import queue
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from comemory.bundle import Bundle, open_bundle
+from comemory.decision import parse_budget
+from comemory.detect import Detector
+from comemory.errors import ComemoryError, ConfigError, nearest
+from comemory.outputs import require_folder
+from comemory.stream.camera import Camera
+from comemory.stream.contract import CameraStatus, Message, Metrics, Snapshot, Verdict
+from comemory.stream.journal import Errands, Journal
+from comemory.stream.lessons import Lessons
+from comemory.stream.network import SharedNetwork
+from comemory.stream.overrides import Overrides
+from comemory.stream.settings import CameraSettings, LiveSettings, Zone
+
+if TYPE_CHECKING:
+    from comemory.events.store import EventStore
+
+LOOK_S = 0.2
+DRIFT_S = 60.0
+LONGEST_QUEUE = 1000
+LIVE_CHANGES = {"zones", "false_alarms", "hours"}
+"""Settings of a camera that change without a new connection."""
+
+
+class Engine:
+    """Watches cameras until it is stopped.
+
+    One thread reads each camera; as many workers as there are cores score the oldest frames that wait, whichever
+    camera they are of; one looks after all of them; files and store have their own. No camera waits for another.
+
+    Args:
+        settings: of everything live.
+        store: where events are kept; None keeps them in `events.jsonl` alone. The engine does not close it.
+
+    Raises:
+        ConfigError: the folder cannot be written.
+    """
+
+    def __init__(self, settings: LiveSettings, store: EventStore | None = None) -> None:
+        require_folder(settings.out)
+        self._overrides = Overrides(settings.out)
+        self._told = settings
+        self._settings = self._overrides.laid_over(settings)
+        self._store = store
+        self._lessons = Lessons(settings.out, store)
+        self.journal = Journal(settings.out, store, self._journal_trouble)
+        self._films = Errands("films", 20_000)
+        self._cameras: dict[str, Camera] = {}
+        self._networks: dict[str, SharedNetwork] = {}
+        self._ready = threading.Condition()
+        self._changing = threading.RLock()
+        self._stopping = threading.Event()
+        self._stopped = False
+        self._subscribers: list[queue.Queue[Message]] = []
+        self._threads: list[threading.Thread] = []
+        self._started: float | None = None
+        self._drifts: dict[str, str | None] = {}
+
+    @property
+    def settings(self) -> LiveSettings:
+        """As they are in force, with what was set while running."""
+        return self._settings
+
+    @property
+    def workers(self) -> int:
+        """Threads that run the network."""
+        return self._settings.workers or len(os.sched_getaffinity(0))
+
+    @property
+    def finished(self) -> bool:
+        """Whether all cameras were files, and all of them are over."""
+        cameras = list(self._cameras.values())
+        return all(camera.finished for camera in cameras)
+
+    def start(self) -> None:
+        """See `contract.EngineContract.start`."""
+        with self._changing:
+            for name, camera in self._settings.cameras.items():
+                if camera.watch:
+                    self._cameras[name] = self._new_camera(name)
+            self.journal.start()
+            self._films.start()
+            self._started = time.monotonic()
+            for camera_ in self._cameras.values():
+                camera_.start()
+            workers = [threading.Thread(target=self._work, name=f"worker-{k}") for k in range(self.workers)]
+            self._threads = [*workers, threading.Thread(target=self._look_after, name="watchdog")]
+            for thread in self._threads:
+                thread.daemon = True
+                thread.start()
+
+    def stop(self, timeout_s: float = 5.0) -> None:
+        """See `contract.EngineContract.stop`."""
+        if self._stopped or self._started is None:
+            return
+        self._stopped = True
+        end = time.monotonic() + timeout_s
+        with self._changing:
+            for camera in self._cameras.values():
+                camera.stop()
+        self._stopping.set()
+        with self._ready:
+            self._ready.notify_all()
+        for thread in self._threads:
+            thread.join(max(0.05, min(2.0, end - time.monotonic() - 1.5)))
+        for camera in self._cameras.values():
+            camera.watch.finish()
+            camera.footage.finish()
+        self._films.finish(max(0.2, end - time.monotonic() - 0.7))
+        self.journal.stop(max(0.2, end - time.monotonic() - 0.1))
+
+    def wait(self, timeout_s: float | None = None) -> bool:
+        """Wait until all cameras are files that are over; False where the time is up first."""
+        end = None if timeout_s is None else time.monotonic() + timeout_s
+        while not self.finished:
+            if end is not None and time.monotonic() >= end:
+                return False
+            if self._stopping.wait(0.05):
+                return False
+        return True
+
+    def status(self) -> list[CameraStatus]:
+        """See `contract.EngineContract.status`."""
+        return [camera.status() for camera in list(self._cameras.values())]
+
+    def snapshot(self, camera: str) -> Snapshot | None:
+        """See `contract.EngineContract.snapshot`."""
+        found = self._camera(camera)
+        return found.watch.snapshot(found.reader.newest, found.state)
+
+    def scores(self, camera: str, seconds: float) -> Sequence[tuple[datetime, float]]:
+        """See `contract.EngineContract.scores`."""
+        return self._camera(camera).watch.figures.scores(seconds)
+
+    @contextmanager
+    def subscribe(self) -> Iterator[queue.Queue[Message]]:
+        """See `contract.EngineContract.subscribe`."""
+        mine: queue.Queue[Message] = queue.Queue(LONGEST_QUEUE)
+        self._subscribers = [*self._subscribers, mine]
+        try:
+            yield mine
+        finally:
+            self._subscribers = [other for other in self._subscribers if other is not mine]
+
+    def set_zones(self, camera: str, zones: Sequence[Zone]) -> None:
+        """See `contract.EngineContract.set_zones`. Raises ConfigError where a zone is none."""
+        self._set(camera, "zones", [[list(point) for point in zone] for zone in zones])
+
+    def set_budget(self, camera: str, false_alarms: str) -> float:
+        """See `contract.EngineContract.set_budget`."""
+        parse_budget(false_alarms)
+        self._set(camera, "false_alarms", false_alarms)
+        return self._camera(camera).watch.threshold
+
+    def thresholds(self, camera: str, budgets: Sequence[str]) -> list[float]:
+        """The thresholds that budgets would give a camera."""
+        calibration = self._camera(camera).watch.detector.bundle.calibration
+        return [calibration.threshold(budget) for budget in budgets]
+
+    def set_verdict(self, event_id: str, verdict: Verdict | None, by: str) -> None:
+        """See `contract.EngineContract.set_verdict`."""
+        name = self._lessons.set(event_id, verdict, by)
+        if (camera := self._cameras.get(name)) is not None:
+            camera.watch.teach(self._lessons.normal(name))
+
+    def set_model(self, camera: str, bundle: Path) -> None:
+        """Go over to another bundle without a gap; it is remembered beyond a restart.
+
+        Raises:
+            BundleError: it cannot be used; the camera goes on with the one it has.
+        """
+        detector = self._detector(bundle)
+        self._set(camera, "model", str(bundle))
+        found = self._camera(camera)
+        found.pace.rate_hz = detector.bundle.calibration.rate_hz
+        found.watch.hand_over(detector)
+
+    def accept_view(self, camera: str) -> None:
+        """Take the present view of a moved camera for its scene."""
+        self._camera(camera).watch.accept_view()
+
+    def reload(self, settings: LiveSettings) -> list[str]:
+        """See `contract.EngineContract.reload`."""
+        with self._changing:
+            before, after = self._settings, self._overrides.laid_over(settings)
+            fixed = [
+                key for key in ("out", "runtime", "workers", "store", "web", "alerts") if _differ(before, after, key)
+            ]
+            after = after.model_copy(update={key: getattr(before, key) for key in fixed})
+            self._told, self._settings = settings, after
+            lines = [f"{key}: needs a restart" for key in fixed]
+            for name in sorted({*before.cameras, *after.cameras}):
+                lines += self._reload_camera(name, before, after)
+            return lines
+
+    def metrics(self) -> Metrics:
+        """See `contract.EngineContract.metrics`."""
+        cameras = dict(self._cameras)
+        figures = {name: camera.watch.figures for name, camera in cameras.items()}
+        return Metrics(
+            frames={name: camera.reader.frames for name, camera in cameras.items()},
+            dropped={name: camera.slot.dropped + figures[name].skipped for name, camera in cameras.items()},
+            scored={name: figure.scored for name, figure in figures.items()},
+            reconnects={name: camera.reader.reconnects for name, camera in cameras.items()},
+            states={name: camera.state for name, camera in cameras.items()},
+            events={name: figure.events for name, figure in figures.items()},
+            suppressed={name: figure.suppressed for name, figure in figures.items()},
+            recording_errors={name: figure.recording_errors for name, figure in figures.items()},
+            latency_counts={name: list(figure.latency_counts) for name, figure in figures.items()},
+            latency_sum_s={name: figure.latency_sum_s for name, figure in figures.items()},
+            queue_depth=sum(camera.waiting is not None for camera in cameras.values()),
+            uptime_s=0.0 if self._started is None else time.monotonic() - self._started,
+        )
+
+    def publish(self, message: Message) -> None:
+        """Give a message to every subscriber; the oldest gives way where a queue is full."""
+        for subscriber in self._subscribers:
+            while True:
+                try:
+                    subscriber.put_nowait(message)
+                    break
+                except queue.Full:
+                    with suppress(queue.Empty):
+                        subscriber.get_nowait()
+
+    def _camera(self, name: str) -> Camera:
+        if name not in self._cameras:
+            raise ConfigError(f"there is no camera {name[:64]!r}: {nearest(name, self._cameras)}")
+        return self._cameras[name]
+
+    def _new_camera(self, name: str) -> Camera:
+        detector = self._detector(self._settings.bundle_of(name))
+        camera = Camera(name, self._settings, detector, self.journal, self._films, self.publish, self._wake)
+        camera.watch.teach(self._lessons.normal(name))
+        return camera
+
+    def _detector(self, path: Path) -> Detector:
+        bundle: Bundle = open_bundle(path)
+        if bundle.digest not in self._networks:
+            self._networks[bundle.digest] = SharedNetwork(bundle, self._settings.runtime, self.workers)
+        return Detector(bundle, runtime=self._networks[bundle.digest])
+
+    def _set(self, camera: str, key: str, value: object) -> None:
+        with self._changing:
+            self._camera(camera)
+            was = self._told.cameras[camera].model_dump(mode="json")[key]
+            changed = CameraSettings.model_validate({**self._settings.cameras[camera].model_dump(), key: value})
+            self._overrides.set(camera, key, was, changed.model_dump(mode="json")[key])
+            self._settings = self._settings.model_copy(update={"cameras": {**self._settings.cameras, camera: changed}})
+            self._cameras[camera].watch.configure(changed)
+
+    def _reload_camera(self, name: str, before: LiveSettings, after: LiveSettings) -> list[str]:
+        old, new = before.cameras.get(name), after.cameras.get(name)
+        changed = {key for key in CameraSettings.model_fields if getattr(old, key, None) != getattr(new, key, None)}
+        shared = [key for key in ("events", "health", "model", "drift") if _differ(before, after, key)]
+        if not changed and not shared:
+            return []
+        if changed <= LIVE_CHANGES and not shared and name in self._cameras and new is not None:
+            self._cameras[name].watch.configure(new)
+            return [f"{name}: {', '.join(sorted(changed))}"]
+        if (running := self._cameras.pop(name, None)) is not None:
+            running.stop()
+            running.watch.finish()
+            running.footage.finish()
+        if new is None or not new.watch:
+            return [f"{name}: no longer watched"]
+        self._cameras[name] = self._new_camera(name)
+        self._cameras[name].start()
+        return [f"{name}: {'begun anew' if running else 'begun'}"]
+
+    def _wake(self) -> None:
+        with self._ready:
+            self._ready.notify()
+
+    def _next(self) -> Camera | None:
+        """The camera whose oldest frame has waited longest, taken; None when none waits."""
+        waiting = [(at, name) for name, camera in list(self._cameras.items()) if (at := camera.waiting) is not None]
+        if not waiting:
+            return None
+        camera = self._cameras.get(min(waiting)[1])
+        if camera is not None:
+            camera.busy = True
+        return camera
+
+    def _work(self) -> None:
+        while True:
+            with self._ready:
+                camera = self._next()
+                while camera is None and not self._stopping.is_set():
+                    self._ready.wait(0.5)
+                    camera = self._next()
+            if camera is None or self._stopping.is_set():
+                return
+            try:
+                camera.watch.take(camera.slot.take(), lossless=camera.slot.lossless)
+            finally:
+                camera.busy = False
+
+    def _look_after(self) -> None:
+        """See to states, dead threads and drift until the end."""
+        drift_at = time.monotonic()
+        while not self._stopping.wait(LOOK_S):
+            for camera in list(self._cameras.values()):
+                camera.look()
+                camera.revive()
+            self._replace_dead_workers()
+            self._take_overrides()
+            if time.monotonic() - drift_at >= DRIFT_S:
+                drift_at = time.monotonic()
+                self._tell_drift()
+
+    def _take_overrides(self) -> None:
+        """Go over to what another process has set, such as a bundle that a camera has learned."""
+        if self._overrides.changed():
+            with self._changing:
+                after = self._overrides.laid_over(self._told)
+                for name, camera in list(self._cameras.items()):
+                    self._take_override(camera, after.cameras[name], after)
+
+    def _take_override(self, camera: Camera, told: CameraSettings, after: LiveSettings) -> None:
+        before, wanted = self._settings.bundle_of(camera.name), after.bundle_of(camera.name)
+        try:
+            detector = self._detector(wanted) if wanted != before else None
+        except ComemoryError as error:
+            self.publish({"kind": "trouble", "message": f"{camera.name} keeps its model: {error}"})
+            return
+        cameras = {**self._settings.cameras, camera.name: told}
+        self._settings = self._settings.model_copy(update={"cameras": cameras})
+        camera.watch.configure(told)
+        if detector is not None:
+            camera.pace.rate_hz = detector.bundle.calibration.rate_hz
+            camera.watch.hand_over(detector)
+
+    def _replace_dead_workers(self) -> None:
+        for place, thread in enumerate(self._threads):
+            if thread.name.startswith("worker") and not thread.is_alive() and not self._stopping.is_set():
+                time.sleep(LOOK_S)
+                self._threads[place] = threading.Thread(target=self._work, name=thread.name, daemon=True)
+                self._threads[place].start()
+
+    def _tell_drift(self) -> None:
+        for name, camera in list(self._cameras.items()):
+            message = camera.watch.guard.message
+            if message and message != self._drifts.get(name):
+                self.publish({"kind": "drift", "camera": name, "message": message})
+            self._drifts[name] = message
+
+    def _journal_trouble(self, trouble: str) -> None:
+        self.publish({"kind": "trouble", "message": trouble})
+
+
+def _differ(before: LiveSettings, after: LiveSettings, key: str) -> bool:
+    return bool(getattr(before, key) != getattr(after, key))

@@ -1,0 +1,175 @@
+"""Everything live, put together: store, alerts, engine, retention, signals."""
+
+from __future__ import annotations
+
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING
+
+from comemory.errors import ComemoryError, ConfigError, mask_password
+from comemory.stream.engine import Engine
+from comemory.stream.settings import LiveSettings, absolute
+
+if TYPE_CHECKING:
+    from comemory.events.alerts.dispatcher import Dispatcher
+    from comemory.events.store import EventStore
+
+SWEEP_S = 600.0
+STOP_S = 5.0
+
+
+class Service:
+    """A running system: `with Service(settings) as service: service.run()`.
+
+    Attributes:
+        engine, store: None for a store that the settings switch off.
+        dispatcher: of alerts; None without a store or without alerts.
+
+    Args:
+        reread: reads the settings again, for SIGHUP; None leaves them.
+        on_reload: called with one line for each thing that a reload changed, or why it failed.
+
+    Raises:
+        ComemoryError: from entering it, where something of it cannot be used.
+    """
+
+    def __init__(
+        self,
+        settings: LiveSettings,
+        reread: Callable[[], LiveSettings] | None = None,
+        on_reload: Callable[[str], None] = lambda line: None,
+    ) -> None:
+        self.settings = settings
+        self.store: EventStore | None = None
+        self.dispatcher: Dispatcher | None = None
+        self._reread, self._on_reload = reread, on_reload
+        self._stack = ExitStack()
+        self._ending = threading.Event()
+        self._reloading = threading.Event()
+
+    def __enter__(self) -> Service:
+        with ExitStack() as stack:
+            self.store = self._open_store(stack)
+            self.dispatcher = self._open_alerts(stack)
+            self.engine = Engine(self.settings, self.store)
+            self.engine.start()
+            stack.callback(self.engine.stop, STOP_S)
+            self._stack = stack.pop_all()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stack.close()
+
+    def end(self) -> None:
+        """Let `run` come to its end."""
+        self._ending.set()
+
+    def run(self, seconds: float | None = None, *, until_finished: bool = True) -> None:
+        """Go on until SIGTERM, SIGINT, `end`, the time is up, or every camera was a file that is over.
+
+        Args:
+            until_finished: whether files that are over end it.
+        """
+        end = None if seconds is None else time.monotonic() + seconds
+        swept = time.monotonic()
+        with self.signals():
+            while not self._ending.wait(0.1):
+                if end is not None and time.monotonic() >= end:
+                    return
+                if until_finished and self.engine.finished:
+                    return
+                if self._reloading.is_set():
+                    self._reloading.clear()
+                    self.reload()
+                if time.monotonic() - swept >= SWEEP_S:
+                    swept = time.monotonic()
+                    self.sweep()
+
+    def reload(self) -> None:
+        """Read the settings again; what is wrong with them is told, and the present ones stay."""
+        if self._reread is None:
+            return
+        try:
+            for line in self.engine.reload(self._reread()) or ["nothing changed"]:
+                self._on_reload(line)
+        except ComemoryError as error:
+            self._on_reload(f"the settings stay as they were: {error}")
+
+    def sweep(self) -> None:
+        """Delete what is older, or more, than the retention allows."""
+        if self.store is None:
+            return
+        kept = self.engine.settings.retention
+        try:
+            self.store.sweep(datetime.now(UTC), kept.days, int(kept.gigabytes * 1e9))
+        except ComemoryError as error:
+            self._on_reload(f"old events were not deleted: {error}")
+
+    @contextmanager
+    def signals(self) -> Iterator[None]:
+        """SIGTERM and SIGINT end it, SIGHUP reloads; only the main thread can ask for that, others leave them."""
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+
+        def end(number: int, frame: FrameType | None) -> None:
+            self._ending.set()
+
+        def reload(number: int, frame: FrameType | None) -> None:
+            self._reloading.set()
+
+        wanted = {signal.SIGTERM: end, signal.SIGINT: end, signal.SIGHUP: reload}
+        before = {number: signal.signal(number, handler) for number, handler in wanted.items()}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    def _open_store(self, stack: ExitStack) -> EventStore | None:
+        if not self.settings.store.enabled:
+            return None
+        from comemory.events.store import EventStore
+
+        self.settings.out.mkdir(parents=True, exist_ok=True)
+        return stack.enter_context(EventStore.open(self.settings.store_url, self.settings.media))
+
+    def _open_alerts(self, stack: ExitStack) -> Dispatcher | None:
+        if self.store is None or not self.settings.alerts:
+            return None
+        from comemory.events.alerts.dispatcher import Dispatcher
+        from comemory.events.alerts.sink import open_sink
+
+        sinks = [open_sink(name, told) for name, told in self.settings.alerts.items()]
+        dispatcher = Dispatcher(self.store, sinks, list(self.settings.cameras))
+        dispatcher.start()
+        stack.callback(dispatcher.stop)
+        return dispatcher
+
+
+def camera_flags(flags: Sequence[str]) -> dict[str, dict[str, str]]:
+    """`NAME=URL` flags as the settings of cameras.
+
+    Raises:
+        ConfigError: one is no such pair.
+
+    >>> camera_flags(["gate=rtsp://gate.lan/live?a=b"])
+    {'gate': {'url': 'rtsp://gate.lan/live?a=b'}}
+    """
+    cameras: dict[str, dict[str, str]] = {}
+    for flag in flags:
+        name, equals, url = flag.partition("=")
+        if not equals or not name or not url or "://" in name:
+            raise ConfigError(
+                f"cannot read --camera {mask_password(flag)!r}: expected NAME=URL, such as gate=rtsp://host/stream"
+            )
+        if name in cameras:
+            raise ConfigError(f"two cameras are called {name!r}: give each a name of its own")
+        cameras[name] = {"url": absolute(url, Path.cwd())}
+    return cameras

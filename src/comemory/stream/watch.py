@@ -1,0 +1,368 @@
+"""One camera being scored: frames in, events out. One worker at a time works on it, any of them."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import av
+import cv2
+import numpy as np
+from av.video.reformatter import VideoReformatter
+from numpy.typing import NDArray
+
+from comemory.decision import EventFinder
+from comemory.detect import Detector, scaled_box
+from comemory.events.event import StoredEvent, iso, new_id
+from comemory.stream.contract import CameraState, Message, Snapshot
+from comemory.stream.drift import DriftGuard
+from comemory.stream.feedback import Signature, Tolerance
+from comemory.stream.figures import Figures
+from comemory.stream.footage import Footage
+from comemory.stream.health import Finding, PictureHealth
+from comemory.stream.journal import Journal
+from comemory.stream.minutes import MinuteScores
+from comemory.stream.pace import PacedFlow
+from comemory.stream.settings import CameraSettings, LiveSettings
+from comemory.stream.slot import Tick
+from comemory.types import Event, Frame, Score
+from comemory.video.annotate import annotate
+from comemory.video.folder import upright
+from comemory.video.resize import resize
+from comemory.video.writer import save_picture
+
+LATE_S = 0.25
+"""A frame that waited longer is prepared but not scored, where a newer one waits behind it."""
+UPDATE_S = 1.0
+THUMBNAIL_WIDTH = 480
+SNAPSHOT_WIDTH = 640
+
+Cells = tuple[float, ...]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Seen:
+    """A scored frame, and what was seen in it."""
+
+    tick: Tick
+    score: Score
+    heat: NDArray[np.float32] | None
+
+
+class Watch:
+    """Frames of one camera to scores, events and their files.
+
+    Attributes:
+        figures: counters.
+        finding: what the newest picture is.
+        open_event: the event that is on, None without one.
+        guard: of drift.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        camera: CameraSettings,
+        settings: LiveSettings,
+        detector: Detector,
+        footage: Footage,
+        journal: Journal,
+        publish: Callable[[Message], None],
+    ) -> None:
+        self.name, self.camera, self.settings = name, camera, settings
+        self.footage, self.journal, self._publish = footage, journal, publish
+        self.figures, self.guard = Figures(), DriftGuard(settings.drift)
+        self.lock = threading.RLock()
+        self.open_event: StoredEvent | None = None
+        self.finding = Finding(CameraState.LIVE, True, "")
+        self._reformatter = VideoReformatter()
+        self._minutes = MinuteScores()
+        self._normal: list[Cells] = []
+        self._incoming: Detector | None = None
+        self._use(detector)
+
+    @property
+    def threshold(self) -> float:
+        """Of the score, by the camera's budget."""
+        return self.detector.bundle.calibration.threshold(self.camera.false_alarms)
+
+    def configure(self, camera: CameraSettings) -> None:
+        """Take new zones, hours or another budget, from the next frame on."""
+        with self.lock:
+            self.camera = camera
+            self._finder.threshold = self.threshold
+            self._refit()
+
+    def teach(self, normal: Iterable[Sequence[float] | None]) -> None:
+        """Take the signatures of all events of this camera that were called normal."""
+        with self.lock:
+            self._normal = [tuple(cells) for cells in normal if cells is not None]
+            self._refit()
+
+    def hand_over(self, detector: Detector) -> None:
+        """Go over to another bundle as soon as its first clip is whole; until then the present one goes on."""
+        with self.lock:
+            self._incoming = detector
+
+    def take(self, ticks: Sequence[Tick], *, lossless: bool) -> None:
+        """Work through the frames that waited, oldest first; late ones are scored only where none waits behind them."""
+        with self.lock:
+            for tick in ticks:
+                in_time = lossless or tick is ticks[-1] or time.monotonic() - tick.arrived < LATE_S
+                self._push(tick, in_time)
+
+    def close_event(self) -> None:
+        """End what is open: frames do not follow, or are not to be trusted."""
+        with self.lock:
+            if (ended := self._finder.finish()) is not None:
+                self._end(ended)
+            self.figures.last_score = None
+
+    def begin_connection(self) -> None:
+        """What follows belongs to another connection."""
+        with self.lock:
+            self.health.forget_frames()
+
+    def accept_view(self) -> None:
+        """Take the present view of a moved camera for its scene."""
+        with self.lock:
+            self.health.accept()
+
+    def finish(self) -> None:
+        """End what is open and keep what the next start can use."""
+        with self.lock:
+            self.close_event()
+            self.health.save()
+            if (minute := self._minutes.finish()) is not None:
+                self.journal.scores(self.name, *minute, self._model)
+
+    def snapshot(self, newest: Any, state: CameraState) -> Snapshot | None:
+        """The newest scored picture with its heat map; without one, the newest picture.
+
+        Args:
+            newest: as it came from the camera.
+        """
+        with self.lock:
+            seen = self._seen if state is CameraState.LIVE else None
+            heat = self.detector.heat() if seen is not None else None
+        if seen is None:
+            if newest is None:
+                return None
+            return Snapshot(_shrunk(_picture(newest), SNAPSHOT_WIDTH), None, None, datetime.now(UTC), state)
+        picture = _shrunk(_picture(seen.tick.picture), SNAPSHOT_WIDTH)
+        return Snapshot(picture, heat, seen.score.value, _utc(seen.tick.time), state)
+
+    def _use(self, detector: Detector) -> None:
+        spec, calibration = detector.bundle.clips, detector.bundle.calibration
+        self.detector = detector
+        self._flow = _pace_flow(detector)
+        self._size = (spec.flow_height, spec.flow_width)
+        self._finder = EventFinder(self.name, self.threshold, calibration.settings)
+        self._model = detector.bundle.digest[:16]
+        self._signature = Signature(calibration, (spec.height, spec.width))
+        view = self.settings.out / "cameras" / self.name / f"view-{self._model}.npz"
+        self.health = PictureHealth(self.settings.health, view)
+        self._seen: Seen | None = None
+        self._best: Seen | None = None
+        self._attached: Seen | None = None
+        self._started: int | None = None
+        self._updated = 0.0
+        self._index, self._last_beat = -1, -1
+        self.guard.reset()
+        self._refit()
+
+    def _refit(self) -> None:
+        spec = self.detector.bundle.clips
+        self._tolerance = Tolerance(
+            self.detector.bundle.calibration, (spec.height, spec.width), self.camera.zones, self._normal
+        )
+
+    def _push(self, tick: Tick, in_time: bool) -> None:
+        picture = self._resized(tick, self._size)
+        self.finding = self.health.push(picture, tick.time)
+        if not self.finding.usable:
+            self.detector.builder.reset()
+            self.close_event()
+            return
+        self._flow.factor = tick.beat.factor
+        clip = self.detector.builder.push(Frame(picture, tick.time, tick.beat.index))
+        if tick.beat.index != self._last_beat + 1:
+            self._index += 1
+        self._last_beat = tick.beat.index
+        if self._incoming is not None and self._is_incoming_ready(tick):
+            return
+        if clip is None or not tick.beat.due:
+            return
+        if not in_time:
+            self.figures.skipped += 1
+            return
+        score = self.detector.score(clip, picture.shape, self._tolerance.keep)
+        self._index += 1
+        score = replace(score, index=self._index, box=scaled_box(score.box, picture.shape, tick.size))
+        self._judge(Seen(tick, score, None))
+
+    def _is_incoming_ready(self, tick: Tick) -> bool:
+        """Feed the bundle that is to follow; once its clip is whole it takes over."""
+        incoming = self._incoming
+        if incoming is None:
+            return False
+        _pace_flow(incoming).factor = tick.beat.factor
+        spec = incoming.bundle.clips
+        picture = self._resized(tick, (spec.flow_height, spec.flow_width))
+        if incoming.builder.push(Frame(picture, tick.time, tick.beat.index)) is None:
+            return False
+        self.close_event()
+        index, beat = self._index, self._last_beat
+        self._use(incoming)
+        self._index, self._last_beat, self._incoming = index + 1, beat, None
+        return True
+
+    def _resized(self, tick: Tick, size: tuple[int, int]) -> NDArray[np.uint8]:
+        if isinstance(tick.picture, av.VideoFrame):
+            return upright(tick.picture, size, self._reformatter)
+        return resize(tick.picture, size)
+
+    def _judge(self, seen: Seen) -> None:
+        score, at = seen.score, seen.tick.time
+        self._seen = seen
+        if (ended := self._finder.push(score)) is not None:
+            self._end(ended)
+        held = self._finder.open
+        if held is not None and held.end_frame == score.index:
+            if held.start_frame != self._started:
+                self._started = held.start_frame
+                self._signature.reset()
+            self._signature.push(self.detector.maps)
+            if held.peak_frame == score.index:
+                self._best = replace(seen, heat=self.detector.heat())
+        if held is not None and self._finder.active:
+            self._go_on(held, at)
+        self._record(score, at, seen.tick.arrived)
+
+    def _go_on(self, held: Event, at: float) -> None:
+        if self.open_event is None:
+            self._begin(held)
+        elif at - held.start_s >= self.settings.events.longest_s:
+            if (ended := self._finder.finish()) is not None:
+                self._end(ended)
+        elif at - self._updated >= UPDATE_S and held.peak_score > self.open_event.peak_score:
+            self._updated = at
+            self.open_event = self._stored(held, self.open_event)
+            self._tell("update", self.open_event)
+
+    def _record(self, score: Score, at: float, arrived: float) -> None:
+        self.figures.score(at, score.value, time.monotonic() - arrived)
+        if self.open_event is None:
+            self.guard.push(at, score.value)
+        if (minute := self._minutes.push(at, score.value)) is not None:
+            self.journal.scores(self.name, *minute, self._model)
+        self._publish(
+            {
+                "kind": "score",
+                "camera": self.name,
+                "time": iso(_utc(at)),
+                "score": score.value,
+                "appearance": score.appearance,
+                "motion": score.motion,
+                "threshold": self._finder.threshold,
+                "box": None if score.box is None else list(score.box),
+            }
+        )
+
+    def _stored(self, event: Event, known: StoredEvent | None, *, is_over: bool = False) -> StoredEvent:
+        best = self._best
+        peak = best.score if best is not None and best.score.index == event.peak_frame else None
+        suppressed = not self.camera.is_active(_utc(event.start_s).astimezone())
+        return StoredEvent(
+            id=new_id(_utc(event.start_s)) if known is None else known.id,
+            camera=self.name,
+            start=_utc(event.start_s),
+            peak=_utc(event.peak_s),
+            end=_utc(event.end_s) if is_over else None,
+            peak_score=event.peak_score,
+            appearance=0.0 if peak is None else peak.appearance,
+            motion=0.0 if peak is None else peak.motion,
+            box=event.box,
+            size=(0, 0) if best is None else best.tick.size,
+            model=self._model,
+            threshold=self._finder.threshold if known is None else known.threshold,
+            suppressed=suppressed if known is None else known.suppressed,
+            cells=self._signature.cells(),
+        )
+
+    def _begin(self, held: Event) -> None:
+        event = self.open_event = self._stored(held, None)
+        self._updated = held.end_s
+        if event.suppressed:
+            self.figures.suppressed += 1
+        else:
+            self.figures.events += 1
+        self._tell("new", event)
+        if self.settings.events.clips:
+            self.footage.begin(event.id, self.journal.scratch / f"{event.id}.mp4", held.start_s)
+        self._attach_pictures(event.id)
+
+    def _end(self, ended: Event) -> None:
+        known = self.open_event
+        event = self._stored(ended, known, is_over=True)
+        if known is None:
+            self._tell("new", replace(event, end=None))
+        self.open_event = None
+        self._tell("end", event)
+        self.footage.end(event.id, ended.end_s)
+        self._attach_pictures(event.id)
+        self._best = self._attached = None
+
+    def _tell(self, change: str, event: StoredEvent) -> None:
+        self.journal.event(change, event)
+        self._publish({"kind": "event", "camera": self.name, "change": change, "event": event.to_json()})
+
+    def _attach_pictures(self, event_id: str) -> None:
+        best = self._best
+        if best is None or best is self._attached:
+            return
+        self._attached = best
+        folder, threshold = self.journal.scratch, self._finder.threshold
+        self.journal.attach(event_id, "thumbnail", lambda: _thumbnail(best, folder / f"{event_id}.jpg"))
+        self.journal.attach(event_id, "heat", lambda: _heat(best, folder / f"{event_id}-heat.jpg", threshold))
+
+
+def _pace_flow(detector: Detector) -> PacedFlow:
+    """The detector's flow, with a factor that can be set."""
+    flow = detector.builder.preparation.estimator
+    if not isinstance(flow, PacedFlow):
+        flow = detector.builder.preparation.estimator = PacedFlow(flow)
+    return flow
+
+
+def _thumbnail(seen: Seen, path: Path) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    save_picture(_shrunk(_picture(seen.tick.picture), THUMBNAIL_WIDTH), path)
+    return path
+
+
+def _heat(seen: Seen, path: Path, threshold: float) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    score = replace(seen.score, heat_map=seen.heat)
+    save_picture(annotate(_picture(seen.tick.picture), score, threshold=threshold, event=True), path)
+    return path
+
+
+def _picture(picture: Any) -> NDArray[np.uint8]:
+    return upright(picture, None, VideoReformatter()) if isinstance(picture, av.VideoFrame) else picture
+
+
+def _shrunk(picture: NDArray[np.uint8], width: int) -> NDArray[np.uint8]:
+    if picture.shape[1] <= width:
+        return picture
+    height = max(1, round(picture.shape[0] * width / picture.shape[1]))
+    return np.asarray(cv2.resize(picture, (width, height), interpolation=cv2.INTER_AREA), dtype=np.uint8)
+
+
+def _utc(at: float) -> datetime:
+    return datetime.fromtimestamp(at, UTC)

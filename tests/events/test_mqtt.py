@@ -1,0 +1,174 @@
+"""MQTT against a real mosquitto, listened to by a client of its own."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Iterator
+from datetime import timedelta
+from typing import Any, Protocol
+
+import paho.mqtt.client as paho
+import pytest
+from stored import NOON, free_port, make_event, wait_until
+
+from comemory.errors import DeliveryError
+from comemory.events.alerts.dispatcher import Dispatcher
+from comemory.events.alerts.mqtt import discovery
+from comemory.events.alerts.sink import Message, Sink, open_sink
+from comemory.events.event import new_id
+from comemory.events.store import EventStore
+
+
+class Started(Protocol):
+    port: int
+
+    def start(self) -> None: ...
+
+    def stop(self) -> None: ...
+
+
+class Listener:
+    """A client that keeps what it hears: topic, text, whether the broker had retained it."""
+
+    def __init__(self, port: int) -> None:
+        self.heard: list[tuple[str, str, bool]] = []
+        self._lock = threading.Lock()
+        subscribed = threading.Event()
+        self.client = paho.Client(paho.CallbackAPIVersion.VERSION2)
+        self.client.on_message = self._hear
+        self.client.on_subscribe = lambda *_: subscribed.set()
+        self.client.connect("127.0.0.1", port)
+        self.client.loop_start()
+        self.client.subscribe("#", qos=1)
+        assert subscribed.wait(10)
+
+    def _hear(self, _client: Any, _data: Any, message: Any) -> None:
+        with self._lock:
+            self.heard.append((message.topic, message.payload.decode(), message.retain))
+
+    def of(self, topic: str) -> list[str]:
+        with self._lock:
+            return [text for name, text, _ in self.heard if name == topic]
+
+    def close(self) -> None:
+        self.client.disconnect()
+        self.client.loop_stop()
+
+
+@pytest.fixture
+def listener(broker: Started) -> Iterator[Listener]:
+    heard = Listener(broker.port)
+    yield heard
+    heard.close()
+
+
+def message(kind: str, camera: str = "gate", **after: Any) -> Message:
+    id = new_id()
+    payload = {
+        "id": id,
+        "kind": kind,
+        "time": "2026-03-02T12:00:00.000Z",
+        "camera": camera,
+        "before": None,
+        "after": after,
+    }
+    return Message(id, kind, camera, payload)
+
+
+def opened(port: int, **settings: Any) -> Sink:
+    return open_sink("home", {"kind": "mqtt", "host": "127.0.0.1", "port": port, "timeout_s": 5, **settings})
+
+
+def connected(sink: Sink, cameras: list[str], heard: Listener) -> Sink:
+    sink.start(cameras)
+    wait_until(lambda: "online" in heard.of("comemory/available"))
+    return sink
+
+
+class TestTopics:
+    def test_events_alarm_and_state(self, broker: Started, listener: Listener) -> None:
+        sink = connected(opened(broker.port), ["gate"], listener)
+        sent = [message(kind, score=1.5) for kind in ("new", "update", "end")]
+        for each in sent:
+            sink.deliver(each)
+        sink.deliver(message("state", state="stalled", message="no frame"))
+        wait_until(lambda: listener.of("comemory/gate/state"))
+        assert [json.loads(text) for text in listener.of("comemory/events")] == [each.payload for each in sent]
+        assert listener.of("comemory/gate/alarm")[-2:] == ["ON", "OFF"]
+        assert listener.of("comemory/gate/state") == ["stalled"]
+        sink.close()
+        wait_until(lambda: listener.of("comemory/available")[-1] == "offline")
+        late = Listener(broker.port)
+        wait_until(lambda: len(late.heard) >= 6)
+        late.close()
+        assert all(retained for _, _, retained in late.heard)
+        assert {topic for topic, _, _ in late.heard} == {
+            "comemory/available",
+            "comemory/gate/alarm",
+            "comemory/gate/state",
+            "comemory/gate/health",
+            "homeassistant/binary_sensor/comemory_gate/alarm/config",
+            "homeassistant/sensor/comemory_gate/state/config",
+        }
+
+    def test_discovery_fits_the_topics_and_is_told_again(self, broker: Started, listener: Listener) -> None:
+        sink = connected(opened(broker.port), ["gate"], listener)
+        topic = "homeassistant/binary_sensor/comemory_gate/alarm/config"
+        wait_until(lambda: listener.of(topic))
+        config = json.loads(listener.of(topic)[0])
+        assert (config["state_topic"], config["availability_topic"]) == ("comemory/gate/alarm", "comemory/available")
+        assert config["device"]["name"] == "gate"
+        listener.client.publish("homeassistant/status", "online", qos=1)
+        wait_until(lambda: len(listener.of(topic)) == 2)
+        sink.deliver(message("new", camera="yard/#+ ü", score=1.0))
+        wait_until(lambda: listener.of("homeassistant/sensor/comemory_yard_____/state/config"))
+        sink.close()
+
+    def test_without_discovery(self, broker: Started, listener: Listener) -> None:
+        sink = open_sink(
+            "home", {"kind": "mqtt", "host": "127.0.0.1", "port": broker.port, "discovery": "", "prefix": "a/b"}
+        )
+        sink.start(["gate"])
+        wait_until(lambda: listener.of("a/b/gate/alarm"))
+        sink.close()
+        assert not any(topic.startswith("homeassistant") for topic, _, _ in listener.heard)
+
+    def test_ids_of_discovery_are_unique(self) -> None:
+        configs = [config for camera in ("gate", "yard") for config in discovery("ha", "comemory", camera).values()]
+        assert len({config["unique_id"] for config in configs}) == 4
+
+
+class TestConnection:
+    def test_the_last_will_speaks_for_one_that_died(self, broker: Started, listener: Listener) -> None:
+        sink = connected(opened(broker.port), [], listener)
+        sink._client.socket().close()  # type: ignore[attr-defined]
+        wait_until(lambda: "offline" in listener.of("comemory/available"))
+        sink.close()
+
+    def test_nobody_there(self) -> None:
+        sink = opened(free_port(), timeout_s=1)
+        with pytest.raises(DeliveryError, match=r"no connection to the broker 127\.0\.0\.1:"):
+            sink.deliver(message("new"))
+        sink.start([])
+        with pytest.raises(DeliveryError, match="no connection"):
+            sink.deliver(message("new"))
+        sink.close()
+
+    def test_every_alert_arrives_though_the_broker_was_away(self, broker: Started, file_store: EventStore) -> None:
+        sink = opened(broker.port, timeout_s=1, retry_s=0.05, retry_max_s=0.2, kinds=["new", "end"])
+        broker.stop()
+        dispatcher = Dispatcher(file_store, [sink], ["gate"])
+        dispatcher.start()
+        events = [make_event(NOON + timedelta(seconds=k)) for k in range(5)]
+        for event in events:
+            file_store.begin(event)
+        wait_until(lambda: dispatcher.health()["home"].failures > 0)
+        assert "no connection" in str(dispatcher.health()["home"].last_error)
+        broker.start()
+        heard = Listener(broker.port)
+        wait_until(lambda: len({json.loads(text)["after"]["id"] for text in heard.of("comemory/events")}) == 5, 40)
+        wait_until(lambda: dispatcher.health()["home"].pending == 0)
+        assert dispatcher.health()["home"].last_error is None
+        dispatcher.stop()
+        heard.close()

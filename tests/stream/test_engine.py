@@ -1,0 +1,199 @@
+"""What the page and the API may ask of a running engine."""
+
+from __future__ import annotations
+
+import json
+import socket
+import threading
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from stream.conftest import until
+from stream.test_live import BUDGET, all_of, lines
+
+from comemory.errors import BundleError, ConfigError
+from comemory.stream.contract import CameraState, EngineContract
+from comemory.stream.engine import Engine
+from comemory.stream.settings import LiveSettings
+
+Live = Callable[..., LiveSettings]
+Engines = Callable[..., Engine]
+
+
+@pytest.fixture
+def looping(clips: list[Path]) -> dict[str, object]:
+    return {"url": str(clips[0]), "loop": True, "realtime": False, "false_alarms": BUDGET}
+
+
+def test_it_keeps_the_contract(live: Live, looping: dict[str, object], engines: Engines) -> None:
+    engine = engines(live({"gate": looping}))
+    kept: EngineContract = engine
+    until(lambda: kept.metrics().scored["gate"] > 5)
+    snapshot = kept.snapshot("gate")
+    assert snapshot is not None
+    assert snapshot.picture.shape == (96, 144, 3)
+    if snapshot.heat is not None:
+        assert 0 <= snapshot.heat.min() <= snapshot.heat.max() <= 1
+    scores = kept.scores("gate", 600)
+    assert scores
+    assert scores == sorted(scores)
+    metrics = kept.metrics()
+    assert metrics.latency_counts["gate"][-1] <= metrics.scored["gate"] + 1
+    assert metrics.latency_counts["gate"] == sorted(metrics.latency_counts["gate"])
+    assert kept.status()[0].size == (96, 144)
+    for ask in (kept.snapshot, lambda name: kept.scores(name, 1), lambda name: kept.set_zones(name, ())):
+        with pytest.raises(ConfigError, match="no camera 'yard'"):
+            ask("yard")
+
+
+def test_budget_and_zones_change_at_once_and_outlive_it(
+    live: Live, looping: dict[str, object], engines: Engines
+) -> None:
+    settings = live({"gate": looping})
+    engine = engines(settings)
+    before = engine.status()[0].threshold
+    assert engine.set_budget("gate", "1/week") == engine.status()[0].threshold > before
+    assert engine.thresholds("gate", [BUDGET]) == [before]
+    zone = ((0.0, 0.0), (1.0, 0.0), (1.0, 1.0))
+    engine.set_zones("gate", [zone])
+    assert engine.status()[0].zones == (zone,)
+    with pytest.raises(ConfigError):
+        engine.set_budget("gate", "often")
+    with pytest.raises(ValueError):
+        engine.set_zones("gate", [((0.0, 0.0), (2.0, 0.0), (1.0, 1.0))])
+    engine.stop()
+    again = Engine(settings)
+    assert again.settings.cameras["gate"].zones == (zone,)
+    assert again.settings.cameras["gate"].false_alarms == "1/week"
+
+
+def test_a_full_queue_drops_the_oldest(live: Live, looping: dict[str, object], engines: Engines) -> None:
+    engine = engines(live({"gate": looping}))
+    with engine.subscribe() as messages:
+        for k in range(1500):
+            engine.publish({"kind": "test", "k": k})
+        last = [message["k"] for message in all_of(messages, "test")]
+    assert last[-1] == 1499
+    assert last[0] > 0
+    json.dumps(last)
+
+
+def test_events_outside_of_the_hours_are_kept_but_silent(clips: list[Path], live: Live) -> None:
+    now = datetime.now().astimezone()
+    away = now + timedelta(hours=6)
+    hours = f"{away:%H}:00-{away:%H}:59"
+    settings = live({"gate": {"url": str(clips[0]), "realtime": False, "false_alarms": BUDGET, "hours": [hours]}})
+    engine = Engine(settings)
+    engine.start()
+    assert engine.wait(60)
+    engine.stop()
+    found = lines(settings.out, "end")
+    assert found
+    assert all(event["suppressed"] for event in found)
+    assert engine.metrics().events["gate"] == 0
+    assert engine.metrics().suppressed["gate"] == len(found)
+
+
+def test_a_silent_camera_slows_no_other(live: Live, looping: dict[str, object], engines: Engines) -> None:
+    with socket.socket() as silent:
+        silent.bind(("127.0.0.1", 0))
+        silent.listen()
+        url = f"http://127.0.0.1:{silent.getsockname()[1]}/stream"
+        engine = engines(live({"mute": {"url": url}, "gate": looping}))
+        until(lambda: engine.metrics().scored["gate"] > 20)
+        assert {status.name: status.scored for status in engine.status()}["mute"] == 0
+        start = time.monotonic()
+        engine.stop()
+        assert time.monotonic() - start < 5
+
+
+def test_mjpeg_over_http(clips: list[Path], live: Live, engines: Engines) -> None:
+    """A camera that pushes JPEG pictures, as cheap ones do."""
+    import cv2
+    from moving_disc import pictures
+
+    jpegs = [cv2.imencode(".jpg", picture)[1].tobytes() for picture in pictures(200, 96, 144)]
+    listening = socket.create_server(("127.0.0.1", 0))
+
+    def serve() -> None:
+        with listening, listening.accept()[0] as client:
+            client.recv(4096)
+            client.sendall(b"HTTP/1.0 200 OK\r\nContent-Type: multipart/x-mixed-replace; boundary=frame\r\n\r\n")
+            try:
+                for jpeg in jpegs:
+                    head = f"--frame\r\nContent-Type: image/jpeg\r\nContent-Length: {len(jpeg)}\r\n\r\n"
+                    client.sendall(head.encode() + jpeg + b"\r\n")
+                    time.sleep(0.05)
+            except OSError:
+                return
+
+    thread = threading.Thread(target=serve, daemon=True)
+    thread.start()
+    engine = engines(live({"gate": {"url": f"http://127.0.0.1:{listening.getsockname()[1]}/video"}}))
+    until(lambda: engine.status()[0].scored > 3, 20)
+    assert engine.status()[0].state is CameraState.LIVE
+    engine.stop()
+    thread.join(5)
+
+
+def test_hostile_bytes_are_a_state(live: Live, engines: Engines) -> None:
+    listening = socket.create_server(("127.0.0.1", 0))
+
+    def serve() -> None:
+        with listening:
+            for _ in range(3):
+                with listening.accept()[0] as client:
+                    client.recv(4096)
+                    client.sendall(b"HTTP/1.0 200 OK\r\nContent-Type: video/mp4\r\n\r\n" + bytes(range(256)) * 400)
+
+    threading.Thread(target=serve, daemon=True).start()
+    engine = engines(live({"gate": {"url": f"http://127.0.0.1:{listening.getsockname()[1]}/x"}}))
+    until(lambda: engine.status()[0].state is CameraState.DOWN and engine.status()[0].attempts > 1, 20)
+    assert engine.status()[0].message
+
+
+def test_reload_leaves_alone_what_did_not_change(
+    clips: list[Path], live: Live, looping: dict[str, object], engines: Engines
+) -> None:
+    engine = engines(live({"gate": looping, "yard": looping}))
+    until(lambda: all(status.scored > 3 for status in engine.status()))
+    readers = {name: camera.reader for name, camera in engine._cameras.items()}
+    after = live({"gate": {**looping, "false_alarms": "1/h"}, "door": {**looping, "url": str(clips[1])}})
+    assert engine.reload(after) == ["door: begun", "gate: false_alarms", "yard: no longer watched"]
+    assert engine._cameras["gate"].reader is readers["gate"]
+    assert sorted(status.name for status in engine.status()) == ["door", "gate"]
+    assert engine.reload(after) == []
+    with pytest.raises(BundleError):
+        engine.set_model("gate", Path("nowhere"))
+    assert engine.status()[0].model
+
+
+def test_another_bundle_takes_over_without_a_gap(
+    quick_bundle: Path, live: Live, looping: dict[str, object], engines: Engines, tmp_path: Path
+) -> None:
+    from bundles import copied, read, write
+
+    other = copied(quick_bundle, tmp_path)
+    calibration = read(other, "calibration.json")
+    write(other, "calibration.json", {**calibration, "n_frames": calibration["n_frames"] + 1})
+    engine = engines(live({"gate": looping}))
+    until(lambda: engine.status()[0].scored > 3)
+    before = engine.status()[0]
+    engine.set_model("gate", other)
+    until(lambda: engine.status()[0].model_sha256 != before.model_sha256)
+    at = engine.status()[0].scored
+    until(lambda: engine.status()[0].scored > at + 3)
+    assert engine.status()[0].state is CameraState.LIVE
+
+
+def test_times_are_aware(clips: list[Path], live: Live) -> None:
+    settings = live({"gate": {"url": str(clips[0]), "realtime": False, "false_alarms": BUDGET}})
+    engine, start = Engine(settings), datetime.now(UTC)
+    engine.start()
+    assert engine.wait(60)
+    engine.stop()
+    for event in lines(settings.out, "end"):
+        assert start - timedelta(seconds=1) <= datetime.fromisoformat(event["start"]) <= start + timedelta(seconds=15)

@@ -1,0 +1,113 @@
+"""What a live system is told, and what was set while it ran."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from comemory.errors import ConfigError
+from comemory.stream.overrides import Overrides
+from comemory.stream.service import camera_flags
+from comemory.stream.settings import LiveSettings, read_live
+
+TOML = """
+model = "models/gate"
+[cameras.gate]
+url = "rtsp://user:pass@gate.lan/live"
+zones = [[[0, 0], [0.5, 0], [0.5, 0.5]]]
+hours = ["mon-fri 08:00-18:00"]
+[cameras.yard]
+url = "yard.mp4"
+model = "models/yard"
+[alerts.desk]
+kind = "webhook"
+url = "https://desk.lan/hook"
+"""
+
+
+def write(folder: Path, text: str = TOML) -> Path:
+    path = folder / "live.toml"
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def test_paths_are_those_beside_the_file(tmp_path: Path) -> None:
+    read = read_live(write(tmp_path))
+    assert read.bundle_of("gate") == tmp_path / "models" / "gate"
+    assert read.bundle_of("yard") == tmp_path / "models" / "yard"
+    assert read.cameras["yard"].url == str(tmp_path / "yard.mp4")
+    assert read.cameras["gate"].url == "rtsp://user:pass@gate.lan/live"
+
+
+def test_flags_lie_over_the_file(tmp_path: Path) -> None:
+    given = {"cameras": {"gate": {"false_alarms": "2/h"}}, "out": str(tmp_path / "out")}
+    read = read_live(write(tmp_path), given, ["health.stalled_s=9", "cameras.yard.fps=5"])
+    assert read.cameras["gate"].false_alarms == "2/h"
+    assert read.cameras["gate"].zones
+    assert read.cameras["yard"].fps == 5
+    assert read.health.stalled_s == 9
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("[cameras.a]\nurl='x'\ncolour=1", "colour"),
+        ("[cameras.a]\nurl='x'\nzones=[[[0,0],[1,1]]]", "three points"),
+        ("[cameras.a]\nurl='x'\nzones=[[[0,0],[1,1],[2,0]]]", "0 to 1"),
+        ("[cameras.a]\nurl='x'\nhours=['soon']", "hours"),
+        ("[cameras.a]\nurl='x'\nfalse_alarms='few'", "budget"),
+        ("[cameras.'a b']\nurl='x'", "name"),
+        ("[cameras.a]\nurl=''", "url"),
+        ("[cameras]\na=1", "a"),
+        ("[alerts.x]\nkind='pigeon'", "pigeon"),
+        ("[web]\nport=99999", "port"),
+    ],
+)
+def test_what_does_not_fit_is_one_line(tmp_path: Path, line: str, said: str) -> None:
+    with pytest.raises(ConfigError, match=said) as caught:
+        read_live(write(tmp_path, f"model='m'\n{line}"))
+    assert "\n" not in str(caught.value)
+
+
+def test_a_camera_needs_a_model() -> None:
+    with pytest.raises(ConfigError, match="no model"):
+        read_live(None, {"cameras": {"gate": {"url": "x"}}})
+
+
+def test_secrets_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    read = read_live(None, {"model": "m", "cameras": {"gate": {"url": "env:GATE_URL"}}})
+    with pytest.raises(ConfigError, match="GATE_URL"):
+        _ = read.cameras["gate"].location
+    monkeypatch.setenv("GATE_URL", "rtsp://user:pass@gate.lan")
+    assert read.cameras["gate"].location == "rtsp://user:pass@gate.lan"
+    assert "pass" not in repr(read)
+
+
+@pytest.mark.parametrize("flag", ["gate", "=x", "gate=", "rtsp://user:hidden@host/a=b"])
+def test_flags_that_are_no_cameras(flag: str) -> None:
+    with pytest.raises(ConfigError, match="NAME=URL") as caught:
+        camera_flags([flag])
+    assert "hidden" not in str(caught.value)
+
+
+class TestOverrides:
+    def settings(self, **more: object) -> LiveSettings:
+        return read_live(None, {"model": "m", "cameras": {"gate": {"url": "x", **more}}})
+
+    def test_what_was_set_outlives_a_restart_until_the_setting_changes(self, tmp_path: Path) -> None:
+        Overrides(tmp_path).set("gate", "false_alarms", "1/day", "5/h")
+        again = Overrides(tmp_path)
+        assert again.laid_over(self.settings()).cameras["gate"].false_alarms == "5/h"
+        assert again.laid_over(self.settings(false_alarms="3/h")).cameras["gate"].false_alarms == "3/h"
+
+    def test_setting_it_back_forgets_it(self, tmp_path: Path) -> None:
+        kept = Overrides(tmp_path)
+        kept.set("gate", "false_alarms", "1/day", "5/h")
+        kept.set("gate", "false_alarms", "1/day", "1/day")
+        assert kept.laid_over(self.settings()) == self.settings()
+
+    @pytest.mark.parametrize("content", ["", "[]", "{", '{"gate": 3}', '{"gate": {"zones": {"was": [], "now": 7}}}'])
+    def test_a_damaged_file_is_passed_over(self, tmp_path: Path, content: str) -> None:
+        (tmp_path / "overrides.json").write_text(content, encoding="utf-8")
+        assert Overrides(tmp_path).laid_over(self.settings()) == self.settings()
