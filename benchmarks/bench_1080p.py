@@ -33,14 +33,14 @@ RATE_HZ = 25.0
 
 def render(path: Path, n_frames: int, size: tuple[int, int]) -> Path:
     """Write a rendered scene of the size (height, width) asked for as H.264."""
-    length = min(n_frames, 100)
+    length = max(16, min(n_frames, 100))
     source = open_dataset(f"synthetic:seed=5,frames={length},training=1,testing=1").testing()[0].source
-    scene = [resize(frame.image, size) for frame in source]  # type: ignore[union-attr]
+    scene = [frame.image for frame in source]  # type: ignore[union-attr]
 
     def frames() -> Iterator[Frame]:
         for i in range(n_frames):
             turn = i % (2 * length - 2)
-            yield Frame(scene[min(turn, 2 * length - 2 - turn)], i / RATE_HZ, i)
+            yield Frame(resize(scene[min(turn, 2 * length - 2 - turn)], size), i / RATE_HZ, i)
 
     write_video(frames(), path, RATE_HZ)
     return path

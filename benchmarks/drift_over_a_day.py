@@ -195,7 +195,7 @@ def measured(work: Path, frames: int, epochs: int) -> JSON:
     """Train where there is no bundle yet, watch the day, and put the figures together."""
     spec = recipe(epochs)
     if not (work / "bundle").is_dir():
-        train(LEARNED, spec, work / "bundle", cache=work / "cache")
+        train(LEARNED, spec, work / "bundle", cache=work / "cache", resume=True)
     sources = open_dataset(day(frames)).testing()
     known = {clip.name: clip.labels for clip in sources}
     videos, _ = prepare_videos(sources, work / "cache", spec.clips, spec.flow, dataset=f"{day(frames)}/testing")

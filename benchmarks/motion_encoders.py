@@ -136,7 +136,7 @@ def main() -> None:
             recipe = recipe_of(name, seed, asked.epochs)
             out = asked.work / f"{name.replace(':', '-')}-{seed}"
             if not out.is_dir():
-                train(SCENE, recipe, out, cache=asked.work / "cache")
+                train(SCENE, recipe, out, cache=asked.work / "cache", resume=True)
             detectors[name] = Detector.open(out, threads=1)
             results[name].append({"seed": seed, "auc": figures(detectors[name], recipe, videos)})
             print(name, json.dumps(results[name][-1]), flush=True)

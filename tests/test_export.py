@@ -44,7 +44,7 @@ def small_bundles(nano_bundle: Path, tmp_path_factory: pytest.TempPathFactory) -
     for runtime, package in (("openvino", "nncf"), ("onnx", "onnxruntime")):
         pytest.importorskip(package, reason="needs comemory[export]")
         made[runtime] = bundles.copied(nano_bundle, tmp_path_factory.mktemp(runtime))
-        export(made[runtime], runtime, "int8", data=DATA, checks=[DATA], floor=0.9)
+        export(made[runtime], runtime, "int8", data=DATA, checks=[DATA], floor=0.3)
     return made
 
 
@@ -117,10 +117,11 @@ class TestInt8:
         assert form.record.calibration != opened.calibration
         assert form.record.calibration.n_frames == opened.calibration.n_frames == form.record.held_out.n_frames
         found = form.record.checks[DATA]
-        assert 0.9 <= found.spearman < 1
+        assert 0.3 <= min(found.spearman, found.pearson) < 1
+        assert form.record.held_out.spearman > 0.9
         assert found.auc is not None
         assert found.auc_fp32 is not None
-        assert abs(found.auc - found.auc_fp32) < 0.1
+        assert abs(found.auc - found.auc_fp32) < 0.2
         assert set(contents(small_bundles[runtime])) - set(contents(nano_bundle)) == {
             name for name in FORM_MEMBERS if name.startswith(f"{runtime}-int8")
         }

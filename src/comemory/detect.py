@@ -214,12 +214,12 @@ class Detector:
             self._items = {name: maps[f"updated_{name.removesuffix('_items')}"] for name in self._items}
         return self._score(clip, size, judged)
 
-    def repeat(self, clip: Clip, size: Sequence[int]) -> Score:
+    def repeat(self, clip: Clip, size: Sequence[int], keep: Keep | None = None) -> Score:
         """Score a clip whose newest frame is a still one by the evidence before; the memories stay as they are."""
         if self.judgement is None or self.bundle.calibration.settings.smoothing:
-            self.judgement = self._judge.push(self._maps)
+            self.judgement = self._judge.push(self._maps, keep)
             if self._second_maps:
-                self.judgement = hold(self._second_judge.push(self._second_maps), self.judgement, self.BOUND)
+                self.judgement = hold(self._second_judge.push(self._second_maps, keep), self.judgement, self.BOUND)
         return self._score(clip, size, self.judgement)
 
     def _held(self, clip: Clip, frozen: Judgement, keep: Keep | None) -> Judgement:

@@ -105,5 +105,5 @@ def reproduce(folder: Path, *arguments: object, **more: str) -> subprocess.Compl
     """Run it to its end."""
     asked = command(folder, *arguments)
     return subprocess.run(
-        asked, env=environment(**more), cwd=ROOT, capture_output=True, text=True, timeout=300, check=False
+        asked, env=environment(**more), cwd=ROOT, capture_output=True, text=True, timeout=900, check=False
     )

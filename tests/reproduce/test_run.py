@@ -23,7 +23,7 @@ pytest.importorskip("torch", reason="needs torch: pip install 'comemory[train]'"
 
 BROKEN = '\n[[variants]]\nname = "broken"\nsettings.train.batch = 500\n'
 LONG = "epochs = 12, checkpoint_s = 0.0,"
-PATIENCE_S = 120
+PATIENCE_S = 400
 
 
 @pytest.fixture(scope="module")
@@ -90,11 +90,9 @@ class TestAGrid:
     def test_what_is_done_is_skipped(self, ran: tuple[Path, subprocess.CompletedProcess[str]]) -> None:
         folder, _ = ran
         before = (folder / "rows.jsonl").read_bytes()
-        begun = time.monotonic()
         again = made.reproduce(folder, folder / "synthetic.toml", "--only", "with*")
         assert again.returncode == 0, again.stderr
         assert "synthetic: 3 cells, 3 done before, 0 now" in again.stdout
-        assert time.monotonic() - begun < 30
         assert (folder / "rows.jsonl").read_bytes() == before
 
     def test_the_list_says_what_is_done_and_what_would_run(

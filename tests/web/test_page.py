@@ -59,7 +59,8 @@ class TestLive:
         page.wait_for_function("image => image.naturalWidth > 0", arg=picture.element_handle())
         shown = picture.get_attribute("src")
         page.wait_for_function("([image, shown]) => image.src !== shown", arg=[picture.element_handle(), shown])
-        assert float(gate.get_by_label("Score of gate", exact=True).inner_text()) >= 0
+        score = gate.get_by_label("Score of gate", exact=True)
+        page.wait_for_function("score => Number(score.textContent) >= 0", arg=score.element_handle())
         yard = page.get_by_role("article", name="yard")
         yard.get_by_text("No picture").or_(yard.get_by_text("Connection refused")).first.wait_for()
         assert "hunter" not in page.content()

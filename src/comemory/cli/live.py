@@ -216,6 +216,7 @@ def learn(
     from comemory.stream.learn import Recorder, recalibrated, train_apart
     from comemory.stream.models import CameraModels
     from comemory.stream.progress import Progress
+    from comemory.train.recipe import read_recipe
 
     read = live_settings(config, cameras, model, None, None, out, settings)
     models, log = CameraModels(read, camera), Log(False)
@@ -234,7 +235,9 @@ def learn(
         place = models.folder / "models" / f"{datetime.now(UTC):%Y%m%dT%H%M%S}"
         stage = "calibrating" if recalibrate else "training"
         log.line("learn", f"{camera}: {recorder.n_frames} frames recorded, {stage}")
-        progress.tell(stage, f"on {recorder.n_frames} frames", run=place.with_name(f"{place.name}.run"))
+        epochs = None if recalibrate else read_recipe(read.learn.preset).train.epochs
+        run = place.with_name(f"{place.name}.run")
+        progress.tell(stage, f"on {recorder.n_frames} frames", run=run, epochs=epochs)
         if recalibrate:
             made = recalibrated(models.current, data, place)
         else:

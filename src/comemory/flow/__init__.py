@@ -47,7 +47,7 @@ class FlowSettings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
 
     name: str = "dis"
-    preset: Literal["ultrafast", "fast", "medium", "fine"] = "medium"
+    preset: Literal["ultrafast", "fast", "medium", "fine"] = "fine"
     weights: str | None = None
 
     @field_validator("name")

@@ -102,5 +102,3 @@ ACTS: Mapping[str, Act] = {
     "reversed": reversed_,
     "frozen": frozen,
 }
-TAUGHT = ("fast", "glide", "sideways", "resized", "displaced", "erratic")
-"""The kinds that a critic learns from. The others are kept for validation: it never sees them before."""

@@ -209,7 +209,7 @@ class Footage:
     ) -> None:
         self.before_s, self.after_s, self.largest_bytes = before_s, after_s, largest_bytes
         self._submit, self._on_clip, self._on_trouble = submit, on_clip, on_trouble
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._feed: Feed | None = None
         self._groups: deque[list[Sent]] = deque()
         self._n_bytes = 0

@@ -139,7 +139,8 @@ class _Scene:
     def read(cls, path: Path) -> _Scene:
         """The scene kept in a file; a new one where there is none that can be read."""
         scene = cls()
-        with suppress(OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile), np.load(path) as kept:
+        unreadable = (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile)
+        with suppress(*unreadable), path.open("rb") as file, np.load(file) as kept:
             gradient, sharpness, n_looks = kept["gradient"], float(kept["sharpness"]), int(kept["n_looks"])
             if gradient.shape == scene.gradient.shape and np.isfinite(gradient).all() and n_looks >= 0:
                 scene.gradient, scene.sharpness, scene.n_looks = gradient.astype(np.float32), sharpness, n_looks

@@ -19,7 +19,7 @@ import numpy as np
 from av.video.reformatter import VideoReformatter
 from numpy.typing import NDArray
 
-from comemory.bundle import OPTIONAL, REQUIRED, bundle_writer, open_bundle, write_json
+from comemory.bundle import REQUIRED, bundle_writer, open_bundle, write_json
 from comemory.decision import fit_calibration
 from comemory.detect import Detector
 from comemory.errors import ConfigError, SourceError, TrainingError
@@ -223,8 +223,9 @@ def recalibrated(bundle: Path, data: Path, out: Path) -> Path:
     old = detector.bundle.calibration
     fitted = fit_calibration(videos, old.settings, old.rate_hz, usual=old.usual)
     source = detector.bundle
+    fitted = fitted.model_copy(update={"still": source.calibration.still})
     with bundle_writer(out) as folder:
-        for member in (*REQUIRED, *OPTIONAL):
+        for member in (*REQUIRED, "model.xml", "model.bin"):
             if (source.path / member).is_file():
                 shutil.copyfile(source.path / member, folder / member)
         write_json(folder / "calibration.json", fitted.model_dump(mode="json"))

@@ -53,7 +53,7 @@ class CameraSettings(Settings):
         watch: whether the camera is watched at all.
     """
 
-    url: str = Field(min_length=1)
+    url: str = Field(min_length=1, repr=False)
     model: Path | None = None
     false_alarms: str = "1/day"
     fps: float | None = Field(None, gt=0, le=240)
@@ -106,7 +106,7 @@ class StoreSettings(Settings):
         enabled: False keeps events in `OUT/events.jsonl` alone.
     """
 
-    url: str | None = None
+    url: str | None = Field(None, repr=False)
     media: Path | None = None
     enabled: bool = True
 

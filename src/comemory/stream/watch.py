@@ -7,11 +7,9 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 import av
-import cv2
 import numpy as np
 from av.video.reformatter import VideoReformatter
 from numpy.typing import NDArray
@@ -28,18 +26,16 @@ from comemory.stream.health import Finding, PictureHealth
 from comemory.stream.journal import Journal
 from comemory.stream.minutes import MinuteScores
 from comemory.stream.pace import PacedFlow
+from comemory.stream.pictures import as_picture, save_heat, save_thumbnail, shrunk
 from comemory.stream.settings import CameraSettings, LiveSettings
 from comemory.stream.slot import Tick
 from comemory.types import Event, Frame, Score
-from comemory.video.annotate import annotate
 from comemory.video.folder import upright
 from comemory.video.resize import resize
-from comemory.video.writer import save_picture
 
 LATE_S = 0.25
 """A frame that waited longer is prepared but not scored, where a newer one waits behind it."""
 UPDATE_S = 1.0
-THUMBNAIL_WIDTH = 480
 SNAPSHOT_WIDTH = 640
 
 Cells = tuple[float, ...]
@@ -153,8 +149,8 @@ class Watch:
         if seen is None:
             if newest is None:
                 return None
-            return Snapshot(_shrunk(_picture(newest), SNAPSHOT_WIDTH), None, None, datetime.now(UTC), state)
-        picture = _shrunk(_picture(seen.tick.picture), SNAPSHOT_WIDTH)
+            return Snapshot(shrunk(as_picture(newest), SNAPSHOT_WIDTH), None, None, datetime.now(UTC), state)
+        picture = shrunk(as_picture(seen.tick.picture), SNAPSHOT_WIDTH)
         return Snapshot(picture, heat, seen.score.value, _utc(seen.tick.time), state)
 
     def _use(self, detector: Detector) -> None:
@@ -177,6 +173,7 @@ class Watch:
         self._refit()
 
     def _refit(self) -> None:
+        self._repeatable = False
         spec = self.detector.bundle.clips
         self._tolerance = Tolerance(
             self.detector.bundle.calibration, (spec.height, spec.width), self.camera.zones, self._normal
@@ -190,7 +187,10 @@ class Watch:
             self.close_event()
             return
         self._flow.factor = tick.beat.factor
-        clip = self.detector.builder.push(Frame(picture, tick.time, tick.beat.index))
+        builder = self.detector.builder
+        look = builder.look(Frame(picture, tick.time, tick.beat.index))
+        clip = builder.add(builder.measure(look))
+        self._repeatable = self._repeatable and look.still
         if tick.beat.index != self._last_beat + 1:
             self._index += 1
         self._last_beat = tick.beat.index
@@ -201,7 +201,11 @@ class Watch:
         if not in_time:
             self.figures.skipped += 1
             return
-        score = self.detector.score(clip, picture.shape, self._tolerance.keep)
+        if self._repeatable:
+            score = self.detector.repeat(clip, picture.shape, self._tolerance.keep)
+        else:
+            score = self.detector.score(clip, picture.shape, self._tolerance.keep)
+            self._repeatable = True
         self._index += 1
         score = replace(score, index=self._index, box=scaled_box(score.box, picture.shape, tick.size))
         self._judge(Seen(tick, score, None))
@@ -328,8 +332,14 @@ class Watch:
             return
         self._attached = best
         folder, threshold = self.journal.scratch, self._finder.threshold
-        self.journal.attach(event_id, "thumbnail", lambda: _thumbnail(best, folder / f"{event_id}.jpg"))
-        self.journal.attach(event_id, "heat", lambda: _heat(best, folder / f"{event_id}-heat.jpg", threshold))
+        self.journal.attach(
+            event_id, "thumbnail", lambda: save_thumbnail(best.tick.picture, folder / f"{event_id}.jpg")
+        )
+        self.journal.attach(
+            event_id,
+            "heat",
+            lambda: save_heat(best.tick.picture, best.score, best.heat, folder / f"{event_id}-heat.jpg", threshold),
+        )
 
 
 def _pace_flow(detector: Detector) -> PacedFlow:
@@ -338,30 +348,6 @@ def _pace_flow(detector: Detector) -> PacedFlow:
     if not isinstance(flow, PacedFlow):
         flow = detector.builder.preparation.estimator = PacedFlow(flow)
     return flow
-
-
-def _thumbnail(seen: Seen, path: Path) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    save_picture(_shrunk(_picture(seen.tick.picture), THUMBNAIL_WIDTH), path)
-    return path
-
-
-def _heat(seen: Seen, path: Path, threshold: float) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    score = replace(seen.score, heat_map=seen.heat)
-    save_picture(annotate(_picture(seen.tick.picture), score, threshold=threshold, event=True), path)
-    return path
-
-
-def _picture(picture: Any) -> NDArray[np.uint8]:
-    return upright(picture, None, VideoReformatter()) if isinstance(picture, av.VideoFrame) else picture
-
-
-def _shrunk(picture: NDArray[np.uint8], width: int) -> NDArray[np.uint8]:
-    if picture.shape[1] <= width:
-        return picture
-    height = max(1, round(picture.shape[0] * width / picture.shape[1]))
-    return np.asarray(cv2.resize(picture, (width, height), interpolation=cv2.INTER_AREA), dtype=np.uint8)
 
 
 def _utc(at: float) -> datetime:

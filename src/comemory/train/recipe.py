@@ -146,6 +146,7 @@ PRESETS: Mapping[str, JSON] = {
             "flow_of": "seen",
             "flow_carry": 0,
         },
+        "flow": {"preset": "medium"},
         "decision": {"score": "thesis", "smoothing": 0.0},
         "train": {"epochs": 60, "lr": 2e-4},
     },

@@ -7,10 +7,13 @@ import { known, listen } from "./live.js";
 
 const PAGE = 48;
 const SPANS = { 1: "24 hours", 7: "7 days", 30: "30 days" };
+const VIEWS = { clip: "Clip", thumbnail: "Peak", heat: "Heat map" };
 const MARKS = { normal: "Normal", abnormal: "Abnormal", none: "Not judged" };
 
 const place = (event) => `#/events/${event.id}`;
 const where = (event) => `${event.camera}, ${time(event.start)}, score ${number(event.peak_score)}`;
+
+const unseen = (text) => h("span", { class: "unseen" }, text);
 
 function thumbnail(event) {
   return event.media.thumbnail
@@ -25,15 +28,15 @@ function mark(event) {
 }
 
 export function eventRow(event) {
-  return h("a", { class: "row", href: place(event), "aria-label": `Event at ${where(event)}` }, thumbnail(event),
-    h("span", { class: "row-text" }, h("strong", {}, event.camera), h("span", {}, `${time(event.start)} · ${lasted(event)}`)),
-    h("span", { class: "row-end" }, h("b", {}, number(event.peak_score)), mark(event)));
+  return h("a", { class: "row", href: place(event) }, thumbnail(event),
+    h("span", { class: "row-text" }, h("strong", {}, unseen("Event at "), event.camera), h("span", {}, unseen(", "), `${time(event.start)} · ${lasted(event)}`)),
+    h("span", { class: "row-end" }, h("b", {}, unseen(", score "), number(event.peak_score)), mark(event)));
 }
 
 function card(event) {
-  return h("a", { class: "card", href: place(event), "aria-label": `Event at ${where(event)}` }, h("span", { class: "card-picture" }, thumbnail(event), mark(event)),
-    h("span", { class: "card-text" }, h("strong", {}, event.camera), h("b", {}, number(event.peak_score)),
-      h("span", {}, minute(event.start)), h("span", {}, lasted(event))));
+  return h("a", { class: "card", href: place(event) }, h("span", { class: "card-picture" }, thumbnail(event), mark(event)),
+    h("span", { class: "card-text" }, h("strong", {}, unseen("Event at "), event.camera), h("b", {}, unseen(", score "), number(event.peak_score)),
+      h("span", {}, unseen(", "), minute(event.start)), h("span", {}, unseen(", lasted "), lasted(event))));
 }
 
 function byDay(events) {
@@ -135,15 +138,20 @@ class Player {
     this.event = event;
     this.view = event.media.clip ? "clip" : event.media.thumbnail ? "thumbnail" : null;
     this.stage = h("div", { class: "stage" });
-    this.tabs = h("div", { class: "tabs", role: "group", "aria-label": "View" });
     this.facts = h("dl", { class: "facts" });
-    this.judge = h("div", { class: "judge", role: "group", "aria-label": "Was this normal?" });
+    this.word = h("p", { role: "status" });
+    this.words = ["normal", "abnormal"].map((value) => h("button", { type: "button", class: `verdict ${value}`, onclick: () => this.say(value) },
+      icon(value === "normal" ? "check" : "alarm"), MARKS[value], h("kbd", { "aria-hidden": "true" }, value[0].toUpperCase())));
+    this.undo = h("button", { type: "button", class: "verdict undo", onclick: () => this.event.verdict && this.say(null) }, icon("undo"), "Undo", h("kbd", { "aria-hidden": "true" }, "U"));
+    this.judge = h("div", { class: "judge", role: "group", "aria-label": "Was this normal?" }, this.word, h("div", { class: "verdicts" }, this.words, this.undo));
+    this.views = Object.entries(VIEWS).map(([kind, text]) => h("button", { type: "button", "data-kind": kind, onclick: () => { this.view = kind; this.show(); } }, text));
     this.title = h("h2", { id: "player-title" });
     const step = (label, name, by) => button(label, { class: "tool", onclick: () => this.step(by) }, icon(name));
     const download = event.media.clip && h("a", { class: "tool", href: `${event.media.clip}?download=true`, "aria-label": "Download the clip", title: "Download the clip" }, icon("download"));
     const head = h("header", {}, this.title, h("span", { class: "gap" }), step("Newer event", "left", -1), step("Older event", "right", 1), download,
       button("Delete this event", { class: "tool", onclick: () => this.remove() }, icon("bin")),
       button("Close", { class: "tool", onclick: () => this.element.close() }, icon("close")));
+    this.tabs = h("div", { class: "tabs", role: "group", "aria-label": "View" }, this.views);
     const side = h("div", { class: "side" }, this.judge, this.facts);
     this.element = h("dialog", { class: "player", "aria-labelledby": "player-title" }, head, h("div", { class: "player-body" }, h("div", {}, this.stage, this.tabs), side));
     this.element.addEventListener("keydown", (pressed) => this.key(pressed));
@@ -154,8 +162,10 @@ class Player {
   show() {
     const { event } = this;
     this.title.textContent = `${event.camera}, ${dayOf(event.start)}, ${time(event.start)}`;
-    const views = [["clip", "Clip"], ["thumbnail", "Peak"], ["heat", "Heat map"]].filter(([kind]) => event.media[kind]);
-    this.tabs.replaceChildren(...views.map(([kind, text]) => h("button", { type: "button", "aria-pressed": String(kind === this.view), onclick: () => { this.view = kind; this.show(); } }, text)));
+    for (const tab of this.views) {
+      tab.hidden = !event.media[tab.dataset.kind];
+      tab.setAttribute("aria-pressed", String(tab.dataset.kind === this.view));
+    }
     if (this.shown !== this.view + event.id) this.#stage();
     this.#judge();
     this.#facts();
@@ -179,10 +189,10 @@ class Player {
 
   #judge() {
     const { verdict } = this.event;
-    const word = (value, name, key) => h("button", { type: "button", class: `verdict ${value}`, "aria-pressed": String(verdict === value), onclick: () => this.say(value) }, icon(name), MARKS[value], h("kbd", { "aria-hidden": "true" }, key));
-    const undo = h("button", { type: "button", class: "verdict undo", disabled: verdict === null, onclick: () => this.say(null) }, icon("undo"), "Undo", h("kbd", { "aria-hidden": "true" }, "U"));
     const text = { normal: "Taken as normal: the like of it here will not be reported.", abnormal: "Kept as abnormal." }[verdict] ?? "Was this normal?";
-    this.judge.replaceChildren(h("p", {}, text), h("div", { class: "verdicts" }, word("normal", "check", "N"), word("abnormal", "alarm", "A"), undo));
+    if (this.word.textContent !== text) this.word.textContent = text;
+    for (const word of this.words) word.setAttribute("aria-pressed", String(word.classList.contains(String(verdict))));
+    this.undo.setAttribute("aria-disabled", String(verdict === null));
   }
 
   #facts() {

@@ -25,7 +25,7 @@ function themeButton() {
   const names = Object.keys(THEMES);
   const now = document.documentElement.dataset.theme;
   const next = names[(names.indexOf(now) + 1) % names.length];
-  return button(`${THEMES[now]}; change to: ${THEMES[next].toLowerCase()}`, { class: "tool", onclick: (clicked) => { theme(next); clicked.currentTarget.replaceWith(themeButton()); } },
+  return button(`${THEMES[now]}; change to: ${THEMES[next].toLowerCase()}`, { class: "tool", onclick: (clicked) => { theme(next); const other = themeButton(); clicked.currentTarget.replaceWith(other); other.focus(); } },
     icon({ auto: "auto", light: "sun", dark: "moon" }[now]));
 }
 

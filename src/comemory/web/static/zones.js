@@ -23,9 +23,9 @@ export class ZoneEditor {
 
   start() { this.points = []; this.cursor = [0.5, 0.5]; this.byKey = false; this.surface.focus({ preventScroll: true }); this.show(); }
 
-  cancel() { this.points = null; this.show(); }
+  cancel() { this.points = null; this.show(); this.surface.focus({ preventScroll: true }); }
 
-  back() { this.points.pop(); this.show(); }
+  back() { this.points.pop(); this.show(); this.surface.focus({ preventScroll: true }); }
 
   add(point) {
     const first = this.points[0];
@@ -51,6 +51,7 @@ export class ZoneEditor {
       notify(said);
     } catch (error) { notify(error.message, "bad"); }
     this.show();
+    this.surface.focus({ preventScroll: true });
   }
 
   #near(a, b, limit = NEAR) { return Math.hypot((a[0] - b[0]) * (this.width / this.height), a[1] - b[1]) < limit; }

@@ -1,0 +1,124 @@
+"""`comemory serve` before it serves: what it refuses, and what it keeps."""
+
+from __future__ import annotations
+
+import io
+import socket
+import stat
+from pathlib import Path
+
+import pytest
+
+from comemory.cli import main
+from comemory.errors import ConfigError
+from comemory.stream.settings import WebSettings
+from comemory.web.access import Access, read_secrets
+from comemory.web.guard import is_loopback
+from comemory.web.server import address_of, bind, make_server, names_of, require_password
+
+CAMERA = ("--camera", "gate=rtsp://user:hunter2@127.0.0.1:9/x", "--model", "nowhere")
+
+
+def run(*arguments: object) -> int:
+    with pytest.raises(SystemExit) as left:
+        main(["serve", *map(str, arguments)])
+    assert isinstance(left.value.code, int)
+    return left.value.code
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.0.2.1"])
+def test_others_are_not_let_near_without_a_password(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], host: str
+) -> None:
+    assert run(*CAMERA, "--out", tmp_path / "live", "--host", host) == 2
+    said = capsys.readouterr().err
+    assert "comemory serve --set-password" in " ".join(said.split())
+    assert "hunter2" not in said
+
+
+def test_a_password_is_kept_as_a_hash(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.stdin", io.StringIO("correct horse battery\n"))
+    assert run("--out", tmp_path / "live", "--set-password") == 0
+    file = tmp_path / "live" / "access.json"
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+    assert "correct horse" not in file.read_text() + "".join(capsys.readouterr())
+    assert Access(read_secrets(file)).login("correct horse battery") is not None
+
+
+def test_a_token_is_shown_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("--out", tmp_path / "live", "--add-token", "backup") == 0
+    token = capsys.readouterr().out.strip()
+    file = tmp_path / "live" / "access.json"
+    assert token not in file.read_text()
+    assert Access(read_secrets(file)).caller(None, f"Bearer {token}") is not None
+    assert run("--out", tmp_path / "live", "--remove-token", "backup") == 0
+    assert not Access(read_secrets(file)).required
+    assert run("--out", tmp_path / "live", "--remove-token", "backup") == 2
+
+
+def test_the_file_says_where_it_is_kept(tmp_path: Path) -> None:
+    (tmp_path / "live.toml").write_text('out = "here"\n')
+    assert run("--config", tmp_path / "live.toml", "--add-token", "backup") == 0
+    assert (tmp_path / "here" / "access.json").is_file()
+
+
+def test_a_short_password_and_a_wrong_variable_are_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.stdin", io.StringIO("short\n"))
+    assert run("--out", tmp_path / "live", "--set-password") == 2
+    assert run(*CAMERA, "--out", tmp_path / "live", "--set", "web.password=env:NO_SUCH_VARIABLE") == 2
+    assert "NO_SUCH_VARIABLE" in capsys.readouterr().err
+
+
+def test_a_bundle_that_is_none_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(*CAMERA, "--out", tmp_path / "live", "--port", 0) == 1
+    assert "not a bundle" in capsys.readouterr().err
+
+
+def test_a_port_that_is_taken_is_named() -> None:
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        port = other.getsockname()[1]
+        with pytest.raises(ConfigError, match=f"cannot listen at 127.0.0.1:{port}: Address already in use"):
+            bind(WebSettings(port=port))
+    with pytest.raises(ConfigError, match=r"cannot listen at 192\.0\.2\.1"):
+        bind(WebSettings(host="192.0.2.1", port=0))
+
+
+def test_a_certificate_that_is_none_is_named(tmp_path: Path) -> None:
+    from fastapi import FastAPI
+
+    (tmp_path / "shelf.pem").write_text("no certificate")
+    for path in (tmp_path / "shelf.pem", tmp_path / "none.pem"):
+        with pytest.raises(ConfigError, match="certificate"):
+            make_server(FastAPI(), WebSettings(certificate=path, key=path))
+
+
+def test_names() -> None:
+    assert names_of(WebSettings(host="0.0.0.0")) is None
+    assert set(names_of(WebSettings(host="0.0.0.0", hosts=("shelf.lan",))) or ()) >= {"shelf.lan", "localhost"}
+    own = set(names_of(WebSettings(public_url="https://shelf.lan/page")) or ())
+    assert own == {"shelf.lan", "localhost", "127.0.0.1", "::1"}
+
+
+def test_addresses() -> None:
+    for host, shown in (("127.0.0.1", "http://127.0.0.1"), ("0.0.0.0", "http://localhost"), ("::1", "http://[::1]")):
+        settings = WebSettings(host=host, port=0)
+        with bind(settings) as listening:
+            assert address_of(settings, listening) == f"{shown}:{listening.getsockname()[1]}/"
+
+
+def test_the_loopback_needs_no_password() -> None:
+    require_password(WebSettings(), required=False)
+    require_password(WebSettings(host="0.0.0.0"), required=True)
+    assert [is_loopback(host) for host in ("[::1]", "127.8.8.8", "localhost", "example.org", "")] == [
+        True,
+        True,
+        True,
+        False,
+        False,
+    ]
