@@ -85,21 +85,22 @@ class TestObjects:
         assert np.array_equal(picture, still)
 
 
-class TestActs:
-    TUBE = [Cutout(10 + 2 * i, 20, np.zeros((9, 5, 3), np.uint8), np.ones((9, 5), np.float32)) for i in range(48)]
+TUBE = [Cutout(10 + 2 * i, 20, np.zeros((9, 5, 3), np.uint8), np.ones((9, 5), np.float32)) for i in range(48)]
 
+
+class TestActs:
     @pytest.mark.parametrize("kind", ACTS)
     @given(seed=st.integers(0, 50))
     @settings(deadline=None, max_examples=10)
     def test_every_act_has_steps_of_the_object(self, kind: str, seed: int) -> None:
-        steps = ACTS[kind](self.TUBE, 48, (120, 180), np.random.default_rng(seed))
+        steps = ACTS[kind](TUBE, 48, (120, 180), np.random.default_rng(seed))
         assert 1 <= len(steps) <= 48
-        assert all(any(step.cut is cut for cut in self.TUBE) for step in steps)
+        assert all(any(step.cut is cut for cut in TUBE) for step in steps)
         assert all(np.isfinite((step.x, step.y, step.scale)).all() and step.scale > 0 for step in steps)
 
     def test_each_breaks_what_it_says(self) -> None:
         rng = np.random.default_rng(0)
-        acts = {kind: act(self.TUBE, 48, (120, 180), rng) for kind, act in ACTS.items()}
+        acts = {kind: act(TUBE, 48, (120, 180), rng) for kind, act in ACTS.items()}
 
         def paces(kind: str) -> tuple[float, float]:
             steps = acts[kind]
@@ -108,7 +109,7 @@ class TestActs:
                 float(np.mean([b.y - a.y for a, b in pairwise(steps)])),
             )
 
-        assert usual(self.TUBE, 48, (120, 180), rng)[5][1:3] == self.TUBE[5].centre
+        assert usual(TUBE, 48, (120, 180), rng)[5][1:3] == TUBE[5].centre
         assert paces("fast")[0] >= 4
         assert paces("reversed") == pytest.approx((-2, 0))
         assert abs(paces("sideways")[1]) == pytest.approx(2)

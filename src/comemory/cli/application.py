@@ -25,6 +25,13 @@ app = typer.Typer(
 
 INTERRUPTED = 130
 
+EXTRAS = {
+    **dict.fromkeys(("sqlalchemy", "alembic", "paho", "tzdata"), "live"),
+    **dict.fromkeys(("fastapi", "starlette", "uvicorn", "argon2", "itsdangerous", "prometheus_client"), "web"),
+    **dict.fromkeys(("torch", "lightning_fabric", "safetensors", "onnx", "onnxscript", "matplotlib"), "train"),
+}
+"""The extra that brings each optional package."""
+
 ClickException: type[Exception] = typer.BadParameter.__mro__[2]
 """What typer raises on a command line it cannot read; typer does not give it a public name."""
 
@@ -68,6 +75,9 @@ def _run(call: Callable[[], object]) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except Exception as error:
+        package = (getattr(error, "name", None) or "").partition(".")[0]
+        if isinstance(error, ModuleNotFoundError) and package in EXTRAS:
+            return _fail(f"this needs {package}, which is not installed: pip install 'comemory[{EXTRAS[package]}]'", 1)
         if os.environ.get("COMEMORY_DEBUG"):
             raise
         fault = " ".join(f"{type(error).__name__}: {error}".split())

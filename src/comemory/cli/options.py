@@ -95,7 +95,8 @@ Gate = Annotated[
 Update = Annotated[
     UpdateName,
     typer.Option(
-        help="Update the memories while watching: never, after ordinary frames, after every frame, or `bounded`: slowly, and no score leaves the one without updates by more than 0.3. Starts anew for each source."
+        help="Update the memories while watching: never, after ordinary frames, after every frame, or `bounded`: slowly, "
+        "and no score leaves the one without updates by more than 0.3. Starts anew for each source."
     ),
 ]
 FlowWeights = Annotated[

@@ -63,10 +63,9 @@ def update(query_KD: Tensor, items_ND: Tensor, momentum: float | None = None) ->
     """
     likeness_KN = query_KD @ items_ND.T
     nearest_KN = nnf.one_hot(likeness_KN.argmax(dim=1), items_ND.shape[0]).bool()
-    own_KN = likeness_KN.masked_fill(~nearest_KN, -torch.inf)
-    highest_N = own_KN.amax(dim=0)
-    used_N = torch.isfinite(highest_N)
-    share_KN = torch.exp(own_KN - torch.where(used_N, highest_N, torch.zeros_like(highest_N)))
+    highest_N = likeness_KN.masked_fill(~nearest_KN, -4.0).amax(dim=0)
+    used_N = nearest_KN.any(dim=0)
+    share_KN = torch.exp(likeness_KN - highest_N) * nearest_KN
     step_ND = share_KN.T @ query_KD
     moved_ND = items_ND + step_ND
     if momentum is not None:

@@ -141,10 +141,12 @@ class RetentionSettings(Settings):
     Attributes:
         days: of events.
         gigabytes: of all files together, the oldest go first.
+        free_gigabytes: of the disk that are left free; the oldest files go first when there is less.
     """
 
     days: float = Field(30.0, gt=0)
     gigabytes: float = Field(10.0, gt=0)
+    free_gigabytes: float = Field(1.0, ge=0)
 
 
 class EventSettings(Settings):

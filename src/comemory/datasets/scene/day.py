@@ -32,7 +32,7 @@ def darkness_at(hour: float) -> float:
     >>> darkness_at(13), darkness_at(22)
     (0.0, 1.0)
     """
-    return (1 - math.sin(math.pi * _share(hour))) ** 1.5
+    return math.pow(1 - math.sin(math.pi * _share(hour)), 1.5)
 
 
 def crowd_at(hour: float) -> float:

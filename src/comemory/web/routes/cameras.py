@@ -118,7 +118,7 @@ def sensitivity(name: Name, state: Given, days: Annotated[float, Query(gt=0, le=
     status = state.status(name)
     summary = None
     if state.store is not None:
-        summary = state.store.score_summary(name, datetime.now(UTC) - timedelta(days=days))
+        summary = state.store.score_summary(name, datetime.now(UTC) - timedelta(days=days), status.model_sha256[:16])
     return Sensitivity(
         false_alarms=status.false_alarms,
         threshold=status.threshold,
