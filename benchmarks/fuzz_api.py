@@ -135,7 +135,7 @@ class Outcome:
     seconds: float = 0.0
 
 
-def send(address: tuple[str, int], request: Request, timeout_s: float = 10.0) -> int | None:
+def send(address: tuple[str, int], request: Request, timeout_s: float = 60.0) -> int | None:
     """Send a request; the status, None where the server ends the connection without one."""
     if request.raw is not None:
         with socket.create_connection(address, timeout_s) as connection, suppress(OSError):
@@ -181,8 +181,12 @@ def fuzz(address: tuple[str, int], n_requests: int, seed: int = 0) -> Outcome:
     outcome, started = Outcome(), time.monotonic()
     for _ in range(n_requests):
         request = requests.next()
-        status = send(address, request)
         outcome.n_requests += 1
+        try:
+            status = send(address, request)
+        except TimeoutError:
+            outcome.failures.append(f"no answer: {request.method} {request.target[:200]} {(request.raw or b'')[:80]!r}")
+            continue
         if status is None:
             outcome.n_refused_connections += 1
             continue

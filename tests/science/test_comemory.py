@@ -84,6 +84,12 @@ def test_a_stem_makes_the_queries_coarser_and_keeps_the_size_of_what_is_decoded(
     assert explained.frame_BCHW.shape == frames_BTCHW[:, -1].shape
     assert observed["motion_distance"].shape == (2, 1, 2, 3)
     assert observed["flow_error"].shape == (2, 1, 8, 12)
+    for name, found, seen in (
+        ("flow_error", explained.flow_B2HW, flow_B2HW),
+        ("flow_residual", explained.flow_B2HW, flow_B2HW),
+        ("frame_error", explained.frame_BCHW, frames_BTCHW[:, -1]),
+    ):
+        torch.testing.assert_close(observed[name], getattr(evidence, name)(found, seen), rtol=1e-4, atol=1e-6)
     with pytest.raises(ValueError, match="stem=0"):
         made(stem=0)
 

@@ -1,7 +1,7 @@
 """The Appearance-Motion Co-memory Network.
 
-Shape suffixes: B batch, T frames, C channels, H W pixels, h w places of the query map, K = h w queries, D feature
-width, N items.
+Shape suffixes: B batch, T frames, C channels, H W pixels, F channels of a folded map, h w places of the query map,
+K = h w queries, D feature width, N items.
 """
 
 from __future__ import annotations
@@ -116,18 +116,24 @@ class CoMemory(nn.Module):
             past_BTCHW: float (B, n_past, C, H, W) in [-1, 1], H and W multiples of 8 stem.
             items: (N, D) by memory name, in place of the stored ones.
         """
-        items = items or {}
+        folded = self._explain(past_BTCHW, items or {})
+        return folded._replace(
+            flow_B2HW=nnf.pixel_shuffle(folded.flow_B2HW, self.stem),
+            frame_BCHW=nnf.pixel_shuffle(folded.frame_BCHW, self.stem),
+        )
+
+    def _explain(self, past_BTCHW: Tensor, items: Mapping[str, Tensor]) -> Explanation:
+        """What `forward` gives, flow and frame folded by the stem still."""
         folded_BTChw = nnf.pixel_unshuffle(past_BTCHW, self.stem)
         motion_features = self.motion_encoder(folded_BTChw)
         f_m, motion = _remember(motion_features[-1], self.motion_memory, items.get("motion"), self.motion_decodes)
-        flow_B2HW = nnf.pixel_shuffle(self.motion_decoder(f_m, motion_features), self.stem)
+        flow_BFhw = self.motion_decoder(f_m, motion_features)
         features = self.appearance_encoder(folded_BTChw.flatten(1, 2))
         f_a, appearance = _remember(
             features[-1], self.appearance_memory, items.get("appearance"), self.appearance_decodes
         )
         decoded = self.appearance_decoder(torch.cat([f_a, f_m], dim=1), features)
-        frame_BCHW = torch.tanh(nnf.pixel_shuffle(decoded, self.stem))
-        return Explanation(flow_B2HW, frame_BCHW, motion, appearance)
+        return Explanation(flow_BFhw, torch.tanh(decoded), motion, appearance)
 
     def loss(
         self, frames_BTCHW: Tensor, flow_B2HW: Tensor, weights: Mapping[str, float]
@@ -157,12 +163,13 @@ class CoMemory(nn.Module):
             returns: maps (B, 1 or 2, h, w) by name; `updated_<memory>` (N, D).
         """
         named = dict(zip(self.memories(), items, strict=True))
-        explained = self(frames_BTCHW[:, :-1], named)
+        explained = self._explain(frames_BTCHW[:, :-1], named)
+        flow_BFhw, frame_BFhw = (nnf.pixel_unshuffle(seen, self.stem) for seen in (flow_B2HW, frames_BTCHW[:, -1]))
         observed = {
-            "flow_error": evidence.flow_error(explained.flow_B2HW, flow_B2HW),
-            "flow_residual": evidence.flow_residual(explained.flow_B2HW, flow_B2HW),
+            "flow_error": evidence.flow_error(explained.flow_B2HW, flow_BFhw, self.stem),
+            "flow_residual": evidence.flow_residual(explained.flow_B2HW, flow_BFhw, self.stem),
             "flow_mean": evidence.cells(flow_B2HW),
-            "frame_error": evidence.frame_error(explained.frame_BCHW, frames_BTCHW[:, -1]),
+            "frame_error": evidence.frame_error(explained.frame_BCHW, frame_BFhw, self.stem),
         }
         height, width = (side // (2 ** (LEVELS - 1) * self.stem) for side in frames_BTCHW.shape[-2:])
         for name, memory in self.memories().items():

@@ -16,28 +16,35 @@ CELL = 4
 """Side of a cell in pixels."""
 
 
-def cells(map_BCHW: Tensor) -> Tensor:
-    """Means over cells, (B, C, H / CELL, W / CELL)."""
-    return nnf.avg_pool2d(map_BCHW, CELL)
+def cells(map_BCHW: Tensor, stem: int = 1) -> Tensor:
+    """Means over cells, (B, C, H / CELL, W / CELL).
+
+    Args:
+        map_BCHW: with a stem, folded: (B, C stem**2, H / stem, W / stem), as `pixel_unshuffle` leaves it. Nothing needs to
+            be unfolded only to be averaged.
+        stem: 1, 2 or 4.
+    """
+    means = nnf.avg_pool2d(map_BCHW, CELL // stem)
+    return means if stem == 1 else means.reshape(len(means), -1, stem**2, *means.shape[2:]).mean(dim=2)
 
 
-def flow_error(decoded_B2HW: Tensor, flow_B2HW: Tensor) -> Tensor:
+def flow_error(decoded_B2HW: Tensor, flow_B2HW: Tensor, stem: int = 1) -> Tensor:
     """Squared error of the flow vector. Source: seed, the summand of Eq. (18). Shapes: (B, 1, h, w), pixels squared."""
-    return cells(((flow_B2HW - decoded_B2HW) ** 2).sum(dim=1, keepdim=True))
+    return cells((flow_B2HW - decoded_B2HW) ** 2, stem).sum(dim=1, keepdim=True)
 
 
-def flow_residual(decoded_B2HW: Tensor, flow_B2HW: Tensor) -> Tensor:
+def flow_residual(decoded_B2HW: Tensor, flow_B2HW: Tensor, stem: int = 1) -> Tensor:
     """The part of the flow that was not expected, with its direction.
 
     Ours: the mean of a patch's residual vectors cancels what swings (arms, legs, noise) and keeps what carries on.
     Shapes: (B, 2, h, w), pixels.
     """
-    return cells(flow_B2HW - decoded_B2HW)
+    return cells(flow_B2HW - decoded_B2HW, stem)
 
 
-def frame_error(predicted_BCHW: Tensor, frame_BCHW: Tensor) -> Tensor:
+def frame_error(predicted_BCHW: Tensor, frame_BCHW: Tensor, stem: int = 1) -> Tensor:
     """Squared error of the predicted frame. Source: seed, the summand of Eq. (17). Shapes: (B, 1, h, w)."""
-    return cells(((frame_BCHW - predicted_BCHW) ** 2).mean(dim=1, keepdim=True))
+    return cells((frame_BCHW - predicted_BCHW) ** 2, stem).mean(dim=1, keepdim=True)
 
 
 def memory_distance(reading: Reading, items_ND: Tensor, height: int, width: int) -> Tensor:

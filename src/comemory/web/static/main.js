@@ -126,6 +126,6 @@ listen((message) => {
     notify(`Event at ${message.camera}, score ${number(message.event.peak_score)}`, "alarm", `#/events/${message.event.id}`);
   }
   if (message.kind === "trouble") notify(message.message, "bad");
-  if (message.kind === "state" && message.state !== message.before && message.before === "live") notify(`${message.camera}: ${message.message || message.state}`, "bad");
+  if (message.kind === "state" && message.before === "live" && !["live", "connecting"].includes(message.state)) notify(`${message.camera}: ${message.message || message.state}`, "bad");
 });
 begin();
