@@ -23,7 +23,7 @@ from comemory.types import JSON, LabelledSource
 from comemory.video.clips import ClipSettings, Preparation, Prepared, assemble
 from comemory.video.source import open_source
 
-PREPARATION = 1
+PREPARATION = 2
 """Raised whenever `video.clips.Preparation`, a resize or a flow estimator gives other numbers than before."""
 _BLOCK = 2**20
 

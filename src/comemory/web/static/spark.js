@@ -37,7 +37,7 @@ export class Sparkline {
     const x = (at) => width - 3 - ((now - at) / WINDOW_MS) * (width - 3);
     const y = (score) => height - 2 - (Math.max(score, 0) / top) * (height - 4);
     if (this.threshold !== null) this.#line(context, width, y(this.threshold));
-    if (this.points.length < 2) return;
+    if (!this.points.length) return;
     this.#area(context, x, y, height, ink(this.element, "--line"));
     if (this.threshold === null) return;
     context.save();
@@ -68,6 +68,8 @@ export class Sparkline {
     }
     for (const run of runs) {
       if (!run.length) continue;
+      context.fillStyle = colour;
+      if (run.length === 1) context.fillRect(x(run[0][0]) - 1, y(run[0][1]) - 1, 2.5, 2.5);
       context.beginPath();
       run.forEach(([at, score], i) => context[i ? "lineTo" : "moveTo"](x(at), y(score)));
       context.strokeStyle = colour;
@@ -78,7 +80,6 @@ export class Sparkline {
       context.lineTo(x(run[0][0]), height);
       context.closePath();
       context.globalAlpha = 0.13;
-      context.fillStyle = colour;
       context.fill();
       context.globalAlpha = 1;
     }
