@@ -63,7 +63,7 @@ class TrainSettings(Settings):
         checkpoint_s: seconds between checkpoints.
     """
 
-    epochs: int = Field(4, ge=1)
+    epochs: int = Field(3, ge=1)
     batch: int = Field(4, ge=1)
     lr: float = Field(1e-3, gt=0)
     seed: int = Field(0, ge=0, le=2**32 - 1)
