@@ -219,6 +219,8 @@ def test_each_event_has_its_picture_with_the_shape_of_the_recording(
         left, top, right, bottom = event["box"]
         assert 0 <= left < right <= 144
         assert 0 <= top < bottom <= 96
+    plain, filmed = (cv2.imread(str(tmp_path / name / "events/gate-000024.jpg")) for name in ("False", "True"))
+    assert np.array_equal(plain, filmed), "both show the frame as it was recorded, not as the detector saw it"
 
 
 def test_the_video_plays_with_the_frames_and_times_of_the_source(detector: Detector, tmp_path: Path) -> None:

@@ -14,12 +14,12 @@ from numpy.typing import NDArray
 
 from comemory.decision import EventFinder
 from comemory.detect import Detector, Seen, as_recorded
-from comemory.errors import mask_password
+from comemory.errors import SourceError, mask_password
 from comemory.pipeline import watch
 from comemory.scoring.film import Film, enlarged
 from comemory.types import Event, Score
 from comemory.video.annotate import annotate
-from comemory.video.source import OpenedSource
+from comemory.video.source import OpenedSource, open_source
 from comemory.video.writer import save_picture
 
 
@@ -75,6 +75,7 @@ class Watching:
         self.waiting: deque[tuple[int, float, Score | None]] = deque()
         self.peak: tuple[int, NDArray[np.uint8], Score] | None = None
         self.n_frames = self.n_scored = 0
+        self.small: dict[int, tuple[Path, Score]] = {}
 
     def run(self, video: bool, workers: int, on_frame: Callable[[], None]) -> None:
         """Score the source from its start to its end.
@@ -99,6 +100,8 @@ class Watching:
             self._finish()
         if film is not None:
             self.result.files.append(film.path)
+        else:
+            self._take_pictures_again()
 
     def _film(self) -> Film:
         path = self.outputs.out / f"{self.name}.mp4"
@@ -140,10 +143,28 @@ class Watching:
             path = self.outputs.out / "events" / f"{self.name}-{event.peak_frame:06d}.jpg"
             path.parent.mkdir(exist_ok=True)
             _, picture, score = self.peak
-            drawn = annotate(enlarged(picture, self.opened.size), score, threshold=self.threshold, event=True)
-            save_picture(drawn, path, inputs=self.outputs.inputs)
+            self._save(enlarged(picture, self.opened.size), score, path)
+            if picture.shape[:2] != self.opened.size:
+                self.small[event.peak_frame] = (path, score)
             self.result.pictures[-1] = path
             self.result.files.append(path)
+
+    def _save(self, picture: NDArray[np.uint8], score: Score, path: Path) -> None:
+        drawn = annotate(picture, score, threshold=self.threshold, event=True)
+        save_picture(drawn, path, inputs=self.outputs.inputs)
+
+    def _take_pictures_again(self) -> None:
+        """The peaks as they were recorded, where the source can be read a second time: nobody reads a face in 192x128."""
+        if not self.small or "://" in self.location:
+            return
+        try:
+            for frame in open_source(self.location, rate_hz=self.opened.rate_hz):
+                if (found := self.small.pop(frame.index, None)) is not None:
+                    self._save(frame.image, found[1], found[0])
+                if not self.small:
+                    return
+        except SourceError:
+            return
 
     def _write_rows(self, event: Event | None) -> None:
         """Write the frames that are decided: those up to the end so far of the event that is on; without one, all."""

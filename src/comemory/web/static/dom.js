@@ -49,12 +49,16 @@ export function button(label, properties, ...children) {
   return h("button", { type: "button", "aria-label": label, title: label, ...properties }, ...children);
 }
 
-const notices = () => document.getElementById("notices");
+const box = document.getElementById("notices");
+
+// Notices stand above an open dialog: what is outside of one can be neither read nor heard.
+export function placeNotices() { (document.querySelector("dialog[open]") ?? document.body).append(box); }
 
 // A line that screen readers say; it goes by itself.
 export function notify(text, kind = "", link = null) {
   const line = h("p", { class: `notice ${kind}` }, link ? h("a", { href: link }, text) : text);
-  notices().append(line);
-  while (notices().children.length > 4) notices().firstChild.remove();
+  if (box.parentNode !== (document.querySelector("dialog[open]") ?? document.body)) placeNotices();
+  box.append(line);
+  while (box.children.length > 4) box.firstChild.remove();
   setTimeout(() => line.remove(), kind === "bad" ? 12000 : 6000);
 }

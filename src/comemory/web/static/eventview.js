@@ -1,7 +1,7 @@
 // Events: rows, cards, the timeline, and the player with the operator's word.
 
 import * as api from "./api.js";
-import { button, h, icon, notify, s } from "./dom.js";
+import { button, h, icon, notify, placeNotices, s } from "./dom.js";
 import { dayOf, lasted, minute, number, plural, time } from "./format.js";
 import { known, listen } from "./live.js";
 
@@ -250,7 +250,7 @@ class Player {
 export async function openPlayer(id, left) {
   const player = new Player(await api.event(id));
   const quiet = listen((message) => message.kind === "event" && player.update(message.event));
-  player.element.addEventListener("close", () => { quiet(); player.element.remove(); left(); });
+  player.element.addEventListener("close", () => { quiet(); placeNotices(); player.element.remove(); left(); });
   document.body.append(player.element);
   player.element.showModal();
   return player;

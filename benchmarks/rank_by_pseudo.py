@@ -1,0 +1,116 @@
+"""Do pseudo-anomalies rank the channels of a network as the test set does? One pass over each, every channel at once.
+
+python benchmarks/rank_by_pseudo.py models/ped2-small ped2:data/ped2 --json FILE
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from comemory import metrics
+from comemory.bench import circumstances
+from comemory.datasets import open_dataset
+from comemory.decision import patch_map
+from comemory.detect import Detector
+from comemory.pseudo.acts import ACTS
+from comemory.reproduce.statistics import kendall, spearman
+from comemory.types import LabelledSource
+
+CHANNELS = (
+    *(
+        f"{name}:{side}"
+        for name in ("flow_speed", "flow_residual", "flow_error", "frame_error")
+        for side in (8, 12, 16, 32)
+    ),
+    "motion_distance:16",
+    "appearance_distance:16",
+    "appearance_novelty:16",
+)
+
+
+def peaks(
+    detector: Detector, videos: Sequence[LabelledSource]
+) -> tuple[NDArray[np.float64], NDArray[np.bool_], list[str]]:
+    """The value of every channel in every scored frame, the labels, and the name of each frame's video."""
+    rows: list[list[float]] = []
+    labels: list[bool] = []
+    names: list[str] = []
+    for video in videos:
+        if video.labels is None:
+            continue
+        for seen in detector.watch(detector.open_source(video.source)):
+            if seen.score is not None:
+                rows.append([float(patch_map(seen.maps, channel).values.max()) for channel in CHANNELS])
+                labels.append(bool(video.labels[seen.frame.index]))
+                names.append(video.name)
+    return np.array(rows), np.array(labels), names
+
+
+def auc(scores: NDArray[np.float64], labels: NDArray[np.bool_]) -> float:
+    """Of one channel, where there are frames of both kinds."""
+    value = metrics.auc(scores, labels)
+    if value is None:
+        raise SystemExit("all frames are of one kind: nothing to rank by")
+    return value
+
+
+def by_kind(values: NDArray[np.float64], labels: NDArray[np.bool_], names: Sequence[str]) -> dict[str, list[float]]:
+    """AUC of every channel on the videos of each kind of act that has both kinds of frames."""
+    kinds = np.array([name.partition("-")[0] for name in names])
+    found: dict[str, list[float]] = {}
+    for kind in ACTS:
+        chosen = kinds == kind
+        if 0 < labels[chosen].sum() < chosen.sum():
+            found[kind] = [auc(column, labels[chosen]) for column in values[chosen].T]
+    return found
+
+
+def ranking(bundle: Path, data: str) -> dict[str, Any]:
+    """The AUC of each channel on pseudo-anomalies and on the test set, and how well the one ranks the other."""
+    detector = Detector.open(bundle, threads=1, precision="fp32", gate=False)
+    values, labels, _ = peaks(detector, open_dataset(data).testing())
+    test = [auc(column, labels) for column in values.T]
+    kinds = by_kind(*peaks(detector, open_dataset(f"pseudo:{data}").testing()))
+    pseudo = np.mean(list(kinds.values()), axis=0).tolist()
+    return {
+        "bundle": bundle.name,
+        "data": data.partition(":")[0],
+        "channels": [
+            {
+                "channel": channel,
+                "test_auc": round(test[i], 4),
+                "pseudo_auc": round(pseudo[i], 4),
+                "kinds": {kind: round(aucs[i], 4) for kind, aucs in kinds.items()},
+            }
+            for i, channel in enumerate(CHANNELS)
+        ],
+        "spearman": spearman(pseudo, test),
+        "kendall": kendall(pseudo, test),
+        "circumstances": circumstances(),
+    }
+
+
+def main() -> None:
+    """Read the command line, measure, print and write."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("bundle", type=Path)
+    parser.add_argument("data", help="KIND:PATH of the data set the bundle was trained on")
+    parser.add_argument("--json", type=Path)
+    asked = parser.parse_args()
+    found = ranking(asked.bundle, asked.data)
+    for row in found["channels"]:
+        print(f"{row['channel']:24} pseudo {row['pseudo_auc']:.3f}   test {row['test_auc']:.3f}")
+    print(f"Spearman {found['spearman']}, Kendall {found['kendall']}")
+    if asked.json:
+        asked.json.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
