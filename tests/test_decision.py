@@ -294,7 +294,9 @@ class TestTailScale:
         again = Calibration.model_validate_json(fitted.model_dump_json())
         assert again == fitted
         probes = np.random.default_rng(0).gamma(2.0, 1.0, 1000)
-        assert np.array_equal(again.scales["appearance_novelty:16"](probes), fitted.scales["appearance_novelty:16"](probes))
+        assert np.array_equal(
+            again.scales["appearance_novelty:16"](probes), fitted.scales["appearance_novelty:16"](probes)
+        )
 
 
 class TestBudget:

@@ -204,7 +204,21 @@ def test_code_blocks_are_what_they_say(page: Path, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "verb",
-    ["train", "score", "evaluate", "export", "info", "data", "bench", "demo", "reproduce", "watch", "learn", "doctor", "serve"],
+    [
+        "train",
+        "score",
+        "evaluate",
+        "export",
+        "info",
+        "data",
+        "bench",
+        "demo",
+        "reproduce",
+        "watch",
+        "learn",
+        "doctor",
+        "serve",
+    ],
 )
 def test_every_verb_has_its_page_with_every_option(verb: str) -> None:
     page = text_of(DOCS / f"{verb}.md")

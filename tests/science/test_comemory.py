@@ -51,7 +51,9 @@ def test_the_recipe_offers_the_arguments_of_the_network_and_no_others() -> None:
     arguments = {name: each.default for name, each in inspect.signature(CoMemory).parameters.items()}
     assert set(Recipe().arguments()) == set(arguments)
     assert set(NetworkSettings.model_fields) == set(arguments) - {"channels", "n_past"}
-    paper = Recipe(network=NetworkSettings(stem=1, base_width=64, motion_decodes="both", motion_temperature=1.0)).arguments()
+    paper = Recipe(
+        network=NetworkSettings(stem=1, base_width=64, motion_decodes="both", motion_temperature=1.0)
+    ).arguments()
     shared = {name: value for name, value in paper.items() if name not in ("channels", "n_past")}
     assert {name: tuple(value) if isinstance(value, list) else value for name, value in shared.items()} == {
         name: arguments[name] for name in shared

@@ -73,7 +73,8 @@ Bundle = Annotated[Path, typer.Argument(help="A bundle: the folder that `comemor
 Data = Annotated[
     str,
     typer.Option(
-        help="`KIND:PATH`; kinds: ped1, ped2, avenue, avenue-npy, shanghaitech, folder, synthetic, pseudo.", show_default=False
+        help="`KIND:PATH`; kinds: ped1, ped2, avenue, avenue-npy, shanghaitech, folder, synthetic, pseudo.",
+        show_default=False,
     ),
 ]
 Runtime = Annotated[RuntimeName, typer.Option(help="What executes the network.")]

@@ -88,7 +88,10 @@ def patch_means(cells_Chw: NDArray[np.float32], side: int) -> NDArray[np.float64
     >>> patch_means(np.arange(4, dtype=np.float32).reshape(1, 2, 2), 2)
     array([[[1.5]]])
     """
-    total = np.pad(cells_Chw.astype(np.float64).cumsum(axis=1).cumsum(axis=2), ((0, 0), (1, 0), (1, 0)))
+    n_maps, height, width = cells_Chw.shape
+    total = np.zeros((n_maps, height + 1, width + 1))
+    np.cumsum(cells_Chw, axis=1, dtype=np.float64, out=total[:, 1:, 1:])
+    np.cumsum(total[:, 1:, 1:], axis=2, out=total[:, 1:, 1:])
     sums = total[:, side:, side:] - total[:, :-side, side:] - total[:, side:, :-side] + total[:, :-side, :-side]
     return np.asarray(sums / side**2)
 

@@ -107,9 +107,7 @@ class Service:
             return
         kept = self.engine.settings.retention
         try:
-            self.store.sweep(
-                datetime.now(UTC), kept.days, int(kept.gigabytes * 1e9), int(kept.free_gigabytes * 1e9)
-            )
+            self.store.sweep(datetime.now(UTC), kept.days, int(kept.gigabytes * 1e9), int(kept.free_gigabytes * 1e9))
         except ComemoryError as error:
             self._on_reload(f"old events were not deleted: {error}")
 
