@@ -1,6 +1,6 @@
 """Malformed requests against the API of `comemory serve`: none may be answered with a 5xx, and the server must live.
 
-    python benchmarks/fuzz_api.py --requests 10000 --json benchmarks/results/fuzz.json
+    python benchmarks/fuzz_api.py --requests 10000 --json fuzz.json
 
 Every operation of the server's own OpenAPI is asked with wrong, huge, empty and hostile values in its path, query,
 headers and body; some requests are not HTTP at all. The same seed gives the same requests.

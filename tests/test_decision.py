@@ -75,6 +75,9 @@ def video(seed: int, n_frames: int, scale: float = 1.0) -> list[Maps]:
     return [evidence(rng, scale=scale) for _ in range(n_frames)]
 
 
+NOVELTY = DecisionSettings(appearance=("appearance_novelty:16",), fusion="either")
+
+
 def calibration(**changes: Any) -> Calibration:
     return fit_calibration([video(1, 60), video(2, 40)], DecisionSettings(**changes), 25.0)
 
@@ -294,9 +297,7 @@ class TestTailScale:
         again = Calibration.model_validate_json(fitted.model_dump_json())
         assert again == fitted
         probes = np.random.default_rng(0).gamma(2.0, 1.0, 1000)
-        assert np.array_equal(
-            again.scales["appearance_novelty:16"](probes), fitted.scales["appearance_novelty:16"](probes)
-        )
+        assert np.array_equal(again.scales["frame_error:16"](probes), fitted.scales["frame_error:16"](probes))
 
 
 class TestBudget:
@@ -419,8 +420,7 @@ class TestJudge:
         for maps in FRAMES:
             judged = judge.push(maps)
             spec, scales = judge.calibration.settings, judge.calibration.scales
-            held_back = judged.appearance - spec.appearance_handicap
-            worse = spec.motion if judged.motion >= held_back else spec.appearance
+            worse = spec.motion if judged.motion >= judged.appearance else spec.appearance
             highest = max(worse, key=lambda channel: float(scales[channel](peak(maps, channel).value)))
             assert judged.box == peak(maps, highest).box
 
@@ -435,7 +435,7 @@ class TestJudge:
             assert judged.box == peak(maps, max(channels, key=scaled.__getitem__)).box
 
     def test_the_rarer_part_decides_and_appearance_is_held_back(self) -> None:
-        fitted = calibration(appearance_handicap=0.5)
+        fitted = calibration(fusion="either", appearance_handicap=0.5)
         judge = Judge(fitted)
         for maps in FRAMES:
             judged = judge.push(maps)
@@ -447,7 +447,7 @@ class TestJudge:
         ordinary = [evidence(rng) for _ in range(200)]
         for maps in ordinary:
             maps["appearance_distance"][..., :3] *= 10
-        fitted = fit_calibration([ordinary], DecisionSettings(), 25.0)
+        fitted = fit_calibration([ordinary], NOVELTY, 25.0)
         assert np.array(fitted.usual["appearance_distance"].levels)[:, :3].min() > (
             np.array(fitted.usual["appearance_distance"].levels)[:, 3:].max()
         )
@@ -459,10 +459,10 @@ class TestJudge:
 
     def test_what_is_usual_comes_from_the_trained_video_or_is_given(self) -> None:
         trained = video(5, 30, scale=3.0)
-        fitted = fit_calibration([video(1, 60)], DecisionSettings(), 25.0, trained=trained)
-        other = fit_calibration([video(1, 60)], DecisionSettings(), 25.0)
+        fitted = fit_calibration([video(1, 60)], NOVELTY, 25.0, trained=trained)
+        other = fit_calibration([video(1, 60)], NOVELTY, 25.0)
         assert fitted.usual != other.usual
-        again = fit_calibration([video(2, 60)], DecisionSettings(), 25.0, usual=fitted.usual)
+        again = fit_calibration([video(2, 60)], NOVELTY, 25.0, usual=fitted.usual)
         assert again.usual == fitted.usual
         with pytest.raises(ValidationError, match="what is usual for appearance_distance"):
             Calibration.model_validate({**fitted.model_dump(), "usual": {}})
@@ -472,8 +472,8 @@ class TestJudge:
         with pytest.raises(ValidationError):
             UsualLevels(levels=levels)
 
-    def test_the_score_may_be_the_weighted_sum_on_the_scale_of_the_whole(self) -> None:
-        fitted = calibration(fusion="sum", appearance_weight=0.5)
+    def test_the_score_is_the_weighted_sum_on_the_scale_of_the_whole(self) -> None:
+        fitted = calibration(appearance_weight=0.5)
         judge = Judge(fitted)
         for maps in FRAMES:
             judged = judge.push(maps)

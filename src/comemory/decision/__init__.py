@@ -3,7 +3,8 @@
 A *channel* is one named statistic of the evidence at one patch size, such as `flow_speed:12`, taken at the frame's
 largest patch.
 Every channel is put on one scale by the ordinary video kept back from training: a value of 3 is passed by one
-ordinary frame in 10 ** 3. The motion and the appearance part are the means of their channels, and the rarer part is the score.
+ordinary frame in 10 ** 3. The motion and the appearance part are the means of their channels, the score their weighted
+sum, as in the seed's Eq. (16), or the rarer of the two.
 
 channels.py  statistics of the evidence    scale.py  their rarity    calibration.py  the fit, and the judge
 places.py    what is usual where           events.py    scores to events        settings.py

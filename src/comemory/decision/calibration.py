@@ -153,14 +153,14 @@ def combine(
 ) -> NDArray[np.float64]:
     """The score before calibration, of frames or of places; a part without channels has no say.
 
-    Ours: both parts are logarithms of rarity. Added, they have the shape of the seed's Eq. (16), with the levels in the
-    place of the errors' logarithms; but where one part says nothing of a scene, its noise drowns the other. So the
-    rarer one decides, and appearance, which errs more often, is held back by its handicap.
+    Ours: both parts are logarithms of rarity, so their weighted sum has the shape of the seed's Eq. (16), with the levels
+    in the place of the errors' logarithms. Where one part says nothing of a scene its noise drowns the other in a sum;
+    with `either` the rarer one decides, and appearance, which errs more often, is held back by its handicap.
 
-    >>> float(combine(3.0, 2.0, DecisionSettings()))
-    3.0
-    >>> float(combine(3.0, 1.0, DecisionSettings(fusion="sum", appearance_weight=0.5)))
+    >>> float(combine(3.0, 1.0, DecisionSettings(appearance_weight=0.5)))
     3.5
+    >>> float(combine(3.0, 2.0, DecisionSettings(fusion="either")))
+    3.0
     """
     m, a = np.asarray(motion, np.float64), np.asarray(appearance, np.float64)
     if settings.fusion == "sum":

@@ -17,7 +17,7 @@ class DecisionSettings(Settings):
         score: `comemory`, or `thesis` for the seed's Eq. (16) with its w fitted on held-out ordinary video.
         motion, appearance: channels of each part, `STATISTIC:PATCH` with the patch side in pixels; one of the two parts
             may have none.
-        fusion: `either` takes the part that is rarer, appearance after its handicap; `sum` adds appearance, weighted.
+        fusion: `sum` adds appearance, weighted; `either` takes the part that is rarer, appearance after its handicap.
         appearance_handicap: decades by which appearance must be rarer than motion to count as much.
         appearance_weight: of the appearance part in the sum; lambda_S of Eq. (16) for our own score.
         thesis_patch: patch side of Eq. (16) to (19), pixels.
@@ -30,8 +30,8 @@ class DecisionSettings(Settings):
 
     score: Literal["comemory", "thesis"] = "comemory"
     motion: tuple[str, ...] = ("flow_speed:12", "flow_residual:12")
-    appearance: tuple[str, ...] = ("appearance_novelty:16",)
-    fusion: Literal["either", "sum"] = "either"
+    appearance: tuple[str, ...] = ("frame_error:16",)
+    fusion: Literal["sum", "either"] = "sum"
     appearance_handicap: float = Field(1.5, ge=0, le=6)
     appearance_weight: float = Field(0.2, gt=0)
     thesis_patch: int = Field(16, ge=CELL, multiple_of=CELL)
