@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from comemory.bundle import Bundle, open_bundle
-from comemory.decision import CELL, Judge, Judgement, Keep, combine, follow, hold, patch_map, with_novelty
+from comemory.decision import CELL, Judge, Judgement, Keep, combine, follow, hold, join, patch_map, with_novelty
 from comemory.errors import BundleError, ConfigError
 from comemory.flow import open_flow
 from comemory.runtimes import RUNTIMES
@@ -327,10 +327,12 @@ class Detector:
         return np.asarray(heat.repeat(CELL, axis=0).repeat(CELL, axis=1), np.float32)
 
     def _part(self, maps: Mapping[str, NDArray[np.float32]], channels: Sequence[str]) -> NDArray[np.float64]:
-        """The mean of the scaled channels at every cell; 0 without channels."""
-        scales = self.bundle.calibration.scales
-        scaled = [np.maximum(scales[channel](self._cells(maps, channel)), 0) for channel in channels]
-        return np.mean(scaled, axis=0) if scaled else np.zeros(1)
+        """The channels of a part joined at every cell; 0 without channels."""
+        if not channels:
+            return np.zeros(1)
+        fitted = self.bundle.calibration
+        levels = [np.maximum(fitted.scales[channel](self._cells(maps, channel)), 0) for channel in channels]
+        return np.maximum(join(levels, channels, fitted.settings), 0)
 
     def _cells(self, maps: Mapping[str, NDArray[np.float32]], channel: str) -> NDArray[np.float64]:
         """A channel's value at every cell of the picture."""

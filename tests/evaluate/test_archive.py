@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from comemory import metrics
-from comemory.decision import TailScale, combine
+from comemory.decision import TailScale, combine, join
 from comemory.detect import Detector
 from comemory.errors import SourceError
 from comemory.evaluate.archive import write_scores
@@ -50,7 +50,7 @@ def test_raw_values_scaled_and_joined_are_the_score(done: Evaluation, detector: 
 
     def scaled(channels: tuple[str, ...], raw: np.ndarray) -> np.ndarray:
         scales: list[TailScale] = [calibration.scales[channel] for channel in channels]
-        return np.mean([scale(column) for scale, column in zip(scales, raw.T, strict=True)], axis=0)
+        return join([scale(column) for scale, column in zip(scales, raw.T, strict=True)], channels, decision)
 
     n_motion = len(decision.motion)
     for video in done.videos:

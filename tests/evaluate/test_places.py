@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from comemory import metrics
 from comemory.datasets import open_dataset
-from comemory.decision import combine, peak
+from comemory.decision import combine, join, peak
 from comemory.detect import Detector
 from comemory.errors import EvaluationError
 from comemory.evaluate.places import LEVELS, find_places, place_figures, place_reasons
@@ -176,7 +176,8 @@ def test_a_map_is_on_the_scale_of_the_score(detector: Detector) -> None:
     fitted, decision = detector.bundle.calibration, detector.bundle.calibration.settings
 
     def highest(channels: tuple[str, ...], maps: Mapping[str, NDArray[np.float32]]) -> float:
-        return float(np.mean([max(0.0, float(fitted.scales[c](peak(maps, c).value))) for c in channels]))
+        levels = [max(0.0, float(fitted.scales[c](peak(maps, c).value))) for c in channels]
+        return max(0.0, float(join(levels, channels, decision)))
 
     for seen in detector.watch(detector.open_source(video.source)):
         if seen.score is None:

@@ -3,8 +3,8 @@
 A *channel* is one named statistic of the evidence at one patch size, such as `flow_speed:12`, taken at the frame's
 largest patch.
 Every channel is put on one scale by the ordinary video kept back from training: a value of 3 is passed by one
-ordinary frame in 10 ** 3. The motion and the appearance part are the means of their channels, the score their weighted
-sum, as in the seed's Eq. (16), or the rarer of the two.
+ordinary frame in 10 ** 3. The rarest channel is the score, the learned ones held back; or a weighted sum, as in the
+seed's Eq. (16).
 
 channels.py  statistics of the evidence    scale.py  their rarity    calibration.py  the fit, and the judge
 places.py    what is usual where           events.py    scores to events        settings.py
@@ -12,7 +12,7 @@ places.py    what is usual where           events.py    scores to events        
 
 from __future__ import annotations
 
-from comemory.decision.calibration import Calibration, Judge, Judgement, combine, fit_calibration, parse_budget
+from comemory.decision.calibration import Calibration, Judge, Judgement, combine, fit_calibration, join, parse_budget
 from comemory.decision.channels import (
     CELL,
     STATISTICS,
@@ -52,6 +52,7 @@ __all__ = [
     "fit_tail_scale",
     "follow",
     "hold",
+    "join",
     "parse_budget",
     "parse_channel",
     "patch_map",

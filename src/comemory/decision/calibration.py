@@ -125,8 +125,7 @@ class Judge:
             raw, box = thesis, flow.box
         else:
             raw = float(combine(motion.value, appearance.value, spec))
-            handicap = spec.appearance_handicap if spec.fusion == "either" else 0.0
-            by_motion = motion.value >= appearance.value - handicap
+            by_motion = motion.value >= appearance.value
             box = motion.box if spec.motion and (by_motion or not spec.appearance) else appearance.box
         average = raw if self._average is None else spec.smoothing * self._average + (1 - spec.smoothing) * raw
         self._average = average
@@ -140,12 +139,34 @@ class Judge:
         )
 
     def _part(self, maps: Mapping[str, NDArray[np.float32]], channels: Sequence[str], keep: Keep | None) -> Peak:
-        """The mean of the scaled channels, and the box of the highest; 0 without channels."""
+        """The channels of a part joined, and the box of the one that is highest."""
         if not channels:
             return Peak(0.0, (0, 0, 0, 0))
+        spec, scales = self.calibration.settings, self.calibration.scales
         peaks = [(channel, peak(maps, channel, keep)) for channel in channels]
-        scaled = [Peak(float(self.calibration.scales[channel](found.value)), found.box) for channel, found in peaks]
-        return Peak(sum(found.value for found in scaled) / len(scaled), max(scaled).box)
+        levels = [float(scales[channel](found.value)) for channel, found in peaks]
+        highest = max(
+            range(len(peaks)), key=lambda i: levels[i] - (spec.handicap(channels[i]) if spec.fusion == "either" else 0)
+        )
+        return Peak(float(join(levels, channels, spec)), peaks[highest][1].box)
+
+
+def join(
+    levels: Sequence[float | NDArray[np.float64]], channels: Sequence[str], settings: DecisionSettings
+) -> NDArray[np.float64]:
+    """One part from the levels of its channels, of frames or of places.
+
+    Ours: the speed is what it is; what stands on learning surprises more often, and so has to be rarer to count as much.
+
+    >>> float(join([2.0, 2.5], ["flow_speed:12", "flow_residual:12"], DecisionSettings()))
+    2.0
+    """
+    if settings.fusion == "sum":
+        return np.asarray(np.mean(np.stack([np.asarray(level, np.float64) for level in levels]), axis=0))
+    held_back = [
+        np.asarray(level, np.float64) - settings.handicap(name) for level, name in zip(levels, channels, strict=True)
+    ]
+    return np.asarray(np.max(np.stack(held_back), axis=0))
 
 
 def combine(
@@ -153,21 +174,21 @@ def combine(
 ) -> NDArray[np.float64]:
     """The score before calibration, of frames or of places; a part without channels has no say.
 
-    Ours: both parts are logarithms of rarity, so their weighted sum has the shape of the seed's Eq. (16), with the levels
-    in the place of the errors' logarithms. Where one part says nothing of a scene its noise drowns the other in a sum;
-    with `either` the rarer one decides, and appearance, which errs more often, is held back by its handicap.
+    Ours: both parts are logarithms of rarity. Their weighted sum has the shape of the seed's Eq. (16), with the levels in
+    the place of the errors' logarithms; but where one part says nothing of a scene, its noise drowns the other. So the
+    rarer one decides; see `join` for what holds back the one that errs more often.
 
-    >>> float(combine(3.0, 1.0, DecisionSettings(appearance_weight=0.5)))
-    3.5
-    >>> float(combine(3.0, 2.0, DecisionSettings(fusion="either")))
+    >>> float(combine(3.0, 2.0, DecisionSettings()))
     3.0
+    >>> float(combine(3.0, 1.0, DecisionSettings(fusion="sum", appearance_weight=0.5)))
+    3.5
     """
     m, a = np.asarray(motion, np.float64), np.asarray(appearance, np.float64)
     if settings.fusion == "sum":
         return np.asarray(m + settings.appearance_weight * a)
     if not settings.motion or not settings.appearance:
         return m if settings.motion else a
-    return np.maximum(m, a - settings.appearance_handicap)
+    return np.maximum(m, a)
 
 
 def fit_calibration(

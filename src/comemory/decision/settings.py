@@ -17,8 +17,10 @@ class DecisionSettings(Settings):
         score: `comemory`, or `thesis` for the seed's Eq. (16) with its w fitted on held-out ordinary video.
         motion, appearance: channels of each part, `STATISTIC:PATCH` with the patch side in pixels; one of the two parts
             may have none.
-        fusion: `sum` adds appearance, weighted; `either` takes the part that is rarer, appearance after its handicap.
-        appearance_handicap: decades by which appearance must be rarer than motion to count as much.
+        fusion: `either` takes the rarest channel, each after its handicap; `sum` takes the mean of each part's channels and
+            adds appearance, weighted.
+        motion_handicap: decades by which a motion channel must be rarer than `flow_speed` to count as much.
+        appearance_handicap: the same of an appearance channel.
         appearance_weight: of the appearance part in the sum; lambda_S of Eq. (16) for our own score.
         thesis_patch: patch side of Eq. (16) to (19), pixels.
         thesis_lambda: lambda_S of Eq. (16).
@@ -30,9 +32,10 @@ class DecisionSettings(Settings):
 
     score: Literal["comemory", "thesis"] = "comemory"
     motion: tuple[str, ...] = ("flow_speed:12", "flow_residual:12")
-    appearance: tuple[str, ...] = ("frame_error:16",)
-    fusion: Literal["sum", "either"] = "sum"
-    appearance_handicap: float = Field(1.5, ge=0, le=6)
+    appearance: tuple[str, ...] = ("frame_error:32",)
+    fusion: Literal["either", "sum"] = "either"
+    motion_handicap: float = Field(1.0, ge=0, le=6)
+    appearance_handicap: float = Field(2.0, ge=0, le=6)
     appearance_weight: float = Field(0.2, gt=0)
     thesis_patch: int = Field(16, ge=CELL, multiple_of=CELL)
     thesis_lambda: float = Field(0.2, ge=0)
@@ -53,3 +56,9 @@ class DecisionSettings(Settings):
         if not self.motion and not self.appearance:
             raise ValueError("neither motion nor appearance has a channel: give one, such as flow_speed:12")
         return self
+
+    def handicap(self, channel: str) -> float:
+        """The decades that are taken off a channel's level before the rarest is chosen."""
+        if channel in self.appearance:
+            return self.appearance_handicap
+        return 0.0 if channel.startswith("flow_speed:") else self.motion_handicap
