@@ -1,6 +1,6 @@
 """What test-time updates of the memory do to the score over a long day: light, shadows and the crowd change slowly.
 
-    python benchmarks/drift_over_a_day.py --work /tmp/day --json drift.json --plot drift.svg
+    python benchmarks/drift_over_a_day.py --work day --json drift.json --plot drift.svg
 
 A nano network is trained on the first hour of a synthetic day and then watches all of it, 7 to 19 o'clock, as one source.
 Every hour holds one cart and one cyclist. Modes:

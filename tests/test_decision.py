@@ -269,6 +269,22 @@ class TestTailScale:
         far = scale.knots[-1] + scale.excess * math.log(10) * np.array([5.0, 14.0, 104.0, 1004.0])
         assert scale(far) == pytest.approx([6.0, 7.0, 6 + math.log10(100), 6 + math.log10(1000)])
 
+    @settings(deadline=None, max_examples=60)
+    @given(
+        probes=st.lists(
+            st.one_of(st.floats(allow_nan=False), st.sampled_from([1e308, -1e308, math.inf, -math.inf])), min_size=1
+        ),
+        excess=st.sampled_from([5e-324, 1e-12, 1.0, 1e300]),
+    )
+    def test_no_value_is_too_extreme(self, probes: list[float], excess: float) -> None:
+        """Warnings are errors in these tests."""
+        scale = TailScale(knots=(-1.0, 0.0, 2.0), levels=(0.0, 0.5, 1.0), excess=excess)
+        scaled = scale(np.array(sorted(probes)))
+        assert np.isfinite(scaled).all()
+        assert scaled.min() >= -1
+        assert np.all(np.diff(scaled) >= 0)
+        assert math.isnan(float(scale(math.nan)))
+
     def test_constant_video_has_a_scale(self) -> None:
         scale = fit_tail_scale(np.zeros(50))
         assert float(scale(0.0)) == 0.0

@@ -185,7 +185,7 @@ class TestDataset:
     def test_one_video_for_each_kind(self) -> None:
         dataset = open_dataset("pseudo:synthetic:seed=3,frames=80,training=10,testing=1,size=120x180")
         assert isinstance(dataset, Dataset)
-        assert dataset.name == "pseudo:synthetic"
+        assert dataset.name == "pseudo"
         videos = dataset.testing()
         assert len({video.name for video in videos}) == len(videos) == 2 * len(ACTS)
         first = videos[0]

@@ -15,9 +15,10 @@ torch = pytest.importorskip("torch", reason="needs torch: pip install 'comemory[
 from train import made  # noqa: E402
 
 from comemory.decision import Calibration, Judge  # noqa: E402
+from comemory.pseudo.holdout import LEAST  # noqa: E402
 from comemory.science.comemory import CoMemory  # noqa: E402
 from comemory.train.cache import PreparedVideo  # noqa: E402
-from comemory.train.calibrate import LEAST, calibrate, observe, split  # noqa: E402
+from comemory.train.calibrate import calibrate, observe, split  # noqa: E402
 
 N_PAST = 4
 

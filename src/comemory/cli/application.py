@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import threading
 from collections.abc import Callable, Sequence
 from typing import Annotated, Any
 
@@ -24,6 +25,7 @@ app = typer.Typer(
 )
 
 INTERRUPTED = 130
+_at_once = threading.Event()
 
 EXTRAS = {
     **dict.fromkeys(("sqlalchemy", "alembic", "paho", "tzdata"), "live"),
@@ -57,7 +59,20 @@ def comemory(
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line and leave with its exit code: 1 for what failed, 2 for what was asked wrongly."""
     given = sys.argv[1:] if arguments is None else list(arguments)
-    sys.exit(_run(lambda: app(given, prog_name="comemory", standalone_mode=False)))
+    code = _run(lambda: app(given, prog_name="comemory", standalone_mode=False))
+    if arguments is None and _at_once.is_set():
+        sys.stderr.flush()
+        os._exit(code)
+    sys.exit(code)
+
+
+def leave_at_once() -> None:
+    """Let the process end as soon as the command has, for all that is to be kept is stored.
+
+    A thread may still wait for a camera that sends nothing, and the libraries take seconds on a busy machine to give
+    back, piece by piece, what the end of the process gives back at once.
+    """
+    _at_once.set()
 
 
 def _run(call: Callable[[], object]) -> int:

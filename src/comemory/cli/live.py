@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from comemory.cli.application import app
+from comemory.cli.application import app, leave_at_once
 from comemory.cli.options import Json, RuntimeName, console, errors, print_json
 from comemory.errors import mask_password
 from comemory.screen import print_line
@@ -116,6 +116,7 @@ def watch(
         log.line("start", f"{len(service.engine.settings.cameras)} cameras, {service.engine.workers} workers")
         service.run(seconds)
     log.line("stop", "stopped")
+    leave_at_once()
 
 
 class Log:
@@ -176,9 +177,9 @@ def logged(service: Service, log: Log) -> Iterator[None]:
         try:
             yield
         finally:
-            service.engine.stop()
+            service.stop_engine()
             ended.set()
-            thread.join(2)
+            thread.join(0.3)
 
 
 def _merged(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:

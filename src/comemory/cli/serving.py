@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from comemory.cli.application import app
+from comemory.cli.application import app, leave_at_once
 from comemory.cli.live import Alarms, Cameras, Config, Log, Model, Out, Settings, Store, live_settings, logged
 from comemory.cli.options import console, errors
 from comemory.screen import print_line
@@ -82,6 +82,7 @@ def _serve(live: LiveSettings, reread: Callable[[], LiveSettings], log: Log) -> 
             sys.stdout.flush()
             service.run(until_finished=False)
     log.line("stop", "stopped")
+    leave_at_once()
 
 
 def _open_access(live: LiveSettings) -> Access:

@@ -47,8 +47,10 @@ class TailScale(Settings):
         """The scaled value; one decade of frames for each unit."""
         x = np.asarray(value, np.float64)
         inside = np.interp(x, self.knots, self.levels)
-        above = np.maximum(x - self.knots[-1], 0) / self.excess * math.log10(math.e)
-        depth = np.maximum(self.knots[0] - x, 0) / self.excess * math.log10(math.e)
+        largest = np.finfo(np.float64).max
+        with np.errstate(over="ignore"):
+            above = np.minimum(np.maximum(x - self.knots[-1], 0) / self.excess, largest) * math.log10(math.e)
+            depth = np.minimum(np.maximum(self.knots[0] - x, 0) / self.excess, largest) * math.log10(math.e)
         below = -depth / (1 + depth)
         scaled = inside + above + below
         beyond = np.log10(1 + np.maximum(scaled - FARTHEST, 0))

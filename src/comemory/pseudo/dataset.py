@@ -29,15 +29,17 @@ class Pseudo:
     Ours: the literature makes such clips to train on; here they choose between variants as well.
 
     Attributes:
-        name: such as `pseudo:ped2`.
+        below: name of the data set that it is made of, such as `ped2`.
     """
+
+    name = "pseudo"
 
     def __init__(self, path: str) -> None:
         if not path.partition(":")[1]:
             raise ConfigError(f"cannot read the data set 'pseudo:{path}': expected pseudo:KIND:PATH")
         self._below: Dataset = open_dataset(path)
-        self.name = f"pseudo:{self._below.name}"
-        self.rate_hz = self._below.rate_hz
+        self.below = self._below.name
+        self.rate_hz: float | None = self._below.rate_hz
 
     def training(self) -> Sequence[LabelledSource]:
         """The ordinary video, as it is."""
@@ -51,15 +53,17 @@ class Pseudo:
         """
         held = stretches(self._below.training(), HOLDOUT)[1]
         if not held:
-            raise DatasetError(f"{self.name}: no stretch of ordinary video is long enough to act in")
+            raise DatasetError(f"pseudo:{self.below}: no stretch of ordinary video is long enough to act in")
         chosen = [held[i] for i in np.unique(np.linspace(0, len(held) - 1, min(MOST, len(held))).astype(int))]
         return list(self._videos(chosen))
 
     def check(self) -> DataCheck:
-        """What the data set below says, and how many videos were made of it."""
+        """What the data set below says of its training video, and what was made of it."""
         below = self._below.check()
-        found = {**below.found, "pseudo-anomalous videos": len(self.testing())}
-        return DataCheck(found, below.published, below.problems, below.notes)
+        testing = self.testing()
+        n_frames = sum(video.n_frames or 0 for video in testing)
+        found = {**below.found, "testing videos": len(testing), "testing frames": n_frames}
+        return DataCheck(found, {}, below.problems, below.notes)
 
     def _videos(self, chosen: Sequence[Stretch]) -> Iterator[LabelledSource]:
         for number, stretch in enumerate(chosen):

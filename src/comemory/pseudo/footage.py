@@ -22,7 +22,7 @@ SHORTEST = 16
 class PseudoSource:
     """One stretch of an ordinary video in which objects of the same video do what they never did.
 
-    Rendered at the first need and kept, because each frame is made from all of them.
+    Rendered as a whole, because each frame is made from all of them.
 
     Args:
         frames: gives the ordinary frames, uint8 (H, W, 3), all of one size.
@@ -49,21 +49,27 @@ class PseudoSource:
         self._density, self._calm = density, calm
 
     def __iter__(self) -> Iterator[Frame]:
-        pictures, _ = self._made
-        for index, picture in enumerate(pictures):
+        for index, picture in enumerate(self._rendered()[0]):
             yield Frame(picture, index / (self.rate_hz or 25.0), index)
 
     def mask(self, index: int) -> NDArray[np.bool_]:
         """The pixels of frame `index` that do not belong: bool (H, W)."""
-        return np.asarray(self._made[1][index])
+        packed, width = self._masks
+        return np.unpackbits(packed[index], axis=-1, count=width).astype(np.bool_)
 
     @property
     def labels(self) -> NDArray[np.bool_]:
         """bool (n_frames,): whether something in the frame does not belong."""
-        return np.asarray(self._made[1].any(axis=(1, 2)))
+        return np.asarray(self._masks[0].any(axis=(1, 2)))
 
     @cached_property
-    def _made(self) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
+    def _masks(self) -> tuple[NDArray[np.uint8], int]:
+        """The masks, eight pixels in a byte, and their width. The pictures are rendered anew when they are asked for."""
+        masks = self._rendered()[1]
+        return np.packbits(masks, axis=-1), masks.shape[2]
+
+    def _rendered(self) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
+        """Pictures, uint8 (n, H, W, 3), and masks, bool (n, H, W)."""
         pictures = np.stack([frame.image for frame in self._frames])
         masks = np.zeros(pictures.shape[:3], np.bool_)
         rng = np.random.default_rng(self._seed)

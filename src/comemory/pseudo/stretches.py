@@ -1,4 +1,4 @@
-"""Stretches of ordinary video, short enough to keep in memory."""
+"""Stretches of ordinary video, short enough to keep in memory. Decoding is loaded when the first frame is asked for."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from itertools import islice, pairwise
 
 from comemory.pseudo.holdout import Part, hold_out
 from comemory.types import Frame, LabelledSource
-from comemory.video.source import open_source
 
 SIZE = (240, 360)
 """Height and width at which objects are cut out and pasted."""
@@ -36,10 +35,14 @@ class Stretch:
     @property
     def rate_hz(self) -> float | None:
         """Frames per second, None where the video does not say."""
+        from comemory.video.source import open_source
+
         return open_source(self.video.source).rate_hz
 
     def __iter__(self) -> Iterator[Frame]:
         """The frames at `SIZE`. Raises SourceError."""
+        from comemory.video.source import open_source
+
         return islice(iter(open_source(self.video.source, size=SIZE)), self.start, self.stop)
 
 
@@ -67,4 +70,6 @@ def _cut(videos: Sequence[LabelledSource], parts: Sequence[Part]) -> list[Stretc
 
 
 def _counted(video: LabelledSource) -> int:
+    from comemory.video.source import open_source
+
     return sum(1 for _ in open_source(video.source))

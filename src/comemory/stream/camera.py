@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -58,7 +59,7 @@ class Camera:
         self.restarts = 0
         self.state, self.since, self.message = CameraState.CONNECTING, datetime.now(UTC), "connecting"
         self._died: float | None = None
-        self._known_attempts = 0
+        self._stopping = threading.Event()
 
     def start(self) -> None:
         """Begin to read."""
@@ -77,9 +78,8 @@ class Camera:
     def look(self) -> None:
         """Find out how it is; tell it when that has changed; end the event of a camera that is not live."""
         state, message = self._find_state()
-        if self.reader.attempts != self._known_attempts:
-            self._known_attempts = self.reader.attempts
-            self.watch.begin_connection()
+        if self._stopping.is_set():
+            return
         if state is not CameraState.LIVE and self.slot.oldest is None and not self.busy:
             self.watch.close_event()
         self.footage.finish(time.time())
@@ -101,7 +101,7 @@ class Camera:
 
     def revive(self) -> None:
         """Begin anew with a reader that died of a fault, not at once and not for a file that is over."""
-        if self.reader.is_alive() or self.reader.finished:
+        if self._stopping.is_set() or self.reader.is_alive() or self.reader.finished:
             self._died = None
         elif self._died is None:
             self._died = time.monotonic()
@@ -112,10 +112,23 @@ class Camera:
             for counter in ("frames", "attempts", "reconnects", "corrupt"):
                 setattr(self.reader, counter, getattr(old, counter))
             self.reader.start()
+            if self._stopping.is_set():
+                self.reader.stop()
 
     def stop(self) -> None:
-        """Ask the reader to end."""
+        """Ask the reader to end and take no frame any more; its state stays as it was, for that is no fault."""
+        self._stopping.set()
+        self.watch.halt()
         self.reader.stop()
+
+    def finish(self, timeout_s: float = 5.0) -> None:
+        """End what is open, once it is stopped.
+
+        Args:
+            timeout_s: to wait for a worker that is at it.
+        """
+        self.watch.finish(timeout_s)
+        self.footage.finish()
 
     def status(self) -> CameraStatus:
         """How it is doing."""

@@ -63,7 +63,6 @@ class Engine:
         self._ready = threading.Condition()
         self._changing = threading.RLock()
         self._stopping = threading.Event()
-        self._stopped = False
         self._subscribers: list[queue.Queue[Message]] = []
         self._threads: list[threading.Thread] = []
         self._started: float | None = None
@@ -104,23 +103,26 @@ class Engine:
 
     def stop(self, timeout_s: float = 5.0) -> None:
         """See `contract.EngineContract.stop`."""
-        if self._stopped or self._started is None:
+        if self._started is None:
             return
-        self._stopped = True
         end = time.monotonic() + timeout_s
-        with self._changing:
-            for camera in self._cameras.values():
-                camera.stop()
-        self._stopping.set()
-        with self._ready:
-            self._ready.notify_all()
-        for thread in self._threads:
-            thread.join(max(0.05, min(2.0, end - time.monotonic() - 1.5)))
-        for camera in self._cameras.values():
-            camera.watch.finish()
-            camera.footage.finish()
-        self._films.finish(max(0.2, end - time.monotonic() - 0.7))
-        self.journal.stop(max(0.2, end - time.monotonic() - 0.1))
+
+        def left(share: float) -> float:
+            """Seconds until this share of the time is left."""
+            return max(0.01, end - share * timeout_s - time.monotonic())
+
+        if not self._stopping.is_set():
+            self._stopping.set()
+            self._halt(left(0.8))
+            for thread in self._threads:
+                thread.join(left(0.6))
+            for camera in list(self._cameras.values()):
+                camera.finish(left(0.5))
+            if not self._films.finish(left(0.35)):
+                for camera in list(self._cameras.values()):
+                    camera.footage.hurry()
+                self._films.finish(left(0.2))
+        self.journal.stop(left(0))
 
     def wait(self, timeout_s: float | None = None) -> bool:
         """Wait until all cameras are files that are over; False where the time is up first."""
@@ -273,13 +275,24 @@ class Engine:
             return [f"{name}: {', '.join(sorted(changed))}"]
         if (running := self._cameras.pop(name, None)) is not None:
             running.stop()
-            running.watch.finish()
-            running.footage.finish()
+            running.finish()
         if new is None or not new.watch:
             return [f"{name}: no longer watched"]
         self._cameras[name] = self._new_camera(name)
         self._cameras[name].start()
         return [f"{name}: {'begun anew' if running else 'begun'}"]
+
+    def _halt(self, timeout_s: float) -> None:
+        """Let readers and workers come to their end; whoever is changing cameras is not waited for longer than this."""
+        is_alone = self._changing.acquire(timeout=timeout_s)
+        try:
+            for camera in list(self._cameras.values()):
+                camera.stop()
+        finally:
+            if is_alone:
+                self._changing.release()
+        with self._ready:
+            self._ready.notify_all()
 
     def _wake(self) -> None:
         with self._ready:

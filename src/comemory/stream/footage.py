@@ -214,6 +214,7 @@ class Footage:
         self._groups: deque[list[Sent]] = deque()
         self._n_bytes = 0
         self._takes: list[Take] = []
+        self._hurried = False
 
     @property
     def n_bytes(self) -> int:
@@ -266,6 +267,10 @@ class Footage:
         with self._lock:
             self._end_takes(lambda take: now is None or (take.until is not None and now > take.until + 1))
 
+    def hurry(self) -> None:
+        """Let the clips end with what is written of them."""
+        self._hurried = True
+
     def _trim(self, now: float) -> None:
         while len(self._groups) > 1 and (
             self._groups[1][0].time <= now - self.before_s or self._n_bytes > self.largest_bytes
@@ -276,9 +281,13 @@ class Footage:
             self._n_bytes = 0
 
     def _write(self, take: Take, sent: Sent) -> None:
-        if not self._submit(lambda: self._guarded(take, lambda: take.film.write(sent))):
+        if not self._submit(lambda: self._guarded(take, lambda: self._shoot(take, sent))):
             self._takes = [other for other in self._takes if other is not take]
             self._submit(take.film.discard)
+
+    def _shoot(self, take: Take, sent: Sent) -> None:
+        if not self._hurried:
+            take.film.write(sent)
 
     def _end_takes(self, is_over: Callable[[Take], bool]) -> None:
         for take in [take for take in self._takes if is_over(take)]:

@@ -52,10 +52,11 @@ class Errands(threading.Thread):
 
     def finish(self, timeout_s: float) -> bool:
         """Do what waits, then end; False where that takes longer than the time."""
+        end = time.monotonic() + timeout_s
         self.stopping.set()
         with suppress(queue.Full):
             self._queue.put(None, timeout=timeout_s)
-        self.join(timeout_s)
+        self.join(max(0.0, end - time.monotonic()))
         return not self.is_alive()
 
 

@@ -37,7 +37,7 @@ class Reader(threading.Thread):
     """Reads one camera until it is stopped; a file until its end.
 
     Attributes:
-        link: `connecting`, `live` while connected, `down`.
+        link: `connecting`, `live` while connected and from turn to turn of a file, `down`.
         message: one line on why it is not live.
         frames, attempts, reconnects, corrupt: counters.
         last_frame: when a frame last arrived, on the monotonic clock; None before any.
@@ -88,9 +88,11 @@ class Reader(threading.Thread):
     def _connect_and_read(self) -> None:
         self._attempts_at.append(time.monotonic())
         self.attempts += 1
+        frames_before = self.frames
         try:
             self._location = self.camera.location
-            self.link = CameraState.CONNECTING
+            if self.link is not CameraState.LIVE:
+                self.link = CameraState.CONNECTING
             shown = mask_password(self._location)
             if self.is_file and Path(self._location).is_dir():
                 self._play_folder(FrameFolder(Path(self._location), name="", size=None, rate_hz=self.pace.rate_hz))
@@ -98,7 +100,9 @@ class Reader(threading.Thread):
                 self._play_file()
             else:
                 self._watch_stream()
-            self._lost(f"{shown}: the camera ended the stream")
+            plays_again = self.is_file and self.camera.loop and self.frames > frames_before
+            if not (plays_again or self._stopping.is_set()):
+                self._lost(f"{shown}: the camera ended the stream")
         except (SourceError, *LIBRARY_ERRORS) as error:
             text = str(error) if isinstance(error, SourceError) else _reason(error)
             self._lost(text if isinstance(error, SourceError) else f"{mask_password(self._location)}: {text}")
@@ -115,6 +119,9 @@ class Reader(threading.Thread):
     def _wait(self, failures: int) -> None:
         """Pause before the next attempt: longer each time, and never more attempts a minute than allowed."""
         if self.is_file:
+            self._attempts_at.clear()
+            if failures:
+                self._stopping.wait(1.0)
             return
         pause_s = min(self.health.backoff_s, 0.5 * 2 ** min(failures, 10)) * random.uniform(0.8, 1.0)
         now = time.monotonic()
@@ -219,7 +226,7 @@ class Reader(threading.Thread):
             self.size = (picture.shape[0], picture.shape[1])
         beat = self.pace.push(time_s)
         if beat is not None:
-            self.slot.put(Tick(picture, beat, at, time.monotonic(), self.size), self._stopping.is_set)
+            self.slot.put(Tick(picture, beat, at, time.monotonic(), self.size, self.attempts), self._stopping.is_set)
 
 
 class _Clock:

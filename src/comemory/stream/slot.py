@@ -23,6 +23,7 @@ class Tick:
         time: Unix time of the frame.
         arrived: on the monotonic clock.
         size: (height, width) of the picture, upright.
+        connection: number of the connection that it came by, or of the turn of a file that is played again.
     """
 
     picture: av.VideoFrame | NDArray[np.uint8]
@@ -30,6 +31,7 @@ class Tick:
     time: float
     arrived: float
     size: tuple[int, int]
+    connection: int = 0
 
 
 class Slot:

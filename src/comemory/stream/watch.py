@@ -80,6 +80,8 @@ class Watch:
         self._minutes = MinuteScores()
         self._normal: list[Cells] = []
         self._incoming: Detector | None = None
+        self._connection: int | None = None
+        self._halted = False
         self._use(detector)
 
     @property
@@ -109,33 +111,37 @@ class Watch:
         """Work through the frames that waited, oldest first; late ones are scored only where none waits behind them."""
         with self.lock:
             for tick in ticks:
+                if self._halted:
+                    return
                 in_time = lossless or tick is ticks[-1] or time.monotonic() - tick.arrived < LATE_S
                 self._push(tick, in_time)
 
     def close_event(self) -> None:
         """End what is open: frames do not follow, or are not to be trusted."""
         with self.lock:
-            if (ended := self._finder.finish()) is not None:
-                self._end(ended)
-            self.figures.last_score = None
-
-    def begin_connection(self) -> None:
-        """What follows belongs to another connection."""
-        with self.lock:
-            self.health.forget_frames()
+            self._close_event()
 
     def accept_view(self) -> None:
         """Take the present view of a moved camera for its scene."""
         with self.lock:
             self.health.accept()
 
-    def finish(self) -> None:
-        """End what is open and keep what the next start can use."""
-        with self.lock:
-            self.close_event()
-            self.health.save()
+    def halt(self) -> None:
+        """Take no frame any more; what is being scored no longer counts."""
+        self._halted = True
+
+    def finish(self, timeout_s: float = 5.0) -> None:
+        """End what is open and keep what the next start can use, even where a worker does not come back in time."""
+        self.halt()
+        is_alone = self.lock.acquire(timeout=timeout_s)
+        try:
+            self._close_event()
             if (minute := self._minutes.finish()) is not None:
                 self.journal.scores(self.name, *minute, self._model)
+            self.health.save()
+        finally:
+            if is_alone:
+                self.lock.release()
 
     def snapshot(self, newest: Any, state: CameraState) -> Snapshot | None:
         """The newest scored picture with its heat map; without one, the newest picture.
@@ -152,6 +158,11 @@ class Watch:
             return Snapshot(shrunk(as_picture(newest), SNAPSHOT_WIDTH), None, None, datetime.now(UTC), state)
         picture = shrunk(as_picture(seen.tick.picture), SNAPSHOT_WIDTH)
         return Snapshot(picture, heat, seen.score.value, _utc(seen.tick.time), state)
+
+    def _close_event(self) -> None:
+        if (ended := self._finder.finish()) is not None:
+            self._end(ended)
+        self.figures.last_score = None
 
     def _use(self, detector: Detector) -> None:
         spec, calibration = detector.bundle.clips, detector.bundle.calibration
@@ -180,6 +191,10 @@ class Watch:
         )
 
     def _push(self, tick: Tick, in_time: bool) -> None:
+        if tick.connection != self._connection:
+            self._connection = tick.connection
+            self._close_event()
+            self.health.forget_frames()
         picture = self._resized(tick, self._size)
         self.finding = self.health.push(picture, tick.time)
         if not self.finding.usable:
@@ -206,6 +221,8 @@ class Watch:
         else:
             score = self.detector.score(clip, picture.shape, self._tolerance.keep)
             self._repeatable = True
+        if self._halted:
+            return
         self._index += 1
         score = replace(score, index=self._index, box=scaled_box(score.box, picture.shape, tick.size))
         self._judge(Seen(tick, score, None))

@@ -68,6 +68,9 @@ class Messages:
 
     A listener that is too slow loses the oldest messages, never the newest.
 
+    Attributes:
+        is_over: every listener has been sent a message of the kind `end`, and is to leave at it.
+
     Args:
         engine: a running one.
         store: where its events are kept; None where they are not.
@@ -80,6 +83,7 @@ class Messages:
         self._listeners: set[asyncio.Queue[Message]] = set()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._stopping = threading.Event()
+        self.is_over = False
         self._thread: threading.Thread | None = None
 
     def start(self) -> None:
@@ -88,11 +92,17 @@ class Messages:
         self._thread = threading.Thread(target=self._run, name="comemory-messages", daemon=True)
         self._thread.start()
 
+    def end(self) -> None:
+        """Let every stream come to its end, with what it was sent before; called in the event loop."""
+        self._stopping.set()
+        self.is_over = True
+        self._deliver({"kind": "end"})
+
     def stop(self) -> None:
         """End; may be called where it never began."""
         self._stopping.set()
         if self._thread is not None:
-            self._thread.join(timeout=2.0)
+            self._thread.join(timeout=0.5)
 
     @contextmanager
     def listen(self) -> Iterator[asyncio.Queue[Message]]:

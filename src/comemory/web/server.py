@@ -15,8 +15,9 @@ from fastapi import FastAPI
 from comemory.errors import ConfigError
 from comemory.stream.settings import WebSettings
 from comemory.web.guard import LOOPBACK_NAMES, is_loopback
+from comemory.web.state import end_streams
 
-GRACE_S = 2
+GRACE_S = 1
 N_CONNECTIONS = 512
 
 
@@ -77,17 +78,22 @@ def address_of(settings: WebSettings, listening: socket.socket) -> str:
 
 
 class Server(uvicorn.Server):
-    """A server that tells when it listens."""
+    """A server that tells when it listens, and when it no longer does."""
 
-    def __init__(self, config: uvicorn.Config, on_ready: Callable[[], None]) -> None:
+    def __init__(self, config: uvicorn.Config, on_ready: Callable[[], None], on_shutdown: Callable[[], None]) -> None:
         super().__init__(config)
-        self._on_ready = on_ready
+        self._on_ready, self._on_shutdown = on_ready, on_shutdown
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Listen, then tell so."""
         await super().startup(sockets=sockets)
         if self.started:
             self._on_ready()
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """End the streams, which have no end of their own, then all else."""
+        self._on_shutdown()
+        await super().shutdown(sockets=sockets)
 
 
 def make_server(app: FastAPI, settings: WebSettings, on_ready: Callable[[], None] = lambda: None) -> Server:
@@ -118,7 +124,7 @@ def make_server(app: FastAPI, settings: WebSettings, on_ready: Callable[[], None
     except OSError as error:
         raise ConfigError(f"cannot use the certificate {settings.certificate} and its key: {error}") from None
     logging.getLogger("uvicorn").setLevel(logging.WARNING)
-    return Server(config, on_ready)
+    return Server(config, on_ready, lambda: end_streams(app))
 
 
 @contextmanager
@@ -151,5 +157,5 @@ def serving(app: FastAPI, settings: WebSettings, on_end: Callable[[], None] = la
         yield address_of(settings, listening)
     finally:
         server.should_exit = True
-        thread.join(GRACE_S + 2)
+        thread.join(GRACE_S + 0.2)
         listening.close()

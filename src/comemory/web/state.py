@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated
 
-from fastapi import Depends, HTTPException, Request
+from fastapi import Depends, FastAPI, HTTPException, Request
 
 from comemory.events.store import EventStore
 from comemory.stream.contract import CameraStatus
@@ -42,6 +42,12 @@ class State:
         if self.store is None:
             raise HTTPException(404, "events are not kept in a database here: set store.enabled = true")
         return self.store
+
+
+def end_streams(app: FastAPI) -> None:
+    """Let the answers of an application that have no end of their own come to one."""
+    state: State = app.state.comemory
+    state.messages.end()
 
 
 def state_of(request: Request) -> State:

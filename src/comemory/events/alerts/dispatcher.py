@@ -93,8 +93,11 @@ class Dispatcher:
             self._keeper.join(max(0.0, deadline - time.monotonic()))
         for worker in self._workers.values():
             worker.join(min(timeout_s / 2, max(0.0, deadline - time.monotonic())))
-        for worker in self._workers.values():
-            worker.sink.close()
+        closing = [threading.Thread(target=worker.sink.close, daemon=True) for worker in self._workers.values()]
+        for thread in closing:
+            thread.start()
+        for thread in closing:
+            thread.join(max(0.0, deadline - time.monotonic()))
         for worker in self._workers.values():
             worker.join(max(0.0, deadline - time.monotonic()))
 

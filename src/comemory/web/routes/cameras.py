@@ -73,7 +73,7 @@ async def video(name: Name, state: Given, width: Width = 640, heat: Heat = False
 
 async def _motion_jpeg(state: State, name: str, width: int, heat: bool) -> AsyncIterator[bytes]:
     shown = None
-    while True:
+    while not state.messages.is_over:
         newest = await run_in_threadpool(state.pictures.newest, name, width, heat)
         if newest is not None and newest.tag != shown:
             shown = newest.tag

@@ -7,6 +7,7 @@ import time
 from collections.abc import AsyncIterable
 
 from fastapi import APIRouter, HTTPException, Request, Response
+from fastapi.concurrency import run_in_threadpool
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 
 from comemory.errors import ComemoryError
@@ -41,7 +42,7 @@ async def stream(request: Request, caller: Known, state: Given) -> AsyncIterable
     """Live messages as server-sent events: `status`, `scores`, `event`, `state`, `drift`, `learning`."""
     try:
         with state.messages.listen() as waiting:
-            first = await asyncio.to_thread(state.messages.status)
+            first = await run_in_threadpool(state.messages.status)
             yield ServerSentEvent(data=first, event="status", retry=2000)
             until = time.monotonic() + LONGEST_STREAM_S
             while time.monotonic() < until and not state.access.is_over(caller):
@@ -49,6 +50,8 @@ async def stream(request: Request, caller: Known, state: Given) -> AsyncIterable
                     message = await asyncio.wait_for(waiting.get(), CHECK_EVERY_S)
                 except TimeoutError:
                     continue
+                if message["kind"] == "end":
+                    return
                 yield ServerSentEvent(data=message, event=message["kind"])
     except TooManyListeners:
         raise HTTPException(503, "too many pages are open: close some") from None
