@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import http.client
 import io
 import socket
 import stat
+import time
 from pathlib import Path
 
 import pytest
@@ -14,7 +16,7 @@ from comemory.errors import ConfigError
 from comemory.stream.settings import WebSettings
 from comemory.web.access import Access, read_secrets
 from comemory.web.guard import is_loopback
-from comemory.web.server import address_of, bind, make_server, names_of, require_password
+from comemory.web.server import GRACE_S, address_of, bind, make_server, names_of, require_password, serving
 
 CAMERA = ("--camera", "gate=rtsp://user:hunter2@127.0.0.1:9/x", "--model", "nowhere")
 
@@ -96,6 +98,25 @@ def test_a_certificate_that_is_none_is_named(tmp_path: Path) -> None:
     for path in (tmp_path / "shelf.pem", tmp_path / "none.pem"):
         with pytest.raises(ConfigError, match="certificate"):
             make_server(FastAPI(), WebSettings(certificate=path, key=path))
+
+
+def test_open_streams_do_not_delay_the_end(tmp_path: Path) -> None:
+    from comemory.stream.engine import Engine
+    from comemory.stream.settings import read_live
+    from comemory.web.app import create_app
+
+    engine = Engine(read_live(None, {"model": "nowhere", "out": str(tmp_path / "live")}))
+    app = create_app(engine, None, Access(read_secrets(tmp_path / "access.json")))
+    with serving(app, WebSettings(port=0)) as address:
+        connection = http.client.HTTPConnection("127.0.0.1", int(address.rstrip("/").rpartition(":")[2]), timeout=10)
+        connection.request("GET", "/api/v1/stream")
+        answer = connection.getresponse()
+        assert answer.status == 200
+        assert answer.readline()
+        start = time.monotonic()
+    assert time.monotonic() - start < GRACE_S
+    assert b"event: end" not in answer.read()
+    connection.close()
 
 
 def test_names() -> None:
