@@ -281,7 +281,7 @@ def load_checkpoint(
     except (safetensors.SafetensorError, OSError, KeyError, ValueError, TypeError) as error:
         raise TrainingError(f"the checkpoint {path} cannot be read ({error}): delete it to start anew") from None
     for what, used in {"settings": recipe.model_dump(mode="json"), "footage": footage}.items():
-        if made_with[what] != used:
+        if _shaping(made_with[what]) != _shaping(used):
             raise TrainingError(
                 f"the checkpoint {path} was made with other {what}: use the same, or delete it to start anew"
             )
@@ -294,6 +294,11 @@ def load_checkpoint(
         states.setdefault(int(number), {})[name] = tensor
     optimizer.load_state_dict({**optimizer.state_dict(), "state": states})
     return progress
+
+
+def _shaping(used: Any) -> Any:
+    """What shapes a training: all of a recipe but the decision, which is fitted when the training is over."""
+    return {key: value for key, value in used.items() if key != "decision"} if isinstance(used, dict) else used
 
 
 def _under(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
