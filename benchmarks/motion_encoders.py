@@ -1,6 +1,6 @@
 """Motion encoders at equal cost: trained alike on the synthetic scene, timed by turns, tested on its labelled clips.
 
-    python benchmarks/motion_encoders.py --work /tmp/encoders --json motion_encoders.json
+    python benchmarks/motion_encoders.py --work encoders --json motion_encoders.json
 
 `--encoder NAME:WIDTH` chooses what is compared; by default widths at which a frame of the nano network costs the same.
 """
