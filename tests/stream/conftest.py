@@ -19,6 +19,8 @@ from comemory.stream.settings import LiveSettings, read_live
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 SERVER = Path(__file__).parent / "rtsp_server.py"
+collect_ignore = [SERVER.name]
+"""Run by the system's Python, which alone has GStreamer's bindings."""
 PYTHON = "/usr/bin/python3"
 N_FRAMES = 100
 

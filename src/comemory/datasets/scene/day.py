@@ -29,7 +29,7 @@ def sun_at(hour: float) -> tuple[float, float]:
 def darkness_at(hour: float) -> float:
     """0 with the sun at its highest, 1 at dusk and dawn.
 
-    >>> darkness_at(13), darkness_at(22)
+    >>> round(darkness_at(13), 6), round(darkness_at(22), 6)
     (0.0, 1.0)
     """
     return math.pow(1 - math.sin(math.pi * _share(hour)), 1.5)
