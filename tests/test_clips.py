@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from comemory.errors import SourceError
 from comemory.flow import FlowSettings, open_flow
 from comemory.types import Clip, FlowEstimator, Frame, LabelledSource
-from comemory.video.clips import ClipBuilder, ClipSettings, Preparation, Prepared, assemble, carry, to_floats
+from comemory.video.clips import ClipBuilder, ClipSettings, Preparation, Prepared, assemble, to_floats
 from comemory.video.resize import to_grey
 
 SMALL = ClipSettings(height=32, width=48, flow_height=48, flow_width=72, n_past=3)
@@ -67,61 +67,6 @@ class TestFloats:
         assert floats.shape == pictures.shape
         for place in np.ndindex(pictures.shape):
             assert floats[place] == to_floats(pictures[place][None])[0]
-
-
-def slow_carry(carried: NDArray[np.float32] | None, flow: NDArray[np.float32], share: float) -> NDArray[np.float64]:
-    """The oracle: pixel by pixel in float64, edges held."""
-    if carried is None:
-        return flow.astype(np.float64)
-    height, width = flow.shape[:2]
-    mixed = np.empty(flow.shape)
-    for y, x in np.ndindex(height, width):
-        from_x = min(max(x - float(flow[y, x, 0]), 0), width - 1)
-        from_y = min(max(y - float(flow[y, x, 1]), 0), height - 1)
-        left, top = int(from_x), int(from_y)
-        right, bottom = min(left + 1, width - 1), min(top + 1, height - 1)
-        a, b = from_x - left, from_y - top
-        above = (1 - a) * carried[top, left].astype(float) + a * carried[top, right].astype(float)
-        below = (1 - a) * carried[bottom, left].astype(float) + a * carried[bottom, right].astype(float)
-        mixed[y, x] = share * ((1 - b) * above + b * below) + (1 - share) * flow[y, x]
-    return mixed
-
-
-class TestCarry:
-    @settings(deadline=None, max_examples=40)
-    @given(
-        seed=st.integers(0, 2**31), share=st.sampled_from([0.0, 0.3, 0.7, 0.95]), reach=st.sampled_from([0.3, 2, 30])
-    )
-    def test_as_the_oracle_carries(self, seed: int, share: float, reach: float) -> None:
-        rng = np.random.default_rng(seed)
-        carried, flow = rng.normal(0, reach, (2, 7, 9, 2)).astype(np.float32)
-        steepest = max(float(np.abs(np.diff(carried, axis=axis)).max()) for axis in (0, 1))
-        # OpenCV's remap knows 1/32 of a pixel.
-        assert carry(carried, flow, share) == pytest.approx(slow_carry(carried, flow, share), abs=steepest / 32 + 1e-5)
-
-    def test_on_whole_pixels_it_is_exact(self) -> None:
-        rng = np.random.default_rng(0)
-        carried = rng.normal(0, 1, (6, 8, 2)).astype(np.float32)
-        flow = rng.integers(-3, 4, (6, 8, 2)).astype(np.float32)
-        assert carry(carried, flow, 0.5) == pytest.approx(slow_carry(carried, flow, 0.5), abs=1e-6)
-
-    def test_the_first_flow_is_taken_as_it_is(self) -> None:
-        flow = np.ones((2, 3, 2), np.float32)
-        assert carry(None, flow, 0.7) is flow
-
-    def test_the_average_goes_where_the_thing_goes(self) -> None:
-        carried, flow = np.zeros((2, 1, 6, 2), np.float32)
-        carried[0, 1] = (4, 0)
-        flow[0, 2:4] = (1, 0)
-        mixed = carry(carried, flow, 0.5)
-        assert mixed[0, 2, 0] == pytest.approx(0.5 * 4 + 0.5 * 1)
-
-    def test_steady_motion_stays_what_it_is(self) -> None:
-        steady = np.full((5, 5, 2), 1.5, np.float32)
-        carried: NDArray[np.float32] | None = None
-        for _ in range(10):
-            carried = carry(carried, steady, 0.7)
-        assert carried == pytest.approx(steady)
 
 
 class TestOneTruthForPixels:

@@ -124,6 +124,7 @@ def test_a_changed_pixel_is_another_video(tmp_path: Path) -> None:
         {"channels": 3},
         {"flow_height": 80},
         {"flow_carry": 0.0},
+        {"flow_steady": 0.0},
         {"name": "farneback"},
         {"preset": "fast"},
     ],

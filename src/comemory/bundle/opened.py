@@ -23,7 +23,7 @@ from comemory.flow import FlowSettings
 from comemory.runtimes import PRECISIONS, Network, gains_by, runs_in
 from comemory.science import MODELS
 from comemory.types import JSON
-from comemory.video.clips import ClipSettings
+from comemory.video.clips import ADDED, ClipSettings
 
 _ATTEMPTS = 5
 
@@ -146,7 +146,7 @@ def _open(folder: Path, manifest_bytes: bytes) -> Bundle:
         digest=hashlib.sha256(manifest_bytes).hexdigest(),
         config=config,
         provenance=json_object(folder, "provenance.json", contents["provenance.json"]),
-        clips=_settings(folder / "config.json", ClipSettings, _group(folder, config, "clips")),
+        clips=_settings(folder / "config.json", ClipSettings, {**ADDED, **_group(folder, config, "clips")}),
         flow=_settings(folder / "config.json", FlowSettings, {**_group(folder, config, "flow"), "weights": None}),
         calibration=calibration,
         network=network,

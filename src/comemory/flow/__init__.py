@@ -47,7 +47,7 @@ class FlowSettings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
 
     name: str = "dis"
-    preset: Literal["ultrafast", "fast", "medium", "fine"] = "fine"
+    preset: Literal["ultrafast", "fast", "medium", "lean", "fine"] = "lean"
     weights: str | None = None
 
     @field_validator("name")

@@ -36,6 +36,7 @@ PRESETS = {
     "ultrafast": Preset(cv2.DISOPTICAL_FLOW_PRESET_ULTRAFAST),
     "fast": Preset(cv2.DISOPTICAL_FLOW_PRESET_FAST),
     "medium": Preset(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM),
+    "lean": Preset(cv2.DISOPTICAL_FLOW_PRESET_ULTRAFAST, finest_scale=0, coarsest_scale=2, iterations=4, refinements=0),
     "fine": Preset(cv2.DISOPTICAL_FLOW_PRESET_ULTRAFAST, finest_scale=0, coarsest_scale=2, iterations=4, refinements=1),
 }
 """`fine` searches a small picture, one of the model's own size, down to its pixels, where the others stop short: on

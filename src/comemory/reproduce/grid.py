@@ -14,6 +14,7 @@ from comemory.errors import ConfigError, nearest
 from comemory.reproduce.experiment import Experiment, ExperimentData
 from comemory.train.recipe import Recipe, read_recipe
 from comemory.types import JSON
+from comemory.video import clips
 
 TRAINING = 1
 """Raised whenever a change of the code makes another network from the same recipe and video."""
@@ -24,7 +25,7 @@ EVALUATION = 1
 CIRCUMSTANCES = frozenset({"accelerator", "devices", "threads", "checkpoint_s"})
 """Settings of `train` that say where and how, and decide nothing."""
 
-ADDED: Mapping[str, Any] = {}
+ADDED: Mapping[str, Any] = {f"clips.{name}": value for name, value in clips.ADDED.items()}
 """Settings that came after rows had been made, by dotted key, each with the value that leaves everything as it was before:
 with that value they are no part of a key, so that what was trained without them is still found."""
 

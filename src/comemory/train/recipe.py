@@ -154,7 +154,7 @@ PRESETS: Mapping[str, JSON] = {
     "nano": {
         "network": {"stem": 1, "base_width": 8},
         "clips": {"height": 64, "width": 96},
-        "decision": {"motion": ["flow_speed:8", "flow_residual:8"], "appearance": ["frame_error:16"]},
+        "decision": {"appearance": ["frame_error:16"]},
         "train": {"epochs": 5, "batch": 8, "lr": 2e-3},
     },
 }

@@ -6,9 +6,9 @@ Shape suffixes are those of `types.Clip`: T frames, C channels, H W pixels of th
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from functools import lru_cache
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 import cv2
 import numpy as np
@@ -17,6 +17,7 @@ from pydantic import Field
 
 from comemory.settings import Settings
 from comemory.types import Clip, FlowEstimator, Frame
+from comemory.video.carried import Carried, carry, fade, steady
 from comemory.video.resize import resize
 from comemory.video.still import StillGate
 
@@ -34,6 +35,8 @@ class ClipSettings(Settings):
         flow_of: `next` pairs the clip with the motion into the newest frame, which the motion branch has not seen;
             `seen` with the motion between the last two frames it has seen (the seed's Eq. 3).
         flow_carry: share of the running average that is carried along the flow itself; 0 takes each flow as it is.
+        flow_steady: how many times its own swing is taken off the length of the carried flow; 0 takes nothing off. What is
+            not carried has no swing.
     """
 
     height: int = Field(128, ge=32, le=2048, multiple_of=8)
@@ -44,6 +47,12 @@ class ClipSettings(Settings):
     flow_width: int = Field(192, ge=32, le=2048)
     flow_of: Literal["next", "seen"] = "next"
     flow_carry: float = Field(0.7, ge=0, lt=1)
+    flow_steady: float = Field(0.7, ge=0, le=10)
+
+
+ADDED: Mapping[str, float] = {"flow_steady": 0.0}
+"""Settings of clips that came later, each with the value that makes clips as they were before: what was written without
+them was made with it."""
 
 
 class Prepared(NamedTuple):
@@ -118,7 +127,7 @@ class Preparation:
 
     def forget_flow(self) -> None:
         """What `settle` takes next is not carried on."""
-        self._carried: NDArray[np.float32] | None = None
+        self._carried: Carried | None = None
 
     def push(self, image: NDArray[np.uint8]) -> Prepared:
         """Prepare the next picture; the flow of a first picture is zero.
@@ -157,15 +166,18 @@ class Preparation:
         return Prepared(measured.picture, np.ascontiguousarray(flow.transpose(2, 0, 1), dtype=np.float16))
 
     def _carry(self, measured: Measured) -> NDArray[np.float32]:
-        share, flow = self.settings.flow_carry, measured.flow
+        spec, flow = self.settings, measured.flow
         if flow is None:
-            faded = None if self._carried is None or not measured.still else self._carried * np.float32(share)
-            self._carried = faded
-            return np.zeros((self.settings.height, self.settings.width, 2), np.float32) if faded is None else faded
-        if share:
-            flow = carry(self._carried, flow, share)
-            self._carried = flow
-        return flow
+            self._carried = (
+                None if self._carried is None or not measured.still else fade(self._carried, spec.flow_carry)
+            )
+        elif not spec.flow_carry:
+            return flow
+        else:
+            self._carried = carry(self._carried, flow, spec.flow_carry)
+        if self._carried is None:
+            return np.zeros((spec.height, spec.width, 2), np.float32)
+        return steady(self._carried, spec.flow_steady) if spec.flow_steady else self._carried.mean
 
     def _flow(self, previous: NDArray[np.uint8], working: NDArray[np.uint8]) -> NDArray[np.float32]:
         spec = self.settings
@@ -175,35 +187,6 @@ class Preparation:
             flow = np.asarray(cv2.resize(flow, size, interpolation=cv2.INTER_AREA), dtype=np.float32)
             flow *= np.array([spec.width / spec.flow_width, spec.height / spec.flow_height], np.float32)
         return flow
-
-
-def carry(carried: NDArray[np.float32] | None, flow: NDArray[np.float32], share: float) -> NDArray[np.float32]:
-    """Move the running average of the flow along the flow, then mix the flow in.
-
-    Ours: A <- share * warp(A) + (1 - share) * F. A walker's legs swing and average out; what rolls goes on.
-
-    Shapes:
-        carried, flow: float32 (H, W, 2), pixels.
-    """
-    if carried is None:
-        return flow
-    origin: Any = _places(flow.shape[0], flow.shape[1]) - flow
-    unused: Any = None
-    moved = np.asarray(
-        cv2.remap(carried, origin, unused, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE), dtype=np.float32
-    )
-    moved *= np.float32(share)
-    moved += np.float32(1 - share) * flow
-    return moved
-
-
-@lru_cache(maxsize=16)
-def _places(height: int, width: int) -> NDArray[np.float32]:
-    """The coordinates (x, y) of every pixel. Shapes: float32 (height, width, 2)."""
-    x, y = np.meshgrid(np.arange(width, dtype=np.float32), np.arange(height, dtype=np.float32))
-    places = np.stack([x, y], axis=-1)
-    places.setflags(write=False)
-    return places
 
 
 def to_floats(pictures: NDArray[np.uint8]) -> NDArray[np.float32]:

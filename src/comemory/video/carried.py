@@ -1,0 +1,86 @@
+"""The flow of the last frames as one: averaged along its own way, and less what swings about it.
+
+Shape suffixes: H W pixels of the model's size.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+
+class Carried(NamedTuple):
+    """The running average of the flow, and how far the flows strayed from it.
+
+    Attributes:
+        mean: float32 (H, W, 2), pixels.
+        swing: float32 (H, W), pixels, 0 or more.
+    """
+
+    mean: NDArray[np.float32]
+    swing: NDArray[np.float32]
+
+
+def carry(carried: Carried | None, flow: NDArray[np.float32], share: float) -> Carried:
+    """Move the running average of the flow along the flow, then mix the flow in; the swing stays at its place.
+
+    Ours: A <- share * warp(A) + (1 - share) * F. A walker's legs swing and average out; what rolls goes on. Their swing is
+    the same average of |F - warp(A)|.
+
+    Shapes:
+        flow: float32 (H, W, 2), pixels.
+    """
+    if carried is None:
+        return Carried(flow, np.zeros(flow.shape[:2], np.float32))
+    origin: Any = _places(flow.shape[0], flow.shape[1]) - flow
+    unused: Any = None
+    moved = np.asarray(
+        cv2.remap(carried.mean, origin, unused, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE), dtype=np.float32
+    )
+    swing = np.float32(share) * carried.swing
+    swing += np.float32(1 - share) * _length(flow - moved)
+    moved *= np.float32(share)
+    moved += np.float32(1 - share) * flow
+    return Carried(moved, swing)
+
+
+def fade(carried: Carried, share: float) -> Carried:
+    """What `carry` makes of no flow at all where nothing moves: the average and its swing die away."""
+    return Carried(carried.mean * np.float32(share), carried.swing * np.float32(share))
+
+
+def steady(carried: Carried, weight: float) -> NDArray[np.float32]:
+    """The part of the carried flow that goes on whatever swings: each vector, shorter by `weight` times its swing.
+
+    Ours: a lower bound of the speed. A walker is as fast as a slow bicycle for a moment, but not steadily.
+
+    Shapes:
+        returns: float32 (H, W, 2), pixels.
+
+    >>> mean, swing = np.array([[[3.0, 4.0], [3.0, 4.0]]], np.float32), np.array([[1.0, 9.0]], np.float32)
+    >>> steady(Carried(mean, swing), 2.5)
+    array([[[1.5, 2. ],
+            [0. , 0. ]]], dtype=float32)
+    """
+    length = np.maximum(_length(carried.mean), np.float32(1e-6))
+    left = np.maximum(1 - np.float32(weight) * carried.swing / length, np.float32(0))
+    return np.asarray(carried.mean * left[..., None], np.float32)
+
+
+def _length(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
+    """In numpy: OpenCV's `magnitude` and `addWeighted` differ in the last bit from one place in memory to another."""
+    x, y = vectors[..., 0], vectors[..., 1]
+    return np.asarray(np.sqrt(x * x + y * y), np.float32)
+
+
+@lru_cache(maxsize=16)
+def _places(height: int, width: int) -> NDArray[np.float32]:
+    """The coordinates (x, y) of every pixel. Shapes: float32 (height, width, 2)."""
+    x, y = np.meshgrid(np.arange(width, dtype=np.float32), np.arange(height, dtype=np.float32))
+    places = np.stack([x, y], axis=-1)
+    places.setflags(write=False)
+    return places
