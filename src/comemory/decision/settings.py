@@ -35,7 +35,7 @@ class DecisionSettings(Settings):
     appearance: tuple[str, ...] = ("frame_error:32",)
     fusion: Literal["either", "sum"] = "either"
     motion_handicap: float = Field(1.0, ge=0, le=6)
-    appearance_handicap: float = Field(2.0, ge=0, le=6)
+    appearance_handicap: float = Field(3.0, ge=0, le=6)
     appearance_weight: float = Field(0.2, gt=0)
     thesis_patch: int = Field(16, ge=CELL, multiple_of=CELL)
     thesis_lambda: float = Field(0.2, ge=0)
