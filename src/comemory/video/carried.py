@@ -68,13 +68,14 @@ def steady(carried: Carried, weight: float) -> NDArray[np.float32]:
     """
     length = np.maximum(_length(carried.mean), np.float32(1e-6))
     left = np.maximum(1 - np.float32(weight) * carried.swing / length, np.float32(0))
-    return np.asarray(carried.mean * left[..., None], np.float32)
+    return np.asarray(carried.mean * cv2.merge([left, left]), np.float32)
 
 
 def _length(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
     """In numpy: OpenCV's `magnitude` and `addWeighted` differ in the last bit from one place in memory to another."""
-    x, y = vectors[..., 0], vectors[..., 1]
-    return np.asarray(np.sqrt(x * x + y * y), np.float32)
+    squares = vectors * vectors
+    total = squares[..., 0] + squares[..., 1]
+    return np.sqrt(total, out=total)
 
 
 @lru_cache(maxsize=16)
