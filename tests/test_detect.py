@@ -16,8 +16,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from comemory.bundle import open_bundle
-from comemory.decision import patch_map
-from comemory.detect import HOTTEST, Detector, scaled_box
+from comemory.decision import HOTTEST, patch_map
+from comemory.detect import Detector, scaled_box
 from comemory.errors import ConfigError, SourceError
 from comemory.runtimes import RUNTIMES
 from comemory.types import Frame, Score

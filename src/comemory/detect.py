@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from comemory.bundle import Bundle, open_bundle
-from comemory.decision import CELL, Judge, Judgement, Keep, combine, follow, hold, join, patch_map, with_novelty
+from comemory.decision import Judge, Judgement, Keep, follow, heat, hold, refuse_misfit, score_map, with_novelty
 from comemory.errors import BundleError, ConfigError
 from comemory.flow import open_flow
 from comemory.runtimes import RUNTIMES
@@ -27,9 +27,6 @@ from comemory.video.source import OpenedSource, open_source
 from comemory.video.still import THRESHOLD, StillGate, patience
 
 Update = Literal["off", "gated", "always", "bounded"]
-
-HOTTEST = 4.0
-"""The scaled value at which the heat map is full: one ordinary frame in 10,000."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -293,94 +290,41 @@ class Detector:
     def score_map(self, maps: Mapping[str, NDArray[np.float32]] | None = None) -> NDArray[np.float32]:
         """How abnormal each place of a scored frame is, on the scale of `Score.value` and not clipped.
 
-        Ours: the score that the frame would have if the patch around this place were all there is in it, each channel
-        taken as 0 where it is calmer than the calmest ordinary frame: a place is not held against what else it shows.
-        So a place at the threshold would raise an alarm alone. Without the running average over frames.
+        See `decision.heat.score_map`. A place at the threshold would raise an alarm alone.
 
         Shapes: float32 (H / CELL, W / CELL), H and W the model's size.
 
         Args:
             maps: the frame's evidence, such as `Seen.maps`; by default that of the newest scored frame.
         """
-        maps = self._maps if maps is None else maps
-        fitted, decision = self.bundle.calibration, self.bundle.calibration.settings
-        if decision.score == "thesis":
-            smallest = np.finfo(np.float32).tiny
-            flow, frame = (
-                np.log(np.maximum(w * self._cells(maps, f"{name}:{decision.thesis_patch}"), smallest))
-                for name, w in (("flow_error", fitted.w_flow), ("frame_error", fitted.w_frame))
-            )
-            raw = flow + decision.thesis_lambda * frame
-        else:
-            raw = combine(self._part(maps, decision.motion), self._part(maps, decision.appearance), decision)
-        return np.asarray(fitted.scales["score"](raw), np.float32)
+        spec = self.bundle.clips
+        return score_map(self._maps if maps is None else maps, self.bundle.calibration, spec.height, spec.width)
 
     def heat(self, maps: Mapping[str, NDArray[np.float32]] | None = None) -> NDArray[np.float32]:
-        """The heat map of a scored frame, float32 (H, W) of the model's size in [0, 1].
-
-        `score_map` clipped: 0 is ordinary, 1 is 1 in 10,000.
-
-        Args:
-            maps: the frame's evidence, such as `Seen.maps`; by default that of the newest scored frame.
-        """
-        heat = np.clip(self.score_map(maps) / np.float32(HOTTEST), 0, 1)
-        return np.asarray(heat.repeat(CELL, axis=0).repeat(CELL, axis=1), np.float32)
-
-    def _part(self, maps: Mapping[str, NDArray[np.float32]], channels: Sequence[str]) -> NDArray[np.float64]:
-        """The channels of a part joined at every cell; 0 without channels."""
-        if not channels:
-            return np.zeros(1)
-        fitted = self.bundle.calibration
-        levels = [np.maximum(fitted.scales[channel](self._cells(maps, channel)), 0) for channel in channels]
-        return np.maximum(join(levels, channels, fitted.settings), 0)
-
-    def _cells(self, maps: Mapping[str, NDArray[np.float32]], channel: str) -> NDArray[np.float64]:
-        """A channel's value at every cell of the picture."""
-        spec = self.bundle.clips
-        values, pitch, _ = patch_map(maps, channel)
-        cells = _centred(values, spec.height // pitch, spec.width // pitch)
-        return cells.repeat(pitch // CELL, axis=0).repeat(pitch // CELL, axis=1)
+        """The heat map of a scored frame, float32 (H, W) of the model's size in [0, 1]: `score_map`, clipped."""
+        return heat(self.score_map(maps))
 
     def _try_out(self) -> None:
         """Run the network once, so that one that does not fit its bundle is refused now and not at the first frame."""
         maps = self.runtime.run(self.example_inputs())
-        spec, decision = self.bundle.clips, self.bundle.calibration.settings
+        spec, fitted = self.bundle.clips, self.bundle.calibration
         try:
-            maps = {**with_novelty(maps, self.bundle.calibration.usual)}
+            maps = {**with_novelty(maps, fitted.usual)}
         except ValueError as error:
             raise BundleError(f"{self.bundle.path}: the usual levels do not fit the network: {error}") from None
         for name, items in self._items.items():
             updated = f"updated_{name.removesuffix('_items')}"
             if updated not in maps or maps[updated].shape != items.shape:
                 raise BundleError(f"{self.bundle.path}: the network does not give {updated} of shape {items.shape}")
-        for name, cells in maps.items():
-            if not np.isfinite(cells).all() or (cells.ndim != 4 and not name.startswith("updated_")):
-                raise BundleError(f"{self.bundle.path}: the network does not give maps of numbers, see {name}")
-        thesis = [f"{name}:{decision.thesis_patch}" for name in ("flow_error", "frame_error")]
-        for channel in (*decision.motion, *decision.appearance, *thesis):
-            try:
-                values, pitch, side = patch_map(maps, channel)
-            except ConfigError as error:
-                raise BundleError(f"{self.bundle.path}: {error}") from None
-            size = tuple(pitch * (n - 1) + side for n in values.shape)
-            if size != (spec.height, spec.width):
-                raise BundleError(
-                    f"{self.bundle.path}: the network's {channel} covers {size}, expected {(spec.height, spec.width)}"
-                )
+        try:
+            refuse_misfit(maps, fitted, spec.height, spec.width)
+        except ConfigError as error:
+            raise BundleError(f"{self.bundle.path}: {error}") from None
 
 
 def as_recorded(score: Score, frame: Frame, opened: OpenedSource) -> Score:
     """A score of a frame with its box in the pixels of the recording, whatever size the frame was brought to."""
     return replace(score, box=scaled_box(score.box, frame.image.shape, opened.size))
-
-
-def _centred(patches: NDArray[np.float64], height: int, width: int) -> NDArray[np.float64]:
-    """Each patch's value at the middle of the patch, the border taken from the nearest.
-
-    Shapes: patches (height - side + 1, width - side + 1); returns (height, width).
-    """
-    more_y, more_x = height - patches.shape[0], width - patches.shape[1]
-    return np.pad(patches, ((more_y // 2, more_y - more_y // 2), (more_x // 2, more_x - more_x // 2)), mode="edge")
 
 
 def scaled_box(box: Box | None, size: Sequence[int], target: Sequence[int] | None) -> Box | None:

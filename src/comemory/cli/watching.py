@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -34,6 +34,33 @@ from comemory.cli.options import (
 from comemory.outputs import require_writable, write_text
 from comemory.screen import Bars, print_events, print_figures, print_line, print_matrix, print_notes
 
+if TYPE_CHECKING:
+    from comemory.detect import Detector
+
+
+def opened(
+    bundle: Path,
+    runtime: RuntimeName,
+    precision: PrecisionName,
+    flow_weights: Path | None,
+    update: UpdateName,
+    gate: bool,
+) -> Detector:
+    """The detector that the options ask for, on one thread; says what it computes in."""
+    from comemory.detect import Detector
+
+    detector = Detector.open(
+        bundle,
+        runtime=runtime.value,
+        precision=precision.value,
+        threads=1,
+        flow_weights=flow_weights,
+        update=update.value,
+        gate=gate,
+    )
+    say_precision(detector.bundle)
+    return detector
+
 
 @app.command()
 def score(
@@ -61,21 +88,10 @@ def score(
 
     Example: `comemory score models/gate monday.mp4 tuesday.mp4 --out scores --video --false-alarms 2/day`
     """
-    from comemory.detect import Detector
     from comemory.pipeline import usable_cores
     from comemory.scoring import score_sources
 
-    workers = threads or usable_cores()
-    detector = Detector.open(
-        bundle,
-        runtime=runtime.value,
-        precision=precision.value,
-        threads=1,
-        flow_weights=flow_weights,
-        update=update.value,
-        gate=gate,
-    )
-    say_precision(detector.bundle)
+    detector = opened(bundle, runtime, precision, flow_weights, update, gate)
     with Bars(errors) as bars:
         result = score_sources(
             detector,
@@ -84,7 +100,7 @@ def score(
             false_alarms=false_alarms,
             video=video,
             rate_hz=rate,
-            workers=workers,
+            workers=threads or usable_cores(),
             on_source=bars.stage,
             on_frame=bars.advance,
         )
@@ -133,7 +149,6 @@ def evaluate(
 
     Example: `comemory evaluate models/ped2-small --data ped2:data/ped2 --json figures.json --report ped2.html`
     """
-    from comemory.detect import Detector
     from comemory.evaluate.archive import write_scores
     from comemory.evaluate.run import PROTOCOLS, evaluate
     from comemory.evaluate.run import report as write_report
@@ -142,17 +157,7 @@ def evaluate(
     file = None if json_file is None or str(json_file) == "-" else json_file
     for target in filter(None, (file, report, scores)):
         require_writable(target)
-    workers = threads or usable_cores()
-    detector = Detector.open(
-        bundle,
-        runtime=runtime.value,
-        precision=precision.value,
-        threads=1,
-        flow_weights=flow_weights,
-        update=update.value,
-        gate=gate,
-    )
-    say_precision(detector.bundle)
+    detector = opened(bundle, runtime, precision, flow_weights, update, gate)
     protocols = PROTOCOLS if protocol is ProtocolName.both else (protocol.value,)
     with Bars(errors) as bars:
         done = evaluate(
@@ -161,7 +166,7 @@ def evaluate(
             protocols=protocols,
             false_alarms=false_alarms,
             pictures=report is not None,
-            workers=workers,
+            workers=threads or usable_cores(),
             on_video=bars.stage,
             on_frame=bars.advance,
         )

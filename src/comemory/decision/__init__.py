@@ -7,7 +7,8 @@ ordinary frame in 10 ** 3. The rarest channel is the score, the learned ones hel
 seed's Eq. (16).
 
 channels.py  statistics of the evidence    scale.py  their rarity    calibration.py  the fit, and the judge
-places.py    what is usual where           events.py    scores to events        settings.py
+places.py    what is usual where           heat.py   the score of each place
+events.py    scores to events        settings.py
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ from comemory.decision.channels import (
 )
 from comemory.decision.drift import farthest_distance_change, follow, hold
 from comemory.decision.events import EventFinder
+from comemory.decision.heat import HOTTEST, heat, refuse_misfit, score_map
 from comemory.decision.places import UsualLevels, with_novelty
 from comemory.decision.scale import FARTHEST, TailScale, fit_tail_scale
 from comemory.decision.settings import DecisionSettings
@@ -35,6 +37,7 @@ from comemory.decision.settings import DecisionSettings
 __all__ = [
     "CELL",
     "FARTHEST",
+    "HOTTEST",
     "STATISTICS",
     "Calibration",
     "DecisionSettings",
@@ -51,6 +54,7 @@ __all__ = [
     "fit_calibration",
     "fit_tail_scale",
     "follow",
+    "heat",
     "hold",
     "join",
     "parse_budget",
@@ -58,6 +62,8 @@ __all__ = [
     "patch_map",
     "patch_means",
     "peak",
+    "refuse_misfit",
+    "score_map",
     "thesis_parts",
     "thesis_score",
     "with_novelty",

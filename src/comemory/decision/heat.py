@@ -1,0 +1,103 @@
+"""How abnormal each place of a frame is, on the scale of its score.
+
+Shape suffixes: h w cells of the model's picture.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from comemory.decision.calibration import Calibration, combine, join
+from comemory.decision.channels import CELL, patch_map
+from comemory.errors import ConfigError
+
+HOTTEST = 4.0
+"""The scaled value at which the heat map is full: one ordinary frame in 10,000."""
+
+
+def score_map(
+    maps: Mapping[str, NDArray[np.float32]], calibration: Calibration, height: int, width: int
+) -> NDArray[np.float32]:
+    """The score at each place, on the scale of the frame's and not clipped.
+
+    Ours: the score that the frame would have if the patch around this place were all there is in it, each channel
+    taken as 0 where it is calmer than the calmest ordinary frame: a place is not held against what else it shows.
+    So a place at the threshold would raise an alarm alone. Without the running average over frames.
+
+    Args:
+        maps: the frame's evidence, by name.
+        height, width: of the model's picture, pixels.
+
+    Shapes: float32 (height / CELL, width / CELL).
+    """
+    settings = calibration.settings
+    if settings.score == "thesis":
+        smallest = np.finfo(np.float32).tiny
+        flow, frame = (
+            np.log(np.maximum(w * _cells(maps, f"{name}:{settings.thesis_patch}", height, width), smallest))
+            for name, w in (("flow_error", calibration.w_flow), ("frame_error", calibration.w_frame))
+        )
+        raw = flow + settings.thesis_lambda * frame
+    else:
+        motion, appearance = (
+            _part(maps, channels, calibration, height, width) for channels in (settings.motion, settings.appearance)
+        )
+        raw = combine(motion, appearance, settings)
+    return np.asarray(calibration.scales["score"](raw), np.float32)
+
+
+def refuse_misfit(maps: Mapping[str, NDArray[np.float32]], calibration: Calibration, height: int, width: int) -> None:
+    """Refuse evidence that the calibration cannot judge, or that does not cover the picture.
+
+    Raises:
+        ConfigError: a map that is none, a channel that is missing, or one of another size.
+    """
+    for name, cells in maps.items():
+        if not np.isfinite(cells).all() or (cells.ndim != 4 and not name.startswith("updated_")):
+            raise ConfigError(f"the network does not give maps of numbers, see {name}")
+    settings = calibration.settings
+    thesis = [f"{name}:{settings.thesis_patch}" for name in ("flow_error", "frame_error")]
+    for channel in (*settings.motion, *settings.appearance, *thesis):
+        values, pitch, side = patch_map(maps, channel)
+        size = tuple(pitch * (n - 1) + side for n in values.shape)
+        if size != (height, width):
+            raise ConfigError(f"the network's {channel} covers {size}, expected {(height, width)}")
+
+
+def heat(score_hw: NDArray[np.float32]) -> NDArray[np.float32]:
+    """A score map as float32 (H, W) of the model's size in [0, 1]: 0 is ordinary, 1 is 1 in 10,000.
+
+    >>> heat(np.array([[2.0]], np.float32)).shape
+    (4, 4)
+    """
+    clipped = np.clip(score_hw / np.float32(HOTTEST), 0, 1)
+    return np.asarray(clipped.repeat(CELL, axis=0).repeat(CELL, axis=1), np.float32)
+
+
+def _part(
+    maps: Mapping[str, NDArray[np.float32]], channels: Sequence[str], fitted: Calibration, height: int, width: int
+) -> NDArray[np.float64]:
+    """The channels of a part joined at every cell; 0 without channels."""
+    if not channels:
+        return np.zeros(1)
+    levels = [np.maximum(fitted.scales[channel](_cells(maps, channel, height, width)), 0) for channel in channels]
+    return np.maximum(join(levels, channels, fitted.settings), 0)
+
+
+def _cells(maps: Mapping[str, NDArray[np.float32]], channel: str, height: int, width: int) -> NDArray[np.float64]:
+    """A channel's value at every cell of the picture."""
+    values, pitch, _ = patch_map(maps, channel)
+    cells = _centred(values, height // pitch, width // pitch)
+    return cells.repeat(pitch // CELL, axis=0).repeat(pitch // CELL, axis=1)
+
+
+def _centred(patches: NDArray[np.float64], height: int, width: int) -> NDArray[np.float64]:
+    """Each patch's value at the middle of the patch, the border taken from the nearest.
+
+    Shapes: patches (height - side + 1, width - side + 1); returns (height, width).
+    """
+    more_y, more_x = height - patches.shape[0], width - patches.shape[1]
+    return np.pad(patches, ((more_y // 2, more_y - more_y // 2), (more_x // 2, more_x - more_x // 2)), mode="edge")
