@@ -35,8 +35,14 @@ CHANNELS = (
 )
 
 
+def channels_of(detector: Detector) -> list[str]:
+    """Those that the bundle can judge by: a novelty needs its usual levels."""
+    usual = detector.bundle.calibration.usual
+    return [channel for channel in CHANNELS if "_novelty:" not in channel or channel.partition(":")[0] in usual]
+
+
 def peaks(
-    detector: Detector, videos: Sequence[LabelledSource]
+    detector: Detector, videos: Sequence[LabelledSource], channels: Sequence[str]
 ) -> tuple[NDArray[np.float64], NDArray[np.bool_], list[str]]:
     """The value of every channel in every scored frame, the labels, and the name of each frame's video."""
     rows: list[list[float]] = []
@@ -47,7 +53,7 @@ def peaks(
             continue
         for seen in detector.watch(detector.open_source(video.source)):
             if seen.score is not None:
-                rows.append([float(patch_map(seen.maps, channel).values.max()) for channel in CHANNELS])
+                rows.append([float(patch_map(seen.maps, channel).values.max()) for channel in channels])
                 labels.append(bool(video.labels[seen.frame.index]))
                 names.append(video.name)
     return np.array(rows), np.array(labels), names
@@ -75,9 +81,10 @@ def by_kind(values: NDArray[np.float64], labels: NDArray[np.bool_], names: Seque
 def ranking(bundle: Path, data: str) -> dict[str, Any]:
     """The AUC of each channel on pseudo-anomalies and on the test set, and how well the one ranks the other."""
     detector = Detector.open(bundle, threads=1, precision="fp32", gate=False)
-    values, labels, _ = peaks(detector, open_dataset(data).testing())
+    channels = channels_of(detector)
+    values, labels, _ = peaks(detector, open_dataset(data).testing(), channels)
     test = [auc(column, labels) for column in values.T]
-    kinds = by_kind(*peaks(detector, open_dataset(f"pseudo:{data}").testing()))
+    kinds = by_kind(*peaks(detector, open_dataset(f"pseudo:{data}").testing(), channels))
     pseudo = np.mean(list(kinds.values()), axis=0).tolist()
     return {
         "bundle": bundle.name,
@@ -89,7 +96,7 @@ def ranking(bundle: Path, data: str) -> dict[str, Any]:
                 "pseudo_auc": round(pseudo[i], 4),
                 "kinds": {kind: round(aucs[i], 4) for kind, aucs in kinds.items()},
             }
-            for i, channel in enumerate(CHANNELS)
+            for i, channel in enumerate(channels)
         ],
         "spearman": spearman(pseudo, test),
         "kendall": kendall(pseudo, test),
