@@ -41,7 +41,6 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
-from comemory.bench import circumstances
 from comemory.errors import ComemoryError, StoreError
 
 PAUSE_S = 0.02
@@ -223,13 +222,16 @@ def main() -> int:
             logging.disable(logging.WARNING)
             watch(given.url, given.child, given.receiver, given.finish)
             return 0
+        from live_system import surroundings
+
+        found = surroundings()
         with tempfile.TemporaryDirectory() as folder:
             figures = measure(given.kills, Path(folder), given.url or f"{folder}/events.db", given.seed)
     except ComemoryError as error:
         print(f"alerts_under_kill: {error}", file=sys.stderr)
         return 1
     chosen = {"database": "postgresql" if given.url else "sqlite", "seed": given.seed}
-    text = json.dumps({**chosen, **figures, "circumstances": circumstances()}, indent=1)
+    text = json.dumps({**chosen, **figures, "circumstances": found}, indent=1)
     print(text)
     if given.json is not None:
         given.json.write_text(text + "\n", encoding="utf-8")

@@ -31,7 +31,7 @@ from comemory.video.writer import write_video
 RATE_HZ = 25.0
 
 
-def render(path: Path, n_frames: int, size: tuple[int, int]) -> Path:
+def render(path: Path, n_frames: int, size: tuple[int, int], rate_hz: float = RATE_HZ) -> Path:
     """Write a rendered scene of the size (height, width) asked for as H.264."""
     length = max(16, min(n_frames, 100))
     source = open_dataset(f"synthetic:seed=5,frames={length},training=1,testing=1").testing()[0].source
@@ -40,9 +40,9 @@ def render(path: Path, n_frames: int, size: tuple[int, int]) -> Path:
     def frames() -> Iterator[Frame]:
         for i in range(n_frames):
             turn = i % (2 * length - 2)
-            yield Frame(resize(scene[min(turn, 2 * length - 2 - turn)], size), i / RATE_HZ, i)
+            yield Frame(resize(scene[min(turn, 2 * length - 2 - turn)], size), i / rate_hz, i)
 
-    write_video(frames(), path, RATE_HZ)
+    write_video(frames(), path, rate_hz)
     return path
 
 

@@ -123,7 +123,8 @@ def mask_password(location: str) -> str:
     return _URL.sub(lambda found: _QUERY.sub(_masked_query, _PASSWORD.sub(r"\1:***@", found[0])), location)
 
 
-_URL = re.compile(r"(?<=://)\S+")
+_URL = re.compile(r"(?<=://)\S+?(?=:?(?:\s|$))")
+"""The colon of `URL: what is wrong` is not its own."""
 _PASSWORD = re.compile(r"^([^/@:?#]*):(?:[^/?#]*@|(?!\d{1,5}(?:[/?#]|$)).*@)")
 """User and password; a password with a bare slash in it ends at the last @, and a port is none."""
 _QUERY = re.compile(r"[?#].*$")

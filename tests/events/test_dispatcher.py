@@ -18,6 +18,7 @@ from stored import NOON, Received, free_port, http_server, make_event, picture, 
 
 from comemory.errors import ConfigError, DeliveryError
 from comemory.events.alerts import dispatcher as dispatching
+from comemory.events.alerts.announced import Announced
 from comemory.events.alerts.dispatcher import Dispatcher
 from comemory.events.alerts.settings import SinkSettings
 from comemory.events.alerts.sink import Message, Sink, open_sink
@@ -41,7 +42,10 @@ class Remembering:
         self._delay_s = delay_s
         self._closed = threading.Event()
 
-    def start(self, cameras: Sequence[str]) -> None:
+    def start(self, cameras: Sequence[str], announced: Announced) -> None:
+        self.cameras = cameras
+
+    def set_cameras(self, cameras: Sequence[str]) -> None:
         self.cameras = cameras
 
     def deliver(self, message: Message) -> None:
@@ -65,6 +69,16 @@ def server() -> Iterator[Received]:
 def hook(server: Received, name: str = "hook", **settings: Any) -> Sink:
     url = f"http://127.0.0.1:{server.port}/"
     return open_sink(name, {"kind": "webhook", "url": url, **QUICK, **settings})
+
+
+def test_sinks_are_told_of_their_cameras_alone(file_store: EventStore) -> None:
+    all_of_them, one = Remembering("all"), Remembering("one", cameras=("yard",))
+    dispatcher = Dispatcher(file_store, [all_of_them, one], ["gate", "yard"])
+    dispatcher.start()
+    assert (all_of_them.cameras, one.cameras) == (["gate", "yard"], ["yard"])
+    dispatcher.set_cameras(["gate"])
+    assert (all_of_them.cameras, one.cameras) == (["gate"], [])
+    dispatcher.stop()
 
 
 class TestDelivery:
@@ -91,7 +105,7 @@ class TestDelivery:
         slow, quick = Remembering("slow", delay_s=60), Remembering("quick")
         dispatcher = Dispatcher(file_store, [slow, quick], ["gate", "yard"])
         dispatcher.start()
-        assert quick.cameras == ("gate", "yard")
+        assert quick.cameras == ["gate", "yard"]
         start = time.monotonic()
         for k in range(5):
             file_store.begin(make_event(NOON + timedelta(seconds=k)))

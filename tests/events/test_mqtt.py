@@ -13,6 +13,7 @@ import pytest
 from stored import NOON, free_port, make_event, wait_until
 
 from comemory.errors import DeliveryError
+from comemory.events.alerts.announced import Announced
 from comemory.events.alerts.dispatcher import Dispatcher
 from comemory.events.alerts.mqtt import discovery
 from comemory.events.alerts.sink import Message, Sink, open_sink
@@ -57,6 +58,13 @@ class Listener:
 
 
 @pytest.fixture
+def announced(file_store: EventStore) -> Announced:
+    """What a store with one sink remembers."""
+    file_store.announced.route(["home"])
+    return file_store.announced
+
+
+@pytest.fixture
 def listener(broker: Started) -> Iterator[Listener]:
     heard = Listener(broker.port)
     yield heard
@@ -80,15 +88,15 @@ def opened(port: int, **settings: Any) -> Sink:
     return open_sink("home", {"kind": "mqtt", "host": "127.0.0.1", "port": port, "timeout_s": 5, **settings})
 
 
-def connected(sink: Sink, cameras: list[str], heard: Listener) -> Sink:
-    sink.start(cameras)
+def connected(sink: Sink, cameras: list[str], heard: Listener, announced: Announced) -> Sink:
+    sink.start(cameras, announced)
     wait_until(lambda: "online" in heard.of("comemory/available"))
     return sink
 
 
 class TestTopics:
-    def test_events_alarm_and_state(self, broker: Started, listener: Listener) -> None:
-        sink = connected(opened(broker.port), ["gate"], listener)
+    def test_events_alarm_and_state(self, broker: Started, listener: Listener, announced: Announced) -> None:
+        sink = connected(opened(broker.port), ["gate"], listener, announced)
         sent = [message(kind, score=1.5) for kind in ("new", "update", "end")]
         for each in sent:
             sink.deliver(each)
@@ -112,8 +120,10 @@ class TestTopics:
             "homeassistant/sensor/comemory_gate/state/config",
         }
 
-    def test_discovery_fits_the_topics_and_is_told_again(self, broker: Started, listener: Listener) -> None:
-        sink = connected(opened(broker.port), ["gate"], listener)
+    def test_discovery_fits_the_topics_and_is_told_again(
+        self, broker: Started, listener: Listener, announced: Announced
+    ) -> None:
+        sink = connected(opened(broker.port), ["gate"], listener, announced)
         topic = "homeassistant/binary_sensor/comemory_gate/alarm/config"
         wait_until(lambda: listener.of(topic))
         config = json.loads(listener.of(topic)[0])
@@ -121,15 +131,15 @@ class TestTopics:
         assert config["device"]["name"] == "gate"
         listener.client.publish("homeassistant/status", "online", qos=1)
         wait_until(lambda: len(listener.of(topic)) == 2)
-        sink.deliver(message("new", camera="yard/#+ ü", score=1.0))
+        sink.set_cameras(["gate", "yard/#+ ü"])
         wait_until(lambda: listener.of("homeassistant/sensor/comemory_yard_____/state/config"))
         sink.close()
 
-    def test_without_discovery(self, broker: Started, listener: Listener) -> None:
+    def test_without_discovery(self, broker: Started, listener: Listener, announced: Announced) -> None:
         sink = open_sink(
             "home", {"kind": "mqtt", "host": "127.0.0.1", "port": broker.port, "discovery": "", "prefix": "a/b"}
         )
-        sink.start(["gate"])
+        sink.start(["gate"], announced)
         wait_until(lambda: listener.of("a/b/gate/alarm"))
         sink.close()
         assert not any(topic.startswith("homeassistant") for topic, _, _ in listener.heard)
@@ -139,18 +149,103 @@ class TestTopics:
         assert len({config["unique_id"] for config in configs}) == 4
 
 
+def retained(port: int) -> set[str]:
+    """The topics that a broker keeps."""
+    late = Listener(port)
+    done = new_id()
+    late.client.publish("done", done, qos=1)
+    wait_until(lambda: done in late.of("done"))
+    late.close()
+    return {topic for topic, _, kept in late.heard if kept}
+
+
+def of_camera(camera: str, prefix: str = "comemory") -> set[str]:
+    """What is kept of a camera before anything has happened."""
+    return {f"{prefix}/{camera}/alarm", *discovery("homeassistant", prefix, camera)}
+
+
+class TestTakingBack:
+    def test_a_camera_that_is_gone_at_the_next_start(
+        self, broker: Started, listener: Listener, announced: Announced
+    ) -> None:
+        sink = connected(opened(broker.port), ["gate", "yard"], listener, announced)
+        sink.deliver(message("state", camera="yard", state="down", message=""))
+        sink.close()
+        kept = retained(broker.port)
+        assert kept >= of_camera("yard") | of_camera("gate") | {"comemory/yard/state", "comemory/yard/health"}
+        listener.heard.clear()
+        sink = connected(opened(broker.port), ["gate"], listener, announced)
+        wait_until(lambda: retained(broker.port) == of_camera("gate") | {"comemory/available"})
+        sink.close()
+
+    def test_a_camera_that_goes_while_it_runs(self, broker: Started, listener: Listener, announced: Announced) -> None:
+        sink = connected(opened(broker.port), ["gate", "yard"], listener, announced)
+        wait_until(lambda: retained(broker.port) >= of_camera("yard"))
+        sink.set_cameras(["gate", "door"])
+        wait_until(lambda: retained(broker.port) == of_camera("gate") | of_camera("door") | {"comemory/available"})
+        sink.deliver(message("end", camera="yard", score=1.0))
+        assert not any("yard" in topic for topic in retained(broker.port))
+        sink.close()
+
+    def test_discovery_that_is_switched_off_and_another_prefix(
+        self, broker: Started, listener: Listener, announced: Announced
+    ) -> None:
+        connected(opened(broker.port), ["gate"], listener, announced).close()
+        for told, left in (({"discovery": ""}, {"comemory/gate/alarm"}), ({"prefix": "b"}, of_camera("gate", "b"))):
+            sink = opened(broker.port, **told)
+            sink.start(["gate"], announced)
+            expected = left | {f"{told.get('prefix', 'comemory')}/available"}
+            wait_until(lambda expected=expected: retained(broker.port) == expected)  # type: ignore[misc]
+            sink.close()
+
+    def test_a_sink_that_is_renamed_takes_its_old_topics_over(
+        self, broker: Started, listener: Listener, announced: Announced
+    ) -> None:
+        connected(opened(broker.port), ["gate", "yard"], listener, announced).close()
+        announced.route(["other"])
+        assert list(announced.left()) == ["home"]
+        sink = open_sink("other", {"kind": "mqtt", "host": "127.0.0.1", "port": broker.port})
+        sink.start(["gate"], announced)
+        wait_until(lambda: retained(broker.port) == of_camera("gate") | {"comemory/available"})
+        wait_until(lambda: announced.left() == {})
+        sink.close()
+
+    def test_what_others_announced_stays(self, broker: Started, listener: Listener, announced: Announced) -> None:
+        listener.client.publish("homeassistant/sensor/comemory_cellar/state/config", "{}", qos=1, retain=True)
+        sink = connected(opened(broker.port), ["gate"], listener, announced)
+        wait_until(lambda: retained(broker.port) >= of_camera("gate"))
+        assert "homeassistant/sensor/comemory_cellar/state/config" in retained(broker.port)
+        sink.close()
+
+    def test_a_broker_that_is_away_is_told_later(
+        self, broker: Started, announced: Announced, listener: Listener
+    ) -> None:
+        connected(opened(broker.port), ["gate", "yard"], listener, announced).close()
+        where = f"the broker 127.0.0.1:{broker.port}"
+        broker.stop()
+        sink = opened(broker.port, timeout_s=1)
+        sink.start(["gate"], announced)
+        wanted = of_camera("gate") | {"comemory/available", "comemory/gate/state", "comemory/gate/health"}
+        assert len(announced.stale("home", where, wanted)) == 5
+        broker.start()
+        wait_until(lambda: announced.stale("home", where, wanted) == [], 40)
+        sink.close()
+
+
 class TestConnection:
-    def test_the_last_will_speaks_for_one_that_died(self, broker: Started, listener: Listener) -> None:
-        sink = connected(opened(broker.port), [], listener)
+    def test_the_last_will_speaks_for_one_that_died(
+        self, broker: Started, listener: Listener, announced: Announced
+    ) -> None:
+        sink = connected(opened(broker.port), [], listener, announced)
         sink._client.socket().close()  # type: ignore[attr-defined]
         wait_until(lambda: "offline" in listener.of("comemory/available"))
         sink.close()
 
-    def test_nobody_there(self) -> None:
+    def test_nobody_there(self, announced: Announced) -> None:
         sink = opened(free_port(), timeout_s=1)
         with pytest.raises(DeliveryError, match=r"no connection to the broker 127\.0\.0\.1:"):
             sink.deliver(message("new"))
-        sink.start([])
+        sink.start([], announced)
         with pytest.raises(DeliveryError, match="no connection"):
             sink.deliver(message("new"))
         sink.close()

@@ -44,7 +44,7 @@ class RtspServer:
             free.bind(("127.0.0.1", 0))
             self.port = free.getsockname()[1]
         self.mounts = mounts
-        self._process: subprocess.Popen[str] | None = None
+        self.process: subprocess.Popen[str] | None = None
 
     def url(self, name: str) -> str:
         return f"rtsp://127.0.0.1:{self.port}/{name}"
@@ -52,17 +52,17 @@ class RtspServer:
     def start(self) -> None:
         mounts = [f"{name}={path}" for name, path in self.mounts.items()]
         command = [PYTHON, str(SERVER), str(self.port), *mounts]
-        self._process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
-        assert self._process.stdout is not None
-        assert self._process.stdout.readline().strip() == "listening"
+        self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+        assert self.process.stdout is not None
+        assert self.process.stdout.readline().strip() == "listening"
 
     def kill(self) -> None:
-        if self._process is not None:
-            self._process.kill()
-            self._process.wait()
-            assert self._process.stdout is not None
-            self._process.stdout.close()
-            self._process = None
+        if self.process is not None:
+            self.process.kill()
+            self.process.wait()
+            assert self.process.stdout is not None
+            self.process.stdout.close()
+            self.process = None
 
 
 @pytest.fixture

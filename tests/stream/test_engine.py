@@ -110,35 +110,6 @@ def test_a_silent_camera_slows_no_other(live: Live, looping: dict[str, object], 
         assert time.monotonic() - start < 5
 
 
-def test_mjpeg_over_http(clips: list[Path], live: Live, engines: Engines) -> None:
-    """A camera that pushes JPEG pictures, as cheap ones do."""
-    import cv2
-    from moving_disc import pictures
-
-    jpegs = [cv2.imencode(".jpg", picture)[1].tobytes() for picture in pictures(200, 96, 144)]
-    listening = socket.create_server(("127.0.0.1", 0))
-
-    def serve() -> None:
-        with listening, listening.accept()[0] as client:
-            client.recv(4096)
-            client.sendall(b"HTTP/1.0 200 OK\r\nContent-Type: multipart/x-mixed-replace; boundary=frame\r\n\r\n")
-            try:
-                for jpeg in jpegs:
-                    head = f"--frame\r\nContent-Type: image/jpeg\r\nContent-Length: {len(jpeg)}\r\n\r\n"
-                    client.sendall(head.encode() + jpeg + b"\r\n")
-                    time.sleep(0.05)
-            except OSError:
-                return
-
-    thread = threading.Thread(target=serve, daemon=True)
-    thread.start()
-    engine = engines(live({"gate": {"url": f"http://127.0.0.1:{listening.getsockname()[1]}/video"}}))
-    until(lambda: engine.status()[0].scored > 3, 20)
-    assert engine.status()[0].state is CameraState.LIVE
-    engine.stop()
-    thread.join(5)
-
-
 def test_hostile_bytes_are_a_state(live: Live, engines: Engines) -> None:
     listening = socket.create_server(("127.0.0.1", 0))
 

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
+import time
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -10,18 +13,24 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
-from footage import comemory
-from stream.conftest import until
+from footage import comemory, save_video
+from moving_disc import pictures
+from stream.conftest import REPOSITORY, until
+from stream.test_live import seconds
 
 from comemory.bundle import open_bundle
+from comemory.datasets import open_dataset
+from comemory.detect import Detector
 from comemory.errors import ConfigError, SourceError, TrainingError
+from comemory.runtimes import runs_in
 from comemory.stream.doctor import examine
 from comemory.stream.drift import DriftGuard
 from comemory.stream.engine import Engine
-from comemory.stream.learn import Recorder, recalibrated, train_apart
+from comemory.stream.learn import recalibrated, train_apart
 from comemory.stream.minutes import PARTS, MinuteScores
 from comemory.stream.models import CameraModels
-from comemory.stream.settings import DriftSettings, LiveSettings
+from comemory.stream.recorder import Recorder
+from comemory.stream.settings import DriftSettings, LearnSettings, LiveSettings, read_live
 
 Live = Callable[..., LiveSettings]
 Engines = Callable[..., Engine]
@@ -34,13 +43,13 @@ def settings(clips: list[Path], live: Live) -> LiveSettings:
 
 def test_record_calibrate_hand_over_and_back(settings: LiveSettings, engines: Engines, tmp_path: Path) -> None:
     recorder = Recorder(settings, "gate", tmp_path / "recorded")
-    data = recorder.run(3, lambda _: None)
+    data = recorder.run(4, lambda _: None)
     counts = []
     for clip in sorted(data.iterdir()):
         with av.open(str(clip)) as container:
             counts.append(sum(1 for _ in container.decode(video=0)))
             assert container.streams.video[0].average_rate == 10
-    assert sum(counts) <= recorder.n_frames
+    assert sum(counts) == recorder.n_frames
     old = open_bundle(settings.bundle_of("gate"))
     place = recalibrated(old.path, data, tmp_path / "new")
     new = open_bundle(place)
@@ -60,18 +69,109 @@ def test_record_calibrate_hand_over_and_back(settings: LiveSettings, engines: En
     until(lambda: engine.status()[0].model_sha256 == old.digest)
 
 
+def test_every_precision_is_calibrated_on_its_own_answers(clips: list[Path], tmp_path: Path) -> None:
+    shipped = open_bundle(REPOSITORY / "models" / "ped2-small")
+    if not runs_in("int8"):
+        pytest.skip("this CPU does not compute in int8")
+    new = open_bundle(recalibrated(shipped.path, clips[1].parent, tmp_path / "new"))
+    assert set(new.forms) == set(shipped.forms) == {("openvino", "int8")}
+    record, before = new.forms["openvino", "int8"].record, shipped.forms["openvino", "int8"].record
+    assert record.calibration.scales != before.calibration.scales
+    assert record.calibration.scales != new.calibration.scales
+    assert record.held_out.n_frames == new.calibration.n_frames
+    assert record.held_out.spearman > 0.9
+    assert Detector(new, threads=1).bundle.precision == "int8"
+
+
 def test_the_quota_ends_the_recording(settings: LiveSettings, tmp_path: Path) -> None:
     tiny = settings.model_copy(update={"learn": settings.learn.model_copy(update={"gigabytes": 1e-9})})
     data = tmp_path / "recorded"
     data.mkdir()
     (data / "before.mp4").write_bytes(b"full")
-    with pytest.raises(SourceError, match="only 0 usable frames"):
-        Recorder(tiny, "gate", data).run(1, lambda _: None)
+    said: list[str] = []
+    recorder, start = Recorder(tiny, "gate", data), time.monotonic()
+    with pytest.raises(SourceError, match="usable frames came"):
+        recorder.run(60, said.append)
+    assert time.monotonic() - start < 40
+    assert said == ["the recording ends: learn.gigabytes is full after 0 minutes"]
+    assert len(list(data.iterdir())) == 1
+    assert not (data / "before.mp4").exists()
 
 
 def test_a_training_that_fails_says_why(tmp_path: Path) -> None:
     with pytest.raises(TrainingError, match="the training failed: error"):
-        train_apart(tmp_path / "nothing", tmp_path / "out", "small", 0.9, lambda _: None)
+        train_apart(tmp_path / "nothing", tmp_path / "out", LearnSettings(cpu_share=0.9), lambda _: None)
+
+
+TINY = ("clips.height=32", "clips.width=48", "network.base_width=4", "train.epochs=1")
+
+
+def test_learned_from_the_camera_and_gone_over_to_without_a_gap(
+    quick_bundle: Path, live: Live, engines: Engines, tmp_path: Path
+) -> None:
+    """The command beside a running engine: recorded, trained for a share of a core, in force; and back."""
+    pytest.importorskip("torch", reason="needs torch: pip install 'comemory[train]'")
+    walkway = open_dataset("synthetic:seed=9,frames=250,training=1,testing=1,size=96x144").training()[0].source
+    clip = save_video(tmp_path / "gate.mp4", 12 * [frame.image for frame in walkway])  # type: ignore[union-attr]
+    told = tmp_path / "live.toml"
+    settings = ", ".join(f'"{one}"' for one in TINY)
+    told.write_text(
+        f'model = "{quick_bundle}"\nout = "live"\nworkers = 1\n[cameras.gate]\nurl = "{clip}"\n'
+        f'[learn]\npreset = "nano"\ncpu_share = 0.95\nsettings = [{settings}]\n'
+    )
+    engine = Engine(read_live(told))
+
+    def goes_on(sha256: str) -> None:
+        until(lambda: engine.status()[0].model_sha256 == sha256)
+        scored = engine.status()[0].scored
+        until(lambda: engine.status()[0].scored > scored + 5)
+
+    with engine.subscribe() as messages:
+        engine.start()
+        until(lambda: engine.status()[0].scored > 2)
+        before = engine.status()[0].model_sha256
+        done = comemory("learn", "gate", "--config", told, "--for", "17s", timeout=270)
+        assert done.returncode == 0, done.stderr
+        made = next((tmp_path / "live" / "cameras" / "gate" / "models").glob("*/manifest.json")).parent
+        goes_on(open_bundle(made).digest)
+        back = comemory("learn", "gate", "--config", told, "--rollback")
+        assert back.returncode == 0, back.stderr
+        goes_on(before)
+        dropped = engine.status()[0].dropped
+        engine.stop()
+        seen = list(messages.queue)
+    assert open_bundle(made).provenance["dataset"] == "folder"
+    assert not (made.with_name(f"{made.name}.run") / "cache").exists()
+    assert [message["model"] for message in seen if message["kind"] == "model"] == [
+        open_bundle(made).digest[:16],
+        before[:16],
+    ]
+    if dropped == 0:
+        times = [seconds(message["time"]) for message in seen if message["kind"] == "score"]
+        assert max(np.diff(times)) == pytest.approx(0.1, abs=0.02)
+
+
+def test_a_training_ends_with_the_process_that_began_it(tmp_path: Path) -> None:
+    """Even one that is at rest then, and even where nobody could clear away."""
+    pytest.importorskip("torch", reason="needs torch: pip install 'comemory[train]'")
+    save_video(tmp_path / "data" / "training" / "gate.mp4", pictures(150, 96, 144))
+    code = (
+        "import sys; from pathlib import Path; from comemory.stream.learn import train_apart;"
+        "from comemory.stream.settings import LearnSettings; place = Path(sys.argv[1]);"
+        "told = LearnSettings(preset='nano', cpu_share=0.2, settings=('train.epochs=1000',));"
+        "train_apart(place / 'data', place / 'made', told, print)"
+    )
+    parent = subprocess.Popen([sys.executable, "-c", code, str(tmp_path)])
+    children = Path(f"/proc/{parent.pid}/task/{parent.pid}/children")
+    try:
+        until(lambda: bool(children.read_text().split()), 30)
+        child = Path(f"/proc/{children.read_text().split()[0]}")
+        until(lambda: "comemory.cli" in (child / "cmdline").read_text())
+        time.sleep(1.5)
+    finally:
+        parent.kill()
+        parent.wait()
+    until(lambda: not child.exists() or "(Z" in (child / "stat").read_text().replace(") ", "("))
 
 
 class TestDrift:

@@ -75,7 +75,7 @@ class TestPace:
 
 
 def tick(k: int) -> Tick:
-    return Tick(np.zeros((1, 1, 3), np.uint8), Beat(k, 1.0, True), float(k), float(k), (1, 1))
+    return Tick(np.zeros((1, 1, 3), np.uint8), Beat(k, 1.0, True), float(k), float(k), float(k), (1, 1))
 
 
 class TestSlot:

@@ -23,11 +23,12 @@ def test_events_reach_the_store_and_verdicts_come_back(clips: list[Path], live: 
     with Service(
         settings, lambda: live({"gate": {**camera, "hours": ["00:00-23:00"]}}, alerts=alerts), lines.append
     ) as service:
-        service.run(60)
+        service.run(300)
+        assert service.engine.finished
         service.reload()
         engine, store = service.engine, service.store
         assert store is not None
-        service.engine.stop()
+        service.engine.stop(60)
         found = store.page(camera="gate")
         assert found
         for event in found:
@@ -40,7 +41,8 @@ def test_events_reach_the_store_and_verdicts_come_back(clips: list[Path], live: 
         assert [change.state for change in store.states("gate")][-1] == "live"
     assert lines == ["gate: hours"]
     with Service(settings) as again:
-        again.run(60)
-        again.engine.stop()
+        again.run(300)
+        assert again.engine.finished
+        again.engine.stop(60)
         assert again.store is not None
         assert len(again.store.page(camera="gate")) == len(found)

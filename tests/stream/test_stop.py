@@ -20,6 +20,7 @@ from stream.test_live import BUDGET, all_of, expected, lines, seconds
 from comemory.stream.contract import CameraState
 from comemory.stream.engine import Engine
 from comemory.stream.footage import Film
+from comemory.stream.journal import Errands
 from comemory.stream.network import SharedNetwork
 from comemory.stream.settings import LiveSettings
 
@@ -201,3 +202,20 @@ def test_a_still_scene_needs_no_network(
         seen = all_of(messages, "score")
     assert [message["score"] for message in seen] == [score.value for score in scores]
     assert n_runs[0] < len(scores) - 20
+
+
+def test_an_errand_that_fails_of_a_fault_is_the_only_one_lost(monkeypatch: pytest.MonkeyPatch) -> None:
+    faults: list[str] = []
+    monkeypatch.setattr(threading, "excepthook", lambda told: faults.append(str(told.exc_value)))
+    done: list[int] = []
+    errands = Errands("journal")
+    errands.start()
+    errands.submit(lambda: [][0])
+    errands.submit(lambda: done.append(1))
+    until(lambda: bool(faults))
+    time.sleep(0.1)
+    errands.revive()
+    until(lambda: done == [1])
+    errands.submit(lambda: done.append(2))
+    assert errands.finish(5)
+    assert done == [1, 2]

@@ -11,17 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from comemory.errors import ConfigError
-from comemory.web.access import (
-    Access,
-    Attempts,
-    Caller,
-    Secrets,
-    add_token,
-    network,
-    read_secrets,
-    remove_token,
-    set_password,
-)
+from comemory.web.access import Access, Caller
+from comemory.web.access_file import Secrets, add_token, read_secrets, remove_token, set_password
+from comemory.web.attempts import Attempts, network
 
 PASSWORD = "correct horse battery"
 

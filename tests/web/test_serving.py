@@ -14,7 +14,8 @@ import pytest
 from comemory.cli import main
 from comemory.errors import ConfigError
 from comemory.stream.settings import WebSettings
-from comemory.web.access import Access, read_secrets
+from comemory.web.access import Access
+from comemory.web.access_file import read_secrets
 from comemory.web.guard import is_loopback
 from comemory.web.server import GRACE_S, address_of, bind, make_server, names_of, require_password, serving
 

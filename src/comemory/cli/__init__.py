@@ -4,8 +4,8 @@ application.py  the application, and its exit codes      options.py   what comma
 training.py     demo, train                              watching.py  score, evaluate
 bundles.py      export, info                             data.py      data check
 bench.py        bench                                    reproducing.py  reproduce
-live.py        watch, learn, doctor
-serving.py      serve
+live.py         watch, learn, doctor                     serving.py   serve
+live_options.py  what these share
 """
 
 from comemory.cli import bench, bundles, data, live, reproducing, serving, training, watching

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from comemory.cli.application import app, leave_at_once
-from comemory.cli.live import Alarms, Cameras, Config, Log, Model, Out, Settings, Store, live_settings, logged
+from comemory.cli.live_options import LiveOptions, Log, logged, takes_live_options
 from comemory.cli.options import console, errors
 from comemory.screen import print_line
 
@@ -22,14 +22,9 @@ ACCESS_FILE = "access.json"
 
 
 @app.command()
+@takes_live_options()
 def serve(
-    cameras: Cameras = None,
-    model: Model = None,
-    config: Config = None,
-    false_alarms: Alarms = None,
-    store: Store = None,
-    out: Out = None,
-    settings: Settings = None,
+    told: LiveOptions,
     host: Annotated[
         str | None,
         typer.Option(help="Where the page listens; beyond this machine it needs a password.", show_default="127.0.0.1"),
@@ -53,13 +48,13 @@ def serve(
     Example: `comemory serve --camera gate=rtsp://user:pass@host/stream --model models/gate --false-alarms 1/day`
     """
     if set_password or add_token is not None or remove_token is not None:
-        _change_access(_folder(config, out, settings) / ACCESS_FILE, set_password, add_token, remove_token)
+        _change_access(told.folder() / ACCESS_FILE, set_password, add_token, remove_token)
         return
 
     def read() -> LiveSettings:
-        live = live_settings(config, cameras, model, false_alarms, store, out, settings)
-        told = {name: value for name, value in (("host", host), ("port", port)) if value is not None}
-        return live.model_copy(update={"web": live.web.model_copy(update=told)})
+        live = told.read()
+        given = {name: value for name, value in (("host", host), ("port", port)) if value is not None}
+        return live.model_copy(update={"web": live.web.model_copy(update=given)})
 
     _serve(read(), read, Log(as_json))
 
@@ -72,7 +67,7 @@ def _serve(live: LiveSettings, reread: Callable[[], LiveSettings], log: Log) -> 
 
     access = _open_access(live)
     require_password(live.web, access.required)
-    with Service(live, reread, lambda line: log.line("reload", line)) as service:
+    with Service(live, reread, lambda line: log.line("reload", line), ends_process=True) as service:
         page = create_app(
             service.engine, service.store, access, hosts=names_of(live.web), learning=lambda: learning(live.out)
         )
@@ -87,7 +82,8 @@ def _serve(live: LiveSettings, reread: Callable[[], LiveSettings], log: Log) -> 
 
 def _open_access(live: LiveSettings) -> Access:
     from comemory.events.secrets import reveal
-    from comemory.web.access import Access, read_secrets
+    from comemory.web.access import Access
+    from comemory.web.access_file import read_secrets
 
     web = live.web
     return Access(
@@ -98,24 +94,17 @@ def _open_access(live: LiveSettings) -> Access:
     )
 
 
-def _folder(config: Path | None, out: Path | None, settings: list[str] | None) -> Path:
-    """Where everything is kept, by the options of a command that needs no camera."""
-    from comemory.stream.settings import read_live
-
-    return out if out is not None else read_live(config, {}, settings or ()).out
-
-
 def _change_access(file: Path, password: bool, added: str | None, removed: str | None) -> None:
-    from comemory.web import access
+    from comemory.web import access_file
 
     if password:
-        access.set_password(file, _ask_password())
+        access_file.set_password(file, _ask_password())
         print_line(console, f"the password's hash is kept in {file}; who was logged in must log in again")
     if removed is not None:
-        access.remove_token(file, removed)
+        access_file.remove_token(file, removed)
         print_line(console, f"the token {removed} is forgotten")
     if added is not None:
-        token = access.add_token(file, added)
+        token = access_file.add_token(file, added)
         print_line(errors, f"its hash is kept in {file}; the token itself is shown this once:")
         print(token)
     print_line(errors, "a server that runs takes this when it begins anew")

@@ -21,6 +21,9 @@ from comemory.errors import ConfigError, RuntimeMissing, StoreError, StoreFull, 
 
 VERSION_TABLE = "comemory_version"
 BUSY_S = 20.0
+PRAGMAS = ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", "journal_size_limit=16777216")
+CACHE_KIB = 512
+"""Of SQLite, for each connection: what it has read of a database that grows, it keeps up to there. The system has it too."""
 _FULL_IN_SQLITE = frozenset(
     {sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_WRITE, sqlite3.SQLITE_IOERR_SHMSIZE, sqlite3.SQLITE_IOERR_SHMMAP}
 )
@@ -184,7 +187,7 @@ def _sqlite(url: URL) -> Engine:
 
     @event.listens_for(engine, "connect")
     def prepare(connection: sqlite3.Connection, _record: object) -> None:
-        for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", "journal_size_limit=16777216"):
+        for pragma in (*PRAGMAS, f"cache_size=-{CACHE_KIB}"):
             connection.execute(f"PRAGMA {pragma}").close()
 
     @event.listens_for(engine, "begin")

@@ -7,9 +7,11 @@ from datetime import datetime
 from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, func, insert, select, update
+from sqlalchemy.dialects.postgresql import insert as postgres_insert
+from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 
-from comemory.events.event import Counts, StateChange, StoredEvent, utc
-from comemory.events.schema import events, files, states
+from comemory.events.event import Counts, StateChange, StoredEvent, new_id, utc
+from comemory.events.schema import events, files, scores, states
 
 
 def read_events(
@@ -60,6 +62,21 @@ def write_event(connection: Connection, event: StoredEvent, site: str, now: date
         connection.execute(insert(events).values(id=event.id, site=site, verdict=None, **values))
     else:
         connection.execute(update(events).where(events.c.id == event.id).values(**values))
+
+
+def write_state(connection: Connection, change: StateChange, site: str) -> None:
+    """Add a change of a camera's health."""
+    row = {"id": new_id(), "site": site, "camera": change.camera, "state": change.state}
+    connection.execute(insert(states).values(**row, message=change.message, at=change.at))
+
+
+def write_scores(connection: Connection, camera: str, minute: datetime, peak: float, packed: bytes, model: str) -> None:
+    """Insert or replace the highest scores of a minute."""
+    values = {"model": model, "peak": float(peak), "maxima": packed}
+    key = {"camera": camera, "minute": minute.replace(second=0, microsecond=0)}
+    insertion = sqlite_insert if connection.dialect.name == "sqlite" else postgres_insert
+    added = insertion(scores).values(**key, **values)
+    connection.execute(added.on_conflict_do_update(index_elements=["camera", "minute"], set_=values))
 
 
 def read_states(

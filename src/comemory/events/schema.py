@@ -137,3 +137,13 @@ outbox = Table(
 )
 """`subject` is what must be told in order: an event, or a camera's state. `next_try` is None once nothing is left to do.
 `held` says why an alert was not sent: `cool-down` or `quiet hours`."""
+
+announced = Table(
+    "announced",
+    metadata,
+    Column("site", String(32), primary_key=True),
+    Column("sink", String(200), primary_key=True),
+    Column("broker", String(300), primary_key=True),
+    Column("topic", String(500), primary_key=True),
+)
+"""Retained topics of MQTT brokers that are ours."""

@@ -63,7 +63,8 @@ class ScoreSummary:
         if self.minutes < LEAST_MINUTES or not len(self._tops):
             return []
         shares = 1.0 - np.geomspace(1.0, 1.0 / (len(self._tops) + 1), max(2, n_points))
-        thresholds = np.unique(np.append(np.quantile(self._tops, shares), np.nextafter(self._tops[-1], np.inf)))
+        highest = self._tops[-1]
+        thresholds = np.unique([*np.quantile(self._tops, shares), highest, np.nextafter(highest, np.inf)])
         return [(float(value), self.alarms(float(value)) * 1440.0 / self.minutes) for value in thresholds]
 
     def to_json(self) -> JSON:

@@ -9,12 +9,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal
 
-from sqlalchemy import ColumnElement, delete, insert, select
-from sqlalchemy.dialects.postgresql import insert as postgres_insert
-from sqlalchemy.dialects.sqlite import insert as sqlite_insert
+from sqlalchemy import delete, insert, select
 
 from comemory.errors import StoreError, short
-from comemory.events.alerts.outbox import Outbox
+from comemory.events.alerts.announced import Announced
 from comemory.events.alerts.rules import Change
 from comemory.events.database import Database
 from comemory.events.event import (
@@ -30,11 +28,12 @@ from comemory.events.event import (
     utc,
 )
 from comemory.events.media import Media
+from comemory.events.reader import StoreReader
 from comemory.events.retention import Retention
-from comemory.events.rows import count, read_event, read_events, read_states, write_event
-from comemory.events.schema import events, files, scores, states
-from comemory.events.scores import MINUTE, ScoreSummary, pack, summarise
-from comemory.events.verdicts import history, missing, say, take_back
+from comemory.events.rows import read_event, read_events, read_states, write_event, write_scores, write_state
+from comemory.events.schema import events, files
+from comemory.events.scores import ScoreSummary, pack
+from comemory.events.verdicts import missing, say, take_back
 
 __all__ = [
     "Counts",
@@ -49,10 +48,8 @@ __all__ = [
     "new_id",
 ]
 
-MOST_PER_PAGE = 500
 
-
-class EventStore:
+class EventStore(StoreReader):
     """Events in a database, their files in a folder. Every method may be called from any thread.
 
     Attributes:
@@ -60,14 +57,15 @@ class EventStore:
         scratch: where files may be written before they are attached; emptied at every opening.
         url: of the database, its password masked.
         outbox: the alerts that wait; a `Dispatcher` tells it of the sinks.
+        announced: what brokers keep of us.
         clock: what time it is, with a time zone.
     """
 
     def __init__(self, database: Database, media: Media, clock: Callable[[], datetime]) -> None:
+        super().__init__(database, media)
         self.media, self.scratch, self.url = media.folder, media.scratch, database.shown
-        self.outbox = Outbox(database, media.site)
+        self.announced = Announced(database, media.site)
         self.clock = clock
-        self._database, self._media = database, media
         self._begun: set[str] = set()
         self._retention = Retention(database, media)
         self._filing = threading.RLock()
@@ -244,8 +242,7 @@ class EventStore:
             last = read_states(connection, camera, None, 1, self._media.site)
             if last and last[0].state == state:
                 return
-            row = {"id": new_id(), "site": self._media.site, "camera": camera, "state": state}
-            connection.execute(insert(states).values(**row, message=message, at=now))
+            write_state(connection, after, self._media.site)
             before = last[0].to_json() if last else None
             change = Change("state", f"state:{camera}", camera, before, after.to_json())
             self.outbox.put(connection, change, self.clock())
@@ -262,12 +259,8 @@ class EventStore:
             StoreError: the maxima are not that, or cannot be written.
         """
         packed = pack(maxima)
-        values = {"model": model, "peak": float(max(maxima)), "maxima": packed}
-        key = {"camera": camera, "minute": utc(minute).replace(second=0, microsecond=0)}
-        insertion = sqlite_insert if self._database.is_sqlite else postgres_insert
-        added = insertion(scores).values(**key, **values)
         with self._database.write() as connection:
-            connection.execute(added.on_conflict_do_update(index_elements=["camera", "minute"], set_=values))
+            write_scores(connection, camera, utc(minute), max(maxima), packed, model)
 
     def delete(self, id: str) -> bool:
         """Delete an event with its files and history; say whether it was there.
@@ -275,9 +268,10 @@ class EventStore:
         Raises:
             StoreError: it is still open, or cannot be deleted.
         """
-        if id in self._begun:
-            raise StoreError(f"event {id} is still open: delete it when it is over")
         with self._filing:
+            event = self.get(id)
+            if event is not None and event.end is None:
+                raise StoreError(f"event {id} is still open: delete it when it is over")
             return self._retention.delete(id)
 
     def recover(self) -> Swept:
@@ -326,103 +320,6 @@ class EventStore:
                 bytes_freed=done.bytes_freed + repaired.bytes_freed,
             )
             return self._retention.expire(utc(now), days, done)
-
-    def get(self, id: str) -> StoredEvent | None:
-        """The event, None when there is none.
-
-        Raises:
-            StoreError: the database does not answer.
-        """
-        with self._database.read() as connection:
-            return read_event(connection, id)
-
-    def page(
-        self,
-        *,
-        camera: str | None = None,
-        since: datetime | None = None,
-        until: datetime | None = None,
-        before: str | None = None,
-        limit: int = 50,
-        verdict: Verdict | Literal["none"] | None = None,
-        suppressed: bool | None = None,
-    ) -> list[StoredEvent]:
-        """Events that began in a stretch of time, the newest first.
-
-        Args:
-            since, until: `until` does not belong to it.
-            before: the id of the last event of the page before this one.
-            limit: 1 to 500.
-            verdict: `none` are those without one; None are all.
-
-        Raises:
-            StoreError: the limit is out of range, or the database does not answer.
-        """
-        if not 1 <= limit <= MOST_PER_PAGE:
-            raise StoreError(f"the limit of a page is {short(limit)}: expected 1 to {MOST_PER_PAGE}")
-        conditions: list[ColumnElement[bool]] = []
-        if camera is not None:
-            conditions.append(events.c.camera == camera)
-        if since is not None:
-            conditions.append(events.c.start >= utc(since))
-        if until is not None:
-            conditions.append(events.c.start < utc(until))
-        if before is not None:
-            conditions.append(events.c.id < before)
-        if verdict is not None:
-            conditions.append(events.c.verdict.is_(None) if verdict == "none" else events.c.verdict == verdict)
-        if suppressed is not None:
-            conditions.append(events.c.suppressed.is_(suppressed))
-        with self._database.read() as connection:
-            return read_events(connection, *conditions, limit=limit)
-
-    def file(self, id: str, kind: FileKind) -> Path | None:
-        """Where an event's file lies, None when there is none.
-
-        Raises:
-            StoreError: the database does not answer.
-        """
-        with self._database.read() as connection:
-            asked = select(files.c.path).where(files.c.event_id == id, files.c.kind == kind)
-            path: str | None = connection.execute(asked).scalar()
-        return self._media.find(path) if path is not None else None
-
-    def verdicts(self, id: str) -> list[VerdictChange]:
-        """What was said of an event, the oldest first, with what was taken back."""
-        with self._database.read() as connection:
-            return history(connection, id)
-
-    def states(self, camera: str | None = None, since: datetime | None = None, limit: int = 200) -> list[StateChange]:
-        """Changes of the cameras' health, the newest first."""
-        with self._database.read() as connection:
-            return read_states(connection, camera, since, limit)
-
-    def score_summary(self, camera: str, since: datetime, model: str | None = None) -> ScoreSummary:
-        """What the scores recorded since a time say of thresholds.
-
-        Args:
-            model: only minutes that this model scored; None takes all.
-
-        Raises:
-            StoreError: the database does not answer.
-        """
-        first = utc(since) - MINUTE
-        asked = select(scores.c.minute, scores.c.maxima).where(scores.c.camera == camera, scores.c.minute > first)
-        if model is not None:
-            asked = asked.where(scores.c.model == model)
-        with self._database.read() as connection:
-            rows = [(row.minute, row.maxima) for row in connection.execute(asked.order_by(scores.c.minute))]
-        return summarise(camera, rows)
-
-    def counts(self) -> Counts:
-        """How much there is.
-
-        Raises:
-            StoreError: the database does not answer.
-        """
-        alerts, free = self.outbox.counts(), self._media.free_bytes()
-        with self._database.read() as connection:
-            return count(connection, alerts, free)
 
     def _existing(self, id: str) -> StoredEvent:
         event = self.get(id)

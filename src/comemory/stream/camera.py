@@ -115,6 +115,12 @@ class Camera:
             if self._stopping.is_set():
                 self.reader.stop()
 
+    def hand_over(self, detector: Detector) -> None:
+        """Go over to another bundle without a gap; see `Watch.hand_over`."""
+        self.pace.rate_hz = detector.bundle.calibration.rate_hz
+        self.slot.length = detector.bundle.clips.n_past + 1
+        self.watch.hand_over(detector)
+
     def stop(self) -> None:
         """Ask the reader to end and take no frame any more; its state stays as it was, for that is no fault."""
         self._stopping.set()

@@ -128,7 +128,9 @@ Message = dict[str, Any]
 `score`  camera, time (ISO 8601, UTC), score, appearance, motion, threshold, box
 `event`  camera, change (`new`, `update`, `end`), event (the stored event as JSON)
 `state`  camera, time, state, before, message
-`drift`  camera, time, message
+`drift`  camera, message
+`model`  camera, model, message: it has gone over to another bundle
+`trouble`  message: something could not be written or used
 """
 
 

@@ -6,33 +6,34 @@ import os
 import queue
 import threading
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from comemory.bundle import Bundle, open_bundle
 from comemory.decision import parse_budget
-from comemory.detect import Detector
 from comemory.errors import ComemoryError, ConfigError, nearest
 from comemory.outputs import require_folder
 from comemory.stream.camera import Camera
 from comemory.stream.contract import CameraStatus, Message, Metrics, Snapshot, Verdict
 from comemory.stream.journal import Errands, Journal
 from comemory.stream.lessons import Lessons
-from comemory.stream.network import SharedNetwork
+from comemory.stream.network import Networks
 from comemory.stream.overrides import Overrides
 from comemory.stream.settings import CameraSettings, LiveSettings, Zone
+from comemory.stream.subscribers import Subscribers
+from comemory.stream.workers import Workers
 
 if TYPE_CHECKING:
     from comemory.events.store import EventStore
 
 LOOK_S = 0.2
 DRIFT_S = 60.0
-LONGEST_QUEUE = 1000
 LIVE_CHANGES = {"zones", "false_alarms", "hours"}
 """Settings of a camera that change without a new connection."""
+FIXED = ("out", "runtime", "precision", "workers", "store", "web", "alerts")
+"""Settings that need a restart."""
 
 
 class Engine:
@@ -40,6 +41,9 @@ class Engine:
 
     One thread reads each camera; as many workers as there are cores score the oldest frames that wait, whichever
     camera they are of; one looks after all of them; files and store have their own. No camera waits for another.
+
+    Attributes:
+        journal: of its events.
 
     Args:
         settings: of everything live.
@@ -55,16 +59,16 @@ class Engine:
         self._told = settings
         self._settings = self._overrides.laid_over(settings)
         self._store = store
+        self._subscribers = Subscribers()
         self._lessons = Lessons(settings.out, store)
         self.journal = Journal(settings.out, store, self._journal_trouble)
         self._films = Errands("films", 20_000)
         self._cameras: dict[str, Camera] = {}
-        self._networks: dict[str, SharedNetwork] = {}
-        self._ready = threading.Condition()
+        self._networks = Networks(self._settings.runtime, self._settings.precision, self.workers)
         self._changing = threading.RLock()
         self._stopping = threading.Event()
-        self._subscribers: list[queue.Queue[Message]] = []
-        self._threads: list[threading.Thread] = []
+        self._workers = Workers(self.workers, lambda: list(self._cameras.values()))
+        self._watchdog = threading.Thread(target=self._look_after, name="watchdog", daemon=True)
         self._started: float | None = None
         self._drifts: dict[str, str | None] = {}
 
@@ -95,11 +99,8 @@ class Engine:
             self._started = time.monotonic()
             for camera_ in self._cameras.values():
                 camera_.start()
-            workers = [threading.Thread(target=self._work, name=f"worker-{k}") for k in range(self.workers)]
-            self._threads = [*workers, threading.Thread(target=self._look_after, name="watchdog")]
-            for thread in self._threads:
-                thread.daemon = True
-                thread.start()
+            self._workers.start()
+            self._watchdog.start()
 
     def stop(self, timeout_s: float = 5.0) -> None:
         """See `contract.EngineContract.stop`."""
@@ -114,8 +115,8 @@ class Engine:
         if not self._stopping.is_set():
             self._stopping.set()
             self._halt(left(0.8))
-            for thread in self._threads:
-                thread.join(left(0.6))
+            self._workers.join(end - 0.6 * timeout_s)
+            self._watchdog.join(left(0.6))
             for camera in list(self._cameras.values()):
                 camera.finish(left(0.5))
             if not self._films.finish(left(0.35)):
@@ -147,15 +148,13 @@ class Engine:
         """See `contract.EngineContract.scores`."""
         return self._camera(camera).watch.figures.scores(seconds)
 
-    @contextmanager
-    def subscribe(self) -> Iterator[queue.Queue[Message]]:
+    def subscribe(self) -> AbstractContextManager[queue.Queue[Message]]:
         """See `contract.EngineContract.subscribe`."""
-        mine: queue.Queue[Message] = queue.Queue(LONGEST_QUEUE)
-        self._subscribers = [*self._subscribers, mine]
-        try:
-            yield mine
-        finally:
-            self._subscribers = [other for other in self._subscribers if other is not mine]
+        return self._subscribers.subscribe()
+
+    def publish(self, message: Message) -> None:
+        """Tell a message to all who listen."""
+        self._subscribers.publish(message)
 
     def set_zones(self, camera: str, zones: Sequence[Zone]) -> None:
         """See `contract.EngineContract.set_zones`. Raises ConfigError where a zone is none."""
@@ -184,11 +183,9 @@ class Engine:
         Raises:
             BundleError: it cannot be used; the camera goes on with the one it has.
         """
-        detector = self._detector(bundle)
+        detector = self._networks.detector(bundle)
         self._set(camera, "model", str(bundle))
-        found = self._camera(camera)
-        found.pace.rate_hz = detector.bundle.calibration.rate_hz
-        found.watch.hand_over(detector)
+        self._camera(camera).hand_over(detector)
 
     def accept_view(self, camera: str) -> None:
         """Take the present view of a moved camera for its scene."""
@@ -198,9 +195,7 @@ class Engine:
         """See `contract.EngineContract.reload`."""
         with self._changing:
             before, after = self._settings, self._overrides.laid_over(settings)
-            fixed = [
-                key for key in ("out", "runtime", "workers", "store", "web", "alerts") if _differ(before, after, key)
-            ]
+            fixed = [key for key in FIXED if _differ(before, after, key)]
             after = after.model_copy(update={key: getattr(before, key) for key in fixed})
             self._told, self._settings = settings, after
             lines = [f"{key}: needs a restart" for key in fixed]
@@ -227,33 +222,16 @@ class Engine:
             uptime_s=0.0 if self._started is None else time.monotonic() - self._started,
         )
 
-    def publish(self, message: Message) -> None:
-        """Give a message to every subscriber; the oldest gives way where a queue is full."""
-        for subscriber in self._subscribers:
-            while True:
-                try:
-                    subscriber.put_nowait(message)
-                    break
-                except queue.Full:
-                    with suppress(queue.Empty):
-                        subscriber.get_nowait()
-
     def _camera(self, name: str) -> Camera:
         if name not in self._cameras:
             raise ConfigError(f"there is no camera {name[:64]!r}: {nearest(name, self._cameras)}")
         return self._cameras[name]
 
     def _new_camera(self, name: str) -> Camera:
-        detector = self._detector(self._settings.bundle_of(name))
-        camera = Camera(name, self._settings, detector, self.journal, self._films, self.publish, self._wake)
+        detector = self._networks.detector(self._settings.bundle_of(name))
+        camera = Camera(name, self._settings, detector, self.journal, self._films, self.publish, self._workers.wake)
         camera.watch.teach(self._lessons.normal(name))
         return camera
-
-    def _detector(self, path: Path) -> Detector:
-        bundle: Bundle = open_bundle(path)
-        if bundle.digest not in self._networks:
-            self._networks[bundle.digest] = SharedNetwork(bundle, self._settings.runtime, self.workers)
-        return Detector(bundle, runtime=self._networks[bundle.digest])
 
     def _set(self, camera: str, key: str, value: object) -> None:
         with self._changing:
@@ -279,7 +257,10 @@ class Engine:
         if new is None or not new.watch:
             return [f"{name}: no longer watched"]
         self._cameras[name] = self._new_camera(name)
-        self._cameras[name].start()
+        if self._stopping.is_set():
+            self._cameras[name].stop()
+        else:
+            self._cameras[name].start()
         return [f"{name}: {'begun anew' if running else 'begun'}"]
 
     def _halt(self, timeout_s: float) -> None:
@@ -291,36 +272,7 @@ class Engine:
         finally:
             if is_alone:
                 self._changing.release()
-        with self._ready:
-            self._ready.notify_all()
-
-    def _wake(self) -> None:
-        with self._ready:
-            self._ready.notify()
-
-    def _next(self) -> Camera | None:
-        """The camera whose oldest frame has waited longest, taken; None when none waits."""
-        waiting = [(at, name) for name, camera in list(self._cameras.items()) if (at := camera.waiting) is not None]
-        if not waiting:
-            return None
-        camera = self._cameras.get(min(waiting)[1])
-        if camera is not None:
-            camera.busy = True
-        return camera
-
-    def _work(self) -> None:
-        while True:
-            with self._ready:
-                camera = self._next()
-                while camera is None and not self._stopping.is_set():
-                    self._ready.wait(0.5)
-                    camera = self._next()
-            if camera is None or self._stopping.is_set():
-                return
-            try:
-                camera.watch.take(camera.slot.take(), lossless=camera.slot.lossless)
-            finally:
-                camera.busy = False
+        self._workers.stop()
 
     def _look_after(self) -> None:
         """See to states, dead threads and drift until the end."""
@@ -329,7 +281,9 @@ class Engine:
             for camera in list(self._cameras.values()):
                 camera.look()
                 camera.revive()
-            self._replace_dead_workers()
+            self._workers.replace_dead()
+            self._films.revive()
+            self.journal.revive()
             self._take_overrides()
             if time.monotonic() - drift_at >= DRIFT_S:
                 drift_at = time.monotonic()
@@ -346,7 +300,7 @@ class Engine:
     def _take_override(self, camera: Camera, told: CameraSettings, after: LiveSettings) -> None:
         before, wanted = self._settings.bundle_of(camera.name), after.bundle_of(camera.name)
         try:
-            detector = self._detector(wanted) if wanted != before else None
+            detector = self._networks.detector(wanted) if wanted != before else None
         except ComemoryError as error:
             self.publish({"kind": "trouble", "message": f"{camera.name} keeps its model: {error}"})
             return
@@ -354,15 +308,7 @@ class Engine:
         self._settings = self._settings.model_copy(update={"cameras": cameras})
         camera.watch.configure(told)
         if detector is not None:
-            camera.pace.rate_hz = detector.bundle.calibration.rate_hz
-            camera.watch.hand_over(detector)
-
-    def _replace_dead_workers(self) -> None:
-        for place, thread in enumerate(self._threads):
-            if thread.name.startswith("worker") and not thread.is_alive() and not self._stopping.is_set():
-                time.sleep(LOOK_S)
-                self._threads[place] = threading.Thread(target=self._work, name=thread.name, daemon=True)
-                self._threads[place].start()
+            camera.hand_over(detector)
 
     def _tell_drift(self) -> None:
         for name, camera in list(self._cameras.items()):

@@ -25,7 +25,10 @@ class Rate:
 
     def tick(self) -> None:
         """One more, now."""
-        self._times.append(time.monotonic())
+        now = time.monotonic()
+        self._times.append(now)
+        while now - self._times[0] > WINDOW_S:
+            self._times.popleft()
 
     def hz(self) -> float:
         """A second, over the last `WINDOW_S`."""

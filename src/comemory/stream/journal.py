@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 LONGEST_RETRY_S = 30.0
 
 
-class Errands(threading.Thread):
+class Errands:
     """Work done elsewhere, in order, by one thread.
 
     Args:
@@ -29,9 +29,10 @@ class Errands(threading.Thread):
     """
 
     def __init__(self, name: str, longest: int = 10_000) -> None:
-        super().__init__(name=name, daemon=True)
+        self.name = name
         self._queue: queue.Queue[Callable[[], None] | None] = queue.Queue(longest)
         self.stopping = threading.Event()
+        self._thread: threading.Thread | None = None
 
     def submit(self, errand: Callable[[], None]) -> bool:
         """Leave an errand; False where too many wait."""
@@ -41,9 +42,15 @@ class Errands(threading.Thread):
             return False
         return True
 
-    def run(self) -> None:
-        while (errand := self._queue.get()) is not None:
-            errand()
+    def start(self) -> None:
+        """Begin with what waits."""
+        self._thread = threading.Thread(target=self._run, name=self.name, daemon=True)
+        self._thread.start()
+
+    def revive(self) -> None:
+        """Go on with the next errand where one ended the thread by a fault of its own."""
+        if self._thread is not None and not self._thread.is_alive() and not self.stopping.is_set():
+            self.start()
 
     @property
     def n_waiting(self) -> int:
@@ -53,11 +60,18 @@ class Errands(threading.Thread):
     def finish(self, timeout_s: float) -> bool:
         """Do what waits, then end; False where that takes longer than the time."""
         end = time.monotonic() + timeout_s
+        self.revive()
         self.stopping.set()
         with suppress(queue.Full):
             self._queue.put(None, timeout=timeout_s)
-        self.join(max(0.0, end - time.monotonic()))
-        return not self.is_alive()
+        if self._thread is None:
+            return True
+        self._thread.join(max(0.0, end - time.monotonic()))
+        return not self._thread.is_alive()
+
+    def _run(self) -> None:
+        while (errand := self._queue.get()) is not None:
+            errand()
 
 
 class Journal:
@@ -87,6 +101,10 @@ class Journal:
     def start(self) -> None:
         """Begin to write."""
         self._errands.start()
+
+    def revive(self) -> None:
+        """See `Errands.revive`."""
+        self._errands.revive()
 
     def stop(self, timeout_s: float) -> bool:
         """Write what waits, then end; False where that takes longer than the time."""

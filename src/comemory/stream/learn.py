@@ -7,149 +7,74 @@ import shutil
 import signal
 import subprocess
 import sys
-import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
+from importlib.util import find_spec
 from pathlib import Path
 
-import av
 import numpy as np
-from av.video.reformatter import VideoReformatter
 from numpy.typing import NDArray
 
-from comemory.bundle import REQUIRED, bundle_writer, open_bundle, write_json
-from comemory.decision import fit_calibration
+from comemory.bundle import FORM_MEMBERS, FormRecord, bundle_writer, copy_members, open_bundle, write_json
+from comemory.bundle.members import FORM_FILES
+from comemory.decision import Calibration, Judge, fit_calibration, with_novelty
 from comemory.detect import Detector
-from comemory.errors import ConfigError, SourceError, TrainingError
-from comemory.stream.contract import CameraState
-from comemory.stream.footage import Footage
-from comemory.stream.health import PictureHealth
-from comemory.stream.pace import Pace
-from comemory.stream.reader import Reader
-from comemory.stream.settings import LiveSettings
-from comemory.stream.slot import Slot, Tick
+from comemory.errors import ConfigError, RuntimeMissing, TrainingError
+from comemory.export.agreement import agreement
+from comemory.runtimes import gains_by
+from comemory.stream.progress import Progress
+from comemory.stream.recorder import Recorder
+from comemory.stream.settings import LearnSettings, LiveSettings
+from comemory.train.recipe import read_recipe
 from comemory.types import Frame
-from comemory.video.folder import upright
-from comemory.video.resize import resize
-from comemory.video.writer import VideoWriter
 
-SEGMENT_S = 60.0
-MOST_SEGMENTS = 90
-LEAST_FRAMES = 100
-SHORTEST = 20
 MOST_CALIBRATED = 3000
 PERIOD_S = 1.0
 LOWEST_PRIORITY = 15
-QUALITY = 16
+_BOUND = (
+    "import ctypes, signal, sys; ctypes.CDLL(None).prctl(1, signal.SIGKILL); "
+    "from comemory.cli import main; main(sys.argv[1:])"
+)
+"""A program that the system ends with the process that began it, even where it is at rest then (PR_SET_PDEATHSIG)."""
 
 Say = Callable[[str], None]
+Maps = Mapping[str, NDArray[np.float32]]
 
 
-class Recorder:
-    """Records samples of a camera at the rate and size that the network works at, within a disk quota.
+def learned(
+    settings: LiveSettings, camera: str, seconds: float, *, recalibrate: bool, progress: Progress, say: Say
+) -> Path:
+    """Record a camera, then train on it or calibrate the bundle it has; gives the bundle made, not yet in force.
 
-    Ours: up to 90 minutes, spread evenly over the time asked for; pictures that are black, frozen, blinded or moved are
-    left out, and a hole ends the clip.
-
-    Args:
-        folder: of the clips; those of an earlier recording are kept and count.
+    Raises:
+        ConfigError: the preset or its settings do not fit; before anything is recorded.
+        SourceError: too little came of the camera.
+        TrainingError, BundleError: one line each.
     """
-
-    def __init__(self, settings: LiveSettings, camera: str, folder: Path) -> None:
-        bundle = open_bundle(settings.bundle_of(camera))
-        spec = bundle.clips
-        self.size = (spec.flow_height, spec.flow_width)
-        self.rate_hz, self.folder = bundle.calibration.rate_hz, folder
-        self.quota = int(settings.learn.gigabytes * 1e9)
-        self.n_frames = 0
-        self._health = PictureHealth(settings.health)
-        told = settings.cameras[camera]
-        self._slot = Slot(32, lossless=not told.realtime)
-        self._reader = Reader(
-            camera,
-            told,
-            settings.health,
-            Pace(self.rate_hz),
-            self._slot,
-            Footage(0, 0, 0, lambda _: True, _none, _none),
-        )
-        self._reformatter = VideoReformatter()
-        self._writer: VideoWriter | None = None
-        self._newest = -1
-        self._stopping = threading.Event()
-
-    def stop(self) -> None:
-        """Let `run` come to its end."""
-        self._stopping.set()
-
-    def run(self, seconds: float, say: Say) -> Path:
-        """Record; gives the folder.
-
-        Raises:
-            SourceError: too little came, or it cannot be written.
-        """
-        self.folder.mkdir(parents=True, exist_ok=True)
-        every_s = max(SEGMENT_S, seconds / MOST_SEGMENTS)
-        start, message = time.monotonic(), ""
-        self._reader.start()
-        try:
-            while (passed := time.monotonic() - start) < seconds and not self._stopping.is_set():
-                wanted = passed % every_s < SEGMENT_S and self._used() < self.quota
-                self._take(self._slot.take(), wanted)
-                if self._reader.finished and self._slot.oldest is None:
-                    break
-                if self._reader.link is not CameraState.LIVE and self._reader.message != message:
-                    message = self._reader.message
-                    say(message)
-                self._stopping.wait(0.02)
-        finally:
-            self._reader.stop()
-            self._cut()
-        if self.n_frames < LEAST_FRAMES:
-            raise SourceError(
-                f"only {self.n_frames} usable frames came from the camera, at least {LEAST_FRAMES} are needed: "
-                f"{self._reader.message or 'record longer'}"
-            )
-        return self.folder
-
-    def _used(self) -> int:
-        return sum(path.stat().st_size for path in self.folder.glob("*.mp4"))
-
-    def _take(self, ticks: list[Tick], wanted: bool) -> None:
-        if not wanted:
-            self._cut()
-            return
-        for tick in ticks:
-            picture = self._picture(tick)
-            if not self._health.push(picture, tick.time).usable or (
-                self._newest >= 0 and tick.beat.index != self._newest + 1
-            ):
-                self._cut()
-            self._newest = tick.beat.index
-            if self._writer is None:
-                path = self.folder / f"{datetime.now(UTC):%Y%m%dT%H%M%S.%f}.mp4"
-                self._writer = VideoWriter(path, self.size, self.rate_hz, quality=QUALITY)
-                self._writer.__enter__()
-            self._writer.write(picture)
-            self.n_frames += 1
-
-    def _picture(self, tick: Tick) -> NDArray[np.uint8]:
-        if isinstance(tick.picture, av.VideoFrame):
-            return upright(tick.picture, self.size, self._reformatter)
-        return resize(tick.picture, self.size)
-
-    def _cut(self) -> None:
-        writer, self._writer = self._writer, None
-        self._newest = -1
-        if writer is not None and writer.n_frames < SHORTEST:
-            writer.__exit__(SourceError, None, None)
-        elif writer is not None:
-            writer.close()
+    told, folder = settings.learn, settings.out / "cameras" / camera
+    recipe = read_recipe(told.preset, settings=told.settings)
+    size = None if recalibrate else (recipe.clips.flow_height, recipe.clips.flow_width)
+    recorder = Recorder(settings, camera, folder / "recorded" / "training", size)
+    progress.tell("recording", f"ordinary hours, {seconds / 3600:.3g} h", seconds=seconds)
+    data = recorder.run(seconds, say)
+    place = folder / "models" / f"{datetime.now(UTC):%Y%m%dT%H%M%S}"
+    say(f"{recorder.n_frames} frames recorded, {'calibrating' if recalibrate else 'training'}")
+    if recalibrate:
+        progress.tell("calibrating", f"on {recorder.n_frames} frames")
+        return recalibrated(settings.bundle_of(camera), data, place)
+    run = place.with_name(f"{place.name}.run")
+    progress.tell("training", f"on {recorder.n_frames} frames", run=run, epochs=recipe.train.epochs)
+    train_apart(data.parent, place, told, say)
+    if gains_by("int8") and find_spec("nncf") is not None:
+        progress.tell("exporting", "to int8, which runs faster here")
+        export_apart(data.parent, place, told.cpu_share, say)
+    shutil.rmtree(run / "cache", ignore_errors=True)
+    return place
 
 
-def train_apart(data: Path, out: Path, preset: str, cpu_share: float, say: Say) -> Path:
+def train_apart(data: Path, out: Path, told: LearnSettings, say: Say) -> None:
     """Train on recorded clips in a process of its own, at the lowest priority and for a share of one core.
 
     Ours: one thread, and within each second the process rests when its share is used.
@@ -157,35 +82,48 @@ def train_apart(data: Path, out: Path, preset: str, cpu_share: float, say: Say) 
     Raises:
         TrainingError: it failed; the text is its last line.
     """
-    command = [sys.executable, "-m", "comemory", "train", "--data", f"folder:{data}", "--preset", preset]
+    settings = [part for setting in (*told.settings, "train.threads=1") for part in ("--set", setting)]
+    command = ["train", "--data", f"folder:{data}", "--preset", told.preset, *settings, "--out", str(out)]
     log = out.with_name(f"{out.name}.log")
-    out.parent.mkdir(parents=True, exist_ok=True)
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    if said := _apart(command, log, told.cpu_share, lambda: say("training goes on")):
+        raise TrainingError(f"the training failed: {said}; see {log}")
+
+
+def export_apart(data: Path, bundle: Path, cpu_share: float, say: Say) -> None:
+    """Add the network in int8 to a bundle, likewise; where that fails, it is told and the bundle stays as it was."""
+    command = ["export", str(bundle), "--precision", "int8", "--data", f"folder:{data}"]
+    log = bundle.with_name(f"{bundle.name}.int8.log")
+    if said := _apart(command, log, cpu_share, lambda: say("the export goes on")):
+        say(f"the bundle stays in fp32: {said}")
+
+
+def _apart(command: Sequence[str], log: Path, cpu_share: float, on_minute: Callable[[], None]) -> str:
+    """Run a command of comemory in a process of its own, which ends with this one; gives why it failed, or nothing."""
+    log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("w", encoding="utf-8") as said:
         process = subprocess.Popen(
-            [*command, "--set", "train.threads=1", "--out", str(out)],
+            [sys.executable, "-c", _BOUND, *command],
             stdout=said,
             stderr=subprocess.STDOUT,
-            env=environment,
+            env={**os.environ, "OMP_NUM_THREADS": "1"},
             start_new_session=True,
         )
-        os.setpriority(os.PRIO_PROCESS, process.pid, LOWEST_PRIORITY)
         try:
-            _share(process, cpu_share, say)
+            with suppress(ProcessLookupError, PermissionError):
+                os.setpriority(os.PRIO_PROCESS, process.pid, LOWEST_PRIORITY)
+            _share(process, cpu_share, on_minute)
         finally:
             if process.poll() is None:
                 _signal(process, signal.SIGCONT)
                 _signal(process, signal.SIGKILL)
                 process.wait()
-    if process.returncode:
-        lines = [line for line in log.read_text(encoding="utf-8", errors="replace").splitlines() if line.strip()]
-        raise TrainingError(
-            f"the training failed: {lines[-1] if lines else f'exit code {process.returncode}'}; see {log}"
-        )
-    return out
+    if not process.returncode:
+        return ""
+    lines = [line for line in log.read_text(encoding="utf-8", errors="replace").splitlines() if line.strip()]
+    return lines[-1].strip() if lines else f"exit code {process.returncode}"
 
 
-def _share(process: subprocess.Popen[bytes], cpu_share: float, say: Say) -> None:
+def _share(process: subprocess.Popen[bytes], cpu_share: float, on_minute: Callable[[], None]) -> None:
     """Let a process run for its share of each second until it ends."""
     told = time.monotonic()
     while process.poll() is None:
@@ -197,7 +135,7 @@ def _share(process: subprocess.Popen[bytes], cpu_share: float, say: Say) -> None
             _signal(process, signal.SIGCONT)
         if time.monotonic() - told >= 60:
             told = time.monotonic()
-            say("training goes on")
+            on_minute()
 
 
 def _signal(process: subprocess.Popen[bytes], number: signal.Signals) -> None:
@@ -208,30 +146,56 @@ def _signal(process: subprocess.Popen[bytes], number: signal.Signals) -> None:
 def recalibrated(bundle: Path, data: Path, out: Path) -> Path:
     """Write a bundle of the same network, calibrated on recorded clips of ordinary video.
 
+    Every precision that the bundle holds and this machine runs is calibrated on its own answers; others are left out.
+
     Raises:
         ConfigError: too few frames.
         BundleError: it cannot be written.
     """
-    detector = Detector.open(bundle, threads=1)
+    source = open_bundle(bundle)
+    detector = Detector(source, precision="fp32", threads=1)
     clips = sorted(data.glob("*.mp4"))
     counts = [detector.open_source(clip).n_frames or 0 for clip in clips]
-    wanted = [clip for clip, count in zip(clips, counts, strict=True) if count > detector.bundle.clips.n_past]
+    wanted = [clip for clip, count in zip(clips, counts, strict=True) if count > source.clips.n_past]
     if not wanted:
         raise ConfigError(f"{data}: no clip is long enough to calibrate on: record longer")
     each = max(20, MOST_CALIBRATED // len(wanted))
-    videos = [_evidence(detector, clip, each) for clip in wanted[-MOST_CALIBRATED // 20 :]]
-    old = detector.bundle.calibration
-    fitted = fit_calibration(videos, old.settings, old.rate_hz, usual=old.usual)
-    source = detector.bundle
-    fitted = fitted.model_copy(update={"still": source.calibration.still})
+    wanted = wanted[-MOST_CALIBRATED // 20 :]
+    videos = [_evidence(detector, clip, each) for clip in wanted]
+    fitted = _fitted(source.calibration, videos)
+    scores = _scores(fitted, videos)
     with bundle_writer(out) as folder:
-        for member in (*REQUIRED, "model.xml", "model.bin"):
-            if (source.path / member).is_file():
-                shutil.copyfile(source.path / member, folder / member)
+        copy_members(source.path, folder, FORM_MEMBERS)
         write_json(folder / "calibration.json", fitted.model_dump(mode="json"))
         note = {"date": datetime.now(UTC).date().isoformat(), "frames": fitted.n_frames, "from": source.digest[:16]}
         write_json(folder / "provenance.json", {**source.provenance, "recalibrated": note})
+        for (runtime, precision), form in source.forms.items():
+            try:
+                detector = Detector(source, runtime=runtime, precision=precision, threads=1)
+            except (RuntimeMissing, ConfigError):
+                continue
+            videos = [_evidence(detector, clip, each) for clip in wanted]
+            anew = _fitted(form.record.calibration, videos)
+            held_out = agreement(_scores(anew, videos), scores)
+            record = FormRecord(calibration=anew, held_out=held_out, made=form.record.made)
+            names = FORM_FILES[runtime, precision]
+            for name in names[1:]:
+                shutil.copyfile(source.path / name, folder / name)
+            write_json(folder / names[0], record.model_dump(mode="json"))
     return out
+
+
+def _fitted(old: Calibration, videos: Sequence[Sequence[Maps]]) -> Calibration:
+    fitted = fit_calibration(videos, old.settings, old.rate_hz, usual=old.usual)
+    return fitted.model_copy(update={"still": old.still})
+
+
+def _scores(calibration: Calibration, videos: Sequence[Sequence[Maps]]) -> NDArray[np.float64]:
+    found = []
+    for video in videos:
+        judge = Judge(calibration)
+        found += [judge.push(with_novelty(maps, calibration.usual)).value for maps in video]
+    return np.array(found, np.float64)
 
 
 def _evidence(detector: Detector, clip: Path, most: int) -> list[dict[str, NDArray[np.float32]]]:
@@ -246,7 +210,3 @@ def _evidence(detector: Detector, clip: Path, most: int) -> list[dict[str, NDArr
         if len(found) >= most:
             break
     return found
-
-
-def _none(*_: object) -> None:
-    """Nothing follows from it."""

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import faulthandler
+import os
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from types import FrameType
@@ -14,6 +17,7 @@ from typing import TYPE_CHECKING
 
 from comemory.errors import ComemoryError, ConfigError, mask_password
 from comemory.stream.engine import Engine
+from comemory.stream.memory import share_arenas
 from comemory.stream.settings import LiveSettings, absolute
 
 if TYPE_CHECKING:
@@ -25,6 +29,10 @@ STOP_S = 4.5
 """From when it is to end until all of it has: half a second less than is promised, for the process to leave."""
 ENGINE_S = 2.7
 """Of these, the share of cameras, events and clips."""
+HARD_END_S = 4.9
+"""From when it is to end until the system ends the process, whatever hangs."""
+HUNG = "hung.txt"
+"""File in OUT: where each thread was when that happened."""
 
 
 class Service:
@@ -37,6 +45,7 @@ class Service:
     Args:
         reread: reads the settings again, for SIGHUP; None leaves them.
         on_reload: called with one line for each thing that a reload changed, or why it failed.
+        ends_process: the process ends with it: `HARD_END_S` after it is to end at the latest.
 
     Raises:
         ComemoryError: from entering it, where something of it cannot be used.
@@ -47,18 +56,22 @@ class Service:
         settings: LiveSettings,
         reread: Callable[[], LiveSettings] | None = None,
         on_reload: Callable[[str], None] = lambda line: None,
+        *,
+        ends_process: bool = False,
     ) -> None:
         self.settings = settings
         self.store: EventStore | None = None
         self.dispatcher: Dispatcher | None = None
-        self._reread, self._on_reload = reread, on_reload
+        self._reread, self._on_reload, self._ends_process = reread, on_reload, ends_process
         self._stack = ExitStack()
         self._ending = threading.Event()
         self._deadline: float | None = None
         self._reloading = threading.Event()
 
     def __enter__(self) -> Service:
+        share_arenas()
         with ExitStack() as stack:
+            stack.enter_context(self.signals())
             self.store = self._open_store(stack)
             self.dispatcher = self._open_alerts(stack)
             self.engine = Engine(self.settings, self.store)
@@ -69,13 +82,22 @@ class Service:
 
     def __exit__(self, *_: object) -> None:
         self._stack.close()
+        if self._ends_process:
+            with suppress(OSError):
+                report = self.settings.out / HUNG
+                if not report.stat().st_size:
+                    report.unlink()
 
     def stop_engine(self) -> None:
         """End what is watched, with its events stored; alerts and store go on until the end of the block."""
         self.engine.stop(self._left(STOP_S - ENGINE_S))
 
     def end(self) -> None:
-        """Let `run` come to its end."""
+        """Let `run` come to its end; from now on everything has `STOP_S` to end in."""
+        if self._deadline is None:
+            self._deadline = time.monotonic() + STOP_S
+            if self._ends_process:
+                self._limit_the_end()
         self._ending.set()
 
     def run(self, seconds: float | None = None, *, until_finished: bool = True) -> None:
@@ -86,18 +108,17 @@ class Service:
         """
         end = None if seconds is None else time.monotonic() + seconds
         swept = time.monotonic()
-        with self.signals():
-            while not self._ending.wait(0.1):
-                if end is not None and time.monotonic() >= end:
-                    return
-                if until_finished and self.engine.finished:
-                    return
-                if self._reloading.is_set():
-                    self._reloading.clear()
-                    self.reload()
-                if time.monotonic() - swept >= SWEEP_S:
-                    swept = time.monotonic()
-                    threading.Thread(target=self.sweep, name="sweep", daemon=True).start()
+        while not self._ending.wait(0.1):
+            if end is not None and time.monotonic() >= end:
+                return
+            if until_finished and self.engine.finished:
+                return
+            if self._reloading.is_set():
+                self._reloading.clear()
+                threading.Thread(target=self.reload, name="reload", daemon=True).start()
+            if time.monotonic() - swept >= SWEEP_S:
+                swept = time.monotonic()
+                threading.Thread(target=self.sweep, name="sweep", daemon=True).start()
 
     def reload(self) -> None:
         """Read the settings again; what is wrong with them is told, and the present ones stay."""
@@ -106,6 +127,8 @@ class Service:
         try:
             for line in self.engine.reload(self._reread()) or ["nothing changed"]:
                 self._on_reload(line)
+            if self.dispatcher is not None:
+                self.dispatcher.set_cameras(list(self.engine.settings.cameras))
         except ComemoryError as error:
             self._on_reload(f"the settings stay as they were: {error}")
 
@@ -121,13 +144,16 @@ class Service:
 
     @contextmanager
     def signals(self) -> Iterator[None]:
-        """SIGTERM and SIGINT end it, SIGHUP reloads; only the main thread can ask for that, others leave them."""
+        """SIGTERM and SIGINT end it, SIGHUP reloads; only the main thread can ask for that, others leave them.
+
+        They do so from the beginning of the block to its end: an end that is on is not broken off by a second signal.
+        """
         if threading.current_thread() is not threading.main_thread():
             yield
             return
 
         def end(number: int, frame: FrameType | None) -> None:
-            self._ending.set()
+            self.end()
 
         def reload(number: int, frame: FrameType | None) -> None:
             self._reloading.set()
@@ -142,9 +168,17 @@ class Service:
 
     def _left(self, kept_s: float = 0.0) -> float:
         """Seconds of the time to end in, less those to be kept for what follows; it begins with the first question."""
-        if self._deadline is None:
-            self._deadline = time.monotonic() + STOP_S
-        return max(0.1, self._deadline - kept_s - time.monotonic())
+        self.end()
+        return max(0.1, (self._deadline or 0.0) - kept_s - time.monotonic())
+
+    def _limit_the_end(self) -> None:
+        """Have the process ended by a thread of the interpreter that waits for no lock, not even its own."""
+        try:
+            with (self.settings.out / HUNG).open("a", encoding="utf-8") as file:
+                kept = os.dup(file.fileno())
+        except OSError:
+            kept = sys.__stderr__.fileno() if sys.__stderr__ is not None else 2
+        faulthandler.dump_traceback_later(HARD_END_S, exit=True, file=kept)
 
     def _open_store(self, stack: ExitStack) -> EventStore | None:
         if not self.settings.store.enabled:

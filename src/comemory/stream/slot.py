@@ -21,6 +21,7 @@ class Tick:
     Attributes:
         picture: as decoded, or RGB.
         time: Unix time of the frame.
+        time_s: on the clock of its connection, to the microsecond: what lies between two frames, whatever came late.
         arrived: on the monotonic clock.
         size: (height, width) of the picture, upright.
         connection: number of the connection that it came by, or of the turn of a file that is played again.
@@ -29,6 +30,7 @@ class Tick:
     picture: av.VideoFrame | NDArray[np.uint8]
     beat: Beat
     time: float
+    time_s: float
     arrived: float
     size: tuple[int, int]
     connection: int = 0
@@ -49,7 +51,7 @@ class Slot:
     def __init__(self, length: int, *, lossless: bool, on_put: Callable[[], None] = lambda: None) -> None:
         self.lossless = lossless
         self.dropped = 0
-        self._length = length
+        self.length = length
         self._on_put = on_put
         self._ticks: deque[Tick] = deque()
         self._room = threading.Condition()
@@ -57,10 +59,10 @@ class Slot:
     def put(self, tick: Tick, is_stopped: Callable[[], bool]) -> None:
         """Leave a frame; the oldest gives way where there is no room."""
         with self._room:
-            while self.lossless and len(self._ticks) >= self._length and not is_stopped():
+            while self.lossless and len(self._ticks) >= self.length and not is_stopped():
                 self._room.wait(0.2)
             self._ticks.append(tick)
-            if len(self._ticks) > self._length:
+            if len(self._ticks) > self.length:
                 self._ticks.popleft()
                 self.dropped += 1
         self._on_put()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -14,22 +14,22 @@ import numpy as np
 from av.video.reformatter import VideoReformatter
 from numpy.typing import NDArray
 
-from comemory.decision import EventFinder
 from comemory.detect import Detector, scaled_box
-from comemory.events.event import StoredEvent, iso, new_id
+from comemory.events.event import StoredEvent, iso
 from comemory.stream.contract import CameraState, Message, Snapshot
 from comemory.stream.drift import DriftGuard
-from comemory.stream.feedback import Signature, Tolerance
+from comemory.stream.feedback import Tolerance
 from comemory.stream.figures import Figures
 from comemory.stream.footage import Footage
 from comemory.stream.health import Finding, PictureHealth
 from comemory.stream.journal import Journal
 from comemory.stream.minutes import MinuteScores
 from comemory.stream.pace import PacedFlow
-from comemory.stream.pictures import as_picture, save_heat, save_thumbnail, shrunk
+from comemory.stream.pictures import as_picture, shrunk
+from comemory.stream.reporter import Reporter, Seen
 from comemory.stream.settings import CameraSettings, LiveSettings
 from comemory.stream.slot import Tick
-from comemory.types import Event, Frame, Score
+from comemory.types import Clip, Frame, Score
 from comemory.video.folder import upright
 from comemory.video.resize import resize
 
@@ -41,22 +41,12 @@ SNAPSHOT_WIDTH = 640
 Cells = tuple[float, ...]
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Seen:
-    """A scored frame, and what was seen in it."""
-
-    tick: Tick
-    score: Score
-    heat: NDArray[np.float32] | None
-
-
 class Watch:
     """Frames of one camera to scores, events and their files.
 
     Attributes:
         figures: counters.
         finding: what the newest picture is.
-        open_event: the event that is on, None without one.
         guard: of drift.
     """
 
@@ -74,7 +64,6 @@ class Watch:
         self.footage, self.journal, self._publish = footage, journal, publish
         self.figures, self.guard = Figures(), DriftGuard(settings.drift)
         self.lock = threading.RLock()
-        self.open_event: StoredEvent | None = None
         self.finding = Finding(CameraState.LIVE, True, "")
         self._reformatter = VideoReformatter()
         self._minutes = MinuteScores()
@@ -87,13 +76,18 @@ class Watch:
     @property
     def threshold(self) -> float:
         """Of the score, by the camera's budget."""
-        return self.detector.bundle.calibration.threshold(self.camera.false_alarms)
+        return self._reporter.threshold
+
+    @property
+    def open_event(self) -> StoredEvent | None:
+        """The event that is on, None without one."""
+        return self._reporter.open_event
 
     def configure(self, camera: CameraSettings) -> None:
         """Take new zones, hours or another budget, from the next frame on."""
         with self.lock:
             self.camera = camera
-            self._finder.threshold = self.threshold
+            self._reporter.configure(camera)
             self._refit()
 
     def teach(self, normal: Iterable[Sequence[float] | None]) -> None:
@@ -160,25 +154,28 @@ class Watch:
         return Snapshot(picture, heat, seen.score.value, _utc(seen.tick.time), state)
 
     def _close_event(self) -> None:
-        if (ended := self._finder.finish()) is not None:
-            self._end(ended)
+        self._reporter.finish()
         self.figures.last_score = None
 
     def _use(self, detector: Detector) -> None:
-        spec, calibration = detector.bundle.clips, detector.bundle.calibration
+        spec = detector.bundle.clips
         self.detector = detector
         self._flow = _pace_flow(detector)
         self._size = (spec.flow_height, spec.flow_width)
-        self._finder = EventFinder(self.name, self.threshold, calibration.settings)
         self._model = detector.bundle.digest[:16]
-        self._signature = Signature(calibration, (spec.height, spec.width))
+        self._reporter = Reporter(
+            self.name,
+            self.camera,
+            self.settings.events,
+            detector,
+            self.footage,
+            self.journal,
+            self.figures,
+            self._publish,
+        )
         view = self.settings.out / "cameras" / self.name / f"view-{self._model}.npz"
         self.health = PictureHealth(self.settings.health, view)
         self._seen: Seen | None = None
-        self._best: Seen | None = None
-        self._attached: Seen | None = None
-        self._started: int | None = None
-        self._updated = 0.0
         self._index, self._last_beat = -1, -1
         self.guard.reset()
         self._refit()
@@ -209,72 +206,50 @@ class Watch:
         if tick.beat.index != self._last_beat + 1:
             self._index += 1
         self._last_beat = tick.beat.index
-        if self._incoming is not None and self._is_incoming_ready(tick):
-            return
+        clip = self._taken_over(tick) or clip
         if clip is None or not tick.beat.due:
             return
         if not in_time:
             self.figures.skipped += 1
             return
-        if self._repeatable:
-            score = self.detector.repeat(clip, picture.shape, self._tolerance.keep)
-        else:
-            score = self.detector.score(clip, picture.shape, self._tolerance.keep)
-            self._repeatable = True
+        self._score(tick, clip)
+
+    def _score(self, tick: Tick, clip: Clip) -> None:
+        act = self.detector.repeat if self._repeatable else self.detector.score
+        score = act(clip, self._size, self._tolerance.keep)
+        self._repeatable = True
         if self._halted:
             return
         self._index += 1
-        score = replace(score, index=self._index, box=scaled_box(score.box, picture.shape, tick.size))
-        self._judge(Seen(tick, score, None))
+        score = replace(score, index=self._index, box=scaled_box(score.box, self._size, tick.size))
+        self._seen = Seen(tick, score, None)
+        self._reporter.take(self._seen)
+        self._record(score, tick.time, tick.arrived)
 
-    def _is_incoming_ready(self, tick: Tick) -> bool:
-        """Feed the bundle that is to follow; once its clip is whole it takes over."""
+    def _taken_over(self, tick: Tick) -> Clip | None:
+        """Feed the bundle that is to follow; once its clip is whole it takes over with it."""
         incoming = self._incoming
         if incoming is None:
-            return False
+            return None
         _pace_flow(incoming).factor = tick.beat.factor
         spec = incoming.bundle.clips
         picture = self._resized(tick, (spec.flow_height, spec.flow_width))
-        if incoming.builder.push(Frame(picture, tick.time, tick.beat.index)) is None:
-            return False
-        self.close_event()
-        index, beat = self._index, self._last_beat
-        self._use(incoming)
-        self._index, self._last_beat, self._incoming = index + 1, beat, None
-        return True
+        clip = incoming.builder.push(Frame(picture, tick.time, tick.beat.index))
+        if clip is not None:
+            self.close_event()
+            index, beat = self._index, self._last_beat
+            self._use(incoming)
+            self._index, self._last_beat, self._incoming = index + 1, beat, None
+            name = incoming.bundle.path.name
+            self._publish(
+                {"kind": "model", "camera": self.name, "model": self._model, "message": f"goes over to {name}"}
+            )
+        return clip
 
     def _resized(self, tick: Tick, size: tuple[int, int]) -> NDArray[np.uint8]:
         if isinstance(tick.picture, av.VideoFrame):
             return upright(tick.picture, size, self._reformatter)
         return resize(tick.picture, size)
-
-    def _judge(self, seen: Seen) -> None:
-        score, at = seen.score, seen.tick.time
-        self._seen = seen
-        if (ended := self._finder.push(score)) is not None:
-            self._end(ended)
-        held = self._finder.open
-        if held is not None and held.end_frame == score.index:
-            if held.start_frame != self._started:
-                self._started = held.start_frame
-                self._signature.reset()
-            self._signature.push(self.detector.maps)
-            if held.peak_frame == score.index:
-                self._best = replace(seen, heat=self.detector.heat())
-        if held is not None and self._finder.active:
-            self._go_on(held, at)
-        self._record(score, at, seen.tick.arrived)
-
-    def _go_on(self, held: Event, at: float) -> None:
-        if self.open_event is None:
-            self._begin(held)
-        elif at - held.start_s >= self.settings.events.longest_s:
-            if (ended := self._finder.finish()) is not None:
-                self._end(ended)
-        elif at - self._updated >= UPDATE_S and held.peak_score > self.open_event.peak_score:
-            self._updated = at
-            self.open_event = self._stored(held, self.open_event)
-            self._tell("update", self.open_event)
 
     def _record(self, score: Score, at: float, arrived: float) -> None:
         self.figures.score(at, score.value, time.monotonic() - arrived)
@@ -290,72 +265,9 @@ class Watch:
                 "score": score.value,
                 "appearance": score.appearance,
                 "motion": score.motion,
-                "threshold": self._finder.threshold,
+                "threshold": self.threshold,
                 "box": None if score.box is None else list(score.box),
             }
-        )
-
-    def _stored(self, event: Event, known: StoredEvent | None, *, is_over: bool = False) -> StoredEvent:
-        best = self._best
-        peak = best.score if best is not None and best.score.index == event.peak_frame else None
-        suppressed = not self.camera.is_active(_utc(event.start_s).astimezone())
-        return StoredEvent(
-            id=new_id(_utc(event.start_s)) if known is None else known.id,
-            camera=self.name,
-            start=_utc(event.start_s),
-            peak=_utc(event.peak_s),
-            end=_utc(event.end_s) if is_over else None,
-            peak_score=event.peak_score,
-            appearance=0.0 if peak is None else peak.appearance,
-            motion=0.0 if peak is None else peak.motion,
-            box=event.box,
-            size=(0, 0) if best is None else best.tick.size,
-            model=self._model,
-            threshold=self._finder.threshold if known is None else known.threshold,
-            suppressed=suppressed if known is None else known.suppressed,
-            cells=self._signature.cells(),
-        )
-
-    def _begin(self, held: Event) -> None:
-        event = self.open_event = self._stored(held, None)
-        self._updated = held.end_s
-        if event.suppressed:
-            self.figures.suppressed += 1
-        else:
-            self.figures.events += 1
-        self._tell("new", event)
-        if self.settings.events.clips:
-            self.footage.begin(event.id, self.journal.scratch / f"{event.id}.mp4", held.start_s)
-        self._attach_pictures(event.id)
-
-    def _end(self, ended: Event) -> None:
-        known = self.open_event
-        event = self._stored(ended, known, is_over=True)
-        if known is None:
-            self._tell("new", replace(event, end=None))
-        self.open_event = None
-        self._tell("end", event)
-        self.footage.end(event.id, ended.end_s)
-        self._attach_pictures(event.id)
-        self._best = self._attached = None
-
-    def _tell(self, change: str, event: StoredEvent) -> None:
-        self.journal.event(change, event)
-        self._publish({"kind": "event", "camera": self.name, "change": change, "event": event.to_json()})
-
-    def _attach_pictures(self, event_id: str) -> None:
-        best = self._best
-        if best is None or best is self._attached:
-            return
-        self._attached = best
-        folder, threshold = self.journal.scratch, self._finder.threshold
-        self.journal.attach(
-            event_id, "thumbnail", lambda: save_thumbnail(best.tick.picture, folder / f"{event_id}.jpg")
-        )
-        self.journal.attach(
-            event_id,
-            "heat",
-            lambda: save_heat(best.tick.picture, best.score, best.heat, folder / f"{event_id}-heat.jpg", threshold),
         )
 
 

@@ -11,13 +11,16 @@ from typing import Any
 from fastapi import APIRouter, Depends, FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
+from fastapi.security import APIKeyCookie, HTTPBearer
 from fastapi.staticfiles import StaticFiles
+from starlette.exceptions import HTTPException
 
 from comemory.errors import ComemoryError, ConfigError, mask_password
 from comemory.events.store import EventStore
 from comemory.provenance import package_version
 from comemory.stream.engine import Engine
-from comemory.web.access import Access
+from comemory.web.access import SESSION_COOKIE, Access
+from comemory.web.description import describe, methods_of
 from comemory.web.guard import Guard
 from comemory.web.messages import Messages
 from comemory.web.pictures import Pictures
@@ -32,6 +35,12 @@ ABOUT = (
     "Cameras watched by comemory: their state, pictures and settings, and the events they saw. "
     "Changes need a bearer token, or the session's cookie with its csrf as X-CSRF-Token."
 )
+
+PROOFS = (
+    Depends(HTTPBearer(scheme_name="token", auto_error=False, description="A token of the API.")),
+    Depends(APIKeyCookie(scheme_name="session", name=SESSION_COOKIE, auto_error=False)),
+)
+"""How callers prove who they are, for the description alone; `state.caller_of` is who looks at it."""
 
 
 def create_app(
@@ -69,11 +78,14 @@ def create_app(
         lifespan=living,
         redirect_slashes=False,
     )
+    app.openapi = lambda: describe(app)  # type: ignore[method-assign]
     app.state.comemory = State(engine, store, access, Pictures(engine), messages)
     app.add_middleware(Guard, hosts=hosts)
     _add_handlers(app)
     app.include_router(session.router, prefix=API)
-    known = APIRouter(dependencies=[Depends(caller_of)], responses={401: {"model": Problem}, 403: {"model": Problem}})
+    known = APIRouter(
+        dependencies=[*PROOFS, Depends(caller_of)], responses={401: {"model": Problem}, 403: {"model": Problem}}
+    )
     for router in (cameras.router, events.router, system.router):
         known.include_router(router, prefix=API)
     known.include_router(system.metrics_router)
@@ -89,6 +101,13 @@ def _add_handlers(app: FastAPI) -> None:
         """What does not fit, without the values sent: they may be secrets, or numbers that JSON cannot say."""
         problems = [f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in error.errors()]
         return JSONResponse({"detail": "; ".join(problems)[:2000]}, 422)
+
+    @app.exception_handler(405)
+    async def not_so(request: Request, error: HTTPException) -> JSONResponse:
+        """An address that knows other methods: it names all of them."""
+        methods = methods_of(app.openapi(), request.url.path)
+        headers = {"Allow": ", ".join(methods)} if methods else error.headers
+        return JSONResponse({"detail": error.detail}, 405, headers)
 
     @app.exception_handler(ConfigError)
     async def refused(_: Request, error: ConfigError) -> JSONResponse:

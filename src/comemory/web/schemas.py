@@ -5,30 +5,49 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import fields
 from datetime import UTC, datetime
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
+from comemory.decision import parse_budget
 from comemory.errors import mask_password
-from comemory.stream.contract import CameraStatus
+from comemory.stream.contract import CameraState, CameraStatus
+from comemory.stream.contract import Verdict as Word
 from comemory.types import JSON
 
 API = "/api/v1"
 
-Point = tuple[Annotated[float, Field(ge=0, le=1)], Annotated[float, Field(ge=0, le=1)]]
+Point = Annotated[list[Annotated[float, Field(ge=0, le=1, strict=True)]], Field(min_length=2, max_length=2)]
 Polygon = Annotated[list[Point], Field(min_length=3, max_length=64)]
+Size = Annotated[list[int], Field(min_length=2, max_length=2)]
+Box = Annotated[list[int], Field(min_length=4, max_length=4)]
+Pair = Annotated[list[float], Field(min_length=2, max_length=2)]
+
+BUDGET = r"^([1-9][0-9]{0,4}(\.[0-9]{1,3})?|0\.[0-9]{0,2}[1-9])/(min|h|hour|d|day|week)$"
+"""Budgets as people write them, for the description; `decision.parse_budget` is who decides."""
 
 EARLIEST, LATEST = datetime(2000, 1, 1, tzinfo=UTC), datetime(2200, 1, 1, tzinfo=UTC)
 
 
+def _no_number(text: Any) -> Any:
+    """What pydantic would take for seconds since 1970, or for milliseconds, is no time here."""
+    if isinstance(text, str) and text[:4].isdigit() and text[4:5] == "-":
+        return text
+    raise ValueError("expected a time such as 2026-03-02T12:00:00Z")
+
+
 def _in_time(moment: datetime) -> datetime:
-    """A moment in UTC, one without a zone taken as UTC, that a database can hold."""
-    if not EARLIEST.year < moment.year < LATEST.year:
-        raise ValueError(f"expected a time between {EARLIEST.year} and {LATEST.year}")
-    return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+    """A moment in UTC, one without a zone taken as UTC; one that no database holds becomes the nearest that it does."""
+    aware = moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment
+    return min(max(aware, EARLIEST), LATEST).astimezone(UTC)
 
 
-Moment = Annotated[datetime, AfterValidator(_in_time)]
+def _a_budget(text: str) -> str:
+    parse_budget(text)
+    return text
+
+
+Moment = Annotated[datetime, BeforeValidator(_no_number), AfterValidator(_in_time)]
 
 
 class Body(BaseModel):
@@ -69,7 +88,7 @@ class Camera(Answer):
 
     name: str
     url: str
-    state: Literal["connecting", "live", "stalled", "frozen", "black", "blinded", "moved", "down"]
+    state: CameraState
     since: datetime
     fps_in: float
     fps_scored: float
@@ -85,8 +104,8 @@ class Camera(Answer):
     false_alarms: str
     model: str
     model_sha256: str
-    size: tuple[int, int] | None = Field(description="Height and width of the picture.")
-    zones: list[list[tuple[float, float]]]
+    size: Size | None = Field(description="Height and width of the picture.")
+    zones: list[Polygon]
     active: bool = Field(description="Whether events count at this hour.")
     open_event: str | None
     message: str
@@ -109,7 +128,9 @@ class Scores(Answer):
 class Budget(Body):
     """How many false alarms are bearable: `1/day`, `2/h`, ..."""
 
-    false_alarms: Annotated[str, Field(min_length=3, max_length=32)]
+    false_alarms: Annotated[
+        str, AfterValidator(_a_budget), Field(max_length=32, examples=["1/day"], json_schema_extra={"pattern": BUDGET})
+    ]
 
 
 class Step(Answer):
@@ -129,7 +150,7 @@ class Sensitivity(Answer):
     false_alarms: str
     threshold: float
     steps: list[Step]
-    curve: list[tuple[float, float]] = Field(description="Threshold and alarms a day, by the recorded scores.")
+    curve: list[Pair] = Field(description="Threshold and alarms a day, by the recorded scores.")
     recorded_minutes: int
     recorded_since: datetime | None
 
@@ -153,11 +174,11 @@ class Event(Answer):
     peak_score: float
     appearance: float
     motion: float
-    box: tuple[int, int, int, int] | None = Field(description="Left, top, right, bottom of the peak's worst place.")
-    size: tuple[int, int] = Field(description="Height and width of the picture that the box belongs to.")
+    box: Box | None = Field(description="Left, top, right, bottom of the peak's worst place.")
+    size: Size = Field(description="Height and width of the picture that the box belongs to.")
     model: str
     threshold: float
-    verdict: Literal["normal", "abnormal"] | None
+    verdict: Word | None
     suppressed: bool
     media: Media
 
@@ -172,7 +193,7 @@ class EventPage(Answer):
 class Verdict(Body):
     """The operator's word; null takes it back."""
 
-    verdict: Literal["normal", "abnormal"] | None
+    verdict: Word | None
 
 
 class Learning(Answer):

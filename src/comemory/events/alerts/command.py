@@ -12,6 +12,7 @@ from contextlib import suppress
 from typing import IO
 
 from comemory.errors import DeliveryError
+from comemory.events.alerts.announced import Announced
 from comemory.events.alerts.settings import CommandSettings
 from comemory.events.alerts.sink import Message
 from comemory.events.secrets import reveal
@@ -31,8 +32,11 @@ class Command:
         self._argv = [reveal(word, f"an argument of [alerts.{name}]") for word in settings.argv]
         self._running: subprocess.Popen[bytes] | None = None
 
-    def start(self, cameras: Sequence[str]) -> None:
+    def start(self, cameras: Sequence[str], announced: Announced) -> None:
         """Nothing to do: every alert starts the program."""
+
+    def set_cameras(self, cameras: Sequence[str]) -> None:
+        """Nothing to do: nobody is told of cameras before something happens."""
 
     def deliver(self, message: Message) -> None:
         """Run the program and wait for it.

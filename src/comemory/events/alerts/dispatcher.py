@@ -65,6 +65,7 @@ class Dispatcher:
         self._workers = {sink.name: _Worker(store, sink, self._stopping) for sink in sinks}
         self._keeper: threading.Thread | None = None
         store.outbox.route({sink.name: sink.settings for sink in sinks})
+        store.announced.route(names)
         store.outbox.on_put = self._wake
 
     def start(self) -> None:
@@ -77,10 +78,26 @@ class Dispatcher:
         if lost:
             _LOG.warning("%d alerts waited for sinks that the settings no longer have: given up", lost)
         self._store.tell_missed_ends()
+        for name, brokers in self._store.announced.left().items():
+            _LOG.warning("sink %s is no more, and its retained topics may still be on %s", name, ", ".join(brokers))
         for worker in self._workers.values():
-            worker.sink.start(self._cameras)
+            worker.sink.start(self._told_to(worker.sink), self._store.announced)
         self._keeper = threading.Thread(target=self._keep, name="alerts", daemon=True)
         self._keeper.start()
+
+    def set_cameras(self, cameras: Sequence[str]) -> None:
+        """From now on there are these: sinks that announce cameras announce new ones, and take back those gone.
+
+        Raises:
+            StoreError: the store cannot be written.
+        """
+        self._cameras = tuple(cameras)
+        for worker in self._workers.values():
+            worker.sink.set_cameras(self._told_to(worker.sink))
+
+    def _told_to(self, sink: Sink) -> list[str]:
+        chosen = sink.settings.cameras
+        return [camera for camera in self._cameras if not chosen or camera in chosen]
 
     def stop(self, timeout_s: float = 5.0) -> None:
         """Deliver what is due in half of the time, then stop; the rest stays in the outbox. May be called twice."""

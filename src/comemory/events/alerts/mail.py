@@ -14,6 +14,7 @@ from email.message import EmailMessage
 from email.utils import format_datetime
 
 from comemory.errors import DeliveryError, last_line
+from comemory.events.alerts.announced import Announced
 from comemory.events.alerts.settings import EmailSettings
 from comemory.events.alerts.sink import Message
 from comemory.events.alerts.webhook import tls_context
@@ -41,8 +42,11 @@ class Email:
         self._port = settings.port or _PORTS[settings.security]
         self._open: smtplib.SMTP | None = None
 
-    def start(self, cameras: Sequence[str]) -> None:
+    def start(self, cameras: Sequence[str], announced: Announced) -> None:
         """Nothing to do: every message has a connection of its own."""
+
+    def set_cameras(self, cameras: Sequence[str]) -> None:
+        """Nothing to do: nobody is told of cameras before something happens."""
 
     def deliver(self, message: Message) -> None:
         """Hand one message to the server.

@@ -12,7 +12,8 @@ import paho.mqtt.client as paho
 from paho.mqtt.enums import CallbackAPIVersion
 from paho.mqtt.reasoncodes import ReasonCode
 
-from comemory.errors import DeliveryError, last_line
+from comemory.errors import DeliveryError, StoreError, last_line
+from comemory.events.alerts.announced import Announced
 from comemory.events.alerts.settings import MqttSettings
 from comemory.events.alerts.sink import Message
 from comemory.events.alerts.webhook import tls_context
@@ -27,7 +28,8 @@ class Mqtt:
     """Keeps a connection to a broker and publishes with an answer awaited (QoS 1).
 
     Topics below the prefix: `available` (retained, with last will), `events` (never retained), and for each camera
-    `CAMERA/state`, `CAMERA/health` and `CAMERA/alarm` (retained).
+    `CAMERA/state`, `CAMERA/health` and `CAMERA/alarm` (retained). What is retained is remembered in the store, and taken
+    back from the broker once the camera is no more.
 
     Raises:
         ConfigError: a variable is not set, or the certificates cannot be read.
@@ -37,6 +39,8 @@ class Mqtt:
         self.name, self.settings = name, settings
         where = f"of [alerts.{name}]"
         self._alarms: dict[str, str] = {}
+        self._announced: Announced | None = None
+        self._taking_back: dict[int, str] = {}
         self._lock = threading.Lock()
         self._port = settings.port or (8883 if settings.tls else 1883)
         self._broker = f"the broker {settings.host}:{self._port}"
@@ -56,13 +60,26 @@ class Mqtt:
         self._client.on_connect_fail = self._on_connect_fail
         self._client.on_disconnect = self._on_disconnect
         self._client.on_message = self._on_message
+        self._client.on_publish = self._on_publish
 
-    def start(self, cameras: Sequence[str]) -> None:
+    def start(self, cameras: Sequence[str], announced: Announced) -> None:
         """Connect in the background, and again whenever the connection is lost."""
         with self._lock:
             self._alarms |= dict.fromkeys(cameras, "OFF")
+        self._announced = announced
+        announced.keep(self.name, self._broker, self._wanted())
         self._client.connect_async(self.settings.host, self._port, keepalive=30)
         self._client.loop_start()
+
+    def set_cameras(self, cameras: Sequence[str]) -> None:
+        """Announce those that are new, and take back what was announced of those that are gone."""
+        with self._lock:
+            new = [camera for camera in cameras if camera not in self._alarms]
+            self._alarms = {camera: self._alarms.get(camera, "OFF") for camera in cameras}
+        self._remember()
+        if self._client.is_connected():
+            self._announce(new)
+            self._take_back()
 
     def deliver(self, message: Message) -> None:
         """Publish one alert and wait until the broker has it.
@@ -73,21 +90,19 @@ class Mqtt:
         if not self._client.is_connected():
             raise DeliveryError(f"no connection to {self._broker}: {self._reason}")
         with self._lock:
-            is_stranger = message.camera not in self._alarms
-            self._alarms.setdefault(message.camera, "OFF")
-        if is_stranger:
-            self._announce([message.camera])
+            is_known = message.camera in self._alarms
         after = message.payload.get("after") or {}
         if message.kind == "state":
-            self._publish(f"{slug(message.camera)}/state", str(after["state"]), retain=True)
-            self._publish(f"{slug(message.camera)}/health", after, retain=True)
+            self._publish(f"{slug(message.camera)}/state", str(after["state"]), retain=is_known)
+            self._publish(f"{slug(message.camera)}/health", after, retain=is_known)
             return
         self._publish("events", message.payload, retain=False)
         if message.kind in ("new", "end") and {"new", "end"} <= set(self.settings.kinds):
             alarm = "ON" if message.kind == "new" else "OFF"
             with self._lock:
-                self._alarms[message.camera] = alarm
-            self._publish(f"{slug(message.camera)}/alarm", alarm, retain=True)
+                if message.camera in self._alarms:
+                    self._alarms[message.camera] = alarm
+            self._publish(f"{slug(message.camera)}/alarm", alarm, retain=is_known)
 
     def close(self) -> None:
         """Say that nobody is here any more, and disconnect."""
@@ -117,12 +132,49 @@ class Mqtt:
         """Publish the alarms and the discovery of cameras, without waiting: it is repeated at every connection."""
         for camera in cameras:
             with self._lock:
-                alarm = self._alarms[camera]
+                alarm = self._alarms.get(camera, "OFF")
             self._client.publish(self._topic(f"{slug(camera)}/alarm"), alarm, qos=1, retain=True)
             if not self.settings.discovery:
                 continue
             for topic, config in discovery(self.settings.discovery, self.settings.prefix, camera).items():
                 self._client.publish(topic, json.dumps(config), qos=1, retain=True)
+
+    def _wanted(self) -> set[str]:
+        """The retained topics of all cameras."""
+        topics = {self._topic("available")}
+        with self._lock:
+            cameras = list(self._alarms)
+        for camera in cameras:
+            topics |= {self._topic(f"{slug(camera)}/{name}") for name in ("alarm", "state", "health")}
+            if self.settings.discovery:
+                topics |= discovery(self.settings.discovery, self.settings.prefix, camera).keys()
+        return topics
+
+    def _remember(self) -> None:
+        if self._announced is not None:
+            self._announced.keep(self.name, self._broker, self._wanted())
+
+    def _take_back(self) -> None:
+        """Publish nothing on the topics that nobody wants any more: the broker forgets what it kept of them."""
+        if self._announced is None:
+            return
+        for topic in self._announced.stale(self.name, self._broker, self._wanted()):
+            sent = self._client.publish(topic, b"", qos=1, retain=True)
+            with self._lock:
+                self._taking_back[sent.mid] = topic
+            if sent.is_published():
+                self._taken_back(sent.mid)
+
+    def _taken_back(self, number: int) -> None:
+        """The broker has confirmed a message; where that was one that takes a topic back, it need not be remembered."""
+        with self._lock:
+            topic = self._taking_back.pop(number, None)
+        if topic is not None and self._announced is not None:
+            with suppress(StoreError):
+                self._announced.forget(self._broker, topic)
+
+    def _on_publish(self, _client: paho.Client, _data: Any, number: int, _code: ReasonCode, _more: Any) -> None:
+        self._taken_back(number)
 
     def _on_connect(self, _client: paho.Client, _data: Any, _flags: Any, code: ReasonCode, _more: Any) -> None:
         if code.is_failure:
@@ -134,6 +186,8 @@ class Mqtt:
         self._announce(cameras)
         if self.settings.discovery:
             self._client.subscribe(f"{self.settings.discovery}/status", qos=0)
+        with suppress(StoreError):
+            self._take_back()
 
     def _on_connect_fail(self, _client: paho.Client, _data: Any) -> None:
         self._reason = "it cannot be reached"

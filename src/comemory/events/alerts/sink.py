@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from comemory.events.alerts import SINKS
+from comemory.events.alerts.announced import Announced
 from comemory.events.alerts.settings import SinkSettings, read_alert
 from comemory.types import JSON
 
@@ -42,8 +43,24 @@ class Sink(Protocol):
     name: str
     settings: SinkSettings
 
-    def start(self, cameras: Sequence[str]) -> None:
-        """Connect, if the sink keeps a connection, without waiting for it."""
+    def start(self, cameras: Sequence[str], announced: Announced) -> None:
+        """Connect, if the sink keeps a connection, without waiting for it.
+
+        Args:
+            cameras: that there are, for sinks that tell of them before anything has happened.
+            announced: remembers what must be taken back once a camera or the sink is no more.
+
+        Raises:
+            StoreError: the store cannot be written.
+        """
+        ...
+
+    def set_cameras(self, cameras: Sequence[str]) -> None:
+        """From now on there are these.
+
+        Raises:
+            StoreError: the store cannot be written.
+        """
         ...
 
     def deliver(self, message: Message) -> None:

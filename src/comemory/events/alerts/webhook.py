@@ -16,6 +16,7 @@ from urllib.parse import SplitResult, quote, urlsplit
 
 from comemory.errors import ConfigError, DeliveryError, last_line
 from comemory.events.alerts.addresses import resolve
+from comemory.events.alerts.announced import Announced
 from comemory.events.alerts.settings import WebhookSettings, http_url
 from comemory.events.alerts.sink import Message
 from comemory.events.secrets import reveal
@@ -49,8 +50,11 @@ class Webhook:
         self._context = tls_context(settings.ca_file, where) if self._url.scheme == "https" else None
         self._open: _Connection | None = None
 
-    def start(self, cameras: Sequence[str]) -> None:
+    def start(self, cameras: Sequence[str], announced: Announced) -> None:
         """Nothing to do: every alert has a connection of its own."""
+
+    def set_cameras(self, cameras: Sequence[str]) -> None:
+        """Nothing to do: nobody is told of cameras before something happens."""
 
     def deliver(self, message: Message) -> None:
         """Post one alert.

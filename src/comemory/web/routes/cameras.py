@@ -100,7 +100,7 @@ def zones(name: Name, state: Given) -> Zones:
 def set_zones(name: Name, given: Zones, state: Given) -> Zones:
     """Set the zones in which nothing counts."""
     state.status(name)
-    state.engine.set_zones(name, tuple(tuple(zone) for zone in given.zones))
+    state.engine.set_zones(name, tuple(tuple((x, y) for x, y in zone) for zone in given.zones))
     return zones(name, state)
 
 
@@ -123,7 +123,7 @@ def sensitivity(name: Name, state: Given, days: Annotated[float, Query(gt=0, le=
         false_alarms=status.false_alarms,
         threshold=status.threshold,
         steps=_steps(state, status, summary),
-        curve=[] if summary is None else [pair for pair in summary.curve() if all(map(math.isfinite, pair))],
+        curve=[] if summary is None else [list(pair) for pair in summary.curve() if all(map(math.isfinite, pair))],
         recorded_minutes=0 if summary is None else summary.minutes,
         recorded_since=None if summary is None else summary.start,
     )

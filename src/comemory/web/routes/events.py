@@ -56,9 +56,11 @@ def event(id: Id, state: Given) -> Event:
     return _view(_event(state, id))
 
 
-@router.delete("/{id}", status_code=204)
+@router.delete("/{id}", status_code=204, responses={409: {"model": Problem, "description": "It is still open."}})
 def delete(id: Id, state: Given) -> Response:
-    """Delete an event and its files."""
+    """Delete an event and its files, once it is over."""
+    if _event(state, id).end is None:
+        raise HTTPException(409, "the event is still open: delete it when it is over")
     if not state.kept().delete(id):
         raise HTTPException(404, "there is no such event")
     return Response(status_code=204)

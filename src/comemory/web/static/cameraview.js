@@ -42,7 +42,7 @@ class Sensitivity {
     const step = steps[Number(this.slider.value)];
     const means = rate(step.alarms_per_day);
     this.slider.setAttribute("aria-valuetext", `budget of ${budget(step.false_alarms)}; ${means} at this setting`);
-    this.said.replaceChildren(h("strong", {}, step.alarms_per_day === null ? "Too little recorded to say" : means[0].toUpperCase() + means.slice(1)), " at this setting");
+    this.said.replaceChildren(h("strong", {}, means[0].toUpperCase() + means.slice(1)), step.alarms_per_day === null ? "." : " at this setting");
     this.detail.textContent = `Budget ${budget(step.false_alarms)}, threshold ${number(step.threshold, 2)}. ` + (minutes ? `By the scores of ${span(minutes * 60)}.` : "No scores are recorded yet.");
     this.apply.disabled = step.false_alarms === this.given.false_alarms;
     const [high, low] = [steps[0].threshold, steps.at(-1).threshold];
@@ -62,7 +62,7 @@ function health(camera) {
   const rows = [["Address", h("code", {}, camera.url)], ["State", `${STATES[camera.state]} for ${span((Date.now() - Date.parse(camera.since)) / 1000)}`],
     ["Frames", `${number(camera.fps_in)} fps in, ${number(camera.fps_scored)} scored`], ["In all", `${count(camera.frames)} in, ${count(camera.scored)} scored, ${count(camera.dropped)} dropped`],
     ["Latency", camera.latency_ms_p50 === null ? "–" : `${number(camera.latency_ms_p50, 0)} ms, 99 % under ${number(camera.latency_ms_p99, 0)} ms`],
-    ["Connections", `${count(camera.reconnects)} lost and made again`], ["Picture", camera.size ? `${camera.size[1]} × ${camera.size[0]}` : "–"],
+    ["Connections", `${count(camera.reconnects)} lost and made again, ${count(camera.attempts)} tried`], ["Picture", camera.size ? `${camera.size[1]} × ${camera.size[0]}` : "–"],
     ["Model", h("span", {}, camera.model, " ", h("code", {}, camera.model_sha256.slice(0, 8)))]];
   return h("dl", { class: "facts" }, rows.map(([name, value]) => h("div", {}, h("dt", {}, name), h("dd", {}, value))));
 }
@@ -124,6 +124,7 @@ export function cameraView(root, name) {
     const message = [camera.message, camera.drift].filter(Boolean).join(" · ");
     note.hidden = !message;
     note.textContent = message;
+    note.dataset.state = camera.state;
     state.className = `state ${camera.state}`;
     state.textContent = STATES[camera.state] + (camera.active ? "" : ", off hours");
     picture.badge.hidden = camera.open_event === null;

@@ -54,9 +54,16 @@ const box = document.getElementById("notices");
 // Notices stand above an open dialog: what is outside of one can be neither read nor heard.
 export function placeNotices() { (document.querySelector("dialog[open]") ?? document.body).append(box); }
 
-// A line that screen readers say; it goes by itself.
+// Draw a list anew without taking the keyboard from the link that has it.
+export function keepFocus(list, draw) {
+  const place = list.contains(document.activeElement) ? document.activeElement.getAttribute("href") : null;
+  draw();
+  if (place) [...list.querySelectorAll("a")].find((link) => link.getAttribute("href") === place)?.focus({ preventScroll: true });
+}
+
+// A line that screen readers say; it goes by itself. The kind `unseen` is only said.
 export function notify(text, kind = "", link = null) {
-  const line = h("p", { class: `notice ${kind}` }, link ? h("a", { href: link }, text) : text);
+  const line = h("p", { class: kind === "unseen" ? kind : `notice ${kind}` }, link && kind !== "unseen" ? h("a", { href: link }, text) : text);
   if (box.parentNode !== (document.querySelector("dialog[open]") ?? document.body)) placeNotices();
   box.append(line);
   while (box.children.length > 4) box.firstChild.remove();

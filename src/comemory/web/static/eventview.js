@@ -1,7 +1,7 @@
 // Events: rows, cards, the timeline, and the player with the operator's word.
 
 import * as api from "./api.js";
-import { button, h, icon, notify, placeNotices, s } from "./dom.js";
+import { button, h, icon, keepFocus, notify, placeNotices, s } from "./dom.js";
 import { dayOf, lasted, minute, number, plural, time } from "./format.js";
 import { known, listen } from "./live.js";
 
@@ -48,16 +48,18 @@ function byDay(events) {
 
 // A lane for each camera, a mark for each event; the cards below say the same to those who do not see it.
 function timeline(events, cameras, days, width) {
-  const [lane, left, foot] = [26, 120, 22];
+  const isNarrow = width < 560;
+  const most = isNarrow ? 9 : 18;
+  const [lane, left, foot] = [26, 24 + 7 * Math.min(most, Math.max(...cameras.map((name) => name.length))), 22];
   const until = Date.now();
   const since = until - days * 864e5;
   const x = (at) => left + ((at - since) / (until - since)) * (width - left - 12);
   const height = lane * cameras.length + foot;
   const parts = cameras.flatMap((name, i) => [
     s("line", { class: "grid", x1: left, x2: width - 12, y1: (i + 0.5) * lane, y2: (i + 0.5) * lane }),
-    s("text", { class: "lane", x: left - 10, y: (i + 0.5) * lane + 4, "text-anchor": "end" }, name.length > 15 ? `${name.slice(0, 14)}…` : name),
+    s("text", { class: "lane", x: left - 10, y: (i + 0.5) * lane + 4, "text-anchor": "end" }, name.length > most ? `${name.slice(0, most - 1)}…` : name),
   ]);
-  const steps = days === 1 ? 6 : days === 7 ? 7 : 6;
+  const steps = isNarrow ? 3 : days === 7 ? 7 : 6;
   for (let i = 0; i <= steps; i += 1) {
     const at = new Date(since + ((until - since) * i) / steps);
     const text = i === steps ? "now" : days === 1 ? minute(at) : at.toLocaleDateString(undefined, { day: "numeric", month: "short" });
@@ -103,9 +105,8 @@ export function eventsView(root) {
 
   function show() {
     const rows = wanted.camera ? [wanted.camera] : [...new Set([...known.cameras.keys(), ...events.map((event) => event.camera)])];
-    lanes.replaceChildren(rows.length ? timeline(events, rows, wanted.days, Math.max(620, lanes.clientWidth - 16)) : "");
-    lanes.scrollLeft = lanes.scrollWidth;
-    listed.replaceChildren(...byDay(events));
+    lanes.replaceChildren(rows.length ? timeline(events, rows, wanted.days, Math.max(240, lanes.clientWidth - 16)) : "");
+    keepFocus(listed, () => listed.replaceChildren(...byDay(events)));
     if (!events.length) listed.replaceChildren(h("p", { class: "empty" }, "No events in this period."));
     more.hidden = !next;
   }
@@ -145,7 +146,7 @@ class Player {
     this.undo = h("button", { type: "button", class: "verdict undo", onclick: () => this.event.verdict && this.say(null) }, icon("undo"), "Undo", h("kbd", { "aria-hidden": "true" }, "U"));
     this.judge = h("div", { class: "judge", role: "group", "aria-label": "Was this normal?" }, this.word, h("div", { class: "verdicts" }, this.words, this.undo));
     this.views = Object.entries(VIEWS).map(([kind, text]) => h("button", { type: "button", "data-kind": kind, onclick: () => { this.view = kind; this.show(); } }, text));
-    this.title = h("h2", { id: "player-title" });
+    this.title = h("h2", { id: "player-title", tabIndex: -1, autofocus: true });
     const step = (label, name, by) => button(label, { class: "tool", onclick: () => this.step(by) }, icon(name));
     const download = event.media.clip && h("a", { class: "tool", href: `${event.media.clip}?download=true`, "aria-label": "Download the clip", title: "Download the clip" }, icon("download"));
     const head = h("header", {}, this.title, h("span", { class: "gap" }), step("Newer event", "left", -1), step("Older event", "right", 1), download,

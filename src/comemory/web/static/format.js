@@ -10,19 +10,21 @@ export const dayOf = (moment) => day.format(new Date(moment));
 export const number = (value, digits = 1) => (value === null || value === undefined ? "–" : value.toFixed(digits));
 export const count = (value) => (value ?? 0).toLocaleString();
 
+const joined = (much, unit, little, part) => `${much} ${unit}${little ? ` ${little} ${part}` : ""}`;
+
 export function span(seconds) {
   if (seconds < 1) return "under 1 s";
-  if (seconds < 60) return `${Math.round(seconds)} s`;
-  if (seconds < 3600) return `${Math.floor(seconds / 60)} min ${Math.round(seconds % 60)} s`;
-  if (seconds < 86400) return `${Math.floor(seconds / 3600)} h ${Math.floor((seconds % 3600) / 60)} min`;
-  return `${Math.floor(seconds / 86400)} d ${Math.floor((seconds % 86400) / 3600)} h`;
+  if (seconds < 60) return `${Math.floor(seconds)} s`;
+  if (seconds < 3600) return joined(Math.floor(seconds / 60), "min", Math.floor(seconds % 60), "s");
+  if (seconds < 86400) return joined(Math.floor(seconds / 3600), "h", Math.floor((seconds % 3600) / 60), "min");
+  return joined(Math.floor(seconds / 86400), "d", Math.floor((seconds % 86400) / 3600), "h");
 }
 
 export const lasted = (event) => (event.end ? span((new Date(event.end) - new Date(event.start)) / 1000) : "still going on");
 
 // "about 3 alarms per day", in the unit that gives a number people can picture.
 export function rate(perDay) {
-  if (perDay === null) return "too little recorded to say";
+  if (perDay === null) return "too little recorded to say how many alarms";
   if (perDay < 0.02) return "under one alarm in a month";
   if (perDay < 0.9) {
     const perWeek = perDay * 7;

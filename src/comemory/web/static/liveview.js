@@ -1,7 +1,7 @@
 // All cameras at a glance, and what they saw last.
 
 import * as api from "./api.js";
-import { button, h, icon } from "./dom.js";
+import { button, h, icon, keepFocus } from "./dom.js";
 import { eventRow } from "./eventview.js";
 import { STATES, number, span } from "./format.js";
 import { known, listen, recall } from "./live.js";
@@ -83,7 +83,7 @@ export function liveView(root) {
   grid.append(empty);
 
   function showRecent() {
-    list.replaceChildren(...recent.map((event) => h("li", {}, eventRow(event))));
+    keepFocus(list, () => list.replaceChildren(...recent.map((event) => h("li", {}, eventRow(event)))));
     if (!recent.length) list.replaceChildren(h("li", { class: "empty" }, "Nothing out of the ordinary so far."));
   }
 

@@ -123,7 +123,8 @@ addEventListener("hashchange", () => bar.children.length && route());
 listen((message) => {
   if (["status", "connection", "event"].includes(message.kind)) summarise();
   if (message.kind === "event" && message.change === "new" && !message.event.suppressed) {
-    notify(`Event at ${message.camera}, score ${number(message.event.peak_score)}`, "alarm", `#/events/${message.event.id}`);
+    const isInSight = shown === "#/" && !player;
+    notify(`Event at ${message.camera}, score ${number(message.event.peak_score)}`, isInSight ? "unseen" : "alarm", `#/events/${message.event.id}`);
   }
   if (message.kind === "trouble") notify(message.message, "bad");
   if (message.kind === "state" && message.before === "live" && !["live", "connecting"].includes(message.state)) notify(`${message.camera}: ${message.message || message.state}`, "bad");

@@ -86,9 +86,9 @@ export class Sparkline {
   }
 }
 
-// Alarms a day (logarithmic) over the threshold, with a mark at the one that is chosen.
+// Alarms a day (logarithmic) over the threshold, with a mark at the one that is chosen. Up to a threshold there are as many as at it.
 export function curve(points, threshold, low, high) {
-  const [width, height, left, bottom] = [560, 150, 34, 22];
+  const [width, height, left, bottom] = [560, 150, 44, 22];
   const shown = points.filter(([at]) => at >= low && at <= high);
   const most = Math.max(1, ...shown.map(([, rate]) => rate));
   const decades = Math.max(1, Math.ceil(Math.log10(most)));
@@ -101,7 +101,7 @@ export function curve(points, threshold, low, high) {
     grid.push(s("line", { class: "grid", x1: left, x2: width - 8, y1: at, y2: at }));
     grid.push(s("text", { class: "tick", x: left - 6, y: at + 4, "text-anchor": "end" }, power < 0 ? "0.1" : (10 ** power).toLocaleString()));
   }
-  const path = shown.map(([at, rate], i) => `${i ? "L" : "M"}${x(at).toFixed(1)} ${y(rate).toFixed(1)}`).join("");
+  const path = shown.map(([at, rate], i) => (i ? `V${y(rate).toFixed(1)}H${x(at).toFixed(1)}` : `M${x(at).toFixed(1)} ${y(rate).toFixed(1)}`)).join("");
   const chosen = Math.min(Math.max(threshold, low), high);
   const mark = s("line", { class: "mark", x1: x(chosen), x2: x(chosen), y1: 4, y2: height - bottom });
   const text = s("text", { class: "tick", x: width - 8, y: height - 5, "text-anchor": "end" }, "threshold →");

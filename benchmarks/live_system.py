@@ -1,0 +1,142 @@
+"""What the benchmarks of the live part share: an RTSP server with rendered films, and `comemory serve` beside it."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import os
+import re
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from comemory.bench import circumstances
+from comemory.errors import RuntimeMissing, SourceError
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+RTSP_SERVER = REPOSITORY / "tests" / "stream" / "rtsp_server.py"
+SYSTEM_PYTHON = "/usr/bin/python3"
+"""Has GStreamer's bindings, which no package index has."""
+PACKAGES = ("fastapi", "starlette", "uvicorn", "sqlalchemy", "alembic", "pydantic", "paho-mqtt")
+START_S = 60.0
+
+
+def free_port() -> int:
+    """A port that nobody listens at."""
+    with socket.socket() as trial:
+        trial.bind(("127.0.0.1", 0))
+        return int(trial.getsockname()[1])
+
+
+@contextmanager
+def rtsp_server(films: Mapping[str, Path]) -> Iterator[Callable[[str], str]]:
+    """A real RTSP server that plays each film from its beginning to whoever connects; gives the URL of a film.
+
+    Raises:
+        RuntimeMissing: GStreamer's RTSP server is not installed.
+    """
+    port = free_port()
+    command = [SYSTEM_PYTHON, str(RTSP_SERVER), str(port), *(f"{name}={path}" for name, path in films.items())]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+    try:
+        if process.stdout is None or process.stdout.readline().strip() != "listening":
+            raise RuntimeMissing("GStreamer's RTSP server does not start: run scripts/services")
+        yield lambda name: f"rtsp://127.0.0.1:{port}/{name}"
+    finally:
+        process.kill()
+        process.wait()
+        if process.stdout is not None:
+            process.stdout.close()
+
+
+class Served:
+    """A running `comemory serve`.
+
+    Attributes:
+        port: of the page, on the loopback.
+        pid: of the process.
+    """
+
+    def __init__(self, port: int, process: subprocess.Popen[bytes], log: Path) -> None:
+        self.port, self.pid, self.log = port, process.pid, log
+        self._process = process
+
+    def require_alive(self) -> None:
+        """Raise SourceError, with the end of the log, where it has ended."""
+        if self._process.poll() is not None:
+            last = self.log.read_text(encoding="utf-8", errors="replace")[-2000:]
+            raise SourceError(f"comemory serve ended by itself with status {self._process.returncode}: {last}")
+
+    def connect(self, timeout_s: float = 30.0) -> http.client.HTTPConnection:
+        """A connection to the page."""
+        return http.client.HTTPConnection("localhost", self.port, timeout=timeout_s)
+
+    def get(self, path: str) -> bytes:
+        """The answer to a GET. Raises SourceError where it is not 2xx."""
+        connection = self.connect()
+        try:
+            connection.request("GET", path)
+            answer = connection.getresponse()
+            body = answer.read()
+        finally:
+            connection.close()
+        if answer.status >= 300:
+            raise SourceError(f"GET {path} is answered with {answer.status}: {body[:200]!r}")
+        return body
+
+    def api(self, path: str) -> Any:
+        """The JSON of an address of the API."""
+        return json.loads(self.get(f"/api/v1{path}"))
+
+
+@contextmanager
+def served(config: str, folder: Path) -> Iterator[Served]:
+    """`comemory serve` in a process of its own with the settings given, ended as a service manager ends it.
+
+    Raises:
+        SourceError: it ended by itself, or does not listen in time.
+    """
+    file, log = folder / "live.toml", folder / "log"
+    file.write_text(config, encoding="utf-8")
+    command = [sys.executable, "-m", "comemory", "serve", "--config", str(file), "--out", str(folder / "live")]
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            [*command, "--port", "0"], stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT
+        )
+    running = Served(0, process, log)
+    try:
+        running.port = _port_of(running)
+        yield running
+        running.require_alive()
+    finally:
+        process.terminate()
+        try:
+            process.wait(15)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+def _port_of(running: Served) -> int:
+    until = time.monotonic() + START_S
+    while time.monotonic() < until:
+        running.require_alive()
+        found = re.search(r"the page is at http://[^:]+:(\d+)", running.log.read_text(encoding="utf-8"))
+        if found:
+            return int(found[1])
+        time.sleep(0.1)
+    raise SourceError(f"comemory serve does not listen after {START_S:g} s")
+
+
+def surroundings() -> dict[str, Any]:
+    """The circumstances of a figure of the live part, with the versions of its own libraries and the load of 1, 5, 15 min."""
+    found: dict[str, Any] = dict(circumstances())
+    found["versions"] |= {package: version(package) for package in PACKAGES}
+    found["load_average"] = [round(load, 2) for load in os.getloadavg()]
+    return found

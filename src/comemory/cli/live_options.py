@@ -1,0 +1,204 @@
+"""What the commands that watch cameras share: their options, and the log of what happens."""
+
+from __future__ import annotations
+
+import inspect
+import json
+import queue
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
+
+import typer
+
+from comemory.cli.options import errors
+from comemory.errors import ConfigError, mask_password
+from comemory.screen import print_line
+
+if TYPE_CHECKING:
+    from comemory.stream.service import Service
+    from comemory.stream.settings import LiveSettings
+
+
+@dataclass(frozen=True)
+class LiveOptions:
+    """What the options of a live command say."""
+
+    cameras: Annotated[
+        list[str] | None,
+        typer.Option("--camera", metavar="NAME=URL", help="A camera, or a file as if it were one; repeatable."),
+    ] = None
+    model: Annotated[Path | None, typer.Option("--model", help="Bundle of the cameras that name none.")] = None
+    config: Annotated[
+        Path | None, typer.Option("--config", metavar="FILE.toml", help="Everything live in one file.")
+    ] = None
+    false_alarms: Annotated[
+        str | None,
+        typer.Option(
+            "--false-alarms", metavar="N/UNIT", help="False alarms to be expected of each camera.", show_default="1/day"
+        ),
+    ] = None
+    store: Annotated[
+        str | None,
+        typer.Option(
+            "--store",
+            metavar="URL",
+            help="Where events are kept.",
+            show_default="sqlite, in OUT; `none` for files alone",
+        ),
+    ] = None
+    out: Annotated[
+        Path | None, typer.Option("--out", help="Folder of everything that is written.", show_default="live")
+    ] = None
+    settings: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="One setting, such as health.stalled_s=10; repeatable."),
+    ] = None
+
+    def read(self, runtime: str | None = None) -> LiveSettings:
+        """The settings that they come to.
+
+        Raises:
+            ConfigError: they do not fit.
+        """
+        from comemory.stream.service import camera_flags
+        from comemory.stream.settings import read_live
+
+        given: dict[str, Any] = {"cameras": camera_flags(self.cameras or ())}
+        if self.model is not None:
+            given["model"] = str(self.model.absolute())
+        if self.out is not None:
+            given["out"] = str(self.out.absolute())
+        if runtime is not None:
+            given["runtime"] = runtime
+        if self.store is not None:
+            given["store"] = {"enabled": False} if self.store == "none" else {"url": self.store}
+        read = read_live(self.config, given, self.settings or ())
+        if not read.cameras:
+            raise ConfigError("there is no camera: give --camera NAME=URL, or [cameras.NAME] in the file of --config")
+        if self.false_alarms is not None:
+            for name in read.cameras:
+                given["cameras"].setdefault(name, {})["false_alarms"] = self.false_alarms
+            read = read_live(self.config, given, self.settings or ())
+        return read
+
+    def folder(self) -> Path:
+        """Where everything is kept, for what needs no camera."""
+        from comemory.stream.settings import read_live
+
+        return self.out if self.out is not None else read_live(self.config, {}, self.settings or ()).out
+
+
+def takes_live_options(*left_out: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Give a command the options of `LiveOptions` in the place of its parameter `told`.
+
+    Args:
+        left_out: options that it does not take.
+    """
+    hints = get_type_hints(LiveOptions, include_extras=True)
+    shared = [
+        inspect.Parameter(one.name, inspect.Parameter.POSITIONAL_OR_KEYWORD, default=None, annotation=hints[one.name])
+        for one in fields(LiveOptions)
+        if one.name not in left_out
+    ]
+
+    def decorate(command: Callable[..., None]) -> Callable[..., None]:
+        signature = inspect.signature(command, eval_str=True)
+
+        def call(**given: Any) -> None:
+            told = LiveOptions(**{one.name: given.pop(one.name) for one in shared})
+            command(told=told, **given)
+
+        parameters: list[inspect.Parameter] = []
+        for one in signature.parameters.values():
+            parameters += shared if one.name == "told" else [one]
+        call.__name__, call.__doc__ = command.__name__, command.__doc__
+        call.__annotations__ = {one.name: one.annotation for one in parameters}
+        call.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+        return call
+
+    return decorate
+
+
+class Log:
+    """What happens, line by line on stderr: for people, or as JSON.
+
+    Attributes:
+        is_stuck: nobody takes the lines any more, such as of a pipe that is full; no more are written.
+    """
+
+    def __init__(self, as_json: bool) -> None:
+        self.as_json = as_json
+        self.is_stuck = False
+
+    def line(self, what: str, text: str, **more: Any) -> None:
+        """One line."""
+        if self.is_stuck:
+            return
+        from datetime import UTC, datetime
+
+        at = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+        text = mask_password(text)
+        if self.as_json:
+            print(json.dumps({"time": at, "what": what, "text": text, **more}), file=sys.stderr, flush=True)
+        else:
+            print_line(errors, f"{at[11:19]} {what:<6} {text}")
+
+    def message(self, message: dict[str, Any]) -> None:
+        """One message of the engine, where it is one for a log."""
+        camera = message.get("camera", "")
+        if message["kind"] == "state":
+            text = f"{camera}: {message['state']} {message['message']}".rstrip()
+            self.line("state", text, camera=camera, state=message["state"])
+        elif message["kind"] == "event" and message["change"] != "update":
+            event = message["event"]
+            begun = message["change"] == "new"
+            text = f"{camera}: {'event' if begun else 'over'}, peak score {event['peak_score']:.2f}"
+            self.line(
+                "event", text, camera=camera, change=message["change"], id=event["id"], peak_score=event["peak_score"]
+            )
+        elif message["kind"] in ("drift", "model", "trouble") and message["message"]:
+            self.line(message["kind"], f"{camera}: {message['message']}" if camera else message["message"])
+
+
+@contextmanager
+def logged(service: Service, log: Log) -> Iterator[None]:
+    """Log what the engine tells, until the end of the block."""
+    ended = threading.Event()
+
+    def follow(messages: queue.Queue[dict[str, Any]]) -> None:
+        while not (ended.is_set() and messages.empty()):
+            try:
+                log.message(messages.get(timeout=0.2))
+            except queue.Empty:
+                continue
+
+    with service.engine.subscribe() as messages:
+        thread = threading.Thread(target=follow, args=(messages,), name="log", daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            service.stop_engine()
+            ended.set()
+            thread.join(0.3)
+            log.is_stuck = thread.is_alive()
+
+
+@contextmanager
+def ended_by_signals() -> Iterator[None]:
+    """Let SIGTERM end a command as Ctrl-C does, with what it has to clear away."""
+
+    def end(number: int, frame: object) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

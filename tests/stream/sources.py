@@ -1,0 +1,137 @@
+"""Cameras that are no RTSP: play lists that grow, pictures that are pushed. Each can be taken away and come back."""
+
+from __future__ import annotations
+
+import functools
+import threading
+import time
+from collections.abc import Sequence
+from http.server import BaseHTTPRequestHandler, SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import av
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+Picture = NDArray[np.uint8]
+
+
+class Silent(SimpleHTTPRequestHandler):
+    """Serves files without a word."""
+
+    def log_message(self, format: str, *args: Any) -> None:
+        pass
+
+
+class HlsCamera:
+    """A play list of FFmpeg's own muxer that grows as a camera's does, behind a plain HTTP server.
+
+    Args:
+        piece_s: seconds of a piece.
+        n_listed: pieces that the list names; 0 keeps them all.
+    """
+
+    def __init__(
+        self, folder: Path, pictures: Sequence[Picture], rate: int, piece_s: int = 1, n_listed: int = 4
+    ) -> None:
+        self.folder, self.pictures, self.rate = folder, pictures, rate
+        self.piece_s, self.n_listed = piece_s, n_listed
+        folder.mkdir(parents=True, exist_ok=True)
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Silent, directory=str(folder)))
+        threading.Thread(target=self._server.serve_forever, daemon=True).start()
+        self._stopping = threading.Event()
+        self._running = threading.Event()
+        self._running.set()
+        self._thread: threading.Thread | None = None
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self._server.server_address[1]}/live.m3u8"
+
+    def start(self) -> None:
+        """Go live: the list appears with its first piece."""
+        self._stopping.clear()
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._thread.start()
+
+    def freeze(self) -> None:
+        """Let the list grow no more, as an encoder does that was killed."""
+        self._running.clear()
+
+    def thaw(self) -> None:
+        """Let it grow again."""
+        self._running.set()
+
+    def end(self) -> None:
+        """End the list as an encoder does that is switched off."""
+        self._stopping.set()
+        if self._thread is not None:
+            self._thread.join(10)
+
+    def close(self) -> None:
+        self.thaw()
+        self.end()
+        self._server.shutdown()
+        self._server.server_close()
+
+    def _run(self) -> None:
+        flags = {"hls_flags": "delete_segments"} if self.n_listed else {}
+        options = {"hls_time": str(self.piece_s), "hls_list_size": str(self.n_listed), **flags}
+        with av.open(str(self.folder / "live.m3u8"), "w", format="hls", options=options) as output:
+            stream = output.add_stream("libx264", rate=self.rate, options={"crf": "18", "bf": "0"})
+            stream.codec_context.gop_size = self.rate * self.piece_s
+            stream.height, stream.width = self.pictures[0].shape[:2]
+            stream.pix_fmt = "yuv420p"
+            start = time.monotonic()
+            for k, picture in enumerate(self.pictures):
+                if self._stopping.wait(max(0.0, start + k / self.rate - time.monotonic())):
+                    break
+                if not self._running.is_set():
+                    self._running.wait()
+                    start = time.monotonic() - k / self.rate
+                frame = av.VideoFrame.from_ndarray(picture, format="rgb24").reformat(format="yuv420p")
+                output.mux(stream.encode(frame))
+            output.mux(stream.encode(None))
+
+
+class MjpegCamera:
+    """A camera that pushes JPEG pictures as the parts of one endless answer, to any number of watchers."""
+
+    def __init__(self, pictures: Sequence[Picture], rate: int) -> None:
+        jpegs = [cv2.imencode(".jpg", picture[..., ::-1])[1].tobytes() for picture in pictures]
+        self.lost = threading.Event()
+        lost = self.lost
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                self.send_response(200)
+                self.send_header("Content-Type", "multipart/x-mixed-replace; boundary=frame")
+                self.end_headers()
+                start = time.monotonic()
+                for k in range(10**6):
+                    if lost.wait(max(0.0, start + k / rate - time.monotonic())):
+                        return
+                    jpeg = jpegs[k % len(jpegs)]
+                    head = f"--frame\r\nContent-Type: image/jpeg\r\nContent-Length: {len(jpeg)}\r\n\r\n"
+                    try:
+                        self.wfile.write(head.encode() + jpeg + b"\r\n")
+                    except OSError:
+                        return
+
+            def log_message(self, format: str, *args: Any) -> None:
+                pass
+
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self._server.daemon_threads = True
+        threading.Thread(target=self._server.serve_forever, daemon=True).start()
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self._server.server_address[1]}/video"
+
+    def close(self) -> None:
+        self.lost.set()
+        self._server.shutdown()
+        self._server.server_close()

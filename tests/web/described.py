@@ -1,0 +1,55 @@
+"""Schemathesis against a running server: requests made from its own OpenAPI document, answers held against it."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+ENDLESS = "/(stream|video)$"
+"""Answers without an end, which a test of answers cannot wait for."""
+NOT_HELD_AGAINST_IT = "unsupported_method"
+"""`GET /events/{id}/verdict` is also `/events/{id}/{kind}` with an unknown kind: it is refused with 422, not with 405."""
+
+
+@dataclass(frozen=True)
+class Described:
+    """What a run came to.
+
+    Attributes:
+        n_cases: requests made.
+        failures: what was wrong, as Schemathesis tells it; empty where nothing was.
+        seconds: that it took.
+    """
+
+    n_cases: int
+    failures: str
+    seconds: float
+
+
+def ask_as_described(url: str, token: str | None, folder: Path, per_operation: int, seed: int) -> Described:
+    """Boundary values, random ones and sequences of requests, valid and not, for every operation that has an end.
+
+    Args:
+        url: of the page.
+        token: proves the requests; where one is needed, it is left out now and then to see that it is.
+        folder: for what Schemathesis writes.
+        per_operation: random requests of each, at most.
+    """
+    report = folder / "described.json"
+    command = [sys.executable, "-m", "schemathesis.cli", "run", f"{url}/api/v1/openapi.json", "--no-color"]
+    command += ["--phases", "coverage,fuzzing,stateful", "--mode", "all", "--max-examples", str(per_operation)]
+    command += ["--seed", str(seed), "--exclude-path-regex", ENDLESS, "--exclude-checks", NOT_HELD_AGAINST_IT]
+    command += ["--request-timeout", "30", "--report", "json", "--report-json-path", str(report)]
+    if token is not None:
+        command += ["--header", f"Authorization: Bearer {token}"]
+    quiet = {**os.environ, "PYTHONWARNINGS": "ignore"}
+    done = subprocess.run(command, cwd=folder, env=quiet, capture_output=True, text=True, check=False)
+    if not report.is_file():
+        return Described(0, done.stdout + done.stderr, 0.0)
+    told = json.loads(report.read_text(encoding="utf-8"))
+    whole = done.returncode == 0 and told["complete"]
+    return Described(told["test_cases"]["generated"], "" if whole else done.stdout, told["running_time"])
