@@ -5,7 +5,8 @@
 Every camera decodes all of its frames, as a stream has to be, and keeps one in five (`--rate 5` of 25) for the detector.
 The newest frame wins: one that has not been taken when the next one is due is dropped and counted. One worker for each
 core serves the cameras by turns; each camera has a detector of its own, and each worker a single-threaded runtime of its
-own. The latency of a frame runs from the moment it was due to the moment its score is there.
+own. The latency of a frame runs from the moment it was due to the moment its score is there. What is due within `--seconds`
+is counted; they begin when the first clips are full.
 """
 
 from __future__ import annotations
@@ -33,13 +34,18 @@ from comemory.pipeline import usable_cores
 from comemory.types import Frame, Runtime
 
 SIZE, RATE_HZ = (360, 640), 25.0
+AFTER_S = 1.0
+"""What was due last may still be scored."""
 
 
 class Camera:
     """One file that plays as if live."""
 
-    def __init__(self, detector: Detector, video: Path, every: int, begins_s: float) -> None:
+    def __init__(
+        self, detector: Detector, video: Path, every: int, begins_s: float, counted_s: tuple[float, float]
+    ) -> None:
         self.detector, self.video, self.every, self.begins_s = detector, video, every, begins_s
+        self.counted_s = counted_s
         self.lock = threading.Lock()
         self.n_read = self.n_scored = self.n_dropped = 0
         self.latencies_s: list[float] = []
@@ -58,7 +64,7 @@ class Camera:
         """Read up to the newest frame that is due, and score it."""
         frame, due_s = None, 0.0
         while (next_s := self.due_s()) <= time.monotonic():
-            self.n_dropped += frame is not None
+            self.n_dropped += frame is not None and self._counts(due_s)
             for _ in range(self.every):
                 frame = next(self._frames)
             self.n_read += self.every
@@ -75,8 +81,12 @@ class Camera:
                 self.detector.repeat(clip, frame.image.shape)
             else:
                 self.detector.conclude(clip, frame.image.shape, self.detector.observe(clip, runtime))
-            self.n_scored += 1
-            self.latencies_s.append(time.monotonic() - due_s)
+            if self._counts(due_s):
+                self.n_scored += 1
+                self.latencies_s.append(time.monotonic() - due_s)
+
+    def _counts(self, due_s: float) -> bool:
+        return self.counted_s[0] <= due_s < self.counted_s[1]
 
 
 def work(cameras: list[Camera], runtime: Runtime, ends_s: float, errors: deque[BaseException]) -> None:
@@ -115,19 +125,22 @@ def measure(
         video = render(Path(passing) / "scene.mp4", 250, SIZE)
         begins_s = time.monotonic() + 0.2
         every = max(1, round(RATE_HZ / rate_hz))
+        counted_from_s = begins_s + (opened.clips.n_past + 2) * every / RATE_HZ
+        counted_s = (counted_from_s, counted_from_s + seconds)
         cameras = [
-            Camera(detector, video, every, begins_s + number / n_cameras / rate_hz)
+            Camera(detector, video, every, begins_s + number / n_cameras / rate_hz, counted_s)
             for number, detector in enumerate(detectors)
         ]
         began = time.process_time()
         workers = [
-            threading.Thread(target=work, args=(cameras, runtime, begins_s + seconds, errors)) for runtime in runtimes
+            threading.Thread(target=work, args=(cameras, runtime, counted_s[1] + AFTER_S, errors))
+            for runtime in runtimes
         ]
         for worker in workers:
             worker.start()
         for worker in workers:
             worker.join()
-        cpu_s = time.process_time() - began
+        cpu_share = (time.process_time() - began) / (time.monotonic() - begins_s) / threads
     if errors:
         raise errors[0]
     latencies = np.array([latency for camera in cameras for latency in camera.latencies_s])
@@ -136,7 +149,7 @@ def measure(
         "scored_fps_mean": round(sum(camera.n_scored for camera in cameras) / seconds / n_cameras, 3),
         "latency_ms": {f"p{p}": percentile_ms(latencies, p) for p in (50, 95, 99, 100)},
         "dropped": sum(camera.n_dropped for camera in cameras),
-        "cpu_share": round(cpu_s / seconds / threads, 3),
+        "cpu_share": round(cpu_share, 3),
         "cameras": n_cameras,
         "asked_fps": rate_hz,
         "seconds": seconds,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,10 @@ from comemory.types import Frame
 settings.register_profile("ci", derandomize=True, deadline=None)
 if os.environ.get("CI"):
     settings.load_profile("ci")
+
+# A shell ignores Ctrl-C for what it runs in the background, and what the tests start would inherit that.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 
@@ -35,7 +40,7 @@ def data() -> Path:
 
 @pytest.fixture(scope="session")
 def nano_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A bundle of a tiny model, trained in seconds on rendered walkers."""
+    """A bundle of a tiny model, trained in seconds on rendered walkers; its score takes what it learned at full weight."""
     pytest.importorskip("torch", reason="needs torch: pip install 'comemory[train]'")
     from comemory.train.recipe import read_recipe
     from comemory.train.run import train
@@ -48,6 +53,8 @@ def nano_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "network.base_width=4",
         "train.epochs=1",
         "train.threads=1",
+        "decision.motion_handicap=0",
+        "decision.appearance_handicap=0",
     ]
     path = tmp_path_factory.mktemp("nano") / "nano"
     train("synthetic:seed=1,frames=60,training=3,testing=1,size=96x144", read_recipe("nano", settings=tiny), path)

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from comemory.errors import SourceError
 from comemory.flow import FlowSettings, open_flow
 from comemory.types import Clip, FlowEstimator, Frame, LabelledSource
-from comemory.video.clips import ClipBuilder, ClipSettings, Preparation, Prepared, assemble, to_floats
+from comemory.video.clips import ClipBuilder, ClipSettings, Preparation, Prepared, as_kept, assemble, to_floats
 from comemory.video.resize import to_grey
 
 SMALL = ClipSettings(height=32, width=48, flow_height=48, flow_width=72, n_past=3)
@@ -51,6 +51,32 @@ class Listed:
 
     def __iter__(self):
         return iter(self.frames)
+
+
+class TestAsKept:
+    @given(hnp.arrays(np.float32, (2, 3), elements=st.floats(width=32)))
+    @settings(max_examples=300, deadline=None)
+    def test_is_what_float16_keeps(self, flow: NDArray[np.float32]) -> None:
+        flow = np.nan_to_num(flow, posinf=3.4e38, neginf=-3.4e38)
+        with np.errstate(over="ignore"):
+            np.testing.assert_array_equal(as_kept(flow), flow.astype(np.float16).astype(np.float32))
+
+    def test_every_number_of_float16_and_all_that_lie_halfway(self) -> None:
+        every = np.arange(2**15, dtype=np.uint16).view(np.float16).astype(np.float32)
+        every = every[np.isfinite(every)]
+        halfway = (every[1:] + every[:-1]) / 2
+        for flow in (
+            every,
+            -every,
+            halfway,
+            np.nextafter(halfway, np.float32(0)),
+            np.nextafter(halfway, np.float32(9e9)),
+        ):
+            np.testing.assert_array_equal(as_kept(flow), flow.astype(np.float16).astype(np.float32))
+
+    def test_what_is_too_large(self) -> None:
+        flow = np.array([65519, 65520, -1e9], np.float32)
+        np.testing.assert_array_equal(as_kept(flow), np.array([65504, np.inf, -np.inf], np.float32))
 
 
 class TestFloats:

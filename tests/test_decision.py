@@ -37,6 +37,7 @@ from comemory.decision import (
     thesis_score,
     with_novelty,
 )
+from comemory.decision.events import TICK_S
 from comemory.errors import ConfigError
 from comemory.types import Event, Score
 
@@ -544,13 +545,15 @@ def slow_events(found: Sequence[Score], threshold: float, spec: DecisionSettings
         before = found[i - 1] if i else None
         held = before is not None and bool(high) and high[-1] is before
         if held and before is not None and score.index != before.index + 1:
-            held = score.time_s - before.time_s <= spec.join_s
+            held = score.time_s - before.time_s <= spec.join_s + TICK_S
         if score.value >= (release if held else threshold):
             high.append(score)
     groups: list[list[Score]] = []
     for score in high:
         last = groups[-1][-1] if groups else None
-        near = last is not None and (score.index == last.index + 1 or score.time_s - last.time_s <= spec.join_s)
+        near = last is not None and (
+            score.index == last.index + 1 or score.time_s - last.time_s <= spec.join_s + TICK_S
+        )
         if near:
             groups[-1].append(score)
         else:
@@ -659,6 +662,14 @@ class TestEvents:
         after = [Score(i, i / 25, 2.0, 0.0, 0.0) for i in range(90_000, 90_005)]
         events = list(EventFinder("", 1.0, spec_of(join_s=1.0)).run([*before, *after]))
         assert [(e.start_frame, e.end_frame) for e in events] == [(0, 4), (90_000, 90_004)]
+
+    @pytest.mark.parametrize("start_s", [0.0, 0.1, 3.3, 1e5, 1_795_000_000.7])
+    def test_the_clock_may_begin_anywhere(self, start_s: float) -> None:
+        """Ten frames at ten a second are 1.0000000000000002 s by some clocks."""
+        values = [2, *[0] * 9, 2, 0, 0]
+        for spec, expected in ((spec_of(join_s=1.0), 1), (spec_of(join_s=0.9), 2)):
+            found = [Score(i, start_s + i / 10, value, 0.0, 0.0) for i, value in enumerate(values)]
+            assert len(list(EventFinder("", 1.0, spec).run(found))) == expected
 
     def test_a_few_frames_that_are_missing_do_not_end_it(self) -> None:
         found = [score for score in scores([2] * 20) if score.index not in (7, 8, 9)]

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from comemory.bundle import open_bundle
 from comemory.decision import HOTTEST, patch_map
 from comemory.detect import Detector, scaled_box
-from comemory.errors import ConfigError, SourceError
+from comemory.errors import BundleError, ConfigError, SourceError
 from comemory.runtimes import RUNTIMES
 from comemory.types import Frame, Score
 from comemory.video.source import open_source
@@ -333,10 +333,19 @@ class TestOptions:
             clip = detector.builder.push(frame)
         assert clip is not None
         maps = detector.evidence(clip).maps
-        assert set(maps) == set(detector.bundle.config["graph"]["outputs"])
+        assert set(maps) == {name for name in detector.bundle.config["graph"]["outputs"] if "updated" not in name}
         spec = detector.bundle.calibration.settings
         for channel in (*spec.motion, *spec.appearance):
             assert np.isfinite(patch_map(maps, channel).values).all()
+
+
+def test_updated_items_are_computed_only_where_they_are_wanted(nano_bundle: Path) -> None:
+    detector, updating = (Detector.open(nano_bundle, threads=1, update=update) for update in ("off", "gated"))
+    outputs = set(detector.bundle.config["graph"]["outputs"])
+    assert set(updating.runtime.run(updating.example_inputs())) == outputs
+    assert set(detector.runtime.run(detector.example_inputs())) == {name for name in outputs if "updated" not in name}
+    with pytest.raises(BundleError, match="does not give updated_"):
+        Detector(detector.bundle, runtime=detector.runtime, update="gated")
 
 
 @pytest.mark.parametrize("runtime", RUNTIMES)
@@ -362,7 +371,7 @@ class TestEveryRuntime:
             assert (a.index, a.time_s) == (b.index, b.time_s)
 
     def test_gives_the_names_shapes_and_types_of_the_graph(self, nano_bundle: Path, runtime: str) -> None:
-        detector = self.detector(nano_bundle, runtime)
+        detector = self.detector(nano_bundle, runtime, update="gated")
         inputs = detector.example_inputs()
         before = {name: array.copy() for name, array in inputs.items()}
         answers = detector.runtime.run(inputs)

@@ -31,6 +31,11 @@ def detector(nano_bundle: Path) -> Detector:
     return Detector.open(nano_bundle, threads=1)
 
 
+@pytest.fixture(scope="module")
+def updating(nano_bundle: Path) -> Detector:
+    return Detector.open(nano_bundle, threads=1, update="always")
+
+
 @pytest.fixture(autouse=True)
 def _nothing_left_running() -> Iterator[None]:
     opencv = cv2.getNumThreads()
@@ -171,19 +176,18 @@ STAGES = {
 
 class TestErrors:
     @pytest.mark.parametrize("kind", [ValueError, SourceError, SystemExit, KeyboardInterrupt, MemoryError])
-    @pytest.mark.parametrize("update", ["off", "always"])
+    @pytest.mark.parametrize("watching", ["detector", "updating"])
     @pytest.mark.parametrize("stage", STAGES)
     def test_an_error_of_any_stage_comes_out_at_once(
         self,
-        nano_bundle: Path,
-        detector: Detector,
+        request: pytest.FixtureRequest,
         scene_frames: list[Frame],
         monkeypatch: pytest.MonkeyPatch,
         stage: str,
-        update: str,
+        watching: str,
         kind: type[BaseException],
     ) -> None:
-        monkeypatch.setattr(detector, "update", update)
+        detector: Detector = request.getfixturevalue(watching)
         owner, name = STAGES[stage](detector)
         nth = 2 if stage == "runtime" else 8
         error = kind("broken")
@@ -260,10 +264,13 @@ def test_ctrl_c_ends_the_process_with_all_of_its_threads(nano_bundle: Path) -> N
     """
     command = [sys.executable, "-c", textwrap.dedent(program), str(nano_bundle)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
-        assert process.stdout is not None
-        assert process.stdout.readline() == "running\n"
-        process.send_signal(signal.SIGINT)
-        said, errors = process.communicate(timeout=30)
+        try:
+            assert process.stdout is not None
+            assert process.stdout.readline() == "running\n"
+            process.send_signal(signal.SIGINT)
+            said, errors = process.communicate(timeout=30)
+        finally:
+            process.kill()
     assert (said, errors, process.returncode) == ("0\n", "", 0)
 
 

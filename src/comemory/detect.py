@@ -98,7 +98,8 @@ class Detector:
         self.bundle = bundle
         self.heat_map = heat_map
         self.update = update
-        open_runtime = partial(RUNTIMES.load(runtime), bundle.network, threads) if isinstance(runtime, str) else None
+        network = bundle.network._replace(updates=update != "off")
+        open_runtime = partial(RUNTIMES.load(runtime), network, threads) if isinstance(runtime, str) else None
         self.runtime: Runtime = open_runtime() if open_runtime is not None else cast(Runtime, runtime)
         self._open_runtime, self._workers_runtimes = open_runtime, {0: self.runtime}
         if not bundle.is_current():
@@ -312,7 +313,7 @@ class Detector:
             maps = {**with_novelty(maps, fitted.usual)}
         except ValueError as error:
             raise BundleError(f"{self.bundle.path}: the usual levels do not fit the network: {error}") from None
-        for name, items in self._items.items():
+        for name, items in self._items.items() if self.update != "off" else ():
             updated = f"updated_{name.removesuffix('_items')}"
             if updated not in maps or maps[updated].shape != items.shape:
                 raise BundleError(f"{self.bundle.path}: the network does not give {updated} of shape {items.shape}")

@@ -13,6 +13,7 @@ the flow runs ahead.
 from __future__ import annotations
 
 import os
+import sys
 import threading
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
@@ -28,6 +29,10 @@ from comemory.types import Frame, Runtime
 
 AHEAD = 8
 """Scored frames that may wait for whoever takes them."""
+
+SWITCH_S = 0.0005
+"""How long a worker may keep Python's lock while another waits for it. A frame passes through native code dozens of times,
+and wherever it comes back it would wait up to Python's own 5 ms, half of what a frame takes."""
 
 Step = Literal["look", "add", "conclude"]
 
@@ -68,7 +73,7 @@ def _watch(detector: Detector, frames: Iterable[Frame], workers: int) -> Generat
         for number in range(workers)
     ]
     try:
-        with _one_thread_each():
+        with _side_by_side():
             for thread in threads:
                 thread.start()
             yield from line.results()
@@ -82,14 +87,16 @@ def _watch(detector: Detector, frames: Iterable[Frame], workers: int) -> Generat
 
 
 @contextmanager
-def _one_thread_each() -> Iterator[None]:
-    """Keep OpenCV from starting threads of its own beside the workers."""
-    before = cv2.getNumThreads()
+def _side_by_side() -> Iterator[None]:
+    """Keep OpenCV from starting threads of its own beside the workers, and the workers from waiting for each other."""
+    n_threads, switch_s = cv2.getNumThreads(), sys.getswitchinterval()
     cv2.setNumThreads(1)
+    sys.setswitchinterval(min(SWITCH_S, switch_s))
     try:
         yield
     finally:
-        cv2.setNumThreads(before)
+        cv2.setNumThreads(n_threads)
+        sys.setswitchinterval(switch_s)
 
 
 class _Worker:
@@ -140,7 +147,8 @@ class _Line:
 
     def __init__(self, room: int) -> None:
         self._room = room
-        self._changed = threading.Condition()
+        lock = threading.Lock()
+        self._changed, self._arrived = threading.Condition(lock), threading.Condition(lock)
         self._turns: dict[Step, int] = {"look": 0, "add": 0, "conclude": 0}
         self._n_tickets = self._n_taken = 0
         self._n_frames: int | None = None
@@ -185,19 +193,19 @@ class _Line:
         """The source has no more frames."""
         with self._changed:
             self._n_frames = n_frames
-            self._changed.notify_all()
+            self._notify_all()
 
     def give(self, seen: Seen) -> None:
         """Put out the next frame; called in the order of the frames."""
-        with self._changed:
+        with self._arrived:
             self._results.append(seen)
-            self._changed.notify_all()
+            self._arrived.notify()
 
     def stop(self) -> None:
         """Nothing more is wanted."""
         with self._changed:
             self._stopped = True
-            self._changed.notify_all()
+            self._notify_all()
 
     def errors_of(self, ticket: int) -> _Errors:
         """A context whose error is the error of this frame, to be raised where the results are taken."""
@@ -208,7 +216,11 @@ class _Line:
         with self._changed:
             if not isinstance(error, _Unwanted) and (self._error is None or ticket < self._error[0]):
                 self._error = (ticket, error)
-            self._changed.notify_all()
+            self._notify_all()
+
+    def _notify_all(self) -> None:
+        self._changed.notify_all()
+        self._arrived.notify_all()
 
     def results(self) -> Iterator[Seen]:
         """What is given, in order, until the source ends.
@@ -217,14 +229,15 @@ class _Line:
             BaseException: the error of a frame, after the frames before it.
         """
         while True:
-            with self._changed:
+            with self._arrived:
                 while not self._results and not self._is_over():
-                    self._changed.wait()
+                    self._arrived.wait()
                 if not self._results:
                     break
                 seen = self._results.popleft()
+                if not self._has_room(self._n_tickets - 1):
+                    self._changed.notify_all()
                 self._n_taken += 1
-                self._changed.notify_all()
             yield seen
         if self._error is not None:
             raise self._error[1]

@@ -94,8 +94,10 @@ def test_the_quota_ends_the_recording(settings: LiveSettings, tmp_path: Path) ->
         recorder.run(60, said.append)
     assert time.monotonic() - start < 40
     assert said == ["the recording ends: learn.gigabytes is full after 0 minutes"]
-    assert len(list(data.iterdir())) == 1
     assert not (data / "before.mp4").exists()
+    assert 1 <= len(list(data.iterdir())) <= 2, (
+        "a hole within the frames taken at once ends one clip and begins another"
+    )
 
 
 def test_a_training_that_fails_says_why(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from functools import reduce
 from typing import NamedTuple
 
 import numpy as np
@@ -163,10 +164,10 @@ def join(
     """
     if settings.fusion == "sum":
         return np.asarray(np.mean(np.stack([np.asarray(level, np.float64) for level in levels]), axis=0))
-    held_back = [
+    held_back = (
         np.asarray(level, np.float64) - settings.handicap(name) for level, name in zip(levels, channels, strict=True)
-    ]
-    return np.asarray(np.max(np.stack(held_back), axis=0))
+    )
+    return np.asarray(reduce(np.maximum, held_back))
 
 
 def combine(

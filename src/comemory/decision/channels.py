@@ -9,6 +9,7 @@ import math
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -89,11 +90,14 @@ def patch_means(cells_Chw: NDArray[np.float32], side: int) -> NDArray[np.float64
     array([[[1.5]]])
     """
     n_maps, height, width = cells_Chw.shape
-    total = np.zeros((n_maps, height + 1, width + 1))
-    np.cumsum(cells_Chw, axis=1, dtype=np.float64, out=total[:, 1:, 1:])
-    np.cumsum(total[:, 1:, 1:], axis=2, out=total[:, 1:, 1:])
-    sums = total[:, side:, side:] - total[:, :-side, side:] - total[:, side:, :-side] + total[:, :-side, :-side]
-    return np.asarray(sums / side**2)
+    means = np.empty((n_maps, height - side + 1, width - side + 1))
+    for mean, cells in zip(means, cells_Chw, strict=True):
+        total = cv2.integral(cells, sdepth=cv2.CV_64F)
+        np.subtract(total[side:, side:], total[:-side, side:], out=mean)
+        mean -= total[side:, :-side]
+        mean += total[:-side, :-side]
+    means /= side**2
+    return means
 
 
 def patch_map(maps: Mapping[str, NDArray[np.float32]], channel: str) -> PatchMap:

@@ -7,6 +7,9 @@ from collections.abc import Iterable
 from comemory.decision.settings import DecisionSettings
 from comemory.types import Event, Score
 
+TICK_S = 1e-4
+"""Gaps this much longer than `join_s` are as long: 10 frames at 10 a second are a second, whatever the clock began at."""
+
 
 class EventFinder:
     """Scores of one source, in order, to events: up at the threshold, down at a share of it.
@@ -43,7 +46,7 @@ class EventFinder:
         ended = None
         if self._last_high is not None:
             follows = self._held and score.index == self._last_high.index + 1
-            if not follows and score.time_s - self._last_high.time_s > self.settings.join_s:
+            if not follows and score.time_s - self._last_high.time_s > self.settings.join_s + TICK_S:
                 ended = self.finish()
         release = min(self.threshold, self.threshold * self.settings.release)
         self._held = score.value >= (release if self._held else self.threshold)

@@ -41,6 +41,7 @@ class Network(NamedTuple):
         weights: safetensors file of the model's parameters and buffers.
         model, arguments: entry of `science.MODELS` and what it is made with.
         precision: what the network computes in. The graph files of `int8` hold it in themselves.
+        updates: whether the updated items are wanted; without them a runtime may save itself the work.
     """
 
     graph: Path
@@ -49,3 +50,4 @@ class Network(NamedTuple):
     model: str
     arguments: JSON
     precision: str = "fp32"
+    updates: bool = True

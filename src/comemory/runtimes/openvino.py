@@ -37,7 +37,11 @@ class OpenVino:
         self.precision = network.precision
         graph = network.ir or network.graph
         try:
-            self._compiled = _core().compile_model(str(graph), "CPU", _options(network.precision, threads))
+            core = _core()
+            model = core.read_model(str(graph))
+            if not network.updates:
+                _leave_out_updates(model)
+            self._compiled = core.compile_model(model, "CPU", _options(network.precision, threads))
         except RuntimeError as error:
             raise BundleError(f"OpenVINO cannot read {graph}: {last_line(error)}") from None
         self._graph = graph
@@ -54,6 +58,12 @@ class OpenVino:
         except RuntimeError as error:
             raise BundleError(f"OpenVINO cannot run {self._graph}: {last_line(error)}") from None
         return {name: np.array(results[name]) for name in self._outputs}
+
+
+def _leave_out_updates(model: Any) -> None:
+    for result in list(model.get_results()):
+        if any(name.startswith("updated_") for name in result.input_value(0).get_names()):
+            model.remove_result(result)
 
 
 def _core() -> Any:

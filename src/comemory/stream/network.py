@@ -62,7 +62,7 @@ class SharedNetwork:
             if self._n_made >= self.workers:
                 return None
             self._n_made += 1
-        made: Runtime = self._make(self.bundle.network, 1)
+        made: Runtime = self._make(self.bundle.network._replace(updates=False), 1)
         return made
 
 
