@@ -200,9 +200,10 @@ def measured(work: Path, frames: int, epochs: int) -> JSON:
     known = {clip.name: clip.labels for clip in sources}
     videos, _ = prepare_videos(sources, work / "cache", spec.clips, spec.flow, dataset=f"{day(frames)}/testing")
     labels = [found for video in videos if (found := known[video.name]) is not None]
-    off = Detector.open(work / "bundle", threads=1, gate=False)
-    detectors = {"off": off}
-    for name, update in (("gated", "gated"), ("always", "always"), ("followed", "bounded")):
+    gated = Detector.open(work / "bundle", threads=1, update="gated", gate=False)
+    off = Detector(gated.bundle, runtime=gated.runtime, gate=False)
+    detectors = {"off": off, "gated": gated}
+    for name, update in (("always", "always"), ("followed", "bounded")):
         detectors[name] = Detector(off.bundle, runtime=off.runtime, update=update, gate=False)  # type: ignore[arg-type]
     detectors["followed"].BOUND = math.inf
     scores, truth, moved = watch(detectors, videos, labels)

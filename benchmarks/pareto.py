@@ -1,7 +1,7 @@
 """What width, depth and resolution cost and what they are worth: the rows of an experiment against milliseconds a frame.
 
     comemory reproduce pareto --bundles networks
-    python benchmarks/pareto.py --bundles networks --train ped2:data/ped2 --json FILE --plot docs/results/pareto.svg
+    python benchmarks/pareto.py --bundles networks --train ped2:data/ped2 --json FILE --plot docs/pareto.svg
 
 Every network is exported to int8 with its own training video and timed alone, on one thread, by turns with the others.
 The AUC of each point comes from the table of rows.

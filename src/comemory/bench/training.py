@@ -8,11 +8,14 @@ from collections.abc import Sequence
 from contextlib import suppress
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from comemory.bench.timing import Timing, circumstances, peak_rss_mib, threads
 from comemory.errors import ConfigError
 from comemory.types import JSON
+
+if TYPE_CHECKING:
+    from comemory.train.recipe import Recipe
 
 
 class _Enough(Exception):  # noqa: N818
@@ -58,7 +61,6 @@ def bench_training(
         raise ConfigError(f"cannot measure in {rounds} rounds: expected 1 or more")
     from comemory.datasets import open_dataset
     from comemory.train.cache import prepare_videos
-    from comemory.train.loop import fit, make_fabric
     from comemory.train.recipe import read_recipe
 
     recipe = read_recipe(preset, settings=list(settings))
@@ -68,16 +70,7 @@ def bench_training(
         folder = cache or Path(passing) / "cache"
         prepared, _ = prepare_videos(dataset.training(), folder, recipe.clips, recipe.flow, dataset=data)
         prepare_s = time.perf_counter() - begun
-        videos = [_Clocked(video) for video in prepared]
-        marks: list[tuple[float, float]] = []
-
-        def on_step(progress: object, loss: float) -> None:
-            marks.append((time.perf_counter(), sum(video.seconds for video in videos)))
-            if len(marks) > rounds:
-                raise _Enough
-
-        with suppress(_Enough):
-            fit(make_fabric(recipe.train), recipe, videos, Path(passing), on_step=on_step)  # type: ignore[arg-type]
+        marks = _marks(recipe, [_Clocked(video) for video in prepared], rounds, Path(passing))
     if len(marks) < 2:
         raise ConfigError(f"{data} has too little video for two steps of train.batch={recipe.train.batch}")
     steps = [after[0] - before[0] for before, after in pairwise(marks)]
@@ -93,3 +86,19 @@ def bench_training(
         "threads": threads(),
         **circumstances(),
     }
+
+
+def _marks(recipe: Recipe, videos: Sequence[_Clocked], rounds: int, folder: Path) -> list[tuple[float, float]]:
+    """After each step of the training: the time, and the seconds that reading clips has taken so far."""
+    from comemory.train.loop import fit, make_fabric
+
+    marks: list[tuple[float, float]] = []
+
+    def on_step(progress: object, loss: float) -> None:
+        marks.append((time.perf_counter(), sum(video.seconds for video in videos)))
+        if len(marks) > rounds:
+            raise _Enough
+
+    with suppress(_Enough):
+        fit(make_fabric(recipe.train), recipe, videos, folder, on_step=on_step)  # type: ignore[arg-type]
+    return marks
