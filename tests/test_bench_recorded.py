@@ -29,10 +29,10 @@ def test_1080p_beside_its_decoding(nano_bundle: Path, tmp_path: Path) -> None:
 
 
 def test_eight_cameras_as_if_live(nano_bundle: Path) -> None:
-    done = run("bench_eight_cameras.py", "--bundle", nano_bundle, "--cameras", 2, "--rate", 2, "--seconds", 6)
+    done = run("bench_eight_cameras.py", "--bundle", nano_bundle, "--cameras", 2, "--rate", 5, "--seconds", 4)
     assert done.returncode == 0, done.stderr
     said = json.loads(done.stdout)
-    assert 0 < said["scored_fps_lowest"] <= said["scored_fps_mean"] <= 2
+    assert 0 < said["scored_fps_lowest"] <= said["scored_fps_mean"] <= 5
     assert 0 < said["latency_ms"]["p50"] <= said["latency_ms"]["p99"]
     assert said["dropped"] >= 0
 
