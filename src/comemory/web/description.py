@@ -9,6 +9,7 @@ from starlette.routing import compile_path
 
 from comemory.web.schemas import Problem
 
+REFUSED_ADDRESS = {"414": "The address is too long."}
 REFUSED_BODIES = {"400": "The body is not JSON.", "413": "The body is too large."}
 _OWN = ("HTTPValidationError", "ValidationError")
 
@@ -48,6 +49,6 @@ def _put_right(operation: dict[str, Any]) -> None:
     answers = operation["responses"]
     if "422" in answers:
         answers["422"]["content"] = refusal
-    if "requestBody" in operation:
-        for status, text in REFUSED_BODIES.items():
-            answers.setdefault(status, {"description": text, "content": refusal})
+    refused = {**REFUSED_ADDRESS, **(REFUSED_BODIES if "requestBody" in operation else {})}
+    for status, text in refused.items():
+        answers.setdefault(status, {"description": text, "content": refusal})
