@@ -46,6 +46,9 @@ class CoMemory(nn.Module):
         motion_encoder: `pair` sees the last two past frames (Eq. 1); `recurrent` all of them, pair by pair; `volume` all
             of them by convolutions over time. Deviation when not `pair`.
         motion_width: `base_width` of the motion encoder where it is to be another one; None takes that of the rest.
+        appearance_stem: `stem` of the appearance branch where it is to be another one, a multiple of it: a frame can be
+            predicted from a coarser view than a flow. The motion features are averaged to its places before they join.
+        appearance_width: `base_width` of the appearance branch where it is to be another one.
         motion_items, appearance_items: items of each memory; 0 switches that memory off.
         motion_skips, appearance_skips: levels (0, 1, 2) at which the decoder also sees the encoder.
         motion_decodes: `both` decodes the query beside what was read (Eq. 2); `read` decodes only what was read, so
@@ -65,6 +68,8 @@ class CoMemory(nn.Module):
         base_width: int = 64,
         motion_encoder: str = "pair",
         motion_width: int | None = None,
+        appearance_stem: int | None = None,
+        appearance_width: int | None = None,
         motion_items: int = 10,
         appearance_items: int = 10,
         motion_skips: Sequence[int] = (),
@@ -82,12 +87,17 @@ class CoMemory(nn.Module):
         if stem < 1:
             raise ValueError(f"the stem is 1 pixel or more, got stem={stem}")
         self.margin, self.stem = margin, stem
+        self.appearance_stem = stem if appearance_stem is None else appearance_stem
+        if self.appearance_stem < stem or self.appearance_stem % stem:
+            raise ValueError(f"the appearance stem is a multiple of stem={stem}, got {appearance_stem}")
         self.motion_decodes, self.appearance_decodes = motion_decodes, appearance_decodes
         if motion_encoder not in MOTION_ENCODERS:
             raise ValueError(f"a motion encoder is one of {', '.join(MOTION_ENCODERS)}, got {motion_encoder!r}")
         motion_base = base_width if motion_width is None else motion_width
         self.motion_encoder = MOTION_ENCODERS[motion_encoder](channels * stem**2, n_past, motion_base)
-        self.appearance_encoder = Encoder(n_past * channels * stem**2, base_width)
+        appearance_base = base_width if appearance_width is None else appearance_width
+        appearance_folded = channels * self.appearance_stem**2
+        self.appearance_encoder = Encoder(n_past * appearance_folded, appearance_base)
         d_m, d_a = self.motion_encoder.width, self.appearance_encoder.width
         self.motion_memory = Memory(motion_items, d_m, motion_temperature, momentum) if motion_items else None
         self.appearance_memory = (
@@ -96,7 +106,7 @@ class CoMemory(nn.Module):
         joined_m = d_m * self._joined(self.motion_memory, motion_decodes)
         joined_a = d_a * self._joined(self.appearance_memory, appearance_decodes)
         self.motion_decoder = Decoder(joined_m, base_width, 2 * stem**2, motion_skips, motion_base)
-        self.appearance_decoder = Decoder(joined_a + joined_m, base_width, channels * stem**2, appearance_skips)
+        self.appearance_decoder = Decoder(joined_a + joined_m, appearance_base, appearance_folded, appearance_skips)
 
     @staticmethod
     def _joined(memory: Memory | None, decodes: str) -> int:
@@ -119,20 +129,21 @@ class CoMemory(nn.Module):
         folded = self._explain(past_BTCHW, items or {})
         return folded._replace(
             flow_B2HW=nnf.pixel_shuffle(folded.flow_B2HW, self.stem),
-            frame_BCHW=nnf.pixel_shuffle(folded.frame_BCHW, self.stem),
+            frame_BCHW=nnf.pixel_shuffle(folded.frame_BCHW, self.appearance_stem),
         )
 
     def _explain(self, past_BTCHW: Tensor, items: Mapping[str, Tensor]) -> Explanation:
-        """What `forward` gives, flow and frame folded by the stem still."""
+        """What `forward` gives, flow and frame folded still, each by the stem of its branch."""
         folded_BTChw = nnf.pixel_unshuffle(past_BTCHW, self.stem)
         motion_features = self.motion_encoder(folded_BTChw)
         f_m, motion = _remember(motion_features[-1], self.motion_memory, items.get("motion"), self.motion_decodes)
         flow_BFhw = self.motion_decoder(f_m, motion_features)
-        features = self.appearance_encoder(folded_BTChw.flatten(1, 2))
+        coarser = self.appearance_stem // self.stem
+        features = self.appearance_encoder(nnf.pixel_unshuffle(folded_BTChw, coarser).flatten(1, 2))
         f_a, appearance = _remember(
             features[-1], self.appearance_memory, items.get("appearance"), self.appearance_decodes
         )
-        decoded = self.appearance_decoder(torch.cat([f_a, f_m], dim=1), features)
+        decoded = self.appearance_decoder(torch.cat([f_a, nnf.avg_pool2d(f_m, coarser)], dim=1), features)
         return Explanation(flow_BFhw, torch.tanh(decoded), motion, appearance)
 
     def loss(
@@ -164,16 +175,18 @@ class CoMemory(nn.Module):
         """
         named = dict(zip(self.memories(), items, strict=True))
         explained = self._explain(frames_BTCHW[:, :-1], named)
-        flow_BFhw, frame_BFhw = (nnf.pixel_unshuffle(seen, self.stem) for seen in (flow_B2HW, frames_BTCHW[:, -1]))
+        flow_BFhw = nnf.pixel_unshuffle(flow_B2HW, self.stem)
+        frame_BFhw = nnf.pixel_unshuffle(frames_BTCHW[:, -1], self.appearance_stem)
         observed = {
             "flow_error": evidence.flow_error(explained.flow_B2HW, flow_BFhw, self.stem),
             "flow_residual": evidence.flow_residual(explained.flow_B2HW, flow_BFhw, self.stem),
             "flow_mean": evidence.cells(flow_B2HW),
-            "frame_error": evidence.frame_error(explained.frame_BCHW, frame_BFhw, self.stem),
+            "frame_error": evidence.frame_error(explained.frame_BCHW, frame_BFhw, self.appearance_stem),
         }
-        height, width = (side // (2 ** (LEVELS - 1) * self.stem) for side in frames_BTCHW.shape[-2:])
+        stems = {"motion": self.stem, "appearance": self.appearance_stem}
         for name, memory in self.memories().items():
             reading: Reading = getattr(explained, name)
+            height, width = (side // (2 ** (LEVELS - 1) * stems[name]) for side in frames_BTCHW.shape[-2:])
             observed[f"{name}_distance"] = evidence.memory_distance(reading, named[name], height, width)
             observed[f"updated_{name}"] = update(reading.query_BKD.flatten(0, 1), named[name], memory.momentum)
         return observed

@@ -26,6 +26,8 @@ class NetworkSettings(Settings):
     base_width: int = Field(16, ge=4, le=256)
     motion_encoder: Literal["pair", "recurrent", "volume"] = "pair"
     motion_width: int | None = Field(None, ge=4, le=256)
+    appearance_stem: Literal[1, 2, 4] | None = None
+    appearance_width: int | None = Field(None, ge=4, le=256)
     motion_items: int = Field(10, ge=0, le=4096)
     appearance_items: int = Field(10, ge=0, le=4096)
     motion_skips: tuple[Level, ...] = ()
