@@ -25,7 +25,12 @@ EVALUATION = 1
 CIRCUMSTANCES = frozenset({"accelerator", "devices", "threads", "checkpoint_s"})
 """Settings of `train` that say where and how, and decide nothing."""
 
-ADDED: Mapping[str, Any] = {f"clips.{name}": value for name, value in clips.ADDED.items()}
+ADDED: Mapping[str, Any] = {
+    **{f"clips.{name}": value for name, value in clips.ADDED.items()},
+    "network.appearance_stem": None,
+    "network.appearance_width": None,
+    "network.appearance_levels": 4,
+}
 """Settings that came after rows had been made, by dotted key, each with the value that leaves everything as it was before:
 with that value they are no part of a key, so that what was trained without them is still found."""
 

@@ -70,6 +70,7 @@ class CoMemory(nn.Module):
         motion_width: int | None = None,
         appearance_stem: int | None = None,
         appearance_width: int | None = None,
+        appearance_levels: int = LEVELS,
         motion_items: int = 10,
         appearance_items: int = 10,
         motion_skips: Sequence[int] = (),
@@ -97,7 +98,8 @@ class CoMemory(nn.Module):
         self.motion_encoder = MOTION_ENCODERS[motion_encoder](channels * stem**2, n_past, motion_base)
         appearance_base = base_width if appearance_width is None else appearance_width
         appearance_folded = channels * self.appearance_stem**2
-        self.appearance_encoder = Encoder(n_past * appearance_folded, appearance_base)
+        self.appearance_encoder = Encoder(n_past * appearance_folded, appearance_base, appearance_levels)
+        self.place = {"motion": 2 ** (LEVELS - 1) * stem, "appearance": 2 ** (appearance_levels - 1) * self.appearance_stem}
         d_m, d_a = self.motion_encoder.width, self.appearance_encoder.width
         self.motion_memory = Memory(motion_items, d_m, motion_temperature, momentum) if motion_items else None
         self.appearance_memory = (
@@ -106,7 +108,9 @@ class CoMemory(nn.Module):
         joined_m = d_m * self._joined(self.motion_memory, motion_decodes)
         joined_a = d_a * self._joined(self.appearance_memory, appearance_decodes)
         self.motion_decoder = Decoder(joined_m, base_width, 2 * stem**2, motion_skips, motion_base)
-        self.appearance_decoder = Decoder(joined_a + joined_m, appearance_base, appearance_folded, appearance_skips)
+        self.appearance_decoder = Decoder(
+            joined_a + joined_m, appearance_base, appearance_folded, appearance_skips, levels=appearance_levels
+        )
 
     @staticmethod
     def _joined(memory: Memory | None, decodes: str) -> int:
@@ -123,27 +127,34 @@ class CoMemory(nn.Module):
         """Explain the flow and predict the next frame.
 
         Shapes:
-            past_BTCHW: float (B, n_past, C, H, W) in [-1, 1], H and W multiples of 8 stem.
+            past_BTCHW: float (B, n_past, C, H, W) in [-1, 1], H and W multiples of 8 times the larger stem.
             items: (N, D) by memory name, in place of the stored ones.
         """
-        folded = self._explain(past_BTCHW, items or {})
+        coarse_BTFhw = nnf.pixel_unshuffle(past_BTCHW, self.appearance_stem)
+        folded = self._explain(self._fine(past_BTCHW, coarse_BTFhw), coarse_BTFhw, items or {})
         return folded._replace(
             flow_B2HW=nnf.pixel_shuffle(folded.flow_B2HW, self.stem),
             frame_BCHW=nnf.pixel_shuffle(folded.frame_BCHW, self.appearance_stem),
         )
 
-    def _explain(self, past_BTCHW: Tensor, items: Mapping[str, Tensor]) -> Explanation:
-        """What `forward` gives, flow and frame folded still, each by the stem of its branch."""
-        folded_BTChw = nnf.pixel_unshuffle(past_BTCHW, self.stem)
-        motion_features = self.motion_encoder(folded_BTChw)
+    def _fine(self, past_BTCHW: Tensor, coarse_BTFhw: Tensor) -> Tensor:
+        """The frames that the motion branch sees, folded by its stem. Folding moves every pixel: what is folded is kept."""
+        if self.appearance_stem == self.stem:
+            return coarse_BTFhw
+        return nnf.pixel_unshuffle(past_BTCHW[:, -self.motion_encoder.n_seen :], self.stem)
+
+    def _explain(self, fine_BTFhw: Tensor, coarse_BTFhw: Tensor, items: Mapping[str, Tensor]) -> Explanation:
+        """What `forward` gives of the past as either branch sees it; flow and frame are folded still."""
+        motion_features = self.motion_encoder(fine_BTFhw)
         f_m, motion = _remember(motion_features[-1], self.motion_memory, items.get("motion"), self.motion_decodes)
         flow_BFhw = self.motion_decoder(f_m, motion_features)
-        coarser = self.appearance_stem // self.stem
-        features = self.appearance_encoder(nnf.pixel_unshuffle(folded_BTChw, coarser).flatten(1, 2))
+        features = self.appearance_encoder(coarse_BTFhw.flatten(1, 2))
         f_a, appearance = _remember(
             features[-1], self.appearance_memory, items.get("appearance"), self.appearance_decodes
         )
-        decoded = self.appearance_decoder(torch.cat([f_a, nnf.avg_pool2d(f_m, coarser)], dim=1), features)
+        if self.place["appearance"] != self.place["motion"]:
+            f_m = nnf.avg_pool2d(f_m, self.place["appearance"] // self.place["motion"])
+        decoded = self.appearance_decoder(torch.cat([f_a, f_m], dim=1), features)
         return Explanation(flow_BFhw, torch.tanh(decoded), motion, appearance)
 
     def loss(
@@ -174,19 +185,19 @@ class CoMemory(nn.Module):
             returns: maps (B, 1 or 2, h, w) by name; `updated_<memory>` (N, D).
         """
         named = dict(zip(self.memories(), items, strict=True))
-        explained = self._explain(frames_BTCHW[:, :-1], named)
+        coarse_BTFhw = nnf.pixel_unshuffle(frames_BTCHW, self.appearance_stem)
+        past_BTFhw = coarse_BTFhw[:, :-1]
+        explained = self._explain(self._fine(frames_BTCHW[:, :-1], past_BTFhw), past_BTFhw, named)
         flow_BFhw = nnf.pixel_unshuffle(flow_B2HW, self.stem)
-        frame_BFhw = nnf.pixel_unshuffle(frames_BTCHW[:, -1], self.appearance_stem)
         observed = {
             "flow_error": evidence.flow_error(explained.flow_B2HW, flow_BFhw, self.stem),
             "flow_residual": evidence.flow_residual(explained.flow_B2HW, flow_BFhw, self.stem),
-            "flow_mean": evidence.cells(flow_B2HW),
-            "frame_error": evidence.frame_error(explained.frame_BCHW, frame_BFhw, self.appearance_stem),
+            "flow_mean": evidence.cells(flow_BFhw, self.stem),
+            "frame_error": evidence.frame_error(explained.frame_BCHW, coarse_BTFhw[:, -1], self.appearance_stem),
         }
-        stems = {"motion": self.stem, "appearance": self.appearance_stem}
         for name, memory in self.memories().items():
             reading: Reading = getattr(explained, name)
-            height, width = (side // (2 ** (LEVELS - 1) * stems[name]) for side in frames_BTCHW.shape[-2:])
+            height, width = (side // self.place[name] for side in frames_BTCHW.shape[-2:])
             observed[f"{name}_distance"] = evidence.memory_distance(reading, named[name], height, width)
             observed[f"updated_{name}"] = update(reading.query_BKD.flatten(0, 1), named[name], memory.momentum)
         return observed

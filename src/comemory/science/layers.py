@@ -39,13 +39,14 @@ class Encoder(nn.Module):
     Args:
         channels: of the input.
         base_width: feature channels of the first level; each further level doubles them.
+        levels: resolutions, each half of the one before.
     """
 
-    def __init__(self, channels: int, base_width: int) -> None:
+    def __init__(self, channels: int, base_width: int, levels: int = LEVELS) -> None:
         super().__init__()
         if channels < 1 or base_width < 1:
             raise ValueError(f"an encoder needs channels and a width, got channels={channels}, base_width={base_width}")
-        widths = [base_width * 2**level for level in range(LEVELS)]
+        widths = [base_width * 2**level for level in range(levels)]
         self.width = widths[-1]
         self.levels = nn.ModuleList(
             convolutions(inputs, outputs, open_end=outputs == widths[-1])
@@ -76,21 +77,28 @@ class Decoder(nn.Module):
         skips: levels of the encoder joined to the decoder of the same level, of 0, 1, 2. With none, nothing
             reaches the output but what went through the memory.
         encoder_width: `base_width` of the encoder where it is another one.
+        levels: see `Encoder`.
     """
 
     def __init__(
-        self, width: int, base_width: int, outputs: int, skips: Sequence[int], encoder_width: int | None = None
+        self,
+        width: int,
+        base_width: int,
+        outputs: int,
+        skips: Sequence[int],
+        encoder_width: int | None = None,
+        levels: int = LEVELS,
     ) -> None:
         super().__init__()
         if not set(skips) <= set(range(LEVELS - 1)):
             raise ValueError(f"skips are levels of {list(range(LEVELS - 1))}, got {list(skips)}")
-        self.skips = frozenset(skips)
-        widths = [base_width * 2**level for level in range(LEVELS)]
+        self.skips = frozenset(skips) & frozenset(range(levels - 1))
+        widths = [base_width * 2**level for level in range(levels)]
         encoder_base = base_width if encoder_width is None else encoder_width
         self.enter = convolutions(width, widths[-1])
         self.enlarge = nn.ModuleList()
         self.levels = nn.ModuleList()
-        for level in reversed(range(LEVELS - 1)):
+        for level in reversed(range(levels - 1)):
             self.enlarge.append(nn.ConvTranspose2d(widths[level + 1], widths[level], 2, stride=2))
             joined = widths[level] + (encoder_base * 2**level if level in self.skips else 0)
             self.levels.append(convolutions(joined, widths[level]))
@@ -105,7 +113,7 @@ class Decoder(nn.Module):
             returns: float (B, outputs, H, W), unbounded.
         """
         feature = self.enter(feature_BCHW)
-        for step, level in enumerate(reversed(range(LEVELS - 1))):
+        for step, level in enumerate(reversed(range(len(self.levels)))):
             feature = self.enlarge[step](feature)
             if level in self.skips:
                 feature = torch.cat([feature, encoded[level]], dim=1)

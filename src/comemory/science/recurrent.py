@@ -24,6 +24,7 @@ class PairEncoder(Encoder):
 
     def __init__(self, channels: int, n_past: int, base_width: int) -> None:
         super().__init__(2 * channels, base_width)
+        self.n_seen = 2
 
     def forward(self, frames_BTCHW: Tensor) -> list[Tensor]:
         """Features of every level, the queries last."""
@@ -41,6 +42,7 @@ class RecurrentEncoder(nn.Module):
 
     def __init__(self, channels: int, n_past: int, base_width: int) -> None:
         super().__init__()
+        self.n_seen = n_past
         self.pair_encoder = Encoder(2 * channels, base_width)
         self.width = self.pair_encoder.width
         self.cell = ConvGRU(self.width)
@@ -96,6 +98,7 @@ class VolumeEncoder(nn.Module):
 
     def __init__(self, channels: int, n_past: int, base_width: int) -> None:
         super().__init__()
+        self.n_seen = n_past
         widths = [base_width * 2**level for level in range(LEVELS)]
         self.width = widths[-1]
         self.levels = nn.ModuleList()

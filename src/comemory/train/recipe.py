@@ -28,6 +28,7 @@ class NetworkSettings(Settings):
     motion_width: int | None = Field(None, ge=4, le=256)
     appearance_stem: Literal[1, 2, 4] | None = None
     appearance_width: int | None = Field(None, ge=4, le=256)
+    appearance_levels: Literal[3, 4] = 4
     motion_items: int = Field(10, ge=0, le=4096)
     appearance_items: int = Field(10, ge=0, le=4096)
     motion_skips: tuple[Level, ...] = ()
