@@ -95,14 +95,14 @@ def watch(
     moved: dict[str, list[list[float]]] = {name: [] for name in (*detectors, "bounded")}
     ordinary = [t for t in videos[0].newest(clips.n_past) if not labels[0][t]]
     chosen = [ordinary[k] for k in np.linspace(0, len(ordinary) - 1, N_FIXED).astype(int)]
-    fixed = Fixed(detectors["off"], [Clip(*videos[0].clip(t, clips), t, t / 10) for t in chosen])
+    fixed = Fixed(detectors["off"], [Clip.of(*videos[0].clip(t, clips), t, t / 10) for t in chosen])
     for number, (video, label) in enumerate(zip(videos, labels, strict=True), 1):
         newest = video.newest(clips.n_past)
         truth.append(label[newest])
         for name in detectors:
             scores[name].append([])
         for t in newest:
-            clip = Clip(*video.clip(t, clips), t, t / 10)
+            clip = Clip.of(*video.clip(t, clips), t, t / 10)
             for name, detector in detectors.items():
                 scores[name][-1].append(detector.score(clip, (clips.height, clips.width)).value)
         if number % CLIPS_PER_HOUR == 0:

@@ -183,7 +183,7 @@ class Detector:
         Args:
             runtime: another one that executes the same network.
         """
-        inputs = {"frames": clip.frames[None], "flow": clip.flow[None], **self._items}
+        inputs = {**self.bundle.network.squares.inputs(clip), **self._items}
         return (runtime or self.runtime).run(inputs)
 
     def worker_runtime(self, number: int) -> Runtime:
@@ -222,7 +222,7 @@ class Detector:
 
     def _held(self, clip: Clip, frozen: Judgement, keep: Keep | None) -> Judgement:
         """The judgement of the memory that goes on learning, held to that of the trained one; then it learns."""
-        inputs = {"frames": clip.frames[None], "flow": clip.flow[None], **self._followed}
+        inputs = {**self.bundle.network.squares.inputs(clip), **self._followed}
         maps = self._second_maps = self.runtime.run(inputs)
         if frozen.value <= self.GATE:
             for name, items in self._followed.items():
@@ -285,8 +285,9 @@ class Detector:
     def example_inputs(self) -> dict[str, NDArray[np.float32]]:
         """Named arrays of the right shapes, to time or trace the runtime with."""
         spec = self.bundle.clips
-        frames = np.zeros((1, spec.n_past + 1, spec.channels, spec.height, spec.width), np.float32)
-        return {"frames": frames, "flow": np.zeros((1, 2, spec.height, spec.width), np.float32), **self._items}
+        frames = np.zeros((spec.n_past + 1, spec.channels, spec.height, spec.width), np.float32)
+        clip = Clip.of(frames, np.zeros((2, spec.height, spec.width), np.float32))
+        return {**self.bundle.network.squares.inputs(clip), **self._items}
 
     def score_map(self, maps: Mapping[str, NDArray[np.float32]] | None = None) -> NDArray[np.float32]:
         """How abnormal each place of a scored frame is, on the scale of `Score.value` and not clipped.

@@ -31,20 +31,64 @@ class Frame:
     index: int
 
 
+class Folding:
+    """An array of (C, H, W), to be had folded: squares of pixels as the channels of one place.
+
+    Each kind of squares is made once, when it is first asked for: a frame is in several clips. Threads may share one.
+    """
+
+    __slots__ = ("_array", "_made")
+
+    def __init__(self, array: NDArray[np.float32]) -> None:
+        self._array = array
+        self._made: dict[int, NDArray[np.float32]] = {}
+
+    def squares(self, side: int) -> NDArray[np.float32]:
+        """The array in squares of `side` pixels, in the order of torch's `pixel_unshuffle`; C-contiguous.
+
+        Shapes: returns (C side**2, H / side, W / side).
+
+        >>> Folding(np.arange(4, dtype=np.float32).reshape(1, 2, 2)).squares(2).ravel()
+        array([0., 1., 2., 3.], dtype=float32)
+        """
+        made = self._made.get(side)
+        if made is None:
+            channels, height, width = self._array.shape
+            split = self._array.reshape(channels, height // side, side, width // side, side)
+            folded = split.transpose(0, 2, 4, 1, 3).reshape(channels * side**2, height // side, width // side)
+            made = self._made[side] = np.ascontiguousarray(folded)
+        return made
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Clip:
     """The model's input for its newest frame.
 
     Attributes:
-        frames: float32 (T + 1, C, H, W) in [-1, 1]; the last one is the frame to be predicted.
-        flow: float32 (2, H, W), displacement (dx, dy) in pixels of the model's size.
+        pictures: float32 (C, H, W) in [-1, 1] each, oldest first; the last one is the frame to be predicted.
+        motion: float32 (2, H, W), displacement (dx, dy) in pixels of the model's size.
         index, time_s: of the newest frame.
     """
 
-    frames: NDArray[np.float32]
-    flow: NDArray[np.float32]
+    pictures: Sequence[Folding]
+    motion: Folding
     index: int
     time_s: float
+
+    @classmethod
+    def of(cls, frames: NDArray[np.float32], flow: NDArray[np.float32], index: int = 0, time_s: float = 0.0) -> Clip:
+        """A clip from its arrays, see `frames` and `flow`."""
+        return cls([Folding(frame) for frame in frames], Folding(flow), index, time_s)
+
+    @property
+    def frames(self) -> NDArray[np.float32]:
+        """Float32 (T + 1, C, H, W), a new array."""
+        return np.stack([picture.squares(1) for picture in self.pictures])
+
+    @property
+    def flow(self) -> NDArray[np.float32]:
+        """Float32 (2, H, W)."""
+        return self.motion.squares(1)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

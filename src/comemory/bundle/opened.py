@@ -20,7 +20,7 @@ from comemory.config import build
 from comemory.decision import Calibration
 from comemory.errors import BundleError, ConfigError, nearest, short
 from comemory.flow import FlowSettings
-from comemory.runtimes import PRECISIONS, Network, gains_by, runs_in
+from comemory.runtimes import PRECISIONS, Network, Squares, gains_by, runs_in
 from comemory.science import MODELS
 from comemory.types import JSON
 from comemory.video.clips import ADDED, ClipSettings
@@ -134,12 +134,14 @@ def _open(folder: Path, manifest_bytes: bytes) -> Bundle:
     config = json_object(folder, "config.json", contents["config.json"])
     fitted = json_object(folder, "calibration.json", contents["calibration.json"])
     calibration = _settings(folder / "calibration.json", Calibration, fitted)
+    squares, items = _inputs(folder, config)
     network = Network(
         graph=folder / "model.onnx",
         ir=folder / "model.xml" if {"model.xml", "model.bin"} <= members else None,
         weights=folder / "weights.safetensors",
         model=_model_name(folder, config),
         arguments=_group(folder, config, "network"),
+        squares=squares,
     )
     return Bundle(
         path=folder,
@@ -150,7 +152,7 @@ def _open(folder: Path, manifest_bytes: bytes) -> Bundle:
         flow=_settings(folder / "config.json", FlowSettings, {**_group(folder, config, "flow"), "weights": None}),
         calibration=calibration,
         network=network,
-        items=_items(folder, _item_names(folder, config), contents["items.safetensors"]),
+        items=_items(folder, items, contents["items.safetensors"]),
         forms=read_forms(folder, contents, members, network, calibration),
     )
 
@@ -169,13 +171,18 @@ def _group(folder: Path, config: JSON, key: str) -> JSON:
     return group
 
 
-def _item_names(folder: Path, config: JSON) -> list[str]:
-    inputs = _group(folder, config, "graph").get("inputs")
+def _inputs(folder: Path, config: JSON) -> tuple[Squares, list[str]]:
+    """How the graph takes clips, and the names of the items that it takes after them."""
+    graph = _group(folder, config, "graph")
+    squares = _settings(folder / "config.json", Squares, graph.get("squares", {}))
+    inputs, first = graph.get("inputs"), list(squares.names)
     names = inputs if isinstance(inputs, list) else []
     items = [name for name in names if isinstance(name, str) and name.endswith("_items")]
-    if names[:2] != ["frames", "flow"] or names[2:] != items or len(set(items)) < len(items):
-        raise BundleError(f"{folder}/config.json lists the inputs {short(inputs)}: expected frames, flow and the items")
-    return items
+    if names != [*first, *items] or len(set(items)) < len(items):
+        raise BundleError(
+            f"{folder}/config.json lists the inputs {short(inputs)}: expected {', '.join(first)} and the items"
+        )
+    return squares, items
 
 
 def _items(folder: Path, names: Sequence[str], content: bytes) -> dict[str, NDArray[np.float32]]:

@@ -14,7 +14,7 @@ from comemory.bundle import Bundle
 from comemory.datasets import open_dataset
 from comemory.errors import BundleError, DatasetError, short
 from comemory.train.cache import PreparedVideo, content_hash, prepare_videos
-from comemory.types import LabelledSource
+from comemory.types import Clip, LabelledSource
 
 N_RANGE_CLIPS = 300
 """Clips that the ranges of int8 are taken from."""
@@ -100,8 +100,8 @@ def checking_footage(
 def clips_of(video: PreparedVideo, bundle: Bundle, step: int = 1) -> Iterator[Inputs]:
     """The network's inputs for the clips of a video, every `step`-th of them."""
     for newest in video.newest(bundle.clips.n_past)[::step]:
-        frames, flow = video.clip(newest, bundle.clips)
-        yield {"frames": frames[None], "flow": flow[None], **bundle.items}
+        clip = Clip.of(*video.clip(newest, bundle.clips))
+        yield {**bundle.network.squares.inputs(clip), **bundle.items}
 
 
 def range_clips(footage: Footage, bundle: Bundle) -> list[Inputs]:

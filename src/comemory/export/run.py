@@ -27,6 +27,7 @@ from comemory.export.comparison import Comparison, refuse_distant
 from comemory.export.footage import Footage, checking_footage, range_clips, training_footage
 from comemory.provenance import cpu_name, package_version
 from comemory.runtimes import PRECISIONS, RUNTIMES, Network, runs_in
+from comemory.types import Clip
 
 TOLERANCE = 1e-4
 """How far OpenVINO's own fp32 files may answer from `model.onnx`."""
@@ -156,9 +157,10 @@ def _compare(bundle: Bundle, written: Network) -> None:
 
 def _noise(bundle: Bundle) -> Maps:
     spec, generator = bundle.clips, np.random.default_rng(0)
-    frames = generator.uniform(-1, 1, (1, spec.n_past + 1, spec.channels, spec.height, spec.width))
-    flow = generator.normal(size=(1, 2, spec.height, spec.width))
-    return {"frames": frames.astype(np.float32), "flow": flow.astype(np.float32), **bundle.items}
+    frames = generator.uniform(-1, 1, (spec.n_past + 1, spec.channels, spec.height, spec.width))
+    flow = generator.normal(size=(2, spec.height, spec.width))
+    clip = Clip.of(frames.astype(np.float32), flow.astype(np.float32))
+    return {**bundle.network.squares.inputs(clip), **bundle.items}
 
 
 @contextmanager

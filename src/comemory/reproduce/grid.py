@@ -30,6 +30,7 @@ ADDED: Mapping[str, Any] = {
     "network.appearance_stem": None,
     "network.appearance_width": None,
     "network.appearance_levels": 4,
+    "network.appearance_predicts": "frame",
 }
 """Settings that came after rows had been made, by dotted key, each with the value that leaves everything as it was before:
 with that value they are no part of a key, so that what was trained without them is still found."""

@@ -1,6 +1,7 @@
 """What executes an exported network: named arrays in, named arrays out.
 
-openvino.py, onnx.py, pytorch.py  one runtime each    processor.py  the precisions that pay on this CPU
+openvino.py, onnx.py, pytorch.py  one runtime each    inputs.py  what a network is given of a clip
+processor.py  the precisions that pay on this CPU
 """
 
 from __future__ import annotations
@@ -8,11 +9,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import NamedTuple
 
+from comemory.runtimes.inputs import Squares
 from comemory.runtimes.processor import gains_by, runs_in
 from comemory.tables import Table
 from comemory.types import JSON
 
-__all__ = ["PRECISIONS", "RUNTIMES", "Network", "gains_by", "runs_in"]
+__all__ = ["PRECISIONS", "RUNTIMES", "Network", "Squares", "gains_by", "runs_in"]
 
 RUNTIMES = Table(
     "runtime",
@@ -36,11 +38,12 @@ class Network(NamedTuple):
     """Where a runtime finds the network: each takes what it needs.
 
     Attributes:
-        graph: ONNX file, its inputs `frames`, `flow` and the items by name of memory.
+        graph: ONNX file, its inputs those of `squares` and the items by name of memory.
         ir: OpenVINO's own file of the same graph, when it was exported.
         weights: safetensors file of the model's parameters and buffers.
         model, arguments: entry of `science.MODELS` and what it is made with.
         precision: what the network computes in. The graph files of `int8` hold it in themselves.
+        squares: how it takes clips.
         updates: whether the updated items are wanted; without them a runtime may save itself the work.
     """
 
@@ -50,4 +53,5 @@ class Network(NamedTuple):
     model: str
     arguments: JSON
     precision: str = "fp32"
+    squares: Squares = Squares()
     updates: bool = True

@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from comemory.errors import BundleError, ConfigError, short
-from comemory.runtimes import Network
+from comemory.runtimes import Network, Squares
 from comemory.science import MODELS
 from comemory.tables import Table
 
@@ -46,16 +46,17 @@ class PyTorch:
         except (safetensors.SafetensorError, RuntimeError, TypeError, ValueError, KeyError, OSError) as error:
             raise BundleError(f"the weights {network.weights} do not fit the model: {short(str(error))}") from None
         self._weights = network.weights
+        self._names = [*network.squares.names, *(f"{name}_items" for name in self._model.memories())]
+        self._observe = self._model.observe if network.squares == Squares() else self._model.observe_squares
         self._model.float().eval()
 
     @torch.inference_mode()
     def run(self, inputs: Mapping[str, NDArray[np.float32]]) -> dict[str, NDArray[np.float32]]:
         """See `types.Runtime`. Raises BundleError where the inputs do not fit the model."""
-        names = ["frames", "flow", *(f"{name}_items" for name in self._model.memories())]
-        if inputs.keys() != set(names):
-            raise BundleError(f"the model of {self._weights} takes {sorted(names)}, not {sorted(inputs)}")
-        tensors = [torch.from_numpy(np.ascontiguousarray(inputs[name])) for name in names]
+        if inputs.keys() != set(self._names):
+            raise BundleError(f"the model of {self._weights} takes {sorted(self._names)}, not {sorted(inputs)}")
+        tensors = [torch.from_numpy(np.ascontiguousarray(inputs[name])) for name in self._names]
         try:
-            return {name: tensor.numpy() for name, tensor in self._model.observe(*tensors).items()}
+            return {name: tensor.numpy() for name, tensor in self._observe(*tensors).items()}
         except RuntimeError as error:
             raise BundleError(f"the model of {self._weights} cannot run: {short(str(error))}") from None

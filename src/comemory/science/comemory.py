@@ -49,11 +49,14 @@ class CoMemory(nn.Module):
         appearance_stem: `stem` of the appearance branch where it is to be another one, a multiple of it: a frame can be
             predicted from a coarser view than a flow. The motion features are averaged to its places before they join.
         appearance_width: `base_width` of the appearance branch where it is to be another one.
+        appearance_levels: of its U-Net; 3 with twice the stem has the same places at the bottom and no costly first level.
         motion_items, appearance_items: items of each memory; 0 switches that memory off.
         motion_skips, appearance_skips: levels (0, 1, 2) at which the decoder also sees the encoder.
         motion_decodes: `both` decodes the query beside what was read (Eq. 2); `read` decodes only what was read, so
             that nothing can by-pass the memory. Deviation when `read`.
         appearance_decodes: likewise (Eq. 4).
+        appearance_predicts: `frame` is decoded whole; `change` is added to the newest past frame, so that what stands still
+            needs no features. Deviation when `change`.
         motion_temperature, appearance_temperature: of the reads; 1 is the seed's.
         momentum: of the updates; None is the seed's.
         margin: alpha of Eq. (14).
@@ -77,6 +80,7 @@ class CoMemory(nn.Module):
         appearance_skips: Sequence[int] = (0, 1, 2),
         motion_decodes: str = "both",
         appearance_decodes: str = "both",
+        appearance_predicts: str = "frame",
         motion_temperature: float = 1.0,
         appearance_temperature: float = 1.0,
         momentum: float | None = None,
@@ -92,6 +96,9 @@ class CoMemory(nn.Module):
         if self.appearance_stem < stem or self.appearance_stem % stem:
             raise ValueError(f"the appearance stem is a multiple of stem={stem}, got {appearance_stem}")
         self.motion_decodes, self.appearance_decodes = motion_decodes, appearance_decodes
+        if appearance_predicts not in ("frame", "change"):
+            raise ValueError(f"a frame is predicted as 'frame' or 'change', got {appearance_predicts!r}")
+        self.appearance_predicts = appearance_predicts
         if motion_encoder not in MOTION_ENCODERS:
             raise ValueError(f"a motion encoder is one of {', '.join(MOTION_ENCODERS)}, got {motion_encoder!r}")
         motion_base = base_width if motion_width is None else motion_width
@@ -99,6 +106,13 @@ class CoMemory(nn.Module):
         appearance_base = base_width if appearance_width is None else appearance_width
         appearance_folded = channels * self.appearance_stem**2
         self.appearance_encoder = Encoder(n_past * appearance_folded, appearance_base, appearance_levels)
+        finer = self.appearance_stem != stem
+        self.squares: dict[str, int | None] = {
+            "frames": self.appearance_stem,
+            "flow": stem,
+            "seen": stem if finer else None,
+            "n_seen": self.motion_encoder.n_seen if finer else 0,
+        }
         self.place = {"motion": 2 ** (LEVELS - 1) * stem, "appearance": 2 ** (appearance_levels - 1) * self.appearance_stem}
         d_m, d_a = self.motion_encoder.width, self.appearance_encoder.width
         self.motion_memory = Memory(motion_items, d_m, motion_temperature, momentum) if motion_items else None
@@ -155,7 +169,10 @@ class CoMemory(nn.Module):
         if self.place["appearance"] != self.place["motion"]:
             f_m = nnf.avg_pool2d(f_m, self.place["appearance"] // self.place["motion"])
         decoded = self.appearance_decoder(torch.cat([f_a, f_m], dim=1), features)
-        return Explanation(flow_BFhw, torch.tanh(decoded), motion, appearance)
+        frame_BFhw = torch.tanh(decoded)
+        if self.appearance_predicts == "change":
+            frame_BFhw = coarse_BTFhw[:, -1] + frame_BFhw
+        return Explanation(flow_BFhw, frame_BFhw, motion, appearance)
 
     def loss(
         self, frames_BTCHW: Tensor, flow_B2HW: Tensor, weights: Mapping[str, float]
@@ -184,20 +201,31 @@ class CoMemory(nn.Module):
             items: one (N, D) for each of `memories()`.
             returns: maps (B, 1 or 2, h, w) by name; `updated_<memory>` (N, D).
         """
+        frames_BTFhw = nnf.pixel_unshuffle(frames_BTCHW, self.appearance_stem)
+        seen = [self._fine(frames_BTCHW[:, :-1], frames_BTFhw)] if self.appearance_stem != self.stem else []
+        return self.observe_squares(frames_BTFhw, nnf.pixel_unshuffle(flow_B2HW, self.stem), *seen, *items)
+
+    def observe_squares(self, frames_BTFhw: Tensor, flow_BFhw: Tensor, *others: Tensor) -> dict[str, Tensor]:
+        """`observe` of clips that are folded into `squares` already.
+
+        Shapes:
+            frames_BTFhw: float (B, n_past + 1, C s**2, H / s, W / s), s that of the appearance branch.
+            flow_BFhw: float (B, 2 s**2, H / s, W / s), s that of the motion branch.
+            others: where the two differ, the last past frames as the motion branch sees them; then the items.
+        """
+        coarse_BTFhw = frames_BTFhw[:, :-1]
+        fine_BTFhw, *items = others if self.appearance_stem != self.stem else (coarse_BTFhw, *others)
         named = dict(zip(self.memories(), items, strict=True))
-        coarse_BTFhw = nnf.pixel_unshuffle(frames_BTCHW, self.appearance_stem)
-        past_BTFhw = coarse_BTFhw[:, :-1]
-        explained = self._explain(self._fine(frames_BTCHW[:, :-1], past_BTFhw), past_BTFhw, named)
-        flow_BFhw = nnf.pixel_unshuffle(flow_B2HW, self.stem)
+        explained = self._explain(fine_BTFhw, coarse_BTFhw, named)
         observed = {
             "flow_error": evidence.flow_error(explained.flow_B2HW, flow_BFhw, self.stem),
             "flow_residual": evidence.flow_residual(explained.flow_B2HW, flow_BFhw, self.stem),
             "flow_mean": evidence.cells(flow_BFhw, self.stem),
-            "frame_error": evidence.frame_error(explained.frame_BCHW, coarse_BTFhw[:, -1], self.appearance_stem),
+            "frame_error": evidence.frame_error(explained.frame_BCHW, frames_BTFhw[:, -1], self.appearance_stem),
         }
         for name, memory in self.memories().items():
             reading: Reading = getattr(explained, name)
-            height, width = (side // self.place[name] for side in frames_BTCHW.shape[-2:])
+            height, width = (side * self.appearance_stem // self.place[name] for side in frames_BTFhw.shape[-2:])
             observed[f"{name}_distance"] = evidence.memory_distance(reading, named[name], height, width)
             observed[f"updated_{name}"] = update(reading.query_BKD.flatten(0, 1), named[name], memory.momentum)
         return observed

@@ -9,46 +9,49 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import onnx
 import torch
 from torch import Tensor, nn
 
-from comemory.types import JSON
+from comemory.runtimes import Squares
+from comemory.types import JSON, Clip
 from comemory.video.clips import ClipSettings
 
 OPSET = 18
 
 
 class _Observe(nn.Module):
-    """`observe` as the `forward` that the exporter looks for."""
+    """`observe_squares` as the `forward` that the exporter looks for."""
 
     def __init__(self, model: Any) -> None:
         super().__init__()
         self.model = model
 
-    def forward(self, frames: Tensor, flow: Tensor, *items: Tensor) -> tuple[Tensor, ...]:
-        return tuple(self.model.observe(frames, flow, *items).values())
+    def forward(self, *inputs: Tensor) -> tuple[Tensor, ...]:
+        return tuple(self.model.observe_squares(*inputs).values())
 
 
 def write_graph(model: Any, clips: ClipSettings, path: Path) -> JSON:
     """Write the graph for one clip at a time, in fp32.
 
     Returns:
-        The names: `inputs` in the order of `observe`, and `outputs`.
+        The names: `inputs` in the graph's order, and `outputs`; and the `squares` in which it takes clips.
     """
     model = model.float().eval()
-    frames = torch.zeros(1, clips.n_past + 1, clips.channels, clips.height, clips.width)
-    flow = torch.zeros(1, 2, clips.height, clips.width)
-    items = {f"{name}_items": memory.items.clone() for name, memory in model.memories().items()}
+    squares = Squares(**model.squares)
+    frames = np.zeros((clips.n_past + 1, clips.channels, clips.height, clips.width), np.float32)
+    clip = squares.inputs(Clip.of(frames, np.zeros((2, clips.height, clips.width), np.float32)))
+    inputs = {name: torch.from_numpy(array) for name, array in clip.items()}
+    inputs |= {f"{name}_items": memory.items.clone() for name, memory in model.memories().items()}
     with torch.no_grad():
-        outputs: Sequence[str] = list(model.observe(frames, flow, *items.values()))
-    inputs = ["frames", "flow", *items]
+        outputs: Sequence[str] = list(model.observe_squares(*inputs.values()))
     with _quiet():
         torch.onnx.export(
             _Observe(model),
-            (frames, flow, *items.values()),
+            tuple(inputs.values()),
             path,
-            input_names=inputs,
+            input_names=list(inputs),
             output_names=list(outputs),
             opset_version=OPSET,
             dynamo=True,
@@ -57,7 +60,7 @@ def write_graph(model: Any, clips: ClipSettings, path: Path) -> JSON:
             optimize=True,
         )
     _forget_origin(path)
-    return {"inputs": inputs, "outputs": list(outputs)}
+    return {"inputs": list(inputs), "outputs": list(outputs), "squares": squares.model_dump()}
 
 
 def _forget_origin(path: Path) -> None:

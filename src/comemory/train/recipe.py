@@ -35,6 +35,7 @@ class NetworkSettings(Settings):
     appearance_skips: tuple[Level, ...] = (0, 1, 2)
     motion_decodes: Literal["both", "read"] = "read"
     appearance_decodes: Literal["both", "read"] = "both"
+    appearance_predicts: Literal["frame", "change"] = "frame"
     motion_temperature: float = Field(0.1, gt=0)
     appearance_temperature: float = Field(1.0, gt=0)
     momentum: float | None = Field(None, ge=0, lt=1)

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from comemory.settings import Settings
-from comemory.types import Clip, FlowEstimator, Frame
+from comemory.types import Clip, FlowEstimator, Folding, Frame
 from comemory.video.carried import Carried, carry, fade, steady
 from comemory.video.resize import resize
 from comemory.video.still import StillGate
@@ -273,20 +273,19 @@ class ClipBuilder:
             self.preparation.forget_flow()
             measured = replace(measured, flow=None)
         flow = as_kept(self.preparation.carry(measured))
-        self._window.append(_Pane(to_floats(measured.picture), np.ascontiguousarray(flow.transpose(2, 0, 1))))
+        self._window.append(_Pane(Folding(to_floats(measured.picture)), Folding(flow.transpose(2, 0, 1))))
         self._last_added = measured.index
         if len(self._window) <= self.settings.n_past:
             return None
-        flow = self._window[-1 if self.settings.flow_of == "next" else -2].flow
-        frames = np.stack([pane.picture for pane in self._window])
-        return Clip(frames, flow, measured.index, measured.time_s)
+        motion = self._window[-1 if self.settings.flow_of == "next" else -2].motion
+        return Clip([pane.picture for pane in self._window], motion, measured.index, measured.time_s)
 
 
 class _Pane(NamedTuple):
-    """A frame in the window: float32 (C, H, W) in [-1, 1] and float32 (2, H, W)."""
+    """A frame in the window: see `types.Clip`."""
 
-    picture: NDArray[np.float32]
-    flow: NDArray[np.float32]
+    picture: Folding
+    motion: Folding
 
 
 def assemble(window: list[Prepared], settings: ClipSettings) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
