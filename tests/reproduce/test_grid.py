@@ -100,10 +100,10 @@ def test_a_row_of_older_code_for_training_is_none_of_this(tmp_path: Path, monkey
 
 def test_a_setting_added_later_changes_no_key_at_its_old_value(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     before = grid_of(tmp_path)
-    monkeypatch.setattr(grid, "ADDED", {"network.margin": 1.0})
+    monkeypatch.setattr(grid, "ADDED", {**grid.ADDED, "network.margin": 1.0})
     after = grid_of(tmp_path)
     assert before[0].key != after[0].key
-    monkeypatch.setattr(grid, "ADDED", {"network.margin": 2.0})
+    monkeypatch.setattr(grid, "ADDED", {**grid.ADDED, "network.margin": 2.0})
     assert [cell.key for cell in grid_of(tmp_path)] == [cell.key for cell in before]
 
 

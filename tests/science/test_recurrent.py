@@ -12,12 +12,13 @@ torch = pytest.importorskip("torch", reason="needs torch: pip install 'comemory[
 from hypothesis import given, settings  # noqa: E402
 from hypothesis import strategies as st  # noqa: E402
 
-from comemory.runtimes import RUNTIMES  # noqa: E402
+from comemory.runtimes import RUNTIMES, Squares  # noqa: E402
 from comemory.science.comemory import CoMemory  # noqa: E402
 from comemory.science.layers import LEVELS, Encoder  # noqa: E402
 from comemory.science.recurrent import MOTION_ENCODERS, ConvGRU, PairEncoder  # noqa: E402
 from comemory.train.graph import write_graph  # noqa: E402
 from comemory.train.recipe import Recipe, read_recipe  # noqa: E402
+from comemory.types import Clip  # noqa: E402
 
 LONG = ("recurrent", "volume")
 WEIGHTS = Recipe().train.loss.model_dump()
@@ -130,24 +131,38 @@ def test_the_explained_flow_depends_on_the_oldest_frame(name: str) -> None:
             assert torch.equal(model(past_BTCHW).flow_B2HW, model(changed).flow_B2HW) != depends
 
 
-@pytest.mark.parametrize(("name", "stem"), [("pair", 2), ("recurrent", 1), ("volume", 2)])
-def test_every_runtime_executes_the_exported_network(name: str, stem: int, tmp_path: Path) -> None:
+COARSER = ("network.appearance_stem=4", "network.appearance_levels=3", "network.appearance_width=6")
+
+
+@pytest.mark.parametrize(
+    ("name", "stem", "more"),
+    [
+        ("pair", 2, ()),
+        ("pair", 2, (*COARSER, "network.appearance_predicts=change")),
+        ("recurrent", 1, ("network.appearance_stem=2",)),
+        ("volume", 2, COARSER),
+    ],
+)
+def test_every_runtime_executes_the_exported_network(
+    name: str, stem: int, more: tuple[str, ...], tmp_path: Path
+) -> None:
     chosen = ["network.base_width=4", f"network.stem={stem}", "network.motion_width=5", "network.motion_skips=[0,2]"]
     size = ["clips.height=32", "clips.width=48"]
-    recipe = read_recipe("small", settings=[*chosen, *size, f"network.motion_encoder={name}"])
+    recipe = read_recipe("small", settings=[*chosen, *more, *size, f"network.motion_encoder={name}"])
     model = CoMemory(**recipe.arguments())
     with torch.no_grad():
         for _ in range(3):
             model.train()(torch.rand(4, 4, 1, 32, 48) * 2 - 1)
     graph = write_graph(model, recipe.clips, tmp_path / "model.onnx")
     rng = np.random.default_rng(0)
-    inputs = {
-        "frames": rng.uniform(-1, 1, (1, 5, 1, 32, 48)).astype(np.float32),
-        "flow": rng.normal(0, 1, (1, 2, 32, 48)).astype(np.float32),
-        **{f"{key}_items": memory.items.numpy() for key, memory in model.memories().items()},
-    }
+    frames_TCHW = rng.uniform(-1, 1, (5, 1, 32, 48)).astype(np.float32)
+    flow_2HW = rng.normal(0, 1, (2, 32, 48)).astype(np.float32)
+    items = {f"{key}_items": memory.items.numpy() for key, memory in model.memories().items()}
+    inputs = {**Squares(**graph["squares"]).inputs(Clip.of(frames_TCHW, flow_2HW)), **items}
+    assert list(inputs) == graph["inputs"]
     with torch.no_grad():
-        expected = model.observe(*(torch.from_numpy(inputs[key]) for key in graph["inputs"]))
+        given = (torch.from_numpy(array) for array in (frames_TCHW[None], flow_2HW[None], *items.values()))
+        expected = model.observe(*given)
     pytest.importorskip("openvino")
     import openvino
 

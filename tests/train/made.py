@@ -20,7 +20,7 @@ from comemory.train.recipe import Recipe, read_recipe
 DATA = "synthetic:frames=30,training=3,testing=0,size=64x96,crowd=3"
 SETTINGS = (
     *("clips.height=32", "clips.width=48", "clips.flow_height=64", "clips.flow_width=96", "flow.preset=ultrafast"),
-    *("network.base_width=4", "network.motion_items=3", "network.appearance_items=3"),
+    *("network.base_width=4", "network.motion_items=3", "network.appearance_items=3", "network.appearance_width=6"),
     *("train.epochs=2", "train.holdout=0.5", "train.threads=1", "train.accelerator=cpu", "train.devices=1"),
 )
 N_STEPS = 12

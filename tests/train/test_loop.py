@@ -174,7 +174,7 @@ def test_the_checkpoint_of_another_recipe_is_refused(cache: Path, stopped: Path,
 
 
 def test_the_checkpoint_of_other_footage_is_refused(cache: Path, stopped: Path) -> None:
-    assert "was made with other footage: use the same" in refusal(cache, stopped, n_videos=2)
+    assert "was made with other footage or teachers: use the same" in refusal(cache, stopped, n_videos=2)
 
 
 def rewritten(path: Path, **note: Any) -> None:

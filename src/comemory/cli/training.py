@@ -34,7 +34,7 @@ def demo(
 def train(
     data: Data,
     out: Annotated[Path, typer.Option(help="Where the bundle goes.", show_default=False)],
-    preset: Annotated[str, typer.Option(help="paper, small or nano.")] = "small",
+    preset: Annotated[str, typer.Option(help="paper, medium, small or nano.")] = "small",
     config: Annotated[Path | None, typer.Option(help="TOML file laid over the preset.")] = None,
     settings: Annotated[
         list[str] | None,
@@ -47,6 +47,10 @@ def train(
         Path | None,
         typer.Option(help="Folder of prepared frames, shared by trainings on one video.", show_default="RUN/cache"),
     ] = None,
+    teacher: Annotated[
+        list[Path] | None,
+        typer.Option(metavar="BUNDLE", help="Learn from this network as well, see train.taught; repeatable."),
+    ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the last checkpoint.")] = False,
 ) -> None:
     """Train on ordinary video and write a bundle.
@@ -56,6 +60,8 @@ def train(
     `comemory train --data folder:footage --out models/gate`
 
     `comemory train --data ped2:data/ped2 --preset small --set train.epochs=10 --set train.seed=1 --out models/ped2`
+
+    `comemory train --data folder:footage --preset nano --teacher models/gate --out models/gate-nano`
     """
     from comemory.train.recipe import read_recipe
 
@@ -64,6 +70,8 @@ def train(
     from comemory.train.run import train as run_training
 
     with Bars(errors) as bars:
-        trained = run_training(data, recipe, out, run=run, cache=cache, resume=resume, reporter=bars)
+        trained = run_training(
+            data, recipe, out, run=run, cache=cache, teachers=teacher or (), resume=resume, reporter=bars
+        )
     print_line(console, f"wrote the bundle {trained.bundle}")
     name_problems(trained.problems)

@@ -34,6 +34,13 @@ from comemory.types import JSON
 RUNTIME = "openvino"
 
 
+class Teacher(Settings):
+    """A network that teaches in a training, and where it is; it is trained where it is not there yet."""
+
+    recipe: Recipe
+    network_folder: Path
+
+
 class Job(Settings):
     """All that a process needs to know to run a cell.
 
@@ -52,6 +59,7 @@ class Job(Settings):
     recorded: str | None
     false_alarms: str
     network_folder: Path
+    teachers: tuple[Teacher, ...] = ()
     cell_folder: Path
     cache: Path
     table: Path
@@ -90,7 +98,8 @@ def _network(job: Job, reporter: Reporter) -> tuple[Bundle, JSON]:
     recipe = _begun_with(job, note)
     spent = Spent(folder / "note.json", recipe, note)
     _prepare(job, recipe, reporter)
-    trained = _train(job, recipe, Watched(reporter, spent))
+    teachers = [_teacher(job, teacher, reporter) for teacher in job.teachers]
+    trained = _train(job, recipe, teachers, Watched(reporter, spent))
     bundle = open_bundle(trained.bundle)
     done = {
         **surroundings(),
@@ -134,13 +143,28 @@ def _prepare(job: Job, recipe: Recipe, reporter: Reporter) -> None:
         )
 
 
-def _train(job: Job, recipe: Recipe, reporter: Reporter) -> Any:
+def _teacher(job: Job, teacher: Teacher, reporter: Reporter) -> Path:
+    """The bundle of a network that teaches."""
+    alone = job.model_copy(update={"recipe": teacher.recipe, "network_folder": teacher.network_folder, "teachers": ()})
+    with _alone(teacher.network_folder, reporter):
+        bundle, _ = _network(alone, reporter)
+    return bundle.path
+
+
+def _train(job: Job, recipe: Recipe, teachers: list[Path], reporter: Reporter) -> Any:
     from comemory.train.run import train
 
     folder = job.network_folder
     _sweep(folder)
     return train(
-        job.train, recipe, folder / "bundle", run=folder / "run", cache=job.cache, resume=True, reporter=reporter
+        job.train,
+        recipe,
+        folder / "bundle",
+        run=folder / "run",
+        cache=job.cache,
+        teachers=teachers,
+        resume=True,
+        reporter=reporter,
     )
 
 

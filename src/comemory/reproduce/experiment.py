@@ -57,12 +57,14 @@ class Variant(Settings):
     """One choice of settings.
 
     Attributes:
+        teacher: the variant whose networks, of all the experiment's seeds, teach in its trainings.
         claimed: figure that a paper claims, by data set.
     """
 
     name: Name
     title: str | None = None
     settings: SettingLines = ()
+    teacher: Name | None = None
     claimed: dict[Name, float] = Field(default_factory=dict)
 
 
@@ -117,6 +119,8 @@ class Experiment(Settings):
         variants = [variant.name for variant in self.variants]
         further = {name for data in self.data.values() for name in data.evaluate_on}
         _refuse_strangers("decision of the variant", (name for each in self.decisions for name in each.of), variants)
+        plain = [variant.name for variant in self.variants if variant.teacher is None]
+        _refuse_strangers("teacher", (each.teacher for each in self.variants if each.teacher), plain)
         _refuse_strangers("claim on the data", (name for each in self.variants for name in each.claimed), self.data)
         _refuse_strangers("selection by the data", filter(None, [self.selection]), further)
         _refuse_strangers("figure kept for the data", further & {"train", "test"}, further - {"train", "test"})

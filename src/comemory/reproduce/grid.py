@@ -31,6 +31,7 @@ ADDED: Mapping[str, Any] = {
     "network.appearance_width": None,
     "network.appearance_levels": 4,
     "network.appearance_predicts": "frame",
+    "train.taught": 0.5,
 }
 """Settings that came after rows had been made, by dotted key, each with the value that leaves everything as it was before:
 with that value they are no part of a key, so that what was trained without them is still found."""
@@ -45,6 +46,7 @@ class Choice:
     settings: Sequence[str]
     claimed: Mapping[str, float] = field(default_factory=dict)
     of: str | None = None
+    teacher: str | None = None
 
 
 @dataclass(frozen=True)
@@ -57,6 +59,7 @@ class Cell:
         network: key of the trained network; cells that differ in their decision alone share it.
         group: key of everything that decides the row but the seed.
         key: of everything that decides the row.
+        teachers: key and recipe of each network that teaches in its training.
     """
 
     experiment: str
@@ -69,6 +72,7 @@ class Cell:
     network: str
     group: str
     key: str
+    teachers: Mapping[str, Recipe] = field(default_factory=dict)
 
     @property
     def label(self) -> str:
@@ -89,12 +93,19 @@ def cells(name: str, experiment: Experiment, n_seeds: int | None = None) -> list
     choices = list(_choices(experiment))
     preset = read_recipe(experiment.preset)
     made = []
+    taught = {seed: _recipes(experiment, choices, seed) for seed in experiment.seeds}
     for seed in _seeds(experiment.seeds, n_seeds):
-        recipes = _recipes(experiment, choices, seed)
+        recipes = taught.get(seed) or _recipes(experiment, choices, seed)
         for d, (data, spec) in enumerate(experiment.data.items()):
             for v, choice in enumerate(choices):
                 recipe = recipes[choice.name]
-                group = _key(TRAINING, EVALUATION, _deciding(recipe), _specs(spec), experiment.false_alarms)
+                teachers = (
+                    {network_key(every[choice.teacher], spec.train): every[choice.teacher] for every in taught.values()}
+                    if choice.teacher
+                    else {}
+                )
+                deciding = [_deciding(recipe), *teachers] if teachers else _deciding(recipe)
+                group = _key(TRAINING, EVALUATION, deciding, _specs(spec), experiment.false_alarms)
                 made.append(
                     Cell(
                         experiment=name,
@@ -104,9 +115,10 @@ def cells(name: str, experiment: Experiment, n_seeds: int | None = None) -> list
                         place=(d, v),
                         recipe=recipe,
                         settings=_differences(_deciding(recipe), _deciding(preset)),
-                        network=network_key(recipe, spec.train),
+                        network=network_key(recipe, spec.train, list(teachers)),
                         group=group,
                         key=_key(group, seed),
+                        teachers=teachers,
                     )
                 )
     return made
@@ -128,15 +140,16 @@ def select(made: Sequence[Cell], only: Sequence[str]) -> list[Cell]:
     return [cell for cell in made if not only or cell.label in chosen]
 
 
-def network_key(recipe: Recipe, train: str) -> str:
+def network_key(recipe: Recipe, train: str, teachers: Sequence[str] = ()) -> str:
     """Names the network that a recipe makes of a data set, whatever decision is laid over it.
 
     Args:
         train: the data set as the experiment file gives it.
+        teachers: keys of the networks that teach in its training.
     """
     deciding = _deciding(recipe)
     del deciding["decision"]
-    return _key(TRAINING, deciding, recipe.train.seed, train)
+    return _key(TRAINING, deciding, recipe.train.seed, train, *([list(teachers)] if teachers else []))
 
 
 def _matches(cell: Cell, pattern: str) -> bool:
@@ -155,11 +168,17 @@ def _choices(experiment: Experiment) -> Iterator[Choice]:
     """Each variant, then the decisions laid over it."""
     for variant in experiment.variants:
         title = variant.title or variant.name
-        yield Choice(variant.name, title, variant.settings, variant.claimed)
+        yield Choice(variant.name, title, variant.settings, variant.claimed, teacher=variant.teacher)
         for decision in experiment.decisions:
             if not decision.of or variant.name in decision.of:
                 name, settings = f"{variant.name}+{decision.name}", (*variant.settings, *decision.settings)
-                yield Choice(name, f"{title}, {decision.title or decision.name}", settings, of=variant.name)
+                yield Choice(
+                    name,
+                    f"{title}, {decision.title or decision.name}",
+                    settings,
+                    of=variant.name,
+                    teacher=variant.teacher,
+                )
 
 
 def _recipes(experiment: Experiment, choices: Sequence[Choice], seed: int) -> dict[str, Recipe]:

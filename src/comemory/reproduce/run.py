@@ -10,7 +10,7 @@ from pathlib import Path
 
 from comemory.datasets import open_dataset
 from comemory.errors import ComemoryError, ConfigError, DatasetError
-from comemory.reproduce.cell import Job
+from comemory.reproduce.cell import Job, Teacher
 from comemory.reproduce.experiment import Experiment, ExperimentData, find_experiment, read_experiment
 from comemory.reproduce.grid import EVALUATION, TRAINING, Cell, cells, select
 from comemory.reproduce.pool import Watcher, run_cells
@@ -129,6 +129,10 @@ def make_job(plan: Plan, cell: Cell, places: Places, threads: int) -> Job:
         false_alarms=plan.experiment.false_alarms,
         network_folder=(places.bundles / "networks" / cell.network).absolute(),
         cell_folder=cell_folder(cell, places).absolute(),
+        teachers=tuple(
+            Teacher(recipe=_with_weights(recipe, places), network_folder=(places.bundles / "networks" / key).absolute())
+            for key, recipe in cell.teachers.items()
+        ),
         cache=places.cache.absolute(),
         table=places.table.absolute(),
         threads=threads,

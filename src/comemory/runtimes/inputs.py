@@ -34,7 +34,9 @@ class Squares(Settings):
     @model_validator(mode="after")
     def _seen_or_not(self) -> Squares:
         if (self.seen is None) != (self.n_seen == 0):
-            raise ValueError(f"frames are seen again in squares or not at all, got seen={self.seen}, n_seen={self.n_seen}")
+            raise ValueError(
+                f"frames are seen again in squares or not at all, got seen={self.seen}, n_seen={self.n_seen}"
+            )
         return self
 
     @property

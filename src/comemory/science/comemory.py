@@ -113,7 +113,12 @@ class CoMemory(nn.Module):
             "seen": stem if finer else None,
             "n_seen": self.motion_encoder.n_seen if finer else 0,
         }
-        self.place = {"motion": 2 ** (LEVELS - 1) * stem, "appearance": 2 ** (appearance_levels - 1) * self.appearance_stem}
+        self.place = {
+            "motion": 2 ** (LEVELS - 1) * stem,
+            "appearance": 2 ** (appearance_levels - 1) * self.appearance_stem,
+        }
+        if self.place["appearance"] % self.place["motion"]:
+            raise ValueError(f"the places of the appearance branch are made of those of motion, got {self.place}")
         d_m, d_a = self.motion_encoder.width, self.appearance_encoder.width
         self.motion_memory = Memory(motion_items, d_m, motion_temperature, momentum) if motion_items else None
         self.appearance_memory = (

@@ -27,6 +27,7 @@ from comemory.science.memory import Memory
 from comemory.tables import Table
 from comemory.train.cache import PreparedVideo
 from comemory.train.recipe import Recipe, TrainSettings
+from comemory.train.teachers import Teachers
 
 CHECKPOINT = "checkpoint.safetensors"
 
@@ -79,6 +80,7 @@ def fit(
     videos: Sequence[PreparedVideo],
     run: Path,
     *,
+    teachers: Teachers | None = None,
     resume: bool = False,
     on_step: Callable[[Progress, float], None] = lambda progress, loss: None,
     on_epoch: Callable[[Progress], None] = lambda progress: None,
@@ -87,6 +89,7 @@ def fit(
 
     Args:
         run: folder of the checkpoint.
+        teachers: networks that it learns from beside the videos.
         resume: go on from the checkpoint in `run`, if there is one; the result is the same as without the break.
         on_step, on_epoch: called on the first worker; `on_epoch` also when a resumed training already has epochs done.
 
@@ -99,15 +102,15 @@ def fit(
     """
     settings = recipe.train
     seed_everything(settings.seed, verbose=False)
-    places = [(v, t) for v, video in enumerate(videos) for t in video.newest(recipe.clips.n_past)]
-    per_epoch = _steps(len(places), settings, fabric.world_size)
+    batches = _Batches(fabric, videos, recipe, teachers)
+    per_epoch = batches.per_epoch
     progress = Progress(per_epoch * settings.epochs)
     bare = Table("model", MODELS).load(recipe.model)(**recipe.arguments()).to(memory_format=torch.channels_last)
     optimizer = torch.optim.AdamW(bare.parameters(), lr=settings.lr)
     model, wrapped = fabric.setup(bare, optimizer)
     model.mark_forward_method("loss")
     model.train()
-    footage = _footage(videos)
+    footage = _footage(videos, teachers)
     sums = _Sums()
     if resume and (run / CHECKPOINT).is_file():
         progress = load_checkpoint(run, bare, optimizer, recipe, footage)
@@ -116,17 +119,13 @@ def fit(
             on_epoch(progress)
     saved_s = time.monotonic()
     for epoch in range(progress.step // per_epoch, settings.epochs):
-        order = np.random.default_rng([settings.seed, epoch]).permutation(len(places))
-        for batch in range(progress.step % per_epoch, per_epoch):
-            chosen = order[batch * settings.batch : (batch + 1) * settings.batch][
-                fabric.global_rank :: fabric.world_size
-            ]
+        for number in range(progress.step % per_epoch, per_epoch):
             _set_rate(wrapped, settings.lr, progress)
-            loss = _step(fabric, model, wrapped, _batch(videos, [places[i] for i in chosen], recipe), settings, sums)
+            loss = _step(fabric, model, wrapped, batches.take(epoch, number), settings, sums)
             progress.step += 1
             if fabric.is_global_zero:
                 on_step(progress, loss)
-                if time.monotonic() - saved_s >= settings.checkpoint_s and batch + 1 < per_epoch:
+                if time.monotonic() - saved_s >= settings.checkpoint_s and number + 1 < per_epoch:
                     save_checkpoint(run, bare, optimizer, progress, recipe, footage, sums)
                     saved_s = time.monotonic()
         progress.history.append(sums.take(bare, epoch))
@@ -134,6 +133,28 @@ def fit(
             save_checkpoint(run, bare, optimizer, progress, recipe, footage, sums)
             on_epoch(progress)
     return bare.cpu().eval(), progress
+
+
+class _Batches:
+    """The clips of every step, in an order that the seed and the epoch decide, on this process's device."""
+
+    def __init__(
+        self, fabric: Fabric, videos: Sequence[PreparedVideo], recipe: Recipe, teachers: Teachers | None
+    ) -> None:
+        self._fabric, self._videos, self._recipe, self._teachers = fabric, videos, recipe, teachers
+        self._places = [(v, t) for v, video in enumerate(videos) for t in video.newest(recipe.clips.n_past)]
+        self.per_epoch = _steps(len(self._places), recipe.train, fabric.world_size)
+        if teachers:
+            teachers.to(fabric.device)
+
+    def take(self, epoch: int, number: int) -> tuple[Tensor, Tensor]:
+        """Frames and flow of one step."""
+        settings, fabric = self._recipe.train, self._fabric
+        order = np.random.default_rng([settings.seed, epoch]).permutation(len(self._places))
+        chosen = order[number * settings.batch : (number + 1) * settings.batch][fabric.global_rank :: fabric.world_size]
+        clips = [self._videos[v].clip(t, self._recipe.clips) for v, t in (self._places[i] for i in chosen)]
+        frames, flow = (fabric.to_device(torch.from_numpy(np.stack(arrays))) for arrays in zip(*clips, strict=True))
+        return self._teachers.lay_over(frames, flow) if self._teachers else (frames, flow)
 
 
 def _steps(n_clips: int, settings: TrainSettings, n_devices: int) -> int:
@@ -148,9 +169,9 @@ def _steps(n_clips: int, settings: TrainSettings, n_devices: int) -> int:
     return n_clips // settings.batch
 
 
-def _footage(videos: Sequence[PreparedVideo]) -> str:
-    """What was trained on, in short."""
-    digest = hashlib.sha256()
+def _footage(videos: Sequence[PreparedVideo], teachers: Teachers | None) -> str:
+    """What was trained on, and by whom, in short."""
+    digest = hashlib.sha256("".join(teachers.digests if teachers else ()).encode())
     for video in videos:
         digest.update(f"{video.content}:{len(video.indices)}:".encode())
         digest.update(video.indices.tobytes())
@@ -165,8 +186,7 @@ def _step(
     settings: TrainSettings,
     sums: _Sums,
 ) -> float:
-    frames, flow = (fabric.to_device(array) for array in batch)
-    loss, parts = model.loss(frames, flow, settings.loss.model_dump())
+    loss, parts = model.loss(*batch, settings.loss.model_dump())
     own = torch.stack([loss.detach(), *(part.detach() for part in parts.values())]).float()
     of_all: Any = fabric.all_reduce(own, reduce_op="mean")
     mean, *means = of_all.tolist()
@@ -179,12 +199,6 @@ def _step(
     optimizer.step()
     sums.add(dict(zip(parts, means, strict=True)))
     return float(mean)
-
-
-def _batch(videos: Sequence[PreparedVideo], places: Sequence[tuple[int, int]], recipe: Recipe) -> tuple[Tensor, Tensor]:
-    clips = [videos[v].clip(t, recipe.clips) for v, t in places]
-    frames, flows = (torch.from_numpy(np.stack(arrays)) for arrays in zip(*clips, strict=True))
-    return frames, flows
 
 
 def _set_rate(optimizer: Any, highest: float, progress: Progress) -> None:
@@ -277,10 +291,10 @@ def load_checkpoint(
             note = json.loads((file.metadata() or {})["note"])
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         progress = Progress(note["n_steps"], note["step"], note["history"])
-        made_with = {"settings": note["recipe"], "footage": note["footage"]}
+        made_with = {"settings": note["recipe"], "footage or teachers": note["footage"]}
     except (safetensors.SafetensorError, OSError, KeyError, ValueError, TypeError) as error:
         raise TrainingError(f"the checkpoint {path} cannot be read ({error}): delete it to start anew") from None
-    for what, used in {"settings": recipe.model_dump(mode="json"), "footage": footage}.items():
+    for what, used in {"settings": recipe.model_dump(mode="json"), "footage or teachers": footage}.items():
         if _shaping(made_with[what]) != _shaping(used):
             raise TrainingError(
                 f"the checkpoint {path} was made with other {what}: use the same, or delete it to start anew"

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import Field, ValidationInfo, field_validator
+from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from comemory.config import apply_settings, build, read_toml
 from comemory.decision import DecisionSettings, parse_channel
@@ -41,6 +41,20 @@ class NetworkSettings(Settings):
     momentum: float | None = Field(None, ge=0, lt=1)
     margin: float = Field(1.0, ge=0)
 
+    @model_validator(mode="after")
+    def _branches_fit(self) -> NetworkSettings:
+        stem = self.appearance_stem or self.stem
+        if stem < self.stem or stem * 2**self.appearance_levels < self.stem * 16:
+            raise ValueError(
+                f"the appearance branch is nowhere finer than the motion branch, got stem={self.stem}, "
+                f"appearance_stem={stem}, appearance_levels={self.appearance_levels}"
+            )
+        return self
+
+    def coarsest_place(self) -> int:
+        """Side in pixels of the largest squares that become one place."""
+        return int((self.appearance_stem or self.stem) * 2 ** (self.appearance_levels - 1))
+
 
 class LossWeights(Settings):
     """The six weights of the seed's Eq. (15)."""
@@ -60,6 +74,7 @@ class TrainSettings(Settings):
         epochs: passes over the training clips.
         batch: clips of a step, of all devices together.
         lr: the highest learning rate of a one-cycle schedule.
+        taught: where there are teachers, the share of flow and frame to be learned that is theirs.
         holdout: share of the training video that is kept for the calibration and never trained on.
         precision: `auto` takes bfloat16 where a GPU has it, else fp32.
         devices: `auto` takes the GPUs present, else the CPU; or a number of devices.
@@ -71,6 +86,7 @@ class TrainSettings(Settings):
     batch: int = Field(4, ge=1)
     lr: float = Field(1e-3, gt=0)
     seed: int = Field(0, ge=0, le=2**32 - 1)
+    taught: float = Field(0.5, gt=0, le=1)
     holdout: float = Field(0.2, gt=0, lt=0.9)
     precision: Literal["auto", "32-true", "bf16-mixed", "16-mixed"] = "auto"
     accelerator: Literal["auto", "cpu", "gpu"] = "auto"
@@ -104,10 +120,11 @@ class Recipe(Settings):
     @field_validator("clips")
     @classmethod
     def _whole_places(cls, clips: ClipSettings, info: ValidationInfo) -> ClipSettings:
-        stem = info.data.get("network", NetworkSettings()).stem
-        if clips.height % (8 * stem) or clips.width % (8 * stem):
+        network = info.data.get("network", NetworkSettings())
+        place = network.coarsest_place()
+        if clips.height % place or clips.width % place:
             raise ValueError(
-                f"with network.stem={stem} the height and width of clips are multiples of {8 * stem}, "
+                f"with network.stem={network.stem} the height and width of clips are multiples of {place}, "
                 f"got {clips.height}x{clips.width}"
             )
         return clips
@@ -154,7 +171,16 @@ PRESETS: Mapping[str, JSON] = {
         "decision": {"score": "thesis", "smoothing": 0.0},
         "train": {"epochs": 60, "lr": 2e-4},
     },
-    "small": {},
+    "medium": {},
+    "small": {
+        "network": {
+            "base_width": 8,
+            "appearance_stem": 4,
+            "appearance_width": 16,
+            "appearance_levels": 3,
+            "appearance_predicts": "change",
+        },
+    },
     "nano": {
         "network": {"stem": 1, "base_width": 8},
         "clips": {"height": 64, "width": 96},

@@ -29,6 +29,7 @@ from comemory.train.graph import write_graph
 from comemory.train.loop import CHECKPOINT, Progress, fit, make_fabric
 from comemory.train.plot import DEAD, plot_history
 from comemory.train.recipe import Recipe
+from comemory.train.teachers import Teachers
 from comemory.types import JSON, Dataset, LabelledSource
 from comemory.video.source import open_source
 
@@ -71,6 +72,7 @@ def train(
     *,
     run: Path | None = None,
     cache: Path | None = None,
+    teachers: Sequence[str | Path] = (),
     resume: bool = False,
     reporter: Reporter | None = None,
 ) -> Trained:
@@ -82,6 +84,7 @@ def train(
             say), the checkpoint of the finished training is still there to `resume` from.
         run: folder of the cache, the checkpoint, the log and the plot; `<out>.run` unless given.
         cache: folder of the prepared frames, which trainings on the same video can share; `<run>/cache` unless given.
+        teachers: bundles whose networks it learns from as well, see `TrainSettings.taught`.
         resume: go on from the run folder's checkpoint, if there is one.
 
     Raises:
@@ -91,6 +94,7 @@ def train(
     run = _run_folder(out, run)
     dataset = open_dataset(data)
     videos = dataset.training()
+    taught_by = Teachers(teachers, recipe)
     _make(run)
     fabric = make_fabric(recipe.train)
     if reporter is None or not fabric.is_global_zero:
@@ -110,20 +114,28 @@ def train(
     rate_hz = _rate(dataset, videos)
     if not resume:
         (run / CHECKPOINT).unlink(missing_ok=True)
-    model, progress = _fit(fabric, recipe, trained, run, resume, reporter)
+    model, progress = _fit(fabric, recipe, trained, run, taught_by, resume, reporter)
     if not fabric.is_global_zero:
         return Trained(out, ())
     reporter.stage("Calibrating on held-out video", sum(len(video.newest(recipe.clips.n_past)) for video in held))
     model = model.to(memory_format=torch.contiguous_format)
     calibration = calibrate(model, held, recipe, rate_hz, reporter.advance, trained)
     provenance = _provenance(data, prepared, trained, held, progress, time.monotonic() - begun)
+    if taught_by:
+        provenance["teachers"] = [digest[:16] for digest in taught_by.digests]
     reporter.stage("Writing the bundle", None)
     _write(out, model, recipe, calibration, provenance)
     return Trained(out, problems)
 
 
 def _fit(
-    fabric: Any, recipe: Recipe, videos: Sequence[PreparedVideo], run: Path, resume: bool, reporter: Reporter
+    fabric: Any,
+    recipe: Recipe,
+    videos: Sequence[PreparedVideo],
+    run: Path,
+    teachers: Teachers,
+    resume: bool,
+    reporter: Reporter,
 ) -> tuple[Any, Progress]:
     started = False
 
@@ -142,7 +154,7 @@ def _fit(
         except OSError as error:
             raise TrainingError(f"cannot write the log into {run}: {error.strerror or error}") from None
 
-    return fit(fabric, recipe, videos, run, resume=resume, on_step=on_step, on_epoch=on_epoch)
+    return fit(fabric, recipe, videos, run, teachers=teachers, resume=resume, on_step=on_step, on_epoch=on_epoch)
 
 
 def _write(out: Path, model: Any, recipe: Recipe, calibration: Calibration, provenance: JSON) -> None:

@@ -1,0 +1,91 @@
+"""What trained networks make of a clip, as part of what another one is trained towards.
+
+Ours: a teacher's flow and frame are what a memory of normal leaves of the seen ones, without the swing and the noise that
+nothing could predict. The mean of several teachers has less of each one's own luck.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import safetensors.torch
+import torch
+from torch import Tensor, nn
+
+from comemory.bundle import Bundle, open_bundle
+from comemory.errors import BundleError, ConfigError, short
+from comemory.science import MODELS
+from comemory.tables import Table
+from comemory.train.recipe import Recipe
+
+
+class Teachers:
+    """Networks that are trained already, none of which learns any more.
+
+    Args:
+        paths: of their bundles.
+        recipe: of the training that they teach in.
+
+    Attributes:
+        digests: of the bundles.
+
+    Raises:
+        BundleError: one cannot be opened. ConfigError: it was trained on other clips or another flow.
+    """
+
+    def __init__(self, paths: Sequence[str | Path], recipe: Recipe) -> None:
+        bundles = [open_bundle(path) for path in paths]
+        for bundle in bundles:
+            _refuse_another_view(bundle, recipe)
+        self.digests = [bundle.digest for bundle in bundles]
+        self.share = recipe.train.taught
+        self._models = [_model(bundle) for bundle in bundles]
+
+    def __bool__(self) -> bool:
+        return bool(self._models)
+
+    def to(self, device: torch.device) -> None:
+        """Bring the networks to a device."""
+        for model in self._models:
+            model.to(device)
+
+    @torch.no_grad()
+    def lay_over(self, frames: Tensor, flow: Tensor) -> tuple[Tensor, Tensor]:
+        """The batch with `share` of what is to be learned in it replaced by what the teachers make of the past.
+
+        The squared error towards the mixture has the gradient of both squared errors, weighted by their shares.
+
+        Shapes:
+            frames: float (B, n_past + 1, C, H, W). flow: float (B, 2, H, W), pixels. Returns the same, new tensors.
+        """
+        explained = [model(frames[:, :-1]) for model in self._models]
+        taught_flow = torch.stack([one.flow_B2HW for one in explained]).mean(dim=0)
+        taught_frame = torch.stack([one.frame_BCHW for one in explained]).mean(dim=0)
+        mixed = torch.lerp(frames[:, -1], taught_frame, self.share)
+        return torch.cat([frames[:, :-1], mixed.unsqueeze(1)], dim=1), torch.lerp(flow, taught_flow, self.share)
+
+
+def _refuse_another_view(bundle: Bundle, recipe: Recipe) -> None:
+    for what, theirs, ours in (("clips", bundle.clips, recipe.clips), ("flow", bundle.flow, recipe.flow)):
+        kept = ours.model_copy(update={"weights": None}) if what == "flow" else ours
+        if theirs != kept:
+            told = theirs.model_dump()
+            key = next(key for key, value in kept.model_dump().items() if told[key] != value)
+            raise ConfigError(
+                f"the teacher {bundle.path} was trained with {what}.{key}={told[key]}, this training has "
+                f"{getattr(kept, key)}: both have to see the same"
+            )
+
+
+def _model(bundle: Bundle) -> nn.Module:
+    network = bundle.network
+    try:
+        model: Any = Table("model", MODELS).load(network.model)(**network.arguments)
+        model.load_state_dict(safetensors.torch.load_file(network.weights))
+    except (safetensors.SafetensorError, RuntimeError, TypeError, ValueError, KeyError, OSError) as error:
+        raise BundleError(f"the weights {network.weights} do not fit the model: {short(str(error))}") from None
+    model.requires_grad_(False)
+    ready: nn.Module = model.float().eval().to(memory_format=torch.channels_last)
+    return ready
