@@ -270,6 +270,19 @@ class TestTailScale:
         far = scale.knots[-1] + scale.excess * math.log(10) * np.array([5.0, 14.0, 104.0, 1004.0])
         assert scale(far) == pytest.approx([6.0, 7.0, 6 + math.log10(100), 6 + math.log10(1000)])
 
+    @given(
+        hnp.arrays(np.float64, 40, elements=st.floats(-1e6, 1e6)),
+        st.lists(st.floats(allow_nan=True, allow_infinity=True), min_size=1, max_size=20),
+    )
+    @settings(max_examples=300, deadline=None)
+    def test_one_number_is_scaled_as_many_are(self, ordinary: NDArray[np.float64], values: list[float]) -> None:
+        scale = fit_tail_scale(ordinary)
+        near = [*values, *scale.knots, *(knot + scale.excess * 9 for knot in scale.knots)]
+        with np.errstate(all="ignore"):
+            together = scale(np.array(near))
+            alone = np.array([float(scale(value)) for value in near])
+        np.testing.assert_array_equal(alone, together)
+
     @settings(deadline=None, max_examples=60)
     @given(
         probes=st.lists(

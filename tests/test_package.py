@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 
 import comemory
@@ -16,3 +21,34 @@ def test_every_public_name_is_there(name: str) -> None:
 def test_other_names_are_refused() -> None:
     with pytest.raises(AttributeError, match="no attribute 'detector'"):
         comemory.detector  # noqa: B018
+
+
+TOLD = """
+import multiprocessing, sys
+import comemory
+def refuse(*arguments): raise SystemExit("a process was started")
+multiprocessing.Process.start = refuse
+from comemory.detect import Detector
+from comemory.export.openvino import _nncf
+Detector.open(sys.argv[1]).runtime
+if sys.argv[2] == "nncf": _nncf()
+import openvino.tools.ovc.telemetry_utils as utils
+print(utils.tm.__name__, sys.modules["openvino_telemetry"])
+"""
+
+
+@pytest.mark.parametrize("more", ["", "nncf"])
+def test_nobody_is_told_that_it_is_used(more: str, nano_bundle: Path, tmp_path: Path) -> None:
+    if more:
+        pytest.importorskip(more)
+    environment = {name: value for name, value in os.environ.items() if name not in ("CI", "NNCF_CI")}
+    done = subprocess.run(
+        [sys.executable, "-c", TOLD, str(nano_bundle), more],
+        env={**environment, "HOME": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert (done.returncode, done.stdout) == (0, "openvino.tools.ovc.telemetry_stub None\n"), done.stderr
+    assert not (tmp_path / "intel").exists()

@@ -6,12 +6,19 @@
         print(score.time_s, score.value)
 
 The names here are loaded when they are first used, so importing comemory loads neither torch nor a runtime.
+
+Nothing that comemory does is told to anybody. OpenVINO and NNCF would report every import and every export to their maker
+through the package `openvino_telemetry`, from a process forked in the middle of a thread, which now and then never ends.
+Where comemory is imported first they find no such package, and do without.
 """
 
 from __future__ import annotations
 
+import sys
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
+
+sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]  # so that importing it fails
 
 if TYPE_CHECKING:
     from comemory.bundle import Bundle, open_bundle

@@ -89,7 +89,6 @@ def environment(**more: str) -> dict[str, str]:
     return {
         **os.environ,
         "OMP_NUM_THREADS": "1",
-        "OPENVINO_TELEMETRY_OPT_OUT": "1",
         "COMEMORY_DATA": "/nowhere",
         **more,
     }

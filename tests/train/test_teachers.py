@@ -27,7 +27,10 @@ def teachers(cache: Path, tmp_path_factory: pytest.TempPathFactory) -> list[Path
     folder = tmp_path_factory.mktemp("teachers")
     return [
         train(
-            made.DATA, made.recipe(*SHORT, "network.base_width=6", f"train.seed={seed}"), folder / f"{seed}", cache=cache
+            made.DATA,
+            made.recipe(*SHORT, "network.base_width=6", f"train.seed={seed}"),
+            folder / f"{seed}",
+            cache=cache,
         ).bundle
         for seed in (0, 1)
     ]
@@ -102,9 +105,10 @@ def test_what_is_no_bundle_cannot_teach(tmp_path: Path) -> None:
 def test_the_command_takes_teachers(teachers: list[Path], cache: Path, tmp_path: Path) -> None:
     settings = [word for setting in (*made.SETTINGS, *SHORT) for word in ("--set", setting)]
     named = [word for path in teachers for word in ("--teacher", str(path))]
+    asked = [sys.executable, "-m", "comemory", "train", "--data", made.DATA, "--cache", str(cache)]
+    asked += ["--out", str(tmp_path / "taught")]
     done = subprocess.run(
-        [sys.executable, "-m", "comemory", "train", "--data", made.DATA, "--out", str(tmp_path / "taught")]
-        + [*settings, *named, "--cache", str(cache)],
+        [*asked, *settings, *named],
         env=made.environment(),
         capture_output=True,
         text=True,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import warnings
 from collections.abc import Sequence
 from contextlib import redirect_stderr, redirect_stdout
@@ -59,7 +58,6 @@ def write_int8(graph: Path, ir: Path, clips: Sequence[dict[str, NDArray[np.float
 
 
 def _nncf() -> Any:
-    os.environ.setdefault("NNCF_CI", "1")  # it sends no usage data where this is set
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")

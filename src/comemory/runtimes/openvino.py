@@ -7,11 +7,8 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
-
-os.environ.setdefault("OPENVINO_TELEMETRY_OPT_OUT", "1")
-
 import openvino as ov
+from numpy.typing import NDArray
 
 from comemory.errors import BundleError, last_line
 from comemory.runtimes import Network
