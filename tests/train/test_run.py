@@ -25,7 +25,7 @@ from comemory.train.loop import CHECKPOINT  # noqa: E402
 from comemory.train.plot import plot_history  # noqa: E402
 from comemory.train.recipe import Recipe  # noqa: E402
 from comemory.train.run import train  # noqa: E402
-from comemory.types import Frame  # noqa: E402
+from comemory.types import Clip, Frame  # noqa: E402
 
 
 class Told:
@@ -142,13 +142,11 @@ def test_the_graph_is_the_network(bundle: Bundle, runtime: str, seed: int) -> No
     network = CoMemory(**bundle.network.arguments).eval()
     network.load_state_dict(safetensors.torch.load_file(bundle.network.weights))
     rng = np.random.default_rng(seed)
-    inputs = {
-        "frames": rng.uniform(-1, 1, (1, 5, 1, 32, 48)).astype(np.float32),
-        "flow": (3 * rng.standard_normal((1, 2, 32, 48))).astype(np.float32),
-        **bundle.items,
-    }
+    frames = rng.uniform(-1, 1, (5, 1, 32, 48)).astype(np.float32)
+    flow = (3 * rng.standard_normal((2, 32, 48))).astype(np.float32)
     with torch.no_grad():
-        expected = network.observe(*map(torch.from_numpy, inputs.values()))
+        expected = network.observe(*map(torch.from_numpy, (frames[None], flow[None], *bundle.items.values())))
+    inputs = {**bundle.network.squares.inputs(Clip.of(frames, flow)), **bundle.items}
     answered = RUNTIMES.load(runtime)(bundle.network, 1).run(inputs)
     assert set(answered) == set(expected)
     for name, value in expected.items():
@@ -233,11 +231,9 @@ def test_two_devices_train_as_one(cache: Path, tmp_path: Path) -> None:
     assert str(tmp_path) not in (out / "provenance.json").read_text()
     scores = list(Detector(bundle, threads=1).run(str(tmp_path / "footage" / "gate1")))
     assert len(scores) == 26
-    frames = torch.zeros(1, 5, 1, 32, 48).numpy()
-    flow = np.random.default_rng(0).standard_normal((1, 2, 32, 48)).astype(np.float32)
-    answers = [
-        RUNTIMES.load(name)(bundle.network, 1).run({"frames": frames, "flow": flow}) for name in ("openvino", "pytorch")
-    ]
+    flow = np.random.default_rng(0).standard_normal((2, 32, 48)).astype(np.float32)
+    clip = bundle.network.squares.inputs(Clip.of(np.zeros((5, 1, 32, 48), np.float32), flow))
+    answers = [RUNTIMES.load(name)(bundle.network, 1).run(clip) for name in ("openvino", "pytorch")]
     assert set(answers[0]) == set(answers[1]) == {"flow_error", "flow_residual", "flow_mean", "frame_error"}
     for name, value in answers[0].items():
         np.testing.assert_allclose(value, answers[1][name], atol=1e-5, rtol=1e-5)
