@@ -325,6 +325,31 @@ class TestNothingStrangeIsReached:
             Detector.open(bundle, threads=1, flow_weights=tmp_path / "absent.pth")
 
     @pytest.mark.parametrize(
+        "squares",
+        [
+            *(None, 3, [], "frames"),
+            *({"frames": 3}, {"flow": 0}, {"seen": 2}, {"n_seen": 2}, {"seen": 2, "n_seen": 99}, {"sides": 2}),
+        ],
+    )
+    def test_squares_that_make_no_sense(self, bundle: Path, squares: Any) -> None:
+        config = bundles.read(bundle, "config.json")
+        graph = {**config["graph"], "squares": squares}
+        refused(bundles.write(bundle, "config.json", {**config, "graph": graph}), "squares|seen|frames|flow|sides")
+
+    @pytest.mark.parametrize("runtime", ["openvino", "onnx", "pytorch"])
+    def test_squares_that_are_not_those_of_the_graph(self, bundle: Path, runtime: str) -> None:
+        config = bundles.read(bundle, "config.json")
+        graph = {**config["graph"], "squares": {"frames": 2, "flow": 2}}
+        refused_by(runtime, bundles.write(bundle, "config.json", {**config, "graph": graph}))
+
+    def test_a_bundle_that_says_nothing_of_squares_takes_pictures_as_they_are(self, bundle: Path) -> None:
+        config = bundles.read(bundle, "config.json")
+        del config["graph"]["squares"]
+        opened = open_bundle(bundles.write(bundle, "config.json", config))
+        assert opened.network.squares.names == ("frames", "flow")
+        assert Detector(opened, threads=1)
+
+    @pytest.mark.parametrize(
         "inputs",
         [
             *(None, [], "frames", ["frames", "flow"], ["flow", "frames", "motion_items", "appearance_items"]),

@@ -174,7 +174,10 @@ def _group(folder: Path, config: JSON, key: str) -> JSON:
 def _inputs(folder: Path, config: JSON) -> tuple[Squares, list[str]]:
     """How the graph takes clips, and the names of the items that it takes after them."""
     graph = _group(folder, config, "graph")
-    squares = _settings(folder / "config.json", Squares, graph.get("squares", {}))
+    taken = graph.get("squares", {})
+    if not isinstance(taken, dict):
+        raise BundleError(f"{folder}/config.json says of the squares of the graph {short(taken)}: expected a group")
+    squares = _settings(folder / "config.json", Squares, taken)
     inputs, first = graph.get("inputs"), list(squares.names)
     names = inputs if isinstance(inputs, list) else []
     items = [name for name in names if isinstance(name, str) and name.endswith("_items")]

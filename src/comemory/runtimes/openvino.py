@@ -44,17 +44,28 @@ class OpenVino:
         self._graph = graph
         self._request = self._compiled.create_infer_request()
         self._inputs = {part.any_name for part in self._compiled.inputs}
-        self._outputs = [output.any_name for output in self._compiled.outputs]
+        outputs = enumerate(self._compiled.outputs)
+        self._outputs = [(output.any_name, self._request.get_output_tensor(number)) for number, output in outputs]
+        self._bound: dict[str, NDArray[np.float32]] = {}
 
     def run(self, inputs: Mapping[str, NDArray[np.float32]]) -> dict[str, NDArray[np.float32]]:
         """See `types.Runtime`. Raises BundleError where the inputs do not fit the graph."""
         if inputs.keys() != self._inputs:
             raise BundleError(f"{self._graph} takes {sorted(self._inputs)}, not {sorted(inputs)}")
         try:
-            results = self._request.infer(dict(inputs), share_inputs=True)
-        except RuntimeError as error:
+            for name, array in inputs.items():
+                if self._bound.get(name) is not array:
+                    self._bind(name, array)
+            self._request.infer()
+        except (RuntimeError, TypeError) as error:
             raise BundleError(f"OpenVINO cannot run {self._graph}: {last_line(error)}") from None
-        return {name: np.array(results[name]) for name in self._outputs}
+        return {name: np.array(tensor.data) for name, tensor in self._outputs}
+
+    def _bind(self, name: str, array: NDArray[np.float32]) -> None:
+        """Let the request read an array where it lies: a tenth of a millisecond less than to hand all of them over anew."""
+        contiguous = np.ascontiguousarray(array, np.float32)
+        self._request.set_tensor(name, ov.Tensor(contiguous, shared_memory=True))
+        self._bound[name] = contiguous
 
 
 def _leave_out_updates(model: Any) -> None:
