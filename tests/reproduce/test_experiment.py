@@ -59,6 +59,8 @@ def test_without_variants_there_is_one(tmp_path: Path) -> None:
         ("[[variants]]\nname = 'a'\nclaimed = { scen = 0.9 }\n", "did you mean 'scene'?"),
         ("[[variants]]\nname = 'a'\nsettngs = []\n", "did you mean 'settings'?"),
         ("[[decisions]]\nname = 'd'\nsettings = []\nof = ['defalt']\n", "did you mean 'default'?"),
+        ("[[variants]]\nname = 'a'\n[[variants]]\nname = 'b'\nteacher = 'A'\n", "there is a teacher 'A': known: a"),
+        ("[[variants]]\nname = 'a'\nteacher = 'a'\n", "there is a teacher 'a'"),
         ("evaluate_on = { test = 'folder:x' }\n", "there is a figure kept for the data 'test'"),
         ("test_videos = 0\n", "test_videos"),
         ("[[", "is not valid TOML"),

@@ -107,6 +107,21 @@ def test_a_setting_added_later_changes_no_key_at_its_old_value(tmp_path: Path, m
     assert [cell.key for cell in grid_of(tmp_path)] == [cell.key for cell in before]
 
 
+def test_teachers_are_part_of_the_key_of_what_they_teach(tmp_path: Path) -> None:
+    plain = by_label(grid_of(tmp_path, made.TINY.replace("seeds = [0]", "seeds = [0, 1]") + VARIANTS, None))
+    text = made.TINY.replace("seeds = [0]", "seeds = [0, 1]") + VARIANTS
+    taught = by_label(grid_of(tmp_path, text.replace('name = "longer"', 'name = "longer"\nteacher = "plain"'), None))
+    for label, cell in taught.items():
+        data, variant, _ = label.split("/")
+        if variant.startswith("longer"):
+            assert cell.network != plain[label].network
+            assert list(cell.teachers) == [plain[f"{data}/plain/{seed}"].network for seed in (0, 1)]
+            assert [recipe.train.seed for recipe in cell.teachers.values()] == [0, 1]
+        else:
+            assert (cell.key, cell.network, cell.teachers) == (plain[label].key, plain[label].network, {})
+    assert len({cell.key for cell in taught.values()}) == len(taught)
+
+
 def test_settings_are_what_differs_from_the_preset(tmp_path: Path) -> None:
     found = by_label(grid_of(tmp_path))
     assert found["scene/longer/1"].settings["train.epochs"] == 2
