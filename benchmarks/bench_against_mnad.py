@@ -8,7 +8,7 @@ What is timed:
     mnad_channels_last  the same in the memory layout that suits CPUs better
     pipeline            comemory from the file to its scores: decode, resize, flow, network, score; one worker of the
                         pipeline on each thread, one single-threaded stream of the network for each
-    plain               the same scores by the plain loop on one core
+    plain               the same scores by the plain loop, in which the flow takes threads of its own
     network             comemory's network alone on one thread, inputs already in memory
 
 Every round times each of them once, and every second round goes backwards. The peak memory is that of the pipeline in a

@@ -90,6 +90,14 @@ def bundle(nano_bundle: Path, tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize("command", COMMANDS)
+def test_the_help_lists_commands_as_one_comes_to_need_them(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        application.main(["--help"])
+    listed = [line.split()[1] for line in capsys.readouterr().out.splitlines() if line.startswith("│ ")]
+    named = [word for word in listed if word in (*application.ORDER, "bench", "data")]
+    assert named == [*application.ORDER, "bench", "data"]
+
+
 def test_every_help_has_an_example(command: str) -> None:
     for option in ("--help", "-h"):
         done = CliRunner().invoke(cli.app, [*command.split(), option])

@@ -9,14 +9,32 @@ from collections.abc import Callable, Sequence
 from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 from comemory.cli.options import errors
 from comemory.errors import ComemoryError, ConfigError
 from comemory.provenance import package_version
 from comemory.screen import print_line
 
+FILES, CAMERAS, BUNDLES, RESEARCH = "Footage", "Cameras", "Bundles", "Research"
+"""Panels of the help."""
+
+ORDER = ("demo", "train", "score", "doctor", "watch", "serve", "learn", "info", "export", "evaluate", "reproduce")
+"""Commands in the order in which one comes to need them; others follow."""
+
+
+class InOrder(TyperGroup):
+    """Commands in `ORDER`, however their modules are imported."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        """Names, for the help."""
+        names = super().list_commands(ctx)
+        return sorted(names, key=lambda name: ORDER.index(name) if name in ORDER else len(ORDER))
+
+
 app = typer.Typer(
     name="comemory",
+    cls=InOrder,
     no_args_is_help=True,
     rich_markup_mode="markdown",
     pretty_exceptions_enable=False,

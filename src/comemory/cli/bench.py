@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from comemory.cli.application import app
+from comemory.cli.application import RESEARCH, app
 from comemory.cli.options import (
     Bundle,
     Data,
@@ -26,7 +26,7 @@ bench_app = typer.Typer(
     help="Measure speed on this machine.\n\nExample: `comemory bench pipeline models/gate gate.mp4`",
     no_args_is_help=True,
 )
-app.add_typer(bench_app, name="bench")
+app.add_typer(bench_app, name="bench", rich_help_panel=RESEARCH)
 
 
 @bench_app.command("flow")

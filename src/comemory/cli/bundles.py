@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from comemory.cli.application import app
+from comemory.cli.application import BUNDLES, app
 from comemory.cli.options import (
     Bundle,
     ExportName,
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from comemory.bundle import Bundle as OpenedBundle
 
 
-@app.command()
+@app.command(rich_help_panel=BUNDLES)
 def export(
     bundle: Bundle,
     precision: Annotated[
@@ -87,7 +87,7 @@ def export(
     name_problems(done.problems)
 
 
-@app.command()
+@app.command(rich_help_panel=BUNDLES)
 def info(bundle: Bundle, as_json: Json = False) -> None:
     """Say what a bundle is: data, config, calibration, precisions, provenance; verify every member.
 

@@ -6,12 +6,12 @@ from typing import Annotated
 
 import typer
 
-from comemory.cli.application import app
+from comemory.cli.application import RESEARCH, app
 from comemory.cli.options import Json, console, name_problems, print_json
 from comemory.screen import print_notes, table
 
 data_app = typer.Typer(help="Look at data sets.\n\nExample: `comemory data check ped2:data/ped2`", no_args_is_help=True)
-app.add_typer(data_app, name="data")
+app.add_typer(data_app, name="data", rich_help_panel=RESEARCH)
 
 
 @data_app.command("check")

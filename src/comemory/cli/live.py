@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from comemory.cli.application import app, leave_at_once
+from comemory.cli.application import CAMERAS, app, leave_at_once
 from comemory.cli.live_options import LiveOptions, Log, ended_by_signals, logged, takes_live_options
 from comemory.cli.options import Json, RuntimeName, console, print_json
 from comemory.screen import print_line
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from comemory.stream.settings import LiveSettings
 
 
-@app.command()
+@app.command(rich_help_panel=CAMERAS)
 @takes_live_options()
 def watch(
     told: LiveOptions,
@@ -47,7 +47,7 @@ def watch(
     leave_at_once()
 
 
-@app.command()
+@app.command(rich_help_panel=CAMERAS)
 @takes_live_options("false_alarms", "store")
 def learn(
     camera: Annotated[str, typer.Argument(help="Name of the camera.", show_default=False)],
@@ -93,7 +93,7 @@ def learn(
     log.line("learn", f"{camera} goes over to {made}; comemory learn {camera} --rollback goes back")
 
 
-@app.command()
+@app.command(rich_help_panel=CAMERAS)
 @takes_live_options("false_alarms")
 def doctor(told: LiveOptions, as_json: Json = False) -> None:
     """Check cameras, models, processor, disk, store, time and port, and say the cure of what is not well.

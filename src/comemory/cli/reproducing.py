@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
-from comemory.cli.application import app
+from comemory.cli.application import RESEARCH, app
 from comemory.cli.options import console, errors, name_problems
 from comemory.errors import ConfigError
 from comemory.outputs import require_folder, require_writable
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 RUNS = Path("runs")
 
 
-@app.command()
+@app.command(rich_help_panel=RESEARCH)
 def reproduce(
     name: Annotated[
         str | None, typer.Argument(help="An experiment: a file of `experiments/`, or a path.", show_default=False)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from comemory.cli.application import app, leave_at_once
+from comemory.cli.application import CAMERAS, app, leave_at_once
 from comemory.cli.live_options import LiveOptions, Log, logged, takes_live_options
 from comemory.cli.options import console, errors
 from comemory.screen import print_line
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 ACCESS_FILE = "access.json"
 
 
-@app.command()
+@app.command(rich_help_panel=CAMERAS)
 @takes_live_options()
 def serve(
     told: LiveOptions,

@@ -7,13 +7,13 @@ from typing import Annotated
 
 import typer
 
-from comemory.cli.application import app
+from comemory.cli.application import FILES, app
 from comemory.cli.options import Data, console, errors, name_problems
 from comemory.outputs import require_folder
 from comemory.screen import Bars, print_figures, print_line, table
 
 
-@app.command()
+@app.command(rich_help_panel=FILES)
 def demo(
     out: Annotated[Path, typer.Option(help="Where to put the video, the report and the tables.")] = Path("demo-out"),
 ) -> None:
@@ -30,7 +30,7 @@ def demo(
     name_problems(made.problems)
 
 
-@app.command()
+@app.command(rich_help_panel=FILES)
 def train(
     data: Data,
     out: Annotated[Path, typer.Option(help="Where the bundle goes.", show_default=False)],

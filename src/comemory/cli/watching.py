@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from comemory.cli.application import app
+from comemory.cli.application import FILES, RESEARCH, app
 from comemory.cli.options import (
     Budget,
     Bundle,
@@ -62,7 +62,7 @@ def opened(
     return detector
 
 
-@app.command()
+@app.command(rich_help_panel=FILES)
 def score(
     bundle: Bundle,
     sources: Annotated[
@@ -120,7 +120,7 @@ def score(
     name_problems(result.problems)
 
 
-@app.command()
+@app.command(rich_help_panel=RESEARCH)
 def evaluate(
     bundle: Bundle,
     data: Data,
