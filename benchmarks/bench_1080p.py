@@ -6,7 +6,8 @@ What is timed, by turns:
     decode    every frame decoded and resized to the detector's size, one decoder after the other on one core
     pipeline  every frame scored, a worker on each thread
 
-The file is rendered unless `--video` gives one: the synthetic scene at 1920x1080, 25 frames per second.
+The file is rendered unless `--video` gives one: the synthetic scene at 1920x1080, 25 frames per second. The peak memory is that
+of the pipeline in a process of its own, which has rendered nothing.
 """
 
 from __future__ import annotations
@@ -14,6 +15,8 @@ from __future__ import annotations
 import argparse
 import json
 import statistics
+import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -67,13 +70,30 @@ def measure(bundle: str, video: str, rounds: int, threads: int, precision: str) 
         "pipeline_fps": round(1000 * n_frames / timings["pipeline"].median_ms, 2),
         "share_of_decode": round(statistics.median(alone / whole for alone, whole in pairs), 3),
         "video": {"frames": n_frames, "size": opened.size},
-        "rss_mib": round(peak_rss_mib(), 1),
+        "rss_mib": round(pipeline_rss_mib(bundle, video, threads, precision), 1),
         "precision": detector.bundle.precision,
         "model": Path(bundle).name,
         "threads": threads,
         "rounds": rounds,
         **circumstances(),
     }
+
+
+def pipeline_rss_mib(bundle: str, video: str, threads: int, precision: str) -> float:
+    """Peak memory of the pipeline in a process of its own."""
+    asked = [sys.executable, __file__, "--bundle", bundle, "--video", video, "--threads", str(threads), "--only-rss"]
+    done = subprocess.run([*asked, "--precision", precision], capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise SystemExit(f"the pipeline failed in a process of its own: {done.stderr.strip()[-500:]}")
+    return float(done.stdout)
+
+
+def print_rss(bundle: str, video: str, threads: int, precision: str) -> None:
+    """Run the pipeline once and print the peak memory of this process, MiB."""
+    detector = Detector.open(bundle, threads=1, precision=precision)
+    for _ in watch(detector, detector.open_source(video), threads):
+        pass
+    print(peak_rss_mib())
 
 
 def main() -> None:
@@ -88,9 +108,13 @@ def main() -> None:
     )
     parser.add_argument("--precision", default="auto", help="of the network: fp32, bf16, int8 or auto (default)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there as well")
+    parser.add_argument("--only-rss", action="store_true", help=argparse.SUPPRESS)
     asked = parser.parse_args()
     if min(asked.frames, asked.rounds, asked.threads) < 1:
         parser.error("--frames, --rounds and --threads are 1 or more")
+    if asked.only_rss:
+        print_rss(asked.bundle, asked.video, asked.threads, asked.precision)
+        return
     try:
         with tempfile.TemporaryDirectory(prefix="comemory-1080p-") as passing:
             video = asked.video or str(render(Path(passing) / "scene.mp4", asked.frames, (1080, 1920)))

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import multiprocessing
 import tempfile
 import threading
 import time
@@ -122,7 +123,12 @@ def measure(
     detectors = [first] + [Detector(opened, runtime=first.runtime, gate=gate) for _ in range(n_cameras - 1)]
     errors: deque[BaseException] = deque()
     with tempfile.TemporaryDirectory(prefix="comemory-cameras-") as passing:
-        video = render(Path(passing) / "scene.mp4", 250, SIZE)
+        video = Path(passing) / "scene.mp4"
+        apart = multiprocessing.get_context("spawn").Process(target=render, args=(video, 250, SIZE))
+        apart.start()  # in a process of its own, whose memory is not that of the cameras
+        apart.join()
+        if apart.exitcode:
+            raise SystemExit("the scene could not be rendered")
         begins_s = time.monotonic() + 0.2
         every = max(1, round(RATE_HZ / rate_hz))
         counted_from_s = begins_s + (opened.clips.n_past + 2) * every / RATE_HZ

@@ -236,13 +236,14 @@ class ClipBuilder:
         self.preparation = Preparation(settings, estimator)
         self.gate = gate
         self.measure = self.preparation.measure
-        self._window: deque[_Pane] = deque(maxlen=settings.n_past + 1)
+        self._pictures: deque[Folding] = deque(maxlen=settings.n_past + 1)
+        self._motions: deque[Folding] = deque(maxlen=2)
         self.reset()
 
     def reset(self) -> None:
         """Forget the source."""
         self.preparation.reset()
-        self._window.clear()
+        self._pictures.clear()
         self._last_seen: int | None = None
         self._last_added: int | None = None
         if self.gate is not None:
@@ -269,23 +270,17 @@ class ClipBuilder:
     def add(self, measured: Measured) -> Clip | None:
         """Take what was measured on the next frame into the window; after a gap the window starts anew."""
         if self._last_added is None or measured.index != self._last_added + 1:
-            self._window.clear()
+            self._pictures.clear()
             self.preparation.forget_flow()
             measured = replace(measured, flow=None)
         flow = as_kept(self.preparation.carry(measured))
-        self._window.append(_Pane(Folding(to_floats(measured.picture)), Folding(flow.transpose(2, 0, 1))))
+        self._pictures.append(Folding(to_floats(measured.picture)))
+        self._motions.append(Folding(flow.transpose(2, 0, 1)))
         self._last_added = measured.index
-        if len(self._window) <= self.settings.n_past:
+        if len(self._pictures) <= self.settings.n_past:
             return None
-        motion = self._window[-1 if self.settings.flow_of == "next" else -2].motion
-        return Clip([pane.picture for pane in self._window], motion, measured.index, measured.time_s)
-
-
-class _Pane(NamedTuple):
-    """A frame in the window: see `types.Clip`."""
-
-    picture: Folding
-    motion: Folding
+        motion = self._motions[-1 if self.settings.flow_of == "next" else -2]
+        return Clip(list(self._pictures), motion, measured.index, measured.time_s)
 
 
 def assemble(window: list[Prepared], settings: ClipSettings) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
