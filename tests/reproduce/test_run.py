@@ -135,13 +135,11 @@ class TestAGrid:
         assert [row["figures"] for row in rows] == [row["figures"] for row in before]
 
 
-def test_teachers_are_trained_first_and_once(tmp_path: Path) -> None:
+def test_teachers_are_trained_first(tmp_path: Path) -> None:
     text = made.TINY.replace("seeds = [0]", "seeds = [0, 1]")
     wide = '[[variants]]\nname = "wide"\nsettings.network.base_width = 6\n'
     path = tmp_path / "taught.toml"
     path.write_text(f'{text}\n{wide}\n[[variants]]\nname = "taught"\nteacher = "wide"\n', encoding="utf-8")
-    done = made.reproduce(tmp_path, path, "--only", "taught/0", "--only", "scene/taught/0")
-    assert done.returncode == 2, done.stdout
     done = made.reproduce(tmp_path, path, "--only", "scene/taught/0")
     assert done.returncode == 0, done.stderr
     (row,) = read_rows(tmp_path / "rows.jsonl")
@@ -149,10 +147,6 @@ def test_teachers_are_trained_first_and_once(tmp_path: Path) -> None:
     teachers = sorted(bundle.digest[:16] for key, bundle in networks.items() if key != row["network"])
     assert len(teachers) == 2
     assert sorted(networks[row["network"]].provenance["teachers"]) == teachers
-    weights = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("networks/*/bundle/weights.safetensors")}
-    done = made.reproduce(tmp_path, path, "--only", "scene/wide/*", "--jobs", 2)
-    assert done.returncode == 0, done.stderr
-    assert {path: path.stat().st_mtime_ns for path in weights} == weights
 
 
 class TestAKill:
