@@ -34,7 +34,7 @@ def plot_variants(listed: Sequence[Summary]) -> str | None:
         axes = figure.subplots(1, len(grouped), sharey=True, squeeze=False)[0]
         for axis, group in zip(axes, grouped, strict=True):
             _draw_variants(axis, group, titles)
-        axes[0].set_yticks(range(len(titles)), titles)
+        axes[0].set_yticks(range(len(titles)), [title.replace("`", "") for title in titles])
         axes[0].set_ylim(len(titles) - 0.4, -0.6)
         known = dict(zip(*reversed(axes[0].get_legend_handles_labels()), strict=True))
         figure.legend(known.values(), known.keys(), loc="outside lower center", ncols=3, frameon=False, fontsize=8)
