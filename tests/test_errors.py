@@ -131,7 +131,7 @@ class TestMaskPassword:
     @given(secret=st.text(st.characters(exclude_categories=["Cc", "Cs", "Z"], exclude_characters="@?#/"), min_size=6))
     @settings(max_examples=200)
     def test_a_password_as_people_type_it_never_shows(self, secret: str) -> None:
-        if not secret[:5].isdigit():
+        if not secret[:5].isdigit() and secret not in "rtsp://someone:***@camera.lan/live":
             assert secret not in mask_password(f"rtsp://someone:{secret}@camera.lan/live")
 
     @given(value=st.text(st.characters(exclude_categories=["Cc", "Cs", "Z"]), min_size=6, max_size=20))
