@@ -86,7 +86,8 @@ def measure(bundles: Mapping[str, Path], data: str, cache: Path | None, rounds: 
 def draw(points: Mapping[str, JSON], path: Path) -> None:
     """Both kinds of worth over the cost in int8; the front is a line."""
     with mpl.rc_context({"svg.hashsalt": "comemory", "svg.fonttype": "none", "font.size": 9}):
-        figure = Figure(figsize=(7.2, 3.2), layout="constrained", facecolor="white")
+        figure = Figure(figsize=(7.2, 3.6), layout="constrained", facecolor="white")
+        numbers = {name: number for number, name in enumerate(sorted(points, key=lambda n: points[n]["int8_ms"]), 1)}
         pair = figure.subplots(1, 2)
         titles = {"auc": "the whole score", "auc_learned": "learned evidence alone"}
         for axis, (worth, title), colour in zip(pair, titles.items(), ("#0b5394", "#b45f06"), strict=True):
@@ -95,10 +96,11 @@ def draw(points: Mapping[str, JSON], path: Path) -> None:
             axis.plot(*zip(*(places[name] for name in best), strict=True), "-", color=colour, alpha=0.4)
             for name, place in places.items():
                 axis.plot(*place, "o", color=colour, markersize=5)
-                axis.annotate(name, place, xytext=(4, 4), textcoords="offset points", fontsize=8)
+                axis.annotate(str(numbers[name]), place, xytext=(3, 4), textcoords="offset points", fontsize=8)
             axis.set(title=title, xlabel="network in int8, ms a frame", ylabel="Ped2 micro AUC")
             axis.grid(alpha=0.3)
             axis.margins(x=0.2, y=0.15)
+        figure.supxlabel("   ".join(f"{number} {name}" for name, number in numbers.items()), fontsize=8)
         path.parent.mkdir(parents=True, exist_ok=True)
         figure.savefig(path, format="svg", metadata={"Date": None, "Creator": None})
 
