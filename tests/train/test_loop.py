@@ -19,7 +19,8 @@ import safetensors.torch  # noqa: E402
 from train import made  # noqa: E402
 
 from comemory.errors import TrainingError  # noqa: E402
-from comemory.train.loop import CHECKPOINT, Progress, make_fabric  # noqa: E402
+from comemory.train.checkpoint import CHECKPOINT, Progress  # noqa: E402
+from comemory.train.loop import make_fabric  # noqa: E402
 from comemory.train.recipe import TrainSettings  # noqa: E402
 
 

@@ -21,7 +21,7 @@ from comemory.config import build  # noqa: E402
 from comemory.detect import Detector  # noqa: E402
 from comemory.errors import BundleError, ComemoryError, TrainingError  # noqa: E402
 from comemory.runtimes import RUNTIMES  # noqa: E402
-from comemory.train.loop import CHECKPOINT  # noqa: E402
+from comemory.train.checkpoint import CHECKPOINT  # noqa: E402
 from comemory.train.plot import plot_history  # noqa: E402
 from comemory.train.recipe import Recipe  # noqa: E402
 from comemory.train.run import train  # noqa: E402

@@ -89,36 +89,20 @@ class CoMemory(nn.Module):
         super().__init__()
         if n_past < 2:
             raise ValueError(f"the motion branch needs two past frames, got n_past={n_past}")
-        if stem < 1:
-            raise ValueError(f"the stem is 1 pixel or more, got stem={stem}")
-        self.margin, self.stem = margin, stem
-        self.appearance_stem = stem if appearance_stem is None else appearance_stem
-        if self.appearance_stem < stem or self.appearance_stem % stem:
-            raise ValueError(f"the appearance stem is a multiple of stem={stem}, got {appearance_stem}")
-        self.motion_decodes, self.appearance_decodes = motion_decodes, appearance_decodes
         if appearance_predicts not in ("frame", "change"):
             raise ValueError(f"a frame is predicted as 'frame' or 'change', got {appearance_predicts!r}")
-        self.appearance_predicts = appearance_predicts
         if motion_encoder not in MOTION_ENCODERS:
             raise ValueError(f"a motion encoder is one of {', '.join(MOTION_ENCODERS)}, got {motion_encoder!r}")
+        self.margin, self.stem = margin, stem
+        self.appearance_stem = stem if appearance_stem is None else appearance_stem
+        self.motion_decodes, self.appearance_decodes = motion_decodes, appearance_decodes
+        self.appearance_predicts = appearance_predicts
+        self.place = _places(stem, self.appearance_stem, appearance_levels)
         motion_base = base_width if motion_width is None else motion_width
-        self.motion_encoder = MOTION_ENCODERS[motion_encoder](channels * stem**2, n_past, motion_base)
         appearance_base = base_width if appearance_width is None else appearance_width
-        appearance_folded = channels * self.appearance_stem**2
-        self.appearance_encoder = Encoder(n_past * appearance_folded, appearance_base, appearance_levels)
-        finer = self.appearance_stem != stem
-        self.squares: dict[str, int | None] = {
-            "frames": self.appearance_stem,
-            "flow": stem,
-            "seen": stem if finer else None,
-            "n_seen": self.motion_encoder.n_seen if finer else 0,
-        }
-        self.place = {
-            "motion": 2 ** (LEVELS - 1) * stem,
-            "appearance": 2 ** (appearance_levels - 1) * self.appearance_stem,
-        }
-        if self.place["appearance"] % self.place["motion"]:
-            raise ValueError(f"the places of the appearance branch are made of those of motion, got {self.place}")
+        folded = channels * self.appearance_stem**2
+        self.motion_encoder = MOTION_ENCODERS[motion_encoder](channels * stem**2, n_past, motion_base)
+        self.appearance_encoder = Encoder(n_past * folded, appearance_base, appearance_levels)
         d_m, d_a = self.motion_encoder.width, self.appearance_encoder.width
         self.motion_memory = Memory(motion_items, d_m, motion_temperature, momentum) if motion_items else None
         self.appearance_memory = (
@@ -128,8 +112,19 @@ class CoMemory(nn.Module):
         joined_a = d_a * self._joined(self.appearance_memory, appearance_decodes)
         self.motion_decoder = Decoder(joined_m, base_width, 2 * stem**2, motion_skips, motion_base)
         self.appearance_decoder = Decoder(
-            joined_a + joined_m, appearance_base, appearance_folded, appearance_skips, levels=appearance_levels
+            joined_a + joined_m, appearance_base, folded, appearance_skips, levels=appearance_levels
         )
+
+    @property
+    def squares(self) -> dict[str, int | None]:
+        """In what squares `observe_squares` takes a clip: sides, and how many frames are `seen` again in finer ones."""
+        finer = self.appearance_stem != self.stem
+        return {
+            "frames": self.appearance_stem,
+            "flow": self.stem,
+            "seen": self.stem if finer else None,
+            "n_seen": self.motion_encoder.n_seen if finer else 0,
+        }
 
     @staticmethod
     def _joined(memory: Memory | None, decodes: str) -> int:
@@ -234,6 +229,18 @@ class CoMemory(nn.Module):
             observed[f"{name}_distance"] = evidence.memory_distance(reading, named[name], height, width)
             observed[f"updated_{name}"] = update(reading.query_BKD.flatten(0, 1), named[name], memory.momentum)
         return observed
+
+
+def _places(stem: int, appearance_stem: int, appearance_levels: int) -> dict[str, int]:
+    """Side in pixels of what one query of either branch stands for."""
+    if stem < 1:
+        raise ValueError(f"the stem is 1 pixel or more, got stem={stem}")
+    if appearance_stem < stem or appearance_stem % stem:
+        raise ValueError(f"the appearance stem is a multiple of stem={stem}, got {appearance_stem}")
+    places = {"motion": 2 ** (LEVELS - 1) * stem, "appearance": 2 ** (appearance_levels - 1) * appearance_stem}
+    if places["appearance"] % places["motion"]:
+        raise ValueError(f"the places of the appearance branch are made of those of motion, got {places}")
+    return places
 
 
 def _remember(

@@ -18,7 +18,7 @@ def plot_history(history: Sequence[Mapping[str, Any]], path: Path) -> None:
     """Draw each term of the loss over the epochs, and each memory's share of queries for each item.
 
     Args:
-        history: one record for each epoch, as `train.loop.Progress` keeps them.
+        history: one record for each epoch, as `train.checkpoint.Progress` keeps them.
     """
     memories = list(history[-1]["item_use"])
     with mpl.rc_context({"font.size": 9, "axes.spines.top": False, "axes.spines.right": False}):

@@ -25,8 +25,9 @@ from comemory.provenance import commit, package_version
 from comemory.pseudo.holdout import LEAST
 from comemory.train.cache import PreparedVideo, prepare_videos
 from comemory.train.calibrate import calibrate, split
+from comemory.train.checkpoint import CHECKPOINT, Progress
 from comemory.train.graph import write_graph
-from comemory.train.loop import CHECKPOINT, Progress, fit, make_fabric
+from comemory.train.loop import fit, make_fabric
 from comemory.train.plot import DEAD, plot_history
 from comemory.train.recipe import Recipe
 from comemory.train.teachers import Teachers
