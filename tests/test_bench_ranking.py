@@ -47,7 +47,8 @@ class TestPareto:
         script("pareto").draw(points, tmp_path / "plot" / "pareto.svg")
         drawn = ElementTree.parse(tmp_path / "plot" / "pareto.svg").getroot()
         texts = [node.text for node in drawn.iter("{http://www.w3.org/2000/svg}text")]
-        assert (texts.count("w8"), texts.count("w16")) == (2, 1)
+        assert (texts.count("1"), texts.count("2")) == (2, 1)
+        assert [text.split() for text in texts if text and "w8" in text] == [["1", "w8", "2", "w16"]]
 
     def test_an_experiment_that_was_not_run_is_one_line(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
