@@ -15,14 +15,14 @@ from __future__ import annotations
 import argparse
 import json
 import statistics
-import subprocess
-import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from comemory.bench import circumstances, interleave, peak_rss_mib
+from bench_against_mnad import pipeline_rss_mib
+
+from comemory.bench import circumstances, interleave
 from comemory.datasets import open_dataset
 from comemory.detect import Detector
 from comemory.errors import ComemoryError
@@ -79,23 +79,6 @@ def measure(bundle: str, video: str, rounds: int, threads: int, precision: str) 
     }
 
 
-def pipeline_rss_mib(bundle: str, video: str, threads: int, precision: str) -> float:
-    """Peak memory of the pipeline in a process of its own."""
-    asked = [sys.executable, __file__, "--bundle", bundle, "--video", video, "--threads", str(threads), "--only-rss"]
-    done = subprocess.run([*asked, "--precision", precision], capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise SystemExit(f"the pipeline failed in a process of its own: {done.stderr.strip()[-500:]}")
-    return float(done.stdout)
-
-
-def print_rss(bundle: str, video: str, threads: int, precision: str) -> None:
-    """Run the pipeline once and print the peak memory of this process, MiB."""
-    detector = Detector.open(bundle, threads=1, precision=precision)
-    for _ in watch(detector, detector.open_source(video), threads):
-        pass
-    print(peak_rss_mib())
-
-
 def main() -> None:
     """Read the command line, measure, write the file."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -108,13 +91,9 @@ def main() -> None:
     )
     parser.add_argument("--precision", default="auto", help="of the network: fp32, bf16, int8 or auto (default)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there as well")
-    parser.add_argument("--only-rss", action="store_true", help=argparse.SUPPRESS)
     asked = parser.parse_args()
     if min(asked.frames, asked.rounds, asked.threads) < 1:
         parser.error("--frames, --rounds and --threads are 1 or more")
-    if asked.only_rss:
-        print_rss(asked.bundle, asked.video, asked.threads, asked.precision)
-        return
     try:
         with tempfile.TemporaryDirectory(prefix="comemory-1080p-") as passing:
             video = asked.video or str(render(Path(passing) / "scene.mp4", asked.frames, (1080, 1920)))

@@ -209,3 +209,20 @@ def multiplications(model: CoMemory, recipe: Recipe) -> int:
 def test_an_unknown_encoder_is_refused(name: str) -> None:
     with pytest.raises(ValueError, match="pair, recurrent, volume"):
         network(name)
+
+
+class Plain(torch.nn.Module):
+    """A model of somebody's own, which says nothing of squares."""
+
+    def memories(self) -> dict[str, torch.Tensor]:
+        return {}
+
+    def observe(self, frames: torch.Tensor, flow: torch.Tensor) -> dict[str, torch.Tensor]:
+        return {"frame_error": frames[:, -1] ** 2 + flow[:, :1] ** 2}
+
+
+def test_a_model_without_squares_takes_clips_as_they_are(tmp_path: Path) -> None:
+    recipe = read_recipe("medium", settings=["clips.height=32", "clips.width=48"])
+    graph = write_graph(Plain(), recipe.clips, tmp_path / "model.onnx")
+    assert (graph["inputs"], graph["outputs"]) == (["frames", "flow"], ["frame_error"])
+    assert Squares(**graph["squares"]) == Squares()

@@ -61,7 +61,7 @@ def train(
 
     `comemory train --data ped2:data/ped2 --preset small --set train.epochs=10 --set train.seed=1 --out models/ped2`
 
-    `comemory train --data folder:footage --preset nano --teacher models/gate --out models/gate-nano`
+    `comemory train --data folder:footage --preset small --teacher models/gate-medium --out models/gate`
     """
     from comemory.train.recipe import read_recipe
 

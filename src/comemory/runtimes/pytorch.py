@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import safetensors
@@ -16,10 +17,31 @@ from comemory.science import MODELS
 from comemory.tables import Table
 
 
-class PyTorch:
-    """The model in evaluation mode, fp32, on the CPU.
+def load_model(network: Network) -> Any:
+    """The model of a bundle in evaluation mode, fp32, on the CPU.
 
     It is made without memory and takes that of the weights, so that no setting in a bundle asks for more than its file.
+
+    Raises:
+        BundleError: the weights do not fit the model.
+        ConfigError: the model is not in the table.
+    """
+    model = Table("model", MODELS).load(network.model)
+    try:
+        with torch.device("meta"):
+            made = model(**network.arguments)
+        made.load_state_dict(safetensors.torch.load_file(network.weights), assign=True)
+        for memory in made.memories().values():
+            memory.use = torch.zeros(len(memory.items))  # counted while training, and no part of the weights
+    except ConfigError:
+        raise
+    except (safetensors.SafetensorError, RuntimeError, TypeError, ValueError, KeyError, OSError) as error:
+        raise BundleError(f"the weights {network.weights} do not fit the model: {short(str(error))}") from None
+    return made.float().eval()
+
+
+class PyTorch:
+    """The model of a bundle, see `load_model`.
 
     Args:
         network: its `model`, `arguments` and `weights` are read.
@@ -36,19 +58,10 @@ class PyTorch:
         self.precision = network.precision
         if threads is not None:
             torch.set_num_threads(threads)
-        model = Table("model", MODELS).load(network.model)
-        try:
-            with torch.device("meta"):
-                self._model = model(**network.arguments)
-            self._model.load_state_dict(safetensors.torch.load_file(network.weights), assign=True)
-        except ConfigError:
-            raise
-        except (safetensors.SafetensorError, RuntimeError, TypeError, ValueError, KeyError, OSError) as error:
-            raise BundleError(f"the weights {network.weights} do not fit the model: {short(str(error))}") from None
+        self._model = load_model(network)
         self._weights = network.weights
         self._names = [*network.squares.names, *(f"{name}_items" for name in self._model.memories())]
         self._observe = self._model.observe if network.squares == Squares() else self._model.observe_squares
-        self._model.float().eval()
 
     @torch.inference_mode()
     def run(self, inputs: Mapping[str, NDArray[np.float32]]) -> dict[str, NDArray[np.float32]]:

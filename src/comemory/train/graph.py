@@ -22,14 +22,15 @@ OPSET = 18
 
 
 class _Observe(nn.Module):
-    """`observe_squares` as the `forward` that the exporter looks for."""
+    """What is exported as the `forward` that the exporter looks for."""
 
     def __init__(self, model: Any) -> None:
         super().__init__()
         self.model = model
+        self.observe = getattr(model, "observe_squares", model.observe)
 
     def forward(self, *inputs: Tensor) -> tuple[Tensor, ...]:
-        return tuple(self.model.observe_squares(*inputs).values())
+        return tuple(self.observe(*inputs).values())
 
 
 def write_graph(model: Any, clips: ClipSettings, path: Path) -> JSON:
@@ -39,16 +40,17 @@ def write_graph(model: Any, clips: ClipSettings, path: Path) -> JSON:
         The names: `inputs` in the graph's order, and `outputs`; and the `squares` in which it takes clips.
     """
     model = model.float().eval()
-    squares = Squares(**model.squares)
+    squares = Squares(**getattr(model, "squares", {}))
+    observed = _Observe(model)
     frames = np.zeros((clips.n_past + 1, clips.channels, clips.height, clips.width), np.float32)
     clip = squares.inputs(Clip.of(frames, np.zeros((2, clips.height, clips.width), np.float32)))
     inputs = {name: torch.from_numpy(array) for name, array in clip.items()}
     inputs |= {f"{name}_items": memory.items.clone() for name, memory in model.memories().items()}
     with torch.no_grad():
-        outputs: Sequence[str] = list(model.observe_squares(*inputs.values()))
+        outputs: Sequence[str] = list(observed.observe(*inputs.values()))
     with _quiet():
         torch.onnx.export(
-            _Observe(model),
+            observed,
             tuple(inputs.values()),
             path,
             input_names=list(inputs),

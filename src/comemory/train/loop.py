@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from lightning_fabric import Fabric
 from lightning_fabric.utilities.seed import seed_everything
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from comemory.errors import TrainingError
@@ -115,13 +116,16 @@ class _Batches:
         self._fabric, self._videos, self._recipe, self._teachers = fabric, videos, recipe, teachers
         self._places = [(v, t) for v, video in enumerate(videos) for t in video.newest(recipe.clips.n_past)]
         self.per_epoch = _steps(len(self._places), recipe.train, fabric.world_size)
+        self._order: tuple[int, NDArray[np.int64]] | None = None
         if teachers:
             teachers.to(fabric.device)
 
     def take(self, epoch: int, number: int) -> tuple[Tensor, Tensor]:
         """Frames and flow of one step."""
         settings, fabric = self._recipe.train, self._fabric
-        order = np.random.default_rng([settings.seed, epoch]).permutation(len(self._places))
+        if self._order is None or self._order[0] != epoch:
+            self._order = (epoch, np.random.default_rng([settings.seed, epoch]).permutation(len(self._places)))
+        order = self._order[1]
         chosen = order[number * settings.batch : (number + 1) * settings.batch][fabric.global_rank :: fabric.world_size]
         clips = [self._videos[v].clip(t, self._recipe.clips) for v, t in (self._places[i] for i in chosen)]
         frames, flow = (fabric.to_device(torch.from_numpy(np.stack(arrays))) for arrays in zip(*clips, strict=True))

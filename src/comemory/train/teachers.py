@@ -8,16 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
-import safetensors.torch
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from comemory.bundle import Bundle, open_bundle
-from comemory.errors import BundleError, ConfigError, short
-from comemory.science import MODELS
-from comemory.tables import Table
+from comemory.errors import ConfigError
+from comemory.runtimes.pytorch import load_model
 from comemory.train.recipe import Recipe
 
 
@@ -41,7 +38,9 @@ class Teachers:
             _refuse_another_view(bundle, recipe)
         self.digests = [bundle.digest for bundle in bundles]
         self.share = recipe.train.taught
-        self._models = [_model(bundle) for bundle in bundles]
+        self._models = [
+            load_model(bundle.network).requires_grad_(False).to(memory_format=torch.channels_last) for bundle in bundles
+        ]
 
     def __bool__(self) -> bool:
         return bool(self._models)
@@ -68,24 +67,12 @@ class Teachers:
 
 
 def _refuse_another_view(bundle: Bundle, recipe: Recipe) -> None:
-    for what, theirs, ours in (("clips", bundle.clips, recipe.clips), ("flow", bundle.flow, recipe.flow)):
-        kept = ours.model_copy(update={"weights": None}) if what == "flow" else ours
-        if theirs != kept:
-            told = theirs.model_dump()
-            key = next(key for key, value in kept.model_dump().items() if told[key] != value)
-            raise ConfigError(
-                f"the teacher {bundle.path} was trained with {what}.{key}={told[key]}, this training has "
-                f"{getattr(kept, key)}: both have to see the same"
-            )
-
-
-def _model(bundle: Bundle) -> nn.Module:
-    network = bundle.network
-    try:
-        model: Any = Table("model", MODELS).load(network.model)(**network.arguments)
-        model.load_state_dict(safetensors.torch.load_file(network.weights))
-    except (safetensors.SafetensorError, RuntimeError, TypeError, ValueError, KeyError, OSError) as error:
-        raise BundleError(f"the weights {network.weights} do not fit the model: {short(str(error))}") from None
-    model.requires_grad_(False)
-    ready: nn.Module = model.float().eval().to(memory_format=torch.channels_last)
-    return ready
+    ours = {"clips": recipe.clips, "flow": recipe.flow.model_copy(update={"weights": None})}
+    for what, theirs in (("clips", bundle.clips), ("flow", bundle.flow)):
+        told = theirs.model_dump()
+        for key, value in ours[what].model_dump().items():
+            if told[key] != value:
+                raise ConfigError(
+                    f"the teacher {bundle.path} was trained with {what}.{key}={told[key]}, this training has "
+                    f"{value}: both have to see the same"
+                )
