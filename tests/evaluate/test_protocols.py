@@ -88,6 +88,10 @@ def test_each_video_has_its_own_line(done: Evaluation) -> None:
         assert video.scored_labels is not None
         assert line["auc"] == pytest.approx(roc_auc_score(video.scored_labels, video.score), abs=1e-12)
         assert line["auc_control"] == pytest.approx(roc_auc_score(video.scored_labels, video.control), abs=1e-12)
+        abnormal = video.score[video.scored_labels]
+        against = [abnormal, *(one.score[~one.scored_labels] for one in done.videos if one.scored_labels is not None)]
+        among = np.arange(sum(map(len, against))) < len(abnormal)
+        assert line["auc_against_all"] == pytest.approx(roc_auc_score(among, np.concatenate(against)), abs=1e-12)
         assert line["n_frames"] == len(video.labels) == line["n_scored"] + 4
         assert line["n_abnormal"] == video.labels.sum()
     assert sum(line["missed_anomalies"] for line in lines) == done.figures["missed_anomalies"]
@@ -99,7 +103,7 @@ def test_without_labels_every_cell_is_null(nano_bundle: Path, tmp_path: Path) ->
     figures = evaluate(Detector.open(nano_bundle, threads=1), f"folder:{tmp_path}").figures
     assert {one[key] for one in figures["protocols"] for key in ("auc_micro", "auc_macro")} == {None}
     (line,) = figures["per_video"]
-    assert (line["auc"], line["n_abnormal"], line["missed_anomalies"]) == (None, None, None)
+    assert {line[key] for key in ("auc", "auc_against_all", "n_abnormal", "missed_anomalies")} == {None}
 
 
 def test_the_command_prints_the_matrix_and_writes_the_scores(nano_bundle: Path, walkway: Path, tmp_path: Path) -> None:

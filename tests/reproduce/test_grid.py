@@ -167,3 +167,13 @@ def test_a_decision_may_not_change_the_network(tmp_path: Path) -> None:
 def test_a_setting_that_does_not_fit_names_its_variant(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"variant 'longer': unknown config key 'train\.epoch'"):
         grid_of(tmp_path, made.TINY + VARIANTS.replace("settings.train.epochs", "settings.train.epoch"))
+
+
+def test_other_pseudo_anomalies_are_other_cells(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    text = made.TINY + VARIANTS + '\n[data.judged]\ntrain = "folder:x"\nevaluate_on = { pseudo = "pseudo:folder:x" }\n'
+    before = by_label(grid_of(tmp_path, text))
+    monkeypatch.setattr(grid, "PSEUDO", grid.PSEUDO + 1)
+    after = by_label(grid_of(tmp_path, text))
+    assert before["judged/plain/0"].key != after["judged/plain/0"].key
+    assert before["judged/plain/0"].network == after["judged/plain/0"].network
+    assert before["scene/plain/0"].key == after["scene/plain/0"].key

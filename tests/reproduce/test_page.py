@@ -108,6 +108,20 @@ def test_ranks_say_how_well_the_selection_score_picks() -> None:
     assert "No variant has a selection score" in rendered([made.row()], "ranks tiny")
 
 
+def test_kinds_are_ranked_each_by_its_own_videos() -> None:
+    rows = variants(6)
+    for row in rows:
+        height = row["place"][1] / 10
+        videos = {"fast-01": height, "fast-02": height + 0.1, "frozen-01": 0.9 - height, "usual-01": None}
+        row["extra"]["pseudo"]["per_video"] = [{"name": k, "auc_against_all": v} for k, v in videos.items()]
+    text = rendered(rows, "kinds tiny/v2")
+    assert "| | AUC of v2 | Spearman | Kendall |" in text
+    assert "| `fast` | 0.2500 ± 0.0000 | 1.00 (1.00 to 1.00) | 1.00 (1.00 to 1.00) |" in text
+    assert "| `frozen` | 0.7000 ± 0.0000 | -1.00 (-1.00 to -1.00) | -1.00 (-1.00 to -1.00) |" in text
+    assert "usual" not in text
+    assert "|" not in rendered(variants(3), "kinds tiny"), "rows from before these figures were kept"
+
+
 def test_what_is_picked_has_a_score_on_every_data_set() -> None:
     rows = [*variants(3), *variants(2, data="avenue")]
     assert picked(summaries(rows, "tiny")) == "v1"

@@ -24,6 +24,10 @@ TEXT = (
 )
 
 
+CONTROL = 1
+"""Raised whenever the control gives other scores for the same video."""
+
+
 def control_scores(source: str | Source, rate_hz: float | None = None) -> Iterator[tuple[int, float]]:
     """(frame index, score) of every frame of a source but the first, and but the first after a gap.
 

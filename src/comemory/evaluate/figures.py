@@ -26,7 +26,7 @@ def figures(
     seconds = sum(video.wall_s for video in videos)
     n_frames = sum(video.n_frames for video in videos)
     judged = with_labels(videos)
-    columns = {name: _column(judged, name) for name in protocols}
+    columns, ordinary = {name: _column(judged, name) for name in protocols}, _ordinary(judged)
     return {
         "dataset": dataset,
         "n_videos": len(videos),
@@ -46,7 +46,7 @@ def figures(
         "missed_anomalies": _delay(judged).n_missed if judged else None,
         "frames_per_second": round(n_frames / seconds, 2) if seconds else None,
         "protocols": protocol_matrix(judged),
-        "per_video": [_of_one(video) for video in videos],
+        "per_video": [_of_one(video, ordinary) for video in videos],
     }
 
 
@@ -94,17 +94,28 @@ def _column(videos: Sequence[VideoScores], protocol: str) -> JSON:
     return {**empty, **column}
 
 
-def _of_one(video: VideoScores) -> JSON:
+def _ordinary(videos: Sequence[VideoScores]) -> NDArray[np.float64]:
+    """The scores of all ordinary frames."""
+    return np.concatenate([video.score[~_labels(video)] for video in videos] or [np.zeros(0)])
+
+
+def _of_one(video: VideoScores, ordinary: NDArray[np.float64]) -> JSON:
     labels = video.scored_labels
     return {
         "name": video.name,
         "auc": None if labels is None else metrics.auc(video.score, labels),
+        "auc_against_all": None if labels is None else _against(video.score[labels], ordinary),
         "auc_control": None if labels is None else metrics.auc(video.control, labels),
         "n_frames": video.n_frames,
         "n_scored": len(video.frames),
         "n_abnormal": None if video.labels is None else int(video.labels.sum()),
         "missed_anomalies": None if video.labels is None else _delay([video]).n_missed,
     }
+
+
+def _against(abnormal: NDArray[np.float64], ordinary: NDArray[np.float64]) -> float | None:
+    labels = np.arange(len(abnormal) + len(ordinary)) < len(abnormal)
+    return metrics.auc(np.concatenate([abnormal, ordinary]), labels)
 
 
 def _delay(videos: Sequence[VideoScores]) -> metrics.DetectionDelay:

@@ -14,7 +14,7 @@ from comemory.errors import ComemoryError, EvaluationError
 from comemory.evaluate.control import TEXT
 from comemory.evaluate.figures import figures, roc_curves
 from comemory.evaluate.places import place_reasons
-from comemory.evaluate.videos import VideoScores, score_video
+from comemory.evaluate.videos import Control, VideoScores, score_video
 from comemory.report import ClipCurve, Finding, Report, write_report
 from comemory.types import JSON, Dataset, LabelledSource
 
@@ -47,6 +47,7 @@ def evaluate(
     false_alarms: str = "1/h",
     pictures: bool = False,
     workers: int = 1,
+    control: Control | None = None,
     on_video: Callable[[str, int | None], None] = lambda name, n_frames: None,
     on_frame: Callable[[], None] = lambda: None,
 ) -> Evaluation:
@@ -56,6 +57,7 @@ def evaluate(
         data: `KIND:PATH`.
         pictures: keep pictures of the worst errors, for the report.
         workers: cores to score on; see `pipeline.watch`.
+        control: where the control's scores come from, for who has them already; None takes them anew.
 
     Raises:
         DatasetError: the data set cannot be opened. EvaluationError: no video of it could be scored.
@@ -70,7 +72,14 @@ def evaluate(
         on_video(video.name, video.n_frames)
         try:
             scored = score_video(
-                detector, video, threshold, rate_hz, pictures=pictures, workers=workers, on_frame=on_frame
+                detector,
+                video,
+                threshold,
+                rate_hz,
+                pictures=pictures,
+                workers=workers,
+                control=control,
+                on_frame=on_frame,
             )
         except ComemoryError as error:
             problems.append(f"{video.name}: {error}")

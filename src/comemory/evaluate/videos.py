@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass, field
 
@@ -18,6 +18,9 @@ from comemory.evaluate.places import Places, find_places
 from comemory.pipeline import watch
 from comemory.report import Finding
 from comemory.types import Event, LabelledSource, Score
+
+Control = Callable[[LabelledSource, float], Mapping[int, float]]
+"""The control's score of every frame of a video that has one, by frame; it is given the frames per second too."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,6 +71,7 @@ def score_video(
     *,
     pictures: bool,
     workers: int = 1,
+    control: Control | None = None,
     on_frame: Callable[[], None] = lambda: None,
 ) -> VideoScores:
     """Score a video with the model, then with the control.
@@ -77,6 +81,7 @@ def score_video(
         rate_hz: frames per second where the source does not say.
         pictures: keep the worst false alarm and the worst miss with their heat maps.
         workers: cores to score on; see `pipeline.watch`.
+        control: where the control's scores come from; None takes them anew.
 
     Raises:
         SourceError: the video cannot be opened. DatasetError: its labels do not fit its frames.
@@ -89,7 +94,7 @@ def score_video(
         seen.add(one, seconds)
         on_frame()
     problems = [*source.problems, *_extra_labels(video, seen.n_frames)]
-    control = dict(control_scores(video.source, rate_hz))
+    controls = control(video, rate_hz) if control else dict(control_scores(video.source, rate_hz))
     frames = np.array([score.index for score in seen.scores], np.int64)
     settings = detector.bundle.calibration.settings
     return VideoScores(
@@ -100,7 +105,7 @@ def score_video(
         time_s=np.array([score.time_s for score in seen.scores], np.float64),
         score=np.array([score.value for score in seen.scores], np.float64),
         thesis=np.array(seen.thesis, np.float64),
-        control=_at(control, frames, video.name),
+        control=_at(controls, frames, video.name),
         channels=seen.channels,
         raw=np.array(seen.raw, np.float64).reshape(len(frames), len(seen.channels)),
         labels=None if video.labels is None else video.labels[: seen.n_frames],
@@ -159,7 +164,7 @@ def _places(video: LabelledSource, seen: _Watched, problems: list[str]) -> Place
         return None
 
 
-def _at(control: dict[int, float], frames: NDArray[np.int64], name: str) -> NDArray[np.float64]:
+def _at(control: Mapping[int, float], frames: NDArray[np.int64], name: str) -> NDArray[np.float64]:
     try:
         return np.array([control[int(i)] for i in frames], np.float64)
     except KeyError as error:

@@ -4,3 +4,6 @@ objects.py    what moves, cut out and pasted       acts.py     what a pasted obj
 footage.py    one stretch with its acts            stretches.py  which stretches there are
 holdout.py    what is kept back                    dataset.py  `pseudo:KIND:PATH`
 """
+
+PSEUDO = 2
+"""Raised whenever another picture comes out of the same video and seed."""

@@ -92,6 +92,9 @@ def frozen(tube: Sequence[Cutout], n_frames: int, size: tuple[int, int], rng: np
     return [Step(cut, *cut.centre)] * n_frames
 
 
+USUAL = "usual"
+"""The name of what is no anomaly."""
+
 ACTS: Mapping[str, Act] = {
     "fast": fast,
     "glide": glide,

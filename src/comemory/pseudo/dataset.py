@@ -9,22 +9,23 @@ from numpy.typing import NDArray
 
 from comemory.datasets import open_dataset
 from comemory.errors import ConfigError, DatasetError
-from comemory.pseudo.acts import ACTS
-from comemory.pseudo.footage import PseudoSource
+from comemory.pseudo.acts import ACTS, USUAL
+from comemory.pseudo.footage import PseudoSource, Stock
 from comemory.pseudo.stretches import Stretch, stretches
 from comemory.types import DataCheck, Dataset, LabelledSource
 
 HOLDOUT = 0.2
 """The share that `train.holdout` keeps back by default, and so the part that a network has not seen."""
 MOST = 2
-"""Stretches of the held-out video at the most; each is tested once for each kind."""
+"""Stretches of the held-out video at the most; each is tested once for each kind, and once without."""
 
 
 class Pseudo:
     """`pseudo:KIND:PATH`: validation without a label of the test set.
 
     Training video is that of the data set below. Testing video is what `comemory train` holds out of it, in which
-    objects cut out of the same video do what they never did: one kind of act in each video, which is named after it.
+    objects cut out of the same video do what they never did: one kind of act in each video, which is named after it, and in
+    one video more, `usual`, the same objects at the same times do what they always do.
 
     Ours: the literature makes such clips to train on; here they choose between variants as well.
 
@@ -46,7 +47,7 @@ class Pseudo:
         return self._below.training()
 
     def testing(self) -> Sequence[LabelledSource]:
-        """Held-out video, once for each kind of act.
+        """Held-out video, once as usual and once for each kind of act.
 
         Raises:
             DatasetError: there is too little ordinary video.
@@ -67,9 +68,9 @@ class Pseudo:
 
     def _videos(self, chosen: Sequence[Stretch]) -> Iterator[LabelledSource]:
         for number, stretch in enumerate(chosen):
-            for k, kind in enumerate(ACTS):
-                source = PseudoSource(
-                    f"{kind}-{stretch.name}", stretch, self.rate_hz, kinds=[kind], seed=(number, k), density=0.5
-                )
+            stock = Stock()
+            for kind in (USUAL, *ACTS):
+                name = f"{kind}-{stretch.name}"
+                source = PseudoSource(name, stretch, self.rate_hz, kinds=[kind], seed=(number,), stock=stock)
                 labels: NDArray[np.bool_] = source.labels
                 yield LabelledSource(source.name, source, len(labels), labels, source.mask)

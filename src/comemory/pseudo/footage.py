@@ -8,28 +8,45 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from comemory.pseudo.acts import ACTS, Step, usual
+from comemory.pseudo.acts import ACTS, USUAL, Step, usual
 from comemory.pseudo.objects import Cutout, background, cutouts, paste, tubes
 from comemory.types import Frame
 
-PSEUDO = 1
-"""Raised whenever another picture comes out of the same video and seed."""
 LONGEST = 48
 """Frames of a tube at the most."""
 SHORTEST = 16
 
 
+class Stock:
+    """The objects of one stretch, cut out once for all videos that are made of it."""
+
+    def __init__(self) -> None:
+        self._tubes: list[list[Cutout]] | None = None
+
+    def of(self, pictures: NDArray[np.uint8]) -> list[list[Cutout]]:
+        """The longest tubes there are. Shapes: pictures: uint8 (n, H, W, 3)."""
+        if self._tubes is None:
+            still = background(pictures)
+            found = [cutouts(picture, still) for picture in pictures]
+            for n_frames in (LONGEST, 32, SHORTEST):
+                if len(made := tubes(found, n_frames)) >= 3:
+                    break
+            self._tubes = made
+        return self._tubes
+
+
 class PseudoSource:
     """One stretch of an ordinary video in which objects of the same video do what they never did.
 
-    Rendered as a whole, because each frame is made from all of them.
+    Rendered as a whole, because each frame is made from all of them. Videos of one stretch and one seed have the same objects
+    at the same times, whatever their kinds: what differs between them is what the objects do.
 
     Args:
         frames: gives the ordinary frames, uint8 (H, W, 3), all of one size.
-        kinds: of `acts.ACTS`; one is drawn for each act.
+        kinds: of `acts.ACTS`; one is drawn for each act. `acts.USUAL` alone makes a video in which all is ordinary.
         seed: of everything drawn.
-        density: acts that are on at a time, on average.
-        calm: share of the frames at the start without an act.
+        density: odd acts that are on at a time, on average.
+        stock: of these frames; give one to all videos of a stretch.
     """
 
     def __init__(
@@ -40,13 +57,13 @@ class PseudoSource:
         *,
         kinds: Sequence[str],
         seed: Sequence[int],
-        density: float = 1.0,
-        calm: float = 0.4,
+        density: float = 0.5,
+        stock: Stock | None = None,
     ) -> None:
         self.name, self.rate_hz = name, rate_hz
         self._frames = frames
         self._kinds, self._seed = tuple(kinds), tuple(seed)
-        self._density, self._calm = density, calm
+        self._density, self._stock = density, stock or Stock()
 
     def __iter__(self) -> Iterator[Frame]:
         for index, picture in enumerate(self._rendered()[0]):
@@ -72,12 +89,8 @@ class PseudoSource:
         """Pictures, uint8 (n, H, W, 3), and masks, bool (n, H, W)."""
         pictures = np.stack([frame.image for frame in self._frames])
         masks = np.zeros(pictures.shape[:3], np.bool_)
-        rng = np.random.default_rng(self._seed)
-        still = background(pictures)
-        found = [cutouts(picture, still) for picture in pictures]
-        stock = _stock(found)
-        if stock:
-            for start, steps, odd in self._acts(rng, stock, len(pictures), pictures.shape[1:3]):
+        if stock := self._stock.of(pictures):
+            for start, steps, odd in self._acts(stock, len(pictures), pictures.shape[1:3]):
                 for picture, mask, step in zip(pictures[start:], masks[start:], steps, strict=False):
                     covered = paste(picture, step.cut, step.x, step.y, step.scale)
                     mask &= ~covered
@@ -86,22 +99,17 @@ class PseudoSource:
         return pictures, masks
 
     def _acts(
-        self, rng: np.random.Generator, stock: Sequence[Sequence[Cutout]], n_frames: int, size: tuple[int, int]
+        self, stock: Sequence[Sequence[Cutout]], n_frames: int, size: tuple[int, int]
     ) -> Iterator[tuple[int, list[Step], bool]]:
         """When each act begins, its steps, and whether it is an odd one. As many ordinary ones as odd ones."""
-        first = int(self._calm * n_frames)
-        n_acts = max(1, round(self._density * (n_frames - first) / (LONGEST / 2)))
-        for _ in range(n_acts):
-            for odd in (False, True):
-                tube = stock[int(rng.integers(len(stock)))]
-                act = ACTS[self._kinds[int(rng.integers(len(self._kinds)))]] if odd else usual
-                start = int(rng.integers(first if odd else 0, max(first, n_frames - SHORTEST) + 1))
-                yield start, act(tube, LONGEST, size, rng), odd
-
-
-def _stock(found: Sequence[Sequence[Cutout]]) -> list[list[Cutout]]:
-    """The longest tubes there are."""
-    for n_frames in (LONGEST, 32, SHORTEST):
-        if len(made := tubes(found, n_frames)) >= 3:
-            return made
-    return made
+        n_acts = max(1, round(self._density * n_frames / (LONGEST / 2)))
+        for number in range(n_acts):
+            rng = np.random.default_rng([*self._seed, number])
+            (ordinary, odd), starts = (
+                rng.integers(len(stock), size=2),
+                rng.integers(max(1, n_frames - SHORTEST), size=2),
+            )
+            kind = self._kinds[int(rng.integers(len(self._kinds)))]
+            yield int(starts[0]), usual(stock[ordinary], LONGEST, size, rng), False
+            act = usual if kind == USUAL else ACTS[kind]
+            yield int(starts[1]), act(stock[odd], LONGEST, size, rng), kind != USUAL

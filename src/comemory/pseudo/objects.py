@@ -104,12 +104,26 @@ def paste(picture: NDArray[np.uint8], cut: Cutout, x: float, y: float, scale: fl
 
     Shapes: picture: uint8 (H, W, 3), changed; returns bool (H, W).
     """
-    height, width = picture.shape[:2]
+    covered = np.zeros(picture.shape[:2], np.bool_)
     h, w = cut.alpha.shape
-    move = np.array([[scale, 0, x - scale * (w - 1) / 2], [0, scale, y - scale * (h - 1) / 2]], np.float32)
-    alpha = cv2.warpAffine(cut.alpha, move, (width, height))
-    pixels = cv2.warpAffine(cut.pixels, move, (width, height), borderMode=cv2.BORDER_REPLICATE)
+    left, top = x - scale * (w - 1) / 2, y - scale * (h - 1) / 2
+    rows = _within(top - 1, top + scale * h + 2, picture.shape[0])
+    columns = _within(left - 1, left + scale * w + 2, picture.shape[1])
+    part = picture[rows, columns]
+    if not part.size:
+        return covered
+    move = np.array([[scale, 0, left - columns.start], [0, scale, top - rows.start]], np.float32)
+    size = (part.shape[1], part.shape[0])
+    alpha = cv2.warpAffine(cut.alpha, move, size)
+    pixels = cv2.warpAffine(cut.pixels, move, size, borderMode=cv2.BORDER_REPLICATE)
     touched = alpha > 0
-    mixed = alpha[touched, None] * pixels[touched] + (1 - alpha[touched, None]) * picture[touched]
-    picture[touched] = np.rint(mixed).astype(np.uint8)
-    return np.asarray(alpha > 0.5)
+    mixed = alpha[touched, None] * pixels[touched] + (1 - alpha[touched, None]) * part[touched]
+    part[touched] = np.rint(mixed).astype(np.uint8)
+    covered[rows, columns] = alpha > 0.5
+    return covered
+
+
+def _within(low: float, high: float, size: int) -> slice:
+    """The whole pixels between, as far as there are any."""
+    begin = int(min(max(np.floor(low), 0), size))
+    return slice(begin, int(min(max(np.ceil(high), begin), size)))

@@ -154,6 +154,24 @@ def _ranks(group: Sequence[Summary]) -> list[str] | None:
     ]
 
 
+def kinds_table(listed: Sequence[Summary], variant: str | None = None) -> str:
+    """How well each kind of pseudo-anomaly ranks the variants as the test does, and how it stands in one variant."""
+    parts = []
+    for group in by_data(listed).values():
+        pairs = [(summary.selection_by_kind(), of.mean) for summary in group if (of := summary.of(TEST))]
+        shown = next((s for s in group if s.variant == variant), group[0])
+        rows = []
+        for kind, own in shown.selection_by_kind().items():
+            both = [(kinds[kind].mean, test) for kinds, test in pairs if kind in kinds]
+            scores, tests = [score for score, _ in both], [test for _, test in both]
+            ranked = (correlation(spearman, scores, tests), correlation(kendall, scores, tests))
+            rows.append([f"`{kind}`", spread_text(own), *map(_correlation, ranked)])
+        if rows:
+            header = ["", f"AUC of {shown.title}", "Spearman", "Kendall"]
+            parts.append(f"**{group[0].data_title}**, {len(pairs)} variants\n\n{markdown_table(header, rows)}")
+    return "\n\n".join(parts)
+
+
 def origin(listed: Sequence[Summary], variant: str | None = None) -> str:
     """Command, dates, commits, hardware and time of an experiment's rows."""
     rows = [row for summary in listed for row in summary.rows]

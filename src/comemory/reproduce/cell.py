@@ -24,6 +24,8 @@ from comemory.bundle import REQUIRED, Bundle, bundle_writer, open_bundle
 from comemory.datasets import open_dataset
 from comemory.errors import BundleError, SourceError
 from comemory.outputs import write_text
+from comemory.pseudo import PSEUDO
+from comemory.reproduce.controls import kept_control
 from comemory.reproduce.spent import Reporter, Spent, Watched, read_note
 from comemory.reproduce.surroundings import surroundings
 from comemory.reproduce.table import FORMAT, append_row
@@ -194,7 +196,7 @@ def _figures(job: Job, bundle: Bundle, name: str, reporter: Reporter) -> JSON:
     from comemory.evaluate.run import evaluate
 
     data = job.evaluate_on[name]
-    digest = hashlib.sha256(f"{data} {job.false_alarms} {job.row['code']}".encode()).hexdigest()[:8]
+    digest = hashlib.sha256(f"{data} {job.false_alarms} {job.row['code']} {PSEUDO}".encode()).hexdigest()[:8]
     path = job.cell_folder / f"figures-{name}-{digest}.json"
     kept = read_note(path)
     if kept is not None and kept.get("bundle") == bundle.digest:
@@ -205,6 +207,7 @@ def _figures(job: Job, bundle: Bundle, name: str, reporter: Reporter) -> JSON:
         detector,
         data,
         false_alarms=job.false_alarms,
+        control=kept_control(job.cache / "controls", data),
         on_video=lambda video, n_frames: reporter.stage(f"Evaluating on {name}, {video}", n_frames),
         on_frame=reporter.advance,
     )

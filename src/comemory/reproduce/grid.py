@@ -11,6 +11,7 @@ from functools import reduce
 from typing import Any
 
 from comemory.errors import ConfigError, nearest
+from comemory.pseudo import PSEUDO
 from comemory.reproduce.experiment import Experiment, ExperimentData
 from comemory.train.recipe import Recipe, read_recipe
 from comemory.types import JSON
@@ -105,7 +106,7 @@ def cells(name: str, experiment: Experiment, n_seeds: int | None = None) -> list
                     else {}
                 )
                 deciding = [_deciding(recipe), *teachers] if teachers else _deciding(recipe)
-                group = _key(TRAINING, EVALUATION, deciding, _specs(spec), experiment.false_alarms)
+                group = _key(TRAINING, EVALUATION, deciding, _versioned(_specs(spec)), experiment.false_alarms)
                 made.append(
                     Cell(
                         experiment=name,
@@ -210,6 +211,11 @@ def _deciding(recipe: Recipe) -> JSON:
 
 def _specs(spec: ExperimentData) -> JSON:
     return {"train": spec.train, "test": spec.test or spec.train, **{f"on {k}": v for k, v in spec.evaluate_on.items()}}
+
+
+def _versioned(specs: JSON) -> JSON:
+    """With the version of the pseudo-anomalies, where there are any."""
+    return specs | {"pseudo": PSEUDO} if any(str(spec).startswith("pseudo:") for spec in specs.values()) else specs
 
 
 def _key(*parts: Any) -> str:

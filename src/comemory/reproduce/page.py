@@ -22,6 +22,7 @@ BLOCKS: Mapping[str, Callable[[Sequence[Summary], str | None], str]] = {
     "figures": blocks.figures_table,
     "matrix": blocks.protocol_matrix,
     "ranks": blocks.ranks_table,
+    "kinds": blocks.kinds_table,
     "origin": blocks.origin,
 }
 """What a template may ask for, of an experiment and, where it is given, of one variant of it."""

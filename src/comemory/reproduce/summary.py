@@ -55,6 +55,22 @@ class Summary:
         name = self.newest.get("selection")
         return None if name is None else self.of(TEST, name)
 
+    def selection_by_kind(self) -> dict[str, Spread]:
+        """How the videos of each kind stand against all that is ordinary, in the data that gives the selection score.
+
+        The kind of a video is its name up to the first hyphen, as `pseudo` names them. Rows from before these figures were kept
+        have none.
+        """
+        found: dict[str, list[float]] = {}
+        for row in self.rows:
+            by_kind: dict[str, list[float]] = {}
+            for video in row["extra"].get(self.newest.get("selection"), {}).get("per_video", ()):
+                if (value := look_up(video, "auc_against_all")) is not None:
+                    by_kind.setdefault(str(video["name"]).partition("-")[0], []).append(value)
+            for kind, values in by_kind.items():
+                found.setdefault(kind, []).append(sum(values) / len(values))
+        return {kind: made for kind, values in found.items() if (made := spread(values)) is not None}
+
 
 def summaries(rows: Sequence[JSON], experiment: str) -> list[Summary]:
     """The variants of an experiment in the order of its file.
