@@ -33,6 +33,7 @@ from comemory.decision import (
     patch_map,
     patch_means,
     peak,
+    score_map,
     thesis_parts,
     thesis_score,
     with_novelty,
@@ -601,6 +602,36 @@ SPECS = st.builds(
 )
 
 
+class TestScoreMaps:
+    """Where the map says something is, it is."""
+
+    @pytest.mark.parametrize("score", ["comemory", "thesis"])
+    @pytest.mark.parametrize("axis", [2, 3])
+    def test_a_mirrored_picture_has_the_mirrored_map(self, score: str, axis: int) -> None:
+        fitted = calibration(score=score)
+        for maps in FRAMES[:5]:
+            height, width = (CELL * n for n in maps["frame_error"].shape[2:])
+            mirrored = {name: np.flip(cells, axis) for name, cells in maps.items()}
+            expected = np.flip(score_map(maps, fitted, height, width), axis - 2)
+            assert np.array_equal(score_map(mirrored, fitted, height, width), expected)
+
+    @pytest.mark.parametrize("side", [8, 12, 16, 32])
+    def test_the_hottest_places_lie_around_the_middle_of_the_worst_patch(self, side: int) -> None:
+        channel = f"flow_speed:{side}"
+        fitted = calibration(motion=(channel,), appearance=())
+        for maps in FRAMES[:5]:
+            height, width = (CELL * n for n in maps["frame_error"].shape[2:])
+            found = score_map(maps, fitted, height, width)
+            rows, columns = np.nonzero(found == found.max())
+            left, top, right, bottom = peak(maps, channel).box
+            middle = ((left + right) / 2, (top + bottom) / 2)
+            inside = [
+                max(abs(CELL * (x + 0.5) - middle[0]), abs(CELL * (y + 0.5) - middle[1])) <= CELL / 2
+                for y, x in zip(rows.tolist(), columns.tolist(), strict=True)
+            ]
+            assert any(inside)
+
+
 class TestEvents:
     @settings(deadline=None, max_examples=300)
     @given(found=watched(), spec=SPECS, threshold=st.sampled_from([0.0, 1.0, 1.2]))
@@ -644,7 +675,11 @@ class TestEvents:
         finder = EventFinder("", 1.0, spec)
         for score in found:
             finder.push(score)
+            if finder.high:
+                assert finder.open is not None
+                assert finder.open.end_frame == score.index
             if finder.active:
+                assert finder.high
                 assert score.index in inside
                 assert finder.open is not None
                 assert finder.open.end_frame == score.index

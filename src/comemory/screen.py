@@ -30,6 +30,8 @@ FIGURES = {
     "tbdc": "TBDC",
     "false_alarms_per_hour": "false alarms per hour",
     "detection_delay_s": "detection delay, s",
+    "detection_delay_in_view_s": "  of what began in view, s",
+    "anomalies_in_view": "  anomalies that began in view",
 }
 
 

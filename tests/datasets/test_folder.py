@@ -202,3 +202,16 @@ def test_folders_that_may_not_be_read_are_problem_lines(open_folder: Path, reque
     assert f"{open_folder}/training/closed: this folder cannot be listed: Permission denied" in report.problems
     assert f"{open_folder}/testing: this folder cannot be listed: Permission denied" in report.problems
     assert report.found["training frames"] == 2
+
+
+def test_a_link_is_called_as_it_is_named_where_it_stands(tmp_path: Path) -> None:
+    made.pictures(tmp_path / "disk" / "2024-06-01", 6)
+    testing = tmp_path / "footage" / "testing"
+    testing.mkdir(parents=True)
+    for name in ("friday", "saturday"):
+        (testing / name).symlink_to(tmp_path / "disk" / "2024-06-01", target_is_directory=True)
+    labels(tmp_path / "footage", "friday", "start_frame,end_frame\n2,4\n")
+    friday, saturday = Folder(str(tmp_path / "footage")).testing()
+    assert (friday.name, saturday.name) == ("friday", "saturday")
+    assert friday.labels is not None
+    assert saturday.labels is None

@@ -82,13 +82,20 @@ class TestUcsd:
 
 class TestIntervals:
     def read(self, tmp_path: Path, text: str | bytes, n_frames: int = 10, rate_hz: float | None = None) -> list[int]:
-        return np.flatnonzero(read_intervals(written(tmp_path, text), n_frames, rate_hz)).tolist()
+        times_s = None if rate_hz is None else np.arange(n_frames) / rate_hz
+        return np.flatnonzero(read_intervals(written(tmp_path, text), n_frames, times_s)).tolist()
 
     def test_frames_are_counted_from_0_with_both_ends(self, tmp_path: Path) -> None:
         assert self.read(tmp_path, "start_frame,end_frame\n2,4\n\n9,9\n") == [2, 3, 4, 9]
 
     def test_seconds_are_turned_into_frames(self, tmp_path: Path) -> None:
         assert self.read(tmp_path, "start_s, end_s\n0.1,0.3\n0.85,1.0\n", rate_hz=10.0) == [1, 2, 3, 9]
+
+    def test_seconds_are_those_at_which_frames_are_shown(self, tmp_path: Path) -> None:
+        times_s = np.concatenate([np.arange(50) / 10, 5 + np.arange(50) / 2])
+        path = written(tmp_path, "start_s,end_s\n0,4.95\n5.1,5.2\n20,29.5\n")
+        expected = [*range(50), *range(80, 100)]
+        assert np.flatnonzero(read_intervals(path, 100, times_s)).tolist() == expected
 
     def test_a_header_alone_is_a_normal_video(self, tmp_path: Path) -> None:
         assert self.read(tmp_path, "\ufeffstart_frame,end_frame\n") == []

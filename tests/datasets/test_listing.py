@@ -4,6 +4,7 @@ import os
 import random
 from pathlib import Path
 
+import numpy as np
 import pytest
 from datasets import made
 from hypothesis import given, settings
@@ -42,7 +43,8 @@ def test_frames_of_a_video_are_counted_without_decoding(tmp_path: Path) -> None:
     path = made.video(tmp_path / "a.avi", 7)
     assert listing.count_frames(path) == 7
     assert listing.count_packets(path) == 7
-    assert listing.frame_rate(path) == 25.0
+    assert listing.frame_times(path, 7) == pytest.approx(np.arange(7) / 25.0)
+    assert listing.frame_times(path, 9) == pytest.approx(np.arange(9) / 25.0)
 
 
 @pytest.mark.parametrize("content", [b"", b"RIFF", b"not a video" * 100])
@@ -51,7 +53,7 @@ def test_what_is_no_video_has_an_unknown_count(tmp_path: Path, content: bytes) -
     path.write_bytes(content)
     assert listing.count_frames(path) is None
     assert listing.count_packets(path) is None
-    assert listing.frame_rate(path) is None
+    assert listing.frame_times(path, 7) is None
     assert listing.count_frames(tmp_path / "absent.avi") is None
 
 

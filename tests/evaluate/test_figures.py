@@ -26,6 +26,8 @@ COLUMN = {
     "tbdc",
     "false_alarms_per_hour",
     "detection_delay_s",
+    "detection_delay_in_view_s",
+    "anomalies_in_view",
 }
 KEYS = {"dataset", "n_videos", "n_frames", "n_scored", "causal", "paper", "control", "frames_per_second"}
 
@@ -183,7 +185,7 @@ def test_hours_are_those_of_the_video_itself(nano_bundle: Path, tmp_path: Path, 
     save_video(tmp_path / "testing" / "01.mp4", bright_pictures(labels), rate=rate)
     save_labels(tmp_path / "testing" / "labels" / "01.csv", labels)
     causal = evaluate(told, f"folder:{tmp_path}").figures["causal"]
-    assert causal["false_alarms_per_hour"] == pytest.approx(3600 / (30 / rate))
+    assert causal["false_alarms_per_hour"] == pytest.approx(3600 / (26 / rate)), "the first four have no score"
 
 
 def test_a_video_too_short_for_a_score_is_named(detector: Detector, tmp_path: Path) -> None:
@@ -209,3 +211,19 @@ def test_the_worst_errors_are_kept_with_their_pictures(done: Evaluation) -> None
         assert found["miss"].score == video.score[labels].min()
         assert found["false alarm"].score == video.score[~labels].max()
         assert all(finding.picture.dtype == np.uint8 for finding in video.findings)
+
+
+def test_an_alarm_is_up_when_its_event_is_long_enough_and_not_in_what_only_joins_it(
+    nano_bundle: Path, tmp_path: Path
+) -> None:
+    """An anomaly that lies between the two halves of one event, and in which nothing was high, is missed."""
+    told = Told.open(nano_bundle, threads=1)
+    told.values = [9.0 if i in (8, 9, 10, 16, 17, 18) else 0.0 for i in range(30)]
+    rate = float(told.bundle.calibration.rate_hz)
+    labels = [12 <= i < 15 for i in range(30)]
+    figures = evaluate(told, data_set(tmp_path / "between", {"01": labels})).figures
+    assert figures["missed_anomalies"] == 1
+    assert figures["causal"]["false_alarms_per_hour"] == pytest.approx(3600 / (23 / rate))
+    figures = evaluate(told, data_set(tmp_path / "late", {"01": [i >= 8 for i in range(30)]})).figures
+    assert figures["causal"]["detection_delay_s"] == pytest.approx(1 / rate), "two high scores make an alarm"
+    assert figures["causal"]["anomalies_in_view"] == 1

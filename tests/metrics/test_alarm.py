@@ -43,15 +43,17 @@ def test_delay_by_hand() -> None:
     labels = [[0, 1, 1, 1, 1, 0, 1, 1, 0, 1, 0]]
     events = [[(0, 1), (3, 3), (7, 8)]]
     # Anomalies: 1-4 alarmed from its start, 6-7 alarmed one frame late, 9 missed.
-    assert detection_delay(events, labels, [10.0]) == DetectionDelay(median_s=0.05, n_detected=2, n_missed=1)
+    assert detection_delay(events, labels, [10.0]) == DetectionDelay(0.05, 2, 1, median_in_view_s=0.05, n_in_view=3)
 
 
 def test_delay_of_one_event_over_two_anomalies() -> None:
-    assert detection_delay([[(1, 5)]], [[1, 1, 0, 0, 1, 1]], [1.0]) == DetectionDelay(0.5, 2, 0)
+    assert detection_delay([[(1, 5)]], [[1, 1, 0, 0, 1, 1]], [1.0]) == DetectionDelay(
+        0.5, 2, 0, median_in_view_s=0.0, n_in_view=1
+    )
 
 
 def test_delay_without_events_or_anomalies() -> None:
-    assert detection_delay([[]], [[0, 1]], [1.0]) == DetectionDelay(None, 0, 1)
+    assert detection_delay([[]], [[0, 1]], [1.0]) == DetectionDelay(None, 0, 1, None, 1)
     assert detection_delay([[(0, 0)]], [[0, 0]], [1.0]) == DetectionDelay(None, 0, 0)
     assert detection_delay([], [], []) == DetectionDelay(None, 0, 0)
 
@@ -80,3 +82,25 @@ def test_refuses_what_does_not_fit(function: object) -> None:
             function([[]], [[0, 1]], [rate], ["gate"])
     with pytest.raises(EvaluationError, match="expected one of each"):
         function([[]], [[0, 1]], [25.0, 25.0])
+
+
+def test_what_is_on_when_watching_begins_is_told_apart() -> None:
+    labels = [[1, 1, 1, 0, 0, 1, 1, 1], [0, 0, 1, 1, 0, 0, 0, 0]]
+    watched = [[0, 0, 1, 1, 1, 1, 1, 1], [0, 0, 1, 1, 1, 1, 1, 1]]
+    found = detection_delay([[(2, 2), (7, 7)], []], labels, [1.0, 1.0], watched=watched)
+    assert found == DetectionDelay(2.0, 2, 1, median_in_view_s=2.0, n_in_view=1)
+
+
+def test_frames_that_only_join_an_event_touch_nothing() -> None:
+    labels, events = [[0, 0, 1, 1, 0, 0]], [[(1, 4)]]
+    assert false_alarms_per_hour(events, labels, [1.0]) == 0.0
+    assert false_alarms_per_hour(events, labels, [1.0], high=[[0, 1, 0, 0, 1, 0]]) == 900.0
+
+
+def test_frames_without_a_score_are_no_time_without_an_alarm() -> None:
+    assert false_alarms_per_hour([[(2, 3)]], [[0] * 4], [1.0], watched=[[0, 0, 1, 1]]) == 1800.0
+
+
+def test_flags_of_other_frames_are_refused() -> None:
+    with pytest.raises(EvaluationError, match="3 flags of video number 0 for 4 frames"):
+        detection_delay([[]], [[0] * 4], [1.0], watched=[[1] * 3])

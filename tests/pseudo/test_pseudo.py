@@ -18,7 +18,7 @@ from comemory.pseudo.footage import PseudoSource
 from comemory.pseudo.holdout import LEAST, hold_out
 from comemory.pseudo.objects import Cutout, background, cutouts, paste, tubes
 from comemory.pseudo.stretches import FRAMES, SHORTEST, Stretch, stretches
-from comemory.types import Dataset, Frame
+from comemory.types import Dataset, Frame, LabelledSource
 
 SCENE = "synthetic:seed=3,frames=120,training=3,testing=1,size=120x180,crowd=5"
 
@@ -76,6 +76,16 @@ class TestObjects:
         assert (changed & ~covered).sum() < covered.sum()
         rows, columns = np.nonzero(covered)
         assert (columns.mean(), rows.mean()) == pytest.approx((60, 20), abs=1)
+
+    def test_a_cut_out_pasted_where_it_was_changes_nothing(self) -> None:
+        rng = np.random.default_rng(0)
+        picture = rng.integers(0, 255, (60, 90, 3)).astype(np.uint8)
+        cut = Cutout(40, 20, picture[20:33, 40:50].copy(), np.ones((13, 10), np.float32))
+        again = picture.copy()
+        covered = paste(again, cut, *cut.centre)
+        assert np.array_equal(again, picture)
+        assert covered[20:33, 40:50].all()
+        assert covered.sum() == 13 * 10
 
     def test_pasting_outside_of_the_picture_changes_nothing(self) -> None:
         still = disc(-50, -50)
@@ -209,6 +219,12 @@ class TestDataset:
         assert [(stretch.start, stretch.stop) for stretch in trained] == [(0, 200), (200, 400)]
         assert [(stretch.start, stretch.stop) for stretch in held] == [(400, 500)]
         assert SHORTEST <= 100 <= FRAMES
+
+    def test_what_training_leaves_out_does_not_shift_what_is_held_out(self) -> None:
+        videos = [LabelledSource(f"{i:02d}", f"nowhere/{i}", 3 if i == 3 else 100) for i in range(15)]
+        held = {stretch.video.name for stretch in stretches(videos, 0.2)[1]}
+        rest = [video for video in videos if video.name != "03"]
+        assert held == {rest[number].name for number, _ in hold_out([100] * 14, 0.2, 4)[1]}
 
     def test_no_data_set_below_is_refused(self) -> None:
         with pytest.raises(ConfigError, match="pseudo:KIND:PATH"):

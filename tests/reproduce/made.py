@@ -10,6 +10,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from comemory.reproduce.grid import EVALUATION, TRAINING, told
+from comemory.train.recipe import read_recipe
+
 ROOT = Path(__file__).resolve().parents[2]
 
 HARDWARE = {"cpu": "Some CPU", "cores": 2, "threads": 1, "machine": "x86_64", "system": "Linux", "python": "3.11.0"}
@@ -64,7 +67,8 @@ def row(variant: str = "default", seed: int = 0, auc: float = 0.95, **more: Any)
         "variant_title": variant.replace("-", " "),
         "place": [0, 0],
         "preset": "nano",
-        "settings": {"train.epochs": 1},
+        "recipe": told(read_recipe("nano", settings=["train.epochs=1"])),
+        "code": {"training": TRAINING, "evaluation": EVALUATION},
         "network": f"network of {variant}, {seed}",
         "selection": None,
         "claimed": None,

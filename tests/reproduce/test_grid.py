@@ -10,7 +10,8 @@ from reproduce import made
 from comemory.errors import ConfigError
 from comemory.reproduce import grid
 from comemory.reproduce.experiment import read_experiment
-from comemory.reproduce.grid import Cell, cells, select
+from comemory.reproduce.grid import Cell, cells, differences, select, told
+from comemory.train.recipe import read_recipe
 
 VARIANTS = """
 [data.other]
@@ -124,9 +125,16 @@ def test_teachers_are_part_of_the_key_of_what_they_teach(tmp_path: Path) -> None
 
 def test_settings_are_what_differs_from_the_preset(tmp_path: Path) -> None:
     found = by_label(grid_of(tmp_path))
-    assert found["scene/longer/1"].settings["train.epochs"] == 2
-    assert found["scene/plain+speed/0"].settings["decision.appearance"] == []
-    assert not {"train.seed", "train.devices", "train.lr"} & set(found["scene/longer/1"].settings)
+    assert differences(found["scene/longer/1"].told, "nano")["train.epochs"] == 2
+    assert differences(found["scene/plain+speed/0"].told, "nano")["decision.appearance"] == []
+    assert not {"train.seed", "train.devices", "train.lr"} & set(differences(found["scene/longer/1"].told, "nano"))
+
+
+def test_a_setting_that_came_later_is_told_as_well() -> None:
+    """With the value of before it is no part of a key, and yet it is another one than the preset's."""
+    recipe = read_recipe("small", settings=["clips.flow_steady=0", 'network.appearance_predicts="frame"'])
+    expected = {"clips.flow_steady": 0.0, "network.appearance_predicts": "frame"}
+    assert differences(told(recipe), "small") == expected
 
 
 @pytest.mark.parametrize(

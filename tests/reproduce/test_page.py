@@ -13,6 +13,7 @@ from comemory.errors import ConfigError, SourceError
 from comemory.reproduce.page import BLOCKS, PLOTS, render, write_page
 from comemory.reproduce.summary import picked, summaries
 from comemory.reproduce.table import read_rows
+from comemory.train.recipe import PRESETS
 
 CLAIM = {"auc_micro": 0.997, "by": "the thesis", "on": None}
 TEMPLATE = made.ROOT / "experiments" / "results.md.in"
@@ -71,6 +72,19 @@ def test_rows_of_older_settings_are_left_out() -> None:
     assert [row["group"] for row in summary.rows] == ["new", "new"]
     (summary,) = summaries([*new, *old], "tiny")
     assert len(summary.rows) == 3
+
+
+def test_rows_of_an_earlier_evaluation_are_told() -> None:
+    rows = [made.row(seed=0), made.row(seed=1, code={"training": 1, "evaluation": 1})]
+    assert "1 of them by an earlier version of the evaluation" in rendered(rows, "origin tiny")
+    assert "earlier version" not in rendered(rows[:1], "origin tiny")
+
+
+def test_the_preset_is_that_of_today(monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = [made.row()]
+    assert "All: preset `nano` with `train.epochs=1`." in rendered(rows, "table tiny")
+    monkeypatch.setitem(PRESETS["nano"]["train"], "lr", 1e-4)
+    assert "All: preset `nano` with `train.epochs=1`, `train.lr=0.002`." in rendered(rows, "table tiny")
 
 
 def test_rows_of_other_experiments_are_left_out() -> None:

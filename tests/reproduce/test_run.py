@@ -54,7 +54,7 @@ class TestAGrid:
     def test_a_row_says_what_made_it(self, ran: tuple[Path, subprocess.CompletedProcess[str]]) -> None:
         row = read_rows(ran[0] / "rows.jsonl")[0]
         assert row["experiment"], row["seed"] == ("synthetic", 0)
-        assert row["settings"]["network.motion_items"] == 3
+        assert row["recipe"]["network"]["motion_items"] == 3
         assert row["training"]["epochs"] == 1
         assert row["training"]["wall_s"] > 0
         assert row["training"]["hardware"]["threads"] == 1

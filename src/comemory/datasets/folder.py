@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from comemory.datasets.labels import LabelFile, read_intervals
-from comemory.datasets.listing import clips, entries, frame_rate, is_folder, pictures
+from comemory.datasets.listing import clips, entries, frame_times, is_folder, pictures
 from comemory.datasets.masks import MaskFiles
 from comemory.datasets.recorded import SPLITS, RecordedDataset
 from comemory.datasets.recording import Recording
@@ -118,11 +118,14 @@ class Folder(RecordedDataset):
 def _read_labels(path: Path, video: Path, n_frames: int | None) -> NDArray[np.bool_]:
     if n_frames is None:
         raise DatasetError(f"{path}: cannot be used, because the frames of {video} cannot be counted")
-    return read_intervals(path, n_frames, None if is_folder(video) else frame_rate(video))
+    return read_intervals(path, n_frames, None if is_folder(video) else frame_times(video, n_frames))
 
 
 def _name(path: Path) -> str:
-    return path.resolve().name if is_folder(path) else path.stem
+    """What a video is called: a link as the link is, and the folder one stands in as itself."""
+    if not is_folder(path):
+        return path.stem
+    return path.resolve().name if path.name in ("", "..") else path.name
 
 
 def _is_usable(path: Path) -> bool:

@@ -22,6 +22,9 @@ _UCSD_ENTRY = re.compile(r"TestVideoFile\{end\+1\}\.gt_frame\s{0,8}=\s{0,8}\[([0
 _UCSD_RANGE = re.compile(r"([0-9]{1,7})(?::([0-9]{1,7}))?")
 _FRAMES, _SECONDS = ["start_frame", "end_frame"], ["start_s", "end_s"]
 
+TICK_S = 1e-3
+"""By so much a file may round the times of its frames."""
+
 Interval = tuple[int, int]
 """The first and the last abnormal frame, counted from 0, both within."""
 
@@ -111,16 +114,16 @@ def _ucsd_intervals(text: str) -> list[Interval] | None:
     return intervals
 
 
-def read_intervals(path: Path, n_frames: int, rate_hz: float | None) -> NDArray[np.bool_]:
+def read_intervals(path: Path, n_frames: int, times_s: NDArray[np.float64] | None) -> NDArray[np.bool_]:
     """Labels from a CSV file of abnormal intervals, `start_frame,end_frame` or `start_s,end_s`.
 
-    Frames are counted from 0 and both ends are abnormal. Seconds mean every frame whose time, index / rate, lies
-    between the two.
+    Frames are counted from 0 and both ends are abnormal. Seconds mean every frame that is shown between
+    the two, from the first frame on.
 
     Args:
         path: the file; a header without rows says that the whole video is normal.
         n_frames: of the video.
-        rate_hz: of the video, needed for seconds only.
+        times_s: when each frame is shown, rising; needed for seconds only.
 
     Raises:
         DatasetError: another header, or a row that is not two numbers, is NaN or negative, ends before it starts, or
@@ -137,13 +140,15 @@ def read_intervals(path: Path, n_frames: int, rate_hz: float | None) -> NDArray[
         raise DatasetError(
             f"{path}: starts with {','.join(header)[:60]!r}, expected start_frame,end_frame or start_s,end_s"
         )
-    if header == _SECONDS and not rate_hz:
+    if header == _SECONDS and times_s is None:
         raise DatasetError(f"{path}: gives seconds, but the video states no frame rate; use start_frame,end_frame")
-    rate = rate_hz if header == _SECONDS else None
+    times = times_s if header == _SECONDS else None
     intervals: list[Interval] = []
     problems: list[str] = []
     for place, row in rows[1:]:
-        interval = _interval(row, n_frames, rate)
+        interval = _interval(row, n_frames, times)
+        if interval is None:
+            continue  # between two frames
         if isinstance(interval, str):
             problems.append(f"{path}: line {place} is {','.join(row)[:60]!r}: {interval}")
         else:
@@ -153,7 +158,7 @@ def read_intervals(path: Path, n_frames: int, rate_hz: float | None) -> NDArray[
     return fill(intervals, n_frames)
 
 
-def _interval(row: list[str], n_frames: int, rate_hz: float | None) -> Interval | str:
+def _interval(row: list[str], n_frames: int, times_s: NDArray[np.float64] | None) -> Interval | str | None:
     """The interval in a row, or what is wrong with it."""
     if len(row) != 2:
         return "expected two values, the start and the end"
@@ -167,14 +172,16 @@ def _interval(row: list[str], n_frames: int, rate_hz: float | None) -> Interval 
         return "the start is negative"
     if end < start:
         return "the end is before the start"
-    if rate_hz is None:
+    if times_s is None:
         if not (start.is_integer() and end.is_integer()):
             return "expected whole frame numbers"
         return (int(start), int(end)) if end < n_frames else f"the video has {n_frames} frames, 0 to {n_frames - 1}"
-    slack = 1e-6
-    if end > n_frames / rate_hz + slack:
-        return f"the video ends at {n_frames / rate_hz:.3f} s"
-    return math.ceil(start * rate_hz - slack), min(math.floor(end * rate_hz + slack), n_frames - 1)
+    gaps_s = np.diff(times_s)
+    last_s = float(np.median(gaps_s)) if len(gaps_s) else 0.0
+    if end > (ends_s := float(times_s[-1]) + last_s) + TICK_S:
+        return f"the video ends at {ends_s:.3f} s"
+    first, past = np.searchsorted(times_s, start - TICK_S), np.searchsorted(times_s, end + TICK_S, "right")
+    return (int(first), int(past) - 1) if first < past else None
 
 
 def _read_text(path: Path) -> str:

@@ -8,6 +8,8 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import av
+import numpy as np
+from numpy.typing import NDArray
 
 from comemory.errors import DatasetError
 
@@ -122,14 +124,25 @@ def count_packets(path: Path) -> int | None:
         return None
 
 
-def frame_rate(path: Path) -> float | None:
-    """Frames per second of a video as its container states them; None when not known and for a folder."""
+def frame_times(path: Path, n_frames: int) -> NDArray[np.float64] | None:
+    """When each frame of a video is shown, in seconds from the first, read without decoding; None where nothing says so.
+
+    Args:
+        n_frames: of the video; where the file has stamps for others, its frame rate tells.
+
+    Shapes: (n_frames,), rising.
+    """
     try:
         with av.open(str(path.absolute())) as container:
-            rate = container.streams.video[0].average_rate
+            stream = container.streams.video[0]
+            stamps = [packet.pts for packet in container.demux(stream) if packet.size]
+            base, rate = stream.time_base, stream.average_rate
     except (av.FFmpegError, OSError, ValueError, IndexError):
         return None
-    return float(rate) if rate else None
+    known = [stamp for stamp in stamps if stamp is not None]
+    if base and known and len(known) == n_frames:
+        return np.asarray([float((stamp - min(known)) * base) for stamp in sorted(known)])
+    return np.arange(n_frames) / float(rate) if rate else None
 
 
 def spans(numbers: Iterable[int], most: int = 5) -> str:

@@ -41,6 +41,11 @@ class EventFinder:
         """Whether the last score pushed belongs to an event that is long enough to count."""
         return self._open is not None and self._n_high >= self.settings.min_frames and self._held
 
+    @property
+    def high(self) -> bool:
+        """Whether the last score pushed is part of an event by itself, and does not only lie between two that are."""
+        return self._held
+
     def push(self, score: Score) -> Event | None:
         """Take the next score; give the event that is over with it, if one is."""
         ended = None

@@ -97,7 +97,14 @@ def _cells(maps: Mapping[str, NDArray[np.float32]], channel: str, height: int, w
 def _centred(patches: NDArray[np.float64], height: int, width: int) -> NDArray[np.float64]:
     """Each patch's value at the middle of the patch, the border taken from the nearest.
 
+    The middle of a patch of an even side is a corner of four cells: all of them have it, and each the largest it is given. So
+    what the map shows is where it is, and a mirrored picture has the mirrored map.
+
     Shapes: patches (height - side + 1, width - side + 1); returns (height, width).
     """
-    more_y, more_x = height - patches.shape[0], width - patches.shape[1]
-    return np.pad(patches, ((more_y // 2, more_y - more_y // 2), (more_x // 2, more_x - more_x // 2)), mode="edge")
+    for axis, size in enumerate((height, width)):
+        if (size - patches.shape[axis]) % 2:
+            patches = np.pad(patches, [(1, 1) if a == axis else (0, 0) for a in range(2)], mode="edge")
+            patches = np.maximum(np.delete(patches, 0, axis), np.delete(patches, -1, axis))
+    more_y, more_x = ((size - n) // 2 for size, n in zip((height, width), patches.shape, strict=True))
+    return np.pad(patches, ((more_y, more_y), (more_x, more_x)), mode="edge")

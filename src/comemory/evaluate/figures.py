@@ -13,6 +13,8 @@ from comemory.evaluate.protocols import protocol_matrix
 from comemory.evaluate.videos import VideoScores
 from comemory.types import JSON
 
+ALARMS = ("false_alarms_per_hour", "detection_delay_s", "detection_delay_in_view_s", "anomalies_in_view")
+
 
 def figures(
     videos: Sequence[VideoScores], dataset: str, protocols: Sequence[str], threshold: float, budget: str
@@ -69,7 +71,7 @@ def with_labels(videos: Sequence[VideoScores]) -> list[VideoScores]:
 
 def _column(videos: Sequence[VideoScores], protocol: str) -> JSON:
     keys = ("auc_micro", "auc_micro_ci95", "auc_macro", "ap", "eer", "fpr95", *NAMES)
-    empty: JSON = dict.fromkeys((*keys, "false_alarms_per_hour", "detection_delay_s"))
+    empty: JSON = dict.fromkeys((*keys, *ALARMS))
     if not videos:
         return empty
     scores = [video.score for video in videos]
@@ -88,8 +90,9 @@ def _column(videos: Sequence[VideoScores], protocol: str) -> JSON:
         "fpr95": metrics.false_positive_rate_at(flat, flat_labels, 0.95),
     }
     if protocol == "causal":
-        column["false_alarms_per_hour"] = metrics.false_alarms_per_hour(*_alarms(videos))
-        column["detection_delay_s"] = _delay(videos).median_s
+        delay = _delay(videos)
+        alarms = (_false_alarms(videos), delay.median_s, delay.median_in_view_s, delay.n_in_view)
+        column |= dict(zip(ALARMS, alarms, strict=True))
         column |= place_figures([video.places for video in videos if video.places is not None])
     return {**empty, **column}
 
@@ -119,14 +122,26 @@ def _against(abnormal: NDArray[np.float64], ordinary: NDArray[np.float64]) -> fl
 
 
 def _delay(videos: Sequence[VideoScores]) -> metrics.DetectionDelay:
-    return metrics.detection_delay(*_alarms(videos))
+    return metrics.detection_delay(
+        [metrics.intervals(video.of_all_frames(video.alarmed)) for video in videos],
+        [video.labels for video in videos if video.labels is not None],
+        [video.rate_hz for video in videos],
+        watched=[_watched(video) for video in videos],
+    )
 
 
-def _alarms(
-    videos: Sequence[VideoScores],
-) -> tuple[list[list[tuple[int, int]]], list[NDArray[np.bool_]], list[float]]:
-    events = [[(event.start_frame, event.end_frame) for event in video.events] for video in videos]
-    return events, [video.labels for video in videos if video.labels is not None], [video.rate_hz for video in videos]
+def _false_alarms(videos: Sequence[VideoScores]) -> float | None:
+    return metrics.false_alarms_per_hour(
+        [[(event.start_frame, event.end_frame) for event in video.events] for video in videos],
+        [video.labels for video in videos if video.labels is not None],
+        [video.rate_hz for video in videos],
+        watched=[_watched(video) for video in videos],
+        high=[video.of_all_frames(video.high) for video in videos],
+    )
+
+
+def _watched(video: VideoScores) -> NDArray[np.bool_]:
+    return video.of_all_frames(np.ones(len(video.frames), np.bool_))
 
 
 def _labels(video: VideoScores) -> NDArray[np.bool_]:

@@ -30,6 +30,8 @@ class VideoScores:
     Shapes:
         frames: int (n_scored,), which frames have a score; the index of a frame is the index of its label.
         time_s, score, thesis, control: float64 (n_scored,).
+        high, alarmed: bool (n_scored,), which of them make an event, and in which an alarm is up: one goes up when its event is
+            long enough to count.
         raw: float64 (n_scored, n_channels), the largest patch of each channel before it is scaled.
         labels: bool (n_frames,) of all frames; None when not known.
 
@@ -51,6 +53,8 @@ class VideoScores:
     channels: tuple[str, ...]
     raw: NDArray[np.float64]
     labels: NDArray[np.bool_] | None
+    high: NDArray[np.bool_]
+    alarmed: NDArray[np.bool_]
     events: list[Event]
     wall_s: float
     places: Places | None = None
@@ -61,6 +65,12 @@ class VideoScores:
     def scored_labels(self) -> NDArray[np.bool_] | None:
         """The labels of the scored frames."""
         return None if self.labels is None else self.labels[self.frames]
+
+    def of_all_frames(self, flags: NDArray[np.bool_]) -> NDArray[np.bool_]:
+        """What is said of scored frames as bool (n_frames,), False of the others."""
+        whole = np.zeros(self.n_frames, np.bool_)
+        whole[self.frames] = flags
+        return whole
 
 
 def score_video(
@@ -96,7 +106,13 @@ def score_video(
     problems = [*source.problems, *_extra_labels(video, seen.n_frames)]
     controls = control(video, rate_hz) if control else dict(control_scores(video.source, rate_hz))
     frames = np.array([score.index for score in seen.scores], np.int64)
-    settings = detector.bundle.calibration.settings
+    finder = EventFinder(video.name, threshold, detector.bundle.calibration.settings)
+    events: list[Event] = []
+    high, alarmed = np.zeros((2, len(frames)), np.bool_)
+    for i, score in enumerate(seen.scores):
+        events += [ended] if (ended := finder.push(score)) else []
+        high[i], alarmed[i] = finder.high, finder.active
+    events += [ended] if (ended := finder.finish()) else []
     return VideoScores(
         name=video.name,
         n_frames=seen.n_frames,
@@ -109,7 +125,9 @@ def score_video(
         channels=seen.channels,
         raw=np.array(seen.raw, np.float64).reshape(len(frames), len(seen.channels)),
         labels=None if video.labels is None else video.labels[: seen.n_frames],
-        events=list(EventFinder(video.name, threshold, settings).run(seen.scores)),
+        high=high,
+        alarmed=alarmed,
+        events=events,
         wall_s=seen.wall_s,
         places=_places(video, seen, problems),
         findings=album.findings,

@@ -24,11 +24,17 @@ class DetectionDelay:
         median_s: over the anomalies that were detected; None when none was.
         n_detected: anomalies with an alarm frame inside.
         n_missed: anomalies without.
+        median_in_view_s: over the detected anomalies whose beginning was in view: the frame before their first was watched.
+            Of another one nobody can say how late its alarm was; where watching begins in the middle of it, its delay is
+            the time that watching takes to begin.
+        n_in_view: anomalies whose beginning was in view, detected or not.
     """
 
     median_s: float | None
     n_detected: int
     n_missed: int
+    median_in_view_s: float | None = None
+    n_in_view: int = 0
 
 
 def intervals(flags: ArrayLike) -> list[Interval]:
@@ -50,8 +56,11 @@ def false_alarms_per_hour(
     labels: Sequence[ArrayLike],
     rates_hz: Sequence[float],
     names: Sequence[str] | None = None,
+    *,
+    watched: Sequence[ArrayLike] | None = None,
+    high: Sequence[ArrayLike] | None = None,
 ) -> float | None:
-    """Events that touch no abnormal frame, for each hour of normal frames.
+    """Events that touch no abnormal frame, for each hour of normal frames that were watched.
 
     Ours: an event is what an operator is called for, so events are counted, not frames; and the time in which a false
     alarm could have come is the normal time alone.
@@ -61,6 +70,9 @@ def false_alarms_per_hour(
         labels: for each video (n_frames,) of ALL its frames; the events index into them.
         rates_hz: frames per second of each video.
         names: of the videos, for errors.
+        watched: for each video (n_frames,), the frames that had a score; all when not given.
+        high: for each video (n_frames,), the frames that made its events; the others between an event's first and last, which
+            only join them, touch nothing then. All when not given.
 
     Returns:
         False alarms per hour; None when there is no normal frame.
@@ -72,11 +84,14 @@ def false_alarms_per_hour(
     1200.0
     """
     videos = _videos(events, labels, rates_hz, names)
-    normal_s = sum(float((~label).sum()) / rate for label, rate in zip(videos, rates_hz, strict=True))
+    seen, made = _flags(watched, videos, names), _flags(high, videos, names)
+    normal_s = sum(float((~label & one).sum()) / rate for label, one, rate in zip(videos, seen, rates_hz, strict=True))
     if not normal_s:
         return None
     n_false = sum(
-        not label[first : last + 1].any() for video, label in zip(events, videos, strict=True) for first, last in video
+        not (label & flags)[first : last + 1].any()
+        for video, label, flags in zip(events, videos, made, strict=True)
+        for first, last in video
     )
     return n_false / normal_s * 3600.0
 
@@ -86,34 +101,56 @@ def detection_delay(
     labels: Sequence[ArrayLike],
     rates_hz: Sequence[float],
     names: Sequence[str] | None = None,
+    *,
+    watched: Sequence[ArrayLike] | None = None,
 ) -> DetectionDelay:
     """Seconds from the start of each labelled anomaly to its first alarm frame; an alarm already on at the start is 0.
 
     Ours: an anomaly is a maximal run of abnormal frames; an alarm before or after it does not count for it.
 
     Args:
-        events: for each video the (first, last) frames of its events, both inclusive.
+        events: for each video the (first, last) frames of its alarms, both inclusive.
         labels: for each video (n_frames,) of ALL its frames; the events index into them.
         rates_hz: frames per second of each video.
         names: of the videos, for errors.
+        watched: for each video (n_frames,), the frames that had a score; all when not given.
 
     Raises:
         EvaluationError: an event lies outside of its video, a rate is not positive, or the lengths differ.
 
     >>> detection_delay([[(2, 5)]], [[0, 1, 1, 1, 0, 0, 1]], [10.0])
-    DetectionDelay(median_s=0.1, n_detected=1, n_missed=1)
+    DetectionDelay(median_s=0.1, n_detected=1, n_missed=1, median_in_view_s=0.1, n_in_view=2)
     """
     videos = _videos(events, labels, rates_hz, names)
     delays: list[float] = []
-    n_missed = 0
-    for video, label, rate in zip(events, videos, rates_hz, strict=True):
+    in_view: list[float] = []
+    n_anomalies = n_in_view = 0
+    for video, label, seen, rate in zip(events, videos, _flags(watched, videos, names), rates_hz, strict=True):
         for start, end in intervals(label):
+            begins_in_view = start > 0 and bool(seen[start - 1])
+            n_anomalies += 1
+            n_in_view += begins_in_view
             alarms = [max(first, start) for first, last in video if first <= end and last >= start]
             if alarms:
                 delays.append((min(alarms) - start) / rate)
-            else:
-                n_missed += 1
-    return DetectionDelay(float(np.median(delays)) if delays else None, len(delays), n_missed)
+                in_view += delays[-1:] if begins_in_view else []
+    return DetectionDelay(_median(delays), len(delays), n_anomalies - len(delays), _median(in_view), n_in_view)
+
+
+def _median(values: Sequence[float]) -> float | None:
+    return float(np.median(values)) if values else None
+
+
+def _flags(given: Sequence[ArrayLike] | None, videos: Sequence[Labels], names: Sequence[str] | None) -> list[Labels]:
+    """What is said of each video's frames; True of all where nothing is said."""
+    if given is None:
+        return [np.ones(len(video), np.bool_) for video in videos]
+    same_length(names, labels=videos, flags=given)
+    flags = [as_labels(one, video_name(names, i)) for i, one in enumerate(given)]
+    for i, (one, video) in enumerate(zip(flags, videos, strict=True)):
+        if len(one) != len(video):
+            raise EvaluationError(f"{len(one)} flags of {video_name(names, i)} for {len(video)} frames")
+    return flags
 
 
 def _videos(

@@ -5,5 +5,5 @@ footage.py    one stretch with its acts            stretches.py  which stretches
 holdout.py    what is kept back                    dataset.py  `pseudo:KIND:PATH`
 """
 
-PSEUDO = 2
+PSEUDO = 3
 """Raised whenever another picture comes out of the same video and seed."""

@@ -71,6 +71,8 @@ class Pseudo:
             stock = Stock()
             for kind in (USUAL, *ACTS):
                 name = f"{kind}-{stretch.name}"
-                source = PseudoSource(name, stretch, self.rate_hz, kinds=[kind], seed=(number,), stock=stock)
+                source = PseudoSource(
+                    name, stretch, self.rate_hz or stretch.rate_hz, kinds=[kind], seed=(number,), stock=stock
+                )
                 labels: NDArray[np.bool_] = source.labels
                 yield LabelledSource(source.name, source, len(labels), labels, source.mask)

@@ -36,9 +36,9 @@ class Cutout:
 
     @property
     def centre(self) -> tuple[float, float]:
-        """(x, y) in pixels."""
+        """(x, y) in pixels, that of a pixel being its number: pasted there, a cut-out is where it was."""
         height, width = self.alpha.shape
-        return self.left + width / 2, self.top + height / 2
+        return self.left + (width - 1) / 2, self.top + (height - 1) / 2
 
 
 def background(frames: NDArray[np.uint8], n_samples: int = 31) -> NDArray[np.uint8]:

@@ -47,15 +47,17 @@ class Stretch:
 
 
 def stretches(videos: Sequence[LabelledSource], share: float, n_past: int = 4) -> tuple[list[Stretch], list[Stretch]]:
-    """Cut what is trained on, and what is held out, into stretches of `FRAMES` frames or less.
+    """Cut what is trained on, and what is held out, into stretches of about `FRAMES` frames.
 
     Args:
         share: held out, see `hold_out`.
+        n_past: videos with no more frames are left out, as training leaves them out.
 
     Raises:
         SourceError: a video whose length nobody states cannot be read.
     """
-    counts = [video.n_frames if video.n_frames is not None else _counted(video) for video in videos]
+    counted = [(video, video.n_frames if video.n_frames is not None else _counted(video)) for video in videos]
+    videos, counts = [video for video, n in counted if n > n_past], [n for _, n in counted if n > n_past]
     trained, held = hold_out(counts, share, n_past)
     return _cut(videos, trained), _cut(videos, held)
 

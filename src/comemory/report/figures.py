@@ -117,6 +117,21 @@ FIGURES: Mapping[str, FigureWords] = {
         "Needs a threshold, and a labelled anomaly that was detected.",
         as_seconds,
     ),
+    "detection_delay_in_view_s": FigureWords(
+        "Detection delay of what began in view",
+        "The same over the anomalies whose beginning had a score: where a video begins in the middle of one, the delay is "
+        "the time to the first score.",
+        "lower",
+        "Needs a detected anomaly that begins after the first score.",
+        as_seconds,
+    ),
+    "anomalies_in_view": FigureWords(
+        "Anomalies that began in view",
+        "How many of the labelled anomalies begin after the first score.",
+        "higher",
+        "Needs labelled anomalies.",
+        as_number,
+    ),
 }
 
 OTHER_MISSING: Mapping[str, str] = {

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from comemory.reproduce.grid import EVALUATION
 from comemory.reproduce.statistics import Correlation, Spread, correlation, kendall, spearman, spread
 from comemory.reproduce.summary import TEST, Summary, by_data, common_settings, numbers, picked
 
@@ -26,6 +27,8 @@ NAMES = {
     "tbdc": "TBDC",
     "false_alarms_per_hour": "false alarms per hour",
     "detection_delay_s": "detection delay, s",
+    "detection_delay_in_view_s": "detection delay of what began in view, s",
+    "anomalies_in_view": "anomalies that began in view",
 }
 NOTHING = "–"
 
@@ -188,6 +191,8 @@ def origin(listed: Sequence[Summary], variant: str | None = None) -> str:
         f"{len(networks)} networks trained in {hours:.1f} h, epochs {_range(map(str, epochs))}",
         f"{len(rows)} evaluations in {evaluated:.1f} h",
     ]
+    if older := sum(row["code"]["evaluation"] < EVALUATION for row in rows):
+        lines.append(f"{older} of them by an earlier version of the evaluation, see [history.md](history.md)")
     if any(len({row["training"]["data_sha256"] for row in summary.rows}) > 1 for summary in listed):
         lines.append("The training video was not the same for all rows of a variant")
     if problems := sum(len(row["problems"]) for row in rows):

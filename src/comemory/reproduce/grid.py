@@ -20,7 +20,7 @@ from comemory.video import clips
 TRAINING = 1
 """Raised whenever a change of the code makes another network from the same recipe and video."""
 
-EVALUATION = 1
+EVALUATION = 2
 """Raised whenever a change of the code gives other figures, or more of them, for the same network."""
 
 CIRCUMSTANCES = frozenset({"accelerator", "devices", "threads", "checkpoint_s"})
@@ -56,7 +56,7 @@ class Cell:
 
     Attributes:
         place: number of the data set and of the variant, in the order of the file.
-        settings: where the recipe differs from its preset, by dotted key; without seed and circumstances.
+        told: the recipe without seed and circumstances.
         network: key of the trained network; cells that differ in their decision alone share it.
         group: key of everything that decides the row but the seed.
         key: of everything that decides the row.
@@ -69,7 +69,7 @@ class Cell:
     seed: int
     place: tuple[int, int]
     recipe: Recipe
-    settings: Mapping[str, Any]
+    told: JSON
     network: str
     group: str
     key: str
@@ -92,7 +92,6 @@ def cells(name: str, experiment: Experiment, n_seeds: int | None = None) -> list
         ConfigError: the settings of a variant do not fit; it names the variant.
     """
     choices = list(_choices(experiment))
-    preset = read_recipe(experiment.preset)
     made = []
     taught = {seed: _recipes(experiment, choices, seed) for seed in experiment.seeds}
     for seed in _seeds(experiment.seeds, n_seeds):
@@ -115,7 +114,7 @@ def cells(name: str, experiment: Experiment, n_seeds: int | None = None) -> list
                         seed=seed,
                         place=(d, v),
                         recipe=recipe,
-                        settings=_differences(_deciding(recipe), _deciding(preset)),
+                        told=told(recipe),
                         network=network_key(recipe, spec.train, list(teachers)),
                         group=group,
                         key=_key(group, seed),
@@ -196,11 +195,22 @@ def _recipes(experiment: Experiment, choices: Sequence[Choice], seed: int) -> di
     return recipes
 
 
-def _deciding(recipe: Recipe) -> JSON:
-    """The recipe less its seed, its circumstances and what was added since."""
+def told(recipe: Recipe) -> JSON:
+    """The whole recipe less its seed and its circumstances."""
     values: JSON = recipe.model_dump(mode="json")
     for key in ("seed", *CIRCUMSTANCES):
         del values["train"][key]
+    return values
+
+
+def differences(recipe: JSON, preset: str) -> JSON:
+    """Where a recipe that was told differs from a preset as it is now, by dotted key."""
+    return _differences(recipe, told(read_recipe(preset)))
+
+
+def _deciding(recipe: Recipe) -> JSON:
+    """The recipe less its seed, its circumstances and what was added since."""
+    values = told(recipe)
     for key, value in ADDED.items():
         *groups, last = key.split(".")
         place = reduce(lambda inner, group: inner[group], groups, values)

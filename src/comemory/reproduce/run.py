@@ -175,7 +175,7 @@ def _known(plan: Plan, cell: Cell) -> JSON:
         "variant_title": cell.variant.title,
         "place": list(cell.place),
         "preset": experiment.preset,
-        "settings": dict(cell.settings),
+        "recipe": cell.told,
         "network": cell.network,
         "code": {"training": TRAINING, "evaluation": EVALUATION},
         "specs": _specs(plan, cell),

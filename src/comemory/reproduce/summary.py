@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from comemory.reproduce.grid import differences
 from comemory.reproduce.statistics import Spread, spread
 from comemory.types import JSON
 
@@ -38,6 +39,11 @@ class Summary:
     @property
     def data_title(self) -> str:
         return str(self.newest["data_title"])
+
+    @property
+    def settings(self) -> JSON:
+        """Where the recipe differs from its preset as that is now, by dotted key."""
+        return differences(self.newest["recipe"], self.newest["preset"])
 
     def of(self, path: str, extra: str | None = None) -> Spread | None:
         """A figure over the seeds that have it, by its dotted path.
@@ -103,7 +109,7 @@ def by_data(listed: Sequence[Summary]) -> dict[str, list[Summary]]:
 
 def common_settings(listed: Sequence[Summary]) -> dict[str, Any]:
     """The settings that all variants share."""
-    first, *others = [summary.newest["settings"] for summary in listed]
+    first, *others = [summary.settings for summary in listed]
     return {key: value for key, value in first.items() if all(key in o and o[key] == value for o in others)}
 
 
