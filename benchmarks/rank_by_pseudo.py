@@ -38,7 +38,8 @@ CHANNELS = (
 def channels_of(detector: Detector) -> list[str]:
     """Those that the bundle can judge by: a novelty needs its usual levels."""
     usual = detector.bundle.calibration.usual
-    return [channel for channel in CHANNELS if "_novelty:" not in channel or channel.partition(":")[0] in usual]
+    names = {f"{name.removesuffix('_distance')}_novelty" for name in usual}
+    return [channel for channel in CHANNELS if "_novelty:" not in channel or channel.partition(":")[0] in names]
 
 
 def peaks(

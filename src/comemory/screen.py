@@ -162,6 +162,8 @@ def _figure(value: Any) -> str:
         return "–"
     if isinstance(value, list):
         return f"{value[0]:.4f} – {value[1]:.4f}"
+    if isinstance(value, int):
+        return str(value)
     return f"{value:.4f}" if abs(value) <= 1 else f"{value:.2f}"
 
 

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from footage import Told, bright_pictures, clip, save_frames, save_labels, save_video
 
+from comemory.datasets import open_dataset
 from comemory.detect import Detector
 from comemory.errors import EvaluationError
-from comemory.evaluate.run import Evaluation, evaluate, report
+from comemory.evaluate.run import Evaluation, _trained_on, evaluate, report
+from comemory.pseudo.dataset import Pseudo
 
 COLUMN = {
     "auc_micro",
@@ -227,3 +230,19 @@ def test_an_alarm_is_up_when_its_event_is_long_enough_and_not_in_what_only_joins
     figures = evaluate(told, data_set(tmp_path / "late", {"01": [i >= 8 for i in range(30)]})).figures
     assert figures["causal"]["detection_delay_s"] == pytest.approx(1 / rate), "two high scores make an alarm"
     assert figures["causal"]["anomalies_in_view"] == 1
+
+
+def test_pseudo_anomalies_made_of_trained_video_are_told(detector: Detector) -> None:
+    data = open_dataset("pseudo:synthetic:frames=80,training=10,testing=1,size=120x180")
+    assert isinstance(data, Pseudo)
+    data.testing()
+    first, second = data.made_of
+    for trained, held, known in (
+        ({first: 80}, {second: 80}, [first]),
+        ({first: 64, second: 64}, {first: 16, second: 16}, []),
+        ({}, {}, []),
+    ):
+        provenance = {"dataset": "synthetic:frames=80", "trained_on": trained, "held_out": held}
+        assert _trained_on(data, replace(detector.bundle, provenance=provenance)) == known
+    other = {"dataset": "ped2", "trained_on": {first: 80}, "held_out": {}}
+    assert _trained_on(data, replace(detector.bundle, provenance=other)) == []

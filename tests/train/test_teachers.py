@@ -96,6 +96,13 @@ def test_a_teacher_that_sees_something_else_is_refused(teachers: list[Path], set
         Teachers(teachers, made.recipe(setting))
 
 
+def test_a_teacher_that_knows_what_is_held_out_is_refused(teachers: list[Path], cache: Path, tmp_path: Path) -> None:
+    """This training holds out the end of each video, theirs two whole ones: they have learned from the end of the third."""
+    with pytest.raises(ConfigError, match=r"has learned from video that this training holds out .*one train.holdout"):
+        train(made.DATA, made.recipe(*SHORT, "train.holdout=0.4"), tmp_path / "one", cache=cache, teachers=teachers)
+    assert not (tmp_path / "one").exists()
+
+
 def test_what_is_no_bundle_cannot_teach(tmp_path: Path) -> None:
     with pytest.raises(BundleError, match="is not a bundle: no such folder"):
         Teachers([tmp_path / "absent"], made.recipe())

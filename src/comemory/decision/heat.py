@@ -36,11 +36,12 @@ def score_map(
     settings = calibration.settings
     if settings.score == "thesis":
         smallest = np.finfo(np.float32).tiny
-        flow, frame = (
-            np.log(np.maximum(w * _cells(maps, f"{name}:{settings.thesis_patch}", height, width), smallest))
-            for name, w in (("flow_error", calibration.w_flow), ("frame_error", calibration.w_frame))
+        flow, frame = (patch_map(maps, f"{name}:{settings.thesis_patch}") for name in ("flow_error", "frame_error"))
+        log_flow, log_frame = (
+            np.log(np.maximum(w * errors.values, smallest))
+            for w, errors in ((calibration.w_flow, flow), (calibration.w_frame, frame))
         )
-        raw = flow + settings.thesis_lambda * frame
+        raw = _cells(log_flow + settings.thesis_lambda * log_frame, flow.pitch, height, width)
     else:
         motion, appearance = (
             _part(maps, channels, calibration, height, width) for channels in (settings.motion, settings.appearance)
@@ -83,14 +84,15 @@ def _part(
     """The channels of a part joined at every cell; 0 without channels."""
     if not channels:
         return np.zeros(1)
-    levels = [np.maximum(fitted.scales[channel](_cells(maps, channel, height, width)), 0) for channel in channels]
+    patches = [patch_map(maps, channel) for channel in channels]
+    cells = [_cells(one.values, one.pitch, height, width) for one in patches]
+    levels = [np.maximum(fitted.scales[channel](each), 0) for channel, each in zip(channels, cells, strict=True)]
     return np.maximum(join(levels, channels, fitted.settings), 0)
 
 
-def _cells(maps: Mapping[str, NDArray[np.float32]], channel: str, height: int, width: int) -> NDArray[np.float64]:
-    """A channel's value at every cell of the picture."""
-    values, pitch, _ = patch_map(maps, channel)
-    cells = _centred(values, height // pitch, width // pitch)
+def _cells(patches: NDArray[np.float64], pitch: int, height: int, width: int) -> NDArray[np.float64]:
+    """The values of patches at every cell of the picture."""
+    cells = _centred(patches, height // pitch, width // pitch)
     return cells.repeat(pitch // CELL, axis=0).repeat(pitch // CELL, axis=1)
 
 

@@ -15,6 +15,7 @@ from comemory.evaluate.control import TEXT
 from comemory.evaluate.figures import figures, roc_curves
 from comemory.evaluate.places import place_reasons
 from comemory.evaluate.videos import Control, VideoScores, score_video
+from comemory.pseudo.dataset import Pseudo
 from comemory.report import ClipCurve, Finding, Report, write_report
 from comemory.types import JSON, Dataset, LabelledSource
 
@@ -103,6 +104,11 @@ def evaluate(
         notes.append(
             f"{n_masked} of {len(videos)} videos have pixel masks; pixel AUC, RBDC and TBDC are over these alone."
         )
+    if isinstance(dataset, Pseudo) and (known := _trained_on(dataset, detector.bundle)):
+        notes.append(
+            f"It is made of video that this model was trained on, so that its figures are too good: {_listed(known)}; "
+            "it fits models that held out a fifth of all of the video."
+        )
     taken = figures(videos, dataset.name, protocols, threshold, false_alarms)
     return Evaluation(taken, videos, problems, notes)
 
@@ -112,6 +118,15 @@ def _testing(dataset: Dataset) -> tuple[Sequence[LabelledSource], list[str]]:
     if isinstance(dataset, RecordedDataset):
         return dataset.usable_testing()
     return dataset.testing(), []
+
+
+def _trained_on(dataset: Pseudo, bundle: Bundle) -> list[str]:
+    """The videos behind pseudo-anomalies that the model has learned from, as far as its provenance says."""
+    provenance = bundle.provenance
+    if str(provenance.get("dataset")).partition(":")[0] != dataset.below:
+        return []
+    trained, held = provenance.get("trained_on") or {}, provenance.get("held_out") or {}
+    return [name for name in dataset.made_of if name in trained and name not in held]
 
 
 def _listed(names: Sequence[str]) -> str:

@@ -31,6 +31,7 @@ class Pseudo:
 
     Attributes:
         below: name of the data set that it is made of, such as `ped2`.
+        made_of: names of the videos that its testing video was made of, once that was asked for.
     """
 
     name = "pseudo"
@@ -41,6 +42,7 @@ class Pseudo:
         self._below: Dataset = open_dataset(path)
         self.below = self._below.name
         self.rate_hz: float | None = self._below.rate_hz
+        self.made_of: tuple[str, ...] = ()
 
     def training(self) -> Sequence[LabelledSource]:
         """The ordinary video, as it is."""
@@ -56,6 +58,7 @@ class Pseudo:
         if not held:
             raise DatasetError(f"pseudo:{self.below}: no stretch of ordinary video is long enough to act in")
         chosen = [held[i] for i in np.unique(np.linspace(0, len(held) - 1, min(MOST, len(held))).astype(int))]
+        self.made_of = tuple(dict.fromkeys(stretch.video.name for stretch in chosen))
         return list(self._videos(chosen))
 
     def check(self) -> DataCheck:

@@ -28,7 +28,8 @@ def prediction_loss(predicted_BCHW: Tensor, frame_BCHW: Tensor) -> Tensor:
 def compactness_loss(reading: Reading, items_ND: Tensor) -> Tensor:
     """Mean squared distance of each query to its nearest item. Source: seed, Eq. (13).
 
-    Deviation: squared, as in the seed's source, which keeps the gradient finite at distance 0.
+    Deviation: squared, which keeps the gradient finite at distance 0. MNAD, the seed's source, squares it too and takes the
+    mean over the width where this takes the sum.
     """
     first_BK, _ = _nearest_two(reading, items_ND)
     return first_BK.mean()
@@ -38,6 +39,7 @@ def separateness_loss(reading: Reading, items_ND: Tensor, margin: float) -> Tens
     """Hinge that keeps the second nearest item farther than the nearest by `margin`; 0 with a single item.
 
     Source: seed, Eq. (14), read as max(0, d1 - d2 + margin).
+    Deviation: squared distances, as in Eq. (13); MNAD, the seed's source, does not square these.
     """
     first_BK, second_BK = _nearest_two(reading, items_ND)
     if second_BK is None:

@@ -112,6 +112,7 @@ def train(
         )
     trained, held = split(prepared, recipe.train.holdout, recipe.clips.n_past)
     _enough(trained, held, recipe)
+    taught_by.refuse_known(_lengths(trained), _lengths(held), _content(prepared))
     rate_hz = _rate(dataset, videos)
     if not resume:
         (run / CHECKPOINT).unlink(missing_ok=True)
@@ -222,6 +223,14 @@ def _rate(dataset: Dataset, videos: Sequence[LabelledSource]) -> float:
     return DEFAULT_RATE_HZ
 
 
+def _content(prepared: Sequence[PreparedVideo]) -> str:
+    return hashlib.sha256("".join(video.content for video in prepared).encode()).hexdigest()
+
+
+def _lengths(videos: Sequence[PreparedVideo]) -> dict[str, int]:
+    return {video.name: len(video.indices) for video in videos}
+
+
 def _provenance(
     data: str,
     prepared: Sequence[PreparedVideo],
@@ -235,9 +244,9 @@ def _provenance(
     return {
         "date": datetime.now(UTC).date().isoformat(),
         "dataset": kind if kind != "synthetic" else data,
-        "data_sha256": hashlib.sha256("".join(video.content for video in prepared).encode()).hexdigest(),
-        "trained_on": {video.name: len(video.indices) for video in trained},
-        "held_out": {video.name: len(video.indices) for video in held},
+        "data_sha256": _content(prepared),
+        "trained_on": _lengths(trained),
+        "held_out": _lengths(held),
         "epochs": len(progress.history),
         "loss": last["loss"],
         "dead_items": {name: sum(share < DEAD for share in use) for name, use in last["item_use"].items()},

@@ -6,7 +6,7 @@ nothing could predict. The mean of several teachers has less of each one's own l
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -37,6 +37,7 @@ class Teachers:
         for bundle in bundles:
             _refuse_another_view(bundle, recipe)
         self.digests = [bundle.digest for bundle in bundles]
+        self._origins = [(bundle.path, bundle.provenance) for bundle in bundles]
         self.share = recipe.train.taught
         self._models = [
             load_model(bundle.network).requires_grad_(False).to(memory_format=torch.channels_last) for bundle in bundles
@@ -44,6 +45,27 @@ class Teachers:
 
     def __bool__(self) -> bool:
         return bool(self._models)
+
+    def refuse_known(self, trained: Mapping[str, int], held: Mapping[str, int], data_sha256: str) -> None:
+        """Refuse a teacher that has learned from video that this training holds out: the calibration would be too good.
+
+        Args:
+            trained, held: frames of each video, by name, as they go into the provenance.
+            data_sha256: of all of the video; teachers of other video are not asked.
+
+        Raises:
+            ConfigError: names the teacher and the videos.
+        """
+        for path, provenance in self._origins:
+            if provenance.get("data_sha256") != data_sha256:
+                continue
+            theirs = provenance.get("trained_on") or {}
+            known = [name for name in held if theirs.get(name, 0) > trained.get(name, 0)]
+            if known:
+                raise ConfigError(
+                    f"the teacher {path} has learned from video that this training holds out for the calibration "
+                    f"({', '.join(known[:5])}): train both with one train.holdout"
+                )
 
     def to(self, device: torch.device) -> None:
         """Bring the networks to a device."""

@@ -1,6 +1,8 @@
 """MNAD, the network that the seed builds upon: one frame predicted from four, through one memory.
 
 Source: Park, Noh and Ham, Learning Memory-guided Normality for Anomaly Detection, CVPR 2020, the variant that predicts.
+The layers and the cost are theirs. The losses are those of this package (squared distances in both, summed over the width),
+and items begin as directions drawn evenly, where theirs begin as positive ones.
 
 Shape suffixes: B batch, T frames, C channels, H W pixels, h w cells or places of the query map, K queries,
 D feature width, N items.
