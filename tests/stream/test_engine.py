@@ -142,6 +142,26 @@ def test_reload_leaves_alone_what_did_not_change(
     assert engine.status()[0].model
 
 
+def test_a_reload_that_fails_changes_nothing(
+    clips: list[Path], live: Live, looping: dict[str, object], engines: Engines, quick_bundle: Path
+) -> None:
+    engine = engines(live({"gate": looping, "yard": looping}))
+    until(lambda: all(status.scored > 3 for status in engine.status()))
+    cameras, settings = dict(engine._cameras), engine.settings
+    bad = {"gate": {**looping, "url": str(clips[1])}, "yard": {**looping, "model": "nowhere"}, "door": looping}
+    for _ in range(2):
+        with pytest.raises(BundleError, match="nowhere"):
+            engine.reload(live(bad))
+        assert engine._cameras == cameras
+        assert engine.settings is settings
+    scored = engine.metrics().scored
+    until(lambda: all(engine.metrics().scored[name] > scored[name] + 3 for name in scored))
+    bad["yard"]["model"] = str(quick_bundle)
+    assert engine.reload(live(bad)) == ["door: begun", "gate: begun anew", "yard: begun anew"]
+    assert engine._cameras["gate"] is not cameras["gate"]
+    assert not engine.finished
+
+
 def test_another_bundle_takes_over_without_a_gap(
     quick_bundle: Path, live: Live, looping: dict[str, object], engines: Engines, tmp_path: Path
 ) -> None:

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from stream.conftest import until
 from stream.test_live import BUDGET
 
 from comemory.errors import ConfigError
@@ -46,3 +51,30 @@ def test_events_reach_the_store_and_verdicts_come_back(clips: list[Path], live: 
         again.engine.stop(60)
         assert again.store is not None
         assert len(again.store.page(camera="gate")) == len(found)
+
+
+def test_a_reload_of_the_only_camera_is_no_end(clips: list[Path], live: Callable[..., LiveSettings]) -> None:
+    told = [{"gate": {"url": str(clips[0]), "loop": True}}, {"gate": {"url": str(clips[1]), "loop": True}}, {}]
+    lines: list[str] = []
+    asked: list[float] = []
+
+    def ask(service: Service) -> None:
+        try:
+            until(lambda: service.engine.status()[0].scored > 3)
+            for n_lines in (1, 2):
+                os.kill(os.getpid(), signal.SIGHUP)
+                until(lambda: len(lines) == n_lines)  # noqa: B023
+            time.sleep(0.5)
+        finally:
+            asked.append(time.monotonic())
+            service.end()
+
+    with Service(live(told[0]), lambda: live(told[1 + len(lines)]), lines.append) as service:
+        asker = threading.Thread(target=ask, args=(service,))
+        asker.start()
+        service.run(60)
+        returned = time.monotonic()
+        asker.join(10)
+        assert not service.engine.finished
+    assert lines == ["gate: begun anew", "gate: no longer watched"]
+    assert asked[0] <= returned

@@ -173,7 +173,10 @@ class EngineContract(Protocol):
         ...
 
     def reload(self, settings: LiveSettings) -> list[str]:
-        """Take new settings; cameras that did not change are not disturbed. Gives one line for each change."""
+        """Take new settings; cameras that did not change are not disturbed. Gives one line for each change.
+
+        Raises ComemoryError where something of them cannot be used, such as a bundle: then nothing has changed.
+        """
         ...
 
     def metrics(self) -> Metrics: ...

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from comemory.decision import parse_budget
+from comemory.detect import Detector
 from comemory.errors import ComemoryError, ConfigError, nearest
 from comemory.outputs import require_folder
 from comemory.stream.camera import Camera
@@ -34,6 +35,8 @@ LIVE_CHANGES = {"zones", "false_alarms", "hours"}
 """Settings of a camera that change without a new connection."""
 FIXED = ("out", "runtime", "precision", "workers", "store", "web", "alerts")
 """Settings that need a restart."""
+Needs = tuple[Detector, list[Sequence[float]]]
+"""What a camera is begun with: its detector, and what was called normal in front of it."""
 
 
 class Engine:
@@ -66,6 +69,7 @@ class Engine:
         self._cameras: dict[str, Camera] = {}
         self._networks = Networks(self._settings.runtime, self._settings.precision, self.workers)
         self._changing = threading.RLock()
+        self._reloading = False
         self._stopping = threading.Event()
         self._workers = Workers(self.workers, lambda: list(self._cameras.values()))
         self._watchdog = threading.Thread(target=self._look_after, name="watchdog", daemon=True)
@@ -84,16 +88,16 @@ class Engine:
 
     @property
     def finished(self) -> bool:
-        """Whether all cameras were files, and all of them are over."""
+        """Whether all cameras were files, and all of them are over; never while a reload is on, or without a camera."""
         cameras = list(self._cameras.values())
-        return all(camera.finished for camera in cameras)
+        return bool(cameras) and not self._reloading and all(camera.finished for camera in cameras)
 
     def start(self) -> None:
         """See `contract.EngineContract.start`."""
         with self._changing:
             for name, camera in self._settings.cameras.items():
                 if camera.watch:
-                    self._cameras[name] = self._new_camera(name)
+                    self._cameras[name] = self._new_camera(name, self._needs(name, self._settings))
             self.journal.start()
             self._films.start()
             self._started = time.monotonic()
@@ -197,11 +201,15 @@ class Engine:
             before, after = self._settings, self._overrides.laid_over(settings)
             fixed = [key for key in FIXED if _differ(before, after, key)]
             after = after.model_copy(update={key: getattr(before, key) for key in fixed})
-            self._told, self._settings = settings, after
-            lines = [f"{key}: needs a restart" for key in fixed]
-            for name in sorted({*before.cameras, *after.cameras}):
-                lines += self._reload_camera(name, before, after)
-            return lines
+            changes = self._changes(before, after)
+            begun = [name for name, change in changes.items() if change is None and _is_watched(name, after)]
+            needs = {name: self._needs(name, after) for name in begun}
+            self._told, self._settings, self._reloading = settings, after, True
+            try:
+                lines = [self._reload_camera(name, change, needs.get(name)) for name, change in changes.items()]
+            finally:
+                self._reloading = False
+            return [*(f"{key}: needs a restart" for key in fixed), *lines]
 
     def metrics(self) -> Metrics:
         """See `contract.EngineContract.metrics`."""
@@ -227,10 +235,14 @@ class Engine:
             raise ConfigError(f"there is no camera {name[:64]!r}: {nearest(name, self._cameras)}")
         return self._cameras[name]
 
-    def _new_camera(self, name: str) -> Camera:
-        detector = self._networks.detector(self._settings.bundle_of(name))
+    def _needs(self, name: str, settings: LiveSettings) -> Needs:
+        """All of a camera that may be refused, before anything is begun or ended."""
+        return self._networks.detector(settings.bundle_of(name)), self._lessons.normal(name)
+
+    def _new_camera(self, name: str, needs: Needs) -> Camera:
+        detector, normal = needs
         camera = Camera(name, self._settings, detector, self.journal, self._films, self.publish, self._workers.wake)
-        camera.watch.teach(self._lessons.normal(name))
+        camera.watch.teach(normal)
         return camera
 
     def _set(self, camera: str, key: str, value: object) -> None:
@@ -242,26 +254,36 @@ class Engine:
             self._settings = self._settings.model_copy(update={"cameras": {**self._settings.cameras, camera: changed}})
             self._cameras[camera].watch.configure(changed)
 
-    def _reload_camera(self, name: str, before: LiveSettings, after: LiveSettings) -> list[str]:
-        old, new = before.cameras.get(name), after.cameras.get(name)
-        changed = {key for key in CameraSettings.model_fields if getattr(old, key, None) != getattr(new, key, None)}
-        shared = [key for key in ("events", "health", "model", "drift") if _differ(before, after, key)]
-        if not changed and not shared:
-            return []
-        if changed <= LIVE_CHANGES and not shared and name in self._cameras and new is not None:
-            self._cameras[name].watch.configure(new)
-            return [f"{name}: {', '.join(sorted(changed))}"]
-        if (running := self._cameras.pop(name, None)) is not None:
+    def _changes(self, before: LiveSettings, after: LiveSettings) -> dict[str, set[str] | None]:
+        """The cameras that a reload changes: what of them changes while they run, None where they begin anew or end."""
+        shared = any(_differ(before, after, key) for key in ("events", "health", "model", "drift"))
+        found: dict[str, set[str] | None] = {}
+        for name in sorted({*before.cameras, *after.cameras}):
+            old, new = before.cameras.get(name), after.cameras.get(name)
+            changed = {key for key in CameraSettings.model_fields if getattr(old, key, None) != getattr(new, key, None)}
+            if changed or shared:
+                goes_on = changed <= LIVE_CHANGES and not shared and name in self._cameras and new is not None
+                found[name] = changed if goes_on else None
+        return found
+
+    def _reload_camera(self, name: str, changed: set[str] | None, needs: Needs | None) -> str:
+        """Bring one camera to the new settings; one that begins anew gives way when the new one is there."""
+        running = self._cameras.get(name)
+        if changed is not None and running is not None:
+            running.watch.configure(self._settings.cameras[name])
+            return f"{name}: {', '.join(sorted(changed))}"
+        if running is not None:
             running.stop()
             running.finish()
-        if new is None or not new.watch:
-            return [f"{name}: no longer watched"]
-        self._cameras[name] = self._new_camera(name)
+        if needs is None:
+            self._cameras.pop(name, None)
+            return f"{name}: no longer watched"
+        camera = self._cameras[name] = self._new_camera(name, needs)
         if self._stopping.is_set():
-            self._cameras[name].stop()
+            camera.stop()
         else:
-            self._cameras[name].start()
-        return [f"{name}: {'begun anew' if running else 'begun'}"]
+            camera.start()
+        return f"{name}: {'begun anew' if running else 'begun'}"
 
     def _halt(self, timeout_s: float) -> None:
         """Let readers and workers come to their end; whoever is changing cameras is not waited for longer than this."""
@@ -319,6 +341,10 @@ class Engine:
 
     def _journal_trouble(self, trouble: str) -> None:
         self.publish({"kind": "trouble", "message": trouble})
+
+
+def _is_watched(name: str, settings: LiveSettings) -> bool:
+    return name in settings.cameras and settings.cameras[name].watch
 
 
 def _differ(before: LiveSettings, after: LiveSettings, key: str) -> bool:
