@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from comemory.stream.clock import KEPT_S, LATE_S, LEAP_S, Arrivals, Playback, StreamClock
+from comemory.stream.clock import KEPT_S, LATE_S, LEAP_S, SET_S, Arrivals, Playback, StreamClock, TimeOfDay
 
 stamps = st.lists(st.one_of(st.none(), st.integers(-(2**40), 2**40)), max_size=50)
 
@@ -69,3 +71,31 @@ def test_what_is_played_keeps_its_distances_and_waits_for_its_pieces() -> None:
     assert piece.at(3.1 + 2 * LEAP_S, 105.2) == pytest.approx(105.2)
     file = Playback(100.0, waits=False)
     assert file.at(3.0, 105.0) == 103.0
+    assert piece.look(3.2 + 4 * LEAP_S, 105.3) == 105.3
+    assert piece.at(3.2 + 2 * LEAP_S, 105.3) == pytest.approx(105.3)
+
+
+@pytest.mark.parametrize("set_s", [-3600.0, -1.0, 1.0, 3600.0])
+def test_a_time_of_day_that_is_set_is_followed_at_once(set_s: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    day, true = TimeOfDay(), time.time
+    assert not day.was_set()
+    at = time.monotonic()
+    unix = day.unix(at)
+    monkeypatch.setattr(time, "time", lambda: true() + set_s)
+    assert day.unix(at) == unix
+    assert day.was_set()
+    assert not day.was_set()
+    assert day.unix(at) == pytest.approx(unix + set_s, abs=SET_S / 2)
+
+
+def test_a_look_at_the_clock_that_takes_long_finds_nothing_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    day, true = TimeOfDay(), time.time
+
+    def slowly() -> float:
+        time.sleep(2 * SET_S)
+        unix = true()
+        time.sleep(2 * SET_S)
+        return unix
+
+    monkeypatch.setattr(time, "time", slowly)
+    assert not day.was_set()

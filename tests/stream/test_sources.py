@@ -6,6 +6,7 @@ import functools
 import os
 import signal
 import threading
+import time
 from collections.abc import Callable, Iterator
 from http.server import ThreadingHTTPServer
 from pathlib import Path
@@ -16,7 +17,7 @@ from footage import save_video
 from moving_disc import pictures
 from stream.conftest import N_FRAMES, RtspServer, until
 from stream.sources import HlsCamera, MjpegCamera, Silent
-from stream.test_live import lines
+from stream.test_live import lines, seconds
 
 from comemory.stream import connection
 from comemory.stream.contract import CameraState
@@ -146,6 +147,29 @@ def test_pushed_pictures(live: Live, engines: Engines) -> None:
     camera.lost.clear()
     until(is_state(engine, CameraState.LIVE), 15)
     assert engine.status()[0].reconnects == 1
+    camera.close()
+
+
+@pytest.mark.parametrize("kind", ["pushed", "rtsp", "file"])
+@pytest.mark.parametrize("set_s", [-3600.0, 3600.0])
+def test_a_clock_that_is_set_ends_the_event_and_its_clip_and_time_goes_on(
+    clips: list[Path], live: Live, engines: Engines, monkeypatch: pytest.MonkeyPatch, rtsp: Any, kind: str, set_s: float
+) -> None:
+    camera = MjpegCamera([frame.image for frame in open_source(clips[0])], rate=10)
+    url = {"pushed": camera.url, "file": str(clips[0])}.get(kind) or rtsp({"gate": clips[0]}).url("gate")
+    settings = live({"gate": {"url": url, "false_alarms": "1e7/min", "loop": True}}, events={"after_s": 1.0})
+    engine = engines(settings)
+    until(lambda: engine.status()[0].open_event is not None, 30)
+    event_id, frames, true = engine.status()[0].open_event, engine.status()[0].frames, time.time
+    before = true()
+    monkeypatch.setattr(time, "time", lambda: true() + set_s)
+    until(lambda: (settings.out / "media" / str(event_id) / "clip.mp4").exists())
+    until(lambda: engine.status()[0].frames > frames + 30)
+    event = next(event for event in lines(settings.out, "end") if event["id"] == event_id)
+    assert before - 60 < seconds(event["start"]) <= seconds(event["end"]) < before + 5
+    late = [at.timestamp() for at, _ in engine.scores("gate", 600)][-10:]
+    assert late == sorted(set(late))
+    assert abs(late[-1] - time.time()) < 5
     camera.close()
 
 

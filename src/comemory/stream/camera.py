@@ -109,7 +109,7 @@ class Camera:
             old, self._died = self.reader, None
             self.restarts += 1
             self.reader = self._new_reader(self.watch.camera)
-            for counter in ("frames", "attempts", "reconnects", "corrupt"):
+            for counter in ("frames", "attempts", "reconnects", "corrupt", "leaps"):
                 setattr(self.reader, counter, getattr(old, counter))
             self.reader.start()
             if self._stopping.is_set():

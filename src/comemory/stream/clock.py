@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 JUMP_S = 1.0
 """A stamp that lies so far before the newest one begins a new time line."""
 LATE_S = 10.0
@@ -12,6 +14,33 @@ REFILL_S = 0.5
 """Later than that, and a stream in pieces had to wait for its next one."""
 LEAP_S = 10.0
 """Nobody waits so long for the next picture: the clock of what is played has leapt."""
+SET_S = 0.4
+"""The time of day that is so far off from what it was by the monotonic clock was set."""
+
+
+class TimeOfDay:
+    """Unix times of what was timed by the monotonic clock, which nobody sets.
+
+    It follows this machine's time of day when it is asked to, no sooner: what lies between two such times does not hang
+    on when they were looked up.
+    """
+
+    def __init__(self) -> None:
+        self._ahead_s = time.time() - time.monotonic()
+
+    def unix(self, at: float) -> float:
+        """The Unix time of a monotonic one."""
+        return at + self._ahead_s
+
+    def was_set(self) -> bool:
+        """Whether the time of day was set since the last call, forward or back: from now on it is that."""
+        before = time.monotonic()
+        unix = time.time()
+        after = time.monotonic()
+        if unix - after - SET_S <= self._ahead_s <= unix - before + SET_S:
+            return False
+        self._ahead_s = unix - after
+        return True
 
 
 class StreamClock:
@@ -47,7 +76,8 @@ class StreamClock:
 
 
 class Arrivals:
-    """Unix times of a stream that is sent as it happens: its own clock, tied to the frames that came soonest.
+    """Times of a stream that is sent as it happens, by this machine's monotonic clock: its own clock, tied to the frames
+    that came soonest.
 
     Ours: what comes late over the network, in bursts or while this machine was busy, was not seen late. The smallest
     distance between the two clocks is that of the frame that was delayed least; it is that of the last half minute or
@@ -68,7 +98,7 @@ class Arrivals:
 
         Args:
             time_s: on the stream's clock.
-            now: when it came, Unix time.
+            now: when it came.
         """
         seen_s = now - time_s
         if seen_s - min(self._before_s, self._present_s) > LATE_S:
@@ -85,10 +115,10 @@ class Arrivals:
 
 
 class Playback:
-    """Unix times of what comes faster than it happened, in pieces or all at once: its own clock from the first frame on.
+    """Times of what comes faster than it happened, in pieces or all at once: its own clock from the first frame on.
 
     Args:
-        begun: Unix time of its first frame.
+        begun: when its first frame is shown, by this machine's monotonic clock.
         waits: take the clock anew where the next piece came too late, or the clock leapt; else it stays as it is.
     """
 
@@ -97,10 +127,13 @@ class Playback:
 
     def at(self, time_s: float, now: float) -> float:
         """When a picture is to be shown; see `Arrivals.at`."""
-        if self._waits and not -LEAP_S < now - self._begun - time_s < REFILL_S:
+        if self._is_off(time_s, now):
             self._begun = now - time_s
         return self._begun + time_s
 
     def look(self, time_s: float, now: float) -> float:
         """See `Arrivals.look`."""
-        return self._begun + time_s
+        return now if self._is_off(time_s, now) else self._begun + time_s
+
+    def _is_off(self, time_s: float, now: float) -> bool:
+        return self._waits and not -LEAP_S < now - self._begun - time_s < REFILL_S

@@ -23,6 +23,9 @@ from comemory.video.writer import VideoWriter
 AS_SENT = ("h264", "av1")
 """Codecs that browsers play from an mp4; pictures of others are encoded anew."""
 
+AHEAD_S = 2.0
+"""An event never ends so long after the newest packet: one that does was timed before this machine's clock was set."""
+
 LIBRARY_ERRORS = (av.FFmpegError, ValueError, OverflowError, MemoryError, OSError)
 
 
@@ -239,7 +242,9 @@ class Footage:
             self._trim(sent.time)
             for take in self._takes:
                 self._write(take, sent)
-            self._end_takes(lambda take: take.until is not None and sent.time > take.until)
+            self._end_takes(
+                lambda take: take.until is not None and not -self.after_s - AHEAD_S <= sent.time - take.until <= 0
+            )
 
     def begin(self, event_id: str, path: Path, start: float) -> None:
         """Begin the clip of an event with the packets held, from the last keyframe before its start."""

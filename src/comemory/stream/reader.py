@@ -14,7 +14,7 @@ from av.video.stream import VideoStream
 
 from comemory.errors import SourceError, mask_password
 from comemory.stream.attempts import Attempts
-from comemory.stream.clock import Arrivals, Playback, StreamClock
+from comemory.stream.clock import Arrivals, Playback, StreamClock, TimeOfDay
 from comemory.stream.connection import Connection, reason_of, sent
 from comemory.stream.contract import CameraState
 from comemory.stream.figures import Rate
@@ -34,7 +34,7 @@ class Reader(threading.Thread):
     Attributes:
         link: `connecting`, `live` while connected and from turn to turn of a file, `down`.
         message: one line on why it is not live.
-        frames, attempts, reconnects, corrupt: counters.
+        frames, attempts, reconnects, corrupt, leaps: counters; `leaps` of this machine's time of day, which was set.
         last_frame: when a frame last arrived, on the monotonic clock; None before any.
         newest: the newest picture.
         rate: of the frames that arrive.
@@ -49,7 +49,7 @@ class Reader(threading.Thread):
         self.camera, self.health, self.pace, self.slot, self.footage = camera, health, pace, slot, footage
         self.link = CameraState.CONNECTING
         self.message = "connecting"
-        self.frames = self.attempts = self.reconnects = self.corrupt = 0
+        self.frames = self.attempts = self.reconnects = self.corrupt = self.leaps = 0
         self.last_frame: float | None = None
         self.rate = Rate()
         self.newest: Any = None
@@ -125,12 +125,13 @@ class Reader(threading.Thread):
             self._stopping.wait(1.0)
 
     def _play_folder(self, folder: FrameFolder) -> None:
-        start = time.time()
+        start, day = time.monotonic(), TimeOfDay()
         self._begin(self.pace.rate_hz, None)
         for frame in folder:
             if not self._keep_pace(start + frame.time_s):
                 return
-            self._arrive(frame.image, frame.time_s, start + frame.time_s)
+            self._follow(day, None)
+            self._arrive(frame.image, frame.time_s, day.unix(start + frame.time_s))
 
     def _read(self, connection: Connection) -> None:
         """Read what is open, to its end or until it is to stop."""
@@ -140,20 +141,23 @@ class Reader(threading.Thread):
         self._begin(rate_hz, feed)
         clock = StreamClock(float(feed.time_base), rate_hz or self.pace.rate_hz)
         plays = connection.is_recording or connection.is_piecewise
-        wall = Playback(time.time(), waits=not connection.is_file) if plays else Arrivals()
+        waits = not connection.is_file and (self.camera.realtime or not connection.is_recording)
+        begun, day = time.monotonic(), TimeOfDay()
+        wall = Playback(begun, waits=waits) if plays else Arrivals()
         for packet in self._unseen(connection) if connection.is_piecewise else connection.packets():
             if self._stopping.is_set():
                 return
-            now = time.time()
+            now = time.monotonic()
+            self._follow(day, feed)
             if packet is not None:
-                at = now if connection.by_arrival else wall.look(clock.peek(packet.pts), now)
-                self.footage.push(sent(packet, at))
+                time_s = now - begun if connection.by_arrival else clock.peek(packet.pts)
+                self.footage.push(sent(packet, day.unix(wall.look(time_s, now))))
             for picture in self._decoded(connection.stream, packet):
-                time_s = now if connection.by_arrival else clock.time_s(picture.pts)
-                at = now if connection.by_arrival else wall.at(time_s, now)
+                time_s = now - begun if connection.by_arrival else clock.time_s(picture.pts)
+                at = wall.at(time_s, now)
                 if plays and not self._keep_pace(at):
                     return
-                self._arrive(picture, time_s, at)
+                self._arrive(picture, time_s, day.unix(at))
 
     def _unseen(self, connection: Connection) -> Iterator[Any]:
         """Packets from the first keyframe on that no connection gave before: a list that does not grow is given again."""
@@ -187,11 +191,17 @@ class Reader(threading.Thread):
         if self._was_live and not self.is_file:
             self.reconnects += 1
 
+    def _follow(self, day: TimeOfDay, feed: Feed | None) -> None:
+        """Where this machine's clock was set, what follows belongs to another event and clip."""
+        if day.was_set():
+            self.leaps += 1
+            self.footage.open(feed)
+
     def _keep_pace(self, at: float) -> bool:
-        """Wait until a file's frame would have come; False when it is to stop."""
+        """Wait until a file's frame would have come, by the monotonic clock; False when it is to stop."""
         if not self.camera.realtime:
             return not self._stopping.is_set()
-        return not self._stopping.wait(max(0.0, at - time.time()))
+        return not self._stopping.wait(max(0.0, at - time.monotonic()))
 
     def _arrive(self, picture: Any, time_s: float, at: float) -> None:
         self.frames += 1
@@ -208,5 +218,6 @@ class Reader(threading.Thread):
             self.size = (picture.shape[0], picture.shape[1])
         beat = self.pace.push(time_s)
         if beat is not None:
-            tick = Tick(picture, beat, at, round(time_s, 6), time.monotonic(), self.size, self.attempts)
+            line = self.attempts + self.leaps
+            tick = Tick(picture, beat, at, round(time_s, 6), time.monotonic(), self.size, line)
             self.slot.put(tick, self._stopping.is_set)

@@ -24,7 +24,8 @@ class Tick:
         time_s: on the clock of its connection, to the microsecond: what lies between two frames, whatever came late.
         arrived: on the monotonic clock.
         size: (height, width) of the picture, upright.
-        connection: number of the connection that it came by, or of the turn of a file that is played again.
+        connection: number of the connection that it came by, or of the turn of a file that is played again; another one
+            too when this machine's clock was set.
     """
 
     picture: av.VideoFrame | NDArray[np.uint8]
