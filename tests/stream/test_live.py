@@ -14,7 +14,9 @@ from pathlib import Path
 from typing import Any
 
 import av
+import numpy as np
 import pytest
+from footage import comemory, save_frames
 from stream.conftest import N_FRAMES, RtspServer, until
 
 from comemory.decision import EventFinder
@@ -23,6 +25,7 @@ from comemory.stream.contract import CameraState
 from comemory.stream.engine import Engine
 from comemory.stream.settings import LiveSettings
 from comemory.types import Event, Score
+from comemory.video.source import open_source
 
 BUDGET = "1/min"
 Live = Callable[..., LiveSettings]
@@ -108,6 +111,18 @@ class TestFiles:
         assert status.frames == N_FRAMES
         if status.dropped == 0:
             assert [one["peak_score"] for one in lines(settings.out, "end")] == [event.peak_score for event in events]
+
+    def test_a_file_that_is_to_be_played_again_is_tried_until_it_is_there(
+        self, clips: list[Path], live: Live, engines: Engines, tmp_path: Path
+    ) -> None:
+        path = tmp_path / "late.mp4"
+        engine = engines(live({"gate": {"url": str(path), "loop": True, "realtime": False}}))
+        until(lambda: engine.status()[0].attempts > 1)
+        assert engine.status()[0].state is CameraState.DOWN
+        assert not engine.finished
+        path.symlink_to(clips[0])
+        until(lambda: engine.status()[0].scored > 3)
+        assert engine.failed == []
 
 
 class TestRtsp:
@@ -196,3 +211,29 @@ class TestCommand:
         begun, over = lines(out, "new"), lines(out, "end")
         assert [event["id"] for event in begun] == [event["id"] for event in over]
         assert all(datetime.fromisoformat(event["end"]) <= datetime.now(UTC) for event in over)
+
+    def test_files_that_cannot_be_read_are_told_and_end_it_with_1(
+        self, quick_bundle: Path, clips: list[Path], tmp_path: Path
+    ) -> None:
+        (tmp_path / "junk.mp4").write_bytes(np.random.default_rng(0).bytes(20_000))
+        (tmp_path / "empty").mkdir()
+        pictures = [frame.image for frame in open_source(clips[0])][:40]
+        save_frames(tmp_path / "mixed", [*pictures[:20], *(picture[:48, :72] for picture in pictures[20:])])
+        names = ["missing.mp4", "junk.mp4", "empty", "mixed"]
+        out, options = tmp_path / "live", ["--model", quick_bundle, "--store", "none", "--set", "precision=fp32"]
+        for cameras, code in (([*names, clips[0].name], 1), ([clips[0].name], 0)):
+            paths = {
+                Path(name).stem: (clips[0].parent if name == clips[0].name else tmp_path) / name for name in cameras
+            }
+            given = [part for name, path in paths.items() for part in ("--camera", f"{name}={path}")]
+            fast = [part for name in paths for part in ("--set", f"cameras.{name}.realtime=false")]
+            done = comemory("watch", *given, *fast, *options, "--out", out, "--json")
+            assert done.returncode == code, done.stderr
+            told = [json.loads(line) for line in done.stderr.splitlines()]
+            down = {line["camera"]: line["text"] for line in told if line.get("state") == "down"}
+            assert set(down) == set(paths)
+            assert down.pop(clips[0].stem).endswith("down the file is over")
+            assert all(str(paths[name]) in text for name, text in down.items())
+            assert told[-1]["text"] == (
+                "could not be read to the end: missing, junk, empty, mixed" if code else "stopped"
+            )

@@ -29,7 +29,8 @@ def watch(
 ) -> None:
     """Watch cameras until SIGTERM or Ctrl-C: events go to `events.jsonl`, the store and the alerts.
 
-    SIGHUP reads the file of `--config` again. Files as if live end it when all of them are over.
+    SIGHUP reads the file of `--config` again. Files as if live end it when all of them are over, with exit code 1 where
+    one could not be read to its end.
 
     Example: `comemory watch --camera gate=rtsp://gate.lan/stream --model models/gate --false-alarms 1/day`
     """
@@ -43,8 +44,11 @@ def watch(
     with watching as service, logged(service, log):
         log.line("start", f"{len(service.engine.settings.cameras)} cameras, {service.engine.workers} workers")
         service.run(seconds)
-    log.line("stop", "stopped")
+        failed = service.engine.failed if service.engine.finished else []
+    log.line("stop", f"could not be read to the end: {', '.join(failed)}" if failed else "stopped")
     leave_at_once()
+    if failed:
+        raise typer.Exit(1)
 
 
 @app.command(rich_help_panel=CAMERAS)

@@ -72,8 +72,13 @@ class Camera:
 
     @property
     def finished(self) -> bool:
-        """Whether a file is over, and everything of it is scored."""
-        return self.reader.finished and self.slot.oldest is None and not self.busy
+        """Whether a file is over, everything of it is scored, and that it is over has been told."""
+        return self._is_scored and self.state is CameraState.DOWN
+
+    @property
+    def failed(self) -> bool:
+        """Whether a file is over because it cannot be read to its end."""
+        return self.reader.failed
 
     def look(self) -> None:
         """Find out how it is; tell it when that has changed; end the event of a camera that is not live."""
@@ -168,9 +173,13 @@ class Camera:
             drift=watch.guard.message,
         )
 
+    @property
+    def _is_scored(self) -> bool:
+        return self.reader.finished and self.slot.oldest is None and not self.busy
+
     def _find_state(self) -> tuple[CameraState, str]:
         reader, finding = self.reader, self.watch.finding
-        if reader.finished and not self.finished:
+        if reader.finished and not self._is_scored:
             return self.state, self.message
         if not reader.is_alive() and not reader.finished:
             return CameraState.DOWN, "its reader died of a fault and begins anew"

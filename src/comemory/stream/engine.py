@@ -92,6 +92,11 @@ class Engine:
         cameras = list(self._cameras.values())
         return bool(cameras) and not self._reloading and all(camera.finished for camera in cameras)
 
+    @property
+    def failed(self) -> list[str]:
+        """The cameras that are files which cannot be read to their end."""
+        return [name for name, camera in list(self._cameras.items()) if camera.failed]
+
     def start(self) -> None:
         """See `contract.EngineContract.start`."""
         with self._changing:

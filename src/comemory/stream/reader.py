@@ -39,7 +39,8 @@ class Reader(threading.Thread):
         newest: the newest picture.
         rate: of the frames that arrive.
         size: (height, width) of the pictures.
-        finished: the file is over, or cannot be read at all.
+        finished: the file is over, or cannot be read to its end.
+        failed: it is over because it cannot be read, or nothing is in it.
     """
 
     def __init__(
@@ -54,7 +55,7 @@ class Reader(threading.Thread):
         self.rate = Rate()
         self.newest: Any = None
         self.size: tuple[int, int] | None = None
-        self.finished = False
+        self.finished = self.failed = False
         self._location = ""
         self._stopping = threading.Event()
         self._pauses = Attempts(health.attempts_per_min, health.backoff_s)
@@ -97,25 +98,25 @@ class Reader(threading.Thread):
                     self._read(connection)
             plays_again = self.is_file and self.camera.loop and self.frames > frames_before
             if not (plays_again or self._stopping.is_set()):
-                self._lost(f"{shown}: the camera ended the stream")
+                if self.is_file and self.frames == frames_before:
+                    raise SourceError(f"{shown}: there is no picture in it that can be read")
+                self._lost("the file is over" if self.is_file else f"{shown}: the camera ended the stream")
         except (SourceError, *LIBRARY_ERRORS) as error:
             said = isinstance(error, SourceError)
             shown = mask_password(self._location)
-            self._lost(str(error) if said else f"{shown}: {reason_of(error, self._location)}")
-            if self.is_file:
-                self.finished = True
+            self._lost(str(error) if said else f"{shown}: {reason_of(error, self._location)}", failed=self.is_file)
 
     def _refuse_again(self, connection: Connection, shown: str) -> None:
         """A recording at a URL is seen once: played again, its events would be told again."""
         if connection.is_recording and not self.is_file and self._was_live and not self.camera.loop:
             raise SourceError(f"{shown}: the stream has ended, and was seen: loop = true plays what it left again")
 
-    def _lost(self, message: str) -> None:
+    def _lost(self, message: str, *, failed: bool = False) -> None:
+        """A file that is not played again is over with this."""
         self.link, self.message = CameraState.DOWN, mask_password(message)
         if self.is_file and not self.camera.loop:
+            self.failed = failed
             self.finished = True
-            if self.message.endswith("ended the stream"):
-                self.message = "the file is over"
 
     def _wait(self, failures: int) -> None:
         """Pause before the next attempt; a file is played again at once, unless it cannot be read."""
