@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import threading
@@ -274,6 +275,15 @@ class TestSweep:
         swept = store.sweep(clock(), None, None, min_free_bytes=1 << 60)
         assert swept == Swept(events=1, files=1, bytes_freed=100, short=True)
         assert [event.id for event in store.page()] == [fileless.id]
+
+    def test_what_was_never_attached_goes_after_a_week(self, file_store: EventStore) -> None:
+        now = datetime.now(UTC)
+        for days, name in ((8, "left.mp4"), (6, "waits.mp4")):
+            path = file_store.scratch / name
+            path.write_bytes(b"12345")
+            os.utime(path, (now.timestamp() - days * 86400,) * 2)
+        assert file_store.sweep(now, 30, None) == Swept(bytes_freed=5)
+        assert [path.name for path in file_store.scratch.iterdir()] == ["waits.mp4"]
 
     def test_orphans_go_and_strangers_stay(self, url: str, tmp_path: Path, clock: Clock) -> None:
         media = tmp_path / "media"

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Literal
 
@@ -34,6 +35,9 @@ from comemory.events.rows import read_event, read_events, read_states, write_eve
 from comemory.events.schema import events, files
 from comemory.events.scores import ScoreSummary, pack
 from comemory.events.verdicts import missing, say, take_back
+
+STALE = timedelta(days=7)
+"""A file that has waited so long to be attached is not waited for any more."""
 
 __all__ = [
     "Counts",
@@ -297,6 +301,8 @@ class EventStore(StoreReader):
     def sweep(self, now: datetime, days: float | None, max_bytes: int | None, min_free_bytes: int = 0) -> Swept:
         """Delete the oldest files until the quota and the disk are kept, repair, and delete what is too old.
 
+        Files that were to be attached for `STALE` and never were go too.
+
         Events with a verdict lose their files but stay, since feedback rests on them; `delete` takes those too.
 
         Args:
@@ -317,9 +323,20 @@ class EventStore(StoreReader):
                 done,
                 closed=repaired.closed,
                 orphans=repaired.orphans,
-                bytes_freed=done.bytes_freed + repaired.bytes_freed,
+                bytes_freed=done.bytes_freed + repaired.bytes_freed + self._clear_stale(utc(now)),
             )
             return self._retention.expire(utc(now), days, done)
+
+    def _clear_stale(self, now: datetime) -> int:
+        """Delete what was left in `scratch`, and say how many bytes that was."""
+        freed = 0
+        for path in self.scratch.rglob("*"):
+            with suppress(OSError):
+                status = path.stat()
+                if path.is_file() and now.timestamp() - status.st_mtime > STALE.total_seconds():
+                    path.unlink()
+                    freed += status.st_size
+        return freed
 
     def _existing(self, id: str) -> StoredEvent:
         event = self.get(id)

@@ -5,7 +5,9 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import UTC, datetime
+from pathlib import Path
 
 from comemory.detect import Detector
 from comemory.errors import mask_password
@@ -48,7 +50,7 @@ class Camera:
             kept.after_s,
             int(kept.buffer_mb * 2**20) if kept.clips else 0,
             films.submit,
-            lambda event_id, path: journal.attach(event_id, "clip", lambda: path),
+            self._keep_clip,
             self._recording_failed,
         )
         self.watch = Watch(name, camera, settings, detector, self.footage, journal, publish)
@@ -207,9 +209,14 @@ class Camera:
             "raise the camera's rate, or learn from this camera"
         )
 
+    def _keep_clip(self, event_id: str, path: Path) -> None:
+        if not self._journal.attach(event_id, "clip", lambda: path, self.watch.figures.lose):
+            with suppress(OSError):
+                path.unlink()
+
     def _recording_failed(self, trouble: str) -> None:
-        self.watch.figures.recording_errors += 1
-        self.message = trouble
+        self.watch.figures.lose()
+        self._journal.tell("clips", trouble)
 
     def _new_reader(self, camera: CameraSettings) -> Reader:
         return Reader(self.name, camera, self.settings.health, self.pace, self.slot, self.footage)

@@ -42,6 +42,7 @@ class Figures:
 
     Attributes:
         scored, skipped: frames that the network saw; that were due and gave way because it was late.
+        recording_errors: clips and pictures that could not be kept.
         last_score: None before any, and while the camera is not live.
     """
 
@@ -68,6 +69,11 @@ class Figures:
             for place in range(bisect.bisect_left(BUCKETS_S, latency_s), len(BUCKETS_S)):
                 self.latency_counts[place] += 1
             self.latency_sum_s += latency_s
+
+    def lose(self) -> None:
+        """A clip or a picture could not be kept."""
+        with self._lock:
+            self.recording_errors += 1
 
     def latency_ms(self, share: float) -> float | None:
         """The latency that a share of the newest frames kept, None before any."""

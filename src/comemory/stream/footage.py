@@ -198,7 +198,7 @@ class Footage:
         before_s, after_s: seconds of a clip before and after its event.
         largest_bytes: of the seconds in memory.
         on_clip: called, from where the disk work runs, with the event and its clip.
-        on_trouble: called likewise with one line where a clip could not be written.
+        on_trouble: called with one line where a clip could not be written.
     """
 
     def __init__(
@@ -289,6 +289,7 @@ class Footage:
         if not self._submit(lambda: self._guarded(take, lambda: self._shoot(take, sent))):
             self._takes = [other for other in self._takes if other is not take]
             self._submit(take.film.discard)
+            self._on_trouble(f"the clip {take.film.path} is given up: too much waits to be written")
 
     def _shoot(self, take: Take, sent: Sent) -> None:
         if not self._hurried:

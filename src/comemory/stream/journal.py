@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import queue
 import threading
 import time
@@ -10,7 +11,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from comemory.errors import ComemoryError
 from comemory.events.event import FileKind, StoredEvent
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
     from comemory.events.store import EventStore
 
 LONGEST_RETRY_S = 30.0
+Kept = Literal["store", "lines", "pictures", "clips"]
+"""What is written, each of which may fail while the others go on."""
 
 
 class Errands:
@@ -80,10 +83,13 @@ class Journal:
     What the store refuses (a full disk, a database that is away) is tried again until it takes it, in order; the lines
     of `events.jsonl` do not wait for that.
 
+    Attributes:
+        trouble: what cannot be written, in one line, until it can again; empty when all can.
+
     Args:
         out: folder of `events.jsonl` and, without a store, of `media/`.
         store: None keeps events in files alone.
-        on_trouble: called with one line when something cannot be written, with an empty one when it can again.
+        on_trouble: called with each new `trouble`.
     """
 
     def __init__(self, out: Path, store: EventStore | None, on_trouble: Callable[[str], None]) -> None:
@@ -92,6 +98,8 @@ class Journal:
         self._on_trouble = on_trouble
         self._errands = Errands("journal")
         self._lines = threading.Lock()
+        self._troubles: dict[Kept, str] = {}
+        self._telling = threading.Lock()
 
     @property
     def scratch(self) -> Path:
@@ -129,50 +137,103 @@ class Journal:
         if (store := self.store) is not None:
             self._later(lambda: store.record_scores(camera, minute, maxima, model))
 
-    def attach(self, event_id: str, kind: FileKind, make: Callable[[], Path]) -> None:
-        """Make a file and put it beside its event."""
+    def attach(
+        self, event_id: str, kind: FileKind, make: Callable[[], Path], on_lost: Callable[[], None] = lambda: None
+    ) -> bool:
+        """Make a file and put it beside its event; False where too much waits.
+
+        Args:
+            on_lost: called where it cannot be kept, from whichever thread finds that out.
+        """
+        what: Kept = "clips" if kind == "clip" else "pictures"
 
         def errand() -> None:
-            path = make()
+            try:
+                self._place(event_id, kind, make())
+            except (ComemoryError, OSError) as error:
+                self.tell(what, str(error))
+                on_lost()
+            else:
+                self.tell(what, "")
+
+        if self._submit(errand):
+            return True
+        on_lost()
+        return False
+
+    def tell(self, what: Kept, trouble: str) -> None:
+        """Something cannot be written, and why; an empty line when it can again."""
+        with self._telling:
+            if trouble != self._troubles.get(what, ""):
+                self._troubles[what] = trouble
+                before, self.trouble = self.trouble, "; ".join(filter(None, dict.fromkeys(self._troubles.values())))
+                if self.trouble != before:
+                    self._on_trouble(self.trouble)
+
+    def _place(self, event_id: str, kind: FileKind, path: Path) -> None:
+        """Put a file beside its event; it goes where that fails, and is not missed where the event was deleted."""
+        try:
             if self.store is not None:
                 self.store.attach(event_id, kind, path)
             else:
                 place = self.out / "media" / event_id / f"{kind}{path.suffix}"
                 place.parent.mkdir(parents=True, exist_ok=True)
                 path.replace(place)
+        except (ComemoryError, OSError):
+            with suppress(OSError):
+                path.unlink()
+            if self.store is None or self.store.get(event_id) is not None:
+                raise
 
-        self._later(errand, retry=False)
+    def _later(self, act: Callable[[], object]) -> None:
+        self._submit(lambda: self._insist(act))
 
-    def _later(self, act: Callable[[], object], retry: bool = True) -> None:
-        if not self._errands.submit(lambda: self._insist(act, retry)):
-            self._tell("the store does not keep up: too many changes wait, this one is in events.jsonl alone")
+    def _submit(self, errand: Callable[[], None]) -> bool:
+        taken = self._errands.submit(errand)
+        if not taken:
+            self.tell("store", "the store does not keep up: too many changes wait, this one is in events.jsonl alone")
+        return taken
 
-    def _insist(self, act: Callable[[], object], retry: bool) -> None:
+    def _insist(self, act: Callable[[], object]) -> None:
         pause_s = 0.5
         while True:
             try:
                 act()
             except (ComemoryError, OSError) as error:
-                self._tell(str(error))
-                if not retry or self._errands.stopping.wait(pause_s):
+                self.tell("store", str(error))
+                if self._errands.stopping.wait(pause_s):
                     return
                 pause_s = min(2 * pause_s, LONGEST_RETRY_S)
             else:
-                self._tell("")
+                self.tell("store", "")
                 return
 
     def _line(self, values: dict[str, object]) -> None:
         text = json.dumps(values, ensure_ascii=False, allow_nan=False) + "\n"
+        path = self.out / "events.jsonl"
         try:
-            with self._lines, (self.out / "events.jsonl").open("a", encoding="utf-8") as file:
-                file.write(text)
+            with self._lines:
+                _append(path, text.encode(errors="backslashreplace"))
         except OSError as error:
-            self._tell(f"cannot write {self.out / 'events.jsonl'}: {error.strerror or error}")
+            self.tell("lines", f"cannot write {path}: {error.strerror or error}")
+        else:
+            self.tell("lines", "")
 
-    def _tell(self, trouble: str) -> None:
-        if trouble != self.trouble:
-            self.trouble = trouble
-            self._on_trouble(trouble)
+
+def _append(path: Path, line: bytes) -> None:
+    """Append a line, whole or not at all; a line that a kill has torn stays apart from it."""
+    with path.open("a+b", buffering=0) as file:
+        size = file.seek(0, os.SEEK_END)
+        if size:
+            file.seek(-1, os.SEEK_END)
+            line = line if file.read(1) == b"\n" else b"\n" + line
+        try:
+            while line:
+                line = line[file.write(line) :]
+        except OSError:
+            with suppress(OSError):
+                file.truncate(size)
+            raise
 
 
 def _now() -> str:

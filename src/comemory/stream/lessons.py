@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -64,15 +65,12 @@ class Lessons:
             before = page[-1].id
 
     def _find(self, event_id: str) -> StoredEvent:
-        newest = None
-        try:
-            with self._events.open(encoding="utf-8") as file:
-                for line in file:
-                    if event_id in line:
-                        newest = json.loads(line).get("event") or newest
-        except (OSError, ValueError):
-            newest = None
-        if newest is None or newest.get("id") != event_id:
+        newest: dict[str, Any] | None = None
+        with suppress(OSError), self._events.open(encoding="utf-8", errors="replace") as file:
+            for line in file:
+                if event_id in line:
+                    newest = _event_of(line, event_id) or newest
+        if newest is None:
             raise ConfigError(f"there is no event {event_id[:64]!r}")
         try:
             return StoredEvent.from_json(newest)
@@ -85,3 +83,13 @@ class Lessons:
         except (OSError, ValueError):
             return {}
         return {id_: entry for id_, entry in kept.items() if isinstance(entry, dict)} if isinstance(kept, dict) else {}
+
+
+def _event_of(line: str, event_id: str) -> dict[str, Any] | None:
+    """The event of a line of `events.jsonl`; None where it is another one, or the line was torn."""
+    try:
+        values = json.loads(line)
+    except ValueError:
+        return None
+    event = values.get("event") if isinstance(values, dict) else None
+    return event if isinstance(event, dict) and event.get("id") == event_id else None

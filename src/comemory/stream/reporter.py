@@ -166,14 +166,15 @@ class Reporter:
         if best is None or best is self._attached:
             return
         self._attached = best
-        folder, threshold = self._journal.scratch, self._finder.threshold
+        folder, threshold, lose = self._journal.scratch, self._finder.threshold, self._figures.lose
         self._journal.attach(
-            event_id, "thumbnail", lambda: save_thumbnail(best.tick.picture, folder / f"{event_id}.jpg")
+            event_id, "thumbnail", lambda: save_thumbnail(best.tick.picture, folder / f"{event_id}.jpg"), lose
         )
         self._journal.attach(
             event_id,
             "heat",
             lambda: save_heat(best.tick.picture, best.score, best.heat, folder / f"{event_id}-heat.jpg", threshold),
+            lose,
         )
 
 
