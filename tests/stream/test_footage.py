@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import av
@@ -67,6 +69,42 @@ def test_a_clip_has_the_seconds_before_and_after(tmp_path: Path, codec: str) -> 
     n_wanted = 51 - first_key
     assert n_wanted - 1 <= n_frames <= n_wanted + 2
     assert not list(tmp_path.glob(".*"))
+
+
+@pytest.mark.parametrize("leap_s", [3600, -3600])
+def test_a_clock_of_the_camera_that_leaps_leaves_no_hole(tmp_path: Path, leap_s: int) -> None:
+    made: dict[str, Path] = {}
+    footage = Footage(1.0, 1.5, 2**20, submit, lambda event_id, path: made.update({event_id: path}), pytest.fail)
+    camera = Camera(encoded(tmp_path, "libx264"), footage)
+    ticks = leap_s * 1000
+    for k, sent in enumerate(camera.sent):
+        late = replace(sent, pts=(sent.pts or 0) + ticks, dts=None if sent.dts is None else sent.dts + ticks)
+        footage.push(sent if k < 35 else late)
+        if k == 30:
+            footage.begin("one", tmp_path / "one.mp4", start=3.0)
+            footage.end("one", end=3.5)
+    with av.open(str(made["one"])) as clip:
+        times = [frame.time for frame in clip.decode(video=0)]
+    assert times == sorted(set(times))
+    assert 3.0 < times[-1] - times[0] < 4.5
+    assert max(after - before for before, after in itertools.pairwise(times)) < 0.5
+
+
+def test_a_pause_of_the_camera_stays_one(tmp_path: Path) -> None:
+    made: dict[str, Path] = {}
+    footage = Footage(1.0, 1.5, 2**20, submit, lambda event_id, path: made.update({event_id: path}), pytest.fail)
+    camera = Camera(encoded(tmp_path, "libx264"), footage)
+    for k, sent in enumerate(camera.sent):
+        late = replace(sent, pts=(sent.pts or 0) + 20_000, dts=(sent.dts or 0) + 20_000, time=sent.time + 20)
+        footage.push(sent if k < 35 else late)
+        if k == 30:
+            footage.begin("one", tmp_path / "one.mp4", start=3.0)
+        if k == 40:
+            footage.end("one", end=24.0)
+    footage.finish()
+    with av.open(str(made["one"])) as clip:
+        times = [frame.time for frame in clip.decode(video=0)]
+    assert 19.5 < max(after - before for before, after in itertools.pairwise(times)) < 20.5
 
 
 def test_memory_is_bounded(tmp_path: Path) -> None:

@@ -26,6 +26,9 @@ AS_SENT = ("h264", "av1")
 AHEAD_S = 2.0
 """An event never ends so long after the newest packet: one that does was timed before this machine's clock was set."""
 
+HOLE_S = 5.0
+"""A stamp that leaps so much farther than the packets lay apart is of a clock that was set: a clip goes on without a hole."""
+
 LIBRARY_ERRORS = (av.FFmpegError, ValueError, OverflowError, MemoryError, OSError)
 
 
@@ -96,8 +99,8 @@ class Film:
         self._writer: VideoWriter | None = None
         self._decoder: Any = None
         self._reformatter = VideoReformatter()
-        self._first: int | None = None
-        self._newest = -1
+        self._last: Sent | None = None
+        self._shift = self._newest = 0
 
     def write(self, sent: Sent) -> None:
         """Add the next packet; those before the first keyframe are left out."""
@@ -155,15 +158,27 @@ class Film:
             self._stream = self._output.add_stream_from_template(self.feed.template)
             self._stream.time_base = self.feed.time_base
         packet = self.feed.packet(sent)
-        dts = packet.dts if packet.dts is not None else packet.pts
-        if dts is None or (self._first is not None and dts - self._first <= self._newest):
-            dts = (self._first or 0) + self._newest + max(1, sent.duration)
-        pts = packet.pts if packet.pts is not None else dts
-        self._first = dts if self._first is None else self._first
-        self._newest = dts - self._first
-        packet.dts, packet.pts = self._newest, max(pts - self._first, self._newest)
+        dts = self._placed(packet.dts if packet.dts is not None else packet.pts, sent)
+        packet.pts = dts if packet.pts is None else max(packet.pts + self._shift, dts)
+        packet.dts = dts
         packet.stream = self._stream
         self._output.mux(packet)
+
+    def _placed(self, stamp: int | None, sent: Sent) -> int:
+        """Where a packet lies in the clip: after the one before, as far as its stamps say, whose clock may be set."""
+        if self._last is None:
+            self._shift, dts = -(stamp or 0), 0
+        else:
+            passed = round((sent.time - self._last.time) / self.feed.time_base)
+            hole = round(HOLE_S / self.feed.time_base)
+            expected = self._newest + max(1, sent.duration)
+            dts = expected if stamp is None else stamp + self._shift
+            if stamp is not None and (dts >= self._newest + passed + hole or dts <= self._newest - hole):
+                dts = max(expected, self._newest + passed)
+                self._shift = dts - stamp
+            dts = dts if dts > self._newest else expected
+        self._last, self._newest = sent, dts
+        return dts
 
     def _encode(self, sent: Sent) -> None:
         if self._decoder is None:
