@@ -55,11 +55,11 @@ class DriftGuard:
         passed = self.passed
         if passed is None or abs(passed - 1) <= self.settings.decades:
             return None
-        times = 10 ** abs(passed - 1)
-        word = "more" if passed > 1 else "less"
+        times = f"{10 ** abs(passed - 1):.0f}"
+        found = f"more than calibrated (about {times} times" if passed > 1 else f"less than calibrated (about 1/{times}"
         return (
-            f"ordinary hours score {word} than calibrated (about {times:.0f} times as many high frames): the scene has "
-            "changed; run comemory learn with --recalibrate for this camera"
+            f"ordinary hours score {found} as many high frames): the scene has changed; run comemory learn with "
+            "--recalibrate for this camera"
         )
 
 
