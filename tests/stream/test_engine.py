@@ -180,6 +180,36 @@ def test_another_bundle_takes_over_without_a_gap(
     assert engine.status()[0].state is CameraState.LIVE
 
 
+def test_a_fault_of_one_thing_leaves_the_others_looked_after(
+    clips: list[Path], live: Live, engines: Engines, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A file of settings on which the parser itself gives up."""
+    faults: list[str] = []
+    monkeypatch.setattr(threading, "excepthook", lambda told: faults.append(told.exc_type.__name__))
+    path = tmp_path / "gate.mp4"
+    settings = live({"gate": {"url": str(path), "loop": True}})
+    engine = engines(settings)
+    until(lambda: engine.status()[0].state is CameraState.DOWN)
+    with engine.subscribe() as messages:
+        (settings.out / "overrides.json").write_text("[" * 200_000)
+        until(lambda: bool(faults))
+        told = all_of(messages, "trouble")
+    assert [message["message"][:34] for message in told] == ["a fault of comemory: RecursionErro"]
+    path.symlink_to(clips[0])
+    until(lambda: engine.status()[0].state is CameraState.LIVE)
+    assert faults == ["RecursionError"]
+
+
+def test_learned_scenes_are_kept_now_and_then(
+    live: Live, looping: dict[str, object], engines: Engines, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("comemory.stream.engine.SCENE_S", 0.5)
+    settings = live({"gate": looping})
+    engine = engines(settings)
+    until(lambda: bool(list((settings.out / "cameras" / "gate").glob("view-*.npz"))))
+    assert engine.status()[0].state is CameraState.LIVE
+
+
 def test_times_are_aware(clips: list[Path], live: Live) -> None:
     settings = live({"gate": {"url": str(clips[0]), "realtime": False, "false_alarms": BUDGET}})
     engine, start = Engine(settings), datetime.now(UTC)

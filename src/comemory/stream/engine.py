@@ -6,7 +6,7 @@ import os
 import queue
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from datetime import datetime
 from pathlib import Path
@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 
 LOOK_S = 0.2
 DRIFT_S = 60.0
+SCENE_S = 600.0
+"""How often the learned scenes are kept, for a start after a crash."""
 LIVE_CHANGES = {"zones", "false_alarms", "hours"}
 """Settings of a camera that change without a new connection."""
 FIXED = ("out", "runtime", "precision", "workers", "store", "web", "alerts")
@@ -75,6 +77,7 @@ class Engine:
         self._watchdog = threading.Thread(target=self._look_after, name="watchdog", daemon=True)
         self._started: float | None = None
         self._drifts: dict[str, str | None] = {}
+        self._fault = ""
 
     @property
     def settings(self) -> LiveSettings:
@@ -302,19 +305,32 @@ class Engine:
         self._workers.stop()
 
     def _look_after(self) -> None:
-        """See to states, dead threads and drift until the end."""
-        drift_at = time.monotonic()
+        """See to states, dead threads, drift and learned scenes until the end."""
+        drift_at = scene_at = time.monotonic()
         while not self._stopping.wait(LOOK_S):
             for camera in list(self._cameras.values()):
-                camera.look()
-                camera.revive()
-            self._workers.replace_dead()
-            self._films.revive()
-            self.journal.revive()
-            self._take_overrides()
+                self._safely(camera.look)
+                self._safely(camera.revive)
+            for act in (self._workers.replace_dead, self._films.revive, self.journal.revive, self._take_overrides):
+                self._safely(act)
             if time.monotonic() - drift_at >= DRIFT_S:
                 drift_at = time.monotonic()
-                self._tell_drift()
+                self._safely(self._tell_drift)
+            if time.monotonic() - scene_at >= SCENE_S:
+                scene_at = time.monotonic()
+                for camera in list(self._cameras.values()):
+                    self._films.submit(camera.watch.health.save)
+
+    def _safely(self, act: Callable[[], object]) -> None:
+        """A fault in one thing that is looked after is told once, and keeps nobody from looking after the others."""
+        try:
+            act()
+        except Exception as error:
+            fault = f"{type(error).__name__}: {error}"
+            if fault != self._fault:
+                self._fault = fault
+                threading.excepthook(threading.ExceptHookArgs((type(error), error, error.__traceback__, None)))
+                self.publish({"kind": "trouble", "message": f"a fault of comemory: {fault}"})
 
     def _take_overrides(self) -> None:
         """Go over to what another process has set, such as a bundle that a camera has learned."""

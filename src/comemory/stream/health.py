@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import zipfile
 from contextlib import suppress
 from pathlib import Path
@@ -57,6 +58,7 @@ class PictureHealth:
 
     def __init__(self, settings: HealthSettings, view: Path | None = None) -> None:
         self.settings, self.view = settings, view
+        self._keeping = threading.Lock()
         self._previous: NDArray[np.uint8] | None = None
         self._same_since: float | None = None
         self._suspected: tuple[CameraState, float] | None = None
@@ -71,15 +73,17 @@ class PictureHealth:
 
     def accept(self) -> None:
         """Take the present view for the scene from now on."""
-        self._scene = _Scene()
+        with self._keeping:
+            self._scene = _Scene()
+            if self.view is not None:
+                self.view.unlink(missing_ok=True)
         self._suspected, self._state, self._structure = None, CameraState.LIVE, CameraState.LIVE
-        if self.view is not None:
-            self.view.unlink(missing_ok=True)
 
     def save(self) -> None:
-        """Keep the scene for the next start; a disk that refuses is no reason to stop."""
+        """Keep the scene for the next start, from any thread; a disk that refuses is no reason to stop."""
         if self.view is not None:
-            self._scene.write(self.view)
+            with self._keeping:
+                self._scene.write(self.view)
 
     def push(self, picture: NDArray[np.uint8], time: float) -> Finding:
         """Look at the next picture.
