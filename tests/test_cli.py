@@ -177,6 +177,15 @@ def test_what_is_asked_wrongly_exits_with_2(
     assert not list(tmp_path.glob("out*"))
 
 
+@pytest.mark.parametrize("command", ["watch", "doctor"])
+@pytest.mark.parametrize("name", ["my cam", "a/b", ""])
+def test_a_camera_that_is_refused_keeps_its_password(call: Call, command: str, name: str) -> None:
+    for secret in ("geheim123", "geh eim"):
+        done = call(command, "--camera", f"{name}=rtsp://admin:{secret}@host/s", "--model", "m")
+        assert done.code == 2
+        assert secret not in done.out + done.err
+
+
 def spoilt(folder: Path, gate: Path) -> dict[str, str]:
     """Things that are no video, with a word of what is said of each."""
     whole = gate.read_bytes()

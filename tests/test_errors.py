@@ -104,6 +104,18 @@ URLS = {
     "http://host/#access_token=secret": "http://host/#access_token=***",
     "http://host/x?token=a?b": "http://host/x?token=***?***",
     "http://u:p@host/x?next=http://v:q@other/": "http://u:***@host/x?next=***",
+    "rtsp://user:sec ret@host:554/live": "rtsp://user:***@host:554/live",
+    "rtsp://a user:sec ret @host/live": "rtsp://a user:***@host/live",
+    "rtsp://user:se @c ret@host/live": "rtsp://user:***@host/live",
+    "rtsp://user:se cr/et@host/live": "rtsp://user:***@host/live",
+    "no rtsp://user:sec ret@host/live: a@b was told": "no rtsp://user:***@host/live: a@b was told",
+    "http://host: a@b was told": "http://host: a@b was told",
+    "http://host:80: a@b was told": "http://host:80: a@b was told",
+    "rtsp://host:554/user=admin&password=secret&channel=1&stream=0.sdp?x": (
+        "rtsp://host:554/user=admin&password=***&channel=1&stream=0.sdp?***"
+    ),
+    "rtsp://host/user=admin_passWord=secret_channel=1": "rtsp://host/user=admin_passWord=***",
+    "http://host/pwd=se/cret;1": "http://host/pwd=***;1",
     "two: rtsp://a:b@c/ and http://d/?e=f": "two: rtsp://a:***@c/ and http://d/?e=***",
     "/videos/gate.mp4": "/videos/gate.mp4",
     "C:\\videos\\a@b:c?d=e": "C:\\videos\\a@b:c?d=e",
@@ -134,6 +146,12 @@ class TestMaskPassword:
     def test_a_password_as_people_type_it_never_shows(self, secret: str) -> None:
         if not secret[:5].isdigit() and secret not in "rtsp://someone:***@camera.lan/live":
             assert secret not in mask_password(f"rtsp://someone:{secret}@camera.lan/live")
+
+    @given(st.lists(st.text(st.characters(categories=["L"]), min_size=3, max_size=8), min_size=2, max_size=4))
+    @settings(max_examples=100)
+    def test_a_password_of_several_words_never_shows(self, words: list[str]) -> None:
+        said = f"cannot open rtsp://someone:{' '.join(words)}@camera.lan/live: refused"
+        assert mask_password(said) == "cannot open rtsp://someone:***@camera.lan/live: refused"
 
     @given(value=st.text(st.characters(exclude_categories=["Cc", "Cs", "Z"]), min_size=6, max_size=20))
     @settings(max_examples=200)

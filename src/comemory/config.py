@@ -11,7 +11,7 @@ from typing import Any, TypeVar, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 
-from comemory.errors import ConfigError, nearest, short
+from comemory.errors import ConfigError, mask_password, nearest, short
 
 S = TypeVar("S", bound=BaseModel)
 
@@ -20,12 +20,13 @@ def build(model: type[S], values: Mapping[str, Any]) -> S:
     """Make `model` from nested plain values.
 
     Raises:
-        ConfigError: an unknown key (with the nearest known one) or a value that does not fit; one line.
+        ConfigError: an unknown key (with the nearest known one) or a value that does not fit; one line. A value that is,
+            or may hold, a field with `repr=False` is not repeated in it.
     """
     try:
         return model.model_validate(dict(values))
     except ValidationError as error:
-        raise ConfigError(_describe(model, error)) from None
+        raise ConfigError(mask_password(_describe(model, error))) from None
 
 
 def read_toml(path: Path) -> dict[str, Any]:
@@ -75,7 +76,7 @@ def _parse(text: str) -> Any:
 
 def _describe(model: type[BaseModel], error: ValidationError) -> str:
     first = error.errors(include_url=False)[0]
-    path, known = _walk(model, first["loc"])
+    path, known, is_secret = _walk(model, first["loc"])
     key = ".".join(path)
     if first["type"] == "extra_forbidden":
         return f"unknown config key {short(key)}: {nearest(path[-1], known)}"
@@ -85,23 +86,39 @@ def _describe(model: type[BaseModel], error: ValidationError) -> str:
     reason = " ".join(first["msg"].removeprefix("Value error, ").split())
     if not key:
         return f"{model.__name__} does not accept these values: {reason}{more}"
-    return f"config key {short(key)} does not accept {short(first.get('input'))}: {reason}{more}"
+    value = "what it was given" if is_secret else short(first.get("input"))
+    return f"config key {short(key)} does not accept {value}: {reason}{more}"
 
 
-def _walk(model: type[BaseModel], location: Sequence[str | int]) -> tuple[list[str], list[str]]:
-    """The keys of an error's location, without the names of the types that were tried, and the keys known at the last."""
+def _walk(model: type[BaseModel], location: Sequence[str | int]) -> tuple[list[str], list[str], bool]:
+    """The keys of an error's location, without the names of the types that were tried, and the keys known at the last.
+
+    Third: whether what is there is to be kept from sight.
+    """
     keys: list[str] = []
     known: list[str] = []
     at: Any = model
+    is_secret = False
     for part in location:
         if isinstance(at, type) and issubclass(at, BaseModel):
             known = list(at.model_fields)
             field = at.model_fields.get(str(part))
             at = field.annotation if field else None
+            is_secret = is_secret or (field is not None and not field.repr)
         elif get_origin(at) in (dict, tuple, list):
             known = []
             at = get_args(at)[-1 if get_origin(at) is dict else 0]
         else:
             continue
         keys.append(str(part))
-    return keys, known
+    return keys, known, is_secret or _may_hold_secrets(at)
+
+
+def _may_hold_secrets(kind: Any) -> bool:
+    """Whether values of a type have fields with `repr=False` somewhere in them, or those of one that extends it have."""
+    if isinstance(kind, type) and issubclass(kind, BaseModel):
+        fields = kind.model_fields.values()
+        return any(not field.repr or _may_hold_secrets(field.annotation) for field in fields) or any(
+            map(_may_hold_secrets, kind.__subclasses__())
+        )
+    return any(map(_may_hold_secrets, get_args(kind)))

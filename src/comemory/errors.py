@@ -110,24 +110,36 @@ def last_line(error: BaseException) -> str:
     return lines[-1].strip() if lines else type(error).__name__
 
 
-def mask_password(location: str) -> str:
-    """Hide the password of a URL, and every value of its query, so that it may be shown or logged.
+def mask_password(text: str) -> str:
+    """Hide the passwords of the URLs in a text, and every value of their queries, so that it may be shown or logged.
 
     >>> mask_password("rtsp://user:secret@host/stream")
     'rtsp://user:***@host/stream'
     >>> mask_password("https://host/live?token=secret&channel=1")
     'https://host/live?token=***&channel=***'
+    >>> mask_password("rtsp://host/user=admin&password=secret&channel=1")
+    'rtsp://host/user=admin&password=***&channel=1'
     >>> mask_password("/videos/gate.mp4")
     '/videos/gate.mp4'
     """
-    return _URL.sub(lambda found: _QUERY.sub(_masked_query, _PASSWORD.sub(r"\1:***@", found[0])), location)
+    return _URL.sub(lambda found: _masked_url(found[0]), text)
 
 
-_URL = re.compile(r"(?<=://)\S+?(?=:?(?:\s|$))")
-"""The colon of `URL: what is wrong` is not its own."""
-_PASSWORD = re.compile(r"^([^/@:?#]*):(?:[^/?#]*@|(?!\d{1,5}(?:[/?#]|$)).*@)")
+_PORT = r"\d{1,5}(?:[/?#]|$)"
+_URL = re.compile(
+    rf"(?<=://)(?:[^/@:?#\n]*:(?!\s|{_PORT}|\d{{1,5}}:\s)(?:[^/?#\n]*@|[^\s@]*[^\S\n](?:(?!://)[^@\n])*@))?\S*?(?=:?(?:\s|$))"
+)
+"""User and password may have spaces in them, where an @ follows. The colon of `URL: what is wrong` is not its own."""
+_PASSWORD = re.compile(rf"^([^/@:?#]*):(?:[^/?#]*@|(?!{_PORT}).*@)")
 """User and password; a password with a bare slash in it ends at the last @, and a port is none."""
+_IN_PATH = re.compile(r"((?:pass\w*|pwd)=)[^&;?#]*", re.IGNORECASE)
+"""Some cameras take the password as a part of the path."""
 _QUERY = re.compile(r"[?#].*$")
+
+
+def _masked_url(url: str) -> str:
+    """What follows the `://` of a URL."""
+    return _QUERY.sub(_masked_query, _IN_PATH.sub(r"\1***", _PASSWORD.sub(r"\1:***@", url)))
 
 
 def _masked_query(query: re.Match[str]) -> str:

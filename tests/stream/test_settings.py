@@ -85,6 +85,38 @@ def test_secrets_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> N
     assert "hidden" not in repr(told)
 
 
+SECRET = "geheim123"
+
+
+@pytest.mark.parametrize(
+    ("values", "settings"),
+    [
+        ({"cameras": {"my cam": {"url": f"rtsp://admin:{SECRET}@host/s"}}}, ()),
+        ({"cameras": {"hof": f"{SECRET}"}}, ()),
+        ({"cameras": f"rtsp://admin:{SECRET}@host/s"}, ()),
+        ({"cameras": {"hof": {"url": [f"rtsp://admin:{SECRET}@host/s"]}}}, ()),
+        ({"cameras": {f"rtsp://admin:{SECRET}@host/s": {"url": "x"}}}, ()),
+        ({"alerts": {"my desk": {"kind": "webhook", "url": f"https://desk.lan/{SECRET}"}}}, ()),
+        ({"alerts": {"desk": SECRET}}, ()),
+        ({"web": {"password": [SECRET]}}, ()),
+        ({"web": SECRET}, ()),
+        ({}, (f'web.token={{"a": "{SECRET}"}}',)),
+        ({"store": {"url": [f"postgresql+psycopg://user:{SECRET}@host/db"]}}, ()),
+        ({"store": f"postgresql+psycopg://user:{SECRET}@host/db"}, ()),
+    ],
+)
+def test_what_is_refused_never_shows_a_secret(values: dict[str, object], settings: tuple[str, ...]) -> None:
+    with pytest.raises(ConfigError) as caught:
+        read_live(None, values, settings)
+    assert SECRET not in str(caught.value)
+    assert "config key" in str(caught.value)
+
+
+def test_secrets_are_in_no_repr(tmp_path: Path) -> None:
+    web = {"password": SECRET, "token": SECRET}
+    assert SECRET not in repr(read_live(write(tmp_path), {"web": web, "store": {"url": SECRET}}))
+
+
 @pytest.mark.parametrize("flag", ["gate", "=x", "gate=", "rtsp://user:hidden@host/a=b"])
 def test_flags_that_are_no_cameras(flag: str) -> None:
     with pytest.raises(ConfigError, match="NAME=URL") as caught:

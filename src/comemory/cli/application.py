@@ -12,7 +12,7 @@ import typer
 from typer.core import TyperGroup
 
 from comemory.cli.options import errors
-from comemory.errors import ComemoryError, ConfigError
+from comemory.errors import ComemoryError, ConfigError, mask_password
 from comemory.provenance import package_version
 from comemory.screen import print_line
 
@@ -122,7 +122,7 @@ def _run(call: Callable[[], object]) -> int:
 
 def _fail(message: str, code: int) -> int:
     if message:
-        print_line(errors, f"error: {message}", style="red")
+        print_line(errors, f"error: {mask_password(message)}", style="red")
     return code
 
 

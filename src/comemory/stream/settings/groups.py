@@ -38,8 +38,8 @@ class WebSettings(Settings):
 
     host: str = "127.0.0.1"
     port: int = Field(8710, ge=0, le=65535)
-    password: str | None = None
-    token: str | None = None
+    password: str | None = Field(None, repr=False)
+    token: str | None = Field(None, repr=False)
     session_hours: float = Field(12.0, gt=0)
     public_url: str | None = None
     hosts: tuple[str, ...] = ()
