@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from serving import wait_for
 
 from comemory.errors import ConfigError
 from comemory.web.access import Access, Caller
@@ -100,6 +101,41 @@ class TestSessions:
         access.logout(caller)
         assert access.caller(cookie, None) is None
         assert access.is_over(caller)
+
+    def test_one_that_was_ended_is_over_after_a_restart_too(self, access: Access, file: Path) -> None:
+        ended = file.with_name("ended.json")
+        before = Access(read_secrets(file), ended=ended)
+        one, other = before.login(PASSWORD), before.login(PASSWORD)
+        caller = before.caller(one, None)
+        assert caller is not None
+        before.logout(caller)
+        assert stat.S_IMODE(ended.stat().st_mode) == 0o600
+        after = Access(read_secrets(file), ended=ended)
+        assert after.caller(one, None) is None
+        assert after.is_over(caller)
+        assert after.caller(other, None) is not None
+        ended.write_text("[]")
+        with pytest.raises(ConfigError, match="not a file of comemory's access"):
+            Access(read_secrets(file), ended=ended)
+
+    def test_logging_out_works_where_it_cannot_be_kept(
+        self, access: Access, file: Path, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        nowhere = Access(read_secrets(file), ended=file.parent / "folder" / "ended.json")
+        (file.parent / "folder").touch()
+        caller = nowhere.caller(nowhere.login(PASSWORD), None)
+        assert caller is not None
+        nowhere.logout(caller)
+        assert nowhere.is_over(caller)
+        assert "after a restart" in caplog.text
+
+    def test_what_was_let_in_is_over_with_its_hours(self, file: Path) -> None:
+        set_password(file, PASSWORD)
+        brief = Access(read_secrets(file), session_hours=2 / 3600)
+        caller = brief.caller(brief.login(PASSWORD), None)
+        assert caller is not None
+        assert not brief.is_over(caller)
+        wait_for(lambda: brief.is_over(caller), 5)
 
     def test_it_outlives_a_restart_but_not_a_new_password(self, access: Access, file: Path) -> None:
         cookie = access.login(PASSWORD)

@@ -207,6 +207,31 @@ class TestMessages:
         assert kinds[0] == "status"
         assert [camera["name"] for camera in cameras] == ["gate", "yard"]
 
+    def test_one_listener_too_many_is_refused(self, running: Running) -> None:
+        def listen() -> tuple[socket.socket, bytes]:
+            connection = socket.create_connection(("127.0.0.1", running.port), 30)
+            connection.sendall(b"GET /api/v1/stream HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            return connection, connection.recv(15)
+
+        open_, refused = [], b""
+        while not refused and len(open_) < 100:
+            connection, answer = listen()
+            open_.append(connection)
+            if answer != b"HTTP/1.1 200 OK":
+                refused = answer
+        for connection in open_:
+            connection.close()
+        assert refused.startswith(b"HTTP/1.1 503")
+        assert len(open_) <= 65
+        assert "Traceback" not in (running.out.parent / "log").read_text()
+
+        def is_heard_again() -> bool:
+            connection, answer = listen()
+            connection.close()
+            return answer == b"HTTP/1.1 200 OK"
+
+        wait_for(is_heard_again, 60)
+
 
 class TestProbes:
     def test_it_is_well(self, client: httpx.Client) -> None:
@@ -292,6 +317,20 @@ class TestCallers:
                 f"{locked.url}/api/v1/cameras", headers={"Cookie": f"comemory_session={copied}"}, timeout=60
             )
             assert again.status_code == 401
+
+    def test_logging_out_ends_what_is_open(self, locked: Running) -> None:
+        with httpx.Client(base_url=locked.url, timeout=60) as client:
+            proof = {"X-CSRF-Token": client.post("/api/v1/session", json={"password": PASSWORD}).json()["csrf"]}
+            wait_for(lambda: client.get("/api/v1/cameras/gate/picture").status_code == 200)
+            with (
+                client.stream("GET", "/api/v1/cameras/gate/video") as video,
+                client.stream("GET", "/api/v1/stream") as told,
+            ):
+                assert client.delete("/api/v1/session", headers=proof).status_code == 204
+                for _ in video.iter_bytes():
+                    pass
+                for _ in told.iter_bytes():
+                    pass
 
     def test_a_change_without_proof_is_refused(self, locked: Running) -> None:
         with httpx.Client(base_url=locked.url, timeout=60) as client:

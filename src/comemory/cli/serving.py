@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from comemory.stream.settings import LiveSettings
     from comemory.web.access import Access
 
-ACCESS_FILE = "access.json"
+ACCESS_FILE, ENDED_FILE = "access.json", "ended.json"
 
 
 @app.command(rich_help_panel=CAMERAS)
@@ -91,6 +91,7 @@ def _open_access(live: LiveSettings) -> Access:
         session_hours=web.session_hours,
         password=web.password and reveal(web.password, "the page's password"),
         token=web.token and reveal(web.token, "the API's token"),
+        ended=live.out / ENDED_FILE,
     )
 
 

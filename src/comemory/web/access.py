@@ -4,22 +4,33 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import logging
 import math
 import secrets
 import threading
 import time
 from collections import OrderedDict
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 import argon2
 from itsdangerous import BadSignature, TimestampSigner
 
-from comemory.web.access_file import LONGEST_PASSWORD, Secrets, hash_password, hash_token
+from comemory.errors import ConfigError
+from comemory.web.access_file import (
+    LONGEST_PASSWORD,
+    Secrets,
+    hash_password,
+    hash_token,
+    read_ended,
+    write_ended,
+)
 from comemory.web.attempts import Attempts
 
 SESSION_COOKIE = "comemory_session"
 CSRF_HEADER = "X-CSRF-Token"
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,11 +41,13 @@ class Caller:
         kind: `open` where no password is set, `session` of the page, `token` of the API.
         name: for the record of who marked an event.
         session: its identifier, for `session` alone.
+        until: when it is over by itself, in seconds since 1970, for `session` alone.
     """
 
     kind: Literal["open", "session", "token"]
     name: str
     session: str | None = None
+    until: float = math.inf
 
 
 class Access:
@@ -44,10 +57,20 @@ class Access:
         kept: the access file's content.
         session_hours: how long a login lasts.
         password, token: of the settings, plain or hashed; they stand beside those of the file.
+        ended: file of the sessions that were ended, for a server that begins anew; None forgets them with this one.
+
+    Raises:
+        ConfigError: that file is not one.
     """
 
     def __init__(
-        self, kept: Secrets, *, session_hours: float = 12.0, password: str | None = None, token: str | None = None
+        self,
+        kept: Secrets,
+        *,
+        session_hours: float = 12.0,
+        password: str | None = None,
+        token: str | None = None,
+        ended: Path | None = None,
     ) -> None:
         self.session_s = session_hours * 3600
         chosen = password or kept.password
@@ -60,7 +83,8 @@ class Access:
             )
         self._key = kept.key.encode()
         self._signer = TimestampSigner(kept.key, salt=self._digest(f"session {chosen}"), digest_method=hashlib.sha256)
-        self._ended: OrderedDict[str, float] = OrderedDict()
+        self._file = ended
+        self._ended = OrderedDict({} if ended is None else read_ended(ended))
         self._lock = threading.Lock()
         self._hashing = threading.Lock()
         self.attempts = Attempts()
@@ -87,13 +111,18 @@ class Access:
         return self._signer.sign(secrets.token_urlsafe(24)).decode()
 
     def logout(self, caller: Caller) -> None:
-        """End a session; its cookie is worth nothing from now on."""
+        """End a session; its cookie is worth nothing from now on, nor after a restart."""
         if caller.session is not None:
             with self._lock:
-                now = time.monotonic()
+                now = time.time()
                 self._ended[caller.session] = now
-                while self._ended and now - next(iter(self._ended.values())) > self.session_s:
+                while now - next(iter(self._ended.values())) > self.session_s:
                     self._ended.popitem(last=False)
+                if self._file is not None:
+                    try:
+                        write_ended(self._file, self._ended)
+                    except ConfigError as error:
+                        log.warning("a session that was ended could begin again after a restart: %s", error)
 
     def caller(self, cookie: str | None, authorization: str | None) -> Caller | None:
         """Who asks, None for a stranger."""
@@ -101,12 +130,11 @@ class Access:
             return self._bearer(authorization)
         if not self.required:
             return Caller("open", "page")
-        session = self._session(cookie) if cookie else None
-        return None if session is None else Caller("session", "page", session)
+        return self._session(cookie) if cookie else None
 
     def is_over(self, caller: Caller) -> bool:
         """Whether the session of a caller that was let in has ended since."""
-        return caller.session in self._ended
+        return caller.session in self._ended or time.time() > caller.until
 
     def csrf(self, caller: Caller) -> str:
         """What a page of this caller proves itself with when it changes something."""
@@ -128,12 +156,15 @@ class Access:
                 found = Caller("token", name)
         return found
 
-    def _session(self, cookie: str) -> str | None:
+    def _session(self, cookie: str) -> Caller | None:
         try:
-            session = self._signer.unsign(cookie, max_age=math.floor(self.session_s)).decode()
+            signed, begun = self._signer.unsign(cookie, max_age=math.floor(self.session_s), return_timestamp=True)
+            session = signed.decode()
         except (BadSignature, ValueError):
             return None
-        return None if session in self._ended else session
+        return (
+            None if session in self._ended else Caller("session", "page", session, begun.timestamp() + self.session_s)
+        )
 
     def _digest(self, text: str) -> str:
         return hmac.new(self._key, text.encode(), hashlib.sha256).hexdigest()

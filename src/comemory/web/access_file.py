@@ -1,6 +1,7 @@
 """The access file: an argon2 hash of the password, SHA-256 of each token, and the key that sessions are signed with.
 
-Its owner alone can read it. Tokens are 256 random bits, which no dictionary holds, so a plain hash of them is enough and
+Beside it are the sessions that were ended before their time, for a server that begins anew. The owner alone can read
+them. Tokens are 256 random bits, which no dictionary holds, so a plain hash of them is enough and
 costs a caller of the API nothing; a password is chosen by people and gets argon2.
 """
 
@@ -81,9 +82,37 @@ def write_secrets(path: Path, kept: Secrets) -> None:
     Raises:
         ConfigError: it cannot be written.
     """
+    _write_private(path, {"key": kept.key, "password": kept.password, "tokens": dict(kept.tokens)})
+
+
+def read_ended(path: Path) -> dict[str, float]:
+    """The sessions that were ended, and when, in seconds since 1970; none where there is no file.
+
+    Raises:
+        ConfigError: it cannot be read, or is not such a file.
+    """
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return {}
+    except OSError as error:
+        raise ConfigError(f"cannot read {path}: {error.strerror or error}") from None
+    except (ValueError, RecursionError):
+        found = None
+    if not isinstance(found, dict) or not all(isinstance(at, int | float) for at in found.values()):
+        raise ConfigError(f"{path} {_MIXED_UP}")
+    return found
+
+
+def write_ended(path: Path, ended: Mapping[str, float]) -> None:
+    """Keep the sessions that were ended. Raises ConfigError where they cannot be written."""
+    _write_private(path, dict(ended))
+
+
+def _write_private(path: Path, content: object) -> None:
     require_folder(path.parent)
     beside = path.with_name(f".{path.name}-{secrets.token_hex(6)}.part")
-    text = json.dumps({"key": kept.key, "password": kept.password, "tokens": dict(kept.tokens)}, indent=1)
+    text = json.dumps(content, indent=1)
     try:
         try:
             with os.fdopen(os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as file:

@@ -14,8 +14,9 @@ from fastapi.responses import StreamingResponse
 
 from comemory.events.store import ScoreSummary
 from comemory.stream.contract import CameraStatus
+from comemory.web.access import Caller
 from comemory.web.schemas import Budget, Camera, Problem, Scores, Sensitivity, Step, Zones, camera_view
-from comemory.web.state import Given, State
+from comemory.web.state import Given, Known, State
 
 router = APIRouter(prefix="/cameras", tags=["cameras"], responses={404: {"model": Problem}})
 
@@ -63,17 +64,17 @@ def picture(request: Request, name: Name, state: Given, width: Width = 640, heat
     response_class=StreamingResponse,
     responses={200: {"content": {"multipart/x-mixed-replace": {}}}},
 )
-async def video(name: Name, state: Given, width: Width = 640, heat: Heat = False) -> StreamingResponse:
+async def video(name: Name, caller: Known, state: Given, width: Width = 640, heat: Heat = False) -> StreamingResponse:
     """The pictures as they come, MJPEG, for programs that want one address; the page asks for single pictures."""
     await run_in_threadpool(state.status, name)
     return StreamingResponse(
-        _motion_jpeg(state, name, width, heat), media_type=f"multipart/x-mixed-replace; boundary={_BOUNDARY}"
+        _motion_jpeg(state, caller, name, width, heat), media_type=f"multipart/x-mixed-replace; boundary={_BOUNDARY}"
     )
 
 
-async def _motion_jpeg(state: State, name: str, width: int, heat: bool) -> AsyncIterator[bytes]:
+async def _motion_jpeg(state: State, caller: Caller, name: str, width: int, heat: bool) -> AsyncIterator[bytes]:
     shown = None
-    while not state.messages.is_over:
+    while not (state.messages.is_over or state.access.is_over(caller)):
         newest = await run_in_threadpool(state.pictures.newest, name, width, heat)
         if newest is not None and newest.tag != shown:
             shown = newest.tag

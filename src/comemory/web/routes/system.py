@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterable
+from collections.abc import AsyncIterable, AsyncIterator
+from typing import Annotated
 
-from fastapi import APIRouter, HTTPException, Request, Response
+from fastapi import APIRouter, Depends, HTTPException, Response
 from fastapi.concurrency import run_in_threadpool
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 
 from comemory.errors import ComemoryError
 from comemory.provenance import package_version
+from comemory.stream.contract import Message
 from comemory.web.messages import TooManyListeners
 from comemory.web.metrics import exposition
 from comemory.web.schemas import Learning, Overview, Problem
@@ -37,24 +39,36 @@ def system(state: Given) -> Overview:
     )
 
 
-@router.get("/stream", response_class=EventSourceResponse, responses={503: {"model": Problem}})
-async def stream(request: Request, caller: Known, state: Given) -> AsyncIterable[ServerSentEvent]:
-    """Live messages as server-sent events: `status`, `scores`, `event`, `state`, `drift`, `learning`."""
+async def messages_of(caller: Known, state: Given) -> AsyncIterator[asyncio.Queue[Message]]:
+    """A place among the listeners, held until the answer is over.
+
+    Raises:
+        HTTPException: 503 where there is none left.
+    """
     try:
         with state.messages.listen() as waiting:
-            first = await run_in_threadpool(state.messages.status)
-            yield ServerSentEvent(data=first, event="status", retry=2000)
-            until = time.monotonic() + LONGEST_STREAM_S
-            while time.monotonic() < until and not state.access.is_over(caller):
-                try:
-                    message = await asyncio.wait_for(waiting.get(), CHECK_EVERY_S)
-                except TimeoutError:
-                    continue
-                if message["kind"] == "end":
-                    return
-                yield ServerSentEvent(data=message, event=message["kind"])
+            yield waiting
     except TooManyListeners:
         raise HTTPException(503, "too many pages are open: close some") from None
+
+
+Waiting = Annotated[asyncio.Queue[Message], Depends(messages_of)]
+
+
+@router.get("/stream", response_class=EventSourceResponse, responses={503: {"model": Problem}})
+async def stream(caller: Known, state: Given, waiting: Waiting) -> AsyncIterable[ServerSentEvent]:
+    """Live messages as server-sent events: `status`, `scores`, `event`, `state`, `drift`, `learning`."""
+    first = await run_in_threadpool(state.messages.status)
+    yield ServerSentEvent(data=first, event="status", retry=2000)
+    until = time.monotonic() + LONGEST_STREAM_S
+    while time.monotonic() < until and not state.access.is_over(caller):
+        try:
+            message = await asyncio.wait_for(waiting.get(), CHECK_EVERY_S)
+        except TimeoutError:
+            continue
+        if message["kind"] == "end":
+            return
+        yield ServerSentEvent(data=message, event=message["kind"])
 
 
 @probes.get("/healthz")
