@@ -114,6 +114,26 @@ class TestPages:
         assert first == events[:3:-1]
         assert store.page(limit=3, before=first[-1].id) == events[3:0:-1]
         assert store.page(limit=3, before=events[0].id) == []
+        assert store.page(limit=3, after=events[2].id) == events[3:6]
+        assert store.page(limit=3, after=events[2].id, before=events[4].id) == events[3:4]
+
+    def test_marks_are_the_newest_with_the_number_of_all(self, store: EventStore) -> None:
+        events = [make_event(NOON + timedelta(minutes=k), camera=("gate", "yard")[k % 2]) for k in range(6)]
+        for event in events:
+            store.begin(event)
+        store.set_verdict(events[3].id, "normal", "desk")
+        marks, total = store.marks(limit=2)
+        assert ([mark.id for mark in marks], total) == ([events[5].id, events[4].id], 6)
+        marks, total = store.marks(camera="yard", since=NOON + timedelta(minutes=2))
+        assert ([(mark.id, mark.verdict) for mark in marks], total) == (
+            [(events[5].id, None), (events[3].id, "normal")],
+            2,
+        )
+        assert marks[0].start == events[5].start
+        assert store.marks(verdict="none")[1] == 5
+        for limit in (0, 5001):
+            with pytest.raises(StoreError, match="limit of a timeline"):
+                store.marks(limit=limit)
 
     def test_filters(self, store: EventStore) -> None:
         gate = make_event()

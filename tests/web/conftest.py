@@ -6,6 +6,8 @@ import os
 import shutil
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -38,6 +40,30 @@ def locked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
     given = {"PAGE_PASSWORD": PASSWORD, "API_TOKEN": TOKEN}
     told = ("--set", "web.password=env:PAGE_PASSWORD", "--set", "web.token=env:API_TOKEN")
     with served(tmp_path_factory.mktemp("locked"), *told, environment=given) as server:
+        yield server
+
+
+LONG = "a-camera-name-of-sixty-four-letters-by-the-north-eastern-gate-12"
+N_EVENTS = 320
+
+
+@pytest.fixture(scope="session")
+def full(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+    """A server whose store holds an event of every fourth minute of the last hours, and whose cameras are all down."""
+    from serving import served
+    from stored import make_event
+
+    from comemory.events.store import EventStore
+
+    folder = tmp_path_factory.mktemp("full")
+    now = datetime.now(UTC)
+    with EventStore.open(f"sqlite:///{folder}/live/events.db", folder / "live" / "media") as store:
+        for k in range(N_EVENTS):
+            event = make_event(now - timedelta(minutes=4 * (N_EVENTS - k)), camera=("yard", LONG)[k % 2], cells=None)
+            store.begin(event)
+            store.end(replace(event, end=event.start + timedelta(seconds=7)))
+    told = ("--set", "cameras.gate.watch=false", "--set", f"cameras.{LONG}.url=env:YARD_URL")
+    with served(folder, *told) as server:
         yield server
 
 

@@ -38,6 +38,7 @@ READS = (
     "/api/v1/events/x",
     "/api/v1/events/x/clip",
     "/api/v1/system",
+    "/api/v1/timeline",
     "/api/v1/stream",
     "/metrics",
 )
@@ -139,6 +140,25 @@ class TestEvents:
         older = client.get(f"/api/v1/events?before={first['next']}&limit=1").json()["events"]
         assert all(one["id"] < first["next"] for one in older)
         assert client.get("/api/v1/events?since=2150-01-01T00:00:00Z").json() == {"events": [], "next": None}
+
+    def test_those_that_follow_one_come_oldest_first(self, full: Running) -> None:
+        def ids(query: str) -> list[str]:
+            return [one["id"] for one in httpx.get(f"{full.url}/api/v1/{query}", timeout=60).json()["events"]]
+
+        every = ids("timeline")
+        assert every == sorted(every, reverse=True)
+        assert ids(f"events?after={every[250]}&limit=1") == [every[249]]
+        assert ids(f"events?after={every[250]}&limit=3") == every[249:246:-1]
+        assert ids(f"events?after={every[250]}&before={every[247]}") == every[249:247:-1]
+        assert ids(f"events?after={every[0]}") == []
+
+    def test_the_timeline_counts_what_it_does_not_show(self, full: Running) -> None:
+        whole = httpx.get(f"{full.url}/api/v1/timeline?camera=yard", timeout=60).json()
+        assert len(whole["events"]) == whole["total"] > 100
+        part = httpx.get(f"{full.url}/api/v1/timeline?camera=yard&limit=5", timeout=60).json()
+        assert part == {"events": whole["events"][:5], "total": whole["total"]}
+        assert httpx.get(f"{full.url}/api/v1/timeline?since=2150-01-01T00:00:00Z", timeout=60).json()["total"] == 0
+        assert httpx.get(f"{full.url}/api/v1/timeline?limit=0", timeout=60).status_code == 422
 
     @pytest.mark.parametrize(
         "query",

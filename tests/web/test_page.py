@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import httpx
 import pytest
-from conftest import PASSWORD
+from conftest import LONG, N_EVENTS, PASSWORD
 from serving import Running, wait_for
 
 if TYPE_CHECKING:
@@ -116,6 +117,65 @@ class TestEvents:
         page.get_by_label("Camera").select_option("yard")
         page.get_by_text("No events in this period.").wait_for()
 
+    def test_the_whole_period_is_drawn_and_counted(self, full: Running, page: Page) -> None:
+        page.goto(f"{full.url}/#/events")
+        page.get_by_role("img", name=f"Timeline of the last 24 hours: {N_EVENTS} events").wait_for()
+        assert page.locator(".tick-mark").count() == N_EVENTS
+        assert page.locator("a.card").count() == 48
+        said = page.locator(".day h2 span").all_inner_texts()
+        assert said[0].startswith("48 of ") or len(said) > 1
+        page.get_by_role("button", name="Older events").click()
+        page.locator("a.card").nth(95).wait_for()
+        page.get_by_label("Camera").select_option(LONG)
+        page.get_by_role("img", name=f"{N_EVENTS // 2} events").wait_for()
+
+    def test_one_steps_from_event_to_event(self, full: Running, page: Page) -> None:
+        ids = all_ids(full)
+        page.goto(f"{full.url}/#/events/{ids[300]}")
+        page.get_by_role("dialog").wait_for()
+        for key, place in (("ArrowLeft", 299), ("ArrowLeft", 298), ("ArrowRight", 299)):
+            page.keyboard.press(key)
+            page.wait_for_url(f"**/#/events/{ids[place]}")
+            page.locator(f".player:has(video), .player:has-text({json.dumps('No picture was kept')})").wait_for()
+
+    def test_the_list_follows_what_is_judged_and_deleted(self, full: Running, page: Page, browser: Browser) -> None:
+        other = browser.new_page()
+        other.goto(f"{full.url}/#/events")
+        page.goto(f"{full.url}/#/events")
+        ids = all_ids(full)
+        card = f'a.card[href="#/events/{ids[5]}"]'
+        other.locator(card).wait_for()
+        page.locator(card).click()
+        page.get_by_role("dialog").get_by_role("button", name="Normal", exact=True).click()
+        for one in (page, other):
+            one.locator(f"{card} .mark.normal").wait_for(timeout=10_000)
+        page.keyboard.press("Escape")
+        page.get_by_label("Judged").select_option("none")
+        page.get_by_role("img", name=f"{N_EVENTS - 1} events").wait_for()
+        assert page.locator(card).count() == 0
+        card = f'a.card[href="#/events/{ids[3]}"]'
+        page.locator(card).click()
+        page.get_by_role("dialog").wait_for()
+        page.keyboard.press("a")
+        page.locator(card).wait_for(state="detached", timeout=10_000)
+        page.keyboard.press("Escape")
+        page.get_by_label("Judged").select_option("")
+        page.locator(f"{card} .mark.abnormal").wait_for()
+        card = f'a.card[href="#/events/{ids[1]}"]'
+        page.on("dialog", lambda asked: asked.accept())
+        page.locator(card).click()
+        page.get_by_role("button", name="Delete this event").click()
+        page.get_by_role("dialog").wait_for(state="detached")
+        for one in (page, other):
+            one.locator(card).wait_for(state="detached", timeout=10_000)
+            one.get_by_role("img", name=f"{N_EVENTS - 1} events").wait_for()
+        other.close()
+
+
+def all_ids(running: Running) -> list[str]:
+    """Of all events, newest first."""
+    return [event["id"] for event in kept(running, "/api/v1/timeline")["events"]]
+
 
 class TestZones:
     def test_one_is_drawn_with_the_mouse_and_removed(self, running: Running, page: Page) -> None:
@@ -204,6 +264,27 @@ class TestEverybody:
         page.goto(f"{running.url}/{VIEWS[view]}")
         page.get_by_role("heading", name="gate").or_(page.locator("a.card")).first.wait_for()
         assert page.evaluate("document.documentElement.scrollWidth") <= 360
+
+    @pytest.mark.parametrize("view", ["", "#/events", f"#/cameras/{LONG}", "#/events/{event}"])
+    def test_nor_do_the_longest_names(self, full: Running, page: Page, view: str) -> None:
+        page.set_viewport_size({"width": 360, "height": 740})
+        page.goto(f"{full.url}/{view.format(event=all_ids(full)[0])}")
+        page.locator(f"text={LONG}").first.wait_for(state="attached")
+        page.wait_for_timeout(500)
+        assert page.evaluate("document.documentElement.scrollWidth") <= 360
+
+    @pytest.mark.parametrize("width", [360, 700, 1366])
+    def test_the_timeline_is_drawn_to_scale_and_its_labels_stand_apart(
+        self, full: Running, page: Page, width: int
+    ) -> None:
+        page.set_viewport_size({"width": width, "height": 740})
+        page.goto(f"{full.url}/#/events")
+        page.locator("a.card").first.wait_for()
+        drawn = page.locator("svg.timeline")
+        wait_for(lambda: abs(drawn.evaluate("drawn => drawn.getScreenCTM().a") - 1) < 0.02, 10)
+        places = [label.bounding_box() for label in drawn.locator("text.tick").all()]
+        ends = [(place["x"], place["x"] + place["width"]) for place in places if place is not None]
+        assert all(end < start for (_, end), (start, _) in pairwise(ends))
 
     @pytest.mark.parametrize("scheme", ["light", "dark"])
     @pytest.mark.parametrize("view", [*VIEWS, "player"])

@@ -95,6 +95,19 @@ class StoredEvent:
 
 
 @dataclass(frozen=True, slots=True)
+class Mark:
+    """What a timeline shows of an event; see `StoredEvent`."""
+
+    id: str
+    camera: str
+    start: datetime
+    end: datetime | None
+    peak_score: float
+    verdict: Verdict | None
+    suppressed: bool
+
+
+@dataclass(frozen=True, slots=True)
 class VerdictChange:
     """One entry of an event's history: what was said, by whom, when, and whether it was taken back."""
 

@@ -11,14 +11,15 @@ from sqlalchemy import ColumnElement, select
 from comemory.errors import StoreError, short
 from comemory.events.alerts.outbox import Outbox
 from comemory.events.database import Database
-from comemory.events.event import Counts, FileKind, StateChange, StoredEvent, Verdict, VerdictChange, utc
+from comemory.events.event import Counts, FileKind, Mark, StateChange, StoredEvent, Verdict, VerdictChange, utc
 from comemory.events.media import Media
-from comemory.events.rows import count, read_event, read_events, read_states
+from comemory.events.rows import count, read_event, read_events, read_marks, read_states
 from comemory.events.schema import events, files, scores
 from comemory.events.scores import MINUTE, ScoreSummary, summarise
 from comemory.events.verdicts import history
 
 MOST_PER_PAGE = 500
+MOST_MARKS = 5000
 
 
 class StoreReader:
@@ -48,15 +49,17 @@ class StoreReader:
         since: datetime | None = None,
         until: datetime | None = None,
         before: str | None = None,
+        after: str | None = None,
         limit: int = 50,
         verdict: Verdict | Literal["none"] | None = None,
         suppressed: bool | None = None,
     ) -> list[StoredEvent]:
-        """Events that began in a stretch of time, the newest first.
+        """Events that began in a stretch of time, the newest first; with `after` the oldest first.
 
         Args:
             since, until: `until` does not belong to it.
             before: the id of the last event of the page before this one.
+            after: the id of the event that those wanted follow.
             limit: 1 to 500.
             verdict: `none` are those without one; None are all.
 
@@ -65,21 +68,34 @@ class StoreReader:
         """
         if not 1 <= limit <= MOST_PER_PAGE:
             raise StoreError(f"the limit of a page is {short(limit)}: expected 1 to {MOST_PER_PAGE}")
-        conditions: list[ColumnElement[bool]] = []
-        if camera is not None:
-            conditions.append(events.c.camera == camera)
-        if since is not None:
-            conditions.append(events.c.start >= utc(since))
-        if until is not None:
-            conditions.append(events.c.start < utc(until))
+        conditions = _conditions(camera, since, until, verdict)
         if before is not None:
             conditions.append(events.c.id < before)
-        if verdict is not None:
-            conditions.append(events.c.verdict.is_(None) if verdict == "none" else events.c.verdict == verdict)
+        if after is not None:
+            conditions.append(events.c.id > after)
         if suppressed is not None:
             conditions.append(events.c.suppressed.is_(suppressed))
         with self._database.read() as connection:
-            return read_events(connection, *conditions, limit=limit)
+            return read_events(connection, *conditions, limit=limit, newest_first=after is None)
+
+    def marks(
+        self,
+        *,
+        camera: str | None = None,
+        since: datetime | None = None,
+        until: datetime | None = None,
+        verdict: Verdict | Literal["none"] | None = None,
+        limit: int = MOST_MARKS,
+    ) -> tuple[list[Mark], int]:
+        """The newest events of a stretch of time as a timeline shows them, and how many there are in all; see `page`.
+
+        Raises:
+            StoreError: the limit is out of range, or the database does not answer.
+        """
+        if not 1 <= limit <= MOST_MARKS:
+            raise StoreError(f"the limit of a timeline is {short(limit)}: expected 1 to {MOST_MARKS}")
+        with self._database.read() as connection:
+            return read_marks(connection, *_conditions(camera, since, until, verdict), limit=limit)
 
     def file(self, id: str, kind: FileKind) -> Path | None:
         """Where an event's file lies, None when there is none.
@@ -128,3 +144,18 @@ class StoreReader:
         alerts, free = self.outbox.counts(), self._media.free_bytes()
         with self._database.read() as connection:
             return count(connection, alerts, free)
+
+
+def _conditions(
+    camera: str | None, since: datetime | None, until: datetime | None, verdict: Verdict | Literal["none"] | None
+) -> list[ColumnElement[bool]]:
+    conditions: list[ColumnElement[bool]] = []
+    if camera is not None:
+        conditions.append(events.c.camera == camera)
+    if since is not None:
+        conditions.append(events.c.start >= utc(since))
+    if until is not None:
+        conditions.append(events.c.start < utc(until))
+    if verdict is not None:
+        conditions.append(events.c.verdict.is_(None) if verdict == "none" else events.c.verdict == verdict)
+    return conditions

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import fields
 from datetime import datetime
 from typing import Any
 
@@ -10,7 +11,7 @@ from sqlalchemy import ColumnElement, Connection, func, insert, select, update
 from sqlalchemy.dialects.postgresql import insert as postgres_insert
 from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 
-from comemory.events.event import Counts, StateChange, StoredEvent, new_id, utc
+from comemory.events.event import Counts, Mark, StateChange, StoredEvent, new_id, utc
 from comemory.events.schema import events, files, scores, states
 
 
@@ -27,6 +28,16 @@ def read_events(
 def read_event(connection: Connection, id: str) -> StoredEvent | None:
     found = read_events(connection, events.c.id == id, limit=1)
     return found[0] if found else None
+
+
+def read_marks(connection: Connection, *conditions: ColumnElement[bool], limit: int) -> tuple[list[Mark], int]:
+    """The newest events that fulfil conditions, as marks, and how many fulfil them in all."""
+    columns = [events.c[field.name] for field in fields(Mark)]
+    rows = connection.execute(select(*columns).where(*conditions).order_by(events.c.id.desc()).limit(limit)).all()
+    n = len(rows)
+    if n == limit:
+        n = int(connection.execute(select(func.count()).select_from(events).where(*conditions)).scalar_one())
+    return [Mark(*row) for row in rows], n
 
 
 def read_paths(connection: Connection, ids: Sequence[str]) -> dict[str, dict[str, str]]:

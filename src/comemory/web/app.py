@@ -86,7 +86,7 @@ def create_app(
     known = APIRouter(
         dependencies=[*PROOFS, Depends(caller_of)], responses={401: {"model": Problem}, 403: {"model": Problem}}
     )
-    for router in (cameras.router, events.router, system.router):
+    for router in (cameras.router, events.router, events.timeline_router, system.router):
         known.include_router(router, prefix=API)
     known.include_router(system.metrics_router)
     app.include_router(known)

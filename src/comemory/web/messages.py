@@ -8,9 +8,10 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Literal
 
 from comemory.errors import ComemoryError
+from comemory.events.event import StoredEvent
 from comemory.events.store import EventStore
 from comemory.stream.contract import Message
 from comemory.stream.engine import Engine
@@ -127,6 +128,11 @@ class Messages:
             "cameras": [camera_view(status) for status in self._engine.status()],
             "learning": self.learning(),
         }
+
+    def tell_event(self, event: StoredEvent, change: Literal["update", "delete"]) -> None:
+        """Tell what a person changed of an event; may be called from any thread."""
+        shown = event_view(event.to_json())
+        self._send({"kind": "event", "camera": event.camera, "change": change, "event": shown})
 
     def _run(self) -> None:
         scores: dict[str, Message] = {}

@@ -184,10 +184,31 @@ class Event(Answer):
 
 
 class EventPage(Answer):
-    """Events, newest first; give `next` as `before` for those that follow."""
+    """Events, newest first; give `next` as `before` for those that follow. With `after` the oldest first: give it so."""
 
     events: list[Event]
     next: str | None
+
+
+class Mark(Answer):
+    """What a timeline shows of an event."""
+
+    model_config = ConfigDict(from_attributes=True)
+
+    id: str
+    camera: str
+    start: datetime
+    end: datetime | None = Field(description="Null while it lasts.")
+    peak_score: float
+    verdict: Word | None
+    suppressed: bool
+
+
+class Timeline(Answer):
+    """The events of a stretch of time, newest first, and how many there are; where they are many, the newest of them."""
+
+    events: list[Mark]
+    total: int
 
 
 class Verdict(Body):

@@ -7,15 +7,19 @@ from typing import Annotated, Any, Literal
 from fastapi import APIRouter, HTTPException, Path, Query, Response
 from fastapi.responses import FileResponse
 
+from comemory.events.reader import MOST_MARKS
 from comemory.events.store import StoredEvent
-from comemory.web.schemas import Event, EventPage, Moment, Problem, Verdict, event_view
+from comemory.web.schemas import Event, EventPage, Mark, Moment, Problem, Timeline, Verdict, event_view
 from comemory.web.state import Given, Known, State
 
 router = APIRouter(prefix="/events", tags=["events"], responses={404: {"model": Problem}})
+timeline_router = APIRouter(tags=["events"], responses={404: {"model": Problem}})
 
 ID_PATTERN = r"^[0-9A-Za-z-]{1,64}$"
 Id = Annotated[str, Path(pattern=ID_PATTERN)]
 Kind = Literal["thumbnail", "heat", "clip"]
+Of = Annotated[str | None, Query(pattern=r"^[A-Za-z0-9_.-]{1,64}$")]
+Judged = Literal["normal", "abnormal", "none"] | None
 
 FILE: dict[int | str, dict[str, Any]] = {
     200: {"content": {"image/jpeg": {}, "image/png": {}, "video/mp4": {}}},
@@ -28,26 +32,42 @@ MEDIA_TYPES = {".jpg": "image/jpeg", ".jpeg": "image/jpeg", ".png": "image/png",
 @router.get("")
 def events(
     state: Given,
-    camera: Annotated[str | None, Query(pattern=r"^[A-Za-z0-9_.-]{1,64}$")] = None,
+    camera: Of = None,
     since: Moment | None = None,
     until: Moment | None = None,
     before: Annotated[str | None, Query(pattern=ID_PATTERN)] = None,
+    after: Annotated[str | None, Query(pattern=ID_PATTERN)] = None,
     limit: Annotated[int, Query(ge=1, le=200)] = 50,
-    verdict: Literal["normal", "abnormal", "none"] | None = None,
+    verdict: Judged = None,
     suppressed: bool | None = None,
 ) -> EventPage:
-    """Events, newest first."""
+    """Events, newest first; those that follow one (`after`), oldest first."""
     found = state.kept().page(
         camera=camera,
         since=since,
         until=until,
         before=before,
+        after=after,
         limit=limit,
         verdict=verdict,
         suppressed=suppressed,
     )
     following = found[-1].id if len(found) == limit else None
     return EventPage(events=[_view(event) for event in found], next=following)
+
+
+@timeline_router.get("/timeline")
+def timeline(
+    state: Given,
+    camera: Of = None,
+    since: Moment | None = None,
+    until: Moment | None = None,
+    limit: Annotated[int, Query(ge=1, le=MOST_MARKS)] = MOST_MARKS,
+    verdict: Judged = None,
+) -> Timeline:
+    """When events were, without all that is known of them."""
+    marks, total = state.kept().marks(camera=camera, since=since, until=until, verdict=verdict, limit=limit)
+    return Timeline(events=[Mark.model_validate(mark) for mark in marks], total=total)
 
 
 @router.get("/{id}")
@@ -59,10 +79,12 @@ def event(id: Id, state: Given) -> Event:
 @router.delete("/{id}", status_code=204, responses={409: {"model": Problem, "description": "It is still open."}})
 def delete(id: Id, state: Given) -> Response:
     """Delete an event and its files, once it is over."""
-    if _event(state, id).end is None:
+    found = _event(state, id)
+    if found.end is None:
         raise HTTPException(409, "the event is still open: delete it when it is over")
     if not state.kept().delete(id):
         raise HTTPException(404, "there is no such event")
+    state.messages.tell_event(found, "delete")
     return Response(status_code=204)
 
 
@@ -71,7 +93,9 @@ def set_verdict(id: Id, given: Verdict, caller: Known, state: Given) -> Event:
     """Say what an event was: `normal` teaches the camera, null takes it back."""
     _event(state, id)
     state.engine.set_verdict(id, given.verdict, caller.name)
-    return _view(_event(state, id))
+    found = _event(state, id)
+    state.messages.tell_event(found, "update")
+    return _view(found)
 
 
 @router.get("/{id}/{kind}", response_class=FileResponse, responses=FILE)

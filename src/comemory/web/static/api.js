@@ -44,10 +44,10 @@ export const remove = (id) => ask("DELETE", `/events/${id}`);
 export const setVerdict = (id, verdict) => ask("PUT", `/events/${id}/verdict`, { verdict });
 export const system = () => ask("GET", "/system");
 
-export function events(wanted) {
-  const query = new URLSearchParams(Object.entries(wanted).filter(([, value]) => value !== null && value !== undefined && value !== ""));
-  return ask("GET", `/events?${query}`);
-}
+const query = (wanted) => new URLSearchParams(Object.entries(wanted).filter(([, value]) => value !== null && value !== undefined && value !== ""));
+
+export const events = (wanted) => ask("GET", `/events?${query(wanted)}`);
+export const timeline = (wanted) => ask("GET", `/timeline?${query(wanted)}`);
 
 // The newest picture; null while it is the one that `tag` names, or there is none.
 export async function picture(camera, width, heat, tag) {

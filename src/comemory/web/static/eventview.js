@@ -2,8 +2,8 @@
 
 import * as api from "./api.js";
 import { button, h, icon, keepFocus, notify, placeNotices, s } from "./dom.js";
-import { dayOf, lasted, minute, number, plural, time } from "./format.js";
-import { known, listen } from "./live.js";
+import { count, dayOf, lasted, minute, number, plural, time } from "./format.js";
+import { known, listen, tell } from "./live.js";
 
 const PAGE = 48;
 const SPANS = { 1: "24 hours", 7: "7 days", 30: "30 days" };
@@ -39,15 +39,16 @@ function card(event) {
       h("span", {}, unseen(", "), minute(event.start)), h("span", {}, unseen(", lasted "), lasted(event))));
 }
 
-function byDay(events) {
+// `many` says how many events there were on a day of which so many are listed.
+function byDay(events, many) {
   const days = new Map();
   for (const event of events) days.set(dayOf(event.start), [...(days.get(dayOf(event.start)) ?? []), event]);
-  return [...days].map(([day, listed]) => h("section", { class: "day" }, h("h2", {}, day, h("span", {}, plural(listed.length, "event"))),
+  return [...days].map(([day, listed]) => h("section", { class: "day" }, h("h2", {}, day, h("span", {}, many(day, listed.length))),
     h("ul", { class: "cards" }, listed.map((event) => h("li", {}, card(event))))));
 }
 
-// A lane for each camera, a mark for each event; the cards below say the same to those who do not see it.
-function timeline(events, cameras, days, width) {
+// A lane for each camera, a mark for each event of `total` that is known; the cards below say the same to those who do not see it.
+function timeline(events, total, cameras, days, width) {
   const isNarrow = width < 560;
   const most = isNarrow ? 9 : 18;
   const [lane, left, foot] = [26, 24 + 7 * Math.min(most, Math.max(...cameras.map((name) => name.length))), 22];
@@ -75,7 +76,7 @@ function timeline(events, cameras, days, width) {
     drawn.addEventListener("click", () => { location.hash = place(event); });
     parts.push(drawn);
   }
-  return s("svg", { class: "timeline", viewBox: `0 0 ${width} ${height}`, role: "img", "aria-label": `Timeline of the last ${SPANS[days]}: ${plural(events.length, "event")}, listed below` }, parts);
+  return s("svg", { class: "timeline", viewBox: `0 0 ${width} ${height}`, role: "img", "aria-label": `Timeline of the last ${SPANS[days]}: ${plural(total, "event")}, listed below` }, parts);
 }
 
 function choice(label, options, chosen, act) {
@@ -88,8 +89,12 @@ export function eventsView(root) {
   const lanes = h("div", { class: "lanes", tabIndex: 0, role: "region", "aria-label": "Timeline" });
   const listed = h("div", { class: "days" });
   const more = h("button", { type: "button", class: "more", hidden: true, onclick: () => load(false) }, "Older events");
+  const gone = new Set();
   let events = [];
   let next = null;
+  let marks = [];
+  let total = 0;
+  let since = new Date();
   let asked = 0;
 
   const cameras = () => Object.fromEntries([["", "All cameras"], ...[...known.cameras.keys()].map((name) => [name, name])]);
@@ -103,35 +108,78 @@ export function eventsView(root) {
   }
   root.replaceChildren(h("div", { class: "page" }, h("div", { class: "head" }, h("h1", {}, "Events"), filters), lanes, listed, more));
 
+  function showLanes() {
+    const rows = wanted.camera ? [wanted.camera] : [...new Set([...known.cameras.keys(), ...marks.map((event) => event.camera)])];
+    lanes.hidden = !rows.length;
+    if (lanes.hidden) return;
+    lanes.replaceChildren(timeline(marks, total, rows, wanted.days, Math.max(240, lanes.clientWidth - 16)),
+      marks.length < total ? h("p", { class: "hint" }, `The newest ${count(marks.length)} of ${plural(total, "event")} are drawn.`) : "");
+  }
+
+  // The oldest day of the period may have begun before it, and the oldest of the marks is where they may be cut off.
+  function many() {
+    const perDay = new Map();
+    for (const mark of marks) perDay.set(dayOf(mark.start), (perDay.get(dayOf(mark.start)) ?? 0) + 1);
+    const cut = marks.length < total ? dayOf(marks.at(-1).start) : null;
+    return (day, n) => {
+      const all = Math.max(perDay.get(day) ?? 0, n);
+      if (day === cut || !perDay.has(day)) return `${count(n)} shown`;
+      return `${n < all ? `${count(n)} of ` : ""}${plural(all, "event")}${day === dayOf(since) ? ` since ${minute(since)}` : ""}`;
+    };
+  }
+
   function show() {
-    const rows = wanted.camera ? [wanted.camera] : [...new Set([...known.cameras.keys(), ...events.map((event) => event.camera)])];
-    lanes.replaceChildren(rows.length ? timeline(events, rows, wanted.days, Math.max(240, lanes.clientWidth - 16)) : "");
-    keepFocus(listed, () => listed.replaceChildren(...byDay(events)));
+    showLanes();
+    keepFocus(listed, () => listed.replaceChildren(...byDay(events, many())));
     if (!events.length) listed.replaceChildren(h("p", { class: "empty" }, "No events in this period."));
     more.hidden = !next;
   }
 
   async function load(anew) {
     const turn = ++asked;
-    const since = new Date(Date.now() - wanted.days * 864e5).toISOString();
+    if (anew) since = new Date(Date.now() - wanted.days * 864e5);
+    const asking = { camera: wanted.camera, verdict: wanted.verdict, since: since.toISOString() };
     try {
-      const page = await api.events({ camera: wanted.camera, verdict: wanted.verdict, since, limit: PAGE, before: anew ? null : next });
+      const [page, whole] = await Promise.all([api.events({ ...asking, limit: PAGE, before: anew ? null : next }), anew ? api.timeline(asking) : null]);
       if (turn !== asked) return;
       events = anew ? page.events : [...events, ...page.events];
       next = page.next;
+      if (whole) { marks = whole.events; total = whole.total; }
     } catch (error) { notify(error.message, "bad"); }
     show();
   }
 
+  const isWanted = (event) => (!wanted.camera || wanted.camera === event.camera) && (!wanted.verdict || wanted.verdict === (event.verdict ?? "none"))
+    && Date.parse(event.start) >= since.getTime() && !gone.has(event.id);
+  const without = (list, { id }) => list.filter((event) => event.id !== id);
+  const sorted = (list) => list.sort((a, b) => (a.id < b.id ? 1 : -1));
+
+  // Take an event that is new, was changed or is no more; those older than what was loaded come with it.
+  function take(event) {
+    const has = (list) => list.some(({ id }) => id === event.id);
+    const isDrawn = has(marks) || marks.length === total || event.id > marks.at(-1).id;
+    const isListed = has(events) || !next || event.id > next;
+    total += Number(isDrawn && isWanted(event)) - Number(has(marks));
+    marks = without(marks, event);
+    events = without(events, event);
+    if (!isWanted(event)) return;
+    if (isDrawn) marks = sorted([event, ...marks]);
+    if (isListed) events = sorted([event, ...events]);
+  }
+
   const quiet = listen((message) => {
     if (message.kind === "status" && filters.querySelector("select")?.options.length !== known.cameras.size + 1) { showFilters(); show(); }
-    if (message.kind !== "event" || (wanted.camera && wanted.camera !== message.camera)) return;
-    events = [message.event, ...events.filter((event) => event.id !== message.event.id)].sort((a, b) => (a.id < b.id ? 1 : -1));
+    if (message.kind !== "event") return;
+    if (message.change === "delete") gone.add(message.event.id);
+    take(message.event);
     show();
   });
+  let width = 0;
+  const watcher = new ResizeObserver(() => { if (lanes.clientWidth !== width) { width = lanes.clientWidth; showLanes(); } });
+  watcher.observe(lanes);
   showFilters();
   load(true);
-  return quiet;
+  return () => { quiet(); watcher.disconnect(); };
 }
 
 class Player {
@@ -216,15 +264,16 @@ class Player {
 
   async say(verdict) {
     try {
-      this.update(await api.setVerdict(this.event.id, verdict));
+      const event = await api.setVerdict(this.event.id, verdict);
+      tell({ kind: "event", camera: event.camera, change: "update", event });
       notify(verdict ? `Marked as ${verdict}.` : "Taken back.");
     } catch (error) { notify(error.message, "bad"); }
   }
 
   async step(by) {
     try {
-      const { events } = await api.events(by > 0 ? { before: this.event.id, limit: 1 } : { since: this.event.start, limit: 200 });
-      const found = by > 0 ? events[0] : events.filter((event) => event.id > this.event.id).at(-1);
+      const { events } = await api.events({ [by > 0 ? "before" : "after"]: this.event.id, limit: 1 });
+      const [found] = events;
       if (found) location.replace(place(found));
       else notify(by > 0 ? "This is the oldest event." : "This is the newest event.");
     } catch (error) { notify(error.message, "bad"); }
@@ -233,9 +282,10 @@ class Player {
   async remove() {
     if (!confirm("Delete this event and its files?")) return;
     try {
-      await api.remove(this.event.id);
+      const { event } = this;
+      await api.remove(event.id);
       notify("Deleted.");
-      this.element.close();
+      tell({ kind: "event", camera: event.camera, change: "delete", event });
     } catch (error) { notify(error.message, "bad"); }
   }
 
@@ -250,7 +300,11 @@ class Player {
 // Open the player over what is shown; `left` is called when it is closed.
 export async function openPlayer(id, left) {
   const player = new Player(await api.event(id));
-  const quiet = listen((message) => message.kind === "event" && player.update(message.event));
+  const quiet = listen((message) => {
+    if (message.kind !== "event") return;
+    if (message.change === "delete" && message.event.id === player.event.id) player.element.close();
+    else player.update(message.event);
+  });
   player.element.addEventListener("close", () => { quiet(); placeNotices(); player.element.remove(); left(); });
   document.body.append(player.element);
   player.element.showModal();

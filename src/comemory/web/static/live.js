@@ -11,7 +11,8 @@ let source = null;
 
 export function listen(act) { listeners.add(act); return () => listeners.delete(act); }
 
-function tell(message) { for (const act of [...listeners]) act(message); }
+// Messages come from the server; what is changed here is told here at once.
+export function tell(message) { for (const act of [...listeners]) act(message); }
 
 export function connect() {
   disconnect();

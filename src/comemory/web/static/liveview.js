@@ -101,8 +101,8 @@ export function liveView(root) {
     if (message.kind === "status") { told = true; showTiles(); }
     if (message.kind === "scores") for (const name of Object.keys(message.cameras)) tiles.get(name)?.draw();
     if (message.kind === "event") {
-      recent = [message.event, ...recent.filter((event) => event.id !== message.event.id)]
-        .sort((a, b) => (a.id < b.id ? 1 : -1)).slice(0, N_RECENT);
+      recent = recent.filter((event) => event.id !== message.event.id);
+      if (message.change !== "delete") recent = [message.event, ...recent].sort((a, b) => (a.id < b.id ? 1 : -1)).slice(0, N_RECENT);
       showRecent();
       const camera = known.cameras.get(message.camera);
       if (camera) { camera.open_event = message.change === "end" ? null : message.event.end ? camera.open_event : message.event.id; tiles.get(message.camera)?.update(); }
