@@ -9,6 +9,7 @@ import subprocess
 import sys
 import textwrap
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -73,6 +74,33 @@ class TestMigrations:
     def test_opening_again_changes_nothing(self, url: str) -> None:
         for _ in range(2):
             Database(url).close()
+
+    def test_scores_from_before_sites_go_to_the_folder_of_their_camera(self, url: str, tmp_path: Path) -> None:
+        with EventStore.open(url, tmp_path / "one") as one, EventStore.open(url, tmp_path / "two") as two:
+            one.record_state("gate", "live")
+            two.begin(make_event(camera="yard"))
+        steps = (
+            "DROP TABLE scores",
+            "CREATE TABLE scores (camera VARCHAR(200) NOT NULL, minute BIGINT NOT NULL, model VARCHAR(64) NOT NULL, "
+            "peak FLOAT NOT NULL, maxima {bytes} NOT NULL, PRIMARY KEY (camera, minute))",
+            "CREATE INDEX scores_by_minute ON scores (minute)",
+            *(
+                f"INSERT INTO scores VALUES ('{name}', 60000000, 'm', 1.5, {{part}})"
+                for name in ("gate", "yard", "gone")
+            ),
+            f"UPDATE {VERSION_TABLE} SET version_num = '0002'",
+        )
+        database = Database(url)
+        kinds = ("BLOB", "x'0000c03f'") if database.is_sqlite else ("BYTEA", "'\\x0000c03f'::bytea")
+        with database.write() as connection:
+            for step in steps:
+                connection.exec_driver_sql(step.format(bytes=kinds[0], part=kinds[1]))
+        database.close()
+        since = datetime(1970, 1, 1, tzinfo=UTC)
+        with EventStore.open(url, tmp_path / "one") as one, EventStore.open(url, tmp_path / "two") as two:
+            found = [[store.score_summary(name, since).minutes for name in ("gate", "yard")] for store in (one, two)]
+            assert found == [[1, 0], [0, 1]]
+            assert one.score_summary("gate", since).maxima.tolist() == [1.5]
 
     def test_a_newer_database_is_refused(self, url: str, tmp_path: Path) -> None:
         database = Database(url)

@@ -17,6 +17,7 @@ from stored import NOON, Clock, make_event, picture
 
 from comemory.errors import StoreError
 from comemory.events.store import EventStore, StoredEvent, Swept, VerdictChange, new_id
+from comemory.stream.lessons import Lessons
 
 
 class TestEvents:
@@ -351,9 +352,32 @@ class TestSweep:
             one.begin(event)
             with EventStore.open(url, tmp_path / "two", clock=clock) as two:
                 assert two.sweep(NOON + timedelta(days=99), 1, 0).events == 0
+                assert two.page() == []
+                assert two.marks() == ([], 0)
+                assert (two.counts().events, two.counts().cameras) == (0, {})
                 found = two.get(event.id)
                 assert found is not None
                 assert found.end is None
+
+    def test_cameras_of_one_name_at_two_folders_share_nothing(self, url: str, tmp_path: Path, clock: Clock) -> None:
+        with (
+            EventStore.open(url, tmp_path / "one", clock=clock) as one,
+            EventStore.open(url, tmp_path / "two", clock=clock) as two,
+        ):
+            for store, score in ((one, 1.0), (two, 2.0)):
+                store.record_scores("gate", NOON, [score] * 6, "model")
+                store.record_state("gate", "live", str(score))
+                store.record_state("gate", "down", str(score))
+            event = ended(one, NOON)
+            one.set_verdict(event.id, "normal", "me")
+            assert Lessons(tmp_path, one).normal("gate") == [event.cells]
+            assert Lessons(tmp_path, two).normal("gate") == []
+            since = NOON - timedelta(days=1)
+            assert [store.score_summary("gate", since).maxima[0] for store in (one, two)] == [1.0, 2.0]
+            two.sweep(NOON + timedelta(days=99), 1, None)
+            assert [store.score_summary("gate", since).minutes for store in (one, two)] == [1, 0]
+            assert [[state.message for state in store.states()] for store in (one, two)] == [["1.0", "1.0"], ["2.0"]]
+            assert one.counts().normal == 1
 
 
 class TestOpening:

@@ -25,6 +25,8 @@ MOST_MARKS = 5000
 class StoreReader:
     """Reads a database of events and the folder of their files. Every method may be called from any thread.
 
+    Of several folders that share a database only what is of this one is listed and counted; an id finds any event.
+
     Attributes:
         outbox: the alerts that wait.
     """
@@ -68,7 +70,7 @@ class StoreReader:
         """
         if not 1 <= limit <= MOST_PER_PAGE:
             raise StoreError(f"the limit of a page is {short(limit)}: expected 1 to {MOST_PER_PAGE}")
-        conditions = _conditions(camera, since, until, verdict)
+        conditions = self._conditions(camera, since, until, verdict)
         if before is not None:
             conditions.append(events.c.id < before)
         if after is not None:
@@ -95,7 +97,7 @@ class StoreReader:
         if not 1 <= limit <= MOST_MARKS:
             raise StoreError(f"the limit of a timeline is {short(limit)}: expected 1 to {MOST_MARKS}")
         with self._database.read() as connection:
-            return read_marks(connection, *_conditions(camera, since, until, verdict), limit=limit)
+            return read_marks(connection, *self._conditions(camera, since, until, verdict), limit=limit)
 
     def file(self, id: str, kind: FileKind) -> Path | None:
         """Where an event's file lies, None when there is none.
@@ -116,7 +118,7 @@ class StoreReader:
     def states(self, camera: str | None = None, since: datetime | None = None, limit: int = 200) -> list[StateChange]:
         """Changes of the cameras' health, the newest first."""
         with self._database.read() as connection:
-            return read_states(connection, camera, since, limit)
+            return read_states(connection, camera, since, limit, self._media.site)
 
     def score_summary(self, camera: str, since: datetime, model: str | None = None) -> ScoreSummary:
         """What the scores recorded since a time say of thresholds.
@@ -128,7 +130,8 @@ class StoreReader:
             StoreError: the database does not answer.
         """
         first = utc(since) - MINUTE
-        asked = select(scores.c.minute, scores.c.maxima).where(scores.c.camera == camera, scores.c.minute > first)
+        ours = scores.c.site == self._media.site, scores.c.camera == camera, scores.c.minute > first
+        asked = select(scores.c.minute, scores.c.maxima).where(*ours)
         if model is not None:
             asked = asked.where(scores.c.model == model)
         with self._database.read() as connection:
@@ -143,19 +146,22 @@ class StoreReader:
         """
         alerts, free = self.outbox.counts(), self._media.free_bytes()
         with self._database.read() as connection:
-            return count(connection, alerts, free)
+            return count(connection, self._media.site, alerts, free)
 
-
-def _conditions(
-    camera: str | None, since: datetime | None, until: datetime | None, verdict: Verdict | Literal["none"] | None
-) -> list[ColumnElement[bool]]:
-    conditions: list[ColumnElement[bool]] = []
-    if camera is not None:
-        conditions.append(events.c.camera == camera)
-    if since is not None:
-        conditions.append(events.c.start >= utc(since))
-    if until is not None:
-        conditions.append(events.c.start < utc(until))
-    if verdict is not None:
-        conditions.append(events.c.verdict.is_(None) if verdict == "none" else events.c.verdict == verdict)
-    return conditions
+    def _conditions(
+        self,
+        camera: str | None,
+        since: datetime | None,
+        until: datetime | None,
+        verdict: Verdict | Literal["none"] | None,
+    ) -> list[ColumnElement[bool]]:
+        conditions = [events.c.site == self._media.site]
+        if camera is not None:
+            conditions.append(events.c.camera == camera)
+        if since is not None:
+            conditions.append(events.c.start >= utc(since))
+        if until is not None:
+            conditions.append(events.c.start < utc(until))
+        if verdict is not None:
+            conditions.append(events.c.verdict.is_(None) if verdict == "none" else events.c.verdict == verdict)
+        return conditions

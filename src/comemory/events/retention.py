@@ -141,9 +141,11 @@ class Retention:
             connection.execute(delete(outbox).where(outbox.c.site == self._media.site, *done_with))
             if days is not None:
                 before = now - timedelta(days=days)
-                connection.execute(delete(scores).where(scores.c.minute < before))
-                newest = select(func.max(states.c.id)).group_by(states.c.site, states.c.camera)
-                connection.execute(delete(states).where(states.c.at < before, states.c.id.not_in(newest)))
+                site = self._media.site
+                connection.execute(delete(scores).where(scores.c.site == site, scores.c.minute < before))
+                newest = select(func.max(states.c.id)).where(states.c.site == site).group_by(states.c.camera)
+                old = states.c.site == site, states.c.at < before, states.c.id.not_in(newest)
+                connection.execute(delete(states).where(*old))
 
     def _is_over(self, max_bytes: int | None, min_free_bytes: int) -> bool:
         if max_bytes is not None and self._bytes() > max_bytes:

@@ -81,13 +81,15 @@ def write_state(connection: Connection, change: StateChange, site: str) -> None:
     connection.execute(insert(states).values(**row, message=change.message, at=change.at))
 
 
-def write_scores(connection: Connection, camera: str, minute: datetime, peak: float, packed: bytes, model: str) -> None:
+def write_scores(
+    connection: Connection, camera: str, minute: datetime, peak: float, packed: bytes, model: str, site: str
+) -> None:
     """Insert or replace the highest scores of a minute."""
     values = {"model": model, "peak": float(peak), "maxima": packed}
-    key = {"camera": camera, "minute": minute.replace(second=0, microsecond=0)}
+    key = {"site": site, "camera": camera, "minute": minute.replace(second=0, microsecond=0)}
     insertion = sqlite_insert if connection.dialect.name == "sqlite" else postgres_insert
     added = insertion(scores).values(**key, **values)
-    connection.execute(added.on_conflict_do_update(index_elements=["camera", "minute"], set_=values))
+    connection.execute(added.on_conflict_do_update(index_elements=list(key), set_=values))
 
 
 def read_states(
@@ -104,14 +106,16 @@ def read_states(
     return [StateChange(row.camera, row.state, row.message, row.at) for row in connection.execute(asked)]
 
 
-def count(connection: Connection, alerts: Mapping[str, Mapping[str, int]], free_bytes: int | None) -> Counts:
-    """How much there is in the database, with what the caller knows of alerts and the disk."""
+def count(connection: Connection, site: str, alerts: Mapping[str, Mapping[str, int]], free_bytes: int | None) -> Counts:
+    """How much there is of one media folder, with what the caller knows of alerts and the disk."""
+    ours = events.c.site == site
 
     def number(*conditions: ColumnElement[bool]) -> int:
-        return int(connection.execute(select(func.count()).select_from(events).where(*conditions)).scalar_one())
+        return int(connection.execute(select(func.count()).select_from(events).where(ours, *conditions)).scalar_one())
 
-    by_camera = select(events.c.camera, func.count()).group_by(events.c.camera).order_by(events.c.camera)
-    n_files, n_bytes = connection.execute(select(func.count(), func.sum(files.c.bytes)).select_from(files)).one()
+    by_camera = select(events.c.camera, func.count()).where(ours).group_by(events.c.camera).order_by(events.c.camera)
+    stored = select(func.count(), func.sum(files.c.bytes)).select_from(files).join(events).where(ours)
+    n_files, n_bytes = connection.execute(stored).one()
     return Counts(
         events=number(),
         open=number(events.c.end.is_(None)),

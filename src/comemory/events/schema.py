@@ -105,6 +105,7 @@ states = Table(
 scores = Table(
     "scores",
     metadata,
+    Column("site", String(32), primary_key=True),
     Column("camera", String(200), primary_key=True),
     Column("minute", Moment, primary_key=True),
     Column("model", String(64), nullable=False),

@@ -266,7 +266,7 @@ class EventStore(StoreReader):
         """
         packed = pack(maxima)
         with self._database.write() as connection:
-            write_scores(connection, camera, utc(minute), max(maxima), packed, model)
+            write_scores(connection, camera, utc(minute), max(maxima), packed, model, self._media.site)
 
     def delete(self, id: str) -> bool:
         """Delete an event with its files and history; say whether it was there.
