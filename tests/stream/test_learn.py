@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
@@ -235,6 +236,29 @@ def test_the_doctor_finds_what_is_wrong_and_its_cure(clips: list[Path], live: Li
     assert all(check.cure for check in found.values() if check.well is False)
 
 
+def test_the_doctor_finds_what_a_watch_would_refuse(
+    clips: list[Path], live: Live, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "page.pem").write_text("no certificate")
+    monkeypatch.setenv("KNOWN", "a known secret")
+
+    def ill(**told: Any) -> dict[str, str]:
+        asked = live({"gate": {"url": str(clips[0])}}, **told)
+        found = [check for check in examine(asked) if check.what.split()[0] in ("model", "alert", "page")]
+        assert all(check.cure for check in found if check.well is False)
+        assert "a known secret" not in repr(found)
+        return {check.what.split()[0]: check.found for check in found if check.well is False}
+
+    hook = {"kind": "webhook", "url": "https://desk.lan/hook"}
+    well = {"alerts": {"desk": {**hook, "secret": "env:KNOWN"}}, "web": {"password": "env:KNOWN"}}
+    assert ill(**well) == {}
+    assert "bf16" in ill(precision="bf16")["model"]
+    assert "'NOPE'" in ill(alerts={"desk": {**hook, "secret": "env:NOPE"}})["alert"]
+    assert "'NOPE2'" in ill(web={"password": "env:NOPE2"})["page"]
+    assert "page.pem" in ill(web={"certificate": str(tmp_path / "page.pem")})["page"]
+    assert "without a store" in ill(alerts={"desk": hook}, store={"enabled": False})["alert"]
+
+
 def test_the_doctor_on_the_command_line(clips: list[Path], quick_bundle: Path, tmp_path: Path) -> None:
     asked = ["--camera", f"gate={clips[0]}", "--model", quick_bundle, "--store", "none", "--out", tmp_path, "--json"]
     done = comemory("doctor", *asked, "--set", "retention.gigabytes=0.001")
@@ -243,7 +267,7 @@ def test_the_doctor_on_the_command_line(clips: list[Path], quick_bundle: Path, t
     assert done.returncode == any(check["well"] is False for check in checks)
 
 
-@pytest.mark.parametrize("time", ["soon", "", "5", "-3h", "0h"])
+@pytest.mark.parametrize("time", ["soon", "", "5", "-3h", "0h", "²h", "٣h", f"{'9' * 400}h"])
 def test_times_that_are_none(time: str) -> None:
     from comemory.cli.live import _seconds
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from comemory.errors import ConfigError
+from comemory.events.alerts.settings import WebhookSettings
 from comemory.stream.overrides import Overrides
 from comemory.stream.service import camera_flags
 from comemory.stream.settings import LiveSettings, read_live
@@ -40,6 +41,34 @@ def test_paths_are_those_beside_the_file(tmp_path: Path) -> None:
     assert read.cameras["gate"].url == "rtsp://user:pass@gate.lan/live"
 
 
+def test_so_are_those_of_every_group(tmp_path: Path) -> None:
+    more = """
+[web]
+certificate = "page.pem"
+key = "page.key"
+[store]
+url = "{store}"
+media = "media"
+"""
+    stores = {
+        "sqlite:///events.db": f"sqlite:///{tmp_path}/events.db",
+        "sqlite:////var/events.db": "sqlite:////var/events.db",
+        "sqlite:///:memory:": "sqlite:///:memory:",
+        "events.db": f"{tmp_path}/events.db",
+        "postgresql+psycopg://me@host/events": "postgresql+psycopg://me@host/events",
+        "env:STORE": "env:STORE",
+    }
+    for told, meant in stores.items():
+        read = read_live(write(tmp_path, TOML + 'ca_file = "ca.pem"\n' + more.format(store=told)))
+        assert read.store.url == meant
+        assert (read.web.certificate, read.web.key) == (tmp_path / "page.pem", tmp_path / "page.key")
+        assert read.media == tmp_path / "media"
+        desk = read.alerts["desk"]
+        assert isinstance(desk, WebhookSettings)
+        assert desk.ca_file == tmp_path / "ca.pem"
+    assert read_live(None, {"store": {"url": "events.db"}}).store.url == "events.db"
+
+
 def test_flags_lie_over_the_file(tmp_path: Path) -> None:
     given = {"cameras": {"gate": {"false_alarms": "2/h"}}, "out": str(tmp_path / "out")}
     read = read_live(write(tmp_path), given, ["health.stalled_s=9", "cameras.yard.fps=5"])
@@ -60,6 +89,10 @@ def test_flags_lie_over_the_file(tmp_path: Path) -> None:
         ("[cameras.'a b']\nurl='x'", "name"),
         ("[cameras.a]\nurl=''", "url"),
         ("[cameras]\na=1", "a"),
+        (
+            "[alerts.d]\nkind='command'\nargv=['true']\n[alerts.d.per_camera.gaet]\ncooldown_s=1",
+            "'gaet', which is none",
+        ),
         ("[alerts.x]\nkind='pigeon'", "pigeon"),
         ("[web]\nport=99999", "port"),
     ],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -125,6 +126,7 @@ def _seconds(text: str) -> float:
 
     units = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
     number, unit = text[:-1], text[-1:]
-    if unit not in units or not number.replace(".", "", 1).isdigit() or not float(number) > 0:
+    is_number = number.isascii() and number.replace(".", "", 1).isdigit()
+    if unit not in units or not is_number or not 0 < float(number) < math.inf:
         raise ConfigError(f"cannot read the time {text!r}: expected such as 24h, 90m or 600s")
     return float(number) * units[unit]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import socket
+import ssl
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -13,7 +14,8 @@ from pathlib import Path
 
 from comemory.bundle import open_bundle
 from comemory.detect import Detector
-from comemory.errors import ComemoryError, last_line, mask_password
+from comemory.errors import ComemoryError, ConfigError, last_line, mask_password
+from comemory.events.secrets import reveal
 from comemory.outputs import require_folder
 from comemory.stream.footage import Footage
 from comemory.stream.pace import Pace
@@ -23,6 +25,7 @@ from comemory.stream.slot import Slot
 
 FRAME_WAIT_S = 12.0
 FREE_GB = 2.0
+_MEND = "mend what the line names"
 FIRST_YEAR = 2025
 SYNCHRONISED = (Path("/run/systemd/timesync/synchronized"), Path("/run/chrony/chronyd.pid"), Path("/run/ntpd.pid"))
 
@@ -51,8 +54,11 @@ def examine(settings: LiveSettings) -> Iterator[Check]:
         yield _camera(settings, name)
     yield _disk(settings)
     yield _store(settings)
+    for name in settings.alerts:
+        yield _alert(settings, name)
     yield _time()
     yield _port(settings)
+    yield from _page(settings)
 
 
 def _models(settings: LiveSettings) -> Iterator[Check]:
@@ -77,7 +83,9 @@ def _model(settings: LiveSettings, path: Path) -> tuple[Check, float, float]:
     """The check of a bundle, its seconds a frame, and its rate."""
     try:
         bundle = open_bundle(path)
-        detector = Detector(bundle, runtime=settings.runtime, threads=1)
+        detector = Detector(bundle, runtime=settings.runtime, precision=settings.precision, threads=1)
+    except ConfigError as error:
+        return Check(f"model {path.name}", False, str(error), "or leave precision at auto"), 0.0, 1.0
     except ComemoryError as error:
         return Check(f"model {path.name}", False, str(error), "give another bundle, or copy this one again"), 0.0, 1.0
     inputs, times = detector.example_inputs(), []
@@ -149,6 +157,20 @@ def _store(settings: LiveSettings) -> Check:
         return Check("store", False, last_line(error), "see what the line says; events.jsonl is written in any case")
 
 
+def _alert(settings: LiveSettings, name: str) -> Check:
+    """Whether a sink can be opened; nothing is sent."""
+    what = f"alert {name}"
+    try:
+        from comemory.events.alerts.sink import open_sink
+
+        open_sink(name, settings.alerts[name]).close()
+    except (ComemoryError, ImportError) as error:
+        return Check(what, False, last_line(error), _cure(str(error)) if "environment" in str(error) else _MEND)
+    if not settings.store.enabled:
+        return Check(what, False, "no alert is sent without a store", "leave --store none out, or the alert")
+    return Check(what, True, "its settings can be used; nothing was sent")
+
+
 def _time() -> Check:
     now = datetime.now(UTC)
     if now.year < FIRST_YEAR:
@@ -172,6 +194,26 @@ def _port(settings: LiveSettings) -> Check:
             "port", False, f"{host}:{port}: {reason}", "choose another with --set web.port=…, or end what holds it"
         )
     return Check("port", True, f"{host}:{port} is free")
+
+
+def _page(settings: LiveSettings) -> Iterator[Check]:
+    """Whether the page of `comemory serve` has what it is told of; nothing where it is told nothing."""
+    web, used = settings.web, []
+    try:
+        for value, what in ((web.password, "the page's password"), (web.token, "the API's token")):
+            if value is not None:
+                reveal(value, what)
+                used.append(what)
+        if web.certificate is not None:
+            ssl.create_default_context(ssl.Purpose.CLIENT_AUTH).load_cert_chain(web.certificate, web.key)
+            used.append("the certificate")
+    except ConfigError as error:
+        yield Check("page", False, str(error), _cure(str(error)))
+    except OSError as error:
+        yield Check("page", False, f"the certificate {web.certificate} and its key: {last_line(error)}", _MEND)
+    else:
+        if used:
+            yield Check("page", True, f"{', '.join(used)} can be used")
 
 
 def _none(*_: object) -> None:

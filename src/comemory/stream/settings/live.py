@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -77,7 +77,7 @@ class LiveSettings(Settings):
             if camera.model is None and self.model is None:
                 raise ValueError(f"camera {name!r} has no model: give model, or --model for all cameras")
         for name, alert in self.alerts.items():
-            if strangers := sorted(set(alert.cameras) - set(self.cameras)):
+            if strangers := sorted({*alert.cameras, *alert.per_camera} - set(self.cameras)):
                 raise ValueError(f"alert {name!r} is for the camera {strangers[0]!r}, which is none")
         return self
 
@@ -124,16 +124,35 @@ def _lay_over(below: dict[str, Any], above: Mapping[str, Any]) -> None:
 
 def _anchored(values: dict[str, Any], folder: Path) -> dict[str, Any]:
     """The file's relative paths made absolute; what does not fit is left for the check of the settings."""
-    cameras = values.get("cameras")
-    named = list(cameras.values()) if isinstance(cameras, dict) else []
-    for group in [group for group in (values, values.get("store"), *named) if isinstance(group, dict)]:
-        for key in ("model", "out", "media"):
-            if isinstance(group.get(key), str):
-                group[key] = str(folder / group[key])
-    for camera in [camera for camera in named if isinstance(camera, dict)]:
-        if isinstance(camera.get("url"), str):
-            camera["url"] = absolute(camera["url"], folder)
+
+    def groups(name: str) -> list[dict[str, Any]]:
+        found = values.get(name)
+        return [group for group in found.values() if isinstance(group, dict)] if isinstance(found, dict) else []
+
+    def anchor(group: Any, keys: Sequence[str], to: Callable[[str], str] = lambda path: str(folder / path)) -> None:
+        for key in keys:
+            if isinstance(group, dict) and isinstance(group.get(key), str):
+                group[key] = to(group[key])
+
+    anchor(values, ("model", "out"))
+    anchor(values.get("store"), ("media",))
+    anchor(values.get("store"), ("url",), lambda url: _absolute_store(url, folder))
+    anchor(values.get("web"), ("certificate", "key"))
+    for camera in groups("cameras"):
+        anchor(camera, ("model",))
+        anchor(camera, ("url",), lambda url: absolute(url, folder))
+    for alert in groups("alerts"):
+        anchor(alert, ("ca_file",))
     return values
+
+
+def _absolute_store(url: str, folder: Path) -> str:
+    """The file of a SQLite store made absolute; other databases and `env:NAME` as they are."""
+    scheme = "sqlite:///"
+    path = url.removeprefix(scheme)
+    if path != url:
+        return url if path in ("", ":memory:") else f"{scheme}{folder / path}"
+    return absolute(url, folder)
 
 
 def absolute(url: str, folder: Path) -> str:
