@@ -132,7 +132,7 @@ class TestTopics:
         listener.client.publish("homeassistant/status", "online", qos=1)
         wait_until(lambda: len(listener.of(topic)) == 2)
         sink.set_cameras(["gate", "yard/#+ ü"])
-        wait_until(lambda: listener.of("homeassistant/sensor/comemory_yard_____/state/config"))
+        wait_until(lambda: listener.of("homeassistant/sensor/comemory_yard_____-66dbdc/state/config"))
         sink.close()
 
     def test_without_discovery(self, broker: Started, listener: Listener, announced: Announced) -> None:
@@ -147,6 +147,22 @@ class TestTopics:
     def test_ids_of_discovery_are_unique(self) -> None:
         configs = [config for camera in ("gate", "yard") for config in discovery("ha", "comemory", camera).values()]
         assert len({config["unique_id"] for config in configs}) == 4
+
+    def test_names_that_differ_in_a_mark_alone_share_nothing(
+        self, broker: Started, listener: Listener, announced: Announced
+    ) -> None:
+        names = ("gate.1", "gate_1", "gate-1")
+        found = [discovery("ha", "comemory", camera) for camera in names]
+        assert len({topic for one in found for topic in one}) == 6
+        for key in ("unique_id", "state_topic"):
+            assert len({config[key] for one in found for config in one.values()}) == 6
+        sink = connected(opened(broker.port), list(names), listener, announced)
+        for name in names:
+            sink.deliver(message("state", camera=name, state=f"of {name}", message=""))
+        wait_until(lambda: len([topic for topic, _, _ in listener.heard if topic.endswith("/state")]) == 3)
+        sink.close()
+        assert listener.of("comemory/gate_1/state") == ["of gate_1"]
+        assert listener.of("comemory/gate-1/state") == ["of gate-1"]
 
 
 def retained(port: int) -> set[str]:

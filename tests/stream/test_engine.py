@@ -18,6 +18,7 @@ from comemory.errors import BundleError, ConfigError
 from comemory.stream.contract import CameraState, EngineContract
 from comemory.stream.engine import Engine
 from comemory.stream.settings import LiveSettings
+from comemory.web.pictures import Pictures
 
 Live = Callable[..., LiveSettings]
 Engines = Callable[..., Engine]
@@ -47,6 +48,21 @@ def test_it_keeps_the_contract(live: Live, looping: dict[str, object], engines: 
     for ask in (kept.snapshot, lambda name: kept.scores(name, 1), lambda name: kept.set_zones(name, ())):
         with pytest.raises(ConfigError, match="no camera 'yard'"):
             ask("yard")
+
+
+def test_the_picture_of_a_camera_that_is_down_is_the_same_one(
+    live: Live, looping: dict[str, object], engines: Engines
+) -> None:
+    engine = engines(live({"gate": {**looping, "loop": False}}))
+    assert engine.wait(60)
+    until(lambda: engine.status()[0].state is not CameraState.LIVE)
+    pictures = Pictures(engine)
+    first, second = (engine.snapshot("gate") for _ in range(2))
+    assert first is not None
+    assert second is not None
+    assert first.time == second.time
+    tags = {picture.tag for picture in (pictures.newest("gate") for _ in range(3)) if picture is not None}
+    assert len(tags) == 1
 
 
 def test_budget_and_zones_change_at_once_and_outlive_it(

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import http.client
 import io
+import json
+import re
 import socket
 import stat
+import subprocess
+import sys
 import time
 from pathlib import Path
 
 import pytest
+from serving import Running
 
 from comemory.cli import main
 from comemory.errors import ConfigError
@@ -74,6 +79,27 @@ def test_a_short_password_and_a_wrong_variable_are_refused(
     assert run("--out", tmp_path / "live", "--set-password") == 2
     assert run(*CAMERA, "--out", tmp_path / "live", "--set", "web.password=env:NO_SUCH_VARIABLE") == 2
     assert "NO_SUCH_VARIABLE" in capsys.readouterr().err
+    with (tmp_path / "password").open("wb") as file:
+        file.write("größer als acht".encode("latin-1"))
+    with (tmp_path / "password").open(encoding="utf-8") as pipe:
+        monkeypatch.setattr("sys.stdin", pipe)
+        assert run("--out", tmp_path / "live", "--set-password") == 2
+    assert "not text in UTF-8" in capsys.readouterr().err
+
+
+def test_the_image_asks_where_it_is_told_whether_the_page_lives(running: Running) -> None:
+    file = Path(__file__).resolve().parents[2] / "deploy" / "Containerfile"
+    asked = re.search(r"^HEALTHCHECK .*\\\n  CMD (\[.*\])$", file.read_text(encoding="utf-8"), re.MULTILINE)
+    assert asked is not None
+    _, *arguments = json.loads(asked[1])
+
+    def status(url: str) -> int:
+        return subprocess.run(
+            [sys.executable, *arguments], env={"HEALTH_URL": url}, stderr=subprocess.DEVNULL
+        ).returncode
+
+    assert status(f"{running.url}/healthz") == 0
+    assert status(f"{running.url}/nothing") != 0
 
 
 def test_a_bundle_that_is_none_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

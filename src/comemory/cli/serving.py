@@ -12,6 +12,7 @@ import typer
 from comemory.cli.application import CAMERAS, app, leave_at_once
 from comemory.cli.live_options import LiveOptions, Log, logged, takes_live_options
 from comemory.cli.options import console, errors
+from comemory.errors import ConfigError
 from comemory.screen import print_line
 
 if TYPE_CHECKING:
@@ -115,4 +116,7 @@ def _ask_password() -> str:
     """The password, twice from a terminal, once from a pipe."""
     if sys.stdin.isatty():
         return str(typer.prompt("Password", hide_input=True, confirmation_prompt=True))
-    return sys.stdin.readline().rstrip("\r\n")
+    try:
+        return sys.stdin.readline().rstrip("\r\n")
+    except UnicodeDecodeError:
+        raise ConfigError("the password on standard input is not text in UTF-8: give it so") from None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import fcntl
+import hashlib
 import os
 import re
 import shutil
@@ -156,6 +157,16 @@ def slug(camera: str) -> str:
     """
     plain = re.sub(r"[^A-Za-z0-9_-]", "_", camera)[:80]
     return plain if plain.strip("_") else "_"
+
+
+def unlike(name: str) -> str:
+    """A slug that no two names share: one that is not the name itself ends with a part of the name's hash.
+
+    >>> unlike("gate_1"), unlike("gate.1")
+    ('gate_1', 'gate_1-4c8a47')
+    """
+    plain = slug(name)
+    return plain if plain == name else f"{plain}-{hashlib.sha256(name.encode()).hexdigest()[:6]}"
 
 
 def disk_error(what: str, error: OSError) -> StoreError:

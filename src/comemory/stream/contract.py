@@ -85,7 +85,7 @@ class Snapshot:
         picture: uint8 (H, W, 3), RGB, of the camera's own size or smaller (640 wide at most).
         heat: float32 (h, w) in [0, 1], another size than the picture's; None where the picture was not scored.
         score: None where the picture was not scored.
-        time: when it arrived, UTC.
+        time: when it arrived, UTC; of a picture that was not scored when it was first asked for.
     """
 
     picture: NDArray[np.uint8]

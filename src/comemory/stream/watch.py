@@ -71,6 +71,7 @@ class Watch:
         self._incoming: Detector | None = None
         self._connection: int | None = None
         self._halted = False
+        self._unscored: tuple[Any, datetime] | None = None
         self._use(detector)
 
     @property
@@ -146,10 +147,13 @@ class Watch:
         with self.lock:
             seen = self._seen if state is CameraState.LIVE else None
             heat = self.detector.heat() if seen is not None else None
+            if seen is None and newest is not None and (self._unscored is None or self._unscored[0] is not newest):
+                self._unscored = newest, datetime.now(UTC)
+            unscored = self._unscored
         if seen is None:
-            if newest is None:
+            if newest is None or unscored is None:
                 return None
-            return Snapshot(shrunk(as_picture(newest), SNAPSHOT_WIDTH), None, None, datetime.now(UTC), state)
+            return Snapshot(shrunk(as_picture(unscored[0]), SNAPSHOT_WIDTH), None, None, unscored[1], state)
         picture = shrunk(as_picture(seen.tick.picture), SNAPSHOT_WIDTH)
         return Snapshot(picture, heat, seen.score.value, _utc(seen.tick.time), state)
 

@@ -17,7 +17,7 @@ from comemory.events.alerts.announced import Announced
 from comemory.events.alerts.settings import MqttSettings
 from comemory.events.alerts.sink import Message
 from comemory.events.alerts.webhook import tls_context
-from comemory.events.media import slug
+from comemory.events.media import slug, unlike
 from comemory.events.secrets import reveal
 from comemory.types import JSON
 
@@ -46,7 +46,7 @@ class Mqtt:
         self._broker = f"the broker {settings.host}:{self._port}"
         self._reason = "not connected yet"
         self._client = paho.Client(
-            CallbackAPIVersion.VERSION2, client_id=settings.client_id or f"{slug(settings.prefix)}-{slug(name)}"
+            CallbackAPIVersion.VERSION2, client_id=settings.client_id or f"{slug(settings.prefix)}-{unlike(name)}"
         )
         if settings.username is not None:
             password = None if settings.password is None else reveal(settings.password, f"the password {where}")
@@ -93,8 +93,8 @@ class Mqtt:
             is_known = message.camera in self._alarms
         after = message.payload.get("after") or {}
         if message.kind == "state":
-            self._publish(f"{slug(message.camera)}/state", str(after["state"]), retain=is_known)
-            self._publish(f"{slug(message.camera)}/health", after, retain=is_known)
+            self._publish(f"{unlike(message.camera)}/state", str(after["state"]), retain=is_known)
+            self._publish(f"{unlike(message.camera)}/health", after, retain=is_known)
             return
         self._publish("events", message.payload, retain=False)
         if message.kind in ("new", "end") and {"new", "end"} <= set(self.settings.kinds):
@@ -102,7 +102,7 @@ class Mqtt:
             with self._lock:
                 if message.camera in self._alarms:
                     self._alarms[message.camera] = alarm
-            self._publish(f"{slug(message.camera)}/alarm", alarm, retain=is_known)
+            self._publish(f"{unlike(message.camera)}/alarm", alarm, retain=is_known)
 
     def close(self) -> None:
         """Say that nobody is here any more, and disconnect."""
@@ -133,7 +133,7 @@ class Mqtt:
         for camera in cameras:
             with self._lock:
                 alarm = self._alarms.get(camera, "OFF")
-            self._client.publish(self._topic(f"{slug(camera)}/alarm"), alarm, qos=1, retain=True)
+            self._client.publish(self._topic(f"{unlike(camera)}/alarm"), alarm, qos=1, retain=True)
             if not self.settings.discovery:
                 continue
             for topic, config in discovery(self.settings.discovery, self.settings.prefix, camera).items():
@@ -145,7 +145,7 @@ class Mqtt:
         with self._lock:
             cameras = list(self._alarms)
         for camera in cameras:
-            topics |= {self._topic(f"{slug(camera)}/{name}") for name in ("alarm", "state", "health")}
+            topics |= {self._topic(f"{unlike(camera)}/{name}") for name in ("alarm", "state", "health")}
             if self.settings.discovery:
                 topics |= discovery(self.settings.discovery, self.settings.prefix, camera).keys()
         return topics
@@ -205,8 +205,8 @@ class Mqtt:
 
 def discovery(home: str, prefix: str, camera: str) -> dict[str, JSON]:
     """Topic to configuration of what Home Assistant shows of a camera: an alarm, and the camera's state."""
-    key = f"{slug(prefix)}_{slug(camera)}"
-    topic = f"{prefix}/{slug(camera)}"
+    key = f"{slug(prefix)}_{unlike(camera)}"
+    topic = f"{prefix}/{unlike(camera)}"
     common: JSON = {
         "availability_topic": f"{prefix}/available",
         "payload_available": ONLINE,
