@@ -120,7 +120,7 @@ export function eventsView(root) {
   function many() {
     const perDay = new Map();
     for (const mark of marks) perDay.set(dayOf(mark.start), (perDay.get(dayOf(mark.start)) ?? 0) + 1);
-    const cut = marks.length < total ? dayOf(marks.at(-1).start) : null;
+    const cut = marks.length && marks.length < total ? dayOf(marks.at(-1).start) : null;
     return (day, n) => {
       const all = Math.max(perDay.get(day) ?? 0, n);
       if (day === cut || !perDay.has(day)) return `${count(n)} shown`;
@@ -157,7 +157,7 @@ export function eventsView(root) {
   // Take an event that is new, was changed or is no more; those older than what was loaded come with it.
   function take(event) {
     const has = (list) => list.some(({ id }) => id === event.id);
-    const isDrawn = has(marks) || marks.length === total || event.id > marks.at(-1).id;
+    const isDrawn = has(marks) || marks.length === total || event.id > (marks.at(-1)?.id ?? "");
     const isListed = has(events) || !next || event.id > next;
     total += Number(isDrawn && isWanted(event)) - Number(has(marks));
     marks = without(marks, event);
