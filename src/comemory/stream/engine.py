@@ -6,9 +6,11 @@ import os
 import queue
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -30,6 +32,8 @@ if TYPE_CHECKING:
     from comemory.events.store import EventStore
 
 LOOK_S = 0.2
+PAUSE_S = 1.0
+"""From the death of the watchdog to the next one in its place."""
 DRIFT_S = 60.0
 SCENE_S = 600.0
 """How often the learned scenes are kept, for a start after a crash."""
@@ -74,10 +78,11 @@ class Engine:
         self._reloading = False
         self._stopping = threading.Event()
         self._workers = Workers(self.workers, lambda: list(self._cameras.values()))
-        self._watchdog = threading.Thread(target=self._look_after, name="watchdog", daemon=True)
+        self._watchdog = self._new_watchdog()
         self._started: float | None = None
         self._drifts: dict[str, str | None] = {}
-        self._fault = ""
+        self._duties: deque[Callable[[], object]] = deque()
+        self._drift_told = self._scenes_kept = time.monotonic()
 
     @property
     def settings(self) -> LiveSettings:
@@ -304,33 +309,36 @@ class Engine:
                 self._changing.release()
         self._workers.stop()
 
-    def _look_after(self) -> None:
-        """See to states, dead threads, drift and learned scenes until the end."""
-        drift_at = scene_at = time.monotonic()
-        while not self._stopping.wait(LOOK_S):
-            for camera in list(self._cameras.values()):
-                self._safely(camera.look)
-                self._safely(camera.revive)
-            for act in (self._workers.replace_dead, self._films.revive, self.journal.revive, self._take_overrides):
-                self._safely(act)
-            if time.monotonic() - drift_at >= DRIFT_S:
-                drift_at = time.monotonic()
-                self._safely(self._tell_drift)
-            if time.monotonic() - scene_at >= SCENE_S:
-                scene_at = time.monotonic()
-                for camera in list(self._cameras.values()):
-                    self._films.submit(camera.watch.health.save)
+    def _new_watchdog(self) -> threading.Thread:
+        return threading.Thread(target=self._look_after, name="watchdog", daemon=True)
 
-    def _safely(self, act: Callable[[], object]) -> None:
-        """A fault in one thing that is looked after is told once, and keeps nobody from looking after the others."""
+    def _look_after(self) -> None:
+        """See to everything until the end; a fault in one duty ends this thread, and another goes on with the next."""
         try:
-            act()
-        except Exception as error:
-            fault = f"{type(error).__name__}: {error}"
-            if fault != self._fault:
-                self._fault = fault
-                threading.excepthook(threading.ExceptHookArgs((type(error), error, error.__traceback__, None)))
-                self.publish({"kind": "trouble", "message": f"a fault of comemory: {fault}"})
+            while not self._stopping.wait(LOOK_S):
+                while self._duties:
+                    self._duties.popleft()()
+                self._duties.extend(self._round())
+        finally:
+            if not self._stopping.wait(PAUSE_S):
+                self.publish({"kind": "trouble", "message": "the watchdog died of a fault and begins anew"})
+                watchdog = self._new_watchdog()
+                watchdog.start()
+                self._watchdog = watchdog
+
+    def _round(self) -> Iterator[Callable[[], object]]:
+        """The duties of one round: states, dead threads, what others have set, drift and learned scenes."""
+        cameras, now = list(self._cameras.values()), time.monotonic()
+        for camera in cameras:
+            yield from (camera.look, camera.revive)
+        yield from (self._workers.replace_dead, self._films.revive, self.journal.revive, self._take_overrides)
+        if now - self._drift_told >= DRIFT_S:
+            self._drift_told = now
+            yield self._tell_drift
+        if now - self._scenes_kept >= SCENE_S:
+            self._scenes_kept = now
+            for camera in cameras:
+                yield partial(self._films.submit, camera.watch.health.save)
 
     def _take_overrides(self) -> None:
         """Go over to what another process has set, such as a bundle that a camera has learned."""
