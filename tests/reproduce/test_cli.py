@@ -84,6 +84,18 @@ def test_a_worker_that_dies_is_told(
     assert "tiny: 1 cells, 0 done before, 0 now, 1 failed" in said
 
 
+def test_a_worker_takes_no_program_from_the_folder_it_is_begun_in(
+    capsys: pytest.CaptureFixture[str], tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "pydantic.py").write_text("open('taken', 'w').close()")
+    monkeypatch.chdir(tmp_path)
+    tiny.write_text(tiny.read_text().replace("frames=30", "frames=3"))
+    code, said = run(capsys, tiny, "--table", tmp_path / "rows.jsonl", "--bundles", tmp_path / "runs")
+    assert (code, "problem: scene/default/0: " in said) == (1, True)
+    assert "its process ended" not in said
+    assert not (tmp_path / "taken").exists()
+
+
 def test_a_page_is_rendered_from_a_table(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     rows = made.write_rows(tmp_path / "rows.jsonl", [made.row(seed=seed) for seed in range(3)])
     (tmp_path / "words.md.in").write_text("# Words\n\n{{ table tiny }}\n")

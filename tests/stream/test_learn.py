@@ -23,14 +23,15 @@ from stream.test_live import seconds
 from comemory.bundle import open_bundle
 from comemory.datasets import open_dataset
 from comemory.detect import Detector
-from comemory.errors import ConfigError, SourceError, TrainingError
+from comemory.errors import ConfigError, RuntimeMissing, SourceError, TrainingError
 from comemory.runtimes import runs_in
 from comemory.stream.doctor import examine
 from comemory.stream.drift import DriftGuard
 from comemory.stream.engine import Engine
-from comemory.stream.learn import recalibrated, train_apart
+from comemory.stream.learn import learned, recalibrated, train_apart
 from comemory.stream.minutes import PARTS, MinuteScores
 from comemory.stream.models import CameraModels
+from comemory.stream.progress import Progress
 from comemory.stream.recorder import Recorder
 from comemory.stream.settings import DriftSettings, LearnSettings, LiveSettings, read_live
 
@@ -105,6 +106,27 @@ def test_the_quota_ends_the_recording(settings: LiveSettings, tmp_path: Path) ->
 def test_a_training_that_fails_says_why(tmp_path: Path) -> None:
     with pytest.raises(TrainingError, match="the training failed: error"):
         train_apart(tmp_path / "nothing", tmp_path / "out", LearnSettings(cpu_share=0.9), lambda _: None)
+
+
+@pytest.mark.parametrize("name", ["typer", "comemory"])
+def test_a_training_takes_no_program_from_the_folder_it_is_begun_in(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    (tmp_path / f"{name}.py").write_text("open('taken', 'w').close()")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(TrainingError, match="the training failed: error"):
+        train_apart(tmp_path / "nothing", tmp_path / "out", LearnSettings(cpu_share=0.9), lambda _: None)
+    assert not (tmp_path / "taken").exists()
+
+
+def test_without_torch_nothing_is_recorded(
+    settings: LiveSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "torch", None)
+    progress = Progress(tmp_path, "gate")
+    with pytest.raises(RuntimeMissing, match=r"learning needs torch.*pip install 'comemory\[train\]'"):
+        learned(settings, "gate", 3600, recalibrate=False, progress=progress, say=pytest.fail)
+    assert not (settings.out / "cameras").exists()
 
 
 TINY = ("clips.height=32", "clips.width=48", "network.base_width=4", "train.epochs=1")

@@ -120,7 +120,7 @@ class _Worker:
             log.parent.mkdir(parents=True, exist_ok=True)
             with log.open("ab") as errors:
                 self._process = subprocess.Popen(
-                    [sys.executable, "-m", "comemory.reproduce.worker"],
+                    [sys.executable, "-P", "-m", "comemory.reproduce.worker"],
                     stdin=subprocess.PIPE,
                     stdout=subprocess.PIPE,
                     stderr=errors,

@@ -33,6 +33,8 @@ from comemory.types import Frame
 MOST_CALIBRATED = 3000
 PERIOD_S = 1.0
 LOWEST_PRIORITY = 15
+NEEDED = ("torch", "lightning_fabric", "onnx", "onnxscript")
+"""Packages of the training that are not installed with comemory."""
 _BOUND = (
     "import ctypes, signal, sys; ctypes.CDLL(None).prctl(1, signal.SIGKILL); "
     "from comemory.cli import main; main(sys.argv[1:])"
@@ -49,10 +51,13 @@ def learned(
     """Record a camera, then train on it or calibrate the bundle it has; gives the bundle made, not yet in force.
 
     Raises:
-        ConfigError: the preset or its settings do not fit; before anything is recorded.
+        RuntimeMissing: what training needs is not installed; before anything is recorded.
+        ConfigError: the preset or its settings do not fit; likewise.
         SourceError: too little came of the camera.
         TrainingError, BundleError: one line each.
     """
+    if not recalibrate and (absent := [name for name in NEEDED if find_spec(name) is None]):
+        raise RuntimeMissing(f"learning needs {absent[0]}, which is not installed: pip install 'comemory[train]'")
     told, folder = settings.learn, settings.out / "cameras" / camera
     recipe = read_recipe(told.preset, settings=told.settings)
     size = None if recalibrate else (recipe.clips.flow_height, recipe.clips.flow_width)
@@ -102,7 +107,7 @@ def _apart(command: Sequence[str], log: Path, cpu_share: float, on_minute: Calla
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("w", encoding="utf-8") as said:
         process = subprocess.Popen(
-            [sys.executable, "-c", _BOUND, *command],
+            [sys.executable, "-P", "-c", _BOUND, *command],
             stdout=said,
             stderr=subprocess.STDOUT,
             env={**os.environ, "OMP_NUM_THREADS": "1"},
