@@ -12,6 +12,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from bundles import unfinite
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -312,6 +313,27 @@ class TestRun:
         watch(detector, scene_frames[:7])
         one = keys(detector.run(film))
         assert keys(detector.run(film)) == one
+
+
+class TestNoFiniteScore:
+    def test_a_network_that_fails_on_what_moves_is_refused_when_it_is_opened(
+        self, nano_bundle: Path, tmp_path: Path
+    ) -> None:
+        with pytest.raises(BundleError, match="does not give maps of numbers, see frame_error"):
+            Detector.open(unfinite(nano_bundle, tmp_path, "flow"), threads=1)
+
+    @pytest.mark.parametrize("update", ["off", "always", "bounded"])
+    def test_it_is_an_error_and_the_next_clip_is_scored(
+        self, nano_bundle: Path, scene_frames: list[Frame], tmp_path: Path, update: str
+    ) -> None:
+        bundle = unfinite(nano_bundle, tmp_path, "frames", most=0.6)
+        detector = Detector.open(bundle, threads=1, update=update, gate=False)  # type: ignore[arg-type]
+        ordinary = keys(watch(detector, scene_frames[:10]))
+        black = np.zeros_like(scene_frames[0].image)
+        assert watch(detector, [replace(frame, image=black) for frame in scene_frames[:4]]) == [None] * 4
+        with pytest.raises(BundleError, match="the network gives no finite score for frame 4"):
+            detector.push(replace(scene_frames[4], image=black))
+        assert keys(detector.push(frame) for frame in scene_frames[:10]) == ordinary
 
 
 class TestOptions:

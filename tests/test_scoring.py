@@ -19,6 +19,7 @@ import av
 import cv2
 import numpy as np
 import pytest
+from bundles import unfinite
 from footage import Told, bright_pictures, clip, save_frames, save_video
 
 from comemory.bundle import open_bundle
@@ -391,6 +392,19 @@ def test_a_process_that_is_stopped_leaves_whole_rows(nano_bundle: Path, tmp_path
         assert "interrupted after" in (out / "events.json").read_text(encoding="utf-8")
     else:
         assert not (out / "scores.csv").exists()
+
+
+def test_no_finite_score_is_a_problem_and_the_next_source_is_scored(
+    nano_bundle: Path, gate: Path, tmp_path: Path
+) -> None:
+    detector = Detector.open(unfinite(nano_bundle, tmp_path, "frames", most=0.6), threads=1, gate=False)
+    dark = save_video(tmp_path / "dark.mp4", [picture // 40 for picture in clip(0)[0]])
+    result = score_sources(detector, [str(dark), str(gate)], tmp_path / "out")
+    assert len(result.problems) == 1
+    assert "the network gives no finite score for frame 4" in result.problems[0]
+    values = [row["score"] for row in rows_of(tmp_path / "out") if row["score"]]
+    assert values
+    assert all(math.isfinite(float(value)) for value in values)
 
 
 def test_a_result_starts_empty() -> None:

@@ -7,6 +7,7 @@ for score in detector.run("gate.mp4"):
 
 from __future__ import annotations
 
+import math
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -161,6 +162,9 @@ class Detector:
         """Score the next frame; None until the clip before it is full.
 
         The score depends on this frame and the ones before it alone.
+
+        Raises:
+            BundleError: the network gives no finite number for it; the source is forgotten, see `reset`.
         """
         look = self.builder.look(frame)
         clip = self.builder.add(self.builder.measure(look))
@@ -231,6 +235,12 @@ class Detector:
         return hold(self._second_judge.push(maps, keep), frozen, self.BOUND)
 
     def _score(self, clip: Clip, size: Sequence[int], judged: Judgement) -> Score:
+        if not math.isfinite(judged.value + judged.appearance + judged.motion):
+            self.reset()
+            raise BundleError(
+                f"{self.bundle.path}: the network gives no finite score for frame {clip.index}: "
+                "export or train the bundle again"
+            )
         spec = self.bundle.clips
         box = scaled_box(judged.box, (spec.height, spec.width), size)
         heat = self.heat() if self.heat_map else None
@@ -286,8 +296,16 @@ class Detector:
         """Named arrays of the right shapes, to time or trace the runtime with."""
         spec = self.bundle.clips
         frames = np.zeros((spec.n_past + 1, spec.channels, spec.height, spec.width), np.float32)
-        clip = Clip.of(frames, np.zeros((2, spec.height, spec.width), np.float32))
-        return {**self.bundle.network.squares.inputs(clip), **self._items}
+        return self._inputs(frames, np.zeros((2, spec.height, spec.width), np.float32))
+
+    def _noise_inputs(self) -> dict[str, NDArray[np.float32]]:
+        """The same where every picture is noise and all of it moves."""
+        spec, random = self.bundle.clips, np.random.default_rng(0)
+        frames = random.random((spec.n_past + 1, spec.channels, spec.height, spec.width), np.float32) * 2 - 1
+        return self._inputs(frames, random.standard_normal((2, spec.height, spec.width), np.float32))
+
+    def _inputs(self, frames: NDArray[np.float32], flow: NDArray[np.float32]) -> dict[str, NDArray[np.float32]]:
+        return {**self.bundle.network.squares.inputs(Clip.of(frames, flow)), **self._items}
 
     def score_map(self, maps: Mapping[str, NDArray[np.float32]] | None = None) -> NDArray[np.float32]:
         """How abnormal each place of a scored frame is, on the scale of `Score.value` and not clipped.
@@ -307,8 +325,11 @@ class Detector:
         return heat(self.score_map(maps))
 
     def _try_out(self) -> None:
-        """Run the network once, so that one that does not fit its bundle is refused now and not at the first frame."""
-        maps = self.runtime.run(self.example_inputs())
+        """Run the network on nothing and on noise: one that does not fit its bundle is refused now, not at a frame."""
+        for inputs in (self.example_inputs(), self._noise_inputs()):
+            self._refuse_misfit(self.runtime.run(inputs))
+
+    def _refuse_misfit(self, maps: Mapping[str, NDArray[np.float32]]) -> None:
         spec, fitted = self.bundle.clips, self.bundle.calibration
         try:
             maps = {**with_novelty(maps, fitted.usual)}

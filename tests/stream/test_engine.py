@@ -11,6 +11,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from bundles import unfinite
 from stream.conftest import until
 from stream.test_live import BUDGET, all_of, lines
 
@@ -214,6 +215,21 @@ def test_a_fault_of_one_thing_leaves_the_others_looked_after(
         told = all_of(messages, "trouble")
     assert [message["message"] for message in told] == ["the watchdog died of a fault and begins anew"]
     assert faults == ["RecursionError"]
+
+
+def test_a_network_that_gives_no_number_is_a_state_of_its_camera(
+    clips: list[Path], quick_bundle: Path, live: Live, engines: Engines, tmp_path: Path
+) -> None:
+    bundle = unfinite(quick_bundle, tmp_path, "frames", most=0.0005)
+    file = {"url": str(clips[0]), "realtime": False}
+    settings = live({"gate": {**file, "loop": True, "model": str(bundle)}, "yard": file}, precision="fp32")
+    engine = engines(settings)
+    until(lambda: engine.status()[0].state is CameraState.DOWN)
+    gate, yard = engine.status()
+    assert "the network gives no finite score" in gate.message
+    assert gate.scored == 0
+    until(lambda: engine.status()[1].scored > 90)
+    assert "no finite score" not in yard.message
 
 
 def test_learned_scenes_are_kept_now_and_then(

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import math
 import resource
+import sqlite3
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -134,3 +136,40 @@ def test_a_camera_says_that_its_pictures_and_clips_are_not_kept(
     assert engine.metrics().recording_errors["gate"] >= 3 * len(events)
     assert "cannot write the clip" in engine.journal.trouble
     assert engine.journal.trouble.count(";") == 1
+
+
+def test_what_the_store_will_never_take_keeps_nothing_else_waiting(tmp_path: Path) -> None:
+    pytest.importorskip("sqlalchemy", reason="needs comemory[live]")
+    from comemory.events.store import EventStore
+
+    told: list[str] = []
+    with EventStore.open(f"sqlite:///{tmp_path / 'events.db'}", tmp_path / "media") as store:
+        journal = Journal(tmp_path, store, told.append)
+        journal.start()
+        journal.scores("gate", NOON, [math.nan] * 12, "m")
+        journal.event("update", replace(make_event(), peak_score=10**400))  # type: ignore[arg-type]
+        journal.state("yard", "down", "cable cut")
+        assert journal.stop(10)
+        assert [state.camera for state in store.states()] == ["yard"]
+    assert "must be finite numbers" in told[0]
+    assert journal.trouble == ""
+
+
+def test_what_a_locked_store_refuses_is_taken_later_in_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("sqlalchemy", reason="needs comemory[live]")
+    from comemory.events.store import EventStore
+
+    monkeypatch.setattr("comemory.events.database.BUSY_S", 0.2)
+    told: list[str] = []
+    with EventStore.open(f"sqlite:///{tmp_path / 'events.db'}", tmp_path / "media") as store:
+        journal = Journal(tmp_path, store, told.append)
+        with closing(sqlite3.connect(tmp_path / "events.db", isolation_level=None)) as other:
+            other.execute("BEGIN IMMEDIATE")
+            journal.start()
+            journal.state("yard", "down", "cable cut")
+            journal.state("yard", "live", "")
+            until(lambda: "locked" in journal.trouble)
+            other.execute("ROLLBACK")
+        until(lambda: len(store.states()) == 2)
+        assert journal.stop(10)
+    assert journal.trouble == ""

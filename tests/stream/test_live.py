@@ -235,5 +235,5 @@ class TestCommand:
             assert down.pop(clips[0].stem).endswith("down the file is over")
             assert all(str(paths[name]) in text for name, text in down.items())
             assert told[-1]["text"] == (
-                "could not be read to the end: missing, junk, empty, mixed" if code else "stopped"
+                "could not be read and scored to the end: missing, junk, empty, mixed" if code else "stopped"
             )

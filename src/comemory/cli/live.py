@@ -46,7 +46,7 @@ def watch(
         log.line("start", f"{len(service.engine.settings.cameras)} cameras, {service.engine.workers} workers")
         service.run(seconds)
         failed = service.engine.failed if service.engine.finished else []
-    log.line("stop", f"could not be read to the end: {', '.join(failed)}" if failed else "stopped")
+    log.line("stop", f"could not be read and scored to the end: {', '.join(failed)}" if failed else "stopped")
     leave_at_once()
     if failed:
         raise typer.Exit(1)

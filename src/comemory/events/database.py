@@ -15,7 +15,8 @@ from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from alembic.util import CommandError
 from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url, text
-from sqlalchemy.exc import ArgumentError, SQLAlchemyError
+from sqlalchemy.exc import ArgumentError, InterfaceError, InternalError, OperationalError, SQLAlchemyError
+from sqlalchemy.exc import TimeoutError as NoConnectionError
 
 from comemory.errors import ConfigError, RuntimeMissing, StoreError, StoreFull, last_line, mask_password
 
@@ -146,6 +147,15 @@ def is_full(error: SQLAlchemyError) -> bool:
     if isinstance(origin, sqlite3.Error):
         return getattr(origin, "sqlite_errorcode", None) in _FULL_IN_SQLITE
     return getattr(origin, "sqlstate", None) == _FULL_IN_POSTGRES
+
+
+def is_passing(error: BaseException) -> bool:
+    """Whether what was refused may be taken later: a full disk, a lock, a database that is away; not a wrong value."""
+    if isinstance(error, StoreError):
+        cause = error.__cause__
+        lost = getattr(cause, "connection_invalidated", False)
+        return lost or isinstance(cause, (OperationalError, InterfaceError, InternalError, NoConnectionError))
+    return isinstance(error, OSError)
 
 
 def _reason(error: SQLAlchemyError) -> str:

@@ -12,7 +12,7 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from comemory.detect import Detector
-from comemory.errors import ComemoryError, SourceError
+from comemory.errors import BundleError, ComemoryError, SourceError
 from comemory.outputs import require_folder, require_writable, write_text
 from comemory.scoring.watching import Outputs, Scored, Watching
 from comemory.video.source import source_name
@@ -66,7 +66,7 @@ def score_sources(
                         outputs = Outputs(out, table, result, sources)
                         watching = Watching(detector, opened, location, name, threshold, outputs)
                         watching.run(video, workers, on_frame)
-                    except SourceError as error:
+                    except (SourceError, BundleError) as error:
                         result.problems.append(str(error))
         except KeyboardInterrupt:
             result.problems.append(f"interrupted after {result.n_frames} frames; the rest is not scored")

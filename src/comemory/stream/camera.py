@@ -79,8 +79,8 @@ class Camera:
 
     @property
     def failed(self) -> bool:
-        """Whether a file is over because it cannot be read to its end."""
-        return self.reader.failed
+        """Whether a file is over because it cannot be read to its end, or over without a score of its last frame."""
+        return self.reader.failed or (self.reader.finished and bool(self.watch.fault))
 
     def look(self) -> None:
         """Find out how it is; tell it when that has changed; end the event of a camera that is not live."""
@@ -190,6 +190,8 @@ class Camera:
         quiet_s = 0.0 if reader.last_frame is None else time.monotonic() - reader.last_frame
         if quiet_s > self.settings.health.stalled_s:
             return CameraState.STALLED, f"no frame for {quiet_s:.0f} s: check the camera's network"
+        if finding.state is CameraState.LIVE and self.watch.fault:
+            return CameraState.DOWN, self.watch.fault
         if finding.state is CameraState.LIVE:
             return CameraState.LIVE, self._rate_note()
         return finding.state, finding.message

@@ -80,8 +80,8 @@ class Errands:
 class Journal:
     """Events as they change, for files and store.
 
-    What the store refuses (a full disk, a database that is away) is tried again until it takes it, in order; the lines
-    of `events.jsonl` do not wait for that.
+    What the store cannot take now (a full disk, a database that is away) is tried again until it does, in order; what
+    it never will is told and left out. The lines of `events.jsonl` do not wait for either.
 
     Attributes:
         trouble: what cannot be written, in one line, until it can again; empty when all can.
@@ -195,13 +195,15 @@ class Journal:
         return taken
 
     def _insist(self, act: Callable[[], object]) -> None:
+        from comemory.events.database import is_passing
+
         pause_s = 0.5
         while True:
             try:
                 act()
-            except (ComemoryError, OSError) as error:
+            except (ComemoryError, OSError, ValueError, ArithmeticError) as error:
                 self.tell("store", str(error))
-                if self._errands.stopping.wait(pause_s):
+                if not is_passing(error) or self._errands.stopping.wait(pause_s):
                     return
                 pause_s = min(2 * pause_s, LONGEST_RETRY_S)
             else:

@@ -15,6 +15,7 @@ from av.video.reformatter import VideoReformatter
 from numpy.typing import NDArray
 
 from comemory.detect import Detector, scaled_box
+from comemory.errors import BundleError
 from comemory.events.event import StoredEvent, iso
 from comemory.stream.contract import CameraState, Message, Snapshot
 from comemory.stream.drift import DriftGuard
@@ -48,6 +49,7 @@ class Watch:
         figures: counters.
         finding: what the newest picture is.
         guard: of drift.
+        fault: why the newest frame has no score, though its picture is as it should be; empty where it has one.
     """
 
     def __init__(
@@ -65,6 +67,7 @@ class Watch:
         self.figures, self.guard = Figures(), DriftGuard(settings.drift)
         self.lock = threading.RLock()
         self.finding = Finding(CameraState.LIVE, True, "")
+        self.fault = ""
         self._reformatter = VideoReformatter()
         self._minutes = MinuteScores()
         self._normal: list[Cells] = []
@@ -180,6 +183,7 @@ class Watch:
         view = self.settings.out / "cameras" / self.name / f"view-{self._model}.npz"
         self.health = PictureHealth(self.settings.health, view)
         self._seen: Seen | None = None
+        self.fault = ""
         self._index, self._last_beat = -1, -1
         self.guard.reset()
         self._refit()
@@ -220,8 +224,13 @@ class Watch:
 
     def _score(self, tick: Tick, clip: Clip) -> None:
         act = self.detector.repeat if self._repeatable else self.detector.score
-        score = act(clip, self._size, self._tolerance.keep)
-        self._repeatable = True
+        try:
+            score = act(clip, self._size, self._tolerance.keep)
+        except BundleError as error:
+            self.fault, self._seen, self._repeatable = str(error), None, False
+            self._close_event()
+            return
+        self.fault, self._repeatable = "", True
         if self._halted:
             return
         self._index += 1
