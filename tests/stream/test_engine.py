@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import socket
 import threading
 import time
@@ -230,6 +231,25 @@ def test_a_network_that_gives_no_number_is_a_state_of_its_camera(
     assert gate.scored == 0
     until(lambda: engine.status()[1].scored > 90)
     assert "no finite score" not in yard.message
+
+
+def test_a_location_that_is_no_text_is_a_state_that_is_told_and_stored(
+    live: Live, engines: Engines, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("sqlalchemy", reason="needs comemory[live]")
+    from comemory.events.store import EventStore
+
+    monkeypatch.setenv("GATE", os.fsdecode(bytes(tmp_path) + b"/gone\xff.mp4"))
+    with EventStore.open(f"sqlite:///{tmp_path / 'events.db'}", tmp_path / "media") as store:
+        settings = live({"gate": {"url": "env:GATE"}})
+        engine = engines(settings, store)
+        until(lambda: engine.status()[0].state is CameraState.DOWN and bool(store.states()))
+        engine.stop()
+        assert "gone\\udcff.mp4" in engine.status()[0].message
+        assert [(state.state, state.message) for state in store.states()] == [("down", engine.status()[0].message)]
+        assert engine.journal.trouble == ""
+    told = [json.loads(line) for line in (settings.out / "events.jsonl").read_text().splitlines()]
+    assert [line["message"] for line in told] == [engine.status()[0].message]
 
 
 def test_learned_scenes_are_kept_now_and_then(

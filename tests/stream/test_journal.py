@@ -37,6 +37,15 @@ def full_disk(n_bytes: int) -> Iterator[None]:
 
 
 class TestLines:
+    def test_one_that_cannot_be_written_is_told_and_the_next_one_is(self, tmp_path: Path) -> None:
+        told: list[str] = []
+        journal, event = Journal(tmp_path, None, told.append), make_event()
+        journal.event("new", replace(event, peak_score=math.nan))
+        assert "cannot write" in journal.trouble
+        journal.event("end", event)
+        assert [line["id"] for line in lines(tmp_path, "end")] == [event.id]
+        assert told[-1] == ""
+
     def test_a_full_disk_tears_none(self, tmp_path: Path) -> None:
         told: list[str] = []
         journal, path = Journal(tmp_path, None, told.append), tmp_path / "events.jsonl"

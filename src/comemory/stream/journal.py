@@ -211,13 +211,13 @@ class Journal:
                 return
 
     def _line(self, values: dict[str, object]) -> None:
-        text = json.dumps(values, ensure_ascii=False, allow_nan=False) + "\n"
         path = self.out / "events.jsonl"
         try:
+            text = json.dumps(values, ensure_ascii=False, allow_nan=False) + "\n"
             with self._lines:
                 _append(path, text.encode(errors="backslashreplace"))
-        except OSError as error:
-            self.tell("lines", f"cannot write {path}: {error.strerror or error}")
+        except (OSError, ValueError) as error:
+            self.tell("lines", f"cannot write {path}: {getattr(error, 'strerror', None) or error}")
         else:
             self.tell("lines", "")
 

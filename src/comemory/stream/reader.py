@@ -112,8 +112,9 @@ class Reader(threading.Thread):
             raise SourceError(f"{shown}: the stream has ended, and was seen: loop = true plays what it left again")
 
     def _lost(self, message: str, *, failed: bool = False) -> None:
-        """A file that is not played again is over with this."""
-        self.link, self.message = CameraState.DOWN, mask_password(message)
+        """A file that is not played again is over with this. A path may hold bytes that no text can be written with."""
+        written = message.encode(errors="backslashreplace").decode()
+        self.link, self.message = CameraState.DOWN, mask_password(written)
         if self.is_file and not self.camera.loop:
             self.failed = failed
             self.finished = True
