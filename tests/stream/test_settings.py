@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -51,8 +52,9 @@ url = "{store}"
 media = "media"
 """
     stores = {
-        "sqlite:///events.db": f"sqlite:///{tmp_path}/events.db",
-        "sqlite:////var/events.db": "sqlite:////var/events.db",
+        "sqlite:///events.db": f"{tmp_path}/events.db",
+        "sqlite:////var/events.db": "/var/events.db",
+        "sqlite:///events.db?timeout=5": f"sqlite:///{tmp_path}/events.db?timeout=5",
         "sqlite:///:memory:": "sqlite:///:memory:",
         "events.db": f"{tmp_path}/events.db",
         "postgresql+psycopg://me@host/events": "postgresql+psycopg://me@host/events",
@@ -95,12 +97,42 @@ def test_flags_lie_over_the_file(tmp_path: Path) -> None:
         ),
         ("[alerts.x]\nkind='pigeon'", "pigeon"),
         ("[web]\nport=99999", "port"),
+        (f"[cameras.a]\nurl='x'\nzones=[{[[0, 0], [0, 1]] * 33}]", "64 points at most, got 66"),
+        (f"[cameras.a]\nurl='x'\nzones={[[[0, 0], [0, 1], [1, 1]]] * 33}", "32 zones at most, got 33"),
+        ("[retention]\ndays=800000", "retention.days"),
+        ("[retention]\ngigabytes=1e305", "retention.gigabytes"),
+        ("[web]\nsession_hours=1e305", "web.session_hours"),
+        ("[events]\nbuffer_mb=1e308", "events.buffer_mb"),
+        ('out = "a\\u0000b"', "out has a null byte"),
+        ('[cameras.a]\nurl="rtsp://a:b\\u0000@host"', "cameras.a.url has a null byte"),
     ],
 )
 def test_what_does_not_fit_is_one_line(tmp_path: Path, line: str, said: str) -> None:
     with pytest.raises(ConfigError, match=said) as caught:
         read_live(write(tmp_path, f"model='m'\n{line}"))
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["a?b", "a%41b", "a#b", "a b"])
+def test_the_store_is_in_the_folder_of_that_very_name(tmp_path: Path, name: str) -> None:
+    pytest.importorskip("sqlalchemy", reason="needs comemory[live]")
+    from comemory.events.store import EventStore
+
+    (tmp_path / name).mkdir()
+    file = write(tmp_path / name, "model = 'm'\n[store]\nurl = 'sqlite:///told.db'\n[cameras.gate]\nurl = 'x'")
+    for read, made in ((read_live(None, {"out": str(tmp_path / name)}), "events.db"), (read_live(file), "told.db")):
+        with EventStore.open(read.store_url, tmp_path / name / "media"):
+            assert (tmp_path / name / made).is_file()
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+
+
+def test_the_longest_retention_can_be_kept(tmp_path: Path) -> None:
+    pytest.importorskip("sqlalchemy", reason="needs comemory[live]")
+    from comemory.events.store import EventStore
+
+    kept = read_live(None, {"retention": {"days": 36500, "gigabytes": 1e6, "free_gigabytes": 0}}).retention
+    with EventStore.open(f"sqlite:///{tmp_path / 'events.db'}", tmp_path / "media") as store:
+        assert store.sweep(datetime.now(UTC), kept.days, int(kept.gigabytes * 1e9)).events == 0
 
 
 def test_a_camera_needs_a_model() -> None:

@@ -139,7 +139,7 @@ class Service:
         kept = self.engine.settings.retention
         try:
             self.store.sweep(datetime.now(UTC), kept.days, int(kept.gigabytes * 1e9), int(kept.free_gigabytes * 1e9))
-        except ComemoryError as error:
+        except (ComemoryError, OSError) as error:
             self._on_reload(f"old events were not deleted: {error}")
 
     @contextmanager

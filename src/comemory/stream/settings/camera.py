@@ -17,6 +17,8 @@ Point = tuple[float, float]
 """x and y as shares of the picture's width and height, 0 to 1, from the top left."""
 Zone = tuple[Point, ...]
 """A polygon of at least three points; the last one is joined to the first."""
+MOST_ZONES, MOST_POINTS = 32, 64
+"""Of a camera, and of a zone: what the page shows and takes."""
 
 
 class CameraSettings(Settings):
@@ -28,7 +30,7 @@ class CameraSettings(Settings):
         false_alarms: how many are bearable on ordinary video.
         fps: frames a second to score; None is the rate that the model was trained at. Other rates than that are scored
             at their own risk: what moves looks faster or slower than what was learned.
-        zones: polygons in which nothing counts.
+        zones: polygons in which nothing counts, `MOST_ZONES` of `MOST_POINTS` points at most.
         hours: when events count, such as `08:00-18:00` or `mon-fri 22:00-06:00`, local time; always when empty.
         transport: of RTSP.
         realtime: play a file at its own pace, as if it were live; False reads it as fast as it is scored.
@@ -63,7 +65,11 @@ class CameraSettings(Settings):
     @field_validator("zones")
     @classmethod
     def _inside(cls, zones: tuple[Zone, ...]) -> tuple[Zone, ...]:
+        if len(zones) > MOST_ZONES:
+            raise ValueError(f"a camera has {MOST_ZONES} zones at most, got {len(zones)}")
         for zone in zones:
+            if len(zone) > MOST_POINTS:
+                raise ValueError(f"a zone has {MOST_POINTS} points at most, got {len(zone)}")
             if len(zone) < 3:
                 raise ValueError(f"a zone is a polygon of three points or more, got {len(zone)}")
             if any(not 0 <= number <= 1 for point in zone for number in point):

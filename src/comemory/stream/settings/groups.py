@@ -40,7 +40,7 @@ class WebSettings(Settings):
     port: int = Field(8710, ge=0, le=65535)
     password: str | None = Field(None, repr=False)
     token: str | None = Field(None, repr=False)
-    session_hours: float = Field(12.0, gt=0)
+    session_hours: float = Field(12.0, gt=0, le=8760)
     public_url: str | None = None
     hosts: tuple[str, ...] = ()
     certificate: Path | None = None
@@ -56,9 +56,9 @@ class RetentionSettings(Settings):
         free_gigabytes: of the disk that are left free; the oldest files go first when there is less.
     """
 
-    days: float = Field(30.0, gt=0)
-    gigabytes: float = Field(10.0, gt=0)
-    free_gigabytes: float = Field(1.0, ge=0)
+    days: float = Field(30.0, gt=0, le=36500)
+    gigabytes: float = Field(10.0, gt=0, le=1e6)
+    free_gigabytes: float = Field(1.0, ge=0, le=1e6)
 
 
 class EventSettings(Settings):
@@ -74,8 +74,8 @@ class EventSettings(Settings):
     clips: bool = True
     before_s: float = Field(5.0, ge=0, le=60)
     after_s: float = Field(3.0, ge=0, le=60)
-    longest_s: float = Field(300.0, ge=1)
-    buffer_mb: float = Field(32.0, gt=0)
+    longest_s: float = Field(300.0, ge=1, le=86400)
+    buffer_mb: float = Field(32.0, gt=0, le=65536)
 
 
 class HealthSettings(Settings):
@@ -92,11 +92,11 @@ class HealthSettings(Settings):
         backoff_s: longest wait between two attempts.
     """
 
-    stalled_s: float = Field(5.0, gt=0)
-    frozen_s: float = Field(10.0, gt=0)
+    stalled_s: float = Field(5.0, gt=0, le=86400)
+    frozen_s: float = Field(10.0, gt=0, le=86400)
     dark_level: float = Field(16.0, ge=0, le=255)
     flat_deviation: float = Field(4.0, ge=0, le=128)
-    settle_s: float = Field(2.0, ge=0)
+    settle_s: float = Field(2.0, ge=0, le=86400)
     moved_below: float = Field(0.65, ge=0, le=1)
     attempts_per_min: int = Field(12, ge=1, le=60)
     backoff_s: float = Field(8.0, gt=0, le=300)
@@ -126,7 +126,7 @@ class LearnSettings(Settings):
         settings: of the training beyond it, such as `train.epochs=5`.
     """
 
-    gigabytes: float = Field(4.0, gt=0)
+    gigabytes: float = Field(4.0, gt=0, le=1e6)
     cpu_share: float = Field(0.5, gt=0, le=1)
     preset: str = "small"
     settings: tuple[str, ...] = ()

@@ -56,6 +56,14 @@ class LiveSettings(Settings):
     drift: DriftSettings = DriftSettings()
     learn: LearnSettings = LearnSettings()
 
+    @model_validator(mode="before")
+    @classmethod
+    def _writable(cls, values: Any) -> Any:
+        """No path, URL or text of any kind can be used with a null byte in it."""
+        if place := _null_byte(values):
+            raise ValueError(f"{place} has a null byte in it")
+        return values
+
     @field_validator("alerts", mode="before")
     @classmethod
     def _alerts(cls, alerts: Any) -> Any:
@@ -90,10 +98,8 @@ class LiveSettings(Settings):
 
     @property
     def store_url(self) -> str:
-        """The URL of the event store. Never log it unmasked."""
-        return (
-            reveal(self.store.url, "store.url") if self.store.url else f"sqlite:///{self.out.absolute() / 'events.db'}"
-        )
+        """The URL of the event store, or the path of its file. Never log it unmasked."""
+        return reveal(self.store.url, "store.url") if self.store.url else str(self.out.absolute() / "events.db")
 
     @property
     def media(self) -> Path:
@@ -147,12 +153,29 @@ def _anchored(values: dict[str, Any], folder: Path) -> dict[str, Any]:
 
 
 def _absolute_store(url: str, folder: Path) -> str:
-    """The file of a SQLite store made absolute; other databases and `env:NAME` as they are."""
+    """The file of a SQLite store made absolute; other databases and `env:NAME` as they are.
+
+    A path says the same in any folder; in a URL, a `?` or `%` of the folder's name would say something else.
+    """
     scheme = "sqlite:///"
     path = url.removeprefix(scheme)
     if path != url:
-        return url if path in ("", ":memory:") else f"{scheme}{folder / path}"
+        whole = str(folder / path)
+        return url if path in ("", ":memory:") else whole if {"?", "%"}.isdisjoint(path) else scheme + whole
     return absolute(url, folder)
+
+
+def _null_byte(values: Any, place: str = "") -> str:
+    """Where in nested values a text or path has a null byte, such as `cameras.gate.url`; empty where none has."""
+    if isinstance(values, Mapping):
+        parts = [(str(key), value) for key, value in values.items()]
+        if strange := [key for key, _ in parts if "\0" in key]:
+            return f"{place} {strange[0]!r}".strip()
+    elif isinstance(values, list | tuple):
+        parts = [(str(number), value) for number, value in enumerate(values)]
+    else:
+        return place if isinstance(values, str | Path) and "\0" in str(values) else ""
+    return next(filter(None, (_null_byte(value, f"{place}.{key}".lstrip(".")) for key, value in parts)), "")
 
 
 def absolute(url: str, folder: Path) -> str:
