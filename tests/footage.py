@@ -96,3 +96,9 @@ def comemory(*arguments: object, timeout: float = 120, **options: object) -> sub
     """Run the command line in a process of its own, as a user would."""
     command = [sys.executable, "-m", "comemory", *map(str, arguments)]
     return subprocess.run(command, capture_output=True, text=True, timeout=timeout, check=False, **options)  # type: ignore[call-overload,no-any-return]
+
+
+def at_once(code: str, *arguments: object) -> None:
+    """Run a program in two processes at once, each with a letter as its last argument."""
+    processes = [subprocess.Popen([sys.executable, "-c", code, *map(str, arguments), letter]) for letter in "ab"]
+    assert [process.wait() for process in processes] == [0, 0]

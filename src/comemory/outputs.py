@@ -1,12 +1,19 @@
-"""Files that a command is going to write: found out before the work whether they can be; written whole or not at all."""
+"""Files that a command is going to write: found out before the work whether they can be; written whole or not at all.
+
+What a power cut leaves is the file before or the file after it, and a file that several change is changed by one at a time.
+"""
 
 from __future__ import annotations
 
+import fcntl
+import json
+import os
 import secrets
 import tempfile
-from collections.abc import Iterable
-from contextlib import suppress
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 from comemory.errors import ConfigError, SourceError
 
@@ -70,9 +77,59 @@ def write_bytes(target: Path, content: bytes) -> None:
     beside = place.with_name(f".comemory-{secrets.token_hex(6)}.part")
     try:
         try:
-            beside.write_bytes(content)
+            with beside.open("wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
             beside.replace(place)
         finally:
             beside.unlink(missing_ok=True)
     except OSError as error:
         raise SourceError(f"cannot write {target}: {error.strerror or error}") from None
+    sync_folder(place.parent)
+
+
+def sync_folder(folder: Path) -> None:
+    """Let the names in a folder outlive a power cut, where its file system can."""
+    with suppress(OSError):
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+@contextmanager
+def alone_in(folder: Path) -> Iterator[None]:
+    """One at a time, of all threads and processes that ask: to read a file of the folder, change it and write it.
+
+    Where the folder cannot be locked it goes on without. It is not to be entered twice.
+    """
+    descriptor = None
+    with suppress(OSError):
+        descriptor = os.open(folder, os.O_RDONLY)
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+    try:
+        yield
+    finally:
+        if descriptor is not None:
+            os.close(descriptor)
+
+
+def read_object(path: Path) -> dict[str, Any]:
+    """What a JSON file holds that is going to be changed; nothing where there is no file.
+
+    Raises:
+        SourceError: it cannot be read, or holds something else: what is in it is not written over.
+    """
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return {}
+    except OSError as error:
+        raise SourceError(f"cannot read {path}: {error.strerror or error}") from None
+    except (ValueError, RecursionError):
+        found = None
+    if not isinstance(found, dict):
+        raise SourceError(f"{path} is damaged, and stays as it is: restore it, or delete it")
+    return found

@@ -18,7 +18,7 @@ from stored import NOON, make_event
 from stream.conftest import until
 from stream.test_live import BUDGET, lines
 
-from comemory.errors import ConfigError
+from comemory.errors import ConfigError, SourceError
 from comemory.stream.engine import Engine
 from comemory.stream.journal import Journal
 from comemory.stream.lessons import Lessons
@@ -74,6 +74,15 @@ class TestLines:
         assert lessons.set(whole.id, "normal", "tester") == whole.camera
         with pytest.raises(ConfigError, match="there is no event"):
             lessons.set(whole.id[:8], "normal", "tester")
+
+
+def test_verdicts_that_cannot_be_read_are_not_written_over(tmp_path: Path) -> None:
+    journal, event = Journal(tmp_path, None, pytest.fail), make_event()
+    journal.event("new", event)
+    (tmp_path / "verdicts.json").write_text('{"half', encoding="utf-8")
+    with pytest.raises(SourceError, match=r"verdicts\.json is damaged"):
+        Lessons(tmp_path, None).set(event.id, "normal", "tester")
+    assert (tmp_path / "verdicts.json").read_text(encoding="utf-8") == '{"half'
 
 
 def test_the_clip_of_an_event_that_was_deleted_is_thrown_away(tmp_path: Path) -> None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from footage import at_once
 
-from comemory.errors import ConfigError
+from comemory.errors import ConfigError, SourceError
 from comemory.events.alerts.settings import WebhookSettings
 from comemory.stream.overrides import Overrides
 from comemory.stream.service import camera_flags
@@ -209,3 +211,19 @@ class TestOverrides:
     def test_a_damaged_file_is_passed_over(self, tmp_path: Path, content: str) -> None:
         (tmp_path / "overrides.json").write_text(content, encoding="utf-8")
         assert Overrides(tmp_path).laid_over(self.settings()) == self.settings()
+
+    @pytest.mark.parametrize("content", ["", "[]", "{"])
+    def test_and_is_not_written_over(self, tmp_path: Path, content: str) -> None:
+        (tmp_path / "overrides.json").write_text(content, encoding="utf-8")
+        with pytest.raises(SourceError, match=r"overrides\.json is damaged, and stays as it is"):
+            Overrides(tmp_path).set("gate", "false_alarms", "1/day", "5/h")
+        assert (tmp_path / "overrides.json").read_text(encoding="utf-8") == content
+
+    def test_two_processes_lose_nothing_of_each_other(self, tmp_path: Path) -> None:
+        code = (
+            "import sys; from pathlib import Path; from comemory.stream.overrides import Overrides;"
+            "kept = Overrides(Path(sys.argv[1]));"
+            "[kept.set(f'{sys.argv[2]}{k}', 'model', None, 'm') for k in range(60)]"
+        )
+        at_once(code, tmp_path)
+        assert len(json.loads((tmp_path / "overrides.json").read_text(encoding="utf-8"))) == 120

@@ -7,6 +7,7 @@ import stat
 from pathlib import Path
 
 import pytest
+from footage import at_once
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from serving import wait_for
@@ -67,6 +68,14 @@ class TestTheFile:
     def test_a_token_has_a_name(self, file: Path, name: str) -> None:
         with pytest.raises(ConfigError, match="name"):
             add_token(file, name)
+
+    def test_two_processes_lose_nothing_of_each_other(self, file: Path) -> None:
+        code = (
+            "import sys; from pathlib import Path; from comemory.web.access_file import add_token;"
+            "[add_token(Path(sys.argv[1]), f'{sys.argv[2]}{k}') for k in range(20)]"
+        )
+        at_once(code, file)
+        assert len(read_secrets(file).tokens) == 40
 
     def test_a_token_can_be_taken_back(self, file: Path) -> None:
         token = add_token(file, "prometheus")

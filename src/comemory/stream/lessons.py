@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from comemory.errors import ComemoryError, ConfigError
 from comemory.events.event import StoredEvent, Verdict
-from comemory.outputs import write_text
+from comemory.outputs import alone_in, read_object, write_text
 
 if TYPE_CHECKING:
     from comemory.events.store import EventStore
@@ -42,12 +42,14 @@ class Lessons:
                 raise ConfigError(f"there is no event {event_id[:64]!r}")
             return self.store.set_verdict(event_id, verdict, by).camera
         event = self._find(event_id)
-        kept = self._read()
-        if verdict is None:
-            kept.pop(event_id, None)
-        else:
-            kept[event_id] = {"camera": event.camera, "verdict": verdict, "by": by, "cells": list(event.cells or ())}
-        write_text(self.path, json.dumps(kept) + "\n")
+        with alone_in(self.path.parent):
+            kept = _entries(read_object(self.path))
+            if verdict is None:
+                kept.pop(event_id, None)
+            else:
+                cells = list(event.cells or ())
+                kept[event_id] = {"camera": event.camera, "verdict": verdict, "by": by, "cells": cells}
+            write_text(self.path, json.dumps(kept) + "\n")
         return event.camera
 
     def normal(self, camera: str) -> list[Sequence[float]]:
@@ -82,7 +84,11 @@ class Lessons:
             kept = json.loads(self.path.read_text(encoding="utf-8"))
         except (OSError, ValueError):
             return {}
-        return {id_: entry for id_, entry in kept.items() if isinstance(entry, dict)} if isinstance(kept, dict) else {}
+        return _entries(kept) if isinstance(kept, dict) else {}
+
+
+def _entries(kept: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    return {id_: entry for id_, entry in kept.items() if isinstance(entry, dict)}
 
 
 def _event_of(line: str, event_id: str) -> dict[str, Any] | None:

@@ -9,7 +9,7 @@ from typing import Any
 
 from comemory.config import build
 from comemory.errors import ConfigError
-from comemory.outputs import write_text
+from comemory.outputs import alone_in, read_object, write_text
 from comemory.stream.settings import CameraSettings, LiveSettings
 
 KEYS = ("zones", "false_alarms", "model")
@@ -40,15 +40,16 @@ class Overrides:
         """Keep a value of a camera, in plain JSON, and the setting that it takes the place of.
 
         Raises:
-            SourceError: it cannot be written.
+            SourceError: it cannot be written, or what is there cannot be read.
         """
-        kept = self._read()
-        entry = kept.setdefault(camera, {})
-        if was == now:
-            entry.pop(key, None)
-        else:
-            entry[key] = {"was": was, "now": now}
-        write_text(self.path, json.dumps(kept, indent=1) + "\n")
+        with alone_in(self.path.parent):
+            kept = _entries(read_object(self.path))
+            entry = kept.setdefault(camera, {})
+            if was == now:
+                entry.pop(key, None)
+            else:
+                entry[key] = {"was": was, "now": now}
+            write_text(self.path, json.dumps(kept, indent=1) + "\n")
 
     def _stamp(self) -> tuple[int, int]:
         try:
@@ -74,6 +75,8 @@ class Overrides:
             kept = json.loads(self.path.read_text(encoding="utf-8"))
         except (OSError, ValueError):
             return {}
-        return (
-            {name: entry for name, entry in kept.items() if isinstance(entry, dict)} if isinstance(kept, dict) else {}
-        )
+        return _entries(kept) if isinstance(kept, dict) else {}
+
+
+def _entries(kept: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: entry for name, entry in kept.items() if isinstance(entry, dict)}

@@ -13,14 +13,15 @@ import os
 import re
 import secrets
 import stat
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import argon2
 
 from comemory.errors import ConfigError
-from comemory.outputs import require_folder
+from comemory.outputs import alone_in, require_folder, sync_folder
 
 TOKEN_PREFIX = "cmm_"
 SHORTEST_PASSWORD, LONGEST_PASSWORD = 8, 256
@@ -49,6 +50,21 @@ def read_secrets(path: Path) -> Secrets:
     Raises:
         ConfigError: it cannot be read or made, others than its owner may read it, or it is not such a file.
     """
+    if not path.exists():
+        with _changing(path):
+            return _read(path)
+    return _read(path)
+
+
+@contextmanager
+def _changing(path: Path) -> Iterator[None]:
+    """The file is read, changed and written by one process at a time."""
+    require_folder(path.parent)
+    with alone_in(path.parent):
+        yield
+
+
+def _read(path: Path) -> Secrets:
     if not path.exists():
         made = Secrets(secrets.token_urlsafe(32))
         write_secrets(path, made)
@@ -124,6 +140,7 @@ def _write_private(path: Path, content: object) -> None:
             beside.unlink(missing_ok=True)
     except OSError as error:
         raise ConfigError(f"cannot write {path}: {error.strerror or error}") from None
+    sync_folder(path.parent)
 
 
 def hash_password(password: str) -> str:
@@ -147,7 +164,8 @@ def hash_token(token: str) -> str:
 def set_password(path: Path, password: str) -> None:
     """Keep a password's hash in the access file; every session of the old one ends. Raises ConfigError."""
     hashed = hash_password(password)
-    write_secrets(path, replace(read_secrets(path), password=hashed))
+    with _changing(path):
+        write_secrets(path, replace(_read(path), password=hashed))
 
 
 def add_token(path: Path, name: str) -> str:
@@ -162,14 +180,16 @@ def add_token(path: Path, name: str) -> str:
     if not _NAME.fullmatch(name):
         raise ConfigError(f"the token's name {name!r} needs letters, digits, '.', '-' or '_', 64 at most")
     token = TOKEN_PREFIX + secrets.token_urlsafe(32)
-    kept = read_secrets(path)
-    write_secrets(path, replace(kept, tokens={**kept.tokens, name: hash_token(token)}))
+    with _changing(path):
+        kept = _read(path)
+        write_secrets(path, replace(kept, tokens={**kept.tokens, name: hash_token(token)}))
     return token
 
 
 def remove_token(path: Path, name: str) -> None:
     """Forget a token. Raises ConfigError where there is none of that name."""
-    kept = read_secrets(path)
-    if name not in kept.tokens:
-        raise ConfigError(f"there is no token {name!r} (known: {', '.join(sorted(kept.tokens)) or 'none'})")
-    write_secrets(path, replace(kept, tokens={key: value for key, value in kept.tokens.items() if key != name}))
+    with _changing(path):
+        kept = _read(path)
+        if name not in kept.tokens:
+            raise ConfigError(f"there is no token {name!r} (known: {', '.join(sorted(kept.tokens)) or 'none'})")
+        write_secrets(path, replace(kept, tokens={key: value for key, value in kept.tokens.items() if key != name}))
