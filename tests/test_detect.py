@@ -314,6 +314,14 @@ class TestRun:
         one = keys(detector.run(film))
         assert keys(detector.run(film)) == one
 
+    def test_one_that_goes_on_after_another_was_begun_is_refused(self, detector: Detector, film: Path) -> None:
+        first = detector.run(film)
+        begun = key(next(first))
+        whole = keys(detector.run(film))
+        assert begun == whole[0]
+        with pytest.raises(ConfigError, match="watches one source at a time"):
+            next(first)
+
 
 class TestNoFiniteScore:
     def test_a_network_that_fails_on_what_moves_is_refused_when_it_is_opened(

@@ -234,6 +234,18 @@ class TestErrors:
             list(watch(detector, frames(), 2))
         assert keys(watch(detector, scene_frames, 2)) == expected
 
+    @pytest.mark.parametrize("workers", [1, 2])
+    def test_another_source_meanwhile_is_refused(
+        self, detector: Detector, scene_frames: list[Frame], workers: int
+    ) -> None:
+        plain = keys(detector.watch(scene_frames))
+        with closing(watch(detector, scene_frames, workers=2)) as first:
+            begun = [key(next(first))]
+            with pytest.raises(ConfigError, match="watches one source at a time"):
+                next(watch(detector, scene_frames, workers))
+            assert begun + keys(first) == plain
+        assert keys(watch(detector, scene_frames, workers)) == plain
+
     @pytest.mark.parametrize("workers", [0, -1])
     def test_no_worker_is_refused(self, detector: Detector, workers: int) -> None:
         with pytest.raises(ConfigError, match="at least 1 worker"):

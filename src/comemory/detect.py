@@ -28,6 +28,7 @@ from comemory.video.source import OpenedSource, open_source
 from comemory.video.still import THRESHOLD, StillGate, patience
 
 Update = Literal["off", "gated", "always", "bounded"]
+_ONE_AT_A_TIME = "a detector watches one source at a time, and another one was begun: open a detector for each"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -47,6 +48,9 @@ class Seen:
 
 class Detector:
     """One bundle, watching one source at a time.
+
+    Attributes:
+        has_workers: a pipeline is at a source with this detector; the pipeline's to set.
 
     Args:
         bundle: an opened one.
@@ -112,6 +116,8 @@ class Detector:
             still = StillGate(wait, bundle.calibration.still or THRESHOLD)
         self.builder = ClipBuilder(bundle.clips, open_flow(bundle.flow.model_copy(update={"weights": weights})), still)
         self._judge, self._second_judge = Judge(bundle.calibration), Judge(bundle.calibration)
+        self._watch: object = None
+        self.has_workers = False
         self.reset()
         self._try_out()
 
@@ -247,10 +253,28 @@ class Detector:
         return Score(clip.index, clip.time_s, judged.value, judged.appearance, judged.motion, box, heat)
 
     def watch(self, frames: Iterable[Frame]) -> Generator[Seen, None, None]:
-        """Score the frames of one source one after the other, from its start."""
-        self.reset()
+        """Score the frames of one source one after the other, from its start.
+
+        Raises:
+            ConfigError: another source was begun before this one was over.
+        """
+        mine = self.begin()
         for frame in frames:
+            if self._watch is not mine:
+                raise ConfigError(_ONE_AT_A_TIME)
             yield self.seen(frame, self.push(frame))
+
+    def begin(self) -> object:
+        """Forget the source for another one, which ends the `watch` that is on.
+
+        Raises:
+            ConfigError: workers of a pipeline are at one.
+        """
+        if self.has_workers:
+            raise ConfigError(_ONE_AT_A_TIME)
+        self.reset()
+        self._watch = object()
+        return self._watch
 
     def seen(self, frame: Frame, score: Score | None) -> Seen:
         """What there is to say of the newest frame."""

@@ -57,7 +57,7 @@ def watch(detector: Detector, frames: Iterable[Frame], workers: int = 1) -> Gene
         workers: 1 is the plain loop.
 
     Raises:
-        ConfigError: no worker. And what the source and the detector raise.
+        ConfigError: no worker, or the detector watches another source. And what the source and the detector raise.
     """
     if workers < 1:
         raise ConfigError(f"a pipeline needs at least 1 worker, got {workers}")
@@ -65,13 +65,14 @@ def watch(detector: Detector, frames: Iterable[Frame], workers: int = 1) -> Gene
 
 
 def _watch(detector: Detector, frames: Iterable[Frame], workers: int) -> Generator[Seen, None, None]:
-    detector.reset()
+    detector.begin()
     iterator = iter(frames)
     line = _Line(workers + AHEAD)
     threads = [
         threading.Thread(target=_Worker(detector, iterator, line, number).run, name=f"frames-{number}", daemon=True)
         for number in range(workers)
     ]
+    detector.has_workers = True
     try:
         with _side_by_side():
             for thread in threads:
@@ -82,6 +83,7 @@ def _watch(detector: Detector, frames: Iterable[Frame], workers: int) -> Generat
         for thread in threads:
             if thread.ident is not None:
                 thread.join()
+        detector.has_workers = False
         if hasattr(iterator, "close"):
             iterator.close()
 
