@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import io
 import json
@@ -11,6 +12,7 @@ import stat
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -22,6 +24,7 @@ from comemory.stream.settings import WebSettings
 from comemory.web.access import Access
 from comemory.web.access_file import read_secrets
 from comemory.web.guard import is_loopback
+from comemory.web.protocol import Protocol
 from comemory.web.server import GRACE_S, address_of, bind, make_server, names_of, require_password, serving
 
 CAMERA = ("--camera", "gate=rtsp://user:hunter2@127.0.0.1:9/x", "--model", "nowhere")
@@ -93,13 +96,13 @@ def test_the_image_asks_where_it_is_told_whether_the_page_lives(running: Running
     assert asked is not None
     _, *arguments = json.loads(asked[1])
 
-    def status(url: str) -> int:
+    def asked_of(url: str) -> int:
         return subprocess.run(
             [sys.executable, *arguments], env={"HEALTH_URL": url}, stderr=subprocess.DEVNULL
         ).returncode
 
-    assert status(f"{running.url}/healthz") == 0
-    assert status(f"{running.url}/nothing") != 0
+    assert asked_of(f"{running.url}/healthz") == 0
+    assert asked_of(f"{running.url}/nothing") != 0
 
 
 def test_a_bundle_that_is_none_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -144,6 +147,90 @@ def test_open_streams_do_not_delay_the_end(tmp_path: Path) -> None:
     assert time.monotonic() - start < GRACE_S
     assert b"event: end" not in answer.read()
     connection.close()
+
+
+@pytest.fixture
+def port(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[int]:
+    """Of a page that has little patience and room for few."""
+    from comemory.stream.engine import Engine
+    from comemory.stream.settings import read_live
+    from comemory.web.app import create_app
+
+    for name, value in (("request_s", 1.0), ("n_place", 8), ("n_most", 16)):
+        monkeypatch.setattr(Protocol, name, value)
+    engine = Engine(read_live(None, {"model": "nowhere", "out": str(tmp_path / "live")}))
+    app = create_app(engine, None, Access(read_secrets(tmp_path / "access.json")))
+    with serving(app, WebSettings(port=0)) as address:
+        yield int(address.rstrip("/").rpartition(":")[2])
+
+
+def begin_requests(port: int, n: int, begun: bytes) -> list[socket.socket]:
+    """Connections that send this and no more."""
+    opened = [socket.create_connection(("127.0.0.1", port), 5) for _ in range(n)]
+    for one in opened:
+        one.sendall(begun)
+    return opened
+
+
+def status(port: int, path: str) -> int:
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
+    connection.request("GET", path)
+    found = connection.getresponse().status
+    connection.close()
+    return found
+
+
+def is_closed(one: socket.socket) -> bool:
+    """Whether the server closes it within the time that it waits for a request, and a little more."""
+    one.settimeout(5)
+    try:
+        while one.recv(65536):
+            pass
+    except ConnectionResetError:
+        return True
+    except TimeoutError:
+        return False
+    return True
+
+
+@pytest.mark.parametrize(
+    "begun",
+    [b"", b"GET / HTTP/1.1\r\n", b"POST /api/v1/session HTTP/1.1\r\nHost: localhost\r\nContent-Length: 30\r\n\r\n{"],
+)
+def test_requests_that_never_end_are_not_waited_for(port: int, begun: bytes) -> None:
+    opened = begin_requests(port, 30, begun)
+    assert [status(port, path) for path in ("/healthz", "/", "/api/v1/cameras")] == [200, 200, 200]
+    start = time.monotonic()
+    assert all(map(is_closed, opened))
+    assert time.monotonic() - start < 4
+    for one in opened:
+        one.close()
+
+
+def test_a_second_request_that_never_ends_is_not_waited_for_either(port: int) -> None:
+    (one,) = begin_requests(port, 1, b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n")
+    time.sleep(1.5)
+    assert one.recv(65536).startswith(b"HTTP/1.1 200")
+    one.sendall(b"GET / HTTP/1.1\r\n")
+    assert is_closed(one)
+    one.close()
+
+
+def test_a_place_that_holds_too_many_streams_is_refused_all_but_the_probes(port: int) -> None:
+    opened = begin_requests(port, 8, b"GET /api/v1/stream HTTP/1.1\r\nHost: localhost\r\n\r\n")
+    assert all(one.recv(12) == b"HTTP/1.1 200" for one in opened)
+    assert [status(port, path) for path in ("/", "/healthz")] == [503, 200]
+    time.sleep(1.5)
+    opened.pop().close()
+    for one in opened:
+        one.setblocking(False)
+        with contextlib.suppress(BlockingIOError):
+            assert one.recv(65536)
+    deadline = time.monotonic() + 5
+    while status(port, "/") != 200:
+        assert time.monotonic() < deadline
+    for one in opened:
+        one.close()
 
 
 def test_names() -> None:

@@ -15,10 +15,10 @@ from fastapi import FastAPI
 from comemory.errors import ConfigError
 from comemory.stream.settings import WebSettings
 from comemory.web.guard import LOOPBACK_NAMES, is_loopback
+from comemory.web.protocol import Protocol
 from comemory.web.state import end_streams
 
 GRACE_S = 1
-N_CONNECTIONS = 512
 
 
 def names_of(settings: WebSettings) -> Iterable[str] | None:
@@ -108,14 +108,13 @@ def make_server(app: FastAPI, settings: WebSettings, on_ready: Callable[[], None
         access_log=False,
         server_header=False,
         proxy_headers=False,
-        limit_concurrency=N_CONNECTIONS,
         timeout_keep_alive=30,
         timeout_graceful_shutdown=GRACE_S,
         h11_max_incomplete_event_size=32 * 1024,
         ssl_certfile=settings.certificate,
         ssl_keyfile=settings.key,
         ws="none",
-        http="h11",
+        http=Protocol,
         loop="asyncio",
         lifespan="on",
     )
