@@ -219,6 +219,24 @@ class TestAttempts:
         attempts.failed("192.0.2.1")
         assert attempts.wait("192.0.2.1") == 0
 
+    def test_guesses_count_while_they_are_looked_at(self) -> None:
+        attempts = Attempts(free=1, wait_s=10, at_once=3, now=lambda: 0.0)
+        with attempts.guess("192.0.2.1") as first, attempts.guess("192.0.2.1") as second:
+            assert (first, second) == (0, 0)
+            with attempts.guess("192.0.2.1") as third, attempts.guess("192.0.2.2") as fourth:
+                assert (third, fourth) == (10, 1)
+        attempts.succeeded("192.0.2.1")
+        with attempts.guess("192.0.2.1") as fifth:
+            assert fifth == 0
+
+    def test_right_passwords_do_not_make_others_wait(self) -> None:
+        attempts = Attempts(everywhere=10, now=lambda: 0.0)
+        for i in range(20):
+            with attempts.guess(f"192.0.2.{i}") as wait_s:
+                assert wait_s == 0
+            attempts.succeeded(f"192.0.2.{i}")
+        assert attempts.wait("198.51.100.1") == 0
+
     def test_many_places_together_wait_too(self) -> None:
         clock = [0.0]
         attempts = Attempts(everywhere=10, now=lambda: clock[0])

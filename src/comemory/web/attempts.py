@@ -6,7 +6,8 @@ import ipaddress
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 
 class Attempts:
@@ -16,6 +17,7 @@ class Attempts:
         free: wrong guesses that cost nothing.
         wait_s: after the first one more; doubled with each that follows, up to `longest_s`.
         everywhere: wrong guesses a minute, of all places together, after which all wait.
+        at_once: guesses that are looked at at the same time; more are made to wait.
     """
 
     N_PLACES = 4096
@@ -26,12 +28,29 @@ class Attempts:
         wait_s: float = 15.0,
         longest_s: float = 900.0,
         everywhere: int = 60,
+        at_once: int = 2,
         now: Callable[[], float] = time.monotonic,
     ) -> None:
         self.free, self.wait_s, self.longest_s, self.everywhere, self._now = free, wait_s, longest_s, everywhere, now
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
+        self._at_once = threading.BoundedSemaphore(at_once)
         self._places: OrderedDict[str, tuple[int, float]] = OrderedDict()
         self._window, self._n_window = now(), 0
+
+    @contextmanager
+    def guess(self, place: str) -> Iterator[float]:
+        """Seconds until this place may guess again, 0 while it may. Such a guess counts as wrong unless it `succeeded`."""
+        if not self._at_once.acquire(blocking=False):
+            yield 1.0
+            return
+        try:
+            with self._lock:
+                wait_s = self.wait(place)
+                if wait_s == 0:
+                    self.failed(place)
+            yield wait_s
+        finally:
+            self._at_once.release()
 
     def wait(self, place: str) -> float:
         """Seconds until this place may guess again, 0 when it may.
@@ -64,8 +83,9 @@ class Attempts:
                 self._places.popitem(last=False)
 
     def succeeded(self, place: str) -> None:
-        """Forget a place's wrong guesses."""
+        """Forget a place's wrong guesses, and that this one was thought to be one."""
         with self._lock:
+            self._n_window = max(0, self._n_window - 1)
             self._places.pop(network(place), None)
 
 

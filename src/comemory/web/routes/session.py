@@ -27,12 +27,13 @@ def session(request: Request, state: Given) -> Session:
 def login(given: Login, request: Request, response: Response, state: Given) -> Session:
     """Begin a session with the password. Wrong guesses are made to wait."""
     place = request.client.host if request.client else "unknown"
-    if (wait_s := state.access.attempts.wait(place)) > 0:
-        seconds = math.ceil(wait_s)
-        raise HTTPException(429, f"too many wrong passwords: wait {seconds} s", {"Retry-After": str(seconds)})
-    cookie = state.access.login(given.password)
+    with state.access.attempts.guess(place) as wait_s:
+        if wait_s > 0:
+            seconds = math.ceil(wait_s)
+            reason = f"too many wrong passwords, or too many at once: wait {seconds} s"
+            raise HTTPException(429, reason, {"Retry-After": str(seconds)})
+        cookie = state.access.login(given.password)
     if cookie is None:
-        state.access.attempts.failed(place)
         log.warning("a login from %s failed", place)
         raise HTTPException(401, "the password is wrong")
     state.access.attempts.succeeded(place)
