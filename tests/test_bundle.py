@@ -230,6 +230,25 @@ class TestHostileJson:
         (worn / MANIFEST).write_bytes(BAD_JSON[kind])
         assert MANIFEST in refused(worn)
 
+    @pytest.mark.parametrize(
+        ("member", "change"),
+        [
+            ("config.json", {"train": None}),
+            ("config.json", {"train": {"epochs": "3", "seed": 0}}),
+            ("provenance.json", {"trained_on": [1]}),
+            ("provenance.json", {"held_out": {"01": "many"}}),
+            ("provenance.json", {"loss": {"flow": "0.5"}}),
+            ("provenance.json", {"dead_items": 3}),
+            ("calibration.json", {"frames_per_alarm": 1e308}),
+            ("calibration.json", {"rate_hz": 1e-320}),
+            ("calibration.json", {"rate_hz": 1e307}),
+        ],
+    )
+    def test_figures_that_nobody_could_print_or_reckon_with(
+        self, bundle: Path, member: str, change: dict[str, Any]
+    ) -> None:
+        refused(bundles.write(bundle, member, {**bundles.read(bundle, member), **change}), member)
+
     @settings(deadline=None, max_examples=120)
     @given(data=st.data())
     def test_any_value_in_any_place_opens_or_is_refused_in_one_line(

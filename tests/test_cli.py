@@ -14,6 +14,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import NamedTuple
 
+import bundles
 import pytest
 from footage import bright_pictures, clip, comemory, save_frames, save_labels, save_video
 from moving_disc import pictures
@@ -424,6 +425,25 @@ def test_info_says_the_gist_in_few_lines(call: Call, nano_bundle: Path) -> None:
     assert len(done.out.splitlines()) < 25
     for word in ("synthetic:seed=1", "144 frames of 3 videos", "seed 0", "1/h", "32x48", "sha256"):
         assert word in done.out
+
+
+def test_what_a_bundle_tells_does_nothing_to_the_terminal(call: Call, bundle: Path) -> None:
+    strange = "\x1b]0;mine\x07\x9b31m red \u202e \udcff größer"
+    told = bundles.read(bundle, "provenance.json")
+    bundles.write(bundle, "provenance.json", {**told, "dataset": strange, "trained_on": {strange: 3}})
+    done = call("info", bundle)
+    assert "red" in done.out
+    assert "größer" in done.out
+    as_json = call("info", bundle, "--json").out
+    assert json.loads(as_json)["provenance"]["dataset"] == strange
+    for said in (done.out, as_json):
+        assert not set("\x07\x9b\u202e\udcff") & set(said)
+
+
+def test_info_says_what_is_used_where_a_bundle_says_nothing(call: Call, bundle: Path) -> None:
+    config = bundles.read(bundle, "config.json")
+    bundles.write(bundle, "config.json", {**{k: v for k, v in config.items() if k != "decision"}, "flow": {}})
+    assert "dis at" in call("info", bundle).out
 
 
 def test_a_table_that_is_piped_has_one_line_for_each_row(call: Call, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from io import StringIO
 from types import TracebackType
@@ -17,6 +18,9 @@ if TYPE_CHECKING:
 
 WIDE = 1000
 """Columns of what is not a terminal."""
+
+CONTROL = re.compile("[^\\n\\t -~\\u00a0-\\u2029\\u202f-\\u2065\\u206a-\\ud7ff\\ue000-\\U0010ffff]")
+"""What steers a terminal, turns the direction of what follows, or cannot be written."""
 
 FIGURES = {
     "auc_micro": "AUC, micro",
@@ -62,23 +66,34 @@ class Bars:
 
     def stage(self, name: str, total: int | None = None) -> None:
         """Begin a bar of `total` steps, if known."""
-        self._task = self._progress.add_task(escape(name), total=total, note="")
+        self._task = self._progress.add_task(escape(plain(name)), total=total, note="")
 
     def advance(self, note: str = "") -> None:
         """One step further."""
         if self._task is not None:
-            self._progress.update(self._task, advance=1, note=escape(note))
+            self._progress.update(self._task, advance=1, note=escape(plain(note)))
+
+
+def plain(text: str) -> str:
+    """A text that does nothing to a terminal but to stand on it.
+
+    >>> plain("gate\\x1b[2J, Größe 3")
+    'gate�[2J, Größe 3'
+    """
+    return CONTROL.sub("�", text)
 
 
 def print_line(console: Console, text: str, style: str | None = None) -> None:
     """Print one line of plain text, however long it is."""
-    console.print(text, style=style, highlight=False, markup=False, soft_wrap=True)
+    console.print(plain(text), style=style, highlight=False, markup=False, soft_wrap=True)
 
 
 def print_notes(console: Console, notes: Sequence[str]) -> None:
     """Print sentences on the data."""
     for note in notes:
-        console.print(f"note: {note}", style="dim", highlight=False, markup=False, soft_wrap=not console.is_terminal)
+        console.print(
+            plain(f"note: {note}"), style="dim", highlight=False, markup=False, soft_wrap=not console.is_terminal
+        )
 
 
 def table(console: Console, title: str, rows: Sequence[Sequence[str]], columns: Sequence[str] | None = None) -> None:
@@ -97,7 +112,7 @@ def table(console: Console, title: str, rows: Sequence[Sequence[str]], columns: 
             justify="left" if number == 0 or not columns else "right",
         )
     for row in rows:
-        drawn.add_row(*(escape(cell) for cell in row))
+        drawn.add_row(*(escape(plain(cell)) for cell in row))
     if console.is_terminal:
         console.print(drawn, highlight=False)
     else:
@@ -182,7 +197,7 @@ def print_info(console: Console, facts: Mapping[str, Any]) -> None:
         ("training", f"{_many(config['train']['epochs'], 'epoch')}, seed {config['train']['seed']}"),
         ("loss", ", ".join(f"{name} {value:.4g}" for name, value in loss.items()) or "–"),
         ("unused items", used or "–"),
-        ("model", f"{config['model']}, base width {network['base_width']}"),
+        ("model", f"{config['model']}, base width {network.get('base_width', '–')}"),
         ("picture", f"{clips['height']}x{clips['width']}, {'grey' if clips['channels'] == 1 else 'colour'}"),
         ("flow", f"{config['flow']['name']} at {clips['flow_height']}x{clips['flow_width']}"),
         ("score", f"{decision['score']} of {', '.join([*decision['motion'], *decision['appearance']])}"),

@@ -6,13 +6,13 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import safetensors
 import safetensors.numpy
 from numpy.typing import NDArray
-from pydantic import BaseModel
+from pydantic import BaseModel, ConfigDict, Field
 
 from comemory.bundle.forms import Form, read_forms
 from comemory.bundle.members import FORMAT, MANIFEST, json_object, read, verified
@@ -28,6 +28,26 @@ from comemory.video.clips import ADDED, ClipSettings
 _ATTEMPTS = 5
 
 S = TypeVar("S", bound=BaseModel)
+
+
+class _Training(BaseModel):
+    """What is told of the training; what else stands there is for people."""
+
+    model_config = ConfigDict(strict=True)
+
+    epochs: int = Field(ge=0)
+    seed: int
+
+
+class _Provenance(BaseModel):
+    """What is counted with of a provenance; what else stands there is for people. Names need be no UTF-8."""
+
+    model_config = ConfigDict(strict=True)
+
+    trained_on: dict[Any, int] | None = None
+    held_out: dict[Any, int] | None = None
+    dead_items: dict[Any, int] | None = None
+    loss: dict[Any, float] | None = None
 
 
 @dataclass(frozen=True)
@@ -134,6 +154,9 @@ def _open(folder: Path, manifest_bytes: bytes) -> Bundle:
     config = json_object(folder, "config.json", contents["config.json"])
     fitted = json_object(folder, "calibration.json", contents["calibration.json"])
     calibration = _settings(folder / "calibration.json", Calibration, fitted)
+    provenance = json_object(folder, "provenance.json", contents["provenance.json"])
+    _settings(folder / "provenance.json", _Provenance, provenance)
+    _settings(folder / "config.json", _Training, _group(folder, config, "train"))
     squares, items = _inputs(folder, config)
     network = Network(
         graph=folder / "model.onnx",
@@ -147,7 +170,7 @@ def _open(folder: Path, manifest_bytes: bytes) -> Bundle:
         path=folder,
         digest=hashlib.sha256(manifest_bytes).hexdigest(),
         config=config,
-        provenance=json_object(folder, "provenance.json", contents["provenance.json"]),
+        provenance=provenance,
         clips=_settings(folder / "config.json", ClipSettings, {**ADDED, **_group(folder, config, "clips")}),
         flow=_settings(folder / "config.json", FlowSettings, {**_group(folder, config, "flow"), "weights": None}),
         calibration=calibration,

@@ -115,7 +115,9 @@ def info(bundle: Bundle, as_json: Json = False) -> None:
     if as_json:
         print_json(facts)
     else:
-        print_info(console, facts)
+        used = {"clips": opened.clips, "flow": opened.flow, "decision": calibration.settings}
+        told = {name: settings.model_dump(mode="json") for name, settings in used.items()}
+        print_info(console, {**facts, "config": {**opened.config, **told}})
 
 
 def _precisions(bundle: OpenedBundle) -> list[dict[str, Any]]:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.console import Console
 
-from comemory.screen import print_line
+from comemory.screen import CONTROL, print_line
 
 if TYPE_CHECKING:
     from comemory.bundle import Bundle as OpenedBundle
@@ -113,8 +113,8 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of a tabl
 
 
 def print_json(value: Any) -> None:
-    """Print a value as indented JSON."""
-    print(json.dumps(value, indent=1, ensure_ascii=False))
+    """Print a value as indented JSON; what steers a terminal stands escaped in it."""
+    print(CONTROL.sub(lambda found: f"\\u{ord(found[0]):04x}", json.dumps(value, indent=1, ensure_ascii=False)))
 
 
 def say_precision(bundle: OpenedBundle) -> None:

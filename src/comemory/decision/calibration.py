@@ -40,8 +40,8 @@ class Calibration(Settings):
     usual: dict[str, UsualLevels] = Field(default_factory=dict)
     w_flow: float = Field(gt=0)
     w_frame: float = Field(gt=0)
-    rate_hz: float = Field(gt=0)
-    frames_per_alarm: float = Field(ge=1)
+    rate_hz: float = Field(ge=1e-6, le=1e6)
+    frames_per_alarm: float = Field(ge=1, le=1e9)
     n_frames: int = Field(ge=1)
     still: float | None = Field(None, gt=0)
 
