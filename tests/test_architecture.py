@@ -32,7 +32,7 @@ FLOORS = (
     ("detect", "train", "events", "report"),
     ("bundle", "pseudo"),
     ("video", "datasets", "flow", "decision", "runtimes", "config", "outputs", "provenance"),
-    ("tables", "metrics"),
+    ("tables", "metrics", "media"),
     ("science", "types", "errors", "settings"),
 )
 """From the roof down. A name may import those on the floors below it, and never one of its own floor."""

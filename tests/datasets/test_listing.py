@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from comemory.datasets import listing
+from comemory.datasets.folder import Folder
 from comemory.errors import DatasetError
 from comemory.video.folder import natural_key
 
@@ -55,6 +56,16 @@ def test_what_is_no_video_has_an_unknown_count(tmp_path: Path, content: bytes) -
     assert listing.count_packets(path) is None
     assert listing.frame_times(path, 7) is None
     assert listing.count_frames(tmp_path / "absent.avi") is None
+
+
+def test_a_script_that_names_other_files_is_no_video(tmp_path: Path) -> None:
+    made.video(tmp_path / "b.avi", 7)
+    path = tmp_path / "a.mkv"
+    path.write_text("ffconcat version 1.0\nfile b.avi\nfile b.avi\n")
+    assert listing.count_frames(path) is None
+    assert listing.count_packets(path) is None
+    assert listing.frame_times(path, 14) is None
+    assert Folder(str(path)).check().problems == (f"{path}: holds no video",)
 
 
 def test_links_in_a_circle_and_pipes_do_not_hang(tmp_path: Path) -> None:

@@ -9,8 +9,10 @@ import pytest
 import scipy.io
 from datasets import made
 
+from comemory.datasets import masks
 from comemory.datasets.masks import MaskArray, MaskCells, MaskFiles, read_picture
 from comemory.errors import DatasetError
+from comemory.media import picture_size
 
 
 @pytest.mark.parametrize("suffix", [".jpg", ".png", ".bmp", ".tif"])
@@ -21,6 +23,33 @@ def test_a_picture_is_read_and_a_cut_one_refused(tmp_path: Path, suffix: str) ->
         made.cut(path, keep)
         with pytest.raises(DatasetError, match="not a whole picture"):
             read_picture(path)
+
+
+@pytest.mark.parametrize("suffix", [".jpg", ".png", ".bmp", ".tif", ".webp"])
+def test_a_picture_with_too_many_pixels_is_refused_before_it_is_decoded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, suffix: str
+) -> None:
+    path = made.picture(tmp_path / f"a{suffix}")
+    height, width = made.SIZE
+    assert picture_size(path.read_bytes()) == (width, height)
+    monkeypatch.setattr(masks, "MAX_PIXELS", height * width - 1)
+    with pytest.raises(DatasetError, match=f"is {width}x{height}, expected at most"):
+        read_picture(path)
+
+
+def test_sizes_in_headers_of_every_kind(tmp_path: Path) -> None:
+    image = np.random.default_rng(0).integers(0, 256, (33, 47, 3), np.uint8)
+    for ending, options in (
+        (".jpg", [cv2.IMWRITE_JPEG_PROGRESSIVE, 1]),
+        (".jpg", [cv2.IMWRITE_JPEG_RST_INTERVAL, 2]),
+        (".webp", [cv2.IMWRITE_WEBP_QUALITY, 50]),
+        (".webp", [cv2.IMWRITE_WEBP_QUALITY, 101]),
+        (".tif", [cv2.IMWRITE_TIFF_COMPRESSION, 5]),
+    ):
+        data = cv2.imencode(ending, image, options)[1].tobytes()
+        assert picture_size(data) == (47, 33)
+        for cut in range(40):
+            assert picture_size(data[:cut]) in (None, (47, 33))
 
 
 def test_what_is_no_picture_is_refused(tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ from comemory.datasets.listing import count_packets, is_folder, join_ranges, num
 from comemory.datasets.masks import read_picture
 from comemory.datasets.recording import Recording, count_labels, mismatch, read_labels
 from comemory.errors import DatasetError
+from comemory.media import MAX_PIXELS, open_file
 
 Size = tuple[int, int]
 """Width and height in pixels."""
@@ -122,9 +123,12 @@ def _inspect_video(path: Path, sizes: _Sizes, findings: Findings) -> int:
     decoded, damaged = 0, []
     stated = None
     try:
-        with av.open(str(path.absolute())) as container:
+        with open_file(str(path.absolute())) as container:
             stream = container.streams.video[0]
+            if stream.codec_context is None:
+                raise ValueError("there is no decoder for it")
             stream.codec_context.thread_count = 1
+            stream.codec_context.options = {"max_pixels": str(MAX_PIXELS)}
             stated = stream.frames or None
             for frame in container.decode(stream):
                 sizes.see((frame.width, frame.height), f"frame {decoded}")
@@ -135,6 +139,9 @@ def _inspect_video(path: Path, sizes: _Sizes, findings: Findings) -> int:
         findings.problems.append(f"{path}: holds no video")
         return 0
     except (av.FFmpegError, OSError, ValueError) as error:
+        if isinstance(error, av.ArgumentError) and not decoded:
+            findings.problems.append(f"{path}: holds no video")
+            return 0
         where = f"cannot be decoded after frame {decoded - 1}" if decoded else "cannot be opened as a video"
         findings.problems.append(f"{path}: {where}: {getattr(error, 'strerror', None) or error}")
     stated = stated or count_packets(path)

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from comemory.errors import DatasetError
+from comemory.media import open_file
 
 IMAGES = frozenset({".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})
 VIDEOS = frozenset({".avi", ".flv", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".ts", ".webm", ".wmv"})
@@ -109,7 +110,7 @@ def count_frames(path: Path) -> int | None:
         except DatasetError:
             return None
     try:
-        with av.open(str(path.absolute())) as container:
+        with open_file(str(path.absolute())) as container:
             return container.streams.video[0].frames or None
     except (av.FFmpegError, OSError, ValueError, IndexError):
         return None
@@ -118,7 +119,7 @@ def count_frames(path: Path) -> int | None:
 def count_packets(path: Path) -> int | None:
     """The frames of a video, counted by reading the file without decoding; None when it cannot be read."""
     try:
-        with av.open(str(path.absolute())) as container:
+        with open_file(str(path.absolute())) as container:
             return sum(1 for packet in container.demux(container.streams.video[0]) if packet.size)
     except (av.FFmpegError, OSError, ValueError, IndexError):
         return None
@@ -133,7 +134,7 @@ def frame_times(path: Path, n_frames: int) -> NDArray[np.float64] | None:
     Shapes: (n_frames,), rising.
     """
     try:
-        with av.open(str(path.absolute())) as container:
+        with open_file(str(path.absolute())) as container:
             stream = container.streams.video[0]
             stamps = [packet.pts for packet in container.demux(stream) if packet.size]
             base, rate = stream.time_base, stream.average_rate

@@ -16,6 +16,7 @@ from comemory.datasets.listing import pictures
 from comemory.datasets.mat5 import read_cells
 from comemory.datasets.npy import open_npy
 from comemory.errors import DatasetError
+from comemory.media import MAX_PIXELS, picture_size
 
 MAX_PICTURE_BYTES = 1 << 28
 
@@ -38,7 +39,7 @@ def read_picture(path: Path) -> NDArray[Any]:
         returns: uint8, uint16 or float32, (H, W) or (H, W, channels).
 
     Raises:
-        DatasetError: it cannot be read, is cut short, or is not a picture.
+        DatasetError: it cannot be read, is cut short, is not a picture, or is over `MAX_PIXELS`.
     """
     try:
         status = path.stat()
@@ -55,8 +56,13 @@ def read_picture(path: Path) -> NDArray[Any]:
         raise DatasetError(f"{path}: cannot be read: {error.strerror or error}") from None
     if not data:
         raise DatasetError(f"{path}: the file is empty")
+    size = picture_size(data)
+    if size is not None and size[0] * size[1] > MAX_PIXELS:
+        raise DatasetError(
+            f"{path}: the picture is {size[0]}x{size[1]}, expected at most {MAX_PIXELS // 10**6} megapixels"
+        )
     try:
-        image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+        image = None if size is None else cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
     except cv2.error:
         image = None
     if image is None or _is_cut_jpeg(data):

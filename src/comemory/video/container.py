@@ -16,15 +16,11 @@ from av.video.reformatter import VideoReformatter
 from av.video.stream import VideoStream
 
 from comemory.errors import SourceError, mask_password
+from comemory.media import FILE_FORMATS as FILE_FORMATS
+from comemory.media import open_file
 from comemory.types import Frame
 from comemory.video.folder import DEFAULT_RATE_HZ, upright
 from comemory.video.resize import MAX_PIXELS
-
-FILE_FORMATS = (
-    "mov,mp4,m4a,3gp,3g2,mj2,avi,matroska,webm,mpegts,mpeg,mpegvideo,flv,asf,ogg,mxf,nut,ivf,dv,dhav,wtv,gif,"
-    "h264,hevc,m4v,mjpeg,mpjpeg,obu,av1,yuv4mpegpipe"
-)
-"""What a file may be. Play lists and scripts that name other files (hls, dash, concat, sdp, …) are not in it."""
 
 URL_PROTOCOLS = "http,https,httpproxy,tcp,tls,crypto,rtsp,rtsps,rtp,srtp,udp,rtmp,rtmps,srt"
 """What a stream may use. `file` is not in it: a camera's play list cannot reach into this machine."""
@@ -107,19 +103,17 @@ class Video:
             self._report(decoding, container, count)
 
     def _open(self) -> InputContainer:
-        options = {"max_pixels": str(MAX_PIXELS)}
-        if self._live:
-            options["protocol_whitelist"] = URL_PROTOCOLS
-            if self._location.lower().startswith("rtsp"):
-                options |= {"rtsp_transport": "tcp", "probesize": "32768", "analyzeduration": "200000"}
-        else:
-            options |= {"protocol_whitelist": "file", "format_whitelist": FILE_FORMATS}
+        options = {"max_pixels": str(MAX_PIXELS), "protocol_whitelist": URL_PROTOCOLS}
+        if self._location.lower().startswith("rtsp"):
+            options |= {"rtsp_transport": "tcp", "probesize": "32768", "analyzeduration": "200000"}
         try:
+            if not self._live:
+                return open_file(self._location)
             return av.open(
                 self._location,
                 options=options,
                 metadata_errors="replace",
-                timeout=(OPEN_TIMEOUT_S, READ_TIMEOUT_S) if self._live else None,
+                timeout=(OPEN_TIMEOUT_S, READ_TIMEOUT_S),
             )
         except _LIBRARY_ERRORS as error:
             if self._live:
