@@ -235,6 +235,7 @@ class TestSettings:
             ({**HOOK, "cooldown_s": -1}, "greater than or equal to 0"),
             ({"kind": "command", "argv": []}, "at least 1 item"),
             ({"kind": "command", "argv": ["a\0b"]}, "without NUL"),
+            ({"kind": "command", "argv": ["curl", "env:TOKEN"]}, "others could see it"),
             ({"kind": "mqtt", "host": "h", "prefix": "a/#"}, "pattern"),
             ({"kind": "email", "host": "h", "sender": "me", "to": ["you@x"]}, "no e-mail address"),
             ({"kind": "email", "host": "h", "sender": "me@x", "to": ["you@x\nBcc: z@x"]}, "no e-mail address"),

@@ -12,6 +12,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from email.message import EmailMessage
 from email.parser import BytesParser
 from pathlib import Path
@@ -347,6 +348,29 @@ class TestEmail:
             mailer(port, certificate[0]).deliver(message())
         with pytest.raises(DeliveryError, match="refused"):
             mailer(free_port(), certificate[0]).deliver(message())
+
+    @pytest.mark.parametrize("security", ["none", "starttls", "ssl"])
+    def test_a_server_whose_greeting_never_ends(self, security: str) -> None:
+        over = threading.Event()
+
+        def drip() -> None:
+            connection, _ = listening.accept()
+            with connection, suppress(OSError):
+                while not over.wait(0.2):
+                    connection.send(b"\x16" if security == "ssl" else b"2")
+
+        with socket.create_server(("localhost", 0)) as listening:
+            thread = threading.Thread(target=drip)
+            thread.start()
+            login = {"username": None, "password": None}
+            port = listening.getsockname()[1]
+            sink = mailer(port, None, security=security, timeout_s=1, **login)
+            start = time.monotonic()
+            with pytest.raises(DeliveryError, match="did not take the message"):
+                sink.deliver(message())
+            assert time.monotonic() - start < 2.5
+            over.set()
+            thread.join()
 
     @settings(max_examples=30, deadline=None)
     @given(st.text(max_size=60), st.sampled_from(["new", "update", "end", "state", "test"]))

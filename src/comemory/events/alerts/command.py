@@ -15,21 +15,16 @@ from comemory.errors import DeliveryError
 from comemory.events.alerts.announced import Announced
 from comemory.events.alerts.settings import CommandSettings
 from comemory.events.alerts.sink import Message
-from comemory.events.secrets import reveal
 
 _MOST_ERROR_BYTES = 2000
 
 
 class Command:
-    """Runs a program for each alert: no shell, the JSON on standard input, its exit status as the answer.
-
-    Raises:
-        ConfigError: an argument is `env:NAME` and the variable is not set.
-    """
+    """Runs a program for each alert: no shell, the JSON on standard input, its exit status as the answer."""
 
     def __init__(self, name: str, settings: CommandSettings) -> None:
         self.name, self.settings = name, settings
-        self._argv = [reveal(word, f"an argument of [alerts.{name}]") for word in settings.argv]
+        self._argv = list(settings.argv)
         self._running: subprocess.Popen[bytes] | None = None
 
     def start(self, cameras: Sequence[str], announced: Announced) -> None:

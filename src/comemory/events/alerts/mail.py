@@ -7,11 +7,12 @@ import mimetypes
 import smtplib
 import socket
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from datetime import datetime
 from email.message import EmailMessage
 from email.utils import format_datetime
+from typing import Any
 
 from comemory.errors import DeliveryError, last_line
 from comemory.events.alerts.announced import Announced
@@ -58,8 +59,7 @@ class Email:
         server = f"the mail server {told.host}:{self._port}"
         try:
             mail = write_mail(message, told.sender, told.to)
-            with self._connect() as connection, self._deadline():
-                self._open = connection
+            with self._deadline(), self._connect() as connection:
                 if self._login is not None:
                     connection.login(*self._login)
                 refused = connection.send_message(mail)
@@ -79,20 +79,26 @@ class Email:
 
     @contextmanager
     def _deadline(self) -> Iterator[None]:
-        """Break off a server that answers, but never to the end."""
-        timer = threading.Timer(self.settings.timeout_s, self.close)
-        timer.daemon = True
-        timer.start()
+        """Break off a server that answers, but never to the end; again and again, for a handshake has no socket."""
+        over = threading.Event()
+
+        def break_off() -> None:
+            wait_s = self.settings.timeout_s
+            while not over.wait(wait_s):
+                wait_s = 0.2
+                self.close()
+
+        threading.Thread(target=break_off, name=f"deadline of {self.name}", daemon=True).start()
         try:
             yield
         finally:
-            timer.cancel()
+            over.set()
 
     def _connect(self) -> smtplib.SMTP:
         told = self.settings
         if told.security == "ssl":
-            return smtplib.SMTP_SSL(told.host, self._port, timeout=told.timeout_s, context=self._context)
-        connection = smtplib.SMTP(told.host, self._port, timeout=told.timeout_s)
+            return _Encrypted(self._hold, told.host, self._port, timeout=told.timeout_s, context=self._context)
+        connection = _Plain(self._hold, told.host, self._port, timeout=told.timeout_s)
         if told.security == "starttls":
             try:
                 connection.starttls(context=self._context)
@@ -100,6 +106,25 @@ class Email:
                 connection.close()
                 raise
         return connection
+
+    def _hold(self, connection: smtplib.SMTP) -> None:
+        self._open = connection
+
+
+class _Plain(smtplib.SMTP):
+    """A connection that is known before it is made, so that it can be broken off while the server greets."""
+
+    def __init__(self, tell: Callable[[smtplib.SMTP], None], *arguments: Any, **named: Any) -> None:
+        tell(self)
+        super().__init__(*arguments, **named)
+
+
+class _Encrypted(smtplib.SMTP_SSL):
+    """The same, encrypted from its first byte."""
+
+    def __init__(self, tell: Callable[[smtplib.SMTP], None], *arguments: Any, **named: Any) -> None:
+        tell(self)
+        super().__init__(*arguments, **named)
 
 
 def write_mail(message: Message, sender: str, to: Sequence[str]) -> EmailMessage:

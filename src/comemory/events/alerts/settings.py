@@ -13,6 +13,7 @@ from pydantic import Field, field_validator, model_validator
 from comemory.config import build
 from comemory.errors import ConfigError, mask_password
 from comemory.events.hours import Hours
+from comemory.events.secrets import PREFIX
 from comemory.settings import Settings
 
 AlertKind = Literal["new", "update", "end", "state"]
@@ -187,7 +188,8 @@ class CommandSettings(SinkSettings):
     """A program that gets the JSON on its standard input.
 
     Attributes:
-        argv: the program and its arguments; no shell reads them.
+        argv: the program and its arguments; no shell reads them, and none is `env:NAME`: every account of the machine
+            can see the words of a program that runs.
     """
 
     kind: Literal["command"] = "command"
@@ -200,6 +202,11 @@ class CommandSettings(SinkSettings):
         if not argv[0] or any("\0" in word for word in argv):
             raise ValueError(
                 "argv needs a program first, and words without NUL: such as ['/usr/local/bin/siren', 'on']"
+            )
+        if any(word.startswith(PREFIX) for word in argv):
+            raise ValueError(
+                "a word of argv cannot be env:NAME, for others could see it: let the program read its environment, "
+                "which is that of comemory"
             )
         return argv
 
