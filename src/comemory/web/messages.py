@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import queue
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any, Literal
 
-from comemory.errors import ComemoryError
+from comemory.errors import ComemoryError, mask_password
 from comemory.events.event import StoredEvent
 from comemory.events.store import EventStore
 from comemory.stream.contract import Message
@@ -22,8 +23,12 @@ SCORES_EVERY_S = 0.25
 STATUS_EVERY_S = 2.0
 FOLLOWED_S = (0.5, 1.0, 2.0, 4.0, 8.0, 16.0)
 """After a message of an event, when it is looked up again: its pictures and its clip are kept a little later."""
+_FAULTS = (ArithmeticError, AttributeError, LookupError, OSError, RuntimeError, TypeError, ValueError)
+"""What something that is not as it should be can raise, of the engine, the store or a file."""
 N_LISTENERS = 64
 N_WAITING = 256
+N_COMPLAINTS = 100
+log = logging.getLogger(__name__)
 
 
 class TooManyListeners(Exception):  # noqa: N818
@@ -79,7 +84,8 @@ class Messages:
     """
 
     def __init__(self, engine: Engine, store: EventStore | None, learning: Callable[[], list[Any]]) -> None:
-        self._engine, self.learning = engine, learning
+        self._engine, self._learning = engine, learning
+        self._complaints: set[str] = set()
         self._followed = Followed(store)
         self._listeners: set[asyncio.Queue[Message]] = set()
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -129,6 +135,14 @@ class Messages:
             "learning": self.learning(),
         }
 
+    def learning(self) -> list[Any]:
+        """What is known of trainings that go on; nothing where that cannot be told."""
+        try:
+            return self._learning()
+        except _FAULTS as error:
+            self._complain(error)
+            return []
+
     def tell_event(self, event: StoredEvent, change: Literal["update", "delete"]) -> None:
         """Tell what a person changed of an event; may be called from any thread."""
         shown = event_view(event.to_json())
@@ -140,20 +154,27 @@ class Messages:
         with self._engine.subscribe() as arriving:
             while not self._stopping.is_set():
                 try:
-                    message = arriving.get(timeout=SCORES_EVERY_S)
-                    self._take(message, scores)
-                except queue.Empty:
-                    pass
-                now = time.monotonic()
-                for event in self._followed.changed(now):
-                    self._send({"kind": "event", "camera": event["camera"], "change": "update", "event": event})
-                if scores and now >= next_scores:
-                    self._send({"kind": "scores", "cameras": scores})
-                    scores, next_scores = {}, now + SCORES_EVERY_S
-                if now >= next_status:
-                    next_status = now + STATUS_EVERY_S
-                    if self._listeners:
-                        self._send(self.status())
+                    with suppress(queue.Empty):
+                        self._take(arriving.get(timeout=SCORES_EVERY_S), scores)
+                    now = time.monotonic()
+                    for event in self._followed.changed(now):
+                        self._send({"kind": "event", "camera": event["camera"], "change": "update", "event": event})
+                    if scores and now >= next_scores:
+                        self._send({"kind": "scores", "cameras": scores})
+                        scores, next_scores = {}, now + SCORES_EVERY_S
+                    if now >= next_status:
+                        next_status = now + STATUS_EVERY_S
+                        if self._listeners:
+                            self._send(self.status())
+                except _FAULTS as error:
+                    self._complain(error)
+
+    def _complain(self, error: Exception) -> None:
+        """Log what could not be passed on, each fault once; what comes after it is passed on."""
+        complaint = f"{type(error).__name__}: {' '.join(mask_password(str(error)).split())}"
+        if complaint not in self._complaints and len(self._complaints) < N_COMPLAINTS:
+            self._complaints.add(complaint)
+            log.error("not all that happens is shown on the page: %s", complaint)
 
     def _take(self, message: Message, scores: dict[str, Message]) -> None:
         """Keep the highest score of a short time; send all else on."""
