@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import cv2
@@ -207,3 +209,17 @@ def test_a_password_on_the_command_line_is_not_kept(monkeypatch: pytest.MonkeyPa
 def test_no_round_of_the_pipeline_is_refused(nano_bundle: Path) -> None:
     with pytest.raises(ConfigError, match="expected 1 or more"):
         bench.bench_pipeline(nano_bundle, "nothing.mp4", 0)
+
+
+def test_a_training_that_is_ended_leaves_nothing_behind(tmp_path: Path) -> None:
+    scene = "synthetic:seed=1,frames=60,training=3,testing=1,size=96x144"
+    command = [sys.executable, "-m", "comemory", "bench", "training", "--data", scene, "--rounds", "100000"]
+    environment = {**os.environ, "TMPDIR": str(tmp_path)}
+    with subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True) as process:
+        until = time.monotonic() + 60
+        while not list(tmp_path.glob("comemory-bench-*/*")) and time.monotonic() < until:
+            time.sleep(0.05)
+        process.terminate()
+        _, said = process.communicate(timeout=60)
+    assert (process.returncode, said.strip()) == (130, "error: interrupted")
+    assert not list(tmp_path.glob("comemory-bench-*"))

@@ -446,6 +446,33 @@ def test_info_says_what_is_used_where_a_bundle_says_nothing(call: Call, bundle: 
     assert "dis at" in call("info", bundle).out
 
 
+@pytest.mark.parametrize("asked", ["--version", "--help", "info {bundle} --json"])
+def test_output_that_is_closed_or_full(nano_bundle: Path, asked: str) -> None:
+    command = f"{sys.executable} -m comemory {asked.format(bundle=nano_bundle)}"
+    closed = subprocess.run(f"{command} >&-", shell=True, capture_output=True, text=True, check=False)
+    assert (closed.returncode, closed.stderr) == (0, "")
+    full = subprocess.run(f"{command} >/dev/full", shell=True, capture_output=True, text=True, check=False)
+    assert full.returncode == 1
+    assert full.stderr == "error: cannot write to standard output or to a file: No space left on device\n"
+
+
+def test_a_password_from_an_input_that_is_closed(tmp_path: Path) -> None:
+    command = f"{sys.executable} -m comemory serve --out {tmp_path} --set-password <&-"
+    done = subprocess.run(command, shell=True, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert "a password has 8 to 256 characters, got 0" in done.stderr
+
+
+@pytest.mark.parametrize("command", [("score",), ("evaluate", "--data", SCENE), ("bench", "pipeline")])
+def test_more_threads_than_could_be_of_use(
+    call: Call, nano_bundle: Path, tmp_path: Path, command: tuple[str, ...]
+) -> None:
+    source = () if "evaluate" in command else (tmp_path / "none.mp4",)
+    one_error(
+        call(*command, nano_bundle, *source, "--threads", 100_000), 2, "cannot score on 100000 threads: give at most"
+    )
+
+
 def test_a_table_that_is_piped_has_one_line_for_each_row(call: Call, tmp_path: Path) -> None:
     place = tmp_path / ("a-very-long-name-" * 6)
     save_frames(place / "training" / "01", pictures(3))

@@ -367,11 +367,23 @@ def test_what_breaks_off_leaves_rows_events_and_the_reason(
     assert not list(tmp_path.rglob("*.part"))
 
 
-@pytest.mark.parametrize("sent", [signal.SIGKILL, signal.SIGINT])
+@pytest.mark.parametrize("sent", [signal.SIGKILL, signal.SIGINT, signal.SIGTERM])
 def test_a_process_that_is_stopped_leaves_whole_rows(nano_bundle: Path, tmp_path: Path, sent: signal.Signals) -> None:
     source = save_video(tmp_path / "long.mp4", bright_pictures([False] * 1500))
     out = tmp_path / "out"
-    command = [sys.executable, "-m", "comemory", "score", nano_bundle, source, "--out", out, "--threads", "1"]
+    command = [
+        sys.executable,
+        "-m",
+        "comemory",
+        "score",
+        nano_bundle,
+        source,
+        "--out",
+        out,
+        "--threads",
+        "1",
+        "--video",
+    ]
     part = out / "scores.csv.part"
     with subprocess.Popen(list(map(str, command)), stderr=subprocess.PIPE, text=True) as process:
         until = time.monotonic() + 60
@@ -386,8 +398,9 @@ def test_a_process_that_is_stopped_leaves_whole_rows(nano_bundle: Path, tmp_path
     assert [int(row["frame"]) for row in rows] == list(range(len(rows)))
     assert 30 <= len(rows) < 1500
     assert all(len(row) == len(COLUMNS) and None not in row.values() for row in rows)
-    if sent == signal.SIGINT:
+    if sent != signal.SIGKILL:
         assert process.returncode == 130
+        assert {path.name for path in out.iterdir()} <= {"events", "events.json", "scores.csv"}
         assert said.strip() == "error: interrupted"
         assert "interrupted after" in (out / "events.json").read_text(encoding="utf-8")
     else:

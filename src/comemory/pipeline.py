@@ -30,6 +30,9 @@ from comemory.types import Frame, Runtime
 AHEAD = 8
 """Scored frames that may wait for whoever takes them."""
 
+MOST_WORKERS = 64
+"""Of any machine; of one with many cores, four on each."""
+
 SWITCH_S = 0.0005
 """How long a worker may keep Python's lock while another waits for it. A frame passes through native code dozens of times,
 and wherever it comes back it would wait up to Python's own 5 ms, half of what a frame takes."""
@@ -42,6 +45,20 @@ def usable_cores() -> int:
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
+
+
+def workers_of(asked: int | None) -> int:
+    """How many workers to score with: as many as asked for, or one on each core.
+
+    Raises:
+        ConfigError: more than could be of use; each of them holds pictures, networks and threads.
+    """
+    most = max(MOST_WORKERS, 4 * usable_cores())
+    if asked is not None and asked > most:
+        raise ConfigError(
+            f"cannot score on {asked} threads: give at most {most}, this machine has {usable_cores()} cores"
+        )
+    return asked or usable_cores()
 
 
 def watch(detector: Detector, frames: Iterable[Frame], workers: int = 1) -> Generator[Seen, None, None]:

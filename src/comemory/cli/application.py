@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 import threading
@@ -43,6 +44,7 @@ app = typer.Typer(
 )
 
 INTERRUPTED = 130
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 _at_once = threading.Event()
 
 EXTRAS = {
@@ -76,6 +78,7 @@ def comemory(
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line and leave with its exit code: 1 for what failed, 2 for what was asked wrongly."""
+    _fill_closed_streams()
     given = sys.argv[1:] if arguments is None else list(arguments)
     code = _run(lambda: app(given, prog_name="comemory", standalone_mode=False))
     if arguments is None and _at_once.is_set():
@@ -93,11 +96,23 @@ def leave_at_once() -> None:
     _at_once.set()
 
 
+def _fill_closed_streams() -> None:
+    """Put nothing in the place of a standard stream that is closed: the next file opened would stand there."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, os.fdopen(os.open(os.devnull, os.O_RDWR), mode))
+
+
 def _run(call: Callable[[], object]) -> int:
     """Call, say in one line what went wrong, and give the exit code."""
     try:
         code = call()
-        sys.stdout.flush()
+        try:
+            sys.stdout.flush()
+        except BrokenPipeError:
+            raise
+        except OSError as error:
+            return _fail_to_print(error)
     except ComemoryError as error:
         return _fail(str(error), 2 if isinstance(error, ConfigError) else 1)
     except ClickException as error:
@@ -105,9 +120,11 @@ def _run(call: Callable[[], object]) -> int:
     except (KeyboardInterrupt, typer.Abort):
         code = INTERRUPTED
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _print_no_more()
         return 1
     except Exception as error:
+        if isinstance(error, OSError) and error.errno in _NO_ROOM and error.filename is None:
+            return _fail_to_print(error)
         package = (getattr(error, "name", None) or "").partition(".")[0]
         if isinstance(error, ModuleNotFoundError) and package in EXTRAS:
             return _fail(f"this needs {package}, which is not installed: pip install 'comemory[{EXTRAS[package]}]'", 1)
@@ -118,6 +135,16 @@ def _run(call: Callable[[], object]) -> int:
     if code == INTERRUPTED:
         return _fail("interrupted", INTERRUPTED)
     return code if isinstance(code, int) else 0
+
+
+def _fail_to_print(error: OSError) -> int:
+    _print_no_more()
+    return _fail(f"cannot write to standard output or to a file: {error.strerror or error}", 1)
+
+
+def _print_no_more() -> None:
+    """Let what is still to be printed go nowhere, so that the end of the process does not fail at it again."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _fail(message: str, code: int) -> int:

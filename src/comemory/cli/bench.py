@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from comemory.cli.application import RESEARCH, app
+from comemory.cli.live_options import ended_by_signals
 from comemory.cli.options import (
     Bundle,
     Data,
@@ -72,11 +73,13 @@ def bench_pipeline(
     Example: `comemory bench pipeline models/ped2-small gate.mp4`
     """
     from comemory.bench import bench_pipeline as run_bench
+    from comemory.pipeline import workers_of
 
-    _timings(run_bench(bundle, source, rounds, runtime.value, threads, precision.value), as_json)
+    _timings(run_bench(bundle, source, rounds, runtime.value, workers_of(threads), precision.value), as_json)
 
 
 @bench_app.command("training")
+@ended_by_signals()
 def bench_training(
     data: Data,
     preset: Annotated[str, typer.Option(help="Preset of the recipe.")] = "small",

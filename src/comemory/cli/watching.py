@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from comemory.cli.application import FILES, RESEARCH, app
+from comemory.cli.live_options import ended_by_signals
 from comemory.cli.options import (
     Budget,
     Bundle,
@@ -63,6 +64,7 @@ def opened(
 
 
 @app.command(rich_help_panel=FILES)
+@ended_by_signals()
 def score(
     bundle: Bundle,
     sources: Annotated[
@@ -88,9 +90,10 @@ def score(
 
     Example: `comemory score models/gate monday.mp4 tuesday.mp4 --out scores --video --false-alarms 2/day`
     """
-    from comemory.pipeline import usable_cores
+    from comemory.pipeline import workers_of
     from comemory.scoring import score_sources
 
+    workers = workers_of(threads)
     detector = opened(bundle, runtime, precision, flow_weights, update, gate)
     with Bars(errors) as bars:
         result = score_sources(
@@ -100,7 +103,7 @@ def score(
             false_alarms=false_alarms,
             video=video,
             rate_hz=rate,
-            workers=threads or usable_cores(),
+            workers=workers,
             on_source=bars.stage,
             on_frame=bars.advance,
         )
@@ -121,6 +124,7 @@ def score(
 
 
 @app.command(rich_help_panel=RESEARCH)
+@ended_by_signals()
 def evaluate(
     bundle: Bundle,
     data: Data,
@@ -152,11 +156,12 @@ def evaluate(
     from comemory.evaluate.archive import write_scores
     from comemory.evaluate.run import PROTOCOLS, evaluate
     from comemory.evaluate.run import report as write_report
-    from comemory.pipeline import usable_cores
+    from comemory.pipeline import workers_of
 
     file = None if json_file is None or str(json_file) == "-" else json_file
     for target in filter(None, (file, report, scores)):
         require_writable(target)
+    workers = workers_of(threads)
     detector = opened(bundle, runtime, precision, flow_weights, update, gate)
     protocols = PROTOCOLS if protocol is ProtocolName.both else (protocol.value,)
     with Bars(errors) as bars:
@@ -166,7 +171,7 @@ def evaluate(
             protocols=protocols,
             false_alarms=false_alarms,
             pictures=report is not None,
-            workers=threads or usable_cores(),
+            workers=workers,
             on_video=bars.stage,
             on_frame=bars.advance,
         )
