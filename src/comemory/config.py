@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import re
 import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -57,7 +58,9 @@ def apply_settings(values: Mapping[str, Any], settings: Sequence[str]) -> dict[s
         key, equals, text = setting.partition("=")
         parts = key.strip().split(".")
         if not equals or not all(parts):
-            raise ConfigError(f"cannot read the setting {setting!r}: expected key=value, such as train.epochs=10")
+            raise ConfigError(
+                f"cannot read the setting {_key_of(setting)!r}: expected key=value, such as train.epochs=10"
+            )
         place = merged
         for part in parts[:-1]:
             place = place.setdefault(part, {})
@@ -65,6 +68,13 @@ def apply_settings(values: Mapping[str, Any], settings: Sequence[str]) -> dict[s
                 raise ConfigError(f"cannot set {key!r}: {part!r} is a value, not a group of settings")
         place[parts[-1]] = _parse(text.strip())
     return merged
+
+
+def _key_of(setting: str) -> str:
+    """What may be shown of a setting that cannot be read: what follows its key may be a secret."""
+    shown = re.match(r"[\w.-]*", setting)
+    key = shown[0] if shown else ""
+    return key if key == setting else f"{key}…"
 
 
 def _parse(text: str) -> Any:

@@ -253,6 +253,8 @@ class TestSettings:
         "values",
         [
             {**HOOK, "url": "https://me:hunter2@host/"},
+            {**HOOK, "url": ["https://host/hunter2"]},
+            {**HOOK, "url": "ftp://host/hunter2"},
             {**HOOK, "secret": ["hunter2"]},
             {**HOOK, "headers": {"Authorization": ["hunter2"]}},
             {"kind": "mqtt", "host": "h", "password": {"is": "hunter2"}},

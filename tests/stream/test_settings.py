@@ -166,6 +166,8 @@ SECRET = "geheim123"
         ({"alerts": {"my desk": {"kind": "webhook", "url": f"https://desk.lan/{SECRET}"}}}, ()),
         ({"alerts": {"desk": SECRET}}, ()),
         ({"web": {"password": [SECRET]}}, ()),
+        ({"web": {"password": 12345678901}}, ()),
+        ({"alerts": {"desk": {"kind": "webhook", "url": [f"https://desk.lan/{SECRET}"]}}}, ()),
         ({"web": SECRET}, ()),
         ({}, (f'web.token={{"a": "{SECRET}"}}',)),
         ({"store": {"url": [f"postgresql+psycopg://user:{SECRET}@host/db"]}}, ()),
@@ -176,7 +178,15 @@ def test_what_is_refused_never_shows_a_secret(values: dict[str, object], setting
     with pytest.raises(ConfigError) as caught:
         read_live(None, values, settings)
     assert SECRET not in str(caught.value)
+    assert "12345678901" not in str(caught.value)
     assert "config key" in str(caught.value)
+
+
+@pytest.mark.parametrize("setting", [f"web.password:{SECRET}", f"web.password {SECRET}", f"=rtsp://a:{SECRET}@host/s"])
+def test_a_setting_that_is_none_is_shown_up_to_its_key(setting: str) -> None:
+    with pytest.raises(ConfigError, match="cannot read the setting") as caught:
+        read_live(None, {}, (setting,))
+    assert SECRET not in str(caught.value)
 
 
 def test_secrets_are_in_no_repr(tmp_path: Path) -> None:

@@ -99,7 +99,7 @@ class WebhookSettings(SinkSettings):
     """
 
     kind: Literal["webhook"] = "webhook"
-    url: str
+    url: str = Field(repr=False)
     secret: str | None = Field(None, repr=False)
     allow_private: bool = False
     headers: dict[str, str] = Field(default_factory=dict, repr=False)
