@@ -249,6 +249,11 @@ class TestHostileJson:
     ) -> None:
         refused(bundles.write(bundle, member, {**bundles.read(bundle, member), **change}), member)
 
+    def test_a_channel_of_a_megabyte_makes_a_short_error(self, bundle: Path) -> None:
+        fitted = bundles.read(bundle, "calibration.json")
+        fitted["settings"]["motion"] = ["x" * 1_000_000]
+        assert len(refused(bundles.write(bundle, "calibration.json", fitted))) < 1000
+
     @settings(deadline=None, max_examples=120)
     @given(data=st.data())
     def test_any_value_in_any_place_opens_or_is_refused_in_one_line(

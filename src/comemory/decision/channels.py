@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from comemory.errors import ConfigError, nearest
+from comemory.errors import ConfigError, nearest, short
 from comemory.types import Box
 
 CELL = 4
@@ -42,9 +42,11 @@ def parse_channel(channel: str) -> tuple[str, int]:
     """
     name, _, side = channel.partition(":")
     if name not in STATISTICS:
-        raise ConfigError(f"unknown statistic {name!r} in channel {channel!r}: {nearest(name, STATISTICS)}")
+        raise ConfigError(f"unknown statistic {short(name)} in channel {short(channel)}: {nearest(name, STATISTICS)}")
     if not (side.isascii() and side.isdigit() and len(side) <= 5) or not int(side) or int(side) % CELL:
-        raise ConfigError(f"channel {channel!r} needs a patch side that is a multiple of {CELL}, such as {name}:16")
+        raise ConfigError(
+            f"channel {short(channel)} needs a patch side that is a multiple of {CELL}, such as {name}:16"
+        )
     return name, int(side)
 
 
