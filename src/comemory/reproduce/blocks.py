@@ -192,7 +192,7 @@ def origin(listed: Sequence[Summary], variant: str | None = None) -> str:
         f"{len(rows)} evaluations in {evaluated:.1f} h",
     ]
     if older := sum(row["code"]["evaluation"] < EVALUATION for row in rows):
-        lines.append(f"{older} of them by an earlier version of the evaluation, see [history.md](history.md)")
+        lines.append(f"{older} of them by an earlier version of the evaluation, see [evaluation.md](evaluation.md)")
     if any(len({row["training"]["data_sha256"] for row in summary.rows}) > 1 for summary in listed):
         lines.append("The training video was not the same for all rows of a variant")
     if problems := sum(len(row["problems"]) for row in rows):
