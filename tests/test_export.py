@@ -212,7 +212,7 @@ class TestRefusals:
     @pytest.mark.parametrize("counts", [None, [], {}, {"01": -1}, {"01": "many"}])
     def test_a_bundle_that_does_not_say_what_was_held_out(self, bundle: Path, counts: Any) -> None:
         bundles.write(bundle, "provenance.json", {**bundles.read(bundle, "provenance.json"), "held_out": counts})
-        with pytest.raises(BundleError, match="does not say which video was held_out|key .held_out. does not accept"):
+        with pytest.raises(BundleError, match=r"does not say which video was held_out|key .held_out. does not accept"):
             export(bundle, "openvino", "int8", data=DATA)
 
     @pytest.mark.parametrize("precision", ["int8", "bf16", "int4"])
