@@ -17,8 +17,8 @@ from typing import Literal, cast, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from comemory.bundle import Bundle, open_bundle
-from comemory.decision import Judge, Judgement, Keep, follow, heat, hold, refuse_misfit, score_map, with_novelty
+from comemory.bundle import Bundle, open_bundle, try_out
+from comemory.decision import Judge, Judgement, Keep, follow, heat, hold, score_map, with_novelty
 from comemory.errors import BundleError, ConfigError
 from comemory.flow import open_flow
 from comemory.runtimes import RUNTIMES
@@ -119,7 +119,7 @@ class Detector:
         self._watch: object = None
         self.has_workers = False
         self.reset()
-        self._try_out()
+        try_out(bundle, self.runtime, updates=update != "off")
 
     @classmethod
     def open(
@@ -320,16 +320,8 @@ class Detector:
         """Named arrays of the right shapes, to time or trace the runtime with."""
         spec = self.bundle.clips
         frames = np.zeros((spec.n_past + 1, spec.channels, spec.height, spec.width), np.float32)
-        return self._inputs(frames, np.zeros((2, spec.height, spec.width), np.float32))
-
-    def _noise_inputs(self) -> dict[str, NDArray[np.float32]]:
-        """The same where every picture is noise and all of it moves."""
-        spec, random = self.bundle.clips, np.random.default_rng(0)
-        frames = random.random((spec.n_past + 1, spec.channels, spec.height, spec.width), np.float32) * 2 - 1
-        return self._inputs(frames, random.standard_normal((2, spec.height, spec.width), np.float32))
-
-    def _inputs(self, frames: NDArray[np.float32], flow: NDArray[np.float32]) -> dict[str, NDArray[np.float32]]:
-        return {**self.bundle.network.squares.inputs(Clip.of(frames, flow)), **self._items}
+        clip = Clip.of(frames, np.zeros((2, spec.height, spec.width), np.float32))
+        return {**self.bundle.network.squares.inputs(clip), **self._items}
 
     def score_map(self, maps: Mapping[str, NDArray[np.float32]] | None = None) -> NDArray[np.float32]:
         """How abnormal each place of a scored frame is, on the scale of `Score.value` and not clipped.
@@ -347,26 +339,6 @@ class Detector:
     def heat(self, maps: Mapping[str, NDArray[np.float32]] | None = None) -> NDArray[np.float32]:
         """The heat map of a scored frame, float32 (H, W) of the model's size in [0, 1]: `score_map`, clipped."""
         return heat(self.score_map(maps))
-
-    def _try_out(self) -> None:
-        """Run the network on nothing and on noise: one that does not fit its bundle is refused now, not at a frame."""
-        for inputs in (self.example_inputs(), self._noise_inputs()):
-            self._refuse_misfit(self.runtime.run(inputs))
-
-    def _refuse_misfit(self, maps: Mapping[str, NDArray[np.float32]]) -> None:
-        spec, fitted = self.bundle.clips, self.bundle.calibration
-        try:
-            maps = {**with_novelty(maps, fitted.usual)}
-        except ValueError as error:
-            raise BundleError(f"{self.bundle.path}: the usual levels do not fit the network: {error}") from None
-        for name, items in self._items.items() if self.update != "off" else ():
-            updated = f"updated_{name.removesuffix('_items')}"
-            if updated not in maps or maps[updated].shape != items.shape:
-                raise BundleError(f"{self.bundle.path}: the network does not give {updated} of shape {items.shape}")
-        try:
-            refuse_misfit(maps, fitted, spec.height, spec.width)
-        except ConfigError as error:
-            raise BundleError(f"{self.bundle.path}: {error}") from None
 
 
 def as_recorded(score: Score, frame: Frame, opened: OpenedSource) -> Score:

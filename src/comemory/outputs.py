@@ -92,11 +92,16 @@ def write_bytes(target: Path, content: bytes) -> None:
 def sync_folder(folder: Path) -> None:
     """Let the names in a folder outlive a power cut, where its file system can."""
     with suppress(OSError):
-        descriptor = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+        to_disk(folder)
+
+
+def to_disk(path: Path) -> None:
+    """Wait until the disk has a file, or the names in a folder. Raises OSError where it cannot."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 @contextmanager

@@ -306,6 +306,31 @@ def test_the_state_rebuilds_the_network() -> None:
         made(motion_items=0, motion_decodes="read").load_state_dict(model.state_dict())
 
 
+class Louder(torch.nn.Module):
+    """An encoder whose queries are a thousand times as long."""
+
+    def __init__(self, encoder: torch.nn.Module) -> None:
+        super().__init__()
+        self.encoder = encoder
+
+    def forward(self, frames: torch.Tensor) -> list[torch.Tensor]:
+        *finer, queries = self.encoder(frames)
+        return [*finer, 1000 * queries]
+
+
+@pytest.mark.parametrize(("items", "unit", "matters"), [(0, False, True), (0, True, False), (4, False, False)])
+def test_the_length_of_a_query_says_nothing_where_it_is_taken_off(items: int, unit: bool, matters: bool) -> None:
+    model = made(motion_items=items, appearance_items=items, unit_queries=unit).eval()
+    frames, _ = clips()
+    with torch.no_grad():
+        before = model(frames[:, :-1])
+        model.motion_encoder = Louder(model.motion_encoder)
+        model.appearance_encoder = Louder(model.appearance_encoder)
+        after = model(frames[:, :-1])
+    assert torch.allclose(before.flow_B2HW, after.flow_B2HW, atol=1e-5) != matters
+    assert torch.allclose(before.frame_BCHW, after.frame_BCHW, atol=1e-5) != matters
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [

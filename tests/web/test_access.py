@@ -124,6 +124,9 @@ class TestSessions:
         assert after.is_over(caller)
         assert after.caller(other, None) is not None
         ended.write_text("[]")
+        with pytest.raises(ConfigError, match="is damaged, and stays as it is"):
+            Access(read_secrets(file), ended=ended)
+        ended.write_text('{"some": "when"}')
         with pytest.raises(ConfigError, match="not a file of comemory's access"):
             Access(read_secrets(file), ended=ended)
 

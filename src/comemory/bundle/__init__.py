@@ -17,11 +17,13 @@ onnx-int8.json, onnx-int8.onnx                              likewise, for ONNX R
 
 members.py  what a bundle may hold, read and verified    opened.py   the bundle that a detector is made of
 forms.py    its network in other precisions              writing.py  written whole or not at all
+trial.py    its network run once before it watches
 """
 
 from comemory.bundle.forms import FORM_MEMBERS, Agreement, Check, Form, FormRecord
 from comemory.bundle.members import FORMAT, MANIFEST, OPTIONAL, REQUIRED
 from comemory.bundle.opened import Bundle, open_bundle
+from comemory.bundle.trial import try_out
 from comemory.bundle.writing import bundle_writer, copy_members, refuse_to_replace, write_json
 
 __all__ = [
@@ -39,5 +41,6 @@ __all__ = [
     "copy_members",
     "open_bundle",
     "refuse_to_replace",
+    "try_out",
     "write_json",
 ]

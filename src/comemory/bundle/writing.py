@@ -20,6 +20,7 @@ import safetensors
 
 from comemory.bundle.members import FORMAT, MANIFEST, OPTIONAL, REQUIRED, json_object, read, sha256
 from comemory.errors import BundleError, short
+from comemory.outputs import to_disk
 
 
 @contextmanager
@@ -97,6 +98,7 @@ def _is_manifest(folder: Path) -> bool:
 
 
 def _write_manifest(folder: Path) -> None:
+    """Name the members, all of them on the disk by then: a loss of power cannot leave a bundle of empty files."""
     names = {member.name for member in folder.iterdir()}
     if names - {*REQUIRED, *OPTIONAL} or not names.issuperset(REQUIRED):
         raise BundleError(f"a bundle is made of {', '.join(REQUIRED)}, got {', '.join(sorted(names)) or 'nothing'}")
@@ -104,19 +106,10 @@ def _write_manifest(folder: Path) -> None:
     for member in sorted(folder.iterdir()):
         members[member.name] = {"sha256": sha256(member), "bytes": member.stat().st_size}
         member.chmod(0o644)
-        _to_disk(member)
+        to_disk(member)
     write_json(folder / MANIFEST, {"format": FORMAT, "members": members})
-    _to_disk(folder / MANIFEST)
-    _to_disk(folder)
-
-
-def _to_disk(path: Path) -> None:
-    """Wait until the disk has it, so that a loss of power cannot leave a bundle of empty files."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    to_disk(folder / MANIFEST)
+    to_disk(folder)
 
 
 @contextmanager
@@ -171,7 +164,7 @@ def _move_into_place(folder: Path, target: Path) -> None:
         folder.rename(target)
     elif not _exchange(folder, target):
         _move_aside(folder, target)
-    _to_disk(target.parent)
+    to_disk(target.parent)
 
 
 def _exchange(one: Path, other: Path) -> bool:

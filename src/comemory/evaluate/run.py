@@ -92,9 +92,15 @@ def evaluate(
             problems.append(f"{video.name}: {scored.n_frames} frames are too few for a score")
     if not videos:
         raise EvaluationError(f"no test video of {data} could be scored: {'; '.join(problems[:3]) or 'it lists none'}")
-    n_first = detector.bundle.clips.n_past
+    taken = figures(videos, dataset.name, protocols, threshold, false_alarms)
+    return Evaluation(taken, videos, problems, _notes(dataset, videos, detector.bundle))
+
+
+def _notes(dataset: Dataset, videos: Sequence[VideoScores], bundle: Bundle) -> list[str]:
+    """What to know of the figures beside them."""
     notes = [
-        f"The first {n_first} frames of every video have no score and are left out, for the model and the control alike."
+        f"The first {bundle.clips.n_past} frames of every video have no score and are left out, "
+        "for the model and the control alike."
     ]
     if unlabelled := [video.name for video in videos if video.labels is None]:
         notes.append(
@@ -104,13 +110,12 @@ def evaluate(
         notes.append(
             f"{n_masked} of {len(videos)} videos have pixel masks; pixel AUC, RBDC and TBDC are over these alone."
         )
-    if isinstance(dataset, Pseudo) and (known := _trained_on(dataset, detector.bundle)):
+    if isinstance(dataset, Pseudo) and (known := _trained_on(dataset, bundle)):
         notes.append(
             f"It is made of video that this model was trained on, so that its figures are too good: {_listed(known)}; "
             "it fits models that held out a fifth of all of the video."
         )
-    taken = figures(videos, dataset.name, protocols, threshold, false_alarms)
-    return Evaluation(taken, videos, problems, notes)
+    return notes
 
 
 def _testing(dataset: Dataset) -> tuple[Sequence[LabelledSource], list[str]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Generator, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 
@@ -106,13 +106,9 @@ def score_video(
     problems = [*source.problems, *_extra_labels(video, seen.n_frames)]
     controls = control(video, rate_hz) if control else dict(control_scores(video.source, rate_hz))
     frames = np.array([score.index for score in seen.scores], np.int64)
-    finder = EventFinder(video.name, threshold, detector.bundle.calibration.settings)
-    events: list[Event] = []
-    high, alarmed = np.zeros((2, len(frames)), np.bool_)
-    for i, score in enumerate(seen.scores):
-        events += [ended] if (ended := finder.push(score)) else []
-        high[i], alarmed[i] = finder.high, finder.active
-    events += [ended] if (ended := finder.finish()) else []
+    events, high, alarmed = _alarms(
+        EventFinder(video.name, threshold, detector.bundle.calibration.settings), seen.scores
+    )
     return VideoScores(
         name=video.name,
         n_frames=seen.n_frames,
@@ -133,6 +129,17 @@ def score_video(
         findings=album.findings,
         problems=problems,
     )
+
+
+def _alarms(finder: EventFinder, scores: Sequence[Score]) -> tuple[list[Event], NDArray[np.bool_], NDArray[np.bool_]]:
+    """The events of a whole video; which of its scores make one, and at which an alarm is up, bool (n_scored,) each."""
+    events: list[Event] = []
+    high, alarmed = np.zeros((2, len(scores)), np.bool_)
+    for i, score in enumerate(scores):
+        events += [ended] if (ended := finder.push(score)) else []
+        high[i], alarmed[i] = finder.high, finder.active
+    events += [ended] if (ended := finder.finish()) else []
+    return events, high, alarmed
 
 
 class _Watched:

@@ -32,6 +32,7 @@ ADDED: Mapping[str, Any] = {
     "network.appearance_width": None,
     "network.appearance_levels": 4,
     "network.appearance_predicts": "frame",
+    "network.unit_queries": False,
     "train.taught": 0.5,
 }
 """Settings that came after rows had been made, by dotted key, each with the value that leaves everything as it was before:

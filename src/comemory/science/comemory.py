@@ -58,6 +58,8 @@ class CoMemory(nn.Module):
         appearance_predicts: `frame` is decoded whole; `change` is added to the newest past frame, so that what stands still
             needs no features. Deviation when `change`.
         motion_temperature, appearance_temperature: of the reads; 1 is the seed's.
+        unit_queries: a branch whose memory is off goes on with queries of length 1, as one with a memory does; without, with
+            those of the encoder as they are. So that what a memory is worth can be told from what that length is worth.
         momentum: of the updates; None is the seed's.
         margin: alpha of Eq. (14).
     """
@@ -83,6 +85,7 @@ class CoMemory(nn.Module):
         appearance_predicts: str = "frame",
         motion_temperature: float = 1.0,
         appearance_temperature: float = 1.0,
+        unit_queries: bool = False,
         momentum: float | None = None,
         margin: float = 1.0,
     ) -> None:
@@ -96,7 +99,7 @@ class CoMemory(nn.Module):
         self.margin, self.stem = margin, stem
         self.appearance_stem = stem if appearance_stem is None else appearance_stem
         self.motion_decodes, self.appearance_decodes = motion_decodes, appearance_decodes
-        self.appearance_predicts = appearance_predicts
+        self.appearance_predicts, self.unit_queries = appearance_predicts, unit_queries
         self.place = _places(stem, self.appearance_stem, appearance_levels)
         motion_base = base_width if motion_width is None else motion_width
         appearance_base = base_width if appearance_width is None else appearance_width
@@ -160,12 +163,10 @@ class CoMemory(nn.Module):
     def _explain(self, fine_BTFhw: Tensor, coarse_BTFhw: Tensor, items: Mapping[str, Tensor]) -> Explanation:
         """What `forward` gives of the past as either branch sees it; flow and frame are folded still."""
         motion_features = self.motion_encoder(fine_BTFhw)
-        f_m, motion = _remember(motion_features[-1], self.motion_memory, items.get("motion"), self.motion_decodes)
+        f_m, motion = self._remember("motion", motion_features[-1], items)
         flow_BFhw = self.motion_decoder(f_m, motion_features)
         features = self.appearance_encoder(coarse_BTFhw.flatten(1, 2))
-        f_a, appearance = _remember(
-            features[-1], self.appearance_memory, items.get("appearance"), self.appearance_decodes
-        )
+        f_a, appearance = self._remember("appearance", features[-1], items)
         if self.place["appearance"] != self.place["motion"]:
             f_m = nnf.avg_pool2d(f_m, self.place["appearance"] // self.place["motion"])
         decoded = self.appearance_decoder(torch.cat([f_a, f_m], dim=1), features)
@@ -173,6 +174,18 @@ class CoMemory(nn.Module):
         if self.appearance_predicts == "change":
             frame_BFhw = coarse_BTFhw[:, -1] + frame_BFhw
         return Explanation(flow_BFhw, frame_BFhw, motion, appearance)
+
+    def _remember(self, branch: str, query_BDHW: Tensor, items: Mapping[str, Tensor]) -> tuple[Tensor, Reading | None]:
+        """What the decoders of a branch see of its queries, and the reading of its memory."""
+        memory: Memory | None = getattr(self, f"{branch}_memory")
+        if memory is None:
+            return nnf.normalize(query_BDHW, dim=1) if self.unit_queries else query_BDHW, None
+        reading = memory(query_BDHW, items.get(branch))
+        read_BDHW = reading.read_BKD.transpose(1, 2).reshape(query_BDHW.shape)
+        if getattr(self, f"{branch}_decodes") == "read":
+            return read_BDHW, reading
+        query_BDHW = reading.query_BKD.transpose(1, 2).reshape(query_BDHW.shape)
+        return torch.cat([query_BDHW, read_BDHW], dim=1), reading
 
     def loss(
         self, frames_BTCHW: Tensor, flow_B2HW: Tensor, weights: Mapping[str, float]
@@ -241,16 +254,3 @@ def _places(stem: int, appearance_stem: int, appearance_levels: int) -> dict[str
     if places["appearance"] % places["motion"]:
         raise ValueError(f"the places of the appearance branch are made of those of motion, got {places}")
     return places
-
-
-def _remember(
-    query_BDHW: Tensor, memory: Memory | None, items_ND: Tensor | None, decodes: str
-) -> tuple[Tensor, Reading | None]:
-    if memory is None:
-        return query_BDHW, None
-    reading = memory(query_BDHW, items_ND)
-    read_BDHW = reading.read_BKD.transpose(1, 2).reshape(query_BDHW.shape)
-    if decodes == "read":
-        return read_BDHW, reading
-    query_BDHW = reading.query_BKD.transpose(1, 2).reshape(query_BDHW.shape)
-    return torch.cat([query_BDHW, read_BDHW], dim=1), reading

@@ -6,8 +6,7 @@ import os
 import queue
 import threading
 import time
-from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
 from datetime import datetime
 from functools import partial
@@ -26,14 +25,12 @@ from comemory.stream.network import Networks
 from comemory.stream.overrides import Overrides
 from comemory.stream.settings import CameraSettings, LiveSettings, Zone
 from comemory.stream.subscribers import Subscribers
+from comemory.stream.watchdog import Duty, Watchdog
 from comemory.stream.workers import Workers
 
 if TYPE_CHECKING:
     from comemory.events.store import EventStore
 
-LOOK_S = 0.2
-PAUSE_S = 1.0
-"""From the death of the watchdog to the next one in its place."""
 DRIFT_S = 60.0
 SCENE_S = 600.0
 """How often the learned scenes are kept, for a start after a crash."""
@@ -78,10 +75,9 @@ class Engine:
         self._reloading = False
         self._stopping = threading.Event()
         self._workers = Workers(self.workers, lambda: list(self._cameras.values()))
-        self._watchdog = self._new_watchdog()
+        self._watchdog = Watchdog(self._round, self._watchdog_died, self._stopping)
         self._started: float | None = None
         self._drifts: dict[str, str | None] = {}
-        self._duties: deque[Callable[[], object]] = deque()
         self._drift_told = self._scenes_kept = time.monotonic()
 
     @property
@@ -309,24 +305,10 @@ class Engine:
                 self._changing.release()
         self._workers.stop()
 
-    def _new_watchdog(self) -> threading.Thread:
-        return threading.Thread(target=self._look_after, name="watchdog", daemon=True)
+    def _watchdog_died(self) -> None:
+        self.publish({"kind": "trouble", "message": "the watchdog died of a fault and begins anew"})
 
-    def _look_after(self) -> None:
-        """See to everything until the end; a fault in one duty ends this thread, and another goes on with the next."""
-        try:
-            while not self._stopping.wait(LOOK_S):
-                while self._duties:
-                    self._duties.popleft()()
-                self._duties.extend(self._round())
-        finally:
-            if not self._stopping.wait(PAUSE_S):
-                self.publish({"kind": "trouble", "message": "the watchdog died of a fault and begins anew"})
-                watchdog = self._new_watchdog()
-                watchdog.start()
-                self._watchdog = watchdog
-
-    def _round(self) -> Iterator[Callable[[], object]]:
+    def _round(self) -> Iterator[Duty]:
         """The duties of one round: states, dead threads, what others have set, drift and learned scenes."""
         cameras, now = list(self._cameras.values()), time.monotonic()
         for camera in cameras:

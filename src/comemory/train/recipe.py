@@ -38,6 +38,7 @@ class NetworkSettings(Settings):
     appearance_predicts: Literal["frame", "change"] = "frame"
     motion_temperature: float = Field(0.1, gt=0)
     appearance_temperature: float = Field(1.0, gt=0)
+    unit_queries: bool = False
     momentum: float | None = Field(None, ge=0, lt=1)
     margin: float = Field(1.0, ge=0)
 

@@ -20,8 +20,8 @@ from pathlib import Path
 
 import argon2
 
-from comemory.errors import ConfigError
-from comemory.outputs import alone_in, require_folder, sync_folder
+from comemory.errors import ConfigError, SourceError
+from comemory.outputs import alone_in, read_object, require_folder, sync_folder
 
 TOKEN_PREFIX = "cmm_"
 SHORTEST_PASSWORD, LONGEST_PASSWORD = 8, 256
@@ -108,14 +108,10 @@ def read_ended(path: Path) -> dict[str, float]:
         ConfigError: it cannot be read, or is not such a file.
     """
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return {}
-    except OSError as error:
-        raise ConfigError(f"cannot read {path}: {error.strerror or error}") from None
-    except (ValueError, RecursionError):
-        found = None
-    if not isinstance(found, dict) or not all(isinstance(at, int | float) for at in found.values()):
+        found = read_object(path)
+    except SourceError as error:
+        raise ConfigError(str(error)) from None
+    if not all(isinstance(at, int | float) for at in found.values()):
         raise ConfigError(f"{path} {_MIXED_UP}")
     return found
 
