@@ -172,6 +172,19 @@ def print_matrix(console: Console, protocols: Sequence[Mapping[str, Any]]) -> No
     table(console, "AUC, micro / macro, by normalisation and smoothing", rows, ("", *smoothings))
 
 
+def print_budgets(console: Console, budgets: Sequence[Mapping[str, Any]]) -> None:
+    """Print what other budgets would make of the alarms."""
+    names = {
+        "threshold": "threshold",
+        "false_alarms_per_hour": "false alarms per hour",
+        "detection_delay_s": "delay, s",
+        "detection_delay_in_view_s": "in view, s",
+        "missed_anomalies": "missed",
+    }
+    rows = [(str(one["false_alarm_budget"]), *(_figure(one[key]) for key in names)) for one in budgets]
+    table(console, "alarms at other budgets", rows, ("", *names.values()))
+
+
 def _figure(value: Any) -> str:
     if value is None:
         return "–"

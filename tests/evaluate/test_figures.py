@@ -106,6 +106,19 @@ def test_the_same_command_twice_gives_the_same_figures(done: Evaluation, detecto
     assert {**again.figures, "frames_per_second": 0} == {**done.figures, "frames_per_second": 0}
 
 
+def test_alarms_are_counted_at_other_budgets_too(done: Evaluation, detector: Detector, walkway: Path) -> None:
+    budgets = {one["false_alarm_budget"]: one for one in done.figures["budgets"]}
+    assert list(budgets) == ["1/day", "1/h", "10/h", "1/min"]
+    thresholds = [one["threshold"] for one in budgets.values()]
+    assert thresholds == sorted(thresholds, reverse=True)
+    for budget, one in budgets.items():
+        asked = evaluate(detector, f"folder:{walkway}", false_alarms=budget).figures
+        assert one["threshold"] == asked["threshold"]
+        assert one["missed_anomalies"] == asked["missed_anomalies"]
+        for key in ("false_alarms_per_hour", "detection_delay_s", "detection_delay_in_view_s"):
+            assert one[key] == asked["causal"][key], (budget, key)
+
+
 @pytest.mark.parametrize("protocol", ["causal", "paper"])
 def test_one_protocol_leaves_the_other_column_out(detector: Detector, tmp_path: Path, protocol: str) -> None:
     data = data_set(tmp_path, {"01": [False] * 10 + [True] * 10})

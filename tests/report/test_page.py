@@ -368,6 +368,37 @@ def records(**changes: Any) -> list[JSON]:
     return known
 
 
+def at_budgets(**changes: Any) -> list[JSON]:
+    known = [
+        {"false_alarm_budget": budget, "threshold": threshold, "false_alarms_per_hour": alarms, "missed_anomalies": 2}
+        | {"detection_delay_s": 1.25, "detection_delay_in_view_s": None}
+        for budget, threshold, alarms in (("1/day", 5.16, 0.0), ("1/h", 3.78, 31.7))
+    ]
+    known[0] |= changes
+    return known
+
+
+def test_budgets_have_a_row_each() -> None:
+    words = Page(rendered(report(figures=figures() | {"budgets": at_budgets(detection_delay_in_view_s=2.5)}))).words
+    for part in ("What a budget costs", "1/day", "5.16", "0.00", "1/h", "3.78", "31.7", "1.25 s", "2.50 s"):
+        assert part in words, part
+    assert "What a budget costs" not in Page(rendered(report())).words
+
+
+@pytest.mark.parametrize("name", HOSTILE, ids=range(len(HOSTILE)))
+def test_no_name_of_a_budget_becomes_markup(name: str) -> None:
+    page = Page(rendered(report(figures=figures() | {"budgets": at_budgets(false_alarm_budget=name)})))
+    plain = Page(rendered(report(figures=figures() | {"budgets": at_budgets(false_alarm_budget="a")})))
+    assert not page.open
+    assert [tag for tag, _ in page.elements] == [tag for tag, _ in plain.elements]
+
+
+@pytest.mark.parametrize("wrong", ["all", [1], {"1/h": 1}, [{"threshold": "high"}], [{"threshold": float("nan")}]])
+def test_budgets_that_are_none_are_refused(wrong: Any) -> None:
+    with pytest.raises(EvaluationError, match="expected"):
+        rendered(report(figures=figures() | {"budgets": wrong}))
+
+
 def test_the_matrix_of_protocols_has_a_row_for_each_score_and_normalisation() -> None:
     words = Page(rendered(report(figures=figures() | {"protocols": records(auc_micro=0.4321, auc_macro=0.5)}))).words
     for part in (

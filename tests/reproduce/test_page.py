@@ -115,6 +115,21 @@ def test_a_protocol_matrix_has_its_smoothings_as_columns() -> None:
     assert rendered([made.row()], "matrix tiny/default").count("|") == 0
 
 
+def test_budgets_have_a_row_each() -> None:
+    def at(seed: int) -> list[dict[str, Any]]:
+        alarms = {"false_alarms_per_hour": 10.0 * seed, "missed_anomalies": seed, "detection_delay_s": 0.5}
+        return [
+            {"false_alarm_budget": budget, "threshold": threshold, **alarms, "detection_delay_in_view_s": in_view}
+            for budget, threshold, in_view in (("1/day", 5.25, None), ("1/h", 3.75, 2.0))
+        ]
+
+    rows = [made.row(seed=seed, figures=made.figures(0.9, budgets=at(seed))) for seed in range(2)]
+    text = rendered(rows, "budgets tiny/default")
+    assert "| `1/day` | 5.25 ± 0.00 | 5.00 ± 7.07 | 0.5000 ± 0.0000 | – | 0.5000 ± 0.7071 |" in text
+    assert "| `1/h` | 3.75 ± 0.00 | 5.00 ± 7.07 | 0.5000 ± 0.0000 | 2.00 ± 0.00 | 0.5000 ± 0.7071 |" in text
+    assert rendered([made.row()], "budgets tiny/default").count("|") == 0
+
+
 def test_ranks_say_how_well_the_selection_score_picks() -> None:
     text = rendered(variants(6), "ranks tiny")
     assert "| Synthetic scene | 6 | 1.00 (1.00 to 1.00) | 1.00 (1.00 to 1.00) | v5 | 0.9505 | 0.9505 |" in text

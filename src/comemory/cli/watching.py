@@ -33,7 +33,7 @@ from comemory.cli.options import (
     say_precision,
 )
 from comemory.outputs import require_writable, write_text
-from comemory.screen import Bars, print_events, print_figures, print_line, print_matrix, print_notes
+from comemory.screen import Bars, print_budgets, print_events, print_figures, print_line, print_matrix, print_notes
 
 if TYPE_CHECKING:
     from comemory.detect import Detector
@@ -139,7 +139,11 @@ def evaluate(
         Path | None, typer.Option(metavar="FILE.npz", help="Write the scores of every frame, for NumPy.")
     ] = None,
     matrix: Annotated[
-        bool, typer.Option("--matrix", help="Also print what normalising and smoothing would make of the AUC.")
+        bool,
+        typer.Option(
+            "--matrix",
+            help="Also print what normalising and smoothing would make of the AUC, and other budgets of the alarms.",
+        ),
     ] = False,
     false_alarms: Budget = "1/h",
     runtime: Runtime = RuntimeName.openvino,
@@ -188,5 +192,6 @@ def evaluate(
         print_figures(console, done.figures)
         if matrix:
             print_matrix(console, done.figures["protocols"])
+            print_budgets(console, done.figures["budgets"])
         print_notes(console, done.notes)
     name_problems(done.problems)

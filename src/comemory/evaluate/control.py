@@ -19,7 +19,7 @@ SIZE = (128, 192)
 PATCH = 16
 N_FLOWS = 4
 TEXT = (
-    f"The control needs no training: the largest {PATCH}x{PATCH}-patch mean of the magnitude of DIS flow averaged "
+    f"The control is the largest {PATCH}x{PATCH}-patch mean of the magnitude of DIS flow averaged "
     f"over the last {N_FLOWS} frames, at {SIZE[0]}x{SIZE[1]}."
 )
 

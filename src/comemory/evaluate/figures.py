@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,22 +13,29 @@ from comemory.evaluate.protocols import protocol_matrix
 from comemory.evaluate.videos import VideoScores
 from comemory.types import JSON
 
+BUDGETS = ("1/day", "1/h", "10/h", "1/min")
+"""At which the alarms are counted beside the budget that was asked for."""
 ALARMS = ("false_alarms_per_hour", "detection_delay_s", "detection_delay_in_view_s", "anomalies_in_view")
 
 
 def figures(
-    videos: Sequence[VideoScores], dataset: str, protocols: Sequence[str], threshold: float, budget: str
+    videos: Sequence[VideoScores], dataset: str, protocols: Sequence[str], thresholds: Mapping[str, float], budget: str
 ) -> JSON:
     """The whole object that `evaluate --json` writes.
 
     `causal` takes the scores as a live system has them. `paper` divides each video's by its maximum (the seed's
     Eq. 20), which no live system can. `thesis` is the seed's own score, Eq. (16), under both. `protocols` holds what
-    other protocols would make of the scores. Videos without labels count for the speed alone.
+    other protocols would make of the scores, `budgets` what other budgets would make of the alarms. Videos without labels count
+    for the speed alone.
+
+    Args:
+        thresholds: by budget, with those of `BUDGETS` among them.
+        budget: the one that was asked for.
     """
     seconds = sum(video.wall_s for video in videos)
     n_frames = sum(video.n_frames for video in videos)
     judged = with_labels(videos)
-    columns, ordinary = {name: _column(judged, name) for name in protocols}, _ordinary(judged)
+    columns, ordinary = {name: _column(judged, name, budget) for name in protocols}, _ordinary(judged)
     return {
         "dataset": dataset,
         "n_videos": len(videos),
@@ -43,12 +50,13 @@ def figures(
             "auc_micro_paper": _micro(judged, _by_maximum(judged, [video.thesis for video in judged])),
         },
         "control": {"auc_micro": _micro(judged, [video.control for video in judged])},
-        "threshold": threshold,
+        "threshold": thresholds[budget],
         "false_alarm_budget": budget,
-        "missed_anomalies": _delay(judged).n_missed if judged else None,
+        "missed_anomalies": _delay(judged, budget).n_missed if judged else None,
+        "budgets": [_at_budget(judged, one, thresholds[one]) for one in BUDGETS],
         "frames_per_second": round(n_frames / seconds, 2) if seconds else None,
         "protocols": protocol_matrix(judged),
-        "per_video": [_of_one(video, ordinary) for video in videos],
+        "per_video": [_of_one(video, ordinary, budget) for video in videos],
     }
 
 
@@ -69,7 +77,7 @@ def with_labels(videos: Sequence[VideoScores]) -> list[VideoScores]:
     return [video for video in videos if video.labels is not None]
 
 
-def _column(videos: Sequence[VideoScores], protocol: str) -> JSON:
+def _column(videos: Sequence[VideoScores], protocol: str, budget: str) -> JSON:
     keys = ("auc_micro", "auc_micro_ci95", "auc_macro", "ap", "eer", "fpr95", *NAMES)
     empty: JSON = dict.fromkeys((*keys, *ALARMS))
     if not videos:
@@ -90,11 +98,21 @@ def _column(videos: Sequence[VideoScores], protocol: str) -> JSON:
         "fpr95": metrics.false_positive_rate_at(flat, flat_labels, 0.95),
     }
     if protocol == "causal":
-        delay = _delay(videos)
-        alarms = (_false_alarms(videos), delay.median_s, delay.median_in_view_s, delay.n_in_view)
+        delay = _delay(videos, budget)
+        alarms = (_false_alarms(videos, budget), delay.median_s, delay.median_in_view_s, delay.n_in_view)
         column |= dict(zip(ALARMS, alarms, strict=True))
         column |= place_figures([video.places for video in videos if video.places is not None])
     return {**empty, **column}
+
+
+def _at_budget(videos: Sequence[VideoScores], budget: str, threshold: float) -> JSON:
+    """What an operator feels at one budget."""
+    at: JSON = {"false_alarm_budget": budget, "threshold": threshold}
+    if not videos:
+        return {**at, **dict.fromkeys((*ALARMS[:3], "missed_anomalies"))}
+    delay = _delay(videos, budget)
+    felt = (_false_alarms(videos, budget), delay.median_s, delay.median_in_view_s)
+    return {**at, **dict(zip(ALARMS[:3], felt, strict=True)), "missed_anomalies": delay.n_missed}
 
 
 def _ordinary(videos: Sequence[VideoScores]) -> NDArray[np.float64]:
@@ -102,7 +120,7 @@ def _ordinary(videos: Sequence[VideoScores]) -> NDArray[np.float64]:
     return np.concatenate([video.score[~_labels(video)] for video in videos] or [np.zeros(0)])
 
 
-def _of_one(video: VideoScores, ordinary: NDArray[np.float64]) -> JSON:
+def _of_one(video: VideoScores, ordinary: NDArray[np.float64], budget: str) -> JSON:
     labels = video.scored_labels
     return {
         "name": video.name,
@@ -112,7 +130,7 @@ def _of_one(video: VideoScores, ordinary: NDArray[np.float64]) -> JSON:
         "n_frames": video.n_frames,
         "n_scored": len(video.frames),
         "n_abnormal": None if video.labels is None else int(video.labels.sum()),
-        "missed_anomalies": None if video.labels is None else _delay([video]).n_missed,
+        "missed_anomalies": None if video.labels is None else _delay([video], budget).n_missed,
     }
 
 
@@ -121,22 +139,22 @@ def _against(abnormal: NDArray[np.float64], ordinary: NDArray[np.float64]) -> fl
     return metrics.auc(np.concatenate([abnormal, ordinary]), labels)
 
 
-def _delay(videos: Sequence[VideoScores]) -> metrics.DetectionDelay:
+def _delay(videos: Sequence[VideoScores], budget: str) -> metrics.DetectionDelay:
     return metrics.detection_delay(
-        [metrics.intervals(video.of_all_frames(video.alarmed)) for video in videos],
+        [metrics.intervals(video.of_all_frames(video.alarms[budget].up)) for video in videos],
         [video.labels for video in videos if video.labels is not None],
         [video.rate_hz for video in videos],
         watched=[_watched(video) for video in videos],
     )
 
 
-def _false_alarms(videos: Sequence[VideoScores]) -> float | None:
+def _false_alarms(videos: Sequence[VideoScores], budget: str) -> float | None:
     return metrics.false_alarms_per_hour(
-        [[(event.start_frame, event.end_frame) for event in video.events] for video in videos],
+        [[(event.start_frame, event.end_frame) for event in video.alarms[budget].events] for video in videos],
         [video.labels for video in videos if video.labels is not None],
         [video.rate_hz for video in videos],
         watched=[_watched(video) for video in videos],
-        high=[video.of_all_frames(video.high) for video in videos],
+        high=[video.of_all_frames(video.alarms[budget].high) for video in videos],
     )
 
 

@@ -12,7 +12,7 @@ from comemory.datasets.recorded import RecordedDataset
 from comemory.detect import Detector
 from comemory.errors import ComemoryError, EvaluationError
 from comemory.evaluate.control import TEXT
-from comemory.evaluate.figures import figures, roc_curves
+from comemory.evaluate.figures import BUDGETS, figures, roc_curves
 from comemory.evaluate.places import place_reasons
 from comemory.evaluate.videos import Control, VideoScores, score_video
 from comemory.pseudo.dataset import Pseudo
@@ -66,7 +66,7 @@ def evaluate(
     dataset = open_dataset(data)
     calibration = detector.bundle.calibration
     rate_hz = float(dataset.rate_hz or calibration.rate_hz)
-    threshold = calibration.threshold(false_alarms)
+    thresholds = {budget: calibration.threshold(budget) for budget in (*BUDGETS, false_alarms)}
     videos: list[VideoScores] = []
     testing, problems = _testing(dataset)
     for video in testing:
@@ -75,7 +75,7 @@ def evaluate(
             scored = score_video(
                 detector,
                 video,
-                threshold,
+                thresholds,
                 rate_hz,
                 pictures=pictures,
                 workers=workers,
@@ -92,7 +92,7 @@ def evaluate(
             problems.append(f"{video.name}: {scored.n_frames} frames are too few for a score")
     if not videos:
         raise EvaluationError(f"no test video of {data} could be scored: {'; '.join(problems[:3]) or 'it lists none'}")
-    taken = figures(videos, dataset.name, protocols, threshold, false_alarms)
+    taken = figures(videos, dataset.name, protocols, thresholds, false_alarms)
     return Evaluation(taken, videos, problems, _notes(dataset, videos, detector.bundle))
 
 
@@ -141,7 +141,7 @@ def _listed(names: Sequence[str]) -> str:
 def report(evaluation: Evaluation, bundle: Bundle, runtime: str, path: Path) -> None:
     """Write the HTML report of an evaluation made with `pictures`."""
     model_roc, control_roc = roc_curves(evaluation.videos)
-    threshold = evaluation.figures["threshold"]
+    threshold, budget = evaluation.figures["threshold"], evaluation.figures["false_alarm_budget"]
     provenance = bundle.provenance
     document = Report(
         title=f"{bundle.path.name} on {evaluation.figures['dataset']}",
@@ -158,7 +158,13 @@ def report(evaluation: Evaluation, bundle: Bundle, runtime: str, path: Path) -> 
         figures=evaluation.figures,
         clips=[
             ClipCurve(
-                video.name, video.time_s, video.score, video.scored_labels, video.control, threshold, video.events
+                video.name,
+                video.time_s,
+                video.score,
+                video.scored_labels,
+                video.control,
+                threshold,
+                video.alarms[budget].events,
             )
             for video in evaluation.videos
         ],

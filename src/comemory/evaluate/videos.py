@@ -24,19 +24,32 @@ Control = Callable[[LabelledSource, float], Mapping[int, float]]
 
 
 @dataclass(frozen=True, eq=False)
+class Alarms:
+    """What a threshold makes of the scores of one video.
+
+    Shapes:
+        high, up: bool (n_scored,), which scores make an event, and at which an alarm is up: one goes up when its event is long
+            enough to count.
+    """
+
+    events: Sequence[Event]
+    high: NDArray[np.bool_]
+    up: NDArray[np.bool_]
+
+
+@dataclass(frozen=True, eq=False)
 class VideoScores:
     """One video as the model and the control scored it.
 
     Shapes:
         frames: int (n_scored,), which frames have a score; the index of a frame is the index of its label.
         time_s, score, thesis, control: float64 (n_scored,).
-        high, alarmed: bool (n_scored,), which of them make an event, and in which an alarm is up: one goes up when its event is
-            long enough to count.
         raw: float64 (n_scored, n_channels), the largest patch of each channel before it is scaled.
         labels: bool (n_frames,) of all frames; None when not known.
 
     Attributes:
         rate_hz: frames per second, as the video states it or as it was given.
+        alarms: by budget.
         channels: of the decision, motion first.
         wall_s: seconds that the model took, reading included.
         places: what the score maps come to; None without masks.
@@ -53,9 +66,7 @@ class VideoScores:
     channels: tuple[str, ...]
     raw: NDArray[np.float64]
     labels: NDArray[np.bool_] | None
-    high: NDArray[np.bool_]
-    alarmed: NDArray[np.bool_]
-    events: list[Event]
+    alarms: Mapping[str, Alarms]
     wall_s: float
     places: Places | None = None
     findings: list[Finding] = field(default_factory=list)
@@ -76,7 +87,7 @@ class VideoScores:
 def score_video(
     detector: Detector,
     video: LabelledSource,
-    threshold: float,
+    thresholds: Mapping[str, float],
     rate_hz: float,
     *,
     pictures: bool,
@@ -87,7 +98,7 @@ def score_video(
     """Score a video with the model, then with the control.
 
     Args:
-        threshold: of the events.
+        thresholds: of the events, by budget.
         rate_hz: frames per second where the source does not say.
         pictures: keep the worst false alarm and the worst miss with their heat maps.
         workers: cores to score on; see `pipeline.watch`.
@@ -106,9 +117,7 @@ def score_video(
     problems = [*source.problems, *_extra_labels(video, seen.n_frames)]
     controls = control(video, rate_hz) if control else dict(control_scores(video.source, rate_hz))
     frames = np.array([score.index for score in seen.scores], np.int64)
-    events, high, alarmed = _alarms(
-        EventFinder(video.name, threshold, detector.bundle.calibration.settings), seen.scores
-    )
+    settings = detector.bundle.calibration.settings
     return VideoScores(
         name=video.name,
         n_frames=seen.n_frames,
@@ -121,9 +130,10 @@ def score_video(
         channels=seen.channels,
         raw=np.array(seen.raw, np.float64).reshape(len(frames), len(seen.channels)),
         labels=None if video.labels is None else video.labels[: seen.n_frames],
-        high=high,
-        alarmed=alarmed,
-        events=events,
+        alarms={
+            budget: _alarms(EventFinder(video.name, threshold, settings), seen.scores)
+            for budget, threshold in thresholds.items()
+        },
         wall_s=seen.wall_s,
         places=_places(video, seen, problems),
         findings=album.findings,
@@ -131,15 +141,14 @@ def score_video(
     )
 
 
-def _alarms(finder: EventFinder, scores: Sequence[Score]) -> tuple[list[Event], NDArray[np.bool_], NDArray[np.bool_]]:
-    """The events of a whole video; which of its scores make one, and at which an alarm is up, bool (n_scored,) each."""
+def _alarms(finder: EventFinder, scores: Sequence[Score]) -> Alarms:
     events: list[Event] = []
-    high, alarmed = np.zeros((2, len(scores)), np.bool_)
+    high, up = np.zeros((2, len(scores)), np.bool_)
     for i, score in enumerate(scores):
         events += [ended] if (ended := finder.push(score)) else []
-        high[i], alarmed[i] = finder.high, finder.active
+        high[i], up[i] = finder.high, finder.active
     events += [ended] if (ended := finder.finish()) else []
-    return events, high, alarmed
+    return Alarms(events, high, up)
 
 
 class _Watched:

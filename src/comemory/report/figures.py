@@ -43,13 +43,21 @@ def as_seconds(value: float) -> str:
     return f"{as_number(value)} s"
 
 
+def as_count(value: float) -> str:
+    """
+    >>> as_count(5.0)
+    '5'
+    """
+    return f"{value:,.0f}"
+
+
 @dataclass(frozen=True, slots=True)
 class FigureWords:
-    """How one figure is presented."""
+    """How one figure is presented; `better` is None where neither higher nor lower is."""
 
     name: str
     meaning: str
-    better: str
+    better: str | None
     missing: str
     write: Callable[[float], str] = as_rate
 
@@ -128,9 +136,9 @@ FIGURES: Mapping[str, FigureWords] = {
     "anomalies_in_view": FigureWords(
         "Anomalies that began in view",
         "How many of the labelled anomalies begin after the first score.",
-        "higher",
+        None,
         "Needs labelled anomalies.",
-        as_number,
+        as_count,
     ),
 }
 

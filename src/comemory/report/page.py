@@ -5,11 +5,12 @@ from __future__ import annotations
 import base64
 import hashlib
 import os
-import secrets
 from importlib.resources import files
 from pathlib import Path
 
-from comemory.errors import EvaluationError
+from comemory.errors import EvaluationError, SourceError
+from comemory.outputs import write_text
+from comemory.report.budgets import budgets
 from comemory.report.document import Report
 from comemory.report.figures import Footnotes
 from comemory.report.markup import Markup, joined, tag
@@ -25,18 +26,12 @@ def write_report(path: str | os.PathLike[str], report: Report) -> None:
     Raises:
         EvaluationError: a figure is not a number, or the file cannot be written.
     """
-    target = Path(path)
-    page = rendered(report).encode("utf-8")
-    beside = target.with_name(f".comemory-{secrets.token_hex(8)}.tmp")
+    target, page = Path(path), rendered(report)
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            beside.write_bytes(page)
-            beside.replace(target)
-        finally:
-            beside.unlink(missing_ok=True)
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or error
+        write_text(target, page)
+    except (OSError, ValueError, SourceError) as error:
+        reason = getattr(error, "strerror", None) or str(error).removeprefix(f"cannot write {target}: ")
         raise EvaluationError(
             f"cannot write the report {target}: {reason}; choose a path that can be written"
         ) from None
@@ -56,6 +51,7 @@ def rendered(report: Report) -> str:
             against(report, notes),
             protocols(report, notes),
             matrix(report),
+            budgets(report),
             curves(report),
             gallery(report, "false alarm"),
             gallery(report, "miss"),

@@ -117,9 +117,11 @@ def protocols(report: Report, notes: Footnotes) -> Markup:
         for group, _ in columns:
             has = isinstance(report.figures.get(group), dict) and key in report.figures[group]
             cells.append(_cell(report, notes, group, key) if has else tag("td", "–", class_="none"))
-        arrow = {"higher": "↑", "lower": "↓"}[words.better]
-        mark = tag("abbr", arrow, title=f"{words.better} is better")
-        name = tag("th", words.name, "\u00a0", mark, tag("span", words.meaning, class_="meaning"), scope="row")
+        mark = None
+        if words.better is not None:
+            arrow = {"higher": "↑", "lower": "↓"}[words.better]
+            mark = joined("\u00a0", tag("abbr", arrow, title=f"{words.better} is better"))
+        name = tag("th", words.name, mark, tag("span", words.meaning, class_="meaning"), scope="row")
         rows.append(tag("tr", name, *cells))
     head = tag("tr", tag("th", "Figure", scope="col"), *[tag("th", words, scope="col") for _, words in columns])
     lines = tag(

@@ -30,6 +30,13 @@ NAMES = {
     "detection_delay_in_view_s": "detection delay of what began in view, s",
     "anomalies_in_view": "anomalies that began in view",
 }
+BUDGET_COLUMNS = {
+    "threshold": "threshold",
+    "false_alarms_per_hour": NAMES["false_alarms_per_hour"],
+    "detection_delay_s": NAMES["detection_delay_s"],
+    "detection_delay_in_view_s": "of what began in view, s",
+    "missed_anomalies": "anomalies missed",
+}
 NOTHING = "–"
 
 
@@ -122,6 +129,24 @@ def _protocols(records: Sequence[Mapping[str, Any]]) -> dict[tuple[tuple[str, ..
         for key, value in record.items()
         if isinstance(value, (int, float))
     }
+
+
+def budgets_table(listed: Sequence[Summary], variant: str | None = None) -> str:
+    """What a false-alarm budget costs, for one variant: see `figures_table` for which."""
+    parts = []
+    for summary in _chosen(listed, variant):
+        seeds = [
+            {one["false_alarm_budget"]: one for one in row["figures"].get("budgets") or ()} for row in summary.rows
+        ]
+        rows = []
+        for budget in dict.fromkeys(name for seed in seeds for name in seed):
+            at = [seed[budget] for seed in seeds if budget in seed]
+            columns = ([one[key] for one in at if one[key] is not None] for key in BUDGET_COLUMNS)
+            rows.append([f"`{budget}`", *(spread_text(spread(column)) for column in columns)])
+        if rows:
+            header = ["", *BUDGET_COLUMNS.values()]
+            parts.append(f"**{summary.data_title}**, {summary.title}\n\n{markdown_table(header, rows)}")
+    return "\n\n".join(parts)
 
 
 def ranks_table(listed: Sequence[Summary], variant: str | None = None) -> str:

@@ -21,6 +21,7 @@ BLOCKS: Mapping[str, Callable[[Sequence[Summary], str | None], str]] = {
     "table": blocks.variants_table,
     "figures": blocks.figures_table,
     "matrix": blocks.protocol_matrix,
+    "budgets": blocks.budgets_table,
     "ranks": blocks.ranks_table,
     "kinds": blocks.kinds_table,
     "origin": blocks.origin,

@@ -3,7 +3,7 @@
 import * as api from "./api.js";
 import { button, h, icon, keepFocus } from "./dom.js";
 import { eventRow } from "./eventview.js";
-import { STATES, number, span } from "./format.js";
+import { STATES, number, plural, span } from "./format.js";
 import { known, listen, recall } from "./live.js";
 import { LivePicture } from "./picture.js";
 import { Sparkline } from "./spark.js";
@@ -52,7 +52,7 @@ class Tile {
     const latency = camera.latency_ms_p50 === null ? [] : [`${number(camera.latency_ms_p50, 0)} ms`];
     const figures = camera.state === "live"
       ? [`${number(camera.fps_scored)} fps scored`, `${number(camera.fps_in)} in`, ...latency, `up ${since}`]
-      : [`for ${since}`, `${camera.attempts} connection attempts`];
+      : [`for ${since}`, plural(camera.attempts, "connection attempt")];
     this.figures.replaceChildren(...figures.map((text) => h("span", {}, text)));
     this.draw();
   }
