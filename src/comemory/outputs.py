@@ -13,9 +13,11 @@ import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from comemory.errors import ConfigError, SourceError
+
+Kept = TypeVar("Kept", dict[str, Any], list[Any])
 
 
 def require_folder(folder: Path) -> None:
@@ -122,19 +124,28 @@ def alone_in(folder: Path) -> Iterator[None]:
 
 
 def read_object(path: Path) -> dict[str, Any]:
-    """What a JSON file holds that is going to be changed; nothing where there is no file.
+    """The object in a JSON file that is going to be changed; an empty one where there is no file.
 
     Raises:
         SourceError: it cannot be read, or holds something else: what is in it is not written over.
     """
+    return _read_kept(path, dict)
+
+
+def read_list(path: Path) -> list[Any]:
+    """The list in a JSON file, as `read_object`."""
+    return _read_kept(path, list)
+
+
+def _read_kept(path: Path, kind: type[Kept]) -> Kept:
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        return {}
+        return kind()
     except OSError as error:
         raise SourceError(f"cannot read {path}: {error.strerror or error}") from None
     except (ValueError, RecursionError):
         found = None
-    if not isinstance(found, dict):
+    if not isinstance(found, kind):
         raise SourceError(f"{path} is damaged, and stays as it is: restore it, or delete it")
     return found

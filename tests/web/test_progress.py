@@ -64,7 +64,31 @@ def test_a_process_that_is_gone_is_seen(tmp_path: Path) -> None:
     assert learning(tmp_path)[0]["stage"] == "broken off"
 
 
-@pytest.mark.parametrize("text", ["", "[]", "{}", '{"started": "x"}', "\x00"])
+@pytest.mark.parametrize(
+    "changes",
+    [{"started": 10**400}, {"process": 10**400}, {"seconds": -1}, {"epochs": "four"}, {"running": None}, {"more": 1}],
+)
+def test_numbers_that_nobody_tells_are_passed_over(tmp_path: Path, changes: dict[str, object]) -> None:
+    Progress(folder(tmp_path), "gate").tell("training", seconds=5)
+    file = folder(tmp_path) / "learning.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), **changes}))
+    assert learning(tmp_path) == []
+
+
+@pytest.mark.parametrize("line", ["[" * 100_000, '{"epoch": 1e400}', '{"epoch": -3}', "[]", "{}"])
+def test_a_log_that_is_none_has_no_epochs(tmp_path: Path, line: str) -> None:
+    (tmp_path / "log.jsonl").write_text(line + "\n")
+    Progress(folder(tmp_path), "gate").tell("training", "as it was", run=tmp_path, epochs=4)
+    (told,) = learning(tmp_path)
+    assert (told["share"], told["message"]) == (0.0, "as it was")
+
+
+def test_a_name_that_is_no_text_is_told_with_escapes(tmp_path: Path) -> None:
+    Progress(folder(tmp_path), "gate").tell("failed", "cannot read \udcff.mp4", run=tmp_path / "\udcff")
+    assert learning(tmp_path)[0]["message"] == r"cannot read \udcff.mp4"
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{}", '{"started": "x"}', "\x00", "[" * 100_000])
 def test_another_file_is_passed_over(tmp_path: Path, text: str) -> None:
     folder(tmp_path).mkdir(parents=True)
     (folder(tmp_path) / "learning.json").write_text(text)

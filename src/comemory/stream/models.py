@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from comemory.bundle import open_bundle
 from comemory.errors import BundleError, ConfigError
-from comemory.outputs import write_text
+from comemory.outputs import alone_in, read_list, require_folder, write_text
 from comemory.stream.overrides import Overrides
 from comemory.stream.settings import LiveSettings
 
@@ -28,11 +30,12 @@ class CameraModels:
 
     @property
     def learned(self) -> list[Path]:
-        """Those learned and in force or before the one in force."""
-        try:
-            return [Path(str(path)) for path in json.loads(self._file.read_text(encoding="utf-8"))]
-        except (OSError, ValueError, TypeError):
-            return []
+        """Those learned and in force or before the one in force.
+
+        Raises:
+            SourceError: the list is damaged: nothing is put in force over it.
+        """
+        return [Path(str(path)) for path in read_list(self._file)]
 
     @property
     def current(self) -> Path:
@@ -46,7 +49,8 @@ class CameraModels:
             BundleError: it is none, or damaged.
         """
         open_bundle(bundle)
-        self._write([*self.learned, bundle.absolute()])
+        with self._changing():
+            self._write([*self.learned, bundle.absolute()])
 
     def roll_back(self) -> Path:
         """Go back to the bundle before; gives it.
@@ -55,20 +59,29 @@ class CameraModels:
             ConfigError: there is none before it.
             BundleError: that one is gone or damaged.
         """
-        learned = self.learned
-        if not learned:
-            raise ConfigError(f"camera {self.camera!r} has learned no model of its own: there is nothing to go back to")
-        told = self.settings.bundle_of(self.camera)
-        before = learned[-2] if len(learned) > 1 else told
-        try:
-            open_bundle(before)
-        except BundleError as error:
-            raise BundleError(f"cannot go back to {before}: {error}") from None
-        self._write(learned[:-1])
-        return before
+        with self._changing():
+            learned = self.learned
+            if not learned:
+                raise ConfigError(
+                    f"camera {self.camera!r} has learned no model of its own: there is nothing to go back to"
+                )
+            told = self.settings.bundle_of(self.camera)
+            before = learned[-2] if len(learned) > 1 else told
+            try:
+                open_bundle(before)
+            except BundleError as error:
+                raise BundleError(f"cannot go back to {before}: {error}") from None
+            self._write(learned[:-1])
+            return before
+
+    @contextmanager
+    def _changing(self) -> Iterator[None]:
+        """The list is read, changed and written by one process at a time."""
+        require_folder(self.folder)
+        with alone_in(self.folder):
+            yield
 
     def _write(self, learned: list[Path]) -> None:
-        self.folder.mkdir(parents=True, exist_ok=True)
         write_text(self._file, json.dumps([str(path) for path in learned], indent=1) + "\n")
         told = self.settings.cameras[self.camera].model_dump(mode="json")["model"]
         self._overrides.set(self.camera, "model", told, str(learned[-1]) if learned else told)

@@ -13,12 +13,13 @@ from comemory.decision import parse_budget
 from comemory.errors import mask_password
 from comemory.stream.contract import CameraState, CameraStatus
 from comemory.stream.contract import Verdict as Word
+from comemory.stream.settings.camera import MOST_POINTS, MOST_ZONES
 from comemory.types import JSON
 
 API = "/api/v1"
 
 Point = Annotated[list[Annotated[float, Field(ge=0, le=1, strict=True)]], Field(min_length=2, max_length=2)]
-Polygon = Annotated[list[Point], Field(min_length=3, max_length=64)]
+Polygon = Annotated[list[Point], Field(min_length=3, max_length=MOST_POINTS)]
 Size = Annotated[list[int], Field(min_length=2, max_length=2)]
 Box = Annotated[list[int], Field(min_length=4, max_length=4)]
 Pair = Annotated[list[float], Field(min_length=2, max_length=2)]
@@ -115,7 +116,7 @@ class Camera(Answer):
 class Zones(Body):
     """Polygons in which nothing counts, as shares of the picture's width and height."""
 
-    zones: Annotated[list[Polygon], Field(max_length=32)]
+    zones: Annotated[list[Polygon], Field(max_length=MOST_ZONES)]
 
 
 class Scores(Answer):
