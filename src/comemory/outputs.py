@@ -69,8 +69,11 @@ def write_text(target: Path, text: str) -> None:
     write_bytes(target, text.encode("utf-8"))
 
 
-def write_bytes(target: Path, content: bytes) -> None:
+def write_bytes(target: Path, content: bytes, *, private: bool = False) -> None:
     """Write a file whole, or leave what was there.
+
+    Args:
+        private: its owner alone can read it, from its first byte on.
 
     Raises:
         SourceError: it cannot be written, such as on a full disk.
@@ -79,7 +82,8 @@ def write_bytes(target: Path, content: bytes) -> None:
     beside = place.with_name(f".comemory-{secrets.token_hex(6)}.part")
     try:
         try:
-            with beside.open("wb") as file:
+            made = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600 if private else 0o666)
+            with os.fdopen(made, "wb") as file:
                 file.write(content)
                 file.flush()
                 os.fsync(file.fileno())

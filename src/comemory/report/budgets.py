@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from comemory.errors import EvaluationError
 from comemory.report.document import Report
-from comemory.report.figures import as_count, as_number, as_seconds, number_at
+from comemory.report.figures import as_count, as_number, as_seconds, number_at, records_at
 from comemory.report.markup import Markup, tag
+from comemory.report.matrix import table_section
 
 COLUMNS = {
     "threshold": ("Threshold", as_number),
@@ -25,11 +25,9 @@ def budgets(report: Report) -> Markup | None:
     Raises:
         EvaluationError: the records are not as `evaluate --json` writes them.
     """
-    records = report.figures.get("budgets")
+    records = records_at(report.figures, "budgets")
     if not records:
         return None
-    if not isinstance(records, list) or not all(isinstance(record, Mapping) for record in records):
-        raise EvaluationError(f"figure budgets is {records!r}: expected a list of records")
     head = tag("tr", tag("th", "Budget", scope="col"), *[tag("th", name, scope="col") for name, _ in COLUMNS.values()])
     body = [
         tag(
@@ -43,13 +41,7 @@ def budgets(report: Report) -> Markup | None:
         "A threshold is what ordinary video of the training passes as often as the budget allows; the larger the budget, the "
         "earlier an alarm and the more of them are false. Delays are medians over the anomalies that were detected."
     )
-    table = tag("table", tag("caption", "Alarms at each budget."), tag("thead", head), tag("tbody", *body))
-    return tag(
-        "section",
-        tag("h2", "What a budget costs"),
-        tag("p", words, class_="small"),
-        tag("div", table, class_="scroll"),
-    )
+    return table_section("What a budget costs", words, "Alarms at each budget.", head, body)
 
 
 def _cell(record: Mapping[str, Any], key: str) -> Markup:

@@ -189,6 +189,18 @@ def number_at(figures: JSON, path: str) -> float | None:
     return float(value)
 
 
+def records_at(figures: JSON, key: str) -> Sequence[Mapping[str, Any]]:
+    """The records of this name; none when they are absent or None.
+
+    Raises:
+        EvaluationError: there is something else than a list of records.
+    """
+    records = figures.get(key) or []
+    if not isinstance(records, list) or not all(isinstance(record, Mapping) for record in records):
+        raise EvaluationError(f"figure {key} is {records!r}: expected a list of records")
+    return records
+
+
 def interval_at(figures: JSON, path: str) -> tuple[float, float] | None:
     """The (low, high) at a dotted name, None when it or a group above it is absent or None.
 

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from comemory.errors import EvaluationError
 from comemory.report.document import Report
-from comemory.report.figures import as_rate, number_at
+from comemory.report.figures import as_rate, number_at, records_at
 from comemory.report.markup import Markup, tag
 
 WORDS = {
@@ -30,11 +29,9 @@ def matrix(report: Report) -> Markup | None:
     Raises:
         EvaluationError: the records are not as `evaluate --json` writes them.
     """
-    records = report.figures.get("protocols")
+    records = records_at(report.figures, "protocols")
     if not records:
         return None
-    if not isinstance(records, list) or not all(isinstance(record, Mapping) for record in records):
-        raise EvaluationError(f"figure protocols is {records!r}: expected a list of records")
     smoothings = list(dict.fromkeys(str(record.get("smoothing")) for record in records))
     rows: dict[tuple[str, str], dict[str, Markup]] = {}
     for record in records:
@@ -54,13 +51,13 @@ def matrix(report: Report) -> Markup | None:
         "scales a clip by itself or smooths offline has seen the whole clip first, which no live system can; the causal "
         "smoothing is the past half of the offline kernel. The first cell is the causal AUC of this report."
     )
-    table = tag("table", tag("caption", "AUC, micro / macro, of all frames."), tag("thead", head), tag("tbody", *body))
-    return tag(
-        "section",
-        tag("h2", "What protocols are worth"),
-        tag("p", words, class_="small"),
-        tag("div", table, class_="scroll"),
-    )
+    return table_section("What protocols are worth", words, "AUC, micro / macro, of all frames.", head, body)
+
+
+def table_section(title: str, words: str, caption: str, head: Markup, body: Sequence[Markup]) -> Markup:
+    """A section that is one table, with words before it."""
+    table = tag("table", tag("caption", caption), tag("thead", head), tag("tbody", *body))
+    return tag("section", tag("h2", title), tag("p", words, class_="small"), tag("div", table, class_="scroll"))
 
 
 def _cell(record: Mapping[str, Any]) -> Markup:

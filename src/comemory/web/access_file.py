@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import re
 import secrets
 import stat
@@ -21,7 +20,7 @@ from pathlib import Path
 import argon2
 
 from comemory.errors import ConfigError, SourceError
-from comemory.outputs import alone_in, read_object, require_folder, sync_folder
+from comemory.outputs import alone_in, read_object, require_folder, write_bytes
 
 TOKEN_PREFIX = "cmm_"
 SHORTEST_PASSWORD, LONGEST_PASSWORD = 8, 256
@@ -123,20 +122,10 @@ def write_ended(path: Path, ended: Mapping[str, float]) -> None:
 
 def _write_private(path: Path, content: object) -> None:
     require_folder(path.parent)
-    beside = path.with_name(f".{path.name}-{secrets.token_hex(6)}.part")
-    text = json.dumps(content, indent=1)
     try:
-        try:
-            with os.fdopen(os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as file:
-                file.write(text + "\n")
-                file.flush()
-                os.fsync(file.fileno())
-            beside.replace(path)
-        finally:
-            beside.unlink(missing_ok=True)
-    except OSError as error:
-        raise ConfigError(f"cannot write {path}: {error.strerror or error}") from None
-    sync_folder(path.parent)
+        write_bytes(path, f"{json.dumps(content, indent=1)}\n".encode(), private=True)
+    except SourceError as error:
+        raise ConfigError(str(error)) from None
 
 
 def hash_password(password: str) -> str:
