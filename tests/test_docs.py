@@ -280,10 +280,10 @@ def test_bundle_lists_every_member() -> None:
 
 
 def test_evaluation_defines_every_figure() -> None:
-    from comemory.evaluate.figures import figures
+    from comemory.evaluate.figures import BUDGETS, figures
 
     page = text_of(DOCS / "evaluation.md")
-    made = figures([], "none", ("causal",), 1.0, "1/h")
+    made = figures([], "none", ("causal",), dict.fromkeys(BUDGETS, 1.0), "1/h")
     keys = {*made, *made["causal"]} - {"dataset"}
     assert [key for key in sorted(keys) if f"`{key}`" not in page] == []
 

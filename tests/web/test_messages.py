@@ -9,18 +9,17 @@ import pytest
 
 from comemory.stream.contract import Message
 from comemory.stream.engine import Engine
-from comemory.stream.progress import learning
 from comemory.stream.settings import read_live
+from comemory.types import JSON
 from comemory.web.messages import Messages
 
 
 def test_what_cannot_be_told_does_not_end_what_can(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    folder = tmp_path / "cameras" / "gate"
-    folder.mkdir(parents=True)
-    told = '{"started": 0, "running": true, "stage": "training", "message": "", "process": 1e400}'
-    (folder / "learning.json").write_text(told, encoding="utf-8")
+    def learning() -> list[JSON]:
+        raise OverflowError("of no use")
+
     engine = Engine(read_live(None, {"model": "nowhere", "out": str(tmp_path)}))
-    messages = Messages(engine, None, lambda: learning(tmp_path))
+    messages = Messages(engine, None, learning)
     fault: Message = {"kind": "event", "camera": "gate", "change": "new", "event": {}}
     news: Message = {"kind": "state", "camera": "gate", "state": "live"}
 
