@@ -233,6 +233,18 @@ def test_a_network_that_gives_no_number_is_a_state_of_its_camera(
     assert "no finite score" not in yard.message
 
 
+def test_a_file_that_ends_on_a_frame_without_a_score_is_down_and_not_ended(
+    clips: list[Path], quick_bundle: Path, live: Live, engines: Engines, tmp_path: Path
+) -> None:
+    bundle = unfinite(quick_bundle, tmp_path, "frames", most=0.0005)
+    engine = engines(live({"gate": {"url": str(clips[0]), "realtime": False, "model": str(bundle)}}, precision="fp32"))
+    assert engine.wait(60)
+    status = engine.status()[0]
+    assert status.state is CameraState.DOWN
+    assert "the network gives no finite score" in status.message
+    assert engine.failed == ["gate"]
+
+
 def test_a_location_that_is_no_text_is_a_state_that_is_told_and_stored(
     live: Live, engines: Engines, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -82,7 +82,7 @@ class TestFiles:
             assert tuple(one["box"]) == event.box
         status = engine.status()[0]
         assert (status.frames, status.scored, status.dropped) == (N_FRAMES, len(scores), 0)
-        assert status.state is CameraState.DOWN or status.state is CameraState.LIVE
+        assert (status.state, status.message) == (CameraState.ENDED, "the file is over")
 
     def test_files_of_an_event_are_there(self, clips: list[Path], live: Live) -> None:
         settings = live({"gate": {"url": str(clips[0]), "realtime": False, "false_alarms": BUDGET}})
@@ -230,9 +230,10 @@ class TestCommand:
             done = comemory("watch", *given, *fast, *options, "--out", out, "--json")
             assert done.returncode == code, done.stderr
             told = [json.loads(line) for line in done.stderr.splitlines()]
+            ended = {line["camera"]: line["text"] for line in told if line.get("state") == "ended"}
             down = {line["camera"]: line["text"] for line in told if line.get("state") == "down"}
-            assert set(down) == set(paths)
-            assert down.pop(clips[0].stem).endswith("down the file is over")
+            assert ended == {clips[0].stem: f"{clips[0].stem}: ended: the file is over"}
+            assert set(down) == set(paths) - set(ended)
             assert all(str(paths[name]) in text for name, text in down.items())
             assert told[-1]["text"] == (
                 "could not be read and scored to the end: missing, junk, empty, mixed" if code else "stopped"

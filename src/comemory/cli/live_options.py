@@ -153,7 +153,7 @@ class Log:
         """One message of the engine, where it is one for a log."""
         camera = message.get("camera", "")
         if message["kind"] == "state":
-            text = f"{camera}: {message['state']} {message['message']}".rstrip()
+            text = ": ".join(part for part in (camera, message["state"], message["message"]) if part)
             self.line("state", text, camera=camera, state=message["state"])
         elif message["kind"] == "event" and message["change"] != "update":
             event = message["event"]

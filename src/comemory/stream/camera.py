@@ -75,7 +75,7 @@ class Camera:
     @property
     def finished(self) -> bool:
         """Whether a file is over, everything of it is scored, and that it is over has been told."""
-        return self._is_scored and self.state is CameraState.DOWN
+        return self._is_scored and self.state in (CameraState.DOWN, CameraState.ENDED)
 
     @property
     def failed(self) -> bool:
@@ -185,6 +185,8 @@ class Camera:
             return self.state, self.message
         if not reader.is_alive() and not reader.finished:
             return CameraState.DOWN, "its reader died of a fault and begins anew"
+        if reader.link is CameraState.ENDED and self.watch.fault:
+            return CameraState.DOWN, self.watch.fault
         if reader.link is not CameraState.LIVE:
             return self._apart(reader.link, reader.message)
         quiet_s = 0.0 if reader.last_frame is None else time.monotonic() - reader.last_frame

@@ -19,7 +19,10 @@ Verdict = Literal["normal", "abnormal"]
 
 
 class CameraState(StrEnum):
-    """How a camera is. Frames are scored in `live` alone: all else is a state of its own, never normal."""
+    """How a camera is. Frames are scored in `live` alone: all else is a state of its own, never normal.
+
+    `ended` is a file that was played to its end; one that could not be read is `down`.
+    """
 
     CONNECTING = "connecting"
     LIVE = "live"
@@ -29,6 +32,7 @@ class CameraState(StrEnum):
     BLINDED = "blinded"
     MOVED = "moved"
     DOWN = "down"
+    ENDED = "ended"
 
 
 @dataclass(frozen=True, slots=True)

@@ -32,7 +32,7 @@ class Reader(threading.Thread):
     """Reads one camera until it is stopped; a file until its end.
 
     Attributes:
-        link: `connecting`, `live` while connected and from turn to turn of a file, `down`.
+        link: `connecting`, `live` while connected and from turn to turn of a file, `down`, `ended`.
         message: one line on why it is not live.
         frames, attempts, reconnects, corrupt, leaps: counters; `leaps` of this machine's time of day, which was set.
         last_frame: when a frame last arrived, on the monotonic clock; None before any.
@@ -100,23 +100,26 @@ class Reader(threading.Thread):
             if not (plays_again or self._stopping.is_set()):
                 if self.is_file and self.frames == frames_before:
                     raise SourceError(f"{shown}: there is no picture in it that can be read")
-                self._lost("the file is over" if self.is_file else f"{shown}: the camera ended the stream")
+                if self.is_file:
+                    self._lost("the file is over", CameraState.ENDED)
+                else:
+                    self._lost(f"{shown}: the camera ended the stream")
         except (SourceError, *LIBRARY_ERRORS) as error:
             said = isinstance(error, SourceError)
             shown = mask_password(self._location)
-            self._lost(str(error) if said else f"{shown}: {reason_of(error, self._location)}", failed=self.is_file)
+            self._lost(str(error) if said else f"{shown}: {reason_of(error, self._location)}")
 
     def _refuse_again(self, connection: Connection, shown: str) -> None:
         """A recording at a URL is seen once: played again, its events would be told again."""
         if connection.is_recording and not self.is_file and self._was_live and not self.camera.loop:
             raise SourceError(f"{shown}: the stream has ended, and was seen: loop = true plays what it left again")
 
-    def _lost(self, message: str, *, failed: bool = False) -> None:
+    def _lost(self, message: str, link: CameraState = CameraState.DOWN) -> None:
         """A file that is not played again is over with this. A path may hold bytes that no text can be written with."""
         written = message.encode(errors="backslashreplace").decode()
-        self.link, self.message = CameraState.DOWN, mask_password(written)
+        self.link, self.message = link, mask_password(written)
         if self.is_file and not self.camera.loop:
-            self.failed = failed
+            self.failed = link is not CameraState.ENDED
             self.finished = True
 
     def _wait(self, failures: int) -> None:
