@@ -38,7 +38,9 @@ from comemory.decision import (
     thesis_score,
     with_novelty,
 )
+from comemory.decision.calibration import careful
 from comemory.decision.events import TICK_S
+from comemory.decision.scale import compressed
 from comemory.errors import ConfigError
 from comemory.types import Event, Score
 
@@ -370,23 +372,116 @@ class TestBudget:
         assert fitted.threshold(f"{high}/h") <= fitted.threshold(f"{low}/h")
         assert fitted.threshold(f"{low}/h") >= 0
 
-    def test_ten_times_the_budget_is_one_decade(self) -> None:
-        fitted = CALIBRATION
+    @pytest.mark.parametrize("n_alarms", [None, 10**9])
+    def test_ten_times_the_budget_is_one_decade_of_a_tail_that_is_known(self, n_alarms: int | None) -> None:
+        fitted = CALIBRATION.model_copy(update={"n_alarms": n_alarms})
         assert fitted.threshold("1/h") - fitted.threshold("10/h") == pytest.approx(1.0)
         assert fitted.threshold("1/h") == pytest.approx(math.log10(25 * 3600 / fitted.frames_per_alarm))
+
+    @given(level=st.floats(0, 12), n_alarms=st.integers(1, 10**6))
+    def test_the_fewer_alarms_the_more_careful(self, level: float, n_alarms: int) -> None:
+        few, more = careful(level, n_alarms), careful(level, n_alarms + 1)
+        assert few >= more - 1e-9 * abs(more)
+        assert more >= level - 1e-9
+        assert math.isfinite(few)
+
+    @pytest.mark.parametrize("n_alarms", [1, 3, 10, 40])
+    def test_a_tail_known_from_few_alarms_is_passed_as_often_as_it_says(self, n_alarms: int) -> None:
+        """Over many calibrations on so many exponential values each, and as many new values for each of them."""
+        rng = np.random.default_rng(n_alarms)
+        mean = rng.exponential(1.0, (40_000, n_alarms)).mean(axis=1)
+        for decades in (1, 2):
+            passed = careful(1.0 + decades, n_alarms) - 1.0
+            chance = np.exp(-passed * math.log(10) * mean).mean()
+            assert chance == pytest.approx(10.0**-decades, rel=0.1)
+
+    def test_a_threshold_beyond_the_last_decade_is_where_the_scale_puts_it(self) -> None:
+        fitted = CALIBRATION.model_copy(update={"n_alarms": None, "frames_per_alarm": 1.0})
+        for budget, level in (("9e4/h", 0.0), ("0.9/h", 5.0), ("0.09/h", 6.0), ("9e-9/h", 13.0)):
+            assert fitted.threshold(budget) == pytest.approx(compressed(level))
+        scale = fitted.scales["score"]
+        assert float(scale(scale.value_at(13.0))) == pytest.approx(compressed(13.0))
+        assert float(scale(scale.value_at(3.0))) == pytest.approx(3.0)
 
     def test_the_budget_is_kept_on_new_ordinary_video(self) -> None:
         rng = np.random.default_rng(3)
         settings_ = DecisionSettings(min_frames=1, join_s=0)
         scale = fit_tail_scale(rng.exponential(1.0, 20_000))
         fitted = CALIBRATION.model_copy(
-            update={"scales": {**CALIBRATION.scales, "score": scale}, "frames_per_alarm": 1.0, "settings": settings_}
+            update={
+                "scales": {**CALIBRATION.scales, "score": scale},
+                "frames_per_alarm": 1.0,
+                "settings": settings_,
+                "n_alarms": None,
+            }
         )
         n_hours = 4
         values = scale(rng.exponential(1.0, n_hours * 25 * 3600))
         finder = EventFinder("", fitted.threshold("60/h"), settings_)
         events = list(finder.run(scores(values)))
         assert len(events) / n_hours == pytest.approx(60, rel=0.35)
+
+
+def bursts(rng: np.random.Generator, n_hours: float, rate_hz: float = 10.0) -> NDArray[np.float64]:
+    """Calm frames, and every ten seconds or so somebody who passes for two seconds, each at a pace of his own."""
+    n_frames = int(n_hours * 3600 * rate_hz)
+    values = rng.exponential(0.02, n_frames)
+    for start in np.flatnonzero(rng.random(n_frames) < 0.01):
+        values[start : start + 20] += rng.exponential(1.0)
+    return values
+
+
+def one_channel(values: Sequence[float] | NDArray[np.float64]) -> list[Maps]:
+    """Frames whose speed alone says something."""
+    told = evidence(np.random.default_rng(0))
+    return [{**told, "flow_mean": np.full_like(told["flow_mean"], value)} for value in values]
+
+
+class TestOrdinaryVideo:
+    SPEED = DecisionSettings(motion=("flow_speed:8",), appearance=())
+
+    def test_a_budget_holds_on_average_whatever_minutes_it_was_calibrated_on(self) -> None:
+        """Each time on two and a half minutes, watched for half an hour."""
+        rng, alarms, hours = np.random.default_rng(5), 0, 0.0
+        for _ in range(12):
+            fitted = fit_calibration([one_channel(bursts(rng, 0.02)) for _ in range(2)], self.SPEED, 10.0)
+            fresh = fitted.scales["score"](fitted.scales["flow_speed:8"](math.sqrt(2) * bursts(rng, 0.5)))
+            alarms += len(list(EventFinder("", fitted.threshold("60/h"), self.SPEED).run(scores(fresh, 10.0))))
+            hours += 0.5
+        assert 20 < alarms / hours < 120
+
+    def test_a_calm_fifth_is_not_taken_for_the_whole(self) -> None:
+        rng = np.random.default_rng(1)
+        calm, busy = one_channel(rng.exponential(0.02, 300)), one_channel(rng.exponential(0.2, 1200))
+        alone = fit_calibration([calm], self.SPEED, 10.0)
+        told = fit_calibration([calm], self.SPEED, 10.0, seen=iter([iter(busy)]))
+        assert (alone.n_frames, alone.n_seen, told.n_frames, told.n_seen) == (300, 0, 300, 1200)
+        for fitted, least, most in ((alone, 0.7, 1.0), (told, 0.0, 0.2)):
+            judge = Judge(fitted)
+            assert least <= np.mean([judge.push(maps).value > 1 for maps in busy]) <= most
+
+    def test_what_was_trained_on_and_errs_less_makes_no_scale_bolder(self) -> None:
+        rng = np.random.default_rng(2)
+        held, trained = one_channel(rng.exponential(0.2, 300)), one_channel(rng.exponential(0.05, 1200))
+        alone = fit_calibration([held], self.SPEED, 10.0)
+        told = fit_calibration([held], self.SPEED, 10.0, seen=[trained])
+        assert told.scales == alone.scales
+
+    @pytest.mark.parametrize("name", ["either", "sum", "thesis", "smoothed", "novelty", "speed"])
+    def test_the_scores_that_are_scaled_are_those_that_are_judged(self, name: str) -> None:
+        settings_ = {
+            "either": DecisionSettings(),
+            "sum": DecisionSettings(fusion="sum"),
+            "thesis": DecisionSettings(score="thesis"),
+            "smoothed": DecisionSettings(smoothing=0.6),
+            "novelty": NOVELTY,
+            "speed": self.SPEED,
+        }[name]
+        frames = video(3, 60)
+        fitted = fit_calibration([frames], settings_, 10.0)
+        judge = Judge(fitted)
+        raw = [judge.push(maps).raw for maps in frames]
+        assert fitted.scales["score"] == fit_tail_scale(raw)
 
 
 class TestCalibration:

@@ -105,7 +105,7 @@ def network() -> CoMemory:
 def test_evidence_is_that_of_each_clip_alone(network: CoMemory, cache: Path) -> None:
     recipe, (first, *_) = made.recipe(), made.videos(cache)
     told: list[None] = []
-    answers = observe(network, first, recipe, lambda: told.append(None))
+    answers = list(observe(network, first, recipe, lambda: told.append(None)))
     places = first.newest(recipe.clips.n_past)
     assert len(answers) == len(told) == len(places) == 26
     frames, flow = first.clip(places[7], recipe.clips)

@@ -30,6 +30,23 @@ def test_the_same_decision_gives_the_same_calibration(nano_bundle: Path, cache: 
     assert after.config == before.config
 
 
+def test_clips_of_a_bundle_that_says_less_of_them_are_made_as_it_was_trained(
+    nano_bundle: Path, cache: Path, tmp_path: Path
+) -> None:
+    """As before there was a `flow_steady`: nothing was taken off the flow then."""
+    old = copied(nano_bundle, tmp_path)
+    config = read(old, "config.json")
+    del config["clips"]["flow_steady"]
+    write(old, "config.json", config)
+    bundle = open_bundle(old)
+    assert bundle.clips.flow_steady == 0
+    assert bundle_recipe(bundle).clips == bundle.clips
+    after = open_bundle(recalibrate(old, DATA, bundle.calibration.settings, tmp_path / "new", cache=cache).bundle)
+    assert after.clips == bundle.clips
+    shipped = open_bundle(nano_bundle).calibration
+    assert after.calibration.scales["flow_speed:8"].knots[-1] > shipped.scales["flow_speed:8"].knots[-1]
+
+
 def test_another_decision_changes_the_calibration_alone(
     nano_bundle: Path, cache: Path, tmp_path: Path, scene_frames: list[Frame]
 ) -> None:

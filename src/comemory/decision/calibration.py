@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import reduce
 from typing import NamedTuple
 
@@ -14,11 +15,18 @@ from pydantic import Field, model_validator
 from comemory.decision.channels import Keep, Peak, parse_channel, peak, thesis_parts, thesis_score
 from comemory.decision.events import EventFinder
 from comemory.decision.places import NOVELTIES, UsualLevels, fit_usual, with_novelty
-from comemory.decision.scale import TailScale, fit_tail_scale
+from comemory.decision.scale import TAIL, TailScale, compressed, fit_tail_scale
 from comemory.decision.settings import DecisionSettings
 from comemory.errors import ConfigError
 from comemory.settings import Settings
 from comemory.types import Box, Score
+
+ENOUGH_ALARMS = 10
+"""Ordinary alarms that tell how many frames one has."""
+CAREFUL_AT = 3.0
+"""The level at which two scales are compared: one ordinary frame in a thousand."""
+STEP = 0.1
+"""From one threshold to the next at which alarms are counted, in decades."""
 
 
 class Calibration(Settings):
@@ -31,7 +39,10 @@ class Calibration(Settings):
         w_flow, w_frame: w_F and w_I of Eq. (17), (18): one over the mean on held-out ordinary frames.
         rate_hz: frames per second of the ordinary video.
         frames_per_alarm: ordinary frames above a threshold that belong to one alarm, on average.
-        n_frames: ordinary frames the scales were fitted on.
+        n_alarms: ordinary alarms that the tail of the score is known from; None where they were not counted, as before
+            there was such a count: the tail is then taken for known.
+        n_frames: ordinary frames the scales were fitted on, none of them trained on.
+        n_seen: frames trained on that the score's own scale and the alarms were taken from too.
         still: grey levels that a block of a still scene may change by, see `video.still`; None where it was not measured.
     """
 
@@ -42,7 +53,9 @@ class Calibration(Settings):
     w_frame: float = Field(gt=0)
     rate_hz: float = Field(ge=1e-6, le=1e6)
     frames_per_alarm: float = Field(ge=1, le=1e9)
+    n_alarms: int | None = Field(None, ge=1, le=10**9)
     n_frames: int = Field(ge=1)
+    n_seen: int = Field(0, ge=0)
     still: float | None = Field(None, gt=0)
 
     @model_validator(mode="after")
@@ -58,10 +71,27 @@ class Calibration(Settings):
     def threshold(self, false_alarms: str) -> float:
         """The score that ordinary video passes as often as the budget allows; see `parse_budget`.
 
-        Ours: a score of s is passed by one ordinary frame in 10 ** s, and `frames_per_alarm` such frames make one alarm.
+        Ours: a score of s is passed by one ordinary frame in 10 ** s, `frames_per_alarm` such frames make one alarm, and
+        the fewer alarms the tail is known from, the farther it may reach; see `careful`.
         """
         frames_per_hour = self.rate_hz * 3600
-        return max(0.0, math.log10(frames_per_hour / (parse_budget(false_alarms) * self.frames_per_alarm)))
+        level = max(0.0, math.log10(frames_per_hour / (parse_budget(false_alarms) * self.frames_per_alarm)))
+        return compressed(level if self.n_alarms is None else careful(level, self.n_alarms))
+
+
+def careful(level: float, n_alarms: int) -> float:
+    """The level of a fitted tail that a new alarm passes once in 10 ** `level`.
+
+    Ours: of an exponential tail whose mean excess m was taken from n values a new value passes x with the chance
+    (1 + x / (n m)) ** -n, over all that the n might have been. With many that is the exponential itself; with few it is a
+    longer tail, because the mean may have come out too short.
+
+    >>> round(careful(4.0, 10), 2), round(careful(4.0, 1000), 2), careful(0.5, 1)
+    (5.32, 4.01, 0.5)
+    """
+    if level <= TAIL:
+        return level
+    return TAIL + n_alarms * math.expm1((level - TAIL) * math.log(10) / n_alarms) / math.log(10)
 
 
 def parse_budget(text: str) -> float:
@@ -199,8 +229,13 @@ def fit_calibration(
     *,
     trained: Sequence[Mapping[str, NDArray[np.float32]]] = (),
     usual: Mapping[str, UsualLevels] | None = None,
+    seen: Iterable[Iterable[Mapping[str, NDArray[np.float32]]]] = (),
 ) -> Calibration:
     """Fit on the evidence of ordinary videos that were not trained on.
+
+    Ours: what was trained on errs less, so these are what a scale should be fitted on. But they are a fifth of the video,
+    and may be the calmer fifth: people are faster in the morning than at noon. So each scale is fitted twice, without and
+    with what was trained on, the more careful of the two is kept, and alarms are counted on all of it.
 
     Args:
         videos: evidence maps of every frame of every video, in order.
@@ -208,6 +243,7 @@ def fit_calibration(
         trained: evidence of frames spread over the video that was trained on: what is usual at each place is taken
             from these, because it takes more of the camera's life than what was held out. Without them, from `videos`.
         usual: what is usual, where it is known already.
+        seen: evidence of every frame, in order, of videos that were trained on; taken once, one frame at a time.
 
     Raises:
         ConfigError: fewer than 20 frames, or a channel that the evidence does not hold.
@@ -215,28 +251,86 @@ def fit_calibration(
     known = (
         dict(usual) if usual is not None else _usual(trained or [maps for video in videos for maps in video], settings)
     )
-    videos = [[with_novelty(maps, known) for maps in video] for video in videos]
-    frames = [maps for video in videos for maps in video]
-    channels = [*settings.motion, *settings.appearance]
-    scales = {channel: fit_tail_scale([peak(maps, channel).value for maps in frames]) for channel in channels}
-    thesis = [thesis_parts(maps, settings.thesis_patch) for maps in frames]
-    unscaled = TailScale(knots=(0.0,), levels=(0.0,), excess=1.0)
-    plain = Calibration(
+    held = [_measured(video, known, settings) for video in videos]
+    both = [*held, *(_measured(video, known, settings) for video in seen)]
+    channels = (*settings.motion, *settings.appearance)
+    scales = {
+        channel: _fit_scale(*([video.channels[channel] for video in part] for part in (held, both)))
+        for channel in channels
+    }
+    weights = [_one_over_mean([float(error) for video in held for error in video.thesis[:, k]]) for k in (0, 1)]
+    raw = [video.joined(settings, scales, *weights) for video in both]
+    scales["score"] = _fit_scale(raw[: len(held)], raw)
+    n_alarms, frames_per_alarm = _alarms([scales["score"](values) for values in raw], settings, rate_hz)
+    n_frames = sum(len(video.thesis) for video in held)
+    return Calibration(
         settings=settings,
-        scales={**scales, "score": unscaled},
+        scales=scales,
         usual=known,
-        w_flow=_one_over_mean([flow.value for flow, _ in thesis]),
-        w_frame=_one_over_mean([frame for _, frame in thesis]),
+        w_flow=weights[0],
+        w_frame=weights[1],
         rate_hz=rate_hz,
-        frames_per_alarm=1.0,
-        n_frames=len(frames),
+        frames_per_alarm=frames_per_alarm,
+        n_alarms=n_alarms,
+        n_frames=n_frames,
+        n_seen=sum(len(video.thesis) for video in both) - n_frames,
     )
-    raw = [_judged(plain, video) for video in videos]
-    scale = fit_tail_scale(np.concatenate(raw))
-    scaled = [scale(values) for values in raw]
-    return plain.model_copy(
-        update={"scales": {**scales, "score": scale}, "frames_per_alarm": _frames_per_alarm(scaled, settings, rate_hz)}
-    )
+
+
+@dataclass(frozen=True, eq=False)
+class _Measured:
+    """The frames of one video, measured but not scaled.
+
+    Shapes:
+        channels: float64 (n_frames,) each, the largest patch.
+        thesis: float64 (n_frames, 2), S_F and S_I.
+    """
+
+    channels: Mapping[str, NDArray[np.float64]]
+    thesis: NDArray[np.float64]
+
+    def joined(
+        self, settings: DecisionSettings, scales: Mapping[str, TailScale], w_flow: float, w_frame: float
+    ) -> NDArray[np.float64]:
+        """The score of each frame before it is put on its own scale, as `Judge` has it."""
+        if settings.score == "thesis":
+            rows = self.thesis.tolist()
+            raw = np.array([thesis_score(flow, frame, w_flow, w_frame, settings.thesis_lambda) for flow, frame in rows])
+        else:
+            motion, appearance = (self._part(part, settings, scales) for part in (settings.motion, settings.appearance))
+            raw = combine(motion, appearance, settings)
+        if settings.smoothing:
+            for i in range(1, len(raw)):
+                raw[i] = settings.smoothing * raw[i - 1] + (1 - settings.smoothing) * raw[i]
+        return raw
+
+    def _part(
+        self, channels: Sequence[str], settings: DecisionSettings, scales: Mapping[str, TailScale]
+    ) -> NDArray[np.float64]:
+        if not channels:
+            return np.zeros(len(self.thesis))
+        return join([scales[channel](self.channels[channel]) for channel in channels], channels, settings)
+
+
+def _measured(
+    video: Iterable[Mapping[str, NDArray[np.float32]]], known: Mapping[str, UsualLevels], settings: DecisionSettings
+) -> _Measured:
+    channels = (*settings.motion, *settings.appearance)
+    peaks: list[list[float]] = []
+    thesis: list[tuple[float, float]] = []
+    for maps in video:
+        told = with_novelty(maps, known)
+        peaks.append([peak(told, channel).value for channel in channels])
+        flow, frame = thesis_parts(told, settings.thesis_patch)
+        thesis.append((flow.value, frame))
+    columns = np.array(peaks, np.float64).reshape(len(peaks), len(channels))
+    return _Measured(dict(zip(channels, columns.T, strict=True)), np.array(thesis, np.float64).reshape(len(thesis), 2))
+
+
+def _fit_scale(held: Sequence[NDArray[np.float64]], both: Sequence[NDArray[np.float64]]) -> TailScale:
+    """The more careful of two scales: of the video held out, and of that together with what was trained on."""
+    fitted = (fit_tail_scale(np.concatenate(videos) if videos else []) for videos in (held, both))
+    return max(fitted, key=lambda scale: scale.value_at(CAREFUL_AT))
 
 
 def _needed(settings: DecisionSettings) -> set[str]:
@@ -263,18 +357,30 @@ def _one_over_mean(errors: Sequence[float]) -> float:
     return 1 / max(mean, float(np.finfo(np.float32).tiny))
 
 
-def _judged(calibration: Calibration, video: Sequence[Mapping[str, NDArray[np.float32]]]) -> NDArray[np.float64]:
-    judge = Judge(calibration)
-    return np.array([judge.push(maps).raw for maps in video], np.float64)
+def _alarms(videos: Sequence[NDArray[np.float64]], settings: DecisionSettings, rate_hz: float) -> tuple[int, float]:
+    """How many alarms the tail begins with, and how many frames above a threshold make one.
+
+    The latter at the highest threshold that still gives `ENOUGH_ALARMS`: the higher it is, the shorter they are.
+    """
+    threshold = TAIL
+    begun_with = n_alarms = _n_alarms(videos, threshold, settings, rate_hz)
+    frames = _n_above(videos, threshold)
+    while (more := _n_alarms(videos, threshold + STEP, settings, rate_hz)) >= ENOUGH_ALARMS:
+        threshold += STEP
+        n_alarms, frames = more, _n_above(videos, threshold)
+    return max(1, begun_with), max(1.0, frames / max(1, n_alarms))
 
 
-def _frames_per_alarm(videos: Sequence[NDArray[np.float64]], settings: DecisionSettings, rate_hz: float) -> float:
-    """How many frames above a threshold make one alarm, at the highest threshold that some ordinary frames still pass."""
-    threshold = 1.3
-    above = sum(int((values >= threshold).sum()) for values in videos)
+def _n_above(videos: Sequence[NDArray[np.float64]], threshold: float) -> int:
+    return sum(int((values >= threshold).sum()) for values in videos)
+
+
+def _n_alarms(
+    videos: Sequence[NDArray[np.float64]], threshold: float, settings: DecisionSettings, rate_hz: float
+) -> int:
     alarms = 0
     for values in videos:
         finder = EventFinder("", threshold, settings)
         scores = (Score(i, i / rate_hz, float(value), 0.0, 0.0) for i, value in enumerate(values))
-        alarms += len(list(finder.run(scores)))
-    return max(1.0, above / max(1, alarms))
+        alarms += sum(1 for _ in finder.run(scores))
+    return alarms

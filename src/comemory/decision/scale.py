@@ -16,6 +16,8 @@ from comemory.settings import Settings
 
 FARTHEST = 6.0
 """The last decade that a scale counts."""
+TAIL = 1.0
+"""The level at which counting ends and the exponential tail begins: the 90th percentile."""
 _LARGEST = float(np.finfo(np.float64).max)
 _DECADE = math.log10(math.e)
 
@@ -66,6 +68,19 @@ class TailScale(Settings):
         depth = min(max(self.knots[0] - x, 0.0) / self.excess, _LARGEST) * _DECADE
         scaled = float(np.interp(x, _array(self.knots), _array(self.levels))) + above + -depth / (1 + depth)
         return FARTHEST + float(np.log10(1 + (scaled - FARTHEST))) if scaled > FARTHEST else scaled
+
+    def value_at(self, level: float) -> float:
+        """The statistic that has a level of the tail, from `TAIL` to `FARTHEST`."""
+        return self.knots[-1] + (level - self.levels[-1]) / _DECADE * self.excess
+
+
+def compressed(level: float) -> float:
+    """What the scale makes of decades beyond `FARTHEST`.
+
+    >>> compressed(4.0), compressed(15.0)
+    (4.0, 7.0)
+    """
+    return level if level <= FARTHEST else FARTHEST + math.log10(1 + level - FARTHEST)
 
 
 @lru_cache(maxsize=256)

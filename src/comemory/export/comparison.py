@@ -33,11 +33,16 @@ class Comparison:
         self._form: Runtime = make(network, 1)
         self.calibration: Calibration = bundle.calibration
 
-    def held_out(self, videos: Sequence[PreparedVideo]) -> Agreement:
-        """Fit the form's calibration on held-out ordinary video, and compare there."""
+    def held_out(self, videos: Sequence[PreparedVideo], trained: Sequence[PreparedVideo] = ()) -> Agreement:
+        """Fit the form's calibration on held-out ordinary video, and compare there.
+
+        Args:
+            trained: video that was trained on, to count alarms on too.
+        """
         fitted = self._bundle.calibration
         maps = [list(self._observe(self._form, video)) for video in videos]
-        self.calibration = fit_calibration(maps, fitted.settings, fitted.rate_hz, usual=fitted.usual)
+        seen = (self._observe(self._form, video) for video in trained)
+        self.calibration = fit_calibration(maps, fitted.settings, fitted.rate_hz, usual=fitted.usual, seen=seen)
         scores = np.concatenate([_scores(self.calibration, video) for video in maps])
         return agreement(scores, self._all(self._fp32, fitted, videos))
 

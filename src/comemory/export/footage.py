@@ -13,13 +13,12 @@ from numpy.typing import NDArray
 from comemory.bundle import Bundle
 from comemory.datasets import open_dataset
 from comemory.errors import BundleError, DatasetError, short
+from comemory.pseudo.holdout import spread
 from comemory.train.cache import PreparedVideo, content_hash, prepare_videos
 from comemory.types import Clip, LabelledSource
 
 N_RANGE_CLIPS = 300
 """Clips that the ranges of int8 are taken from."""
-N_RANGE_VIDEOS = 8
-"""Videos that they are taken from: preparing more of them costs time and shows little new."""
 
 Inputs = dict[str, NDArray[np.float32]]
 
@@ -29,7 +28,7 @@ class Footage:
     """Prepared video of a data set.
 
     Attributes:
-        trained: parts that the network was trained on.
+        trained: parts that the network was trained on: those that the calibration counts alarms on.
         held: parts that were kept back for the calibration; no frame is in both.
         problems: one line for each frame or video that could not be used.
     """
@@ -55,9 +54,8 @@ def training_footage(
             f"{data} is not the video that {bundle.path} was trained on (its content differs): give the data set that "
             f"comemory info names, {short(bundle.provenance.get('dataset'))}"
         )
-    ranging = [name for name in trained if name not in held]
-    step = max(1, -(-len(ranging) // N_RANGE_VIDEOS))
-    wanted = {*held, *ranging[::step]}
+    counted = list(trained)[spread(list(trained.values()))]
+    wanted = {*held, *counted}
     prepared, problems = _prepare(
         [one for one in videos if one.name in wanted], bundle, data, cache, flow_weights, on_frame
     )
@@ -69,7 +67,8 @@ def training_footage(
                 f"{video.name} of {data} has {len(video.indices)} frames, {n_trained + n_held} when {bundle.path} was "
                 "trained: train it anew"
             )
-        parts[False].append(_part(video, slice(0, n_trained)))
+        if video.name in counted:
+            parts[False].append(_part(video, slice(0, n_trained)))
         parts[True].append(_part(video, slice(n_trained, None)))
     whole = {kind: [part for part in found if part.newest(bundle.clips.n_past)] for kind, found in parts.items()}
     return Footage(whole[False], whole[True], problems)

@@ -100,8 +100,9 @@ def export(
             network = _write_form(bundle, footage, written, runtime, precision)
             comparison = Comparison(bundle, runtime, network, on_frame)
             videos = [*footage.held, *(video for found, _ in labelled.values() for video, _ in found)]
-            on_stage("Comparing with fp32", 2 * sum(len(video.newest(bundle.clips.n_past)) for video in videos))
-            held = comparison.held_out(footage.held)
+            looks = [*videos, *videos, *footage.trained]
+            on_stage("Comparing with fp32", sum(len(video.newest(bundle.clips.n_past)) for video in looks))
+            held = comparison.held_out(footage.held, footage.trained)
             found = {name: comparison.check(videos) for name, (videos, _) in labelled.items()}
             record = FormRecord(calibration=comparison.calibration, held_out=held, checks=found, made=_made(runtime))
             refuse_distant(record, runtime, precision, floor)

@@ -7,6 +7,9 @@ from collections.abc import Sequence
 LEAST = 20
 """Held-out clips that a calibration takes at the least."""
 
+MOST_SEEN = 18_000
+"""Frames trained on that the alarms are counted on too: half an hour at ten a second."""
+
 Part = tuple[int, slice]
 """The number of a video, and its frames."""
 
@@ -49,3 +52,12 @@ def hold_out(
         trained.append((i, slice(0, cut)))
         kept.append((i, slice(cut, n)))
     return (trained, kept) if kept else (trained[:-1], trained[-1:])
+
+
+def spread(n_frames: Sequence[int], most: int = MOST_SEEN) -> slice:
+    """Which of some videos to look at, spread evenly, so that they have about `most` frames; at least one of them.
+
+    >>> spread([6000] * 10), spread([10**6])
+    (slice(None, None, 4), slice(None, None, 1))
+    """
+    return slice(None, None, min(max(1, -(-sum(n_frames) // most)), max(1, len(n_frames))))

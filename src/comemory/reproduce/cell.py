@@ -181,7 +181,8 @@ def _calibrated(job: Job, network: Bundle, reporter: Reporter) -> Bundle:
         shutil.rmtree(out, ignore_errors=True)
     _sweep(job.cell_folder)
     decision = job.recipe.decision
-    if network.config["decision"] == decision.model_dump(mode="json"):
+    counted = network.calibration.n_alarms is not None
+    if counted and network.config["decision"] == decision.model_dump(mode="json"):
         with bundle_writer(out) as folder:
             link_members(network.path, folder, REQUIRED)
     else:

@@ -20,7 +20,7 @@ from comemory.video import clips
 TRAINING = 1
 """Raised whenever a change of the code makes another network from the same recipe and video."""
 
-EVALUATION = 2
+EVALUATION = 3
 """Raised whenever a change of the code gives other figures, or more of them, for the same network."""
 
 CIRCUMSTANCES = frozenset({"accelerator", "devices", "threads", "checkpoint_s"})

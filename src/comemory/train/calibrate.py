@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from comemory.decision import Calibration, fit_calibration
-from comemory.pseudo.holdout import hold_out
+from comemory.pseudo.holdout import hold_out, spread
 from comemory.train.cache import PreparedVideo
 from comemory.train.recipe import Recipe
 from comemory.video.still import fit_threshold
@@ -40,27 +40,25 @@ def _part(video: PreparedVideo, part: slice) -> PreparedVideo:
     return replace(video, pictures=video.pictures[part], flows=video.flows[part], indices=video.indices[part])
 
 
-@torch.inference_mode()
 def observe(
     model: Any,
     video: PreparedVideo,
     recipe: Recipe,
     on_frame: Callable[[], None] = lambda: None,
     newest: Sequence[int] | None = None,
-) -> list[Mapping[str, NDArray[np.float32]]]:
+) -> Iterator[Mapping[str, NDArray[np.float32]]]:
     """The evidence maps of every clip of a video, in fp32 and one clip at a time, as a detector sees them.
 
     Args:
         newest: the clips that end at these frames alone.
     """
     items = [memory.items for memory in model.memories().values()]
-    answers: list[Mapping[str, NDArray[np.float32]]] = []
     for last in video.newest(recipe.clips.n_past) if newest is None else newest:
         frames, flow = (torch.from_numpy(array[None]) for array in video.clip(last, recipe.clips))
-        answered = model.observe(frames, flow, *items)
-        answers.append({name: tensor.numpy() for name, tensor in answered.items() if not name.startswith("updated_")})
+        with torch.inference_mode():
+            answered = model.observe(frames, flow, *items)
+        yield {name: tensor.numpy() for name, tensor in answered.items() if not name.startswith("updated_")}
         on_frame()
-    return answers
 
 
 def calibrate(
@@ -74,11 +72,23 @@ def calibrate(
     """Fit the calibration on held-out ordinary videos.
 
     Args:
-        trained: the videos that were trained on; `MOST_USUAL` frames spread over them say what is usual at each place.
+        trained: the videos that were trained on; `MOST_USUAL` frames spread over them say what is usual at each place, and
+            alarms are counted on the frames of some too, see `counted_on`.
     """
-    held = [observe(model, video, recipe, on_frame) for video in videos]
-    fitted = fit_calibration(held, recipe.decision, rate_hz, trained=_spread(model, trained, recipe))
+    held = [list(observe(model, video, recipe, on_frame)) for video in videos]
+    seen = (observe(model, video, recipe, on_frame) for video in counted_on(trained))
+    fitted = fit_calibration(held, recipe.decision, rate_hz, trained=_spread(model, trained, recipe), seen=seen)
     return fitted.model_copy(update={"still": fit_threshold([video.pictures for video in videos])})
+
+
+def counted_on(trained: Sequence[PreparedVideo]) -> Sequence[PreparedVideo]:
+    """The videos trained on that alarms are counted on; see `pseudo.holdout.spread`."""
+    return trained[spread([len(video.indices) for video in trained])]
+
+
+def n_observed(held: Sequence[PreparedVideo], trained: Sequence[PreparedVideo], n_past: int) -> int:
+    """The frames of which `calibrate` tells."""
+    return sum(len(video.newest(n_past)) for video in (*held, *counted_on(trained)))
 
 
 def _spread(model: Any, videos: Sequence[PreparedVideo], recipe: Recipe) -> list[Mapping[str, NDArray[np.float32]]]:

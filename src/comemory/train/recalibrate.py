@@ -23,7 +23,7 @@ from comemory.provenance import commit
 from comemory.science import MODELS
 from comemory.tables import Table
 from comemory.train.cache import PreparedVideo, prepare_videos
-from comemory.train.calibrate import calibrate, split
+from comemory.train.calibrate import calibrate, n_observed, split
 from comemory.train.recipe import Recipe
 from comemory.train.run import Reporter, Silence, Trained
 from comemory.types import JSON
@@ -73,7 +73,7 @@ def recalibrate(
         on_frame=reporter.advance,
     )
     trained, held = _parts(bundle, prepared, recipe, data)
-    reporter.stage("Calibrating on held-out video", sum(len(video.newest(recipe.clips.n_past)) for video in held))
+    reporter.stage("Calibrating on held-out video", n_observed(held, trained, recipe.clips.n_past))
     calibration = calibrate(_model(bundle), held, recipe, bundle.calibration.rate_hz, reporter.advance, trained)
     note = {"date": datetime.now(UTC).date().isoformat(), "commit": commit(), "from": bundle.digest[:16]}
     with bundle_writer(out) as folder:
@@ -91,6 +91,7 @@ def bundle_recipe(bundle: Bundle, decision: DecisionSettings | None = None) -> R
         BundleError: this version does not know its settings. ConfigError: the decision does not fit the network.
     """
     values: JSON = {key: value for key, value in bundle.config.items() if key != "graph"}
+    values["clips"] = bundle.clips.model_dump()
     values["network"] = {k: v for k, v in bundle.config["network"].items() if k not in ("channels", "n_past")}
     try:
         recipe = build(Recipe, values)

@@ -24,7 +24,7 @@ from comemory.errors import BundleError, SourceError, TrainingError
 from comemory.provenance import commit, package_version
 from comemory.pseudo.holdout import LEAST
 from comemory.train.cache import PreparedVideo, prepare_videos
-from comemory.train.calibrate import calibrate, split
+from comemory.train.calibrate import calibrate, n_observed, split
 from comemory.train.checkpoint import CHECKPOINT, Progress
 from comemory.train.graph import write_graph
 from comemory.train.loop import fit, make_fabric
@@ -119,7 +119,7 @@ def train(
     model, progress = _fit(fabric, recipe, trained, run, taught_by, resume, reporter)
     if not fabric.is_global_zero:
         return Trained(out, ())
-    reporter.stage("Calibrating on held-out video", sum(len(video.newest(recipe.clips.n_past)) for video in held))
+    reporter.stage("Calibrating on held-out video", n_observed(held, trained, recipe.clips.n_past))
     model = model.to(memory_format=torch.contiguous_format)
     calibration = calibrate(model, held, recipe, rate_hz, reporter.advance, trained)
     provenance = _provenance(data, prepared, trained, held, progress, time.monotonic() - begun)
