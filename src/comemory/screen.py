@@ -201,6 +201,7 @@ def print_info(console: Console, facts: Mapping[str, Any]) -> None:
     network, clips, decision = config["network"], config["clips"], config["decision"]
     trained_on, held_out = provenance.get("trained_on") or {}, provenance.get("held_out") or {}
     thresholds = ", ".join(f"{value:.2f} for {budget}" for budget, value in calibration["thresholds"].items())
+    n_alarms = calibration["n_alarms"]
     used = ", ".join(f"{name} {dead}" for name, dead in (provenance.get("dead_items") or {}).items())
     loss = provenance.get("loss") or {}
     rows = [
@@ -215,6 +216,7 @@ def print_info(console: Console, facts: Mapping[str, Any]) -> None:
         ("flow", f"{config['flow']['name']} at {clips['flow_height']}x{clips['flow_width']}"),
         ("score", f"{decision['score']} of {', '.join([*decision['motion'], *decision['appearance']])}"),
         ("thresholds", thresholds),
+        ("known from", f"{_many(n_alarms, 'ordinary alarm')}" if n_alarms else "ordinary alarms that were not counted"),
         ("rate", f"{calibration['rate_hz']:g} frames per second"),
         ("graph", ", ".join(facts["graphs"])),
         *((f"{one['precision']}", _precision(one)) for one in facts["precisions"]),

@@ -56,7 +56,7 @@ def test_raw_values_scaled_and_joined_are_the_score(done: Evaluation, detector: 
     for video in done.videos:
         motion = scaled(decision.motion, video.raw[:, :n_motion])
         appearance = scaled(decision.appearance, video.raw[:, n_motion:])
-        whole = calibration.scales["score"](combine(motion, appearance, decision))
+        whole = calibration.scaled(combine(motion, appearance, decision))
         np.testing.assert_allclose(whole, video.score, rtol=1e-9)
 
 

@@ -185,7 +185,7 @@ def test_a_map_is_on_the_scale_of_the_score(detector: Detector) -> None:
         score_map = detector.score_map(seen.maps)
         assert (score_map.shape, score_map.dtype) == ((8, 12), np.float32)
         parts = [highest(channels, seen.maps) for channels in (decision.motion, decision.appearance)]
-        limit = fitted.scales["score"](combine(*parts, decision))
+        limit = fitted.scaled(combine(*parts, decision))
         assert score_map.max() <= float(limit) + 1e-5
         assert np.array_equal(score_map, detector.score_map())
 

@@ -106,6 +106,8 @@ def info(bundle: Bundle, as_json: Json = False) -> None:
         "config": opened.config,
         "calibration": {
             "n_frames": calibration.n_frames,
+            "n_seen": calibration.n_seen,
+            "n_alarms": calibration.n_alarms,
             "rate_hz": calibration.rate_hz,
             "thresholds": {
                 budget: round(calibration.threshold(budget), 4) for budget in ("10/h", "1/h", "1/day", "1/week")

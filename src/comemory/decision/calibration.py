@@ -15,7 +15,7 @@ from pydantic import Field, model_validator
 from comemory.decision.channels import Keep, Peak, parse_channel, peak, thesis_parts, thesis_score
 from comemory.decision.events import EventFinder
 from comemory.decision.places import NOVELTIES, UsualLevels, fit_usual, with_novelty
-from comemory.decision.scale import TAIL, TailScale, compressed, fit_tail_scale
+from comemory.decision.scale import TAIL, TailScale, compressed, fit_tail_scale, spread_out
 from comemory.decision.settings import DecisionSettings
 from comemory.errors import ConfigError
 from comemory.settings import Settings
@@ -67,6 +67,10 @@ class Calibration(Settings):
         if blind:
             raise ValueError(f"nothing is known of what is usual for {', '.join(sorted(blind))}")
         return self
+
+    def scaled(self, raw: float | NDArray[np.float64]) -> NDArray[np.float64]:
+        """Scores on the scale of ordinary frames, from those before it: of frames or of places."""
+        return self.scales["score"](_unscaled(raw, self.settings))
 
     def threshold(self, false_alarms: str) -> float:
         """The score that ordinary video passes as often as the budget allows; see `parse_budget`.
@@ -161,7 +165,7 @@ class Judge:
         average = raw if self._average is None else spec.smoothing * self._average + (1 - spec.smoothing) * raw
         self._average = average
         return Judgement(
-            value=float(fitted.scales["score"](average)),
+            value=float(fitted.scaled(average)),
             appearance=appearance.value,
             motion=motion.value,
             box=box,
@@ -233,9 +237,9 @@ def fit_calibration(
 ) -> Calibration:
     """Fit on the evidence of ordinary videos that were not trained on.
 
-    Ours: what was trained on errs less, so these are what a scale should be fitted on. But they are a fifth of the video,
-    and may be the calmer fifth: people are faster in the morning than at noon. So each scale is fitted twice, without and
-    with what was trained on, the more careful of the two is kept, and alarms are counted on all of it.
+    Ours: what was trained on errs less, so these are what scales are fitted on. But they are a fifth of the video, and may
+    be the calmer fifth: people are faster in the morning than at noon. So the score's own scale is fitted twice, without
+    and with what was trained on, the more careful of the two is kept, and alarms are counted on all of it.
 
     Args:
         videos: evidence maps of every frame of every video, in order.
@@ -255,12 +259,13 @@ def fit_calibration(
     both = [*held, *(_measured(video, known, settings) for video in seen)]
     channels = (*settings.motion, *settings.appearance)
     scales = {
-        channel: _fit_scale(*([video.channels[channel] for video in part] for part in (held, both)))
+        channel: fit_tail_scale(np.concatenate([video.channels[channel] for video in held]) if held else [])
         for channel in channels
     }
     weights = [_one_over_mean([float(error) for video in held for error in video.thesis[:, k]]) for k in (0, 1)]
-    raw = [video.joined(settings, scales, *weights) for video in both]
-    scales["score"] = _fit_scale(raw[: len(held)], raw)
+    raw = [_unscaled(video.joined(settings, scales, *weights), settings) for video in both]
+    fitted = (fit_tail_scale(np.concatenate(values)) for values in (raw[: len(held)], raw))
+    scales["score"] = max(fitted, key=lambda scale: scale.value_at(CAREFUL_AT))
     n_alarms, frames_per_alarm = _alarms([scales["score"](values) for values in raw], settings, rate_hz)
     n_frames = sum(len(video.thesis) for video in held)
     return Calibration(
@@ -327,10 +332,9 @@ def _measured(
     return _Measured(dict(zip(channels, columns.T, strict=True)), np.array(thesis, np.float64).reshape(len(thesis), 2))
 
 
-def _fit_scale(held: Sequence[NDArray[np.float64]], both: Sequence[NDArray[np.float64]]) -> TailScale:
-    """The more careful of two scales: of the video held out, and of that together with what was trained on."""
-    fitted = (fit_tail_scale(np.concatenate(videos) if videos else []) for videos in (held, both))
-    return max(fitted, key=lambda scale: scale.value_at(CAREFUL_AT))
+def _unscaled(raw: float | NDArray[np.float64], settings: DecisionSettings) -> NDArray[np.float64]:
+    """Decades as they are before they are compressed; Eq. (16) is none of them."""
+    return np.asarray(raw, np.float64) if settings.score == "thesis" else spread_out(raw)
 
 
 def _needed(settings: DecisionSettings) -> set[str]:

@@ -47,7 +47,7 @@ def score_map(
             _part(maps, channels, calibration, height, width) for channels in (settings.motion, settings.appearance)
         )
         raw = combine(motion, appearance, settings)
-    return np.asarray(calibration.scales["score"](raw), np.float32)
+    return np.asarray(calibration.scaled(raw), np.float32)
 
 
 def refuse_misfit(maps: Mapping[str, NDArray[np.float32]], calibration: Calibration, height: int, width: int) -> None:

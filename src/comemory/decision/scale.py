@@ -83,6 +83,18 @@ def compressed(level: float) -> float:
     return level if level <= FARTHEST else FARTHEST + math.log10(1 + level - FARTHEST)
 
 
+def spread_out(level: float | NDArray[np.float64]) -> NDArray[np.float64]:
+    """The decades that the scale has compressed, where they lie beyond `FARTHEST`.
+
+    >>> float(spread_out(compressed(15.0)))
+    15.0
+    """
+    x = np.asarray(level, np.float64)
+    with np.errstate(over="ignore"):
+        beyond = np.power(10.0, np.maximum(x - FARTHEST, 0)) - 1
+    return np.asarray(np.where(x > FARTHEST, FARTHEST + np.minimum(beyond, _LARGEST / 2), x))
+
+
 @lru_cache(maxsize=256)
 def _array(numbers: tuple[float, ...]) -> NDArray[np.float64]:
     return np.array(numbers)
