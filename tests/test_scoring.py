@@ -54,7 +54,7 @@ def told(compiled: Told, nano_bundle: Path) -> Callable[..., Told]:
 
     def make(values: Sequence[float], **decision: Any) -> Told:
         settings = opened.calibration.settings.model_copy(update=decision)
-        calibration = opened.calibration.model_copy(update={"settings": settings})
+        calibration = opened.calibration.model_copy(update={"settings": settings, "n_alarms": None})
         compiled.bundle, compiled.values = replace(opened, calibration=calibration), values
         return compiled
 
