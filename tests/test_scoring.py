@@ -20,7 +20,7 @@ import cv2
 import numpy as np
 import pytest
 from bundles import unfinite
-from footage import Told, bright_pictures, clip, save_frames, save_video
+from footage import Told, bright_pictures, clip, comemory, save_frames, save_video
 
 from comemory.bundle import open_bundle
 from comemory.detect import Detector
@@ -422,3 +422,15 @@ def test_no_finite_score_is_a_problem_and_the_next_source_is_scored(
 
 def test_a_result_starts_empty() -> None:
     assert Scored() == Scored(0, [], [], [], [])
+
+
+def test_where_there_is_no_event_it_is_said_how_near_one_was(nano_bundle: Path, gate: Path, tmp_path: Path) -> None:
+    done = comemory("score", nano_bundle, gate, "--false-alarms", "1e-9/h", "--threads", 1, "--out", tmp_path / "out")
+    assert done.returncode == 0, done.stderr
+    told = json.loads((tmp_path / "out" / "events.json").read_text(encoding="utf-8"))
+    highest = max(float(row["score"]) for row in rows_of(tmp_path / "out") if row["score"])
+    assert told["highest_score"] == pytest.approx(highest, abs=1e-6)
+    assert (
+        f"the highest score is {highest:.2f}; an event for 1e-9/h takes 2 frames of {told['threshold']:.2f} or more"
+        in done.stdout
+    )

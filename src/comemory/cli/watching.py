@@ -112,6 +112,7 @@ def score(
             {
                 "precision": detector.bundle.precision,
                 "frames": result.n_frames,
+                "highest_score": result.highest,
                 "events": [asdict(event) for event in result.events],
                 "files": [str(file) for file in result.files],
                 "problems": result.problems,
@@ -119,6 +120,13 @@ def score(
         )
     else:
         print_events(console, result.events, result.n_frames)
+        if not result.events and result.highest is not None:
+            calibration = detector.bundle.calibration
+            needed = f"{calibration.settings.min_frames} frames of {calibration.threshold(false_alarms):.2f}"
+            print_line(
+                console,
+                f"the highest score is {result.highest:.2f}; an event for {false_alarms} takes {needed} or more",
+            )
         print_line(console, f"wrote {', '.join(str(file) for file in result.files if file.suffix != '.jpg')}")
     name_problems(result.problems)
 

@@ -134,6 +134,7 @@ def _write_events(path: Path, detector: Detector, result: Scored, threshold: flo
         "false_alarms": false_alarms,
         "threshold": round(threshold, 6),
         "frames": result.n_frames,
+        "highest_score": result.highest,
         "events": events,
         "problems": result.problems,
     }

@@ -33,6 +33,7 @@ class Scored:
         pictures: of each event, None where there is none.
         problems: one line for each source or frame that could not be used.
         files: what was written.
+        highest: score of all frames; None before there is one.
     """
 
     n_frames: int = 0
@@ -40,6 +41,7 @@ class Scored:
     pictures: list[Path | None] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
     files: list[Path] = field(default_factory=list)
+    highest: float | None = None
 
 
 @dataclass(frozen=True)
@@ -114,6 +116,8 @@ class Watching:
         self.waiting.append((index, seen.frame.time_s, score))
         if score is not None:
             self.n_scored += 1
+            highest = self.result.highest
+            self.result.highest = score.value if highest is None else max(highest, score.value)
             if (event := self.finder.push(score)) is not None:
                 self._end(event)
         held = self.finder.open
