@@ -27,7 +27,7 @@ from comemory.stream.settings import LiveSettings
 from comemory.types import Event, Score
 from comemory.video.source import open_source
 
-BUDGET = "1/min"
+BUDGET = "10/min"
 Live = Callable[..., LiveSettings]
 Engines = Callable[..., Engine]
 

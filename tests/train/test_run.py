@@ -76,7 +76,7 @@ def test_every_stage_tells_as_many_steps_as_it_announced(out: Path, told: Told) 
     assert told.stages == [
         ["Preparing frames", 90, 90],
         ["Training", made.N_STEPS, made.N_STEPS],
-        ["Calibrating on held-out video", 52, 52],
+        ["Calibrating on held-out video", 78, 78],
         ["Writing the bundle", None, 0],
     ]
 

@@ -60,10 +60,17 @@ class Silence:
 
 @dataclass(frozen=True)
 class Trained:
-    """What a training left: the bundle's path, and one line for each problem met on the way."""
+    """What a training left.
+
+    Attributes:
+        bundle: its path.
+        problems: one line for each problem met on the way.
+        n_alarms: ordinary alarms that the thresholds are known from; None of a process that only helped.
+    """
 
     bundle: Path
     problems: Sequence[str]
+    n_alarms: int | None = None
 
 
 def train(
@@ -127,7 +134,7 @@ def train(
         provenance["teachers"] = [digest[:16] for digest in taught_by.digests]
     reporter.stage("Writing the bundle", None)
     _write(out, model, recipe, calibration, provenance)
-    return Trained(out, problems)
+    return Trained(out, problems, calibration.n_alarms)
 
 
 def _fit(
