@@ -395,6 +395,14 @@ class TestBudget:
             chance = np.exp(-passed * math.log(10) * mean).mean()
             assert chance == pytest.approx(10.0**-decades, rel=0.1)
 
+    @pytest.mark.parametrize(
+        ("n_alarms", "said"),
+        [(None, None), (30, None), (29, "29 ordinary alarms alone"), (1, "1 ordinary alarm alone")],
+    )
+    def test_where_they_are_few_it_is_said(self, n_alarms: int | None, said: str | None) -> None:
+        caution = CALIBRATION.model_copy(update={"n_alarms": n_alarms}).caution
+        assert (caution is None) if said is None else (caution is not None and said in caution)
+
     def test_a_threshold_beyond_the_last_decade_is_where_the_scale_puts_it(self) -> None:
         fitted = CALIBRATION.model_copy(update={"n_alarms": None, "frames_per_alarm": 1.0})
         for budget, level in (("9e4/h", 0.0), ("0.9/h", 5.0), ("0.09/h", 6.0), ("9e-9/h", 13.0)):

@@ -158,6 +158,7 @@ def test_learned_from_the_camera_and_gone_over_to_without_a_gap(
         before = engine.status()[0].model_sha256
         done = comemory("learn", "gate", "--config", told, "--for", "17s", timeout=270)
         assert done.returncode == 0, done.stderr
+        assert re.search(r"gate: how often a score is passed is known from \d+ ordinary alarms? alone", done.stderr)
         made = next((tmp_path / "live" / "cameras" / "gate" / "models").glob("*/manifest.json")).parent
         goes_on(open_bundle(made).digest)
         back = comemory("learn", "gate", "--config", told, "--rollback")

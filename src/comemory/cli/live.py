@@ -72,6 +72,7 @@ def learn(
 
     Example: `comemory learn gate --config live.toml --for 24h`
     """
+    from comemory.bundle import open_bundle
     from comemory.stream.learn import learned
     from comemory.stream.models import CameraModels
     from comemory.stream.progress import Progress
@@ -95,6 +96,8 @@ def learn(
             say=lambda text: log.line("learn", f"{camera}: {text}"),
         )
         models.put(made)
+    if caution := open_bundle(made).calibration.caution:
+        log.line("learn", f"{camera}: {caution}")
     log.line("learn", f"{camera} goes over to {made}; comemory learn {camera} --rollback goes back")
 
 

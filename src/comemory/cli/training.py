@@ -12,9 +12,6 @@ from comemory.cli.options import Data, console, errors, name_problems
 from comemory.outputs import require_folder
 from comemory.screen import Bars, print_figures, print_line, print_notes, table
 
-FEW_ALARMS = 30
-"""Ordinary alarms under which the threshold of one an hour is a third of a decade and more above that of a tail that is known."""
-
 
 @app.command(rich_help_panel=FILES)
 def demo(
@@ -77,8 +74,5 @@ def train(
             data, recipe, out, run=run, cache=cache, teachers=teacher or (), resume=resume, reporter=bars
         )
     print_line(console, f"wrote the bundle {trained.bundle}")
-    if trained.n_alarms is not None and trained.n_alarms < FEW_ALARMS:
-        known = f"{trained.n_alarms} ordinary alarm{'' if trained.n_alarms == 1 else 's'}"
-        few = f"how often a score is passed is known from {known} alone: thresholds are careful, more video makes them bolder"
-        print_notes(console, [few])
+    print_notes(console, [trained.caution] if trained.caution else [])
     name_problems(trained.problems)

@@ -23,6 +23,8 @@ from comemory.types import Box, Score
 
 ENOUGH_ALARMS = 10
 """Ordinary alarms that tell how many frames one has."""
+FEW_ALARMS = 30
+"""Ordinary alarms under which the threshold of one an hour is a third of a decade and more above that of a tail that is known."""
 CAREFUL_AT = 3.0
 """The level at which two scales are compared: one ordinary frame in a thousand."""
 STEP = 0.1
@@ -67,6 +69,14 @@ class Calibration(Settings):
         if blind:
             raise ValueError(f"nothing is known of what is usual for {', '.join(sorted(blind))}")
         return self
+
+    @property
+    def caution(self) -> str | None:
+        """One sentence where the thresholds are careful for want of ordinary video, else None."""
+        if self.n_alarms is None or self.n_alarms >= FEW_ALARMS:
+            return None
+        known = f"{self.n_alarms} ordinary alarm{'' if self.n_alarms == 1 else 's'}"
+        return f"how often a score is passed is known from {known} alone: thresholds are careful, more video makes them bolder"
 
     def scaled(self, raw: float | NDArray[np.float64]) -> NDArray[np.float64]:
         """Scores on the scale of ordinary frames, from those before it: of frames or of places."""

@@ -81,7 +81,7 @@ def recalibrate(
         write_json(folder / "config.json", {**bundle.config, "decision": recipe.decision.model_dump(mode="json")})
         write_json(folder / "calibration.json", calibration.model_dump(mode="json"))
         write_json(folder / "provenance.json", {**bundle.provenance, "recalibrated": note})
-    return Trained(out, problems, calibration.n_alarms)
+    return Trained(out, problems, calibration.caution)
 
 
 def bundle_recipe(bundle: Bundle, decision: DecisionSettings | None = None) -> Recipe:

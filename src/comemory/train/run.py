@@ -65,12 +65,12 @@ class Trained:
     Attributes:
         bundle: its path.
         problems: one line for each problem met on the way.
-        n_alarms: ordinary alarms that the thresholds are known from; None of a process that only helped.
+        caution: one sentence where the thresholds are careful for want of video.
     """
 
     bundle: Path
     problems: Sequence[str]
-    n_alarms: int | None = None
+    caution: str | None = None
 
 
 def train(
@@ -134,7 +134,7 @@ def train(
         provenance["teachers"] = [digest[:16] for digest in taught_by.digests]
     reporter.stage("Writing the bundle", None)
     _write(out, model, recipe, calibration, provenance)
-    return Trained(out, problems, calibration.n_alarms)
+    return Trained(out, problems, calibration.caution)
 
 
 def _fit(
