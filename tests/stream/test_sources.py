@@ -12,12 +12,13 @@ from http.server import ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from footage import save_video
 from moving_disc import pictures
 from stream.conftest import N_FRAMES, RtspServer, until
 from stream.sources import HlsCamera, MjpegCamera, Silent
-from stream.test_live import lines, seconds
+from stream.test_live import all_of, lines, seconds
 
 from comemory.stream import connection
 from comemory.stream.contract import CameraState
@@ -39,6 +40,7 @@ class TestDatagrams:
     def test_no_frame_is_lost_and_the_server_may_die(
         self, clips: list[Path], live: Live, engines: Engines, rtsp: Any
     ) -> None:
+        """But the very last: on a busy machine FFmpeg drops it, or gives it no time, where the farewell is there first."""
         server: RtspServer = rtsp({"gate": clips[0]})
         settings = live({"gate": {"url": server.url("gate"), "transport": "udp", "realtime": False}})
         engine = engines(settings)
@@ -46,12 +48,16 @@ class TestDatagrams:
         server.kill()
         until(is_state(engine, CameraState.DOWN))
         before = engine.status()[0].frames
-        server.start()
-        assert until(is_state(engine, CameraState.LIVE)) < 10
-        until(is_state(engine, CameraState.DOWN), 30)
+        with engine.subscribe() as messages:
+            server.start()
+            assert until(is_state(engine, CameraState.LIVE)) < 10
+            until(is_state(engine, CameraState.DOWN), 30)
+            times = [seconds(message["time"]) for message in all_of(messages, "score")]
         status = engine.status()[0]
-        assert status.frames - before == N_FRAMES
+        assert status.frames - before in (N_FRAMES - 1, N_FRAMES)
         assert (status.reconnects, status.dropped) == (1, 0)
+        assert len(times) >= N_FRAMES - 10
+        assert np.diff(times)[:-1] == pytest.approx(0.1, abs=0.02)
 
     @pytest.mark.parametrize("transport", ["tcp", "udp"])
     def test_a_server_that_falls_silent_is_a_stall_and_then_a_loss(
