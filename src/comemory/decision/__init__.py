@@ -6,14 +6,14 @@ Every channel is put on one scale by the ordinary video kept back from training:
 ordinary frame in 10 ** 3. The rarest channel is the score, the learned ones held back; or a weighted sum, as in the
 seed's Eq. (16).
 
-channels.py  statistics of the evidence    scale.py  their rarity    calibration.py  the fit, and the judge
+channels.py  statistics of the evidence    scale.py  their rarity    calibration.py  what was fitted, and the judge
 places.py    what is usual where           heat.py   the score of each place
-events.py    scores to events        settings.py
+events.py    scores to events        fitting.py  the fit         settings.py
 """
 
 from __future__ import annotations
 
-from comemory.decision.calibration import Calibration, Judge, Judgement, combine, fit_calibration, join, parse_budget
+from comemory.decision.calibration import Calibration, Judge, Judgement, combine, join, parse_budget
 from comemory.decision.channels import (
     CELL,
     STATISTICS,
@@ -29,6 +29,7 @@ from comemory.decision.channels import (
 )
 from comemory.decision.drift import farthest_distance_change, follow, hold
 from comemory.decision.events import EventFinder
+from comemory.decision.fitting import fit_calibration
 from comemory.decision.heat import HOTTEST, heat, refuse_misfit, score_map
 from comemory.decision.places import UsualLevels, with_novelty
 from comemory.decision.scale import FARTHEST, TailScale, fit_tail_scale

@@ -1,10 +1,9 @@
-"""What ordinary video decides, and the judge that applies it frame by frame."""
+"""All that ordinary video decides, and the judge that applies it frame by frame."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from functools import reduce
 from typing import NamedTuple
 
@@ -13,22 +12,15 @@ from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
 from comemory.decision.channels import Keep, Peak, parse_channel, peak, thesis_parts, thesis_score
-from comemory.decision.events import EventFinder
-from comemory.decision.places import NOVELTIES, UsualLevels, fit_usual, with_novelty
-from comemory.decision.scale import TAIL, TailScale, compressed, fit_tail_scale, spread_out
+from comemory.decision.places import NOVELTIES, UsualLevels, with_novelty
+from comemory.decision.scale import TAIL, TailScale, compressed, spread_out
 from comemory.decision.settings import DecisionSettings
 from comemory.errors import ConfigError
 from comemory.settings import Settings
-from comemory.types import Box, Score
+from comemory.types import Box
 
-ENOUGH_ALARMS = 10
-"""Ordinary alarms that tell how many frames one has."""
 FEW_ALARMS = 30
 """Ordinary alarms under which the threshold of one an hour is a third of a decade and more above that of a tail that is known."""
-CAREFUL_AT = 3.0
-"""The level at which two scales are compared: one ordinary frame in a thousand."""
-STEP = 0.1
-"""From one threshold to the next at which alarms are counted, in decades."""
 
 
 class Calibration(Settings):
@@ -65,7 +57,7 @@ class Calibration(Settings):
         missing = {*self.settings.motion, *self.settings.appearance, "score"} - set(self.scales)
         if missing:
             raise ValueError(f"no scale was fitted for {', '.join(sorted(missing))}")
-        blind = _needed(self.settings) - set(self.usual)
+        blind = needed_evidence(self.settings) - set(self.usual)
         if blind:
             raise ValueError(f"nothing is known of what is usual for {', '.join(sorted(blind))}")
         return self
@@ -80,7 +72,8 @@ class Calibration(Settings):
 
     def scaled(self, raw: float | NDArray[np.float64]) -> NDArray[np.float64]:
         """Scores on the scale of ordinary frames, from those before it: of frames or of places."""
-        return self.scales["score"](_unscaled(raw, self.settings))
+        decades = unscaled(raw, self.settings)
+        return self.scales["score"](float(decades) if isinstance(raw, float) else decades)
 
     def threshold(self, false_alarms: str) -> float:
         """The score that ordinary video passes as often as the budget allows; see `parse_budget`.
@@ -236,165 +229,12 @@ def combine(
     return np.maximum(m, a)
 
 
-def fit_calibration(
-    videos: Sequence[Sequence[Mapping[str, NDArray[np.float32]]]],
-    settings: DecisionSettings,
-    rate_hz: float,
-    *,
-    trained: Sequence[Mapping[str, NDArray[np.float32]]] = (),
-    usual: Mapping[str, UsualLevels] | None = None,
-    seen: Iterable[Iterable[Mapping[str, NDArray[np.float32]]]] = (),
-) -> Calibration:
-    """Fit on the evidence of ordinary videos that were not trained on.
-
-    Ours: what was trained on errs less, so these are what scales are fitted on. But they are a fifth of the video, and may
-    be the calmer fifth: people are faster in the morning than at noon. So the score's own scale is fitted twice, without
-    and with what was trained on, the more careful of the two is kept, and alarms are counted on all of it.
-
-    Args:
-        videos: evidence maps of every frame of every video, in order.
-        rate_hz: frames per second of the videos.
-        trained: evidence of frames spread over the video that was trained on: what is usual at each place is taken
-            from these, because it takes more of the camera's life than what was held out. Without them, from `videos`.
-        usual: what is usual, where it is known already.
-        seen: evidence of every frame, in order, of videos that were trained on; taken once, one frame at a time.
-
-    Raises:
-        ConfigError: fewer than 20 frames, or a channel that the evidence does not hold.
-    """
-    known = (
-        dict(usual) if usual is not None else _usual(trained or [maps for video in videos for maps in video], settings)
-    )
-    held = [_measured(video, known, settings) for video in videos]
-    both = [*held, *(_measured(video, known, settings) for video in seen)]
-    channels = (*settings.motion, *settings.appearance)
-    scales = {
-        channel: fit_tail_scale(np.concatenate([video.channels[channel] for video in held]) if held else [])
-        for channel in channels
-    }
-    weights = [_one_over_mean([float(error) for video in held for error in video.thesis[:, k]]) for k in (0, 1)]
-    raw = [_unscaled(video.joined(settings, scales, *weights), settings) for video in both]
-    fitted = (fit_tail_scale(np.concatenate(values)) for values in (raw[: len(held)], raw))
-    scales["score"] = max(fitted, key=lambda scale: scale.value_at(CAREFUL_AT))
-    n_alarms, frames_per_alarm = _alarms([scales["score"](values) for values in raw], settings, rate_hz)
-    n_frames = sum(len(video.thesis) for video in held)
-    return Calibration(
-        settings=settings,
-        scales=scales,
-        usual=known,
-        w_flow=weights[0],
-        w_frame=weights[1],
-        rate_hz=rate_hz,
-        frames_per_alarm=frames_per_alarm,
-        n_alarms=n_alarms,
-        n_frames=n_frames,
-        n_seen=sum(len(video.thesis) for video in both) - n_frames,
-    )
-
-
-@dataclass(frozen=True, eq=False)
-class _Measured:
-    """The frames of one video, measured but not scaled.
-
-    Shapes:
-        channels: float64 (n_frames,) each, the largest patch.
-        thesis: float64 (n_frames, 2), S_F and S_I.
-    """
-
-    channels: Mapping[str, NDArray[np.float64]]
-    thesis: NDArray[np.float64]
-
-    def joined(
-        self, settings: DecisionSettings, scales: Mapping[str, TailScale], w_flow: float, w_frame: float
-    ) -> NDArray[np.float64]:
-        """The score of each frame before it is put on its own scale, as `Judge` has it."""
-        if settings.score == "thesis":
-            rows = self.thesis.tolist()
-            raw = np.array([thesis_score(flow, frame, w_flow, w_frame, settings.thesis_lambda) for flow, frame in rows])
-        else:
-            motion, appearance = (self._part(part, settings, scales) for part in (settings.motion, settings.appearance))
-            raw = combine(motion, appearance, settings)
-        if settings.smoothing:
-            for i in range(1, len(raw)):
-                raw[i] = settings.smoothing * raw[i - 1] + (1 - settings.smoothing) * raw[i]
-        return raw
-
-    def _part(
-        self, channels: Sequence[str], settings: DecisionSettings, scales: Mapping[str, TailScale]
-    ) -> NDArray[np.float64]:
-        if not channels:
-            return np.zeros(len(self.thesis))
-        return join([scales[channel](self.channels[channel]) for channel in channels], channels, settings)
-
-
-def _measured(
-    video: Iterable[Mapping[str, NDArray[np.float32]]], known: Mapping[str, UsualLevels], settings: DecisionSettings
-) -> _Measured:
-    channels = (*settings.motion, *settings.appearance)
-    peaks: list[list[float]] = []
-    thesis: list[tuple[float, float]] = []
-    for maps in video:
-        told = with_novelty(maps, known)
-        peaks.append([peak(told, channel).value for channel in channels])
-        flow, frame = thesis_parts(told, settings.thesis_patch)
-        thesis.append((flow.value, frame))
-    columns = np.array(peaks, np.float64).reshape(len(peaks), len(channels))
-    return _Measured(dict(zip(channels, columns.T, strict=True)), np.array(thesis, np.float64).reshape(len(thesis), 2))
-
-
-def _unscaled(raw: float | NDArray[np.float64], settings: DecisionSettings) -> NDArray[np.float64]:
+def unscaled(raw: float | NDArray[np.float64], settings: DecisionSettings) -> NDArray[np.float64]:
     """Decades as they are before they are compressed; Eq. (16) is none of them."""
     return np.asarray(raw, np.float64) if settings.score == "thesis" else spread_out(raw)
 
 
-def _needed(settings: DecisionSettings) -> set[str]:
+def needed_evidence(settings: DecisionSettings) -> set[str]:
     """The evidence whose usual levels the channels need."""
     names = {parse_channel(channel)[0] for channel in (*settings.motion, *settings.appearance)}
     return {NOVELTIES[name] for name in names & set(NOVELTIES)}
-
-
-def _usual(frames: Sequence[Mapping[str, NDArray[np.float32]]], settings: DecisionSettings) -> dict[str, UsualLevels]:
-    found: dict[str, UsualLevels] = {}
-    for name in sorted(_needed(settings)):
-        if not frames:
-            raise ConfigError("a calibration needs at least 20 ordinary frames, got 0")
-        if name not in frames[0]:
-            raise ConfigError(f"the decision needs the evidence {name!r}, which this model does not give")
-        found[name] = fit_usual(maps[name][0, 0] for maps in frames)
-    return found
-
-
-def _one_over_mean(errors: Sequence[float]) -> float:
-    mean = float(np.mean(errors))
-    if not math.isfinite(mean):
-        raise ConfigError(f"the mean error of ordinary frames is {mean}: the network is damaged, train it anew")
-    return 1 / max(mean, float(np.finfo(np.float32).tiny))
-
-
-def _alarms(videos: Sequence[NDArray[np.float64]], settings: DecisionSettings, rate_hz: float) -> tuple[int, float]:
-    """How many alarms the tail begins with, and how many frames above a threshold make one.
-
-    The latter at the highest threshold that still gives `ENOUGH_ALARMS`: the higher it is, the shorter they are.
-    """
-    threshold = TAIL
-    begun_with = n_alarms = _n_alarms(videos, threshold, settings, rate_hz)
-    frames = _n_above(videos, threshold)
-    while (more := _n_alarms(videos, threshold + STEP, settings, rate_hz)) >= ENOUGH_ALARMS:
-        threshold += STEP
-        n_alarms, frames = more, _n_above(videos, threshold)
-    return max(1, begun_with), max(1.0, frames / max(1, n_alarms))
-
-
-def _n_above(videos: Sequence[NDArray[np.float64]], threshold: float) -> int:
-    return sum(int((values >= threshold).sum()) for values in videos)
-
-
-def _n_alarms(
-    videos: Sequence[NDArray[np.float64]], threshold: float, settings: DecisionSettings, rate_hz: float
-) -> int:
-    alarms = 0
-    for values in videos:
-        finder = EventFinder("", threshold, settings)
-        scores = (Score(i, i / rate_hz, float(value), 0.0, 0.0) for i, value in enumerate(values))
-        alarms += sum(1 for _ in finder.run(scores))
-    return alarms

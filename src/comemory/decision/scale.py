@@ -90,6 +90,8 @@ def spread_out(level: float | NDArray[np.float64]) -> NDArray[np.float64]:
     15.0
     """
     x = np.asarray(level, np.float64)
+    if isinstance(level, float) and level <= FARTHEST:
+        return x
     with np.errstate(over="ignore"):
         beyond = np.power(10.0, np.maximum(x - FARTHEST, 0)) - 1
     return np.asarray(np.where(x > FARTHEST, FARTHEST + np.minimum(beyond, _LARGEST / 2), x))
