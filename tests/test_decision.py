@@ -36,10 +36,11 @@ from comemory.decision import (
     score_map,
     thesis_parts,
     thesis_score,
-    with_novelty,
+    with_relative,
 )
 from comemory.decision.calibration import careful
 from comemory.decision.events import TICK_S
+from comemory.decision.places import fit_perspective
 from comemory.decision.scale import compressed, spread_out
 from comemory.errors import ConfigError
 from comemory.types import Event, Score
@@ -65,13 +66,13 @@ def evidence(rng: np.random.Generator, height: int = 32, width: int = 48, scale:
 
 
 def with_novelties(maps: Maps) -> Maps:
-    """The maps with every novelty, each place as usual as the next."""
+    """The maps with all that is measured by what is usual, each place as usual as the next."""
     levels = tuple((1.0,) * 100 for _ in range(100))
     usual = {
         name: UsualLevels(levels=tuple(row[: maps[name].shape[3]] for row in levels[: maps[name].shape[2]]))
-        for name in ("motion_distance", "appearance_distance")
+        for name in ("motion_distance", "appearance_distance", "flow_mean")
     }
-    return {**with_novelty(maps, usual)}
+    return {**with_relative(maps, usual)}
 
 
 def video(seed: int, n_frames: int, scale: float = 1.0) -> list[Maps]:
@@ -555,8 +556,9 @@ class TestJudge:
             judged = judge.push(maps)
             spec, scales = judge.calibration.settings, judge.calibration.scales
             worse = spec.motion if judged.motion >= judged.appearance else spec.appearance
-            highest = max(worse, key=lambda c: float(scales[c](peak(maps, c).value)) - spec.handicap(c))
-            assert judged.box == peak(maps, highest).box
+            whole = with_relative(maps, judge.calibration.usual)
+            highest = max(worse, key=lambda c: float(scales[c](peak(whole, c).value)) - spec.handicap(c))
+            assert judged.box == peak(whole, highest).box
 
     def test_a_part_is_its_rarest_channel_those_that_were_learned_held_back(self) -> None:
         channels = ("flow_speed:8", "flow_residual:16", "motion_distance:16")
@@ -615,6 +617,49 @@ class TestJudge:
         assert again.usual == fitted.usual
         with pytest.raises(ValidationError, match="what is usual for appearance_distance"):
             Calibration.model_validate({**fitted.model_dump(), "usual": {}})
+
+    def test_what_is_slow_in_pixels_is_fast_where_it_is_far_away(self) -> None:
+        rng = np.random.default_rng(0)
+        ordinary = [evidence(rng) for _ in range(200)]
+        for maps in ordinary:
+            maps["flow_mean"][:, :, :4] *= 0.3
+        fitted = fit_calibration([ordinary], DecisionSettings(motion=("perspective_speed:8",), appearance=()), 25.0)
+        calm = {name: np.full_like(cells, 0.1) for name, cells in ordinary[0].items()}
+        far, near = ({name: cells.copy() for name, cells in calm.items()} for _ in range(2))
+        far["flow_mean"][..., 1:3, 4:6] = near["flow_mean"][..., 5:7, 4:6] = 6
+        judge = Judge(fitted)
+        assert judge.push(far).motion > judge.push(near).motion
+        assert judge.push(far).box == (16, 4, 24, 12)
+
+    @settings(deadline=None, max_examples=60)
+    @given(
+        flows=hnp.arrays(
+            np.float32,
+            st.tuples(st.integers(1, 5), st.just(2), st.integers(1, 6), st.integers(1, 4)),
+            elements=st.floats(-1e3, 1e3, width=32),
+        )
+    )
+    def test_the_usual_speed_of_a_row_is_that_of_the_naive_loop(self, flows: NDArray[np.float32]) -> None:
+        reached: list[float] = []
+        for row in range(flows.shape[2]):
+            fastest = [max(math.hypot(*flow[:, row, x].tolist()) for x in range(flows.shape[3])) for flow in flows]
+            reached.append(max(float(np.quantile(fastest, 0.99)), *reached[-1:], 0.0))
+        expected = [max(speed, 0.25 * reached[-1], 1e-9) for speed in reached]
+        levels = [level for (level,) in fit_perspective(flows).levels]
+        assert levels == pytest.approx(expected)
+        assert all(level <= below for level, below in itertools.pairwise(levels))
+
+    def test_a_camera_that_looks_straight_down_has_one_speed_in_perspective(self) -> None:
+        flows = [np.full((2, 5, 7), speed, np.float32) for speed in np.linspace(1, 2, 50)]
+        maps = {"flow_mean": flows[-1][None]}
+        usual = {"flow_mean": fit_perspective(flows)}
+        near = peak(with_relative(maps, usual), "perspective_speed:8")
+        assert near.value == pytest.approx(1.0, rel=0.01)
+        assert len(set(usual["flow_mean"].levels)) == 1
+
+    def test_speeds_count_as_they_are_and_what_is_learned_is_held_back(self) -> None:
+        spec = DecisionSettings(motion_handicap=0.5, appearance_handicap=2.0)
+        assert [spec.handicap(channel) for channel in (*spec.motion, *spec.appearance)] == [0, 0, 0.5, 2.0]
 
     @pytest.mark.parametrize("levels", [(), ((),), ((1.0,), (1.0, 2.0)), ((0.0,),), ((math.inf,),)])
     def test_usual_levels_are_rows_of_positive_numbers(self, levels: tuple[tuple[float, ...], ...]) -> None:
@@ -712,11 +757,13 @@ class TestScoreMaps:
     @pytest.mark.parametrize("axis", [2, 3])
     def test_a_mirrored_picture_has_the_mirrored_map(self, score: str, axis: int) -> None:
         fitted = calibration(score=score)
+        there = {"flow_mean": UsualLevels(levels=fitted.usual["flow_mean"].levels[:: -1 if axis == 2 else 1])}
         for maps in FRAMES[:5]:
             height, width = (CELL * n for n in maps["frame_error"].shape[2:])
             mirrored = {name: np.flip(cells, axis) for name, cells in maps.items()}
             expected = np.flip(score_map(maps, fitted, height, width), axis - 2)
-            assert np.array_equal(score_map(mirrored, fitted, height, width), expected)
+            found = score_map(mirrored, fitted.model_copy(update={"usual": there}), height, width)
+            assert np.array_equal(found, expected)
 
     @pytest.mark.parametrize("side", [8, 12, 16, 32])
     def test_the_hottest_places_lie_around_the_middle_of_the_worst_patch(self, side: int) -> None:

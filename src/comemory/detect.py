@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from comemory.bundle import Bundle, open_bundle, try_out
-from comemory.decision import Judge, Judgement, Keep, follow, heat, hold, score_map, with_novelty
+from comemory.decision import Judge, Judgement, Keep, follow, heat, hold, score_map, with_relative
 from comemory.errors import BundleError, ConfigError
 from comemory.flow import open_flow
 from comemory.runtimes import RUNTIMES
@@ -212,7 +212,7 @@ class Detector:
         self, clip: Clip, size: Sequence[int], maps: dict[str, NDArray[np.float32]], keep: Keep | None = None
     ) -> Score:
         """Score a clip by the network's answer to it. See `score`."""
-        maps = {**with_novelty(maps, self.bundle.calibration.usual)}
+        maps = {**with_relative(maps, self.bundle.calibration.usual)}
         judged = self._judge.push(maps, keep)
         self._maps = maps
         if self.update == "bounded":

@@ -66,6 +66,13 @@ class TestCarry:
         assert after.mean is flow
         assert not after.swing.any()
 
+    def test_a_first_flow_is_not_taken_for_steady(self) -> None:
+        flow = np.full((2, 3, 2), (3.0, 4.0), np.float32)
+        after = carry(None, flow, 0.7, 0.3)
+        assert after.mean is flow
+        assert after.swing == pytest.approx(1.5)
+        assert carry(after, flow, 0.7, 0.3).swing == pytest.approx(0.7 * 1.5)
+
     def test_the_average_goes_where_the_thing_goes(self) -> None:
         mean, flow = np.zeros((2, 1, 6, 2), np.float32)
         mean[0, 1] = (4, 0)

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from comemory.bundle.opened import Bundle
-from comemory.decision import refuse_misfit, with_novelty
+from comemory.decision import refuse_misfit, with_relative
 from comemory.errors import BundleError, ConfigError
 from comemory.types import Clip, Runtime
 
@@ -39,7 +39,7 @@ def _clips(bundle: Bundle) -> Iterator[Clip]:
 def _refuse_misfit(bundle: Bundle, maps: Mapping[str, NDArray[np.float32]], *, updates: bool) -> None:
     spec, fitted = bundle.clips, bundle.calibration
     try:
-        maps = {**with_novelty(maps, fitted.usual)}
+        maps = {**with_relative(maps, fitted.usual)}
     except ValueError as error:
         raise BundleError(f"{bundle.path}: the usual levels do not fit the network: {error}") from None
     for name, items in bundle.items.items() if updates else ():

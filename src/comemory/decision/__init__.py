@@ -13,7 +13,15 @@ events.py    scores to events        fitting.py  the fit         settings.py
 
 from __future__ import annotations
 
-from comemory.decision.calibration import Calibration, Judge, Judgement, combine, join, parse_budget
+from comemory.decision.calibration import (
+    Calibration,
+    Judge,
+    Judgement,
+    combine,
+    join,
+    needed_evidence,
+    parse_budget,
+)
 from comemory.decision.channels import (
     CELL,
     STATISTICS,
@@ -31,7 +39,7 @@ from comemory.decision.drift import farthest_distance_change, follow, hold
 from comemory.decision.events import EventFinder
 from comemory.decision.fitting import fit_calibration
 from comemory.decision.heat import HOTTEST, heat, refuse_misfit, score_map
-from comemory.decision.places import UsualLevels, with_novelty
+from comemory.decision.places import UsualLevels, with_relative
 from comemory.decision.scale import FARTHEST, TailScale, fit_tail_scale
 from comemory.decision.settings import DecisionSettings
 
@@ -58,6 +66,7 @@ __all__ = [
     "heat",
     "hold",
     "join",
+    "needed_evidence",
     "parse_budget",
     "parse_channel",
     "patch_map",
@@ -67,5 +76,5 @@ __all__ = [
     "score_map",
     "thesis_parts",
     "thesis_score",
-    "with_novelty",
+    "with_relative",
 ]

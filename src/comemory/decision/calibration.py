@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
 from comemory.decision.channels import Keep, Peak, parse_channel, peak, thesis_parts, thesis_score
-from comemory.decision.places import NOVELTIES, UsualLevels, with_novelty
+from comemory.decision.places import RELATIVE, UsualLevels, with_relative
 from comemory.decision.scale import TAIL, TailScale, compressed, spread_out
 from comemory.decision.settings import DecisionSettings
 from comemory.errors import ConfigError
@@ -155,7 +155,7 @@ class Judge:
     def push(self, maps: Mapping[str, NDArray[np.float32]], keep: Keep | None = None) -> Judgement:
         """Judge the evidence of the next frame, by the patches that may win."""
         fitted, spec = self.calibration, self.calibration.settings
-        maps = with_novelty(maps, fitted.usual)
+        maps = with_relative(maps, fitted.usual)
         motion, appearance = self._part(maps, spec.motion, keep), self._part(maps, spec.appearance, keep)
         flow, frame = thesis_parts(maps, spec.thesis_patch, keep)
         thesis = thesis_score(flow.value, frame, fitted.w_flow, fitted.w_frame, spec.thesis_lambda)
@@ -237,4 +237,4 @@ def unscaled(raw: float | NDArray[np.float64], settings: DecisionSettings) -> ND
 def needed_evidence(settings: DecisionSettings) -> set[str]:
     """The evidence whose usual levels the channels need."""
     names = {parse_channel(channel)[0] for channel in (*settings.motion, *settings.appearance)}
-    return {NOVELTIES[name] for name in names & set(NOVELTIES)}
+    return {RELATIVE[name] for name in names & set(RELATIVE)}

@@ -21,6 +21,7 @@ CELL = 4
 
 STATISTICS = {
     "flow_speed": "length of the patch's mean flow vector, pixels",
+    "perspective_speed": "length of the patch's mean flow vector over the speed that is usual in its rows of the picture",
     "flow_residual": "length of the patch's mean unexplained flow vector, pixels",
     "flow_error": "mean squared error of the flow, pixels squared: S_F of the seed's Eq. (18)",
     "frame_error": "mean squared error of the predicted frame: S_I of the seed's Eq. (17)",
@@ -29,6 +30,12 @@ STATISTICS = {
     "motion_novelty": "motion_distance over what is usual at its place",
     "appearance_novelty": "appearance_distance over what is usual at its place",
 }
+
+
+SPEEDS = ("flow_speed", "perspective_speed")
+"""Statistics of the flow as it is: nothing is learned of them but their scale."""
+VECTORS = (*SPEEDS, "flow_residual")
+"""Statistics whose patches have a mean vector, of which the length counts."""
 
 
 def parse_channel(channel: str) -> tuple[str, int]:
@@ -122,7 +129,7 @@ def patch_map(maps: Mapping[str, NDArray[np.float32]], channel: str) -> PatchMap
     pitch = CELL * finest // cells.shape[-1]
     n_cells = min(max(1, side // pitch), *cells.shape[-2:])
     means = patch_means(cells, n_cells)
-    values = np.sqrt((means**2).sum(axis=0)) if name in ("flow_speed", "flow_residual") else means[0]
+    values = np.sqrt((means**2).sum(axis=0)) if name in VECTORS else means[0]
     return PatchMap(values, pitch, n_cells * pitch)
 
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from comemory.decision.calibration import Calibration, Judge, needed_evidence, unscaled
 from comemory.decision.channels import peak, thesis_parts
 from comemory.decision.events import EventFinder
-from comemory.decision.places import UsualLevels, fit_usual, with_novelty
+from comemory.decision.places import UsualLevels, fit_perspective, fit_usual, with_relative
 from comemory.decision.scale import TAIL, TailScale, fit_tail_scale
 from comemory.decision.settings import DecisionSettings
 from comemory.errors import ConfigError
@@ -54,7 +54,7 @@ def fit_calibration(
     known = (
         dict(usual) if usual is not None else _usual(trained or [maps for video in videos for maps in video], settings)
     )
-    frames = [with_novelty(maps, known) for video in videos for maps in video]
+    frames = [with_relative(maps, known) for video in videos for maps in video]
     channels = (*settings.motion, *settings.appearance)
     scales = {channel: fit_tail_scale([peak(maps, channel).value for maps in frames]) for channel in channels}
     thesis = [thesis_parts(maps, settings.thesis_patch) for maps in frames]
@@ -96,7 +96,8 @@ def _usual(frames: Sequence[Mapping[str, NDArray[np.float32]]], settings: Decisi
             raise ConfigError("a calibration needs at least 20 ordinary frames, got 0")
         if name not in frames[0]:
             raise ConfigError(f"the decision needs the evidence {name!r}, which this model does not give")
-        found[name] = fit_usual(maps[name][0, 0] for maps in frames)
+        seen = (maps[name][0] for maps in frames)
+        found[name] = fit_perspective(seen) if name == "flow_mean" else fit_usual(one[0] for one in seen)
     return found
 
 

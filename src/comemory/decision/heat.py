@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from comemory.decision.calibration import Calibration, combine, join
 from comemory.decision.channels import CELL, patch_map
+from comemory.decision.places import with_relative
 from comemory.errors import ConfigError
 
 HOTTEST = 4.0
@@ -34,6 +35,7 @@ def score_map(
     Shapes: float32 (height / CELL, width / CELL).
     """
     settings = calibration.settings
+    maps = with_relative(maps, calibration.usual)
     if settings.score == "thesis":
         smallest = np.finfo(np.float32).tiny
         flow, frame = (patch_map(maps, f"{name}:{settings.thesis_patch}") for name in ("flow_error", "frame_error"))

@@ -13,21 +13,28 @@ from pydantic import Field, model_validator
 
 from comemory.settings import Settings
 
-NOVELTIES = {"motion_novelty": "motion_distance", "appearance_novelty": "appearance_distance"}
+RELATIVE = {
+    "motion_novelty": "motion_distance",
+    "appearance_novelty": "appearance_distance",
+    "perspective_speed": "flow_mean",
+}
 """Statistics that are measured by what is usual at their place, and the evidence they are made of."""
 
 QUANTILE = 0.99
 FLOOR = 0.5
+FARTHEST_AWAY = 0.25
+"""No row of the picture is taken for slower than this share of the fastest: noise far away is none of a runner's."""
 
 
 class UsualLevels(Settings):
-    """How far from the memory the ordinary is at each place.
+    """What the ordinary reaches at each place: of a distance from the memory, or of a speed.
 
     Ours: few items cannot describe every place equally well. A distance that is ordinary where people pass is none
-    where nobody ever is, so it is divided by what ordinary video reaches at that very place.
+    where nobody ever is, so it is divided by what ordinary video reaches at that very place. And who is far away is slow
+    in pixels.
 
     Attributes:
-        levels: rows of the map, each of positive numbers.
+        levels: rows of the map, each of positive numbers; one number where it holds for the whole row.
     """
 
     levels: tuple[tuple[float, ...], ...] = Field(min_length=1)
@@ -41,9 +48,9 @@ class UsualLevels(Settings):
             raise ValueError("a usual level is a positive number")
         return self
 
-    def over_usual(self, distance_hw: NDArray[np.float32]) -> NDArray[np.float32]:
-        """The distance in units of the usual one. Shapes: (..., h, w), the same out."""
-        return np.asarray(distance_hw / np.array(self.levels, np.float32), np.float32)
+    def over_usual(self, map_hw: NDArray[np.float32]) -> NDArray[np.float32]:
+        """The map in units of what is usual. Shapes: (..., h, w), the same out."""
+        return np.asarray(map_hw / np.array(self.levels, np.float32), np.float32)
 
 
 def fit_usual(distances_hw: Iterable[NDArray[np.float32]]) -> UsualLevels:
@@ -63,13 +70,33 @@ def fit_usual(distances_hw: Iterable[NDArray[np.float32]]) -> UsualLevels:
     return UsualLevels(levels=tuple(tuple(row) for row in levels.tolist()))
 
 
-def with_novelty(
+def fit_perspective(flows_2hw: Iterable[NDArray[np.float32]]) -> UsualLevels:
+    """Fit on the flow of ordinary frames: how fast the fastest are in each row of the picture.
+
+    Ours: a fixed camera looks down on a ground that is farther away the higher it stands in the picture, and who is farther
+    away is smaller and slower there. So the 99th percentile of the fastest cell of each row is taken, and never less
+    than that of a row above: where nobody was seen walking, in the grass in front, people would not be slower than
+    behind it. A camera that looks straight down has one speed in all rows, and one that hangs upside down too.
+
+    Shapes: each (2, h, w), pixels. The levels are (h, 1).
+
+    >>> far, near = np.full((2, 1, 3), 0.6, np.float32), np.full((2, 1, 3), 2.4, np.float32)
+    >>> np.array(fit_perspective([np.concatenate([far, near, far], axis=1)] * 3).levels).ravel().round(2)
+    array([0.85, 3.39, 3.39])
+    """
+    fastest = np.stack([np.hypot(*flow.astype(np.float64)).max(axis=1) for flow in flows_2hw])
+    reached = np.maximum.accumulate(np.quantile(fastest, QUANTILE, axis=0))
+    levels = np.maximum(reached, max(FARTHEST_AWAY * float(reached[-1]), 1e-9))
+    return UsualLevels(levels=tuple((level,) for level in levels.tolist()))
+
+
+def with_relative(
     maps: Mapping[str, NDArray[np.float32]], usual: Mapping[str, UsualLevels]
 ) -> Mapping[str, NDArray[np.float32]]:
-    """The evidence with the novelties that the usual levels allow; unchanged where they are there already."""
+    """The evidence with what the usual levels allow to be measured by them; unchanged where it is there already."""
     more = {
-        novelty: usual[distance].over_usual(maps[distance])
-        for novelty, distance in NOVELTIES.items()
-        if distance in usual and distance in maps and novelty not in maps
+        relative: usual[plain].over_usual(maps[plain])
+        for relative, plain in RELATIVE.items()
+        if plain in usual and plain in maps and relative not in maps
     }
     return {**maps, **more} if more else maps

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
@@ -205,8 +206,19 @@ def told(recipe: Recipe) -> JSON:
 
 
 def differences(recipe: JSON, preset: str) -> JSON:
-    """Where a recipe that was told differs from a preset as it is now, by dotted key."""
-    return _differences(recipe, told(read_recipe(preset)))
+    """Where a recipe that was told differs from a preset as it is now, by dotted key.
+
+    A recipe that was told before a setting was there had the value that leaves everything as it was.
+    """
+    return _differences(_completed(recipe), told(read_recipe(preset)))
+
+
+def _completed(recipe: JSON) -> JSON:
+    values: JSON = copy.deepcopy(recipe)
+    for key, value in ADDED.items():
+        *groups, last = key.split(".")
+        reduce(lambda inner, group: inner.setdefault(group, {}), groups, values).setdefault(last, value)
+    return values
 
 
 def _deciding(recipe: Recipe) -> JSON:

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from comemory.bundle import FORM_MEMBERS, FormRecord, bundle_writer, copy_members, open_bundle, write_json
 from comemory.bundle.members import FORM_FILES
-from comemory.decision import Calibration, Judge, fit_calibration, with_novelty
+from comemory.decision import Calibration, Judge, fit_calibration, with_relative
 from comemory.detect import Detector
 from comemory.errors import ConfigError, RuntimeMissing, TrainingError
 from comemory.export.agreement import agreement
@@ -199,7 +199,7 @@ def _scores(calibration: Calibration, videos: Sequence[Sequence[Maps]]) -> NDArr
     found = []
     for video in videos:
         judge = Judge(calibration)
-        found += [judge.push(with_novelty(maps, calibration.usual)).value for maps in video]
+        found += [judge.push(with_relative(maps, calibration.usual)).value for maps in video]
     return np.array(found, np.float64)
 
 

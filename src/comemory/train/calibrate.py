@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from comemory.decision import Calibration, fit_calibration
+from comemory.decision import Calibration, fit_calibration, needed_evidence
 from comemory.pseudo.holdout import hold_out, spread
 from comemory.train.cache import PreparedVideo
 from comemory.train.recipe import Recipe
@@ -92,11 +92,14 @@ def n_observed(held: Sequence[PreparedVideo], trained: Sequence[PreparedVideo], 
 
 
 def _spread(model: Any, videos: Sequence[PreparedVideo], recipe: Recipe) -> list[Mapping[str, NDArray[np.float32]]]:
-    """The memory distances of frames spread evenly over the videos."""
+    """The evidence of frames spread evenly over the videos, as far as what is usual is taken from it."""
+    needed = needed_evidence(recipe.decision)
+    if not needed:
+        return []
     places = [(video, newest) for video in videos for newest in video.newest(recipe.clips.n_past)]
     step = max(1, -(-len(places) // MOST_USUAL))
     chosen: dict[int, list[int]] = {}
     for video, newest in places[::step]:
         chosen.setdefault(id(video), []).append(newest)
     found = (maps for video in videos for maps in observe(model, video, recipe, newest=chosen.get(id(video), [])))
-    return [{name: cells for name, cells in maps.items() if name.endswith("_distance")} for maps in found]
+    return [{name: maps[name] for name in needed & set(maps)} for maps in found]

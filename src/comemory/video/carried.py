@@ -25,17 +25,21 @@ class Carried(NamedTuple):
     swing: NDArray[np.float32]
 
 
-def carry(carried: Carried | None, flow: NDArray[np.float32], share: float) -> Carried:
+def carry(carried: Carried | None, flow: NDArray[np.float32], share: float, first_swing: float = 0.0) -> Carried:
     """Move the running average of the flow along the flow, then mix the flow in; the swing stays at its place.
 
     Ours: A <- share * warp(A) + (1 - share) * F. A walker's legs swing and average out; what rolls goes on. Their swing is
-    the same average of |F - warp(A)|.
+    the same average of |F - warp(A)|. A first flow has strayed from nothing yet; taken for steady it would make everybody
+    a bicycle for half a second.
+
+    Args:
+        first_swing: share of its own length that a first flow is taken to swing by.
 
     Shapes:
         flow: float32 (H, W, 2), pixels.
     """
     if carried is None:
-        return Carried(flow, np.zeros(flow.shape[:2], np.float32))
+        return Carried(flow, np.float32(first_swing) * _length(flow))
     origin: Any = _places(flow.shape[0], flow.shape[1]) - flow
     unused: Any = None
     moved = np.asarray(
