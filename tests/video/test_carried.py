@@ -73,6 +73,29 @@ class TestCarry:
         assert after.swing == pytest.approx(1.5)
         assert carry(after, flow, 0.7, 0.3).swing == pytest.approx(0.7 * 1.5)
 
+    @settings(deadline=None, max_examples=40)
+    @given(seed=st.integers(0, 2**31), reach=st.sampled_from([0.3, 2, 30]))
+    def test_what_comes_from_outside_begins_anew_and_the_rest_is_as_it_was(self, seed: int, reach: float) -> None:
+        before, flow = fields(seed, reach)
+        held, anew = carry(before, flow, 0.7), carry(before, flow, 0.7, 0.3, anew=True)
+        for y, x in np.ndindex(flow.shape[:2]):
+            from_x, from_y = np.float32(x) - flow[y, x, 0], np.float32(y) - flow[y, x, 1]
+            if 0 <= from_x <= flow.shape[1] - 1 and 0 <= from_y <= flow.shape[0] - 1:
+                assert np.array_equal(anew.mean[y, x], held.mean[y, x])
+                assert anew.swing[y, x] == held.swing[y, x]
+            else:
+                assert anew.mean[y, x] == pytest.approx(flow[y, x], rel=1e-5)
+                assert anew.swing[y, x] == pytest.approx(0.3 * np.hypot(*flow[y, x]), rel=1e-5)
+
+    def test_what_comes_in_is_as_fast_as_it_is_from_the_first(self) -> None:
+        still = Carried(np.zeros((4, 9, 2), np.float32), np.zeros((4, 9), np.float32))
+        flow = np.zeros((4, 9, 2), np.float32)
+        flow[1:3, :2, 0] = 2
+        held, anew = carry(still, flow, 0.7), carry(still, flow, 0.7, 0.3, anew=True)
+        assert steady(held, 0.7).max() < 0.2
+        assert steady(anew, 0.7)[1:3, :2, 0] == pytest.approx(2 * (1 - 0.7 * 0.3))
+        assert not anew.mean[:, 2:].any()
+
     def test_the_average_goes_where_the_thing_goes(self) -> None:
         mean, flow = np.zeros((2, 1, 6, 2), np.float32)
         mean[0, 1] = (4, 0)

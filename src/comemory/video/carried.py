@@ -25,7 +25,14 @@ class Carried(NamedTuple):
     swing: NDArray[np.float32]
 
 
-def carry(carried: Carried | None, flow: NDArray[np.float32], share: float, first_swing: float = 0.0) -> Carried:
+def carry(
+    carried: Carried | None,
+    flow: NDArray[np.float32],
+    share: float,
+    first_swing: float = 0.0,
+    *,
+    anew: bool = False,
+) -> Carried:
     """Move the running average of the flow along the flow, then mix the flow in; the swing stays at its place.
 
     Ours: A <- share * warp(A) + (1 - share) * F. A walker's legs swing and average out; what rolls goes on. Their swing is
@@ -34,19 +41,27 @@ def carry(carried: Carried | None, flow: NDArray[np.float32], share: float, firs
 
     Args:
         first_swing: share of its own length that a first flow is taken to swing by.
+        anew: what comes from outside of the picture begins anew, as a first flow does. Else it is given the average that
+            the border had, mostly of ground that stands still, and what comes in seems slow for half a second.
 
     Shapes:
         flow: float32 (H, W, 2), pixels.
     """
     if carried is None:
         return Carried(flow, np.float32(first_swing) * _length(flow))
-    origin: Any = _places(flow.shape[0], flow.shape[1]) - flow
+    places = _places(flow.shape[0], flow.shape[1])
+    origin: Any = places - flow
     unused: Any = None
     moved = np.asarray(
         cv2.remap(carried.mean, origin, unused, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE), dtype=np.float32
     )
+    comes_in = ((origin < 0) | (origin > places[-1, -1])).any(axis=-1) if anew else None
+    if comes_in is not None:
+        moved[comes_in] = flow[comes_in]
     swing = np.float32(share) * carried.swing
     swing += np.float32(1 - share) * _length(flow - moved)
+    if comes_in is not None:
+        swing[comes_in] = np.float32(first_swing) * _length(flow[comes_in])
     moved *= np.float32(share)
     moved += np.float32(1 - share) * flow
     return Carried(moved, swing)

@@ -37,9 +37,12 @@ class ClipSettings(Settings):
         flow_carry: share of the running average that is carried along the flow itself; 0 takes each flow as it is.
         flow_steady: how many times its own swing is taken off the length of the carried flow; 0 takes nothing off. What is
             not carried has no swing.
-        flow_first_swing: share of its own length that a first flow, of a source or after a gap, is taken to swing by. The
-            swing of what moves in Ped2's training video is 0.29 of its speed (median; quartiles 0.19 and 0.43). With 0 the
-            first frames that have a score are among the fastest tenth three times as often as the others, with 0.3 as often.
+        flow_first_swing: share of its own length that a flow without a history is taken to swing by: a first one, of a source or
+            after a gap, and what comes in, see `flow_outside`. The swing of what moves in Ped2's training video is 0.29 of its
+            speed (median; quartiles 0.19 and 0.43). With 0 the first frames that have a score are among the fastest tenth
+            three times as often as the others, with 0.3 as often.
+        flow_outside: what comes from outside of the picture begins `anew`, as a first flow does; or is given the average and the
+            swing that the `border` had.
     """
 
     height: int = Field(128, ge=32, le=2048, multiple_of=8)
@@ -52,9 +55,10 @@ class ClipSettings(Settings):
     flow_carry: float = Field(0.7, ge=0, lt=1)
     flow_steady: float = Field(0.7, ge=0, le=10)
     flow_first_swing: float = Field(0.3, ge=0, le=10)
+    flow_outside: Literal["anew", "border"] = "anew"
 
 
-ADDED: Mapping[str, float] = {"flow_steady": 0.0, "flow_first_swing": 0.0}
+ADDED: Mapping[str, float | str] = {"flow_steady": 0.0, "flow_first_swing": 0.0, "flow_outside": "border"}
 """Settings of clips that came later, each with the value that makes clips as they were before: what was written without
 them was made with it."""
 
@@ -179,7 +183,8 @@ class Preparation:
         elif not spec.flow_carry:
             return flow
         else:
-            self._carried = carry(self._carried, flow, spec.flow_carry, spec.flow_first_swing)
+            anew = spec.flow_outside == "anew"
+            self._carried = carry(self._carried, flow, spec.flow_carry, spec.flow_first_swing, anew=anew)
         if self._carried is None:
             return np.zeros((spec.height, spec.width, 2), np.float32)
         return steady(self._carried, spec.flow_steady) if spec.flow_steady else self._carried.mean
