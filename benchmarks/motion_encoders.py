@@ -50,7 +50,8 @@ def figures(detector: Detector, recipe: Recipe, videos: Sequence[tuple[PreparedV
         judge = Judge(detector.bundle.calibration)
         for newest in video.newest(recipe.clips.n_past):
             frames, flow = video.clip(newest, recipe.clips)
-            maps = detector.runtime.run({"frames": frames[None], "flow": flow[None], **detector.bundle.items})
+            answered = detector.runtime.run({"frames": frames[None], "flow": flow[None], **detector.bundle.items})
+            maps = {**answered, **video.evidence(newest)}
             judged = judge.push(maps)
             for channel in CHANNELS:
                 values[channel].append(peak(maps, channel).value)

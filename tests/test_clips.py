@@ -122,7 +122,7 @@ class TestOneTruthForPixels:
         for before, frame in zip([None, *frames], frames, strict=False):
             if before is not None and frame.index != before.index + 1:
                 preparation.reset()
-            prepared.append(preparation.push(frame.image))
+            prepared.append(preparation.push(frame.image, frame.time_s))
         for clip, t in zip(clips, cached.newest(spec.n_past), strict=True):
             for pictures, flow in (
                 cached.clip(t, spec),
@@ -130,6 +130,10 @@ class TestOneTruthForPixels:
             ):
                 assert np.array_equal(pictures, clip.frames)
                 assert np.array_equal(flow, clip.flow)
+            shown = cached.evidence(t)["restlessness"]
+            assert np.array_equal(shown, clip.evidence["restlessness"])
+            assert shown.shape == (1, 1, 8, 12)
+            assert flow_carry or not shown.any()
 
     def test_the_shapes_types_and_ranges_of_a_clip(self, scene_frames: list[Frame]) -> None:
         for channels in (1, 3):

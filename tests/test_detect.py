@@ -363,7 +363,8 @@ class TestOptions:
             clip = detector.builder.push(frame)
         assert clip is not None
         maps = detector.evidence(clip).maps
-        assert set(maps) == {name for name in detector.bundle.config["graph"]["outputs"] if "updated" not in name}
+        answered = {name for name in detector.bundle.config["graph"]["outputs"] if "updated" not in name}
+        assert set(maps) == {*answered, *clip.evidence}
         spec = detector.bundle.calibration.settings
         for channel in (*spec.motion, *spec.appearance):
             assert np.isfinite(patch_map(maps, channel).values).all()

@@ -188,13 +188,13 @@ class Detector:
         return self.conclude(clip, size, self.observe(clip), keep)
 
     def observe(self, clip: Clip, runtime: Runtime | None = None) -> dict[str, NDArray[np.float32]]:
-        """The network's answer to a clip, by name, with the items as they are now.
+        """The evidence of a clip by name: the network's answer, with the items as they are now, and what the clip shows itself.
 
         Args:
             runtime: another one that executes the same network.
         """
         inputs = {**self.bundle.network.squares.inputs(clip), **self._items}
-        return (runtime or self.runtime).run(inputs)
+        return {**(runtime or self.runtime).run(inputs), **clip.evidence}
 
     def worker_runtime(self, number: int) -> Runtime:
         """The runtime of one worker of a pipeline: number 0 has the detector's own, each other one of its own.
@@ -223,17 +223,20 @@ class Detector:
         return self._score(clip, size, judged)
 
     def repeat(self, clip: Clip, size: Sequence[int], keep: Keep | None = None) -> Score:
-        """Score a clip whose newest frame is a still one by the evidence before; the memories stay as they are."""
-        if self.judgement is None or self.bundle.calibration.settings.smoothing:
+        """Score a clip whose newest frame is a still one by the network's answer before; the memories stay as they are."""
+        settling = bool(self._maps["restlessness"].any()) if self._maps else False
+        if self.judgement is None or settling or self.bundle.calibration.settings.smoothing:
+            self._maps = {**self._maps, **clip.evidence}
             self.judgement = self._judge.push(self._maps, keep)
             if self._second_maps:
+                self._second_maps = {**self._second_maps, **clip.evidence}
                 self.judgement = hold(self._second_judge.push(self._second_maps, keep), self.judgement, self.BOUND)
         return self._score(clip, size, self.judgement)
 
     def _held(self, clip: Clip, frozen: Judgement, keep: Keep | None) -> Judgement:
         """The judgement of the memory that goes on learning, held to that of the trained one; then it learns."""
         inputs = {**self.bundle.network.squares.inputs(clip), **self._followed}
-        maps = self._second_maps = self.runtime.run(inputs)
+        maps = self._second_maps = {**self.runtime.run(inputs), **clip.evidence}
         if frozen.value <= self.GATE:
             for name, items in self._followed.items():
                 updated = maps[f"updated_{name.removesuffix('_items')}"]

@@ -12,6 +12,9 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
+CELL = 4
+"""Side in pixels of the cells that evidence maps are made of; `science.evidence.CELL`, which a test holds equal."""
+
 Box = tuple[int, int, int, int]
 """Left, top, right, bottom in pixels of the source; right and bottom are one past the last pixel."""
 
@@ -68,17 +71,28 @@ class Clip:
         pictures: float32 (C, H, W) in [-1, 1] each, oldest first; the last one is the frame to be predicted.
         motion: float32 (2, H, W), displacement (dx, dy) in pixels of the model's size.
         index, time_s: of the newest frame.
+        restless: float32 (H / CELL, W / CELL), motion that went nowhere, see `video.restless`.
     """
 
     pictures: Sequence[Folding]
     motion: Folding
     index: int
     time_s: float
+    restless: NDArray[np.float32]
 
     @classmethod
-    def of(cls, frames: NDArray[np.float32], flow: NDArray[np.float32], index: int = 0, time_s: float = 0.0) -> Clip:
-        """A clip from its arrays, see `frames` and `flow`."""
-        return cls([Folding(frame) for frame in frames], Folding(flow), index, time_s)
+    def of(
+        cls,
+        frames: NDArray[np.float32],
+        flow: NDArray[np.float32],
+        index: int = 0,
+        time_s: float = 0.0,
+        restless: NDArray[np.float32] | None = None,
+    ) -> Clip:
+        """A clip from its arrays, see `frames`, `flow` and `restless`, which is 0 where it is not given."""
+        if restless is None:
+            restless = np.zeros((flow.shape[1] // CELL, flow.shape[2] // CELL), np.float32)
+        return cls([Folding(frame) for frame in frames], Folding(flow), index, time_s, restless)
 
     @property
     def frames(self) -> NDArray[np.float32]:
@@ -89,6 +103,11 @@ class Clip:
     def flow(self) -> NDArray[np.float32]:
         """Float32 (2, H, W)."""
         return self.motion.squares(1)
+
+    @property
+    def evidence(self) -> dict[str, NDArray[np.float32]]:
+        """What the clip shows by itself, whatever a network makes of it: maps by name, float32 (1, 1, h, w)."""
+        return {"restlessness": self.restless[None, None]}
 
 
 @dataclass(frozen=True, slots=True, eq=False)

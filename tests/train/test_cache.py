@@ -58,7 +58,7 @@ def keys(cache: Path) -> set[str]:
 
 
 def assert_equal(one: PreparedVideo, other: PreparedVideo) -> None:
-    for name in ("pictures", "flows", "indices"):
+    for name in ("pictures", "flows", "restless", "indices"):
         np.testing.assert_array_equal(getattr(one, name), getattr(other, name))
     assert (one.name, one.content) == (other.name, other.content)
 
@@ -78,6 +78,7 @@ def test_a_clip_from_the_cache_is_the_clip_that_a_detector_sees(tmp_path: Path, 
         frames, flow = video.clip(t, clips)
         np.testing.assert_array_equal(frames, clip.frames)
         np.testing.assert_array_equal(flow, clip.flow)
+        np.testing.assert_array_equal(video.evidence(t)["restlessness"], clip.evidence["restlessness"])
     assert problems == []
 
 
@@ -194,13 +195,15 @@ def test_a_folder_of_videos_that_vanished_is_no_traceback(tmp_path: Path) -> Non
         content_hash(LabelledSource("gone", str(tmp_path / "gone")), "made:")
 
 
-@pytest.mark.parametrize("suffix", [".pictures", ".flows", ".json"])
+@pytest.mark.parametrize("suffix", [".pictures", ".flows", ".restless", ".json"])
 @pytest.mark.parametrize("damage", ["cut", "gone"])
 def test_arrays_that_are_not_whole_are_made_anew(tmp_path: Path, suffix: str, damage: str) -> None:
     source = Made("gate", 8)
     video = LabelledSource("gate", source)
     (before,), _ = prepare(tmp_path, video)
-    before = PreparedVideo(before.name, before.pictures.copy(), before.flows.copy(), before.indices, before.content)
+    before = PreparedVideo(
+        before.name, before.pictures.copy(), before.flows.copy(), before.restless.copy(), before.indices, before.content
+    )
     (file,) = tmp_path.glob(f"*{suffix}")
     if damage == "cut":
         os.truncate(file, file.stat().st_size // 2)
@@ -231,13 +234,13 @@ def test_a_kill_while_writing_leaves_nothing_that_is_believed(tmp_path: Path) ->
             assert process.stdout.readline() == b"gate\n"
         process.kill()
     left = sorted(path.suffixes[0] for path in (tmp_path / "cache").iterdir())
-    assert left == [".flows", ".pictures"]
+    assert left == [".flows", ".pictures", ".restless"]
     assert not keys(tmp_path / "cache")
     (after,), _ = prepare(tmp_path / "cache", video)
     (clean,), _ = prepare(tmp_path / "other", video)
     assert_equal(after, clean)
     assert len(after.indices) == 150
-    assert len(list((tmp_path / "cache").iterdir())) == 3, "what the killed process left is swept away"
+    assert len(list((tmp_path / "cache").iterdir())) == 4, "what the killed process left is swept away"
 
 
 def test_what_a_running_process_writes_is_left_alone(tmp_path: Path) -> None:

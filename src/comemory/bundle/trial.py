@@ -24,7 +24,7 @@ def try_out(bundle: Bundle, runtime: Runtime, *, updates: bool) -> None:
         BundleError: it does not fit.
     """
     for clip in _clips(bundle):
-        maps = runtime.run({**bundle.network.squares.inputs(clip), **bundle.items})
+        maps = {**runtime.run({**bundle.network.squares.inputs(clip), **bundle.items}), **clip.evidence}
         _refuse_misfit(bundle, maps, updates=updates)
 
 

@@ -23,7 +23,6 @@ from comemory.decision.calibration import (
     parse_budget,
 )
 from comemory.decision.channels import (
-    CELL,
     STATISTICS,
     Keep,
     PatchMap,
@@ -42,6 +41,7 @@ from comemory.decision.heat import HOTTEST, heat, refuse_misfit, score_map
 from comemory.decision.places import UsualLevels, with_relative
 from comemory.decision.scale import FARTHEST, TailScale, fit_tail_scale
 from comemory.decision.settings import DecisionSettings
+from comemory.types import CELL
 
 __all__ = [
     "CELL",

@@ -14,14 +14,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from comemory.errors import ConfigError, nearest, short
-from comemory.types import Box
-
-CELL = 4
-"""Side in pixels of the cells that evidence maps are made of; `science.evidence.CELL`, which a test holds equal."""
+from comemory.types import CELL, Box
 
 STATISTICS = {
     "flow_speed": "length of the patch's mean flow vector, pixels",
     "perspective_speed": "length of the patch's mean flow vector over the speed that is usual in its rows of the picture",
+    "restlessness": "motion that goes nowhere: mean root of the swing beyond the speed, over the last seconds",
     "flow_residual": "length of the patch's mean unexplained flow vector, pixels",
     "flow_error": "mean squared error of the flow, pixels squared: S_F of the seed's Eq. (18)",
     "frame_error": "mean squared error of the predicted frame: S_I of the seed's Eq. (17)",
@@ -32,9 +30,9 @@ STATISTICS = {
 }
 
 
-SPEEDS = ("flow_speed", "perspective_speed")
+UNLEARNED = ("flow_speed", "perspective_speed", "restlessness")
 """Statistics of the flow as it is: nothing is learned of them but their scale."""
-VECTORS = (*SPEEDS, "flow_residual")
+VECTORS = ("flow_speed", "perspective_speed", "flow_residual")
 """Statistics whose patches have a mean vector, of which the length counts."""
 
 

@@ -11,9 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from comemory.decision.calibration import Calibration, combine, join
-from comemory.decision.channels import CELL, patch_map
+from comemory.decision.channels import patch_map
 from comemory.decision.places import with_relative
 from comemory.errors import ConfigError
+from comemory.types import CELL
 
 HOTTEST = 4.0
 """The scaled value at which the heat map is full: one ordinary frame in 10,000."""

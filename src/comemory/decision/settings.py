@@ -6,8 +6,9 @@ from typing import Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from comemory.decision.channels import CELL, SPEEDS, parse_channel
+from comemory.decision.channels import UNLEARNED, parse_channel
 from comemory.settings import Settings
+from comemory.types import CELL
 
 
 class DecisionSettings(Settings):
@@ -19,7 +20,8 @@ class DecisionSettings(Settings):
             may have none.
         fusion: `either` takes the rarest channel, each after its handicap; `sum` takes the mean of each part's channels and
             adds appearance, weighted.
-        motion_handicap: decades by which a motion channel that stands on learning must be rarer than a speed to count as much.
+        motion_handicap: decades by which a motion channel that stands on learning must be rarer than one of the flow as it is
+            to count as much.
         appearance_handicap: the same of an appearance channel.
         appearance_weight: of the appearance part in the sum; lambda_S of Eq. (16) for our own score.
         thesis_patch: patch side of Eq. (16) to (19), pixels.
@@ -31,7 +33,7 @@ class DecisionSettings(Settings):
     """
 
     score: Literal["comemory", "thesis"] = "comemory"
-    motion: tuple[str, ...] = ("flow_speed:8", "perspective_speed:8", "flow_residual:8")
+    motion: tuple[str, ...] = ("flow_speed:8", "perspective_speed:8", "restlessness:24", "flow_residual:8")
     appearance: tuple[str, ...] = ("frame_error:32",)
     fusion: Literal["either", "sum"] = "either"
     motion_handicap: float = Field(1.0, ge=0, le=6)
@@ -61,4 +63,4 @@ class DecisionSettings(Settings):
         """The decades that are taken off a channel's level before the rarest is chosen."""
         if channel in self.appearance:
             return self.appearance_handicap
-        return 0.0 if parse_channel(channel)[0] in SPEEDS else self.motion_handicap
+        return 0.0 if parse_channel(channel)[0] in UNLEARNED else self.motion_handicap

@@ -57,8 +57,9 @@ class Comparison:
         return np.concatenate([_scores(fitted, self._observe(runtime, video)) for video in videos])
 
     def _observe(self, runtime: Runtime, video: PreparedVideo) -> Iterator[Maps]:
-        for inputs in clips_of(video, self._bundle):
-            answered = runtime.run(inputs)
+        newest = video.newest(self._bundle.clips.n_past)
+        for last, inputs in zip(newest, clips_of(video, self._bundle), strict=True):
+            answered = {**runtime.run(inputs), **video.evidence(last)}
             self._on_frame()
             for name, values in answered.items():
                 if not np.isfinite(values).all():

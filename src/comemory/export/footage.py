@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -68,8 +68,8 @@ def training_footage(
                 "trained: train it anew"
             )
         if video.name in counted:
-            parts[False].append(_part(video, slice(0, n_trained)))
-        parts[True].append(_part(video, slice(n_trained, None)))
+            parts[False].append(video.part(slice(0, n_trained)))
+        parts[True].append(video.part(slice(n_trained, None)))
     whole = {kind: [part for part in found if part.newest(bundle.clips.n_past)] for kind, found in parts.items()}
     return Footage(whole[False], whole[True], problems)
 
@@ -119,11 +119,15 @@ def _prepare(
     on_frame: Callable[[], None],
 ) -> tuple[list[PreparedVideo], list[str]]:
     flow = bundle.flow.model_copy(update={"weights": flow_weights})
-    return prepare_videos(videos, cache, bundle.clips, flow, dataset=data, on_frame=lambda name: on_frame())
-
-
-def _part(video: PreparedVideo, part: slice) -> PreparedVideo:
-    return replace(video, pictures=video.pictures[part], flows=video.flows[part], indices=video.indices[part])
+    return prepare_videos(
+        videos,
+        cache,
+        bundle.clips,
+        flow,
+        dataset=data,
+        rate_hz=bundle.calibration.rate_hz,
+        on_frame=lambda name: on_frame(),
+    )
 
 
 def _counts(bundle: Bundle, key: str) -> Mapping[str, int]:

@@ -131,8 +131,10 @@ def _begun_with(job: Job, note: JSON | None) -> Recipe:
 def _prepare(job: Job, recipe: Recipe, reporter: Reporter) -> None:
     """Prepare the frames while no other process does, so that none does it twice."""
     from comemory.train.cache import prepare_videos
+    from comemory.train.run import frame_rate
 
-    videos = open_dataset(job.train).training()
+    dataset = open_dataset(job.train)
+    videos = dataset.training()
     with _alone(job.cache, reporter):
         reporter.stage("Preparing frames", None)
         prepare_videos(
@@ -141,6 +143,7 @@ def _prepare(job: Job, recipe: Recipe, reporter: Reporter) -> None:
             recipe.clips,
             recipe.flow,
             dataset=job.train,
+            rate_hz=frame_rate(dataset, videos),
             on_frame=lambda name: reporter.advance(name),
         )
 

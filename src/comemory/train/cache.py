@@ -1,6 +1,6 @@
 """Prepared frames on disk: each frame is decoded and its flow estimated once, whatever the number of epochs.
 
-One pair of arrays for each video, named by what went into it: the content of the video and the settings that shape the
+Three arrays for each video, named by what went into it: the content of the video and the settings that shape the
 arrays. A change of either is another name, so a stale array is never read.
 """
 
@@ -10,8 +10,8 @@ import hashlib
 import json
 import os
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
-from dataclasses import dataclass
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -19,12 +19,13 @@ from numpy.typing import NDArray
 
 from comemory.errors import SourceError, TrainingError
 from comemory.flow import FlowSettings, open_flow
-from comemory.types import JSON, LabelledSource
+from comemory.types import CELL, JSON, LabelledSource
 from comemory.video.clips import ClipSettings, Preparation, Prepared, assemble
 from comemory.video.source import open_source
 
-PREPARATION = 2
+PREPARATION = 3
 """Raised whenever `video.clips.Preparation`, a resize or a flow estimator gives other numbers than before."""
+_ARRAYS = (".pictures", ".flows", ".restless")
 _BLOCK = 2**20
 
 
@@ -36,12 +37,14 @@ class PreparedVideo:
         content: sha256 of what the frames were made from, see `content_hash`.
 
     Shapes:
-        pictures: uint8 (n, C, H, W). flows: float16 (n, 2, H, W). indices: int64 (n,), of the frames in their source.
+        pictures: uint8 (n, C, H, W). flows: float16 (n, 2, H, W). restless: float16 (n, h, w). indices: int64 (n,), of the
+        frames in their source.
     """
 
     name: str
     pictures: NDArray[np.uint8]
     flows: NDArray[np.float16]
+    restless: NDArray[np.float16]
     indices: NDArray[np.int64]
     content: str = ""
 
@@ -52,7 +55,16 @@ class PreparedVideo:
     def clip(self, newest: int, settings: ClipSettings) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """The clip whose newest frame is number `newest`, as `video.clips.assemble` gives it."""
         window = range(newest - settings.n_past, newest + 1)
-        return assemble([Prepared(self.pictures[t], self.flows[t]) for t in window], settings)
+        return assemble([Prepared(self.pictures[t], self.flows[t], self.restless[t]) for t in window], settings)
+
+    def evidence(self, newest: int) -> dict[str, NDArray[np.float32]]:
+        """What that clip shows by itself, see `types.Clip.evidence`."""
+        return {"restlessness": self.restless[newest][None, None].astype(np.float32)}
+
+    def part(self, frames: slice) -> PreparedVideo:
+        """Some frames of it."""
+        arrays = {name: getattr(self, name)[frames] for name in ("pictures", "flows", "restless", "indices")}
+        return replace(self, **arrays)
 
 
 def prepare_videos(
@@ -62,6 +74,7 @@ def prepare_videos(
     flow: FlowSettings,
     *,
     dataset: str,
+    rate_hz: float | None = None,
     on_frame: Callable[[str], None] = lambda name: None,
 ) -> tuple[list[PreparedVideo], list[str]]:
     """Prepare the videos that the cache does not hold yet, and map all of them.
@@ -69,6 +82,7 @@ def prepare_videos(
     Args:
         folder: of the cache.
         dataset: names the data set; part of the key of sources that are made in memory.
+        rate_hz: frames per second where a video does not say.
         on_frame: called with the video's name for each frame, prepared now or found in the cache.
 
     Returns:
@@ -81,7 +95,7 @@ def prepare_videos(
     problems: list[str] = []
     for video in videos:
         try:
-            ready, met = _prepared(video, folder, clips, flow, dataset, on_frame)
+            ready, met = _prepared(video, folder, clips, flow, dataset, rate_hz, on_frame)
         except SourceError as error:
             problems.append(str(error))
             continue
@@ -105,14 +119,15 @@ def _prepared(
     clips: ClipSettings,
     flow: FlowSettings,
     dataset: str,
+    rate_hz: float | None,
     on_frame: Callable[[str], None],
 ) -> tuple[PreparedVideo, list[str]]:
     """The frames of a video from the cache, written into it first where they are not there, and the problems met."""
     content = content_hash(video, dataset)
-    stem = folder / _key(content, clips, flow)
+    stem = folder / _key(content, clips, flow, rate_hz)
     note = _note(stem, clips)
     if note is None:
-        note = _write(video, stem, clips, flow, on_frame)
+        note = _write(video, stem, clips, flow, rate_hz, on_frame)
     else:
         for _ in note["indices"]:
             on_frame(video.name)
@@ -120,24 +135,31 @@ def _prepared(
 
 
 def _write(
-    video: LabelledSource, stem: Path, clips: ClipSettings, flow: FlowSettings, on_frame: Callable[[str], None]
+    video: LabelledSource,
+    stem: Path,
+    clips: ClipSettings,
+    flow: FlowSettings,
+    rate_hz: float | None,
+    on_frame: Callable[[str], None],
 ) -> JSON:
     """Write the arrays, then the JSON file that says how long they are and marks them as whole."""
     preparation = Preparation(clips, open_flow(flow))
-    source = open_source(video.source, size=(clips.flow_height, clips.flow_width))
+    source = open_source(video.source, size=(clips.flow_height, clips.flow_width), rate_hz=rate_hz)
     stem.parent.mkdir(parents=True, exist_ok=True)
     _sweep(stem)
     indices: list[int] = []
-    passing = {suffix: Path(f"{stem}{suffix}.{os.getpid()}") for suffix in (".pictures", ".flows", ".json")}
+    passing = {suffix: Path(f"{stem}{suffix}.{os.getpid()}") for suffix in (*_ARRAYS, ".json")}
     try:
-        with passing[".pictures"].open("wb") as pictures, passing[".flows"].open("wb") as flows:
+        with ExitStack() as opened:
+            pictures, flows, restless = (opened.enter_context(passing[suffix].open("wb")) for suffix in _ARRAYS)
             for frame in source:
                 if indices and frame.index != indices[-1] + 1:
                     preparation.reset()
                 indices.append(frame.index)
-                one = preparation.push(frame.image)
+                one = preparation.push(frame.image, frame.time_s)
                 pictures.write(one.picture.tobytes())
                 flows.write(one.flow.tobytes())
+                restless.write(one.restless.tobytes())
                 on_frame(video.name)
         note = {"name": video.name, "indices": indices, "problems": list(source.problems)}
         passing[".json"].write_text(json.dumps(note), encoding="utf-8")
@@ -165,28 +187,35 @@ def _note(stem: Path, clips: ClipSettings) -> JSON | None:
     try:
         note: JSON = json.loads(stem.with_suffix(".json").read_text(encoding="utf-8"))
         n_values = len(note["indices"]) * clips.height * clips.width
-        sizes = [stem.with_suffix(suffix).stat().st_size for suffix in (".pictures", ".flows")]
+        sizes = [stem.with_suffix(suffix).stat().st_size for suffix in _ARRAYS]
     except (OSError, ValueError, KeyError, TypeError):
         return None
-    bytes_each = (clips.channels * np.dtype(np.uint8).itemsize, 2 * np.dtype(np.float16).itemsize)
-    return note if sizes == [n_values * size for size in bytes_each] else None
+    half = np.dtype(np.float16).itemsize
+    expected = [
+        n_values * clips.channels * np.dtype(np.uint8).itemsize,
+        n_values * 2 * half,
+        n_values // CELL**2 * half,
+    ]
+    return note if sizes == expected else None
 
 
 def _map(name: str, stem: Path, clips: ClipSettings, note: JSON, content: str) -> PreparedVideo:
     indices = np.array(note["indices"], np.int64)
-    n_frames, shape = len(indices), (clips.height, clips.width)
+    n_frames, shape, cells = len(indices), (clips.height, clips.width), (clips.height // CELL, clips.width // CELL)
     if not n_frames:
         empty = np.zeros((0, clips.channels, *shape), np.uint8)
-        return PreparedVideo(name, empty, np.zeros((0, 2, *shape), np.float16), indices, content)
+        flows, restless = np.zeros((0, 2, *shape), np.float16), np.zeros((0, *cells), np.float16)
+        return PreparedVideo(name, empty, flows, restless, indices, content)
     pictures = np.memmap(stem.with_suffix(".pictures"), np.uint8, "r", shape=(n_frames, clips.channels, *shape))
     flows = np.memmap(stem.with_suffix(".flows"), np.float16, "r", shape=(n_frames, 2, *shape))
-    return PreparedVideo(name, pictures, flows, indices, content)
+    restless = np.memmap(stem.with_suffix(".restless"), np.float16, "r", shape=(n_frames, *cells))
+    return PreparedVideo(name, pictures, flows, restless, indices, content)
 
 
-def _key(content: str, clips: ClipSettings, flow: FlowSettings) -> str:
+def _key(content: str, clips: ClipSettings, flow: FlowSettings, rate_hz: float | None) -> str:
     """Names the arrays. What only chooses among prepared frames (`n_past`, `flow_of`) shapes none of them."""
     shaping = clips.model_dump(exclude={"n_past", "flow_of"})
-    digest = hashlib.sha256(json.dumps([PREPARATION, shaping, flow.model_dump()], sort_keys=True).encode())
+    digest = hashlib.sha256(json.dumps([PREPARATION, shaping, flow.model_dump(), rate_hz], sort_keys=True).encode())
     digest.update(content.encode())
     if flow.weights is not None:
         with suppress(OSError):

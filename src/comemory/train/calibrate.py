@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -32,12 +31,8 @@ def split(
     """
     counts = [len(video.indices) for video in videos]
     clips = [len(video.newest(n_past)) for video in videos]
-    trained, held = ([_part(videos[i], part) for i, part in parts] for parts in hold_out(counts, share, n_past, clips))
+    trained, held = ([videos[i].part(part) for i, part in parts] for parts in hold_out(counts, share, n_past, clips))
     return trained, held
-
-
-def _part(video: PreparedVideo, part: slice) -> PreparedVideo:
-    return replace(video, pictures=video.pictures[part], flows=video.flows[part], indices=video.indices[part])
 
 
 def observe(
@@ -57,7 +52,8 @@ def observe(
         frames, flow = (torch.from_numpy(array[None]) for array in video.clip(last, recipe.clips))
         with torch.inference_mode():
             answered = model.observe(frames, flow, *items)
-        yield {name: tensor.numpy() for name, tensor in answered.items() if not name.startswith("updated_")}
+        maps = {name: tensor.numpy() for name, tensor in answered.items() if not name.startswith("updated_")}
+        yield {**maps, **video.evidence(last)}
         on_frame()
 
 

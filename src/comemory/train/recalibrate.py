@@ -70,6 +70,7 @@ def recalibrate(
         recipe.clips,
         recipe.flow.model_copy(update={"weights": flow_weights}),
         dataset=data,
+        rate_hz=bundle.calibration.rate_hz,
         on_frame=reporter.advance,
     )
     trained, held = _parts(bundle, prepared, recipe, data)

@@ -107,6 +107,7 @@ def train(
     fabric = make_fabric(recipe.train)
     if reporter is None or not fabric.is_global_zero:
         reporter = Silence()
+    rate_hz = frame_rate(dataset, videos)
     reporter.stage("Preparing frames", _count(videos))
     with fabric.rank_zero_first():
         prepared, problems = prepare_videos(
@@ -115,12 +116,12 @@ def train(
             recipe.clips,
             recipe.flow,
             dataset=data,
+            rate_hz=rate_hz,
             on_frame=lambda name: reporter.advance(name),
         )
     trained, held = split(prepared, recipe.train.holdout, recipe.clips.n_past)
     _enough(trained, held, recipe)
     taught_by.refuse_known(_lengths(trained), _lengths(held), _content(prepared))
-    rate_hz = _rate(dataset, videos)
     if not resume:
         (run / CHECKPOINT).unlink(missing_ok=True)
     model, progress = _fit(fabric, recipe, trained, run, taught_by, resume, reporter)
@@ -220,7 +221,8 @@ def _enough(trained: Sequence[PreparedVideo], held: Sequence[PreparedVideo], rec
         )
 
 
-def _rate(dataset: Dataset, videos: Sequence[LabelledSource]) -> float:
+def frame_rate(dataset: Dataset, videos: Sequence[LabelledSource]) -> float:
+    """Frames per second of the data set, or of its first video that says; else what is taken where nothing does."""
     if dataset.rate_hz:
         return float(dataset.rate_hz)
     for video in videos:

@@ -48,7 +48,7 @@ def carry(
         flow: float32 (H, W, 2), pixels.
     """
     if carried is None:
-        return Carried(flow, np.float32(first_swing) * _length(flow))
+        return Carried(flow, np.float32(first_swing) * length(flow))
     places = _places(flow.shape[0], flow.shape[1])
     origin: Any = places - flow
     unused: Any = None
@@ -59,9 +59,9 @@ def carry(
     if comes_in is not None:
         moved[comes_in] = flow[comes_in]
     swing = np.float32(share) * carried.swing
-    swing += np.float32(1 - share) * _length(flow - moved)
+    swing += np.float32(1 - share) * length(flow - moved)
     if comes_in is not None:
-        swing[comes_in] = np.float32(first_swing) * _length(flow[comes_in])
+        swing[comes_in] = np.float32(first_swing) * length(flow[comes_in])
     moved *= np.float32(share)
     moved += np.float32(1 - share) * flow
     return Carried(moved, swing)
@@ -85,13 +85,16 @@ def steady(carried: Carried, weight: float) -> NDArray[np.float32]:
     array([[[1.5, 2. ],
             [0. , 0. ]]], dtype=float32)
     """
-    length = np.maximum(_length(carried.mean), np.float32(1e-6))
-    left = np.maximum(1 - np.float32(weight) * carried.swing / length, np.float32(0))
+    speed = np.maximum(length(carried.mean), np.float32(1e-6))
+    left = np.maximum(1 - np.float32(weight) * carried.swing / speed, np.float32(0))
     return np.asarray(carried.mean * cv2.merge([left, left]), np.float32)
 
 
-def _length(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
-    """In numpy: OpenCV's `magnitude` and `addWeighted` differ in the last bit from one place in memory to another."""
+def length(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Of each vector, float32 (H, W).
+
+    In numpy: OpenCV's `magnitude` and `addWeighted` differ in the last bit from one place in memory to another.
+    """
     squares = vectors * vectors
     total = squares[..., 0] + squares[..., 1]
     return np.sqrt(total, out=total)

@@ -19,6 +19,7 @@ from comemory.settings import Settings
 from comemory.types import Clip, FlowEstimator, Folding, Frame
 from comemory.video.carried import Carried, carry, fade, steady
 from comemory.video.resize import resize
+from comemory.video.restless import Restlessness
 from comemory.video.still import StillGate
 
 
@@ -69,10 +70,12 @@ class Prepared(NamedTuple):
     Attributes:
         picture: uint8 (C, H, W).
         flow: float16 (2, H, W), displacement from the frame before in pixels of the model's size.
+        restless: float16 (h, w), see `video.restless`.
     """
 
     picture: NDArray[np.uint8]
     flow: NDArray[np.float16]
+    restless: NDArray[np.float16]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -122,6 +125,7 @@ class Preparation:
     def __init__(self, settings: ClipSettings, estimator: FlowEstimator) -> None:
         self.settings = settings
         self.estimator = estimator
+        self._restlessness = Restlessness(settings.height, settings.width)
         self.reset()
 
     def reset(self) -> None:
@@ -136,14 +140,15 @@ class Preparation:
     def forget_flow(self) -> None:
         """What `settle` takes next is not carried on."""
         self._carried: Carried | None = None
+        self._restlessness.reset()
 
-    def push(self, image: NDArray[np.uint8]) -> Prepared:
+    def push(self, image: NDArray[np.uint8], time_s: float = 0.0) -> Prepared:
         """Prepare the next picture; the flow of a first picture is zero.
 
         Shapes:
             image: uint8 (H', W', 3), RGB, any size.
         """
-        return self.settle(self.measure(self.look(image)))
+        return self.settle(self.measure(replace(self.look(image), time_s=time_s)))
 
     def look(self, image: NDArray[np.uint8]) -> Look:
         """Put the next picture beside the one before it."""
@@ -171,7 +176,14 @@ class Preparation:
     def settle(self, measured: Measured) -> Prepared:
         """Carry the flow on, and keep of it what the training is given."""
         flow = self.carry(measured)
-        return Prepared(measured.picture, np.ascontiguousarray(flow.transpose(2, 0, 1), dtype=np.float16))
+        return Prepared(
+            measured.picture, np.ascontiguousarray(flow.transpose(2, 0, 1), dtype=np.float16), self.restless
+        )
+
+    @property
+    def restless(self) -> NDArray[np.float16]:
+        """Motion that went nowhere, up to what was carried last. Shapes: float16 (h, w), a new array."""
+        return self._restlessness.level.astype(np.float16)
 
     def carry(self, measured: Measured) -> NDArray[np.float32]:
         """Carry the flow on. Shapes: returns float32 (H, W, 2), pixels of the model's size."""
@@ -185,6 +197,7 @@ class Preparation:
         else:
             anew = spec.flow_outside == "anew"
             self._carried = carry(self._carried, flow, spec.flow_carry, spec.flow_first_swing, anew=anew)
+        self._restlessness.push(self._carried, measured.time_s)
         if self._carried is None:
             return np.zeros((spec.height, spec.width, 2), np.float32)
         return steady(self._carried, spec.flow_steady) if spec.flow_steady else self._carried.mean
@@ -289,7 +302,8 @@ class ClipBuilder:
         if len(self._pictures) <= self.settings.n_past:
             return None
         motion = self._motions[-1 if self.settings.flow_of == "next" else -2]
-        return Clip(list(self._pictures), motion, measured.index, measured.time_s)
+        restless = self.preparation.restless.astype(np.float32)
+        return Clip(list(self._pictures), motion, measured.index, measured.time_s, restless)
 
 
 def assemble(window: list[Prepared], settings: ClipSettings) -> tuple[NDArray[np.float32], NDArray[np.float32]]:

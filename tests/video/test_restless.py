@@ -1,0 +1,87 @@
+"""Motion that goes nowhere, told from motion that goes somewhere."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from comemory.types import CELL
+from comemory.video.carried import Carried, carry
+from comemory.video.restless import REMEMBERED_S, Restlessness, restless
+
+SIZE = (16, 24)
+
+
+def after(flows: list[NDArray[np.float32]], rate_hz: float) -> NDArray[np.float32]:
+    """The level after these flows, frame by frame."""
+    carried, level = None, Restlessness(*SIZE)
+    for i, flow in enumerate(flows):
+        carried = carry(carried, flow, 0.7, 0.3, anew=True)
+        level.push(carried, i / rate_hz)
+    return level.level
+
+
+def uniform(dx: float) -> NDArray[np.float32]:
+    flow = np.zeros((*SIZE, 2), np.float32)
+    flow[..., 0] = dx
+    return flow
+
+
+def test_who_waves_is_restless_and_who_walks_on_is_not() -> None:
+    waving = [uniform(2.0 if i % 2 else -2.0) for i in range(60)]
+    walking = [uniform(2.0 + 0.6 * (-1) ** i) for i in range(60)]
+    assert after(waving, 10).min() > 0.5
+    assert not after(walking, 10)[:, 2:-2].any()
+    assert not after([uniform(0.0)] * 60, 10).any()
+
+
+@settings(deadline=None, max_examples=30)
+@given(seed=st.integers(0, 2**31), reach=st.floats(0.01, 20))
+def test_a_cell_is_the_root_of_what_the_naive_loop_finds_in_it(seed: int, reach: float) -> None:
+    rng = np.random.default_rng(seed)
+    mean, swing = rng.normal(0, reach, (*SIZE, 2)).astype(np.float32), rng.gamma(2, reach, SIZE).astype(np.float32)
+    found = restless(Carried(mean, swing))
+    for y, x in np.ndindex(found.shape):
+        beyond = [
+            max(float(swing[v, u]) - math.hypot(*mean[v, u].tolist()), 0.0)
+            for v in range(y * CELL, (y + 1) * CELL)
+            for u in range(x * CELL, (x + 1) * CELL)
+        ]
+        assert found[y, x] == pytest.approx(math.sqrt(sum(beyond) / CELL**2), rel=1e-3, abs=1e-3)
+
+
+@pytest.mark.parametrize("rate_hz", [5.0, 10.0, 25.0])
+def test_it_knows_seconds_and_not_frames(rate_hz: float) -> None:
+    steady, level = Carried(np.zeros((*SIZE, 2), np.float32), np.ones(SIZE, np.float32)), Restlessness(*SIZE)
+    for i in range(int(4 * rate_hz) + 1):
+        level.push(steady, i / rate_hz)
+    assert level.level == pytest.approx(1 - math.exp(-4 / REMEMBERED_S), rel=1e-4)
+
+
+def test_it_begins_calm_dies_away_and_forgets() -> None:
+    waving, level = Carried(np.zeros((*SIZE, 2), np.float32), np.ones(SIZE, np.float32)), Restlessness(*SIZE)
+    level.push(waving, 100.0)
+    assert not level.level.any()
+    level.push(waving, 101.0)
+    before = level.level.copy()
+    level.push(None, 101.0 + REMEMBERED_S)
+    assert level.level == pytest.approx(before / math.e, rel=1e-5)
+    level.push(None, 1000.0)
+    assert not level.level.any()
+    level.push(waving, 1010.0)
+    level.reset()
+    assert not level.level.any()
+
+
+def test_a_clock_that_goes_back_changes_nothing() -> None:
+    waving, level = Carried(np.zeros((*SIZE, 2), np.float32), np.ones(SIZE, np.float32)), Restlessness(*SIZE)
+    for time_s in (10.0, 11.0):
+        level.push(waving, time_s)
+    before = level.level.copy()
+    level.push(waving, 9.0)
+    assert np.array_equal(level.level, before)
