@@ -17,7 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from comemory.bundle import open_bundle
-from comemory.decision import HOTTEST, patch_map
+from comemory.decision import HOTTEST, patch_map, with_relative
 from comemory.detect import Detector, scaled_box
 from comemory.errors import BundleError, ConfigError, SourceError
 from comemory.runtimes import RUNTIMES
@@ -367,7 +367,8 @@ class TestOptions:
         assert set(maps) == {*answered, *clip.evidence}
         spec = detector.bundle.calibration.settings
         for channel in (*spec.motion, *spec.appearance):
-            assert np.isfinite(patch_map(maps, channel).values).all()
+            whole = with_relative(maps, detector.bundle.calibration.usual)
+            assert np.isfinite(patch_map(whole, channel).values).all()
 
 
 def test_updated_items_are_computed_only_where_they_are_wanted(nano_bundle: Path) -> None:
@@ -488,3 +489,22 @@ def test_a_runtime_whose_package_is_absent_says_what_to_install(nano_bundle: Pat
     torch, onnx = done.stdout.splitlines()
     assert torch.endswith("pip install 'comemory[train]'")
     assert onnx.endswith("pip install 'comemory[onnx]'")
+
+
+def test_what_waved_is_forgotten_while_nothing_moves(nano_bundle: Path) -> None:
+    """A still scene repeats what the network said, and goes on to forget what went nowhere before."""
+    detector = Detector.open(nano_bundle)
+    picture = np.full((128, 192, 3), 90, np.uint8)
+    rng = np.random.default_rng(0)
+    texture = rng.integers(60, 200, (40, 40, 3), dtype=np.uint8)
+    levels = []
+    for i in range(260):
+        image = picture.copy()
+        if i < 60:
+            left = 60 + (6 if i % 2 else 0)
+            image[40:80, left : left + 40] = texture
+        detector.push(Frame(image, i / 10, i))
+        if detector.maps:
+            levels.append(float(detector.maps["restlessness"].max()))
+    assert max(levels) > 0.5
+    assert levels[-1] < 0.02 * max(levels)
