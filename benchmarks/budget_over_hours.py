@@ -4,7 +4,7 @@
 
 Synthetic walkways, an hour each, of people alone. Minutes of one are given as training footage in ten files; a fifth is held
 out as a training does, the rest counts as trained on, the decision is calibrated, and alarms are counted on the clips that gave
-none of them, at several budgets. The score is the speeds alone, which nothing is learned of, so that no network is needed:
+none of them, at several budgets. The score is the speed alone, which nothing is learned of, so that no network is needed:
 what is measured is the calibration. Twelve calibrations for each length: four walkways, three beginnings in each.
 """
 
@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from comemory.bench import circumstances
 from comemory.datasets import open_dataset
-from comemory.decision import Calibration, DecisionSettings, EventFinder, Judge, fit_calibration
+from comemory.decision import DecisionSettings, EventFinder, fit_calibration, patch_means
 from comemory.flow import FlowSettings, open_flow
 from comemory.pseudo.holdout import hold_out
 from comemory.types import JSON, Score
@@ -31,16 +31,12 @@ BUDGETS = ("1/h", "10/h", "60/h", "360/h")
 MINUTES = (2.5, 10.0, 30.0)
 SEEDS = (101, 102, 103, 104)
 RATE_HZ, CLIPS, N_CLIPS, N_FILES, N_PAST = 10.0, 6000, 6, 10, 4
-SPEEDS = DecisionSettings(motion=("flow_speed:8", "perspective_speed:8"), appearance=())
-MOST_USUAL = 800
-"""As many as a training takes to know what is usual."""
-Flows = NDArray[np.float16]
-"""(frames, 2, h, w): the carried flow of every frame in cells, pixels."""
-Maps = Mapping[str, NDArray[np.float32]]
+SPEED = DecisionSettings(motion=("flow_speed:8",), appearance=())
+Series = NDArray[np.float64]
 
 
-def flows(seed: int) -> list[Flows]:
-    """The flow of every frame, for each clip of a walkway."""
+def speeds(seed: int) -> list[Series]:
+    """The fastest patch of every frame, for each clip of a walkway."""
     spec, estimator = ClipSettings(), open_flow(FlowSettings(preset="fine"))
     found = []
     for video in open_dataset(f"synthetic:seed={seed},frames={CLIPS},training={N_CLIPS},size=128x192").training():
@@ -48,63 +44,62 @@ def flows(seed: int) -> list[Flows]:
         for frame in open_source(video.source):
             flow = preparation.carry(preparation.measure(preparation.look(frame.image)))
             cells = flow.reshape(spec.height // 4, 4, spec.width // 4, 4, 2).mean(axis=(1, 3)).transpose(2, 0, 1)
-            values.append(cells.astype(np.float16))
-        found.append(np.stack(values[N_PAST:]))
+            means = patch_means(np.ascontiguousarray(cells, np.float32), 2)
+            values.append(float(np.sqrt((means**2).sum(axis=0)).max()))
+        found.append(np.array(values[N_PAST:]))
     return found
 
 
-def evidence(clip: Flows) -> Iterator[Maps]:
-    """Frames with this flow, and with nothing else."""
+def evidence(values: Series) -> list[dict[str, NDArray[np.float32]]]:
+    """Frames whose fastest patch this is."""
     still = {name: np.zeros((1, 1, 4, 4), np.float32) for name in ("flow_error", "frame_error")}
-    return ({**still, "flow_mean": cells[None].astype(np.float32)} for cells in clip)
+    rest = {**still, "flow_residual": np.zeros((1, 2, 4, 4), np.float32)}
+    along = np.zeros((1, 2, 4, 4), np.float32)
+    along[0, 0] = 1
+    return [{**rest, "flow_mean": along * np.float32(value)} for value in values]
 
 
-def alarms(clips: Sequence[Flows], minutes: float, first: int) -> dict[str, float]:
+def alarms(clips: Sequence[Series], minutes: float, first: int) -> dict[str, float]:
     """Alarms an hour by budget, of a calibration on minutes from one clip on, counted on the clips that gave none of them."""
     turned = [*clips[first:], *clips[:first]]
     n_frames = int(minutes * 60 * RATE_HZ)
     files = np.array_split(np.concatenate(turned)[:n_frames], N_FILES)
     trained, held = hold_out([len(file) for file in files], 0.2, N_PAST)
-    seen = [files[i][part] for i, part in trained]
-    spread = np.concatenate(seen)
     fitted = fit_calibration(
-        [list(evidence(files[i][part])) for i, part in held],
-        SPEEDS,
+        [evidence(files[i][part]) for i, part in held],
+        SPEED,
         RATE_HZ,
-        trained=list(evidence(spread[:: max(1, -(-len(spread) // MOST_USUAL))])),
-        seen=(evidence(clip) for clip in seen),
+        seen=(evidence(files[i][part]) for i, part in trained),
     )
-    watched = [list(scores(fitted, clip)) for clip in turned[-(-n_frames // CLIPS) :]]
+    channel = fitted.scales[SPEED.motion[0]]
+    watched = [fitted.scaled(channel(clip)) for clip in turned[-(-n_frames // CLIPS) :]]
     hours = sum(map(len, watched)) / RATE_HZ / 3600
     return {budget: counted(watched, fitted.threshold(budget)) / hours for budget in BUDGETS}
 
 
-def scores(fitted: Calibration, clip: Flows) -> Iterator[Score]:
-    """The score of every frame of a clip."""
-    judge = Judge(fitted)
-    for i, maps in enumerate(evidence(clip)):
-        yield Score(i, i / RATE_HZ, judge.push(maps).value, 0.0, 0.0)
-
-
-def counted(videos: Sequence[Sequence[Score]], threshold: float) -> int:
+def counted(videos: Sequence[Series], threshold: float) -> int:
     """Events of all videos."""
-    return sum(len(list(EventFinder("", threshold, SPEEDS).run(video))) for video in videos)
+    n_events = 0
+    for values in videos:
+        scores = (Score(i, i / RATE_HZ, float(value), 0.0, 0.0) for i, value in enumerate(values))
+        n_events += len(list(EventFinder("", threshold, SPEED).run(scores)))
+    return n_events
 
 
 def measure(seeds: Sequence[int], kept: Path | None) -> JSON:
     """Every length of footage at every budget: the mean over all calibrations, the least and the most.
 
     Args:
-        kept: folder of flows measured before, and to keep them in.
+        kept: folder of speeds measured before, and to keep them in.
     """
     scenes = []
     for seed in seeds:
-        path = None if kept is None else kept / f"flows-{seed}.npz"
+        path = None if kept is None else kept / f"speeds-{seed}.npz"
         if path is not None and path.is_file():
             with np.load(path) as file:
                 scenes.append([file[name] for name in file.files])
             continue
-        scenes.append(flows(seed))
+        scenes.append(speeds(seed))
         if path is not None:
             np.savez(path, *scenes[-1])
     found: JSON = {}
@@ -124,7 +119,7 @@ def main() -> None:
     """Read the command line, measure, print and write."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--json", type=Path)
-    parser.add_argument("--keep", type=Path, help="folder for the measured flows; measured before, they are not again")
+    parser.add_argument("--keep", type=Path, help="folder for the measured speeds; measured before, they are not again")
     parser.add_argument("--seeds", type=int, nargs="+", default=list(SEEDS), help="of the walkways")
     asked = parser.parse_args()
     found = measure(asked.seeds, asked.keep)
