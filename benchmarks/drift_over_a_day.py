@@ -34,6 +34,7 @@ from comemory.train.cache import PreparedVideo, prepare_videos
 from comemory.train.recipe import Recipe, read_recipe
 from comemory.train.run import train
 from comemory.types import JSON, Clip, Score
+from comemory.video.clips import ClipSettings
 
 PLACE = "seed=11,size=200x300,crowd=8,light=0.2"
 LEARNED = f"synthetic:{PLACE},hours=7-8,frames=300,training=6"
@@ -85,6 +86,12 @@ class Fixed:
         return np.array(values)
 
 
+def clip_of(video: PreparedVideo, newest: int, settings: ClipSettings) -> Clip:
+    """A clip of prepared video, ten frames a second."""
+    (restless,) = video.evidence(newest)["restlessness"][0]
+    return Clip.of(*video.clip(newest, settings), newest, newest / 10, restless)
+
+
 def watch(
     detectors: dict[str, Detector], videos: Sequence[PreparedVideo], labels: Sequence[NDArray[np.bool_]]
 ) -> tuple[dict[str, list[list[float]]], list[NDArray[np.bool_]], dict[str, list[list[float]]]]:
@@ -95,14 +102,14 @@ def watch(
     moved: dict[str, list[list[float]]] = {name: [] for name in (*detectors, "bounded")}
     ordinary = [t for t in videos[0].newest(clips.n_past) if not labels[0][t]]
     chosen = [ordinary[k] for k in np.linspace(0, len(ordinary) - 1, N_FIXED).astype(int)]
-    fixed = Fixed(detectors["off"], [Clip.of(*videos[0].clip(t, clips), t, t / 10) for t in chosen])
+    fixed = Fixed(detectors["off"], [clip_of(videos[0], t, clips) for t in chosen])
     for number, (video, label) in enumerate(zip(videos, labels, strict=True), 1):
         newest = video.newest(clips.n_past)
         truth.append(label[newest])
         for name in detectors:
             scores[name].append([])
         for t in newest:
-            clip = Clip.of(*video.clip(t, clips), t, t / 10)
+            clip = clip_of(video, t, clips)
             for name, detector in detectors.items():
                 scores[name][-1].append(detector.score(clip, (clips.height, clips.width)).value)
         if number % CLIPS_PER_HOUR == 0:

@@ -122,7 +122,7 @@ class TestOneTruthForPixels:
         for before, frame in zip([None, *frames], frames, strict=False):
             if before is not None and frame.index != before.index + 1:
                 preparation.reset()
-            prepared.append(preparation.push(frame.image, frame.time_s))
+            prepared.append(preparation.push(frame.image))
         for clip, t in zip(clips, cached.newest(spec.n_past), strict=True):
             for pictures, flow in (
                 cached.clip(t, spec),

@@ -114,7 +114,8 @@ class Detector:
         if gate:
             wait = patience(bundle.clips.n_past, bundle.clips.flow_carry)
             still = StillGate(wait, bundle.calibration.still or THRESHOLD)
-        self.builder = ClipBuilder(bundle.clips, open_flow(bundle.flow.model_copy(update={"weights": weights})), still)
+        estimator = open_flow(bundle.flow.model_copy(update={"weights": weights}))
+        self.builder = ClipBuilder(bundle.clips, estimator, still, bundle.calibration.rate_hz)
         self._judge, self._second_judge = Judge(bundle.calibration), Judge(bundle.calibration)
         self._watch: object = None
         self.has_workers = False

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from stream.test_live import BUDGET, expected, lines
 
 from comemory.bundle import open_bundle
-from comemory.decision import Judge, PatchMap, peak
+from comemory.decision import Judge, PatchMap, peak, with_relative
 from comemory.detect import Detector
 from comemory.errors import ConfigError
 from comemory.stream.engine import Engine
@@ -33,7 +33,8 @@ def evidence(quick_bundle: Path, clips: list[Path]) -> list[dict[str, np.ndarray
     for frame in detector.open_source(clips[0]):
         clip = detector.builder.push(frame)
         if clip is not None and 30 <= frame.index < 60:
-            found.append(dict(detector.evidence(clip).maps))
+            maps = detector.evidence(clip).maps
+            found.append({**with_relative(maps, detector.bundle.calibration.usual)})
     return found
 
 

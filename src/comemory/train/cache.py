@@ -143,7 +143,7 @@ def _write(
     on_frame: Callable[[str], None],
 ) -> JSON:
     """Write the arrays, then the JSON file that says how long they are and marks them as whole."""
-    preparation = Preparation(clips, open_flow(flow))
+    preparation = Preparation(clips, open_flow(flow), rate_hz)
     source = open_source(video.source, size=(clips.flow_height, clips.flow_width), rate_hz=rate_hz)
     stem.parent.mkdir(parents=True, exist_ok=True)
     _sweep(stem)
@@ -156,7 +156,7 @@ def _write(
                 if indices and frame.index != indices[-1] + 1:
                     preparation.reset()
                 indices.append(frame.index)
-                one = preparation.push(frame.image, frame.time_s)
+                one = preparation.push(frame.image)
                 pictures.write(one.picture.tobytes())
                 flows.write(one.flow.tobytes())
                 restless.write(one.restless.tobytes())

@@ -18,6 +18,7 @@ from pydantic import Field
 from comemory.settings import Settings
 from comemory.types import Clip, FlowEstimator, Folding, Frame
 from comemory.video.carried import Carried, carry, fade, steady
+from comemory.video.folder import DEFAULT_RATE_HZ
 from comemory.video.resize import resize
 from comemory.video.restless import Restlessness
 from comemory.video.still import StillGate
@@ -120,12 +121,15 @@ class Preparation:
 
     `push` does three steps. `look` and `settle` keep state and take the frames in order; `measure`, the costly one, keeps
     none, so that several threads may measure several frames.
+
+    Args:
+        rate_hz: frames per second; `DEFAULT_RATE_HZ` where nobody knows.
     """
 
-    def __init__(self, settings: ClipSettings, estimator: FlowEstimator) -> None:
+    def __init__(self, settings: ClipSettings, estimator: FlowEstimator, rate_hz: float | None = None) -> None:
         self.settings = settings
         self.estimator = estimator
-        self._restlessness = Restlessness(settings.height, settings.width)
+        self._restlessness = Restlessness(settings.height, settings.width, rate_hz or DEFAULT_RATE_HZ)
         self.reset()
 
     def reset(self) -> None:
@@ -142,13 +146,13 @@ class Preparation:
         self._carried: Carried | None = None
         self._restlessness.reset()
 
-    def push(self, image: NDArray[np.uint8], time_s: float = 0.0) -> Prepared:
+    def push(self, image: NDArray[np.uint8]) -> Prepared:
         """Prepare the next picture; the flow of a first picture is zero.
 
         Shapes:
             image: uint8 (H', W', 3), RGB, any size.
         """
-        return self.settle(self.measure(replace(self.look(image), time_s=time_s)))
+        return self.settle(self.measure(self.look(image)))
 
     def look(self, image: NDArray[np.uint8]) -> Look:
         """Put the next picture beside the one before it."""
@@ -197,7 +201,7 @@ class Preparation:
         else:
             anew = spec.flow_outside == "anew"
             self._carried = carry(self._carried, flow, spec.flow_carry, spec.flow_first_swing, anew=anew)
-        self._restlessness.push(self._carried, measured.time_s)
+        self._restlessness.push(self._carried)
         if self._carried is None:
             return np.zeros((spec.height, spec.width, 2), np.float32)
         return steady(self._carried, spec.flow_steady) if spec.flow_steady else self._carried.mean
@@ -251,11 +255,18 @@ class ClipBuilder:
 
     Args:
         gate: tells still frames, whose flow is then taken as zero; None measures every frame.
+        rate_hz: frames per second; `DEFAULT_RATE_HZ` where nobody knows.
     """
 
-    def __init__(self, settings: ClipSettings, estimator: FlowEstimator, gate: StillGate | None = None) -> None:
+    def __init__(
+        self,
+        settings: ClipSettings,
+        estimator: FlowEstimator,
+        gate: StillGate | None = None,
+        rate_hz: float | None = None,
+    ) -> None:
         self.settings = settings
-        self.preparation = Preparation(settings, estimator)
+        self.preparation = Preparation(settings, estimator, rate_hz)
         self.gate = gate
         self.measure = self.preparation.measure
         self._pictures: deque[Folding] = deque(maxlen=settings.n_past + 1)

@@ -39,27 +39,24 @@ def restless(carried: Carried) -> NDArray[np.float32]:
 
 
 class Restlessness:
-    """The running average of `restless` over the last seconds of one source; begins calm."""
+    """The running average of `restless` over the last seconds of one source; begins calm.
 
-    def __init__(self, height: int, width: int) -> None:
+    Args:
+        rate_hz: frames per second, so that it means the same at any rate.
+    """
+
+    def __init__(self, height: int, width: int, rate_hz: float) -> None:
         self._size = (height // CELL, width // CELL)
+        self._kept = np.float32(math.exp(-1 / (rate_hz * REMEMBERED_S)))
         self.reset()
 
     def reset(self) -> None:
         """Forget the source."""
         self.level = np.zeros(self._size, np.float32)
-        self._time_s: float | None = None
 
-    def push(self, carried: Carried | None, time_s: float) -> None:
-        """Take the flow of the next frame into `level`; None where nothing has moved yet.
-
-        Args:
-            time_s: of the frame, in seconds. The average knows seconds, so that it means the same at any frame rate.
-        """
-        passed_s = 0.0 if self._time_s is None else max(0.0, time_s - self._time_s)
-        self._time_s = time_s
-        kept = np.float32(math.exp(-passed_s / REMEMBERED_S))
-        self.level *= kept
+    def push(self, carried: Carried | None) -> None:
+        """Take the flow of the next frame into `level`; None where nothing has moved yet."""
+        self.level *= self._kept
         if carried is not None:
-            self.level += (1 - kept) * restless(carried)
+            self.level += (1 - self._kept) * restless(carried)
         self.level[self.level < FORGOTTEN] = 0
