@@ -29,7 +29,7 @@ class Calibration(Settings):
     Attributes:
         settings: the decision's.
         scales: of each channel; and of `score`, the whole.
-        usual: by name of evidence, what is usual at each place, for the channels that are novelties.
+        usual: by name of evidence, what is usual at each place, for the channels that are measured by it.
         w_flow, w_frame: w_F and w_I of Eq. (17), (18): one over the mean on held-out ordinary frames.
         rate_hz: frames per second of the ordinary video.
         frames_per_alarm: ordinary frames above a threshold that belong to one alarm, on average.
