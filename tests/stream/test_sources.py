@@ -94,7 +94,7 @@ class TestPlayList:
         until(is_state(engine, CameraState.LIVE), 30)
         until(lambda: engine.status()[0].scored > 40, 20)
         status = engine.status()[0]
-        assert status.dropped == 0
+        assert status.dropped < status.frames / 10, "a piece that came at once would lose half its frames"
         assert 8 < status.fps_in < 12
         hls.end()
         until(is_state(engine, CameraState.DOWN), 20)
