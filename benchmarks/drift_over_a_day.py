@@ -88,8 +88,7 @@ class Fixed:
 
 def clip_of(video: PreparedVideo, newest: int, settings: ClipSettings) -> Clip:
     """A clip of prepared video, ten frames a second."""
-    (restless,) = video.evidence(newest)["restlessness"][0]
-    return Clip.of(*video.clip(newest, settings), newest, newest / 10, restless)
+    return Clip.of(*video.clip(newest, settings), newest, newest / 10, video.restless[newest].astype(np.float32))
 
 
 def watch(

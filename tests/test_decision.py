@@ -43,7 +43,7 @@ from comemory.decision.events import TICK_S
 from comemory.decision.places import fit_perspective
 from comemory.decision.scale import compressed, spread_out
 from comemory.errors import ConfigError
-from comemory.types import Event, Score
+from comemory.types import RESTLESS_S, Event, Score
 
 Maps = dict[str, NDArray[np.float32]]
 
@@ -60,7 +60,7 @@ def evidence(rng: np.random.Generator, height: int = 32, width: int = 48, scale:
         "flow_residual": cells(2, CELL),
         "flow_mean": cells(2, CELL),
         "frame_error": cells(1, CELL),
-        "restlessness": cells(1, CELL),
+        **{name: cells(1, CELL) for name in RESTLESS_S},
         "motion_distance": cells(1, 2 * CELL),
         "appearance_distance": cells(1, 2 * CELL),
     }

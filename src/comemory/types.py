@@ -15,6 +15,9 @@ from numpy.typing import NDArray
 CELL = 4
 """Side in pixels of the cells that evidence maps are made of; `science.evidence.CELL`, which a test holds equal."""
 
+RESTLESS_S = {"restlessness": 4.0, "brief_restlessness": 2.0}
+"""Seconds after which a third of motion that went nowhere is left, by name of the evidence, see `video.restless`."""
+
 Box = tuple[int, int, int, int]
 """Left, top, right, bottom in pixels of the source; right and bottom are one past the last pixel."""
 
@@ -71,7 +74,7 @@ class Clip:
         pictures: float32 (C, H, W) in [-1, 1] each, oldest first; the last one is the frame to be predicted.
         motion: float32 (2, H, W), displacement (dx, dy) in pixels of the model's size.
         index, time_s: of the newest frame.
-        restless: float32 (H / CELL, W / CELL), motion that went nowhere, see `video.restless`.
+        restless: float32 (R, H / CELL, W / CELL), motion that went nowhere, over each of the spans of `RESTLESS_S`.
     """
 
     pictures: Sequence[Folding]
@@ -91,7 +94,7 @@ class Clip:
     ) -> Clip:
         """A clip from its arrays, see `frames`, `flow` and `restless`, which is 0 where it is not given."""
         if restless is None:
-            restless = np.zeros((flow.shape[1] // CELL, flow.shape[2] // CELL), np.float32)
+            restless = np.zeros((len(RESTLESS_S), flow.shape[1] // CELL, flow.shape[2] // CELL), np.float32)
         return cls([Folding(frame) for frame in frames], Folding(flow), index, time_s, restless)
 
     @property
@@ -107,7 +110,12 @@ class Clip:
     @property
     def evidence(self) -> dict[str, NDArray[np.float32]]:
         """What the clip shows by itself, whatever a network makes of it: maps by name, float32 (1, 1, h, w)."""
-        return {"restlessness": self.restless[None, None]}
+        return restless_maps(self.restless)
+
+
+def restless_maps(restless: NDArray[np.float32]) -> dict[str, NDArray[np.float32]]:
+    """Restlessness as maps by name of evidence. Shapes: (R, h, w); each map (1, 1, h, w)."""
+    return {name: one[None, None] for name, one in zip(RESTLESS_S, restless, strict=True)}
 
 
 @dataclass(frozen=True, slots=True, eq=False)

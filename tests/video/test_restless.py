@@ -10,11 +10,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from comemory.types import CELL
+from comemory.types import CELL, RESTLESS_S
 from comemory.video.carried import Carried, carry
-from comemory.video.restless import REMEMBERED_S, Restlessness, restless
+from comemory.video.restless import Restlessness, restless
 
 SIZE = (16, 24)
+SPANS = np.array(list(RESTLESS_S.values()))
 
 
 def after(flows: list[NDArray[np.float32]], rate_hz: float) -> NDArray[np.float32]:
@@ -36,7 +37,7 @@ def test_who_waves_is_restless_and_who_walks_on_is_not() -> None:
     waving = [uniform(2.0 if i % 2 else -2.0) for i in range(60)]
     walking = [uniform(2.0 + 0.6 * (-1) ** i) for i in range(60)]
     assert after(waving, 10).min() > 0.5
-    assert not after(walking, 10)[:, 2:-2].any()
+    assert not after(walking, 10)[..., 2:-2].any()
     assert not after([uniform(0.0)] * 60, 10).any()
 
 
@@ -60,7 +61,27 @@ def test_it_means_the_same_at_any_rate(rate_hz: float) -> None:
     waving, level = Carried(np.zeros((*SIZE, 2), np.float32), np.ones(SIZE, np.float32)), Restlessness(*SIZE, rate_hz)
     for _ in range(int(4 * rate_hz)):
         level.push(waving)
-    assert level.level == pytest.approx(1 - math.exp(-4 / REMEMBERED_S), rel=1e-4)
+    for reached, expected in zip(level.level, 1 - np.exp(-4 / SPANS), strict=True):
+        assert reached == pytest.approx(float(expected), rel=1e-4)
+
+
+@pytest.mark.parametrize("rate_hz", [5.0, 30.0, 100.0])
+def test_what_is_faint_is_kept_at_any_rate(rate_hz: float) -> None:
+    trembling, level = (
+        Carried(np.zeros((*SIZE, 2), np.float32), np.full(SIZE, 1e-4, np.float32)),
+        Restlessness(*SIZE, rate_hz),
+    )
+    for _ in range(int(20 * rate_hz)):
+        level.push(trembling)
+    assert level.level == pytest.approx(0.01, rel=0.01)
+
+
+def test_the_shorter_span_knows_it_sooner() -> None:
+    waving, level = Carried(np.zeros((*SIZE, 2), np.float32), np.ones(SIZE, np.float32)), Restlessness(*SIZE, 10.0)
+    for _ in range(20):
+        level.push(waving)
+    long, brief = level.level
+    assert (brief > 1.5 * long).all()
 
 
 def test_it_begins_calm_dies_away_and_forgets() -> None:
@@ -69,7 +90,7 @@ def test_it_begins_calm_dies_away_and_forgets() -> None:
     level.push(waving)
     before = level.level.copy()
     level.push(None)
-    assert level.level == pytest.approx(before * math.exp(-1 / REMEMBERED_S), rel=1e-5)
+    assert level.level == pytest.approx(before * np.exp(-1 / SPANS)[:, None, None], rel=1e-5)
     for _ in range(40):
         level.push(None)
     assert not level.level.any()

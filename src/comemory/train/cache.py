@@ -19,11 +19,11 @@ from numpy.typing import NDArray
 
 from comemory.errors import SourceError, TrainingError
 from comemory.flow import FlowSettings, open_flow
-from comemory.types import CELL, JSON, LabelledSource
+from comemory.types import CELL, JSON, RESTLESS_S, LabelledSource, restless_maps
 from comemory.video.clips import ClipSettings, Preparation, Prepared, assemble
 from comemory.video.source import open_source
 
-PREPARATION = 3
+PREPARATION = 4
 """Raised whenever `video.clips.Preparation`, a resize or a flow estimator gives other numbers than before."""
 _ARRAYS = (".pictures", ".flows", ".restless")
 _BLOCK = 2**20
@@ -37,7 +37,7 @@ class PreparedVideo:
         content: sha256 of what the frames were made from, see `content_hash`.
 
     Shapes:
-        pictures: uint8 (n, C, H, W). flows: float16 (n, 2, H, W). restless: float16 (n, h, w). indices: int64 (n,), of the
+        pictures: uint8 (n, C, H, W). flows: float16 (n, 2, H, W). restless: float16 (n, R, h, w). indices: int64 (n,), of the
         frames in their source.
     """
 
@@ -59,7 +59,7 @@ class PreparedVideo:
 
     def evidence(self, newest: int) -> dict[str, NDArray[np.float32]]:
         """What that clip shows by itself, see `types.Clip.evidence`."""
-        return {"restlessness": self.restless[newest][None, None].astype(np.float32)}
+        return restless_maps(self.restless[newest].astype(np.float32))
 
     def part(self, frames: slice) -> PreparedVideo:
         """Some frames of it."""
@@ -194,14 +194,15 @@ def _note(stem: Path, clips: ClipSettings) -> JSON | None:
     expected = [
         n_values * clips.channels * np.dtype(np.uint8).itemsize,
         n_values * 2 * half,
-        n_values // CELL**2 * half,
+        len(RESTLESS_S) * n_values // CELL**2 * half,
     ]
     return note if sizes == expected else None
 
 
 def _map(name: str, stem: Path, clips: ClipSettings, note: JSON, content: str) -> PreparedVideo:
     indices = np.array(note["indices"], np.int64)
-    n_frames, shape, cells = len(indices), (clips.height, clips.width), (clips.height // CELL, clips.width // CELL)
+    n_frames, shape = len(indices), (clips.height, clips.width)
+    cells = (len(RESTLESS_S), clips.height // CELL, clips.width // CELL)
     if not n_frames:
         empty = np.zeros((0, clips.channels, *shape), np.uint8)
         flows, restless = np.zeros((0, 2, *shape), np.float16), np.zeros((0, *cells), np.float16)

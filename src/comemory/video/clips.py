@@ -71,7 +71,7 @@ class Prepared(NamedTuple):
     Attributes:
         picture: uint8 (C, H, W).
         flow: float16 (2, H, W), displacement from the frame before in pixels of the model's size.
-        restless: float16 (h, w), see `video.restless`.
+        restless: float16 (R, h, w), see `video.restless`.
     """
 
     picture: NDArray[np.uint8]
@@ -186,7 +186,7 @@ class Preparation:
 
     @property
     def restless(self) -> NDArray[np.float16]:
-        """Motion that went nowhere, up to what was carried last. Shapes: float16 (h, w), a new array."""
+        """Motion that went nowhere, up to what was carried last. Shapes: float16 (R, h, w), a new array."""
         return self._restlessness.level.astype(np.float16)
 
     def carry(self, measured: Measured) -> NDArray[np.float32]:

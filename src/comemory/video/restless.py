@@ -1,6 +1,6 @@
 """Motion that goes nowhere: who waves, fights or dances on the spot, and is no faster than a walker.
 
-Shape suffixes: H W pixels of the model's size, h w cells of it.
+Shape suffixes: H W pixels of the model's size, h w cells of it, R spans of time.
 """
 
 from __future__ import annotations
@@ -10,11 +10,9 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from comemory.types import CELL
+from comemory.types import CELL, RESTLESS_S
 from comemory.video.carried import Carried, length
 
-REMEMBERED_S = 4.0
-"""Seconds after which a third of what was seen is left."""
 FORGOTTEN = 1e-3
 """What is less than this is nothing."""
 
@@ -39,15 +37,21 @@ def restless(carried: Carried) -> NDArray[np.float32]:
 
 
 class Restlessness:
-    """The running average of `restless` over the last seconds of one source; begins calm.
+    """Running averages of `restless` over the last seconds of one source, one for each span of `RESTLESS_S`; begin calm.
+
+    Ours: the longer span knows better who is restless, the shorter one knows it sooner.
 
     Args:
-        rate_hz: frames per second, so that it means the same at any rate.
+        rate_hz: frames per second, so that they mean the same at any rate.
+
+    Attributes:
+        level: float32 (R, h, w), roots of pixels.
     """
 
     def __init__(self, height: int, width: int, rate_hz: float) -> None:
-        self._size = (height // CELL, width // CELL)
-        self._kept = np.float32(math.exp(-1 / (rate_hz * REMEMBERED_S)))
+        kept = [math.exp(-1 / (rate_hz * seconds)) for seconds in RESTLESS_S.values()]
+        self._kept = np.array(kept, np.float32)[:, None, None]
+        self._size = (len(kept), height // CELL, width // CELL)
         self.reset()
 
     def reset(self) -> None:
@@ -56,7 +60,7 @@ class Restlessness:
 
     def push(self, carried: Carried | None) -> None:
         """Take the flow of the next frame into `level`; None where nothing has moved yet."""
+        seen = np.zeros(self._size[1:], np.float32) if carried is None else restless(carried)
         self.level *= self._kept
-        if carried is not None:
-            self.level += (1 - self._kept) * restless(carried)
-        self.level[self.level < FORGOTTEN] = 0
+        self.level += (1 - self._kept) * seen
+        self.level[(self.level < FORGOTTEN) & (seen < FORGOTTEN)] = 0
