@@ -12,9 +12,11 @@ from numpy.typing import NDArray
 
 from comemory.types import CELL, RESTLESS_S
 from comemory.video.carried import Carried, carry
-from comemory.video.restless import Restlessness, restless
+from comemory.video.restless import NOISE, Restlessness, beyond_noise, restless
 
 SIZE = (16, 24)
+PICTURE = np.zeros((1, *SIZE), np.uint8)
+"""Nothing is noise where half of it does not change."""
 SPANS = np.array(list(RESTLESS_S.values()))
 
 
@@ -23,7 +25,7 @@ def after(flows: list[NDArray[np.float32]], rate_hz: float) -> NDArray[np.float3
     carried, level = None, Restlessness(*SIZE, rate_hz)
     for flow in flows:
         carried = carry(carried, flow, 0.7, 0.3, anew=True)
-        level.push(carried)
+        level.push(carried, PICTURE)
     return level.level
 
 
@@ -59,8 +61,9 @@ def test_a_cell_is_the_root_of_what_the_naive_loop_finds_in_it(seed: int, reach:
 @pytest.mark.parametrize("rate_hz", [5.0, 10.0, 25.0])
 def test_it_means_the_same_at_any_rate(rate_hz: float) -> None:
     waving, level = Carried(np.zeros((*SIZE, 2), np.float32), np.ones(SIZE, np.float32)), Restlessness(*SIZE, rate_hz)
+    level.push(None, PICTURE)
     for _ in range(int(4 * rate_hz)):
-        level.push(waving)
+        level.push(waving, PICTURE)
     for reached, expected in zip(level.level, 1 - np.exp(-4 / SPANS), strict=True):
         assert reached == pytest.approx(float(expected), rel=1e-4)
 
@@ -72,14 +75,14 @@ def test_what_is_faint_is_kept_at_any_rate(rate_hz: float) -> None:
         Restlessness(*SIZE, rate_hz),
     )
     for _ in range(int(20 * rate_hz)):
-        level.push(trembling)
+        level.push(trembling, PICTURE)
     assert level.level == pytest.approx(0.01, rel=0.01)
 
 
 def test_the_shorter_span_knows_it_sooner() -> None:
     waving, level = Carried(np.zeros((*SIZE, 2), np.float32), np.ones(SIZE, np.float32)), Restlessness(*SIZE, 10.0)
     for _ in range(20):
-        level.push(waving)
+        level.push(waving, PICTURE)
     long, brief = level.level
     assert (brief > 1.5 * long).all()
 
@@ -87,13 +90,42 @@ def test_the_shorter_span_knows_it_sooner() -> None:
 def test_it_begins_calm_dies_away_and_forgets() -> None:
     waving, level = Carried(np.zeros((*SIZE, 2), np.float32), np.ones(SIZE, np.float32)), Restlessness(*SIZE, 1.0)
     assert not level.level.any()
-    level.push(waving)
+    level.push(waving, PICTURE)
     before = level.level.copy()
-    level.push(None)
+    level.push(None, PICTURE)
     assert level.level == pytest.approx(before * np.exp(-1 / SPANS)[:, None, None], rel=1e-5)
     for _ in range(40):
-        level.push(None)
+        level.push(None, PICTURE)
     assert not level.level.any()
-    level.push(waving)
+    level.push(waving, PICTURE)
     level.reset()
     assert not level.level.any()
+
+
+@settings(deadline=None, max_examples=30)
+@given(seed=st.integers(0, 2**31), channels=st.sampled_from([1, 3]), sigma=st.floats(0, 30))
+def test_noise_is_what_half_of_the_picture_changes_by(seed: int, channels: int, sigma: float) -> None:
+    rng = np.random.default_rng(seed)
+    before, after = (rng.normal(120, sigma, (channels, *SIZE)).clip(0, 255).astype(np.uint8) for _ in range(2))
+    change = np.abs(before.astype(int) - after).sum(axis=0)
+    cells = [
+        [int(change[y : y + CELL, x : x + CELL].sum()) for x in range(0, SIZE[1], CELL)]
+        for y in range(0, SIZE[0], CELL)
+    ]
+    noise = NOISE * float(np.median(cells))
+    expected = [[max(1 - noise / max(cell, 1), 0.0) for cell in row] for row in cells]
+    assert beyond_noise(before, after) == pytest.approx(np.array(expected), abs=1e-5)
+
+
+def test_noise_is_not_restless_but_who_waves_in_it_is() -> None:
+    rng = np.random.default_rng(0)
+    swinging = Carried(np.zeros((64, 64, 2), np.float32), np.ones((64, 64), np.float32))
+    noisy, level = np.full((1, 64, 64), 90.0), Restlessness(64, 64, 10.0)
+    for i in range(60):
+        picture = noisy + rng.normal(0, 8, noisy.shape)
+        picture[:, 16:32, 16:32] += 100 * (i % 2)
+        level.push(swinging, picture.clip(0, 255).astype(np.uint8))
+    waved = level.level[:, 4:8, 4:8]
+    assert waved.min() > 0.5
+    level.level[:, 4:8, 4:8] = 0
+    assert level.level.max() < 0.1

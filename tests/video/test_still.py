@@ -155,10 +155,10 @@ class TestDetector:
             assert one_frame == pytest.approx(other_frame, abs=0.3)
 
     def levels(self, bundle: Path, frames: list[Frame], gate: bool) -> list[dict[str, float]]:
-        """The scaled channels of each frame, all but restlessness: that of the noise itself is measured without a gate alone."""
+        """The scaled channels of each frame."""
         detector = Detector.open(bundle, threads=1, gate=gate)
         fitted = detector.bundle.calibration
-        channels = [name for name in (*fitted.settings.motion, *fitted.settings.appearance) if "restless" not in name]
+        channels = [name for name in (*fitted.settings.motion, *fitted.settings.appearance)]
         return [
             {name: float(fitted.scales[name](peak(seen.maps, name).value)) for name in channels} if seen.maps else {}
             for seen in detector.watch(frames)

@@ -23,7 +23,7 @@ from comemory.types import CELL, JSON, RESTLESS_S, LabelledSource, restless_maps
 from comemory.video.clips import ClipSettings, Preparation, Prepared, assemble
 from comemory.video.source import open_source
 
-PREPARATION = 4
+PREPARATION = 5
 """Raised whenever `video.clips.Preparation`, a resize or a flow estimator gives other numbers than before."""
 _ARRAYS = (".pictures", ".flows", ".restless")
 _BLOCK = 2**20

@@ -201,7 +201,7 @@ class Preparation:
         else:
             anew = spec.flow_outside == "anew"
             self._carried = carry(self._carried, flow, spec.flow_carry, spec.flow_first_swing, anew=anew)
-        self._restlessness.push(self._carried)
+        self._restlessness.push(self._carried, measured.picture)
         if self._carried is None:
             return np.zeros((spec.height, spec.width, 2), np.float32)
         return steady(self._carried, spec.flow_steady) if spec.flow_steady else self._carried.mean
