@@ -88,7 +88,7 @@ class Fixed:
 
 def clip_of(video: PreparedVideo, newest: int, settings: ClipSettings) -> Clip:
     """A clip of prepared video, ten frames a second."""
-    return Clip.of(*video.clip(newest, settings), newest, newest / 10, video.restless[newest].astype(np.float32))
+    return Clip.of(*video.clip(newest, settings), newest, newest / 10, video.shown[newest].astype(np.float32))
 
 
 def watch(

@@ -660,7 +660,7 @@ class TestJudge:
 
     def test_speeds_count_as_they_are_and_what_is_learned_is_held_back(self) -> None:
         spec = DecisionSettings(motion_handicap=0.5, appearance_handicap=2.0)
-        assert [spec.handicap(channel) for channel in (*spec.motion, *spec.appearance)] == [0, 0, 0, 0.5, 2.0]
+        assert [spec.handicap(channel) for channel in (*spec.motion, *spec.appearance)] == [0, 0, 0, 0, 0.5, 2.0]
 
     @pytest.mark.parametrize("levels", [(), ((),), ((1.0,), (1.0, 2.0)), ((0.0,),), ((math.inf,),)])
     def test_usual_levels_are_rows_of_positive_numbers(self, levels: tuple[tuple[float, ...], ...]) -> None:

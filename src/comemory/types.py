@@ -17,6 +17,9 @@ CELL = 4
 
 RESTLESS_S = {"restlessness": 4.0, "brief_restlessness": 2.0}
 """Seconds after which a third of motion that went nowhere is left, by name of the evidence, see `video.restless`."""
+SHOWN = (*RESTLESS_S, "beyond_noise")
+"""Evidence that a clip shows by itself, whatever a network makes of it; the last is the share of each cell's change that is
+more than noise."""
 
 Box = tuple[int, int, int, int]
 """Left, top, right, bottom in pixels of the source; right and bottom are one past the last pixel."""
@@ -74,14 +77,14 @@ class Clip:
         pictures: float32 (C, H, W) in [-1, 1] each, oldest first; the last one is the frame to be predicted.
         motion: float32 (2, H, W), displacement (dx, dy) in pixels of the model's size.
         index, time_s: of the newest frame.
-        restless: float32 (R, H / CELL, W / CELL), motion that went nowhere, over each of the spans of `RESTLESS_S`.
+        shown: float32 (S, H / CELL, W / CELL), a map for each of `SHOWN`.
     """
 
     pictures: Sequence[Folding]
     motion: Folding
     index: int
     time_s: float
-    restless: NDArray[np.float32]
+    shown: NDArray[np.float32]
 
     @classmethod
     def of(
@@ -90,12 +93,13 @@ class Clip:
         flow: NDArray[np.float32],
         index: int = 0,
         time_s: float = 0.0,
-        restless: NDArray[np.float32] | None = None,
+        shown: NDArray[np.float32] | None = None,
     ) -> Clip:
-        """A clip from its arrays, see `frames`, `flow` and `restless`, which is 0 where it is not given."""
-        if restless is None:
-            restless = np.zeros((len(RESTLESS_S), flow.shape[1] // CELL, flow.shape[2] // CELL), np.float32)
-        return cls([Folding(frame) for frame in frames], Folding(flow), index, time_s, restless)
+        """A clip from its arrays, see `frames`, `flow` and `shown`: without it, nobody was restless and no change is noise."""
+        if shown is None:
+            shown = np.zeros((len(SHOWN), flow.shape[1] // CELL, flow.shape[2] // CELL), np.float32)
+            shown[-1] = 1
+        return cls([Folding(frame) for frame in frames], Folding(flow), index, time_s, shown)
 
     @property
     def frames(self) -> NDArray[np.float32]:
@@ -110,12 +114,12 @@ class Clip:
     @property
     def evidence(self) -> dict[str, NDArray[np.float32]]:
         """What the clip shows by itself, whatever a network makes of it: maps by name, float32 (1, 1, h, w)."""
-        return restless_maps(self.restless)
+        return shown_maps(self.shown)
 
 
-def restless_maps(restless: NDArray[np.float32]) -> dict[str, NDArray[np.float32]]:
-    """Restlessness as maps by name of evidence. Shapes: (R, h, w); each map (1, 1, h, w)."""
-    return {name: one[None, None] for name, one in zip(RESTLESS_S, restless, strict=True)}
+def shown_maps(shown: NDArray[np.float32]) -> dict[str, NDArray[np.float32]]:
+    """What a clip shows by itself, by name of evidence. Shapes: (S, h, w); each map (1, 1, h, w)."""
+    return {name: one[None, None] for name, one in zip(SHOWN, shown, strict=True)}
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -58,7 +58,7 @@ def keys(cache: Path) -> set[str]:
 
 
 def assert_equal(one: PreparedVideo, other: PreparedVideo) -> None:
-    for name in ("pictures", "flows", "restless", "indices"):
+    for name in ("pictures", "flows", "shown", "indices"):
         np.testing.assert_array_equal(getattr(one, name), getattr(other, name))
     assert (one.name, one.content) == (other.name, other.content)
 
@@ -195,14 +195,14 @@ def test_a_folder_of_videos_that_vanished_is_no_traceback(tmp_path: Path) -> Non
         content_hash(LabelledSource("gone", str(tmp_path / "gone")), "made:")
 
 
-@pytest.mark.parametrize("suffix", [".pictures", ".flows", ".restless", ".json"])
+@pytest.mark.parametrize("suffix", [".pictures", ".flows", ".shown", ".json"])
 @pytest.mark.parametrize("damage", ["cut", "gone"])
 def test_arrays_that_are_not_whole_are_made_anew(tmp_path: Path, suffix: str, damage: str) -> None:
     source = Made("gate", 8)
     video = LabelledSource("gate", source)
     (before,), _ = prepare(tmp_path, video)
     before = PreparedVideo(
-        before.name, before.pictures.copy(), before.flows.copy(), before.restless.copy(), before.indices, before.content
+        before.name, before.pictures.copy(), before.flows.copy(), before.shown.copy(), before.indices, before.content
     )
     (file,) = tmp_path.glob(f"*{suffix}")
     if damage == "cut":
@@ -234,7 +234,7 @@ def test_a_kill_while_writing_leaves_nothing_that_is_believed(tmp_path: Path) ->
             assert process.stdout.readline() == b"gate\n"
         process.kill()
     left = sorted(path.suffixes[0] for path in (tmp_path / "cache").iterdir())
-    assert left == [".flows", ".pictures", ".restless"]
+    assert left == [".flows", ".pictures", ".shown"]
     assert not keys(tmp_path / "cache")
     (after,), _ = prepare(tmp_path / "cache", video)
     (clean,), _ = prepare(tmp_path / "other", video)

@@ -19,7 +19,7 @@ from comemory.pseudo.holdout import LEAST  # noqa: E402
 from comemory.science.comemory import CoMemory  # noqa: E402
 from comemory.train.cache import PreparedVideo  # noqa: E402
 from comemory.train.calibrate import calibrate, observe, split  # noqa: E402
-from comemory.types import RESTLESS_S  # noqa: E402
+from comemory.types import SHOWN  # noqa: E402
 
 N_PAST = 4
 
@@ -30,8 +30,8 @@ def video(number: int, n_frames: int, gaps: Sequence[int] = ()) -> PreparedVideo
     pictures = np.stack([np.full(n_frames, number), frames // 256, frames % 256], axis=1).astype(np.uint8)
     indices = np.delete(np.arange(n_frames + len(gaps)), gaps).astype(np.int64)
     flows = np.zeros((n_frames, 2, 1, 1), np.float16)
-    restless = np.zeros((n_frames, len(RESTLESS_S), 1, 1), np.float16)
-    return PreparedVideo(f"{number:02d}", pictures[:, :, None, None], flows, restless, indices, f"content {number}")
+    shown = np.zeros((n_frames, len(SHOWN), 1, 1), np.float16)
+    return PreparedVideo(f"{number:02d}", pictures[:, :, None, None], flows, shown, indices, f"content {number}")
 
 
 def frames_of(videos: Sequence[PreparedVideo]) -> list[tuple[int, ...]]:

@@ -158,7 +158,7 @@ class TestDetector:
         """The scaled channels of each frame."""
         detector = Detector.open(bundle, threads=1, gate=gate)
         fitted = detector.bundle.calibration
-        channels = [name for name in (*fitted.settings.motion, *fitted.settings.appearance)]
+        channels = (*fitted.settings.motion, *fitted.settings.appearance)
         return [
             {name: float(fitted.scales[name](peak(seen.maps, name).value)) for name in channels} if seen.maps else {}
             for seen in detector.watch(frames)

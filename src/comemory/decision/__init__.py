@@ -24,6 +24,7 @@ from comemory.decision.calibration import (
 )
 from comemory.decision.channels import (
     STATISTICS,
+    UNLEARNED,
     Keep,
     PatchMap,
     Peak,
@@ -48,6 +49,7 @@ __all__ = [
     "FARTHEST",
     "HOTTEST",
     "STATISTICS",
+    "UNLEARNED",
     "Calibration",
     "DecisionSettings",
     "EventFinder",

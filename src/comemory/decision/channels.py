@@ -18,7 +18,8 @@ from comemory.types import CELL, RESTLESS_S, Box
 
 STATISTICS = {
     "flow_speed": "length of the patch's mean flow vector, pixels",
-    "perspective_speed": "length of the patch's mean flow vector over the speed that is usual in its rows of the picture",
+    "perspective_speed": "length of the patch's mean flow vector over the speed that is usual in its rows of the picture, "
+    "as far as what changes there is no noise",
     "restlessness": "motion that goes nowhere: mean root of the swing beyond the speed, over the last four seconds",
     "brief_restlessness": "the same over two seconds: known sooner, and passed more often by chance",
     "flow_residual": "length of the patch's mean unexplained flow vector, pixels",

@@ -93,10 +93,16 @@ def fit_perspective(flows_2hw: Iterable[NDArray[np.float32]]) -> UsualLevels:
 def with_relative(
     maps: Mapping[str, NDArray[np.float32]], usual: Mapping[str, UsualLevels]
 ) -> Mapping[str, NDArray[np.float32]]:
-    """The evidence with what the usual levels allow to be measured by them; unchanged where it is there already."""
-    more = {
+    """The evidence with what the usual levels allow to be measured by them; unchanged where it is there already.
+
+    A speed in perspective counts by the share of the change that is no noise: far away, where it is divided by little, the
+    flow that is found in noise would be fast.
+    """
+    more: dict[str, NDArray[np.float32]] = {
         relative: usual[plain].over_usual(maps[plain])
         for relative, plain in RELATIVE.items()
         if plain in usual and plain in maps and relative not in maps
     }
+    if "perspective_speed" in more and "beyond_noise" in maps:
+        more["perspective_speed"] = more["perspective_speed"] * maps["beyond_noise"]
     return {**maps, **more} if more else maps

@@ -19,13 +19,13 @@ from numpy.typing import NDArray
 
 from comemory.errors import SourceError, TrainingError
 from comemory.flow import FlowSettings, open_flow
-from comemory.types import CELL, JSON, RESTLESS_S, LabelledSource, restless_maps
+from comemory.types import CELL, JSON, SHOWN, LabelledSource, shown_maps
 from comemory.video.clips import ClipSettings, Preparation, Prepared, assemble
 from comemory.video.source import open_source
 
-PREPARATION = 5
+PREPARATION = 6
 """Raised whenever `video.clips.Preparation`, a resize or a flow estimator gives other numbers than before."""
-_ARRAYS = (".pictures", ".flows", ".restless")
+_ARRAYS = (".pictures", ".flows", ".shown")
 _BLOCK = 2**20
 
 
@@ -37,14 +37,14 @@ class PreparedVideo:
         content: sha256 of what the frames were made from, see `content_hash`.
 
     Shapes:
-        pictures: uint8 (n, C, H, W). flows: float16 (n, 2, H, W). restless: float16 (n, R, h, w). indices: int64 (n,), of the
+        pictures: uint8 (n, C, H, W). flows: float16 (n, 2, H, W). shown: float16 (n, S, h, w). indices: int64 (n,), of the
         frames in their source.
     """
 
     name: str
     pictures: NDArray[np.uint8]
     flows: NDArray[np.float16]
-    restless: NDArray[np.float16]
+    shown: NDArray[np.float16]
     indices: NDArray[np.int64]
     content: str = ""
 
@@ -55,15 +55,15 @@ class PreparedVideo:
     def clip(self, newest: int, settings: ClipSettings) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """The clip whose newest frame is number `newest`, as `video.clips.assemble` gives it."""
         window = range(newest - settings.n_past, newest + 1)
-        return assemble([Prepared(self.pictures[t], self.flows[t], self.restless[t]) for t in window], settings)
+        return assemble([Prepared(self.pictures[t], self.flows[t], self.shown[t]) for t in window], settings)
 
     def evidence(self, newest: int) -> dict[str, NDArray[np.float32]]:
         """What that clip shows by itself, see `types.Clip.evidence`."""
-        return restless_maps(self.restless[newest].astype(np.float32))
+        return shown_maps(self.shown[newest].astype(np.float32))
 
     def part(self, frames: slice) -> PreparedVideo:
         """Some frames of it."""
-        arrays = {name: getattr(self, name)[frames] for name in ("pictures", "flows", "restless", "indices")}
+        arrays = {name: getattr(self, name)[frames] for name in ("pictures", "flows", "shown", "indices")}
         return replace(self, **arrays)
 
 
@@ -151,7 +151,7 @@ def _write(
     passing = {suffix: Path(f"{stem}{suffix}.{os.getpid()}") for suffix in (*_ARRAYS, ".json")}
     try:
         with ExitStack() as opened:
-            pictures, flows, restless = (opened.enter_context(passing[suffix].open("wb")) for suffix in _ARRAYS)
+            pictures, flows, shown = (opened.enter_context(passing[suffix].open("wb")) for suffix in _ARRAYS)
             for frame in source:
                 if indices and frame.index != indices[-1] + 1:
                     preparation.reset()
@@ -159,7 +159,7 @@ def _write(
                 one = preparation.push(frame.image)
                 pictures.write(one.picture.tobytes())
                 flows.write(one.flow.tobytes())
-                restless.write(one.restless.tobytes())
+                shown.write(one.shown.tobytes())
                 on_frame(video.name)
         note = {"name": video.name, "indices": indices, "problems": list(source.problems)}
         passing[".json"].write_text(json.dumps(note), encoding="utf-8")
@@ -194,7 +194,7 @@ def _note(stem: Path, clips: ClipSettings) -> JSON | None:
     expected = [
         n_values * clips.channels * np.dtype(np.uint8).itemsize,
         n_values * 2 * half,
-        len(RESTLESS_S) * n_values // CELL**2 * half,
+        len(SHOWN) * n_values // CELL**2 * half,
     ]
     return note if sizes == expected else None
 
@@ -202,15 +202,15 @@ def _note(stem: Path, clips: ClipSettings) -> JSON | None:
 def _map(name: str, stem: Path, clips: ClipSettings, note: JSON, content: str) -> PreparedVideo:
     indices = np.array(note["indices"], np.int64)
     n_frames, shape = len(indices), (clips.height, clips.width)
-    cells = (len(RESTLESS_S), clips.height // CELL, clips.width // CELL)
+    cells = (len(SHOWN), clips.height // CELL, clips.width // CELL)
     if not n_frames:
         empty = np.zeros((0, clips.channels, *shape), np.uint8)
-        flows, restless = np.zeros((0, 2, *shape), np.float16), np.zeros((0, *cells), np.float16)
-        return PreparedVideo(name, empty, flows, restless, indices, content)
+        flows, shown = np.zeros((0, 2, *shape), np.float16), np.zeros((0, *cells), np.float16)
+        return PreparedVideo(name, empty, flows, shown, indices, content)
     pictures = np.memmap(stem.with_suffix(".pictures"), np.uint8, "r", shape=(n_frames, clips.channels, *shape))
     flows = np.memmap(stem.with_suffix(".flows"), np.float16, "r", shape=(n_frames, 2, *shape))
-    restless = np.memmap(stem.with_suffix(".restless"), np.float16, "r", shape=(n_frames, *cells))
-    return PreparedVideo(name, pictures, flows, restless, indices, content)
+    shown = np.memmap(stem.with_suffix(".shown"), np.float16, "r", shape=(n_frames, *cells))
+    return PreparedVideo(name, pictures, flows, shown, indices, content)
 
 
 def _key(content: str, clips: ClipSettings, flow: FlowSettings, rate_hz: float | None) -> str:

@@ -71,12 +71,12 @@ class Prepared(NamedTuple):
     Attributes:
         picture: uint8 (C, H, W).
         flow: float16 (2, H, W), displacement from the frame before in pixels of the model's size.
-        restless: float16 (R, h, w), see `video.restless`.
+        shown: float16 (S, h, w), a map for each of `types.SHOWN`.
     """
 
     picture: NDArray[np.uint8]
     flow: NDArray[np.float16]
-    restless: NDArray[np.float16]
+    shown: NDArray[np.float16]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -180,14 +180,12 @@ class Preparation:
     def settle(self, measured: Measured) -> Prepared:
         """Carry the flow on, and keep of it what the training is given."""
         flow = self.carry(measured)
-        return Prepared(
-            measured.picture, np.ascontiguousarray(flow.transpose(2, 0, 1), dtype=np.float16), self.restless
-        )
+        return Prepared(measured.picture, np.ascontiguousarray(flow.transpose(2, 0, 1), dtype=np.float16), self.shown)
 
     @property
-    def restless(self) -> NDArray[np.float16]:
-        """Motion that went nowhere, up to what was carried last. Shapes: float16 (R, h, w), a new array."""
-        return self._restlessness.level.astype(np.float16)
+    def shown(self) -> NDArray[np.float16]:
+        """What the video shows up to what was carried last. Shapes: float16 (S, h, w), a new array."""
+        return self._restlessness.shown()
 
     def carry(self, measured: Measured) -> NDArray[np.float32]:
         """Carry the flow on. Shapes: returns float32 (H, W, 2), pixels of the model's size."""
@@ -313,8 +311,8 @@ class ClipBuilder:
         if len(self._pictures) <= self.settings.n_past:
             return None
         motion = self._motions[-1 if self.settings.flow_of == "next" else -2]
-        restless = self.preparation.restless.astype(np.float32)
-        return Clip(list(self._pictures), motion, measured.index, measured.time_s, restless)
+        shown = self.preparation.shown.astype(np.float32)
+        return Clip(list(self._pictures), motion, measured.index, measured.time_s, shown)
 
 
 def assemble(window: list[Prepared], settings: ClipSettings) -> tuple[NDArray[np.float32], NDArray[np.float32]]:

@@ -68,6 +68,7 @@ class Restlessness:
 
     Attributes:
         level: float32 (R, h, w), roots of pixels.
+        share: float32 (h, w), what `beyond_noise` says of the last change of the picture; 1 where there was none.
     """
 
     def __init__(self, height: int, width: int, rate_hz: float) -> None:
@@ -79,6 +80,7 @@ class Restlessness:
     def reset(self) -> None:
         """Forget the source."""
         self.level = np.zeros(self._size, np.float32)
+        self.share = np.ones(self._size[1:], np.float32)
         self._picture: NDArray[np.uint8] | None = None
 
     def push(self, carried: Carried | None, picture: NDArray[np.uint8]) -> None:
@@ -88,13 +90,16 @@ class Restlessness:
             carried: the flow up to it; None where nothing has moved yet.
             picture: uint8 (C, H, W), kept until the next one comes.
         """
-        seen = np.zeros(self._size[1:], np.float32)
-        if carried is not None and self._picture is not None:
-            seen = restless(carried) * beyond_noise(self._picture, picture)
+        self.share = np.ones_like(self.share) if self._picture is None else beyond_noise(self._picture, picture)
         self._picture = picture
+        seen = np.zeros_like(self.share) if carried is None else restless(carried) * self.share
         self.level *= self._kept
         self.level += (1 - self._kept) * seen
         self.level[(self.level < FORGOTTEN) & (seen < FORGOTTEN)] = 0
+
+    def shown(self) -> NDArray[np.float16]:
+        """The levels and the share, in the order of `types.SHOWN`. Shapes: returns float16 (S, h, w)."""
+        return np.concatenate([self.level, self.share[None]]).astype(np.float16)
 
 
 def _sums(pixels: NDArray[Any]) -> NDArray[Any]:
