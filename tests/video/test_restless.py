@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 import pytest
@@ -10,23 +11,38 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from comemory.types import CELL, RESTLESS_S
+from comemory.types import CELL, RESTLESS_S, SHOWN, shown_maps
 from comemory.video.carried import Carried, carry
-from comemory.video.restless import NOISE, Restlessness, beyond_noise, restless
+from comemory.video.restless import LEAST, NOISE, SURE, Restlessness, beyond_noise, restless
 
 SIZE = (16, 24)
-PICTURE = np.zeros((1, *SIZE), np.uint8)
-"""Nothing is noise where half of it does not change."""
+BLINKING = np.zeros((2, 1, *SIZE), np.uint8)
+BLINKING[1, :, :, :8] = 255
+"""Two pictures, of which one third changes by more than noise."""
+SEEN = np.s_[..., :2]
+"""The cells of that third."""
 SPANS = np.array(list(RESTLESS_S.values()))
 
 
+def watched(carried: Sequence[Carried | None], rate_hz: float) -> Restlessness:
+    """What is known after these, each with a picture that blinks."""
+    level = Restlessness(*SIZE, rate_hz)
+    for i, one in enumerate(carried):
+        level.push(one, BLINKING[i % 2])
+    return level
+
+
 def after(flows: list[NDArray[np.float32]], rate_hz: float) -> NDArray[np.float32]:
-    """The level after these flows, frame by frame."""
-    carried, level = None, Restlessness(*SIZE, rate_hz)
+    """The levels where it blinks after these flows, frame by frame."""
+    carried, known = None, []
     for flow in flows:
         carried = carry(carried, flow, 0.7, 0.3, anew=True)
-        level.push(carried, PICTURE)
-    return level.level
+        known.append(carried)
+    return watched(known, rate_hz).level[SEEN]
+
+
+def waving(swing: float = 1.0) -> Carried:
+    return Carried(np.zeros((*SIZE, 2), np.float32), np.full(SIZE, swing, np.float32))
 
 
 def uniform(dx: float) -> NDArray[np.float32]:
@@ -36,10 +52,10 @@ def uniform(dx: float) -> NDArray[np.float32]:
 
 
 def test_who_waves_is_restless_and_who_walks_on_is_not() -> None:
-    waving = [uniform(2.0 if i % 2 else -2.0) for i in range(60)]
+    back_and_forth = [uniform(2.0 if i % 2 else -2.0) for i in range(60)]
     walking = [uniform(2.0 + 0.6 * (-1) ** i) for i in range(60)]
-    assert after(waving, 10).min() > 0.5
-    assert not after(walking, 10)[..., 2:-2].any()
+    assert after(back_and_forth, 10).min() > 0.5
+    assert not after(walking, 10)[..., 1:].any()
     assert not after([uniform(0.0)] * 60, 10).any()
 
 
@@ -60,46 +76,45 @@ def test_a_cell_is_the_root_of_what_the_naive_loop_finds_in_it(seed: int, reach:
 
 @pytest.mark.parametrize("rate_hz", [5.0, 10.0, 25.0])
 def test_it_means_the_same_at_any_rate(rate_hz: float) -> None:
-    waving, level = Carried(np.zeros((*SIZE, 2), np.float32), np.ones(SIZE, np.float32)), Restlessness(*SIZE, rate_hz)
-    level.push(None, PICTURE)
-    for _ in range(int(4 * rate_hz)):
-        level.push(waving, PICTURE)
-    for reached, expected in zip(level.level, 1 - np.exp(-4 / SPANS), strict=True):
+    known = watched([None, *[waving()] * int(4 * rate_hz)], rate_hz)
+    for reached, expected in zip(known.level[SEEN], 1 - np.exp(-4 / SPANS), strict=True):
         assert reached == pytest.approx(float(expected), rel=1e-4)
 
 
 @pytest.mark.parametrize("rate_hz", [5.0, 30.0, 100.0])
 def test_what_is_faint_is_kept_at_any_rate(rate_hz: float) -> None:
-    trembling, level = (
-        Carried(np.zeros((*SIZE, 2), np.float32), np.full(SIZE, 1e-4, np.float32)),
-        Restlessness(*SIZE, rate_hz),
-    )
-    for _ in range(int(20 * rate_hz)):
-        level.push(trembling, PICTURE)
-    assert level.level == pytest.approx(0.01, rel=0.01)
+    assert watched([waving(1e-4)] * int(20 * rate_hz), rate_hz).level[SEEN] == pytest.approx(0.01, rel=0.01)
 
 
 def test_the_shorter_span_knows_it_sooner() -> None:
-    waving, level = Carried(np.zeros((*SIZE, 2), np.float32), np.ones(SIZE, np.float32)), Restlessness(*SIZE, 10.0)
-    for _ in range(20):
-        level.push(waving, PICTURE)
-    long, brief = level.level
+    long, brief = watched([waving()] * 20, 10.0).level[SEEN]
     assert (brief > 1.5 * long).all()
 
 
 def test_it_begins_calm_dies_away_and_forgets() -> None:
-    waving, level = Carried(np.zeros((*SIZE, 2), np.float32), np.ones(SIZE, np.float32)), Restlessness(*SIZE, 1.0)
+    level = watched([], 1.0)
     assert not level.level.any()
-    level.push(waving, PICTURE)
+    assert (level.sure == 1).all()
+    level.push(waving(), BLINKING[0])
     before = level.level.copy()
-    level.push(None, PICTURE)
+    assert before.any()
+    level.push(None, BLINKING[0])
     assert level.level == pytest.approx(before * np.exp(-1 / SPANS)[:, None, None], rel=1e-5)
     for _ in range(40):
-        level.push(None, PICTURE)
+        level.push(None, BLINKING[0])
     assert not level.level.any()
-    level.push(waving, PICTURE)
+    level.push(waving(), BLINKING[1])
+    assert level.level[SEEN].any()
     level.reset()
     assert not level.level.any()
+
+
+def test_maps_are_shown_in_their_order() -> None:
+    known = watched([waving()] * 5, 10.0)
+    assert known.shown().shape == (len(SHOWN), *known.sure.shape)
+    maps = shown_maps(known.shown().astype(np.float32))
+    assert maps["brief_restlessness"].max() > maps["restlessness"].max() > 0
+    assert maps["beyond_noise"][0, 0] == pytest.approx(known.sure)
 
 
 @settings(deadline=None, max_examples=30)
@@ -112,8 +127,8 @@ def test_noise_is_what_half_of_the_picture_changes_by(seed: int, channels: int, 
         [int(change[y : y + CELL, x : x + CELL].sum()) for x in range(0, SIZE[1], CELL)]
         for y in range(0, SIZE[0], CELL)
     ]
-    noise = NOISE * float(np.median(cells))
-    expected = [[max(1 - noise / max(cell, 1), 0.0) for cell in row] for row in cells]
+    usual = max(float(np.median(cells)), LEAST * CELL**2 * channels)
+    expected = [[min(max((cell / usual - NOISE) / (SURE - NOISE), 0.0), 1.0) for cell in row] for row in cells]
     assert beyond_noise(before, after) == pytest.approx(np.array(expected), abs=1e-5)
 
 
@@ -126,6 +141,6 @@ def test_noise_is_not_restless_but_who_waves_in_it_is() -> None:
         picture[:, 16:32, 16:32] += 100 * (i % 2)
         level.push(swinging, picture.clip(0, 255).astype(np.uint8))
     waved = level.level[:, 4:8, 4:8]
-    assert waved.min() > 0.5
+    assert waved.min() > 0.6
     level.level[:, 4:8, 4:8] = 0
     assert level.level.max() < 0.1

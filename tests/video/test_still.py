@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from comemory.decision import peak
+from comemory.decision.scale import TAIL
 from comemory.detect import Detector
 from comemory.types import Frame, Score
 from comemory.video.still import (
@@ -155,12 +156,17 @@ class TestDetector:
             assert one_frame == pytest.approx(other_frame, abs=0.3)
 
     def levels(self, bundle: Path, frames: list[Frame], gate: bool) -> list[dict[str, float]]:
-        """The scaled channels of each frame."""
+        """The scaled channels of each frame; restlessness from where its tail begins, for without a gate it is seldom quite calm."""
         detector = Detector.open(bundle, threads=1, gate=gate)
         fitted = detector.bundle.calibration
         channels = (*fitted.settings.motion, *fitted.settings.appearance)
         return [
-            {name: float(fitted.scales[name](peak(seen.maps, name).value)) for name in channels} if seen.maps else {}
+            {
+                name: max(float(fitted.scales[name](peak(seen.maps, name).value)), TAIL if "restless" in name else -1.0)
+                for name in channels
+            }
+            if seen.maps
+            else {}
             for seen in detector.watch(frames)
         ]
 

@@ -95,7 +95,7 @@ def with_relative(
 ) -> Mapping[str, NDArray[np.float32]]:
     """The evidence with what the usual levels allow to be measured by them; unchanged where it is there already.
 
-    A speed in perspective counts by the share of the change that is no noise: far away, where it is divided by little, the
+    A speed in perspective counts as far as what changes there is no noise: far away, where it is divided by little, the
     flow that is found in noise would be fast.
     """
     more: dict[str, NDArray[np.float32]] = {

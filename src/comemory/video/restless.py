@@ -18,8 +18,10 @@ from comemory.video.carried import Carried, length
 
 FORGOTTEN = 1e-3
 """What is less than this is nothing."""
-NOISE = 3.0
-"""A change of the picture is noise up to so many times the change that half of the picture stays under."""
+NOISE, SURE = 3.0, 5.0
+"""Up to the one times the change that half of the picture stays under a change is noise; from the other on it is none."""
+LEAST = 0.25
+"""Grey levels that half of the picture is taken to change by at the least: rounding alone does that."""
 
 
 def restless(carried: Carried) -> NDArray[np.float32]:
@@ -40,22 +42,24 @@ def restless(carried: Carried) -> NDArray[np.float32]:
 
 
 def beyond_noise(before: NDArray[np.uint8], after: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """The share of each cell's change that is more than noise.
+    """How sure it is of each cell that it has changed by more than noise.
 
     Ours: flow is found in noise too, and it swings wherever it is looked for: a camera at night would be restless all over.
     But noise changes the whole picture alike, and of what moves most of a fixed camera's picture stays free.
 
     Shapes:
-        before, after: uint8 (C, H, W). returns: float32 (h, w), from 0 to 1; all 1 where half of the picture does not change.
+        before, after: uint8 (C, H, W). returns: float32 (h, w), from 0 to 1.
 
     >>> before, after = np.zeros((1, 12, 4), np.uint8), np.full((1, 12, 4), 2, np.uint8)
-    >>> beyond_noise(before, after).ravel(), beyond_noise(before, np.where(np.arange(12)[:, None] < 4, 60, after)).ravel()
-    (array([0., 0., 0.], dtype=float32), array([0.9, 0. , 0. ], dtype=float32))
+    >>> after[:, :4] = 8
+    >>> beyond_noise(before, after).ravel()
+    array([0.5, 0. , 0. ], dtype=float32)
     """
     change = cv2.absdiff(before, after).sum(axis=0, dtype=np.uint16)
     cells = _sums(change).astype(np.float32)
-    noise = np.float32(NOISE * np.median(cells))
-    return np.maximum(1 - noise / np.maximum(cells, np.float32(1)), np.float32(0))
+    usual = np.float32(max(float(np.median(cells)), LEAST * CELL**2 * len(before)))
+    beyond = (cells / usual - np.float32(NOISE)) / np.float32(SURE - NOISE)
+    return np.asarray(np.clip(beyond, 0, 1), np.float32)
 
 
 class Restlessness:
@@ -68,7 +72,7 @@ class Restlessness:
 
     Attributes:
         level: float32 (R, h, w), roots of pixels.
-        share: float32 (h, w), what `beyond_noise` says of the last change of the picture; 1 where there was none.
+        sure: float32 (h, w), what `beyond_noise` says of the last change of the picture; 1 where there was none.
     """
 
     def __init__(self, height: int, width: int, rate_hz: float) -> None:
@@ -80,7 +84,7 @@ class Restlessness:
     def reset(self) -> None:
         """Forget the source."""
         self.level = np.zeros(self._size, np.float32)
-        self.share = np.ones(self._size[1:], np.float32)
+        self.sure = np.ones(self._size[1:], np.float32)
         self._picture: NDArray[np.uint8] | None = None
 
     def push(self, carried: Carried | None, picture: NDArray[np.uint8]) -> None:
@@ -90,16 +94,16 @@ class Restlessness:
             carried: the flow up to it; None where nothing has moved yet.
             picture: uint8 (C, H, W), kept until the next one comes.
         """
-        self.share = np.ones_like(self.share) if self._picture is None else beyond_noise(self._picture, picture)
+        self.sure = np.ones_like(self.sure) if self._picture is None else beyond_noise(self._picture, picture)
         self._picture = picture
-        seen = np.zeros_like(self.share) if carried is None else restless(carried) * self.share
+        seen = np.zeros_like(self.sure) if carried is None else restless(carried) * self.sure
         self.level *= self._kept
         self.level += (1 - self._kept) * seen
         self.level[(self.level < FORGOTTEN) & (seen < FORGOTTEN)] = 0
 
     def shown(self) -> NDArray[np.float16]:
-        """The levels and the share, in the order of `types.SHOWN`. Shapes: returns float16 (S, h, w)."""
-        return np.concatenate([self.level, self.share[None]]).astype(np.float16)
+        """The levels and how sure they are, in the order of `types.SHOWN`. Shapes: returns float16 (S, h, w)."""
+        return np.concatenate([self.level, self.sure[None]]).astype(np.float16)
 
 
 def _sums(pixels: NDArray[Any]) -> NDArray[Any]:
