@@ -156,7 +156,7 @@ class TestDetector:
             assert one_frame == pytest.approx(other_frame, abs=0.3)
 
     def levels(self, bundle: Path, frames: list[Frame], gate: bool) -> list[dict[str, float]]:
-        """The scaled channels of each frame; restlessness from where its tail begins, for without a gate it is seldom quite calm."""
+        """The scaled channels of each frame; restlessness from where its tail begins: without a gate it is seldom calm."""
         detector = Detector.open(bundle, threads=1, gate=gate)
         fitted = detector.bundle.calibration
         channels = (*fitted.settings.motion, *fitted.settings.appearance)
