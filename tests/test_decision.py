@@ -658,6 +658,18 @@ class TestJudge:
         assert near.value == pytest.approx(1.0, rel=0.01)
         assert len(set(usual["flow_mean"].levels)) == 1
 
+    def test_a_speed_in_perspective_counts_as_far_as_it_is_no_noise(self) -> None:
+        flows = [np.full((2, 6, 8), speed, np.float32) for speed in np.linspace(1, 2, 50)]
+        usual = {"flow_mean": fit_perspective(flows)}
+        sure = np.zeros((1, 1, 6, 8), np.float32)
+        sure[..., 2:4, 2:4], sure[..., 4:6, 6:8] = 0.5, 0.25
+        maps = {"flow_mean": flows[-1][None], "beyond_noise": sure}
+        whole = peak(with_relative({"flow_mean": flows[-1][None]}, usual), "perspective_speed:8").value
+        found = peak(with_relative(maps, usual), "perspective_speed:8")
+        assert found.value == pytest.approx(whole / 2)
+        assert found.box == (8, 8, 16, 16)
+        assert peak(maps, "flow_speed:8").value == pytest.approx(math.hypot(2, 2))
+
     def test_speeds_count_as_they_are_and_what_is_learned_is_held_back(self) -> None:
         spec = DecisionSettings(motion_handicap=0.5, appearance_handicap=2.0)
         assert [spec.handicap(channel) for channel in (*spec.motion, *spec.appearance)] == [0, 0, 0, 0, 0.5, 2.0]

@@ -17,6 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from comemory.bundle import open_bundle
+from comemory.datasets import open_dataset
 from comemory.decision import HOTTEST, patch_map, with_relative
 from comemory.detect import Detector, scaled_box
 from comemory.errors import BundleError, ConfigError, SourceError
@@ -508,3 +509,17 @@ def test_what_waved_is_forgotten_while_nothing_moves(nano_bundle: Path) -> None:
             levels.append(float(detector.maps["restlessness"].max()))
     assert max(levels) > 0.5
     assert levels[-1] < 0.02 * max(levels)
+
+
+@pytest.mark.parametrize("sigma", [4, 8])
+def test_a_camera_noisier_than_its_footage_raises_no_alarm(sigma: float) -> None:
+    """As at night: flow is found in noise, and it goes nowhere; once that was the most restless scene of all."""
+    detector = Detector.open(Path(__file__).parents[1] / "models" / "synthetic-nano", threads=1)
+    (video,) = open_dataset("synthetic:seed=7,frames=120,training=1").training()
+    rng = np.random.default_rng(0)
+    highest = 0.0
+    for frame in open_source(video.source):
+        noise = rng.normal(0, sigma, (*frame.image.shape[:2], 1))
+        score = detector.push(replace(frame, image=(frame.image + noise).clip(0, 255).astype(np.uint8)))
+        highest = max(highest, score.value if score else 0.0)
+    assert 0 < highest < detector.bundle.calibration.threshold("1/h")
