@@ -43,7 +43,7 @@ from comemory.decision.events import TICK_S
 from comemory.decision.places import fit_perspective
 from comemory.decision.scale import compressed, spread_out
 from comemory.errors import ConfigError
-from comemory.types import RESTLESS_S, Event, Score
+from comemory.types import SHOWN, Event, Score
 
 Maps = dict[str, NDArray[np.float32]]
 
@@ -60,7 +60,7 @@ def evidence(rng: np.random.Generator, height: int = 32, width: int = 48, scale:
         "flow_residual": cells(2, CELL),
         "flow_mean": cells(2, CELL),
         "frame_error": cells(1, CELL),
-        **{name: cells(1, CELL) for name in RESTLESS_S},
+        **{name: cells(1, CELL) for name in SHOWN},
         "motion_distance": cells(1, 2 * CELL),
         "appearance_distance": cells(1, 2 * CELL),
     }
@@ -672,7 +672,7 @@ class TestJudge:
 
     def test_speeds_count_as_they_are_and_what_is_learned_is_held_back(self) -> None:
         spec = DecisionSettings(motion_handicap=0.5, appearance_handicap=2.0)
-        assert [spec.handicap(channel) for channel in (*spec.motion, *spec.appearance)] == [0, 0, 0, 0, 0.5, 2.0]
+        assert [spec.handicap(channel) for channel in (*spec.motion, *spec.appearance)] == [0, 0, 0, 0.5, 2.0]
 
     @pytest.mark.parametrize("levels", [(), ((),), ((1.0,), (1.0, 2.0)), ((0.0,),), ((math.inf,),)])
     def test_usual_levels_are_rows_of_positive_numbers(self, levels: tuple[tuple[float, ...], ...]) -> None:

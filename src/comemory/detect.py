@@ -22,7 +22,7 @@ from comemory.decision import Judge, Judgement, Keep, follow, heat, hold, score_
 from comemory.errors import BundleError, ConfigError
 from comemory.flow import open_flow
 from comemory.runtimes import RUNTIMES
-from comemory.types import RESTLESS_S, Box, Clip, Evidence, Frame, Runtime, Score, Source
+from comemory.types import Box, Clip, Evidence, Frame, Runtime, Score, Source
 from comemory.video.clips import ClipBuilder
 from comemory.video.source import OpenedSource, open_source
 from comemory.video.still import THRESHOLD, StillGate, patience
@@ -225,7 +225,7 @@ class Detector:
 
     def repeat(self, clip: Clip, size: Sequence[int], keep: Keep | None = None) -> Score:
         """Score a clip whose newest frame is a still one by the network's answer before; the memories stay as they are."""
-        settling = any(self._maps[name].any() for name in RESTLESS_S) if self._maps else False
+        settling = bool(self._maps["restlessness"].any()) if self._maps else False
         if self.judgement is None or settling or self.bundle.calibration.settings.smoothing:
             self._maps = {**self._maps, **clip.evidence}
             self.judgement = self._judge.push(self._maps, keep)

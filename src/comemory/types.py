@@ -15,11 +15,9 @@ from numpy.typing import NDArray
 CELL = 4
 """Side in pixels of the cells that evidence maps are made of; `science.evidence.CELL`, which a test holds equal."""
 
-RESTLESS_S = {"restlessness": 4.0, "brief_restlessness": 2.0}
-"""Seconds after which a third of motion that went nowhere is left, by name of the evidence, see `video.restless`."""
-SHOWN = (*RESTLESS_S, "beyond_noise")
-"""Evidence that a clip shows by itself, whatever a network makes of it; the last is how sure it is
-of each cell that it has changed by more than noise, from 0 to 1."""
+SHOWN = ("restlessness", "beyond_noise")
+"""Evidence that a clip shows by itself, whatever a network makes of it: motion that went nowhere, roots of pixels, and how
+sure it is of each cell that it has changed by more than noise, from 0 to 1; see `video.restless`."""
 
 Box = tuple[int, int, int, int]
 """Left, top, right, bottom in pixels of the source; right and bottom are one past the last pixel."""

@@ -14,14 +14,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from comemory.errors import ConfigError, nearest, short
-from comemory.types import CELL, RESTLESS_S, Box
+from comemory.types import CELL, Box
 
 STATISTICS = {
     "flow_speed": "length of the patch's mean flow vector, pixels",
     "perspective_speed": "length of the patch's mean flow vector over the speed that is usual in its rows of the picture, "
     "as far as what changes there is no noise",
-    "restlessness": "motion that goes nowhere: mean root of the swing beyond the speed, over the last four seconds",
-    "brief_restlessness": "the same over two seconds: known sooner, and passed more often by chance",
+    "restlessness": "motion that goes nowhere: mean root of the swing beyond the speed, over the last seconds",
     "flow_residual": "length of the patch's mean unexplained flow vector, pixels",
     "flow_error": "mean squared error of the flow, pixels squared: S_F of the seed's Eq. (18)",
     "frame_error": "mean squared error of the predicted frame: S_I of the seed's Eq. (17)",
@@ -32,7 +31,7 @@ STATISTICS = {
 }
 
 
-UNLEARNED = ("flow_speed", "perspective_speed", *RESTLESS_S)
+UNLEARNED = ("flow_speed", "perspective_speed", "restlessness")
 """Statistics of the flow as it is: nothing is learned of them but their scale."""
 VECTORS = ("flow_speed", "perspective_speed", "flow_residual")
 """Statistics whose patches have a mean vector, of which the length counts."""

@@ -33,13 +33,7 @@ class DecisionSettings(Settings):
     """
 
     score: Literal["comemory", "thesis"] = "comemory"
-    motion: tuple[str, ...] = (
-        "flow_speed:8",
-        "perspective_speed:8",
-        "restlessness:12",
-        "brief_restlessness:12",
-        "flow_residual:8",
-    )
+    motion: tuple[str, ...] = ("flow_speed:8", "perspective_speed:8", "restlessness:12", "flow_residual:8")
     appearance: tuple[str, ...] = ("frame_error:32",)
     fusion: Literal["either", "sum"] = "either"
     motion_handicap: float = Field(1.0, ge=0, le=6)

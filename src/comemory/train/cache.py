@@ -23,7 +23,7 @@ from comemory.types import CELL, JSON, SHOWN, LabelledSource, shown_maps
 from comemory.video.clips import ClipSettings, Preparation, Prepared, assemble
 from comemory.video.source import open_source
 
-PREPARATION = 8
+PREPARATION = 9
 """Raised whenever `video.clips.Preparation`, a resize or a flow estimator gives other numbers than before."""
 _ARRAYS = (".pictures", ".flows", ".shown")
 _BLOCK = 2**20

@@ -1,6 +1,6 @@
 """Motion that goes nowhere: who waves, fights or dances on the spot, and is no faster than a walker.
 
-Shape suffixes: H W pixels of the model's size, h w cells of it, R spans of time.
+Shape suffixes: H W pixels of the model's size, h w cells of it.
 """
 
 from __future__ import annotations
@@ -13,9 +13,11 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from comemory.types import CELL, RESTLESS_S
+from comemory.types import CELL
 from comemory.video.carried import Carried, length
 
+REMEMBERED_S = 4.0
+"""Seconds after which a third of what was seen is left."""
 FORGOTTEN = 1e-3
 """What is less than this is nothing."""
 NOISE, SURE = 3.0, 5.0
@@ -63,28 +65,25 @@ def beyond_noise(before: NDArray[np.uint8], after: NDArray[np.uint8]) -> NDArray
 
 
 class Restlessness:
-    """Running averages of `restless` over the last seconds of one source, one for each span of `RESTLESS_S`; begin calm.
-
-    Ours: the longer span knows better who is restless, the shorter one knows it sooner.
+    """The running average of `restless` over the last seconds of one source; begins calm.
 
     Args:
-        rate_hz: frames per second, so that they mean the same at any rate.
+        rate_hz: frames per second, so that it means the same at any rate.
 
     Attributes:
-        level: float32 (R, h, w), roots of pixels.
+        level: float32 (h, w), roots of pixels.
         sure: float32 (h, w), what `beyond_noise` says of the last change of the picture; 1 where there was none.
     """
 
     def __init__(self, height: int, width: int, rate_hz: float) -> None:
-        kept = [math.exp(-1 / (rate_hz * seconds)) for seconds in RESTLESS_S.values()]
-        self._kept = np.array(kept, np.float32)[:, None, None]
-        self._size = (len(kept), height // CELL, width // CELL)
+        self._size = (height // CELL, width // CELL)
+        self._kept = np.float32(math.exp(-1 / (rate_hz * REMEMBERED_S)))
         self.reset()
 
     def reset(self) -> None:
         """Forget the source."""
         self.level = np.zeros(self._size, np.float32)
-        self.sure = np.ones(self._size[1:], np.float32)
+        self.sure = np.ones(self._size, np.float32)
         self._picture: NDArray[np.uint8] | None = None
 
     def push(self, carried: Carried | None, picture: NDArray[np.uint8]) -> None:
@@ -102,8 +101,8 @@ class Restlessness:
         self.level[(self.level < FORGOTTEN) & (seen < FORGOTTEN)] = 0
 
     def shown(self) -> NDArray[np.float16]:
-        """The levels and how sure they are, in the order of `types.SHOWN`. Shapes: returns float16 (S, h, w)."""
-        return np.concatenate([self.level, self.sure[None]]).astype(np.float16)
+        """The level and how sure it is, in the order of `types.SHOWN`. Shapes: returns float16 (S, h, w)."""
+        return np.stack([self.level, self.sure]).astype(np.float16)
 
 
 def _sums(pixels: NDArray[Any]) -> NDArray[Any]:
