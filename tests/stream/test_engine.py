@@ -195,7 +195,7 @@ def test_another_bundle_takes_over_without_a_gap(
     until(lambda: engine.status()[0].model_sha256 != before.model_sha256)
     at = engine.status()[0].scored
     until(lambda: engine.status()[0].scored > at + 3)
-    assert engine.status()[0].state is CameraState.LIVE
+    until(lambda: engine.status()[0].state is CameraState.LIVE)
 
 
 def test_a_fault_of_one_thing_leaves_the_others_looked_after(

@@ -27,7 +27,8 @@ from comemory.stream.settings import LiveSettings
 from comemory.types import Event, Score
 from comemory.video.source import open_source
 
-BUDGET = "10/min"
+BUDGET = "15/min"
+"""High enough for an event in either clip."""
 Live = Callable[..., LiveSettings]
 Engines = Callable[..., Engine]
 
