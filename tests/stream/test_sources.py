@@ -57,7 +57,9 @@ class TestDatagrams:
         assert status.frames - before in (N_FRAMES - 1, N_FRAMES)
         assert (status.reconnects, status.dropped) == (1, 0)
         assert len(times) >= N_FRAMES - 10
-        assert np.diff(times)[:-1] == pytest.approx(0.1, abs=0.02)
+        between = np.diff(times)[:-1]
+        assert np.median(between) == pytest.approx(0.1, abs=0.02)
+        assert between.max() < 0.15, "a lost frame leaves two intervals; one that came late at first only shortens the next"
 
     @pytest.mark.parametrize("transport", ["tcp", "udp"])
     def test_a_server_that_falls_silent_is_a_stall_and_then_a_loss(
