@@ -59,7 +59,9 @@ class TestDatagrams:
         assert len(times) >= N_FRAMES - 10
         between = np.diff(times)[:-1]
         assert np.median(between) == pytest.approx(0.1, abs=0.02)
-        assert between.max() < 0.15, "a lost frame leaves two intervals; one that came late at first only shortens the next"
+        assert between.max() < 0.15, (
+            "a lost frame leaves two intervals; one that came late at first only shortens the next"
+        )
 
     @pytest.mark.parametrize("transport", ["tcp", "udp"])
     def test_a_server_that_falls_silent_is_a_stall_and_then_a_loss(
