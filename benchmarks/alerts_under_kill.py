@@ -71,7 +71,7 @@ class Receiver:
         self._thread.start()
 
     def answer(self, request: BaseHTTPRequestHandler) -> None:
-        from comemory.events.alerts.webhook import is_genuine
+        from comemory.alerts.webhook import is_genuine
 
         length = int(request.headers["Content-Length"])
         body = request.rfile.read(length)
@@ -104,9 +104,9 @@ class Receiver:
 
 def watch(url: str, folder: Path, receiver: str, finish: bool) -> None:
     """What is killed: store events and deliver alerts for ever, or only deliver what is left."""
-    from comemory.events.alerts.dispatcher import Dispatcher
-    from comemory.events.alerts.sink import open_sink
-    from comemory.events.store import EventStore
+    from comemory.alerts.dispatcher import Dispatcher
+    from comemory.alerts.sink import open_sink
+    from comemory.store.store import EventStore
 
     settings = {
         "kind": "webhook",
@@ -132,7 +132,7 @@ def write_event(store: Any, noted: Any) -> None:
     """One event from its beginning to its end."""
     from dataclasses import replace
 
-    from comemory.events.store import StoredEvent, new_id
+    from comemory.store.store import StoredEvent, new_id
 
     now = datetime.now(UTC)
     event = StoredEvent(new_id(now), "gate", now, now, None, 2.0, 1.0, 1.0, (1, 2, 30, 40), (240, 360), "0" * 16, 1.5)
@@ -178,8 +178,8 @@ def compare(url: str, folder: Path, receiver: Receiver) -> dict[str, Any]:
     """The store, its folder and the receiver against the notes."""
     from sqlalchemy import select
 
-    from comemory.events.database import Database
-    from comemory.events.schema import events, files, outbox
+    from comemory.store.database import Database
+    from comemory.store.schema import events, files, outbox
 
     lines = (folder / "noted").read_text(encoding="ascii").split("\n")[:-1]
     noted = {act: {line.split()[1] for line in lines if line.startswith(act)} for act in ("begun", "pictured")}

@@ -24,9 +24,9 @@ from bench_against_mnad import pipeline_rss_mib
 
 from comemory.bench import circumstances, interleave
 from comemory.datasets import open_dataset
-from comemory.detect import Detector
+from comemory.detector import Detector
 from comemory.errors import ComemoryError
-from comemory.pipeline import usable_cores, watch
+from comemory.parallel import usable_cores, watch
 from comemory.types import Frame
 from comemory.video.resize import resize
 from comemory.video.writer import write_video

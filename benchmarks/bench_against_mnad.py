@@ -27,9 +27,9 @@ from pathlib import Path
 from typing import Any
 
 from comemory.bench import Timing, circumstances, interleave, peak_rss_mib
-from comemory.detect import Detector
+from comemory.detector import Detector
 from comemory.errors import ComemoryError
-from comemory.pipeline import watch
+from comemory.parallel import watch
 
 MNAD_SIDE = 256
 NETWORK_RUNS = 50
@@ -42,7 +42,7 @@ def mnad_calls(frames: int, side: int = MNAD_SIDE) -> dict[str, Callable[[], obj
     """
     import torch
 
-    from comemory.science.baselines.mnad import Mnad
+    from comemory.models.baselines.mnad import Mnad
 
     torch.manual_seed(0)
     past = torch.rand(1, 12, side, side) * 2 - 1

@@ -29,9 +29,9 @@ from numpy.typing import NDArray
 
 from comemory.bench import circumstances, peak_rss_mib
 from comemory.bundle import open_bundle
-from comemory.detect import Detector
+from comemory.detector import Detector
 from comemory.errors import ComemoryError
-from comemory.pipeline import usable_cores
+from comemory.parallel import usable_cores
 from comemory.types import Frame, Runtime
 
 SIZE, RATE_HZ = (360, 640), 25.0

@@ -19,13 +19,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from comemory.bench import circumstances
+from comemory.clips.builder import ClipSettings, Preparation
 from comemory.datasets import open_dataset
-from comemory.decision import UNLEARNED, DecisionSettings, EventFinder, Judge, fit_calibration, parse_channel
 from comemory.flow import FlowSettings, open_flow
-from comemory.pseudo.holdout import hold_out
-from comemory.train.calibrate import MOST_USUAL
+from comemory.scoring import UNLEARNED, DecisionSettings, EventFinder, Judge, fit_calibration, parse_channel
+from comemory.training.calibrate import MOST_USUAL
+from comemory.training.split import hold_out
 from comemory.types import CELL, JSON, Score, shown_maps
-from comemory.video.clips import ClipSettings, Preparation
 from comemory.video.source import open_source
 
 BUDGETS = ("1/h", "10/h", "60/h", "360/h")

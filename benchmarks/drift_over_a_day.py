@@ -25,16 +25,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from comemory.bench import circumstances
+from comemory.clips.builder import ClipSettings
 from comemory.datasets import open_dataset
-from comemory.decision import EventFinder, Judge
-from comemory.detect import Detector
+from comemory.detector import Detector
 from comemory.metrics.alarm import intervals
 from comemory.metrics.frame import auc
-from comemory.train.cache import PreparedVideo, prepare_videos
-from comemory.train.recipe import Recipe, read_recipe
-from comemory.train.run import train
+from comemory.scoring import EventFinder, Judge
+from comemory.training.cache import PreparedVideo, prepare_videos
+from comemory.training.config import Recipe, read_recipe
+from comemory.training.train import train
 from comemory.types import JSON, Clip, Score
-from comemory.video.clips import ClipSettings
 
 PLACE = "seed=11,size=200x300,crowd=8,light=0.2"
 LEARNED = f"synthetic:{PLACE},hours=7-8,frames=300,training=6"

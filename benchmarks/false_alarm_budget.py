@@ -21,10 +21,10 @@ from numpy.typing import NDArray
 
 from comemory.bench import circumstances
 from comemory.datasets import open_dataset
-from comemory.decision import EventFinder, Judge, fit_calibration
-from comemory.detect import Detector
+from comemory.detector import Detector
 from comemory.metrics import false_alarms_per_hour
-from comemory.pseudo.holdout import hold_out
+from comemory.scoring import EventFinder, Judge, fit_calibration
+from comemory.training.split import hold_out
 from comemory.types import JSON, LabelledSource, Score
 
 BUDGETS = ("1/h", "10/h", "60/h", "120/h", "360/h")

@@ -20,14 +20,14 @@ from numpy.typing import NDArray
 
 from comemory.bench import circumstances, interleave
 from comemory.datasets import open_dataset
-from comemory.decision import Judge, peak
-from comemory.detect import Detector
+from comemory.detector import Detector
 from comemory.metrics.frame import auc
-from comemory.science import MODELS
-from comemory.tables import Table
-from comemory.train.cache import PreparedVideo, prepare_videos
-from comemory.train.recipe import Recipe, read_recipe
-from comemory.train.run import train
+from comemory.models import MODELS
+from comemory.registry import Table
+from comemory.scoring import Judge, peak
+from comemory.training.cache import PreparedVideo, prepare_videos
+from comemory.training.config import Recipe, read_recipe
+from comemory.training.train import train
 from comemory.types import JSON
 
 SCENE = "synthetic:seed=7,frames=300,training=6,testing=8"

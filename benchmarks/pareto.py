@@ -21,9 +21,9 @@ from matplotlib.figure import Figure
 
 from comemory.bench import circumstances, interleave, network_gflop
 from comemory.bundle import open_bundle
-from comemory.detect import Detector
+from comemory.detector import Detector
 from comemory.export import export
-from comemory.reproduce.table import read_rows
+from comemory.research.reproduce.rows import read_rows
 from comemory.types import JSON
 
 RUNS = 10

@@ -17,10 +17,10 @@ from numpy.typing import NDArray
 from comemory import metrics
 from comemory.bench import circumstances
 from comemory.datasets import open_dataset
-from comemory.decision import patch_map
-from comemory.detect import Detector
-from comemory.pseudo.acts import ACTS
-from comemory.reproduce.statistics import kendall, spearman
+from comemory.detector import Detector
+from comemory.research.pseudo_anomalies.perturbations import ACTS
+from comemory.research.reproduce.statistics import kendall, spearman
+from comemory.scoring import patch_map
 from comemory.types import LabelledSource
 
 CHANNELS = (

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from comemory.demo import shipped_bundle
-from comemory.detect import Detector
+from comemory.cli.demo import shipped_bundle
+from comemory.detector import Detector
 from comemory.types import Frame
 
 

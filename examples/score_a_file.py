@@ -4,10 +4,10 @@ import sys
 import tempfile
 from pathlib import Path
 
+from comemory.cli.demo import shipped_bundle
 from comemory.datasets import open_dataset
-from comemory.decision import EventFinder
-from comemory.demo import shipped_bundle
-from comemory.detect import Detector
+from comemory.detector import Detector
+from comemory.scoring import EventFinder
 from comemory.video.source import open_source
 from comemory.video.writer import write_video
 

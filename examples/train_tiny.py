@@ -4,9 +4,9 @@ import sys
 import tempfile
 from pathlib import Path
 
-from comemory.detect import Detector
-from comemory.train.recipe import read_recipe
-from comemory.train.run import train
+from comemory.detector import Detector
+from comemory.training.config import read_recipe
+from comemory.training.train import train
 
 DATA = "synthetic:seed=1,size=64x96,frames=40,training=3,testing=1"
 SETTINGS = [

@@ -4,8 +4,8 @@ import sys
 
 import numpy as np
 
-from comemory.demo import shipped_bundle
-from comemory.detect import Detector
+from comemory.cli.demo import shipped_bundle
+from comemory.detector import Detector
 from comemory.types import Frame
 
 detector = Detector.open(sys.argv[1] if len(sys.argv) > 1 else shipped_bundle("synthetic-nano"), threads=1)

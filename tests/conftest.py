@@ -42,8 +42,8 @@ def data() -> Path:
 def nano_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A bundle of a tiny model, trained in seconds on rendered walkers; its score takes what it learned at full weight."""
     pytest.importorskip("torch", reason="needs torch: pip install 'comemory[train]'")
-    from comemory.train.recipe import read_recipe
-    from comemory.train.run import train
+    from comemory.training.config import read_recipe
+    from comemory.training.train import train
 
     tiny = [
         "clips.height=32",

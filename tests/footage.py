@@ -14,7 +14,7 @@ import numpy as np
 from moving_disc import Picture
 
 from comemory.datasets import open_dataset
-from comemory.detect import Detector
+from comemory.detector import Detector
 from comemory.metrics import intervals
 from comemory.types import Frame, LabelledSource, Score
 from comemory.video.writer import save_picture

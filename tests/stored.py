@@ -13,7 +13,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
-from comemory.events.store import EventStore, StoredEvent, new_id
+from comemory.store.store import EventStore, StoredEvent, new_id
 
 NOON = datetime(2026, 3, 2, 12, tzinfo=UTC)
 """A Monday."""

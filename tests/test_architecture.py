@@ -15,29 +15,33 @@ from pathlib import Path
 import pytest
 
 import comemory
+from comemory.alerts import SINKS
 from comemory.datasets import DATASETS
-from comemory.events.alerts import SINKS
 from comemory.flow import FLOWS
+from comemory.models import MODELS
 from comemory.runtimes import RUNTIMES
-from comemory.science import MODELS
 
 ROOT = Path(comemory.__file__).resolve().parent
 
 FLOORS = (
     ("__main__",),
     ("cli",),
-    ("demo", "web", "cluster", "screen", "reproduce"),
-    ("stream", "scoring", "evaluate", "bench"),
-    ("pipeline", "export"),
-    ("detect", "train", "events", "report"),
-    ("bundle", "pseudo"),
-    ("video", "datasets", "flow", "decision", "runtimes", "config", "outputs", "provenance"),
-    ("tables", "metrics", "media"),
-    ("science", "types", "errors", "settings"),
+    ("server", "research", "cluster"),
+    ("live", "batch", "evaluation", "bench"),
+    ("export",),
+    ("training", "alerts"),
+    ("store", "parallel"),
+    ("detector",),
+    ("bundle",),
+    ("clips", "datasets", "scoring", "runtimes"),
+    ("video", "flow", "models", "metrics"),
+    ("registry", "files", "secret_values"),
+    ("config", "provenance"),
+    ("types", "errors", "config_model"),
 )
 """From the roof down. A name may import those on the floors below it, and never one of its own floor."""
 
-TORCH_IS_AT_HOME_IN = ("science", "train", "flow.raft", "runtimes.pytorch")
+TORCH_IS_AT_HOME_IN = ("models", "training", "flow.raft", "runtimes.pytorch")
 
 
 def parts_of(path: Path) -> tuple[str, ...]:
@@ -115,11 +119,11 @@ class TestFloors:
 
     def test_science_knows_torch_and_itself_alone(self) -> None:
         for parts in MODULES:
-            if parts[0] != "science":
+            if parts[0] != "models":
                 continue
             for name in imports(parts):
                 top = name.split(".")[0]
-                assert top in ("torch", *sys.stdlib_module_names) or name.startswith("comemory.science"), (parts, name)
+                assert top in ("torch", *sys.stdlib_module_names) or name.startswith("comemory.models"), (parts, name)
 
     @pytest.mark.parametrize("parts", MODULES, ids=".".join)
     def test_torch_stays_at_home(self, parts: tuple[str, ...]) -> None:
@@ -161,7 +165,7 @@ class TestWithoutTorch:
             name
             for name in names
             if not any(f"{name}.".startswith(f"comemory.{home}.") for home in TORCH_IS_AT_HOME_IN)
-            and name not in ("comemory.web", "comemory.cluster")
+            and name not in ("comemory.server", "comemory.cluster")
         ]
         assert len(wanted) > 40
         code = (
@@ -198,7 +202,7 @@ class TestWithoutTorch:
         assert page.stat().st_size > 10_000
 
 
-TABLES = {"datasets": DATASETS, "flow": FLOWS, "runtimes": RUNTIMES, "science": MODELS, "events.alerts": SINKS}
+TABLES = {"datasets": DATASETS, "flow": FLOWS, "runtimes": RUNTIMES, "models": MODELS, "events.alerts": SINKS}
 
 
 LODGERS = {("datasets", "pseudo"): "pseudo"}

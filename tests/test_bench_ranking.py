@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from comemory.datasets import open_dataset
-from comemory.detect import Detector
+from comemory.detector import Detector
 
 SCRIPTS = Path(__file__).resolve().parent.parent / "benchmarks"
 SCENE = "synthetic:seed=3,frames=20,training=1,testing=1,size=96x144"

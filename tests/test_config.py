@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from pydantic import Field, ValidationError, model_validator
 
 from comemory.config import apply_settings, build, read_toml
+from comemory.config_model import Settings
 from comemory.errors import ConfigError
-from comemory.settings import Settings
 
 
 class Inner(Settings):

@@ -22,10 +22,10 @@ from comemory.cli import app
 from comemory.datasets import DATASETS, open_dataset
 from comemory.datasets.recorded import RecordedDataset
 from comemory.datasets.scene.settings import SceneSettings
-from comemory.decision import STATISTICS, DecisionSettings, parse_budget
 from comemory.flow import FLOWS
 from comemory.runtimes import RUNTIMES
-from comemory.train.recipe import PRESETS, read_recipe
+from comemory.scoring import STATISTICS, DecisionSettings, parse_budget
+from comemory.training.config import PRESETS, read_recipe
 
 ROOT = Path(__file__).resolve().parent.parent
 SOURCE = ROOT / "src" / "comemory"
@@ -99,7 +99,7 @@ def heading(title: str) -> str:
 def test_every_name_exists(page: Path) -> None:
     names = dotted_names(page)
     if any("science" in name for name in names):
-        pytest.importorskip("torch", reason="needs the train extra to import comemory.science")
+        pytest.importorskip("torch", reason="needs the train extra to import comemory.models")
     for name in names:
         resolve(name)
 
@@ -280,7 +280,7 @@ def test_bundle_lists_every_member() -> None:
 
 
 def test_evaluation_defines_every_figure() -> None:
-    from comemory.evaluate.figures import BUDGETS, figures
+    from comemory.evaluation.results import BUDGETS, figures
 
     page = text_of(DOCS / "evaluation.md")
     made = figures([], "none", ("causal",), dict.fromkeys(BUDGETS, 1.0), "1/h")

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from comemory.demo import BUNDLE, shipped_bundle
+from comemory.cli.demo import BUNDLE, shipped_bundle
 from comemory.errors import BundleError
 
 EXAMPLES = Path(__file__).resolve().parent.parent / "examples"

@@ -28,7 +28,7 @@ import multiprocessing, sys
 import comemory
 def refuse(*arguments): raise SystemExit("a process was started")
 multiprocessing.Process.start = refuse
-from comemory.detect import Detector
+from comemory.detector import Detector
 from comemory.export.openvino import _nncf
 Detector.open(sys.argv[1]).runtime
 if sys.argv[2] == "nncf": _nncf()

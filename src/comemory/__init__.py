@@ -23,9 +23,9 @@ sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]  # 
 if TYPE_CHECKING:
     from comemory.bundle import Bundle, open_bundle
     from comemory.datasets import open_dataset
-    from comemory.decision import EventFinder
-    from comemory.detect import Detector
+    from comemory.detector import Detector
     from comemory.errors import ComemoryError
+    from comemory.scoring import EventFinder
     from comemory.types import Event, Frame, Score, Source
     from comemory.video.source import open_source
 

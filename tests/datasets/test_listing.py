@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from comemory.datasets import listing
 from comemory.datasets.folder import Folder
 from comemory.errors import DatasetError
-from comemory.video.folder import natural_key
+from comemory.video.image_folder import natural_key
 
 
 @settings(deadline=None, max_examples=50)

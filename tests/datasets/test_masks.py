@@ -12,7 +12,7 @@ from datasets import made
 from comemory.datasets import masks
 from comemory.datasets.masks import MaskArray, MaskCells, MaskFiles, read_picture
 from comemory.errors import DatasetError
-from comemory.media import picture_size
+from comemory.video.formats import picture_size
 
 
 @pytest.mark.parametrize("suffix", [".jpg", ".png", ".bmp", ".tif"])

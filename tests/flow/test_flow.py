@@ -18,7 +18,7 @@ from pydantic import ValidationError
 from comemory.config import build
 from comemory.errors import ComemoryError, ConfigError, RuntimeMissing
 from comemory.flow import FLOWS, FlowSettings, open_flow
-from comemory.tables import Table
+from comemory.registry import Table
 from comemory.types import FlowEstimator
 
 Make = Callable[[FlowSettings], FlowEstimator]

@@ -11,9 +11,9 @@ from typing import Any
 from comemory.bench.roofline import PRECISIONS, convolutions, convolutions_gflop, network_gflop
 from comemory.bench.timing import Timing, circumstances, interleave, peak_rss_mib, threads, usable_cores
 from comemory.bundle import Bundle, open_bundle
-from comemory.detect import Detector
+from comemory.detector import Detector
 from comemory.errors import ConfigError, RuntimeMissing
-from comemory.pipeline import watch
+from comemory.parallel import watch
 from comemory.runtimes import RUNTIMES, runs_in
 from comemory.types import JSON
 

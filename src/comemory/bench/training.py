@@ -15,7 +15,7 @@ from comemory.errors import ConfigError
 from comemory.types import JSON
 
 if TYPE_CHECKING:
-    from comemory.train.recipe import Recipe
+    from comemory.training.config import Recipe
 
 
 class _Enough(Exception):  # noqa: N818
@@ -60,8 +60,8 @@ def bench_training(
     if rounds < 1:
         raise ConfigError(f"cannot measure in {rounds} rounds: expected 1 or more")
     from comemory.datasets import open_dataset
-    from comemory.train.cache import prepare_videos
-    from comemory.train.recipe import read_recipe
+    from comemory.training.cache import prepare_videos
+    from comemory.training.config import read_recipe
 
     recipe = read_recipe(preset, settings=list(settings))
     with tempfile.TemporaryDirectory(prefix="comemory-bench-") as passing:
@@ -90,7 +90,7 @@ def bench_training(
 
 def _marks(recipe: Recipe, videos: Sequence[_Clocked], rounds: int, folder: Path) -> list[tuple[float, float]]:
     """After each step of the training: the time, and the seconds that reading clips has taken so far."""
-    from comemory.train.loop import fit, make_fabric
+    from comemory.training.loop import fit, make_fabric
 
     marks: list[tuple[float, float]] = []
 

@@ -20,11 +20,11 @@ forms.py    its network in other precisions              writing.py  written who
 trial.py    its network run once before it watches
 """
 
-from comemory.bundle.forms import FORM_MEMBERS, Agreement, Check, Form, FormRecord
-from comemory.bundle.members import FORMAT, MANIFEST, OPTIONAL, REQUIRED
-from comemory.bundle.opened import Bundle, open_bundle
-from comemory.bundle.trial import try_out
-from comemory.bundle.writing import bundle_writer, copy_members, refuse_to_replace, write_json
+from comemory.bundle.bundle import Bundle, open_bundle
+from comemory.bundle.files import FORMAT, MANIFEST, OPTIONAL, REQUIRED
+from comemory.bundle.precision import FORM_MEMBERS, Agreement, Check, Form, FormRecord
+from comemory.bundle.self_test import try_out
+from comemory.bundle.writer import bundle_writer, copy_members, refuse_to_replace, write_json
 
 __all__ = [
     "FORMAT",

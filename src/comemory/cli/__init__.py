@@ -8,7 +8,11 @@ live.py         watch, learn, doctor                     serving.py   serve
 live_options.py  what these share
 """
 
-from comemory.cli import bench, bundles, data, live, reproducing, serving, training, watching
+from comemory.cli import bench, bundles, data, live
+from comemory.cli import reproduce as reproducing
+from comemory.cli import score as watching
+from comemory.cli import serve as serving
+from comemory.cli import train as training
 from comemory.cli.application import app, main
 
 __all__ = ["app", "bench", "bundles", "data", "live", "main", "reproducing", "serving", "training", "watching"]

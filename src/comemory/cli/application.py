@@ -13,9 +13,9 @@ import typer
 from typer.core import TyperGroup
 
 from comemory.cli.options import errors
+from comemory.cli.terminal import print_line
 from comemory.errors import ComemoryError, ConfigError, mask_password
 from comemory.provenance import package_version
-from comemory.screen import print_line
 
 FILES, CAMERAS, BUNDLES, RESEARCH = "Footage", "Cameras", "Bundles", "Research"
 """Panels of the help."""

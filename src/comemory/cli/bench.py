@@ -21,7 +21,7 @@ from comemory.cli.options import (
     console,
     print_json,
 )
-from comemory.screen import print_timings
+from comemory.cli.terminal import print_timings
 
 bench_app = typer.Typer(
     help="Measure speed on this machine.\n\nExample: `comemory bench pipeline models/gate gate.mp4`",
@@ -73,7 +73,7 @@ def bench_pipeline(
     Example: `comemory bench pipeline models/ped2-small gate.mp4`
     """
     from comemory.bench import bench_pipeline as run_bench
-    from comemory.pipeline import workers_of
+    from comemory.parallel import workers_of
 
     _timings(run_bench(bundle, source, rounds, runtime.value, workers_of(threads), precision.value), as_json)
 

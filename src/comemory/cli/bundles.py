@@ -19,7 +19,7 @@ from comemory.cli.options import (
     name_problems,
     print_json,
 )
-from comemory.screen import Bars, print_agreement, print_info, print_line
+from comemory.cli.terminal import Bars, print_agreement, print_info, print_line
 
 if TYPE_CHECKING:
     from comemory.bundle import Bundle as OpenedBundle

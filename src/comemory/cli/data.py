@@ -8,7 +8,7 @@ import typer
 
 from comemory.cli.application import RESEARCH, app
 from comemory.cli.options import Json, console, name_problems, print_json
-from comemory.screen import print_notes, table
+from comemory.cli.terminal import print_notes, table
 
 data_app = typer.Typer(help="Look at data sets.\n\nExample: `comemory data check ped2:data/ped2`", no_args_is_help=True)
 app.add_typer(data_app, name="data", rich_help_panel=RESEARCH)

@@ -10,10 +10,10 @@ import typer
 from comemory.cli.application import CAMERAS, app, leave_at_once
 from comemory.cli.live_options import LiveOptions, Log, ended_by_signals, logged, takes_live_options
 from comemory.cli.options import Json, RuntimeName, console, print_json
-from comemory.screen import print_line
+from comemory.cli.terminal import print_line
 
 if TYPE_CHECKING:
-    from comemory.stream.settings import LiveSettings
+    from comemory.live.config import LiveSettings
 
 
 @app.command(rich_help_panel=CAMERAS)
@@ -35,7 +35,7 @@ def watch(
 
     Example: `comemory watch --camera gate=rtsp://gate.lan/stream --model models/gate --false-alarms 1/day`
     """
-    from comemory.stream.service import Service
+    from comemory.live.service import Service
 
     def read() -> LiveSettings:
         return told.read(runtime and runtime.value)
@@ -73,9 +73,9 @@ def learn(
     Example: `comemory learn gate --config live.toml --for 24h`
     """
     from comemory.bundle import open_bundle
-    from comemory.stream.learn import learned
-    from comemory.stream.models import CameraModels
-    from comemory.stream.progress import Progress
+    from comemory.live.learning.learn import learned
+    from comemory.live.learning.models import CameraModels
+    from comemory.live.learning.progress import Progress
 
     read = told.read()
     models, log = CameraModels(read, camera), Log(False)
@@ -110,7 +110,7 @@ def doctor(told: LiveOptions, as_json: Json = False) -> None:
     """
     from dataclasses import asdict
 
-    from comemory.stream.doctor import examine
+    from comemory.live.doctor import examine
 
     checks = []
     for check in examine(told.read()):

@@ -17,12 +17,12 @@ from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 import typer
 
 from comemory.cli.options import errors
+from comemory.cli.terminal import print_line
 from comemory.errors import ConfigError, mask_password
-from comemory.screen import print_line
 
 if TYPE_CHECKING:
-    from comemory.stream.service import Service
-    from comemory.stream.settings import LiveSettings
+    from comemory.live.config import LiveSettings
+    from comemory.live.service import Service
 
 
 @dataclass(frozen=True)
@@ -66,8 +66,8 @@ class LiveOptions:
         Raises:
             ConfigError: they do not fit.
         """
-        from comemory.stream.service import camera_flags
-        from comemory.stream.settings import read_live
+        from comemory.live.config import read_live
+        from comemory.live.service import camera_flags
 
         given: dict[str, Any] = {"cameras": camera_flags(self.cameras or ())}
         if self.model is not None:
@@ -89,7 +89,7 @@ class LiveOptions:
 
     def folder(self) -> Path:
         """Where everything is kept, for what needs no camera."""
-        from comemory.stream.settings import read_live
+        from comemory.live.config import read_live
 
         return self.out if self.out is not None else read_live(self.config, {}, self.settings or ()).out
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.console import Console
 
-from comemory.screen import CONTROL, print_line
+from comemory.cli.terminal import CONTROL, print_line
 
 if TYPE_CHECKING:
     from comemory.bundle import Bundle as OpenedBundle

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import cast
 
 from comemory.errors import ConfigError
-from comemory.tables import Table
+from comemory.registry import Table
 from comemory.types import Dataset
 
 DATASETS = Table(
@@ -22,7 +22,7 @@ DATASETS = Table(
         "shanghaitech": "comemory.datasets.shanghaitech:ShanghaiTech",
         "folder": "comemory.datasets.folder:Folder",
         "synthetic": "comemory.datasets.synthetic:Synthetic",
-        "pseudo": "comemory.pseudo.dataset:Pseudo",
+        "pseudo": "comemory.research.pseudo_anomalies.dataset:Pseudo",
     },
 )
 

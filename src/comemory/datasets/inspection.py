@@ -19,7 +19,7 @@ from comemory.datasets.listing import count_packets, is_folder, join_ranges, num
 from comemory.datasets.masks import read_picture
 from comemory.datasets.recording import Recording, count_labels, mismatch, read_labels
 from comemory.errors import DatasetError
-from comemory.media import MAX_PIXELS, open_file
+from comemory.video.formats import MAX_PIXELS, open_file
 
 Size = tuple[int, int]
 """Width and height in pixels."""

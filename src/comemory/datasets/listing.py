@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from comemory.errors import DatasetError
-from comemory.media import open_file
+from comemory.video.formats import open_file
 
 IMAGES = frozenset({".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})
 VIDEOS = frozenset({".avi", ".flv", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".ts", ".webm", ".wmv"})

@@ -16,7 +16,7 @@ from comemory.datasets.listing import pictures
 from comemory.datasets.mat5 import read_cells
 from comemory.datasets.npy import open_npy
 from comemory.errors import DatasetError
-from comemory.media import MAX_PIXELS, picture_size
+from comemory.video.formats import MAX_PIXELS, picture_size
 
 MAX_PICTURE_BYTES = 1 << 28
 

@@ -8,12 +8,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from comemory.bundle import Agreement, Bundle, Check, FormRecord
-from comemory.decision import Calibration, Judge, fit_calibration
 from comemory.errors import BundleError
 from comemory.export.agreement import agreement, check
 from comemory.export.footage import clips_of
 from comemory.runtimes import RUNTIMES, Network
-from comemory.train.cache import PreparedVideo
+from comemory.scoring import Calibration, Judge, fit_calibration
+from comemory.training.cache import PreparedVideo
 from comemory.types import Runtime
 
 Maps = dict[str, NDArray[np.float32]]

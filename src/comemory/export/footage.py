@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from comemory.bundle import Bundle
 from comemory.datasets import open_dataset
 from comemory.errors import BundleError, DatasetError, short
-from comemory.pseudo.holdout import spread
-from comemory.train.cache import PreparedVideo, content_hash, prepare_videos
+from comemory.training.cache import PreparedVideo, content_hash, prepare_videos
+from comemory.training.split import spread
 from comemory.types import Clip, LabelledSource
 
 N_RANGE_CLIPS = 300

@@ -20,7 +20,7 @@ from comemory.bundle import (
     open_bundle,
     write_json,
 )
-from comemory.bundle.members import FORM_FILES
+from comemory.bundle.files import FORM_FILES
 from comemory.errors import BundleError, ConfigError, nearest
 from comemory.export import onnx, openvino
 from comemory.export.comparison import Comparison, refuse_distant

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, field_validator
 
 from comemory.errors import ConfigError, nearest
-from comemory.tables import Table
+from comemory.registry import Table
 from comemory.types import FlowEstimator
 
 FLOWS = Table(

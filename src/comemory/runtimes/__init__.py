@@ -9,9 +9,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import NamedTuple
 
+from comemory.registry import Table
 from comemory.runtimes.inputs import Squares
 from comemory.runtimes.processor import gains_by, runs_in
-from comemory.tables import Table
 from comemory.types import JSON
 
 __all__ = ["PRECISIONS", "RUNTIMES", "Network", "Squares", "gains_by", "runs_in"]

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
-from comemory.settings import Settings
+from comemory.config_model import Settings
 from comemory.types import Clip
 
 Side = Literal[1, 2, 4]

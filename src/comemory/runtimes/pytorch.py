@@ -12,9 +12,9 @@ import torch
 from numpy.typing import NDArray
 
 from comemory.errors import BundleError, ConfigError, short
+from comemory.models import MODELS
+from comemory.registry import Table
 from comemory.runtimes import Network, Squares
-from comemory.science import MODELS
-from comemory.tables import Table
 
 
 def load_model(network: Network) -> Any:

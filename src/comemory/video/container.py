@@ -16,10 +16,10 @@ from av.video.reformatter import VideoReformatter
 from av.video.stream import VideoStream
 
 from comemory.errors import SourceError, mask_password
-from comemory.media import FILE_FORMATS as FILE_FORMATS
-from comemory.media import open_file
 from comemory.types import Frame
-from comemory.video.folder import DEFAULT_RATE_HZ, upright
+from comemory.video.formats import FILE_FORMATS as FILE_FORMATS
+from comemory.video.formats import open_file
+from comemory.video.image_folder import DEFAULT_RATE_HZ, upright
 from comemory.video.resize import MAX_PIXELS
 
 URL_PROTOCOLS = "http,https,httpproxy,tcp,tls,crypto,rtsp,rtsps,rtp,srtp,udp,rtmp,rtmps,srt"

@@ -12,7 +12,7 @@ from av.video.reformatter import Interpolation, VideoReformatter
 from numpy.typing import NDArray
 
 from comemory.errors import SourceError
-from comemory.media import MAX_PIXELS as MAX_PIXELS
+from comemory.video.formats import MAX_PIXELS as MAX_PIXELS
 
 FLAGS = Interpolation.AREA | Interpolation.FULL_CHR_H_INT | Interpolation.ACCURATE_RND
 """Area averaging, the chroma of video interpolated, rounded with care: 1.5 grey levels from a float reference."""

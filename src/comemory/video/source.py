@@ -15,7 +15,7 @@ from av.video.reformatter import VideoReformatter
 from comemory.errors import SourceError, mask_password, nearest
 from comemory.types import Frame, Source
 from comemory.video.container import Video
-from comemory.video.folder import PICTURE_SUFFIXES, FrameFolder
+from comemory.video.image_folder import PICTURE_SUFFIXES, FrameFolder
 from comemory.video.resize import resize
 
 URL_SCHEMES = ("http", "https", "rtmp", "rtmps", "rtsp", "rtsps", "srt", "udp")

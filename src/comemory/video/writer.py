@@ -20,8 +20,8 @@ from numpy.typing import NDArray
 
 from comemory.errors import ConfigError, RuntimeMissing, SourceError
 from comemory.types import Frame
-from comemory.video.annotate import annotate
-from comemory.video.folder import PICTURE_SUFFIXES
+from comemory.video.image_folder import PICTURE_SUFFIXES
+from comemory.video.overlay import annotate
 from comemory.video.resize import resize
 
 __all__ = ["VideoWriter", "annotate", "save_picture", "write_video"]

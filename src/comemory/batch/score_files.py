@@ -1,0 +1,141 @@
+"""Sources one after the other, and the tables that come of them."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+from comemory.batch.score_file import Outputs, Scored, Watching
+from comemory.detector import Detector
+from comemory.errors import BundleError, ComemoryError, SourceError
+from comemory.files import require_folder, require_writable, write_text
+from comemory.video.source import source_name
+
+COLUMNS = ("source", "frame", "time_s", "score", "appearance", "motion", "event")
+
+
+def score_sources(
+    detector: Detector,
+    sources: Sequence[str],
+    out: Path,
+    *,
+    false_alarms: str = "1/h",
+    video: bool = False,
+    rate_hz: float | None = None,
+    workers: int = 1,
+    on_source: Callable[[str, int | None], None] = lambda name, n_frames: None,
+    on_frame: Callable[[], None] = lambda: None,
+) -> Scored:
+    """Score sources one after the other; one that fails is named and the rest is done.
+
+    Writes `scores.csv` and `events.json` into `out`, a picture of every event's peak into `out/events`, and with
+    `video` an annotated mp4 for each source.
+
+    Rows go into `scores.csv.part` as soon as it is known which event a frame belongs to, one whole line at a time, so
+    that a process that is killed leaves a table that can be read. It gets its name at the end; so it does, beside an
+    `events.json` that names the interruption, when an error or Ctrl-C ends the run. A half annotated video is removed.
+
+    Args:
+        workers: cores to score on; see `pipeline.watch`.
+
+    Raises:
+        ConfigError: the budget cannot be read, an output cannot be written or would overwrite an input; before any work.
+        SourceError: writing failed on the way, such as on a full disk.
+    """
+    threshold = detector.bundle.calibration.threshold(false_alarms)
+    sources = [_path_of(source) for source in sources]
+    names = _names(sources)
+    if (out / "events").exists():
+        require_folder(out / "events")
+    for name in ("scores.csv", "events.json", *(f"{name}.mp4" for name in names if video)):
+        require_writable(out / name, inputs=sources)
+    result = Scored()
+    with _writing(out):
+        try:
+            with _table(out / "scores.csv") as table:
+                for name, location in zip(names, sources, strict=True):
+                    try:
+                        opened = detector.open_source(location, rate_hz)
+                        on_source(name, opened.n_frames)
+                        outputs = Outputs(out, table, result, sources)
+                        watching = Watching(detector, opened, location, name, threshold, outputs)
+                        watching.run(video, workers, on_frame)
+                    except (SourceError, BundleError) as error:
+                        result.problems.append(str(error))
+        except KeyboardInterrupt:
+            result.problems.append(f"interrupted after {result.n_frames} frames; the rest is not scored")
+            raise
+        finally:
+            _write_events(out / "events.json", detector, result, threshold, false_alarms)
+    result.files = [out / "scores.csv", out / "events.json", *result.files]
+    return result
+
+
+def _path_of(source: str) -> str:
+    """The path in a `file://` URL; all else as it is."""
+    return unquote(urlsplit(source).path) if source.lower().startswith("file://") else source
+
+
+def _names(sources: Sequence[str]) -> list[str]:
+    """A name of its own for each source, for tables and file names."""
+    names: list[str] = []
+    for source in sources:
+        name = chosen = source_name(source)
+        number = 2
+        while chosen in names:
+            chosen, number = f"{name}-{number}", number + 1
+        names.append(chosen)
+    return names
+
+
+@contextmanager
+def _table(path: Path) -> Iterator[Any]:
+    """A CSV writer of whole lines; what was written is kept under the final name even when the run breaks off."""
+    passing = path.with_suffix(".csv.part")
+    file = passing.open("w", buffering=1, newline="", encoding="utf-8")
+    try:
+        with file:
+            writer = csv.writer(file, lineterminator="\n")
+            writer.writerow(COLUMNS)
+            yield writer
+    finally:
+        passing.replace(path)
+
+
+@contextmanager
+def _writing(out: Path) -> Iterator[None]:
+    try:
+        yield
+    except ComemoryError:
+        raise
+    except OSError as error:
+        raise SourceError(f"cannot write to {out}: {error.strerror or error}") from None
+
+
+def _write_events(path: Path, detector: Detector, result: Scored, threshold: float, false_alarms: str) -> None:
+    events = [
+        {
+            "event": number,
+            **asdict(event),
+            "picture": None if picture is None else picture.relative_to(path.parent).as_posix(),
+        }
+        for number, (event, picture) in enumerate(zip(result.events, result.pictures, strict=True), 1)
+    ]
+    document = {
+        "bundle": detector.bundle.path.name,
+        "bundle_sha256": detector.bundle.digest,
+        "precision": detector.bundle.precision,
+        "false_alarms": false_alarms,
+        "threshold": round(threshold, 6),
+        "frames": result.n_frames,
+        "highest_score": result.highest,
+        "events": events,
+        "problems": result.problems,
+    }
+    write_text(path, json.dumps(document, indent=1) + "\n")

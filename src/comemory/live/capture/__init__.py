@@ -1,0 +1,1 @@
+"""Reading cameras: connections, decoding, clocks, and which frames are scored."""

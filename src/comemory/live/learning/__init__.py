@@ -1,0 +1,1 @@
+"""Training on the footage of a camera, and swapping in the new model."""

@@ -1,0 +1,101 @@
+"""What operators said of events: kept in the store, or in a file where there is none."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from comemory.errors import ComemoryError, ConfigError
+from comemory.files import alone_in, read_object, write_text
+from comemory.store.event import StoredEvent, Verdict
+
+if TYPE_CHECKING:
+    from comemory.store.store import EventStore
+
+_PAGE = 500
+
+
+class Lessons:
+    """Verdicts on events, and the signatures of those that are normal.
+
+    Args:
+        store: None keeps verdicts in `verdicts.json`, for the events of `events.jsonl`.
+    """
+
+    def __init__(self, out: Path, store: EventStore | None) -> None:
+        self.store = store
+        self.path = out / "verdicts.json"
+        self._events = out / "events.jsonl"
+
+    def set(self, event_id: str, verdict: Verdict | None, by: str) -> str:
+        """Keep a verdict; gives the event's camera.
+
+        Raises:
+            ConfigError: there is no such event.
+            ComemoryError: it cannot be written.
+        """
+        if self.store is not None:
+            if self.store.get(event_id) is None:
+                raise ConfigError(f"there is no event {event_id[:64]!r}")
+            return self.store.set_verdict(event_id, verdict, by).camera
+        event = self._find(event_id)
+        with alone_in(self.path.parent):
+            kept = _entries(read_object(self.path))
+            if verdict is None:
+                kept.pop(event_id, None)
+            else:
+                cells = list(event.cells or ())
+                kept[event_id] = {"camera": event.camera, "verdict": verdict, "by": by, "cells": cells}
+            write_text(self.path, json.dumps(kept) + "\n")
+        return event.camera
+
+    def normal(self, camera: str) -> list[Sequence[float]]:
+        """The signatures of the camera's events that were called normal."""
+        if self.store is None:
+            entries = [entry for entry in self._read().values() if entry.get("camera") == camera]
+            return [entry["cells"] for entry in entries if entry.get("verdict") == "normal" and entry.get("cells")]
+        found: list[Sequence[float]] = []
+        before: str | None = None
+        while True:
+            page = self.store.page(camera=camera, verdict="normal", before=before, limit=_PAGE)
+            found += [event.cells for event in page if event.cells is not None]
+            if len(page) < _PAGE:
+                return found
+            before = page[-1].id
+
+    def _find(self, event_id: str) -> StoredEvent:
+        newest: dict[str, Any] | None = None
+        with suppress(OSError), self._events.open(encoding="utf-8", errors="replace") as file:
+            for line in file:
+                if event_id in line:
+                    newest = _event_of(line, event_id) or newest
+        if newest is None:
+            raise ConfigError(f"there is no event {event_id[:64]!r}")
+        try:
+            return StoredEvent.from_json(newest)
+        except ComemoryError as error:
+            raise ConfigError(f"the event {event_id[:64]!r} cannot be read: {error}") from None
+
+    def _read(self) -> dict[str, dict[str, Any]]:
+        try:
+            kept = json.loads(self.path.read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return {}
+        return _entries(kept) if isinstance(kept, dict) else {}
+
+
+def _entries(kept: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    return {id_: entry for id_, entry in kept.items() if isinstance(entry, dict)}
+
+
+def _event_of(line: str, event_id: str) -> dict[str, Any] | None:
+    """The event of a line of `events.jsonl`; None where it is another one, or the line was torn."""
+    try:
+        values = json.loads(line)
+    except ValueError:
+        return None
+    event = values.get("event") if isinstance(values, dict) else None
+    return event if isinstance(event, dict) and event.get("id") == event_id else None

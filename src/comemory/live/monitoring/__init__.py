@@ -1,0 +1,1 @@
+"""The health of cameras and of the service."""

@@ -1,0 +1,1 @@
+"""What is written while cameras run: pictures, clips, events and scores."""

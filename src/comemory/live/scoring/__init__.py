@@ -1,0 +1,1 @@
+"""Frames of one camera to scores and events."""

@@ -1,8 +1,0 @@
-"""One self-contained HTML page that says how good a model is, and where it fails."""
-
-from __future__ import annotations
-
-from comemory.report.document import ClipCurve, Finding, Report
-from comemory.report.page import write_report
-
-__all__ = ["ClipCurve", "Finding", "Report", "write_report"]

@@ -1,0 +1,290 @@
+"""The blocks of the page of results, as Markdown."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from comemory.research.reproduce.grid import EVALUATION
+from comemory.research.reproduce.statistics import Correlation, Spread, correlation, kendall, spearman, spread
+from comemory.research.reproduce.summary import TEST, Summary, by_data, common_settings, numbers, picked
+
+COLUMNS = {
+    "causal": TEST,
+    "paper protocol": "paper.auc_micro",
+    "Eq. (16), causal": "thesis.auc_micro",
+    "Eq. (16), paper protocol": "thesis.auc_micro_paper",
+    "control, no training": "control.auc_micro",
+}
+NAMES = {
+    "auc_micro": "AUC, micro",
+    "auc_macro": "AUC, macro",
+    "ap": "average precision",
+    "eer": "equal error rate",
+    "fpr95": "FPR at 95 % TPR",
+    "pixel_auc": "AUC, pixel level",
+    "rbdc": "RBDC",
+    "tbdc": "TBDC",
+    "false_alarms_per_hour": "false alarms per hour",
+    "detection_delay_s": "detection delay, s",
+    "detection_delay_in_view_s": "detection delay of what began in view, s",
+    "anomalies_in_view": "anomalies that began in view",
+}
+BUDGET_COLUMNS = {
+    "threshold": "threshold",
+    "false_alarms_per_hour": NAMES["false_alarms_per_hour"],
+    "detection_delay_s": NAMES["detection_delay_s"],
+    "detection_delay_in_view_s": "of what began in view, s",
+    "missed_anomalies": "anomalies missed",
+}
+NOTHING = "–"
+
+
+def variants_table(listed: Sequence[Summary], variant: str | None = None) -> str:
+    """AUC of every variant, one table for each data set: mean ± sd over the seeds, what is claimed in a column of its own."""
+    parts = []
+    for summaries in by_data(listed).values():
+        chosen = [summary for summary in summaries if variant in (None, summary.variant)]
+        if not chosen:
+            continue
+        parts.append(f"**{chosen[0].data_title}**, micro AUC\n\n{_variants(chosen)}")
+    parts.append(_shared(listed))
+    return "\n\n".join(part for part in parts if part)
+
+
+def _variants(chosen: Sequence[Summary]) -> str:
+    header = ["", "seeds", *COLUMNS]
+    rows = []
+    for summary in chosen:
+        figures = [spread_text(summary.of(path), untrained=path.startswith("control")) for path in COLUMNS.values()]
+        rows.append([_cell(summary.title), str(len(summary.rows)), *figures])
+    if any(summary.selection for summary in chosen):
+        header.insert(2, f"selection ({chosen[0].newest['selection']})")
+        for row, summary in zip(rows, chosen, strict=True):
+            row.insert(2, spread_text(summary.selection))
+    claims = [summary.newest["claimed"] for summary in chosen]
+    if stated := next((claim for claim in claims if claim), None):
+        header.append(f"*claimed by {stated['by']}{', on ' + stated['on'] if stated['on'] else ''}*")
+        for row, claim in zip(rows, claims, strict=True):
+            row.append(f"*claimed: {claim['auc_micro']:.3f}*" if claim else NOTHING)
+    return markdown_table(header, rows)
+
+
+def _shared(listed: Sequence[Summary]) -> str:
+    """What all variants have in common beside their preset."""
+    common = common_settings(listed)
+    preset = listed[0].newest["preset"]
+    settings = ", ".join(f"`{key}={value}`" for key, value in common.items())
+    return f"All: preset `{preset}`{' with ' + settings if settings else ''}."
+
+
+def figures_table(listed: Sequence[Summary], variant: str | None = None) -> str:
+    """Every figure of one variant, under both protocols: the given one, else the one picked, else the first."""
+    parts = []
+    for summary in _chosen(listed, variant):
+        newest = summary.newest["figures"]
+        columns = [name for name in ("causal", "paper") if newest.get(name)]
+        keys = list(dict.fromkeys(key for name in columns for key in numbers(newest[name])))
+        rows = [[NAMES.get(key, key), *(spread_text(summary.of(f"{c}.{key}")) for c in columns)] for key in keys]
+        missed = [str(row["figures"]["missed_anomalies"]) for row in summary.rows]
+        rows.append(["anomalies missed, seed by seed", ", ".join(missed), *[NOTHING] * (len(columns) - 1)])
+        rows.append(["95 % interval over videos, seed by seed", *(_intervals(summary, name) for name in columns)])
+        videos = f"{newest['n_videos']} videos, {newest['n_scored']} of {newest['n_frames']} frames scored"
+        header = ["", *({"causal": "causal", "paper": "paper protocol"}[name] for name in columns)]
+        budget = f"events and alarms at the threshold for `{newest['false_alarm_budget']}`"
+        title = f"**{summary.data_title}**, {summary.title}: {videos}; {budget}"
+        parts.append(f"{title}\n\n{markdown_table(header, rows)}")
+    return "\n\n".join(parts)
+
+
+def _intervals(summary: Summary, column: str) -> str:
+    intervals = [(row["figures"].get(column) or {}).get("auc_micro_ci95") for row in summary.rows]
+    return ", ".join(
+        f"{low:.3f} to {high:.3f}" if pair else NOTHING for pair in intervals for low, high in [pair or (0, 0)]
+    )
+
+
+def protocol_matrix(listed: Sequence[Summary], variant: str | None = None) -> str:
+    """What each trick of a protocol is worth, for one variant: see `figures_table` for which."""
+    parts = []
+    for summary in _chosen(listed, variant):
+        seeds = [_protocols(row["figures"].get("protocols") or ()) for row in summary.rows]
+        columns = list(dict.fromkeys(smoothing for seed in seeds for _, smoothing in seed))
+        leading = list(dict.fromkeys(row for seed in seeds for row, _ in seed))
+        rows = []
+        for lead in leading:
+            spreads = [spread([seed[lead, column] for seed in seeds if (lead, column) in seed]) for column in columns]
+            rows.append([", ".join(map(_plain, lead)), *map(spread_text, spreads)])
+        if rows:
+            header = ["", *map(_plain, columns)]
+            parts.append(f"**{summary.data_title}**, {summary.title}\n\n{markdown_table(header, rows)}")
+    return "\n\n".join(parts)
+
+
+def _protocols(records: Sequence[Mapping[str, Any]]) -> dict[tuple[tuple[str, ...], str], float]:
+    """The figures of a protocol matrix by score, normalisation and average, and by smoothing."""
+    return {
+        ((record["score"], record["normalisation"], NAMES.get(key, key)), record["smoothing"]): float(value)
+        for record in records
+        for key, value in record.items()
+        if isinstance(value, (int, float))
+    }
+
+
+def budgets_table(listed: Sequence[Summary], variant: str | None = None) -> str:
+    """What a false-alarm budget costs, for one variant: see `figures_table` for which."""
+    parts = []
+    for summary in _chosen(listed, variant):
+        seeds = [
+            {one["false_alarm_budget"]: one for one in row["figures"].get("budgets") or ()} for row in summary.rows
+        ]
+        rows = []
+        for budget in dict.fromkeys(name for seed in seeds for name in seed):
+            at = [seed[budget] for seed in seeds if budget in seed]
+            columns = ([one[key] for one in at if one[key] is not None] for key in BUDGET_COLUMNS)
+            rows.append([f"`{budget}`", *(spread_text(spread(column)) for column in columns)])
+        if rows:
+            header = ["", *BUDGET_COLUMNS.values()]
+            parts.append(f"**{summary.data_title}**, {summary.title}\n\n{markdown_table(header, rows)}")
+    return "\n\n".join(parts)
+
+
+def ranks_table(listed: Sequence[Summary], variant: str | None = None) -> str:
+    """How well the selection score ranks the variants as the test does, and what picking by it costs."""
+    rows = [row for group in by_data(listed).values() if (row := _ranks(group)) is not None]
+    if not rows:
+        return "*No variant has a selection score yet.*"
+    header = ["", "variants", "Spearman", "Kendall", "picked without test labels", "its test AUC", "the best test AUC"]
+    name = picked(listed)
+    title = next((summary.title for summary in listed if summary.variant == name), None)
+    said = f"Picked over all data sets, on the mean of the selection scores: **{title}**." if title else ""
+    return f"{markdown_table(header, rows)}\n\n{said}".strip()
+
+
+def _ranks(group: Sequence[Summary]) -> list[str] | None:
+    pairs = [
+        (summary, chosen.mean, of.mean)
+        for summary in group
+        if (chosen := summary.selection) and (of := summary.of(TEST))
+    ]
+    if not pairs:
+        return None
+    own, test = [score for _, score, _ in pairs], [score for _, _, score in pairs]
+    best, _, its_test = max(pairs, key=lambda pair: pair[1])
+    return [
+        best.data_title,
+        str(len(pairs)),
+        _correlation(correlation(spearman, own, test)),
+        _correlation(correlation(kendall, own, test)),
+        _cell(best.title),
+        f"{its_test:.4f}",
+        f"{max(test):.4f}",
+    ]
+
+
+def kinds_table(listed: Sequence[Summary], variant: str | None = None) -> str:
+    """How well each kind of pseudo-anomaly ranks the variants as the test does, and how it stands in one variant."""
+    parts = []
+    for group in by_data(listed).values():
+        pairs = [(summary.selection_by_kind(), of.mean) for summary in group if (of := summary.of(TEST))]
+        shown = next((s for s in group if s.variant == variant), group[0])
+        rows = []
+        for kind, own in shown.selection_by_kind().items():
+            both = [(kinds[kind].mean, test) for kinds, test in pairs if kind in kinds]
+            scores, tests = [score for score, _ in both], [test for _, test in both]
+            ranked = (correlation(spearman, scores, tests), correlation(kendall, scores, tests))
+            rows.append([f"`{kind}`", spread_text(own), *map(_correlation, ranked)])
+        if rows:
+            header = ["", f"AUC of {shown.title}", "Spearman", "Kendall"]
+            parts.append(f"**{group[0].data_title}**, {len(pairs)} variants\n\n{markdown_table(header, rows)}")
+    return "\n\n".join(parts)
+
+
+def origin(listed: Sequence[Summary], variant: str | None = None) -> str:
+    """Command, dates, commits, hardware and time of an experiment's rows."""
+    rows = [row for summary in listed for row in summary.rows]
+    networks = {row["network"]: row["training"] for row in rows}
+    hours = sum(training["wall_s"] for training in networks.values()) / 3600
+    evaluated = sum(row["evaluated"]["wall_s"] for row in rows) / 3600
+    dates = sorted({str(row["date"])[:10] for row in rows})
+    epochs = sorted({training["epochs"] for training in networks.values() if training["epochs"]})
+    made = [part for row in rows for part in (row["training"], row["evaluated"])]
+    lines = [
+        f"`comemory reproduce {listed[0].experiment} --seeds {max(len(summary.rows) for summary in listed)}`",
+        f"{_range(dates)}; commits {', '.join(_commits(made))}",
+        "; ".join(dict.fromkeys(_machine(part) for part in made)),
+        f"{len(networks)} networks trained in {hours:.1f} h, epochs {_range(map(str, epochs))}",
+        f"{len(rows)} evaluations in {evaluated:.1f} h",
+    ]
+    if older := sum(row["code"]["evaluation"] < EVALUATION for row in rows):
+        lines.append(f"{older} of them by an earlier version of the evaluation, see [evaluation.md](evaluation.md)")
+    if any(len({row["training"]["data_sha256"] for row in summary.rows}) > 1 for summary in listed):
+        lines.append("The training video was not the same for all rows of a variant")
+    if problems := sum(len(row["problems"]) for row in rows):
+        lines.append(f"{problems} problems with single videos, named in the rows")
+    return f"*{'. '.join(lines)}.*"
+
+
+def _commits(made: Iterable[Mapping[str, Any]]) -> list[str]:
+    commits = dict.fromkeys((part["commit"], bool(part["dirty"])) for part in made)
+    return [f"{commit or 'unknown'}{' with changes' if dirty else ''}" for commit, dirty in commits]
+
+
+def _machine(part: Mapping[str, Any]) -> str:
+    hardware = part["hardware"]
+    gpu = f", {part['gpu']}" if part.get("gpu") else ""
+    threads = hardware["threads"]
+    return f"{hardware['cpu'] or 'unknown CPU'}, {threads or 'all'} thread{'' if threads == 1 else 's'}{gpu}"
+
+
+def _chosen(listed: Sequence[Summary], variant: str | None) -> list[Summary]:
+    name = variant or picked(listed) or listed[0].variant
+    return [summary for summary in listed if summary.variant == name]
+
+
+def spread_text(value: Spread | None, *, untrained: bool = False) -> str:
+    """A mean as the page shows it, with its standard deviation; without where nothing trained could make one.
+
+    >>> spread_text(Spread(0.98391, 0.0012, 3)), spread_text(Spread(0.98391, None, 1)), spread_text(None)
+    ('0.9839 ± 0.0012', '0.9839', '–')
+    """
+    if value is None:
+        return NOTHING
+    digits = 4 if abs(value.mean) <= 1 else 2
+    alone = value.sd is None or (untrained and value.sd == 0)
+    return f"{value.mean:.{digits}f}" + ("" if alone else f" ± {value.sd:.{digits}f}")
+
+
+def _correlation(found: Correlation | None) -> str:
+    if found is None:
+        return NOTHING
+    interval = "" if found.low is None or found.high is None else f" ({found.low:.2f} to {found.high:.2f})"
+    return f"{found.value:.2f}{interval}"
+
+
+def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A table; the cells are Markdown already.
+
+    >>> print(markdown_table(["", "a"], [["b", "1"]]))
+    | | a |
+    |---|---|
+    | b | 1 |
+    """
+    lines = ["| " + " | ".join(cells) + " |" for cells in (header, *rows)]
+    lines.insert(1, "|" + "---|" * len(header))
+    return "\n".join(line.replace("|  |", "| |") for line in lines)
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", "\\|")
+
+
+def _plain(text: str) -> str:
+    return _cell(text.replace("_", " "))
+
+
+def _range(values: Iterable[str]) -> str:
+    listed = list(values)
+    if not listed:
+        return NOTHING
+    return listed[0] if len(listed) == 1 else f"{listed[0]} to {listed[-1]}"

@@ -1,0 +1,199 @@
+"""One engine's messages to many browsers: scores four times a second, everything else at once."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import queue
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from typing import Any, Literal
+
+from comemory.errors import ComemoryError, mask_password
+from comemory.live.contract import Message
+from comemory.live.engine import Engine
+from comemory.server.schemas import camera_view, event_view
+from comemory.store.event import StoredEvent
+from comemory.store.store import EventStore
+from comemory.types import JSON
+
+SCORES_EVERY_S = 0.25
+STATUS_EVERY_S = 2.0
+FOLLOWED_S = (0.5, 1.0, 2.0, 4.0, 8.0, 16.0)
+"""After a message of an event, when it is looked up again: its pictures and its clip are kept a little later."""
+_FAULTS = (ArithmeticError, AttributeError, LookupError, OSError, RuntimeError, TypeError, ValueError)
+"""What something that is not as it should be can raise, of the engine, the store or a file."""
+N_LISTENERS = 64
+N_WAITING = 256
+N_COMPLAINTS = 100
+log = logging.getLogger(__name__)
+
+
+class TooManyListeners(Exception):  # noqa: N818
+    """More pages listen than there is room for."""
+
+
+class Followed:
+    """Events of which something happened lately, looked up in the store until their files are there."""
+
+    def __init__(self, store: EventStore | None) -> None:
+        self._store = store
+        self._events: dict[str, tuple[JSON, list[float]]] = {}
+
+    def take(self, told: JSON, now: float) -> JSON:
+        """An event as it is told, with what the store knows of it, to be looked up again."""
+        shown = {**told, **(self._kept(told["id"]) or {})} if self._store is not None else told
+        shown["end"] = told["end"] or shown["end"]
+        self._events[told["id"]] = (shown, [now + wait_s for wait_s in FOLLOWED_S])
+        return shown
+
+    def changed(self, now: float) -> Iterator[JSON]:
+        """Events that have files or a verdict which they had not when they were told last."""
+        for id, (shown, due) in list(self._events.items()):
+            if not due:
+                del self._events[id]
+            elif due[0] <= now:
+                del due[0]
+                found = self._kept(id)
+                if found is not None and found != shown:
+                    self._events[id] = (found, due)
+                    yield found
+
+    def _kept(self, id: str) -> JSON | None:
+        try:
+            found = None if self._store is None else self._store.get(id)
+        except ComemoryError:
+            return None
+        return None if found is None else event_view(found.to_json())
+
+
+class Messages:
+    """Passes messages on from the engine's thread to the listeners of the event loop.
+
+    A listener that is too slow loses the oldest messages, never the newest.
+
+    Attributes:
+        is_over: every listener has been sent a message of the kind `end`, and is to leave at it.
+
+    Args:
+        engine: a running one.
+        store: where its events are kept; None where they are not.
+        learning: what is known of trainings that go on, as JSON; asked with every status.
+    """
+
+    def __init__(self, engine: Engine, store: EventStore | None, learning: Callable[[], list[Any]]) -> None:
+        self._engine, self._learning = engine, learning
+        self._complaints: set[str] = set()
+        self._followed = Followed(store)
+        self._listeners: set[asyncio.Queue[Message]] = set()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._stopping = threading.Event()
+        self.is_over = False
+        self._thread: threading.Thread | None = None
+
+    def start(self) -> None:
+        """Begin to pass on; called in the event loop."""
+        self._loop = asyncio.get_running_loop()
+        self._thread = threading.Thread(target=self._run, name="comemory-messages", daemon=True)
+        self._thread.start()
+
+    def end(self) -> None:
+        """Let every stream come to its end, with what it was sent before; called in the event loop."""
+        self._stopping.set()
+        self.is_over = True
+        self._deliver({"kind": "end"})
+
+    def stop(self) -> None:
+        """End; may be called where it never began."""
+        self._stopping.set()
+        if self._thread is not None:
+            self._thread.join(timeout=0.5)
+
+    @contextmanager
+    def listen(self) -> Iterator[asyncio.Queue[Message]]:
+        """A queue of messages, beginning with the state of things.
+
+        Raises:
+            TooManyListeners: there are `N_LISTENERS` already.
+        """
+        if len(self._listeners) >= N_LISTENERS:
+            raise TooManyListeners
+        waiting: asyncio.Queue[Message] = asyncio.Queue(N_WAITING)
+        self._listeners.add(waiting)
+        try:
+            yield waiting
+        finally:
+            self._listeners.discard(waiting)
+
+    def status(self) -> Message:
+        """How everything is, now."""
+        return {
+            "kind": "status",
+            "cameras": [camera_view(status) for status in self._engine.status()],
+            "learning": self.learning(),
+        }
+
+    def learning(self) -> list[Any]:
+        """What is known of trainings that go on; nothing where that cannot be told."""
+        try:
+            return self._learning()
+        except _FAULTS as error:
+            self._complain(error)
+            return []
+
+    def tell_event(self, event: StoredEvent, change: Literal["update", "delete"]) -> None:
+        """Tell what a person changed of an event; may be called from any thread."""
+        shown = event_view(event.to_json())
+        self._send({"kind": "event", "camera": event.camera, "change": change, "event": shown})
+
+    def _run(self) -> None:
+        scores: dict[str, Message] = {}
+        next_scores = next_status = time.monotonic()
+        with self._engine.subscribe() as arriving:
+            while not self._stopping.is_set():
+                try:
+                    with suppress(queue.Empty):
+                        self._take(arriving.get(timeout=SCORES_EVERY_S), scores)
+                    now = time.monotonic()
+                    for event in self._followed.changed(now):
+                        self._send({"kind": "event", "camera": event["camera"], "change": "update", "event": event})
+                    if scores and now >= next_scores:
+                        self._send({"kind": "scores", "cameras": scores})
+                        scores, next_scores = {}, now + SCORES_EVERY_S
+                    if now >= next_status:
+                        next_status = now + STATUS_EVERY_S
+                        if self._listeners:
+                            self._send(self.status())
+                except _FAULTS as error:
+                    self._complain(error)
+
+    def _complain(self, error: Exception) -> None:
+        """Log what could not be passed on, each fault once; what comes after it is passed on."""
+        complaint = f"{type(error).__name__}: {' '.join(mask_password(str(error)).split())}"
+        if complaint not in self._complaints and len(self._complaints) < N_COMPLAINTS:
+            self._complaints.add(complaint)
+            log.error("not all that happens is shown on the page: %s", complaint)
+
+    def _take(self, message: Message, scores: dict[str, Message]) -> None:
+        """Keep the highest score of a short time; send all else on."""
+        if message["kind"] != "score":
+            if message["kind"] == "event":
+                told = self._followed.take(event_view(message["event"]), time.monotonic())
+                message = {**message, "event": told}
+            self._send(message)
+            return
+        held = scores.get(message["camera"])
+        if held is None or message["score"] >= held["score"]:
+            scores[message["camera"]] = {key: message[key] for key in ("time", "score", "threshold")}
+
+    def _send(self, message: Message) -> None:
+        if self._loop is not None and not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(self._deliver, message)
+
+    def _deliver(self, message: Message) -> None:
+        for waiting in self._listeners:
+            if waiting.full():
+                waiting.get_nowait()
+            waiting.put_nowait(message)

@@ -1,0 +1,83 @@
+"""The newest picture of a camera as JPEG, made once for all who look at it."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from comemory.live.contract import Snapshot
+from comemory.live.engine import Engine
+from comemory.video.overlay import overlay
+
+WIDTHS = (160, 320, 480, 640)
+QUALITY = 80
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """An encoded picture.
+
+    Attributes:
+        tag: changes when the picture does; for `ETag`.
+        score: None where the picture was not scored.
+    """
+
+    jpeg: bytes
+    tag: str
+    score: float | None
+
+
+class Pictures:
+    """Snapshots of a running engine, encoded; the newest of each camera, width and kind is kept."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._lock = threading.Lock()
+        self._kept: dict[tuple[str, int, bool], Picture] = {}
+
+    def newest(self, camera: str, width: int = 640, heat: bool = False) -> Picture | None:
+        """The newest picture, None before the first.
+
+        Args:
+            width: the least width wanted; the next one of `WIDTHS` is made, and never more than the snapshot has.
+            heat: lay the heat map over it.
+
+        Raises:
+            ConfigError: there is no such camera.
+        """
+        snapshot = self._engine.snapshot(camera)
+        if snapshot is None:
+            return None
+        width = next((known for known in WIDTHS if known >= width), WIDTHS[-1])
+        key, tag = (camera, width, heat), f'"{snapshot.time.timestamp():.6f}-{width}-{heat:d}"'
+        with self._lock:
+            kept = self._kept.get(key)
+            if kept is None or kept.tag != tag:
+                kept = self._kept[key] = Picture(_jpeg(_drawn(snapshot, width, heat)), tag, snapshot.score)
+            return kept
+
+    def forget(self, is_known: Callable[[str], bool]) -> None:
+        """Let go of the pictures of cameras that are no more."""
+        with self._lock:
+            self._kept = {key: kept for key, kept in self._kept.items() if is_known(key[0])}
+
+
+def _drawn(snapshot: Snapshot, width: int, heat: bool) -> NDArray[np.uint8]:
+    picture = snapshot.picture
+    if width < picture.shape[1]:
+        height = max(1, round(picture.shape[0] * width / picture.shape[1]))
+        picture = np.asarray(cv2.resize(picture, (width, height), interpolation=cv2.INTER_AREA), dtype=np.uint8)
+    if heat and snapshot.heat is not None:
+        picture = picture.copy()
+        overlay(picture, snapshot.heat)
+    return picture
+
+
+def _jpeg(picture: NDArray[np.uint8]) -> bytes:
+    _, encoded = cv2.imencode(".jpg", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, QUALITY])
+    return encoded.tobytes()

@@ -1,0 +1,110 @@
+"""What Prometheus reads: the engine's and the store's counters, read at the moment they are asked for."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, InfoMetricFamily
+from prometheus_client.registry import Collector
+
+from comemory.errors import ComemoryError
+from comemory.live.contract import CameraState, Metrics
+from comemory.live.engine import Engine
+from comemory.provenance import package_version
+from comemory.store.store import EventStore
+
+Family = CounterMetricFamily | GaugeMetricFamily | HistogramMetricFamily | InfoMetricFamily
+
+_CAMERA_COUNTERS = (
+    ("frames", "frames_received", "Frames that arrived from the camera."),
+    ("dropped", "frames_dropped", "Frames that gave way to a newer one before they were scored."),
+    ("scored", "frames_scored", "Frames that were scored."),
+    ("reconnects", "camera_reconnects", "Connections made anew after one was lost."),
+    ("events", "events", "Events begun."),
+    ("suppressed", "events_suppressed", "Events silenced by feedback, a zone or the hours."),
+    ("recording_errors", "recording_errors", "Clips and pictures that could not be kept."),
+)
+
+
+class EngineCollector(Collector):
+    """The counters of one engine and its store.
+
+    Args:
+        engine: a running one.
+        store: where its events are kept; None where they are not.
+    """
+
+    def __init__(self, engine: Engine, store: EventStore | None) -> None:
+        self._engine, self._store = engine, store
+
+    def collect(self) -> Iterable[Family]:
+        """The families of metrics, with the figures of now."""
+        metrics = self._engine.metrics()
+        yield InfoMetricFamily("comemory", "This installation.", value={"version": package_version("comemory") or ""})
+        yield GaugeMetricFamily("comemory_uptime_seconds", "Since the engine began.", value=metrics.uptime_s)
+        yield GaugeMetricFamily(
+            "comemory_queue_depth", "Cameras with a frame that waits for a worker.", value=metrics.queue_depth
+        )
+        yield from _camera_families(metrics)
+        yield _latency(metrics)
+        yield from self._store_families()
+
+    def _store_families(self) -> Iterable[Family]:
+        if self._store is None:
+            return
+        up = GaugeMetricFamily("comemory_store_up", "1 when the store of events answers and takes what is written.")
+        try:
+            counts = self._store.counts()
+        except ComemoryError:
+            up.add_metric([], 0)
+            yield up
+            return
+        up.add_metric([], float(self._store.trouble is None))
+        yield up
+        kept = GaugeMetricFamily("comemory_events_stored", "Events in the store.", labels=["verdict"])
+        unjudged = counts.events - counts.normal - counts.abnormal
+        for verdict, count in (("normal", counts.normal), ("abnormal", counts.abnormal), ("none", unjudged)):
+            kept.add_metric([verdict], count)
+        yield kept
+        yield GaugeMetricFamily("comemory_events_open", "Events that last.", value=counts.open)
+        yield GaugeMetricFamily("comemory_media_bytes", "Size of thumbnails, heat maps and clips.", value=counts.bytes)
+        yield GaugeMetricFamily("comemory_media_free_bytes", "Free on their disk.", value=counts.free_bytes)
+        alerts = GaugeMetricFamily("comemory_alerts", "Alerts by outcome.", labels=["sink", "outcome"])
+        for sink, outcomes in counts.alerts.items():
+            for outcome, count in outcomes.items():
+                alerts.add_metric([sink, outcome], count)
+        yield alerts
+
+
+def exposition(engine: Engine, store: EventStore | None) -> bytes:
+    """The text that Prometheus reads, format 0.0.4."""
+    registry = CollectorRegistry(auto_describe=False)
+    registry.register(EngineCollector(engine, store))
+    return generate_latest(registry)
+
+
+def _camera_families(metrics: Metrics) -> Iterable[Family]:
+    for field, name, text in _CAMERA_COUNTERS:
+        family = CounterMetricFamily(f"comemory_{name}", text, labels=["camera"])
+        counted: Mapping[str, int] = getattr(metrics, field)
+        for camera, count in counted.items():
+            family.add_metric([camera], count)
+        yield family
+    states = GaugeMetricFamily("comemory_camera_state", "1 for the state a camera is in.", labels=["camera", "state"])
+    for camera, now in metrics.states.items():
+        for state in CameraState:
+            states.add_metric([camera, str(state)], float(state == now))
+    yield states
+
+
+def _latency(metrics: Metrics) -> HistogramMetricFamily:
+    family = HistogramMetricFamily(
+        "comemory_latency_seconds", "From a frame's arrival to its score.", labels=["camera"]
+    )
+    bounds = ["+Inf" if math.isinf(bound) else f"{bound:g}" for bound in metrics.latency_buckets_s]
+    for camera, counts in metrics.latency_counts.items():
+        buckets = [(bound, float(count)) for bound, count in zip(bounds, counts, strict=True)]
+        family.add_metric([camera], buckets, metrics.latency_sum_s.get(camera, 0.0))
+    return family

@@ -1,0 +1,152 @@
+"""Cameras: how they are, what they see, and what is set."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Path, Query, Request, Response
+from fastapi.concurrency import run_in_threadpool
+from fastapi.responses import StreamingResponse
+
+from comemory.live.contract import CameraStatus
+from comemory.server.auth import Caller
+from comemory.server.schemas import Budget, Camera, Problem, Scores, Sensitivity, Step, Zones, camera_view
+from comemory.server.state import Given, Known, State
+from comemory.store.store import ScoreSummary
+
+router = APIRouter(prefix="/cameras", tags=["cameras"], responses={404: {"model": Problem}})
+
+Name = Annotated[str, Path(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")]
+Width = Annotated[int, Query(ge=16, le=4096, description="Wanted width in pixels; 640 is the most there is.")]
+Heat = Annotated[bool, Query(description="Lay the heat map over the picture.")]
+
+BUDGETS = ("1/week", "2/week", "4/week", "1/day", "2/day", "4/day", "8/day", "1/h", "2/h", "5/h", "10/h", "30/h")
+JPEG: dict[int | str, dict[str, Any]] = {
+    200: {"content": {"image/jpeg": {}}},
+    204: {"description": "There is no picture yet."},
+    304: {"description": "The picture is the one you have."},
+}
+VIDEO_RATE_HZ = 10.0
+_BOUNDARY = "frame"
+
+
+@router.get("")
+def cameras(state: Given) -> list[Camera]:
+    """All cameras."""
+    return [Camera.model_validate(camera_view(status)) for status in state.engine.status()]
+
+
+@router.get("/{name}")
+def camera(name: Name, state: Given) -> Camera:
+    """One camera."""
+    return Camera.model_validate(camera_view(state.status(name)))
+
+
+@router.get("/{name}/picture", response_class=Response, responses=JPEG)
+def picture(request: Request, name: Name, state: Given, width: Width = 640, heat: Heat = False) -> Response:
+    """The newest picture, JPEG; 304 while it is the one you have (`If-None-Match`)."""
+    state.status(name)
+    newest = state.pictures.newest(name, width, heat)
+    if newest is None:
+        return Response(status_code=204)
+    headers = {"ETag": newest.tag, "Cache-Control": "no-cache"}
+    if request.headers.get("if-none-match") == newest.tag:
+        return Response(status_code=304, headers=headers)
+    return Response(newest.jpeg, media_type="image/jpeg", headers=headers)
+
+
+@router.get(
+    "/{name}/video",
+    response_class=StreamingResponse,
+    responses={200: {"content": {"multipart/x-mixed-replace": {}}}},
+)
+async def video(name: Name, caller: Known, state: Given, width: Width = 640, heat: Heat = False) -> StreamingResponse:
+    """The pictures as they come, MJPEG, for programs that want one address; the page asks for single pictures."""
+    await run_in_threadpool(state.status, name)
+    return StreamingResponse(
+        _motion_jpeg(state, caller, name, width, heat), media_type=f"multipart/x-mixed-replace; boundary={_BOUNDARY}"
+    )
+
+
+async def _motion_jpeg(state: State, caller: Caller, name: str, width: int, heat: bool) -> AsyncIterator[bytes]:
+    shown = None
+    while not (state.messages.is_over or state.access.is_over(caller)):
+        newest = await run_in_threadpool(state.pictures.newest, name, width, heat)
+        if newest is not None and newest.tag != shown:
+            shown = newest.tag
+            head = f"--{_BOUNDARY}\r\nContent-Type: image/jpeg\r\nContent-Length: {len(newest.jpeg)}\r\n\r\n"
+            yield head.encode() + newest.jpeg + b"\r\n"
+        await asyncio.sleep(1 / VIDEO_RATE_HZ)
+
+
+@router.get("/{name}/scores")
+def scores(name: Name, state: Given, seconds: Annotated[float, Query(gt=0, le=600)] = 120.0) -> Scores:
+    """The scores of the last seconds."""
+    state.status(name)
+    recent = [pair for pair in state.engine.scores(name, seconds) if math.isfinite(pair[1])]
+    return Scores(times=[time for time, _ in recent], scores=[score for _, score in recent])
+
+
+@router.get("/{name}/zones")
+def zones(name: Name, state: Given) -> Zones:
+    """The zones in which nothing counts."""
+    return Zones.model_validate({"zones": state.status(name).zones}, strict=False)
+
+
+@router.put("/{name}/zones", responses={400: {"model": Problem}})
+def set_zones(name: Name, given: Zones, state: Given) -> Zones:
+    """Set the zones in which nothing counts."""
+    state.status(name)
+    state.engine.set_zones(name, tuple(tuple((x, y) for x, y in zone) for zone in given.zones))
+    return zones(name, state)
+
+
+@router.post("/{name}/view", status_code=204)
+def accept_view(name: Name, state: Given) -> Response:
+    """Take what a moved camera sees now for its scene."""
+    state.status(name)
+    state.engine.accept_view(name)
+    return Response(status_code=204)
+
+
+@router.get("/{name}/sensitivity")
+def sensitivity(name: Name, state: Given, days: Annotated[float, Query(gt=0, le=365)] = 7.0) -> Sensitivity:
+    """What is set, what may be set, and how many alarms a day each would have meant by the recorded scores."""
+    status = state.status(name)
+    summary = None
+    if state.store is not None:
+        summary = state.store.score_summary(name, datetime.now(UTC) - timedelta(days=days), status.model_sha256[:16])
+    return Sensitivity(
+        false_alarms=status.false_alarms,
+        threshold=status.threshold,
+        steps=_steps(state, status, summary),
+        curve=[] if summary is None else [list(pair) for pair in summary.curve() if all(map(math.isfinite, pair))],
+        recorded_minutes=0 if summary is None else summary.minutes,
+        recorded_since=None if summary is None else summary.start,
+    )
+
+
+@router.put("/{name}/sensitivity", responses={400: {"model": Problem}})
+def set_sensitivity(name: Name, given: Budget, state: Given) -> Sensitivity:
+    """Set how many false alarms are bearable."""
+    state.status(name)
+    state.engine.set_budget(name, given.false_alarms)
+    return sensitivity(name, state)
+
+
+def _steps(state: State, status: CameraStatus, summary: ScoreSummary | None) -> list[Step]:
+    """The settings to choose from, the fewest alarms first; the present one is among them."""
+    budgets = BUDGETS if status.false_alarms in BUDGETS else (*BUDGETS, status.false_alarms)
+    pairs = sorted(zip(state.engine.thresholds(status.name, budgets), budgets, strict=True), key=lambda pair: -pair[0])
+    return [
+        Step(
+            false_alarms=budget,
+            threshold=threshold,
+            alarms_per_day=None if summary is None else summary.alarms_per_day(threshold),
+        )
+        for threshold, budget in pairs
+    ]

@@ -1,0 +1,123 @@
+"""Events: what happened, its files, and what the operator says of it."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from fastapi import APIRouter, HTTPException, Path, Query, Response
+from fastapi.responses import FileResponse
+
+from comemory.server.schemas import Event, EventPage, Mark, Moment, Problem, Timeline, Verdict, event_view
+from comemory.server.state import Given, Known, State
+from comemory.store.reader import MOST_MARKS
+from comemory.store.store import StoredEvent
+
+router = APIRouter(prefix="/events", tags=["events"], responses={404: {"model": Problem}})
+timeline_router = APIRouter(tags=["events"], responses={404: {"model": Problem}})
+
+ID_PATTERN = r"^[0-9A-Za-z-]{1,64}$"
+Id = Annotated[str, Path(pattern=ID_PATTERN)]
+Kind = Literal["thumbnail", "heat", "clip"]
+Of = Annotated[str | None, Query(pattern=r"^[A-Za-z0-9_.-]{1,64}$")]
+Judged = Literal["normal", "abnormal", "none"] | None
+
+FILE: dict[int | str, dict[str, Any]] = {
+    200: {"content": {"image/jpeg": {}, "image/png": {}, "video/mp4": {}}},
+    206: {"description": "The part that the Range header asked for."},
+    416: {"description": "The Range header asks for what is not there."},
+}
+MEDIA_TYPES = {".jpg": "image/jpeg", ".jpeg": "image/jpeg", ".png": "image/png", ".mp4": "video/mp4"}
+
+
+@router.get("")
+def events(
+    state: Given,
+    camera: Of = None,
+    since: Moment | None = None,
+    until: Moment | None = None,
+    before: Annotated[str | None, Query(pattern=ID_PATTERN)] = None,
+    after: Annotated[str | None, Query(pattern=ID_PATTERN)] = None,
+    limit: Annotated[int, Query(ge=1, le=200)] = 50,
+    verdict: Judged = None,
+    suppressed: bool | None = None,
+) -> EventPage:
+    """Events, newest first; those that follow one (`after`), oldest first."""
+    found = state.kept().page(
+        camera=camera,
+        since=since,
+        until=until,
+        before=before,
+        after=after,
+        limit=limit,
+        verdict=verdict,
+        suppressed=suppressed,
+    )
+    following = found[-1].id if len(found) == limit else None
+    return EventPage(events=[_view(event) for event in found], next=following)
+
+
+@timeline_router.get("/timeline")
+def timeline(
+    state: Given,
+    camera: Of = None,
+    since: Moment | None = None,
+    until: Moment | None = None,
+    limit: Annotated[int, Query(ge=1, le=MOST_MARKS)] = MOST_MARKS,
+    verdict: Judged = None,
+) -> Timeline:
+    """When events were, without all that is known of them."""
+    marks, total = state.kept().marks(camera=camera, since=since, until=until, verdict=verdict, limit=limit)
+    return Timeline(events=[Mark.model_validate(mark) for mark in marks], total=total)
+
+
+@router.get("/{id}")
+def event(id: Id, state: Given) -> Event:
+    """One event."""
+    return _view(_event(state, id))
+
+
+@router.delete("/{id}", status_code=204, responses={409: {"model": Problem, "description": "It is still open."}})
+def delete(id: Id, state: Given) -> Response:
+    """Delete an event and its files, once it is over."""
+    found = _event(state, id)
+    if found.end is None:
+        raise HTTPException(409, "the event is still open: delete it when it is over")
+    if not state.kept().delete(id):
+        raise HTTPException(404, "there is no such event")
+    state.messages.tell_event(found, "delete")
+    return Response(status_code=204)
+
+
+@router.put("/{id}/verdict", responses={400: {"model": Problem}})
+def set_verdict(id: Id, given: Verdict, caller: Known, state: Given) -> Event:
+    """Say what an event was: `normal` teaches the camera, null takes it back."""
+    _event(state, id)
+    state.engine.set_verdict(id, given.verdict, caller.name)
+    found = _event(state, id)
+    state.messages.tell_event(found, "update")
+    return _view(found)
+
+
+@router.get("/{id}/{kind}", response_class=FileResponse, responses=FILE)
+def file(id: Id, kind: Kind, state: Given, download: bool = False) -> FileResponse:
+    """A file of an event; parts of it by the Range header."""
+    path = state.kept().file(id, kind)
+    if path is None:
+        raise HTTPException(404, f"this event has no {kind}")
+    return FileResponse(
+        path,
+        media_type=MEDIA_TYPES.get(path.suffix, "application/octet-stream"),
+        filename=f"{id}-{kind}{path.suffix}" if download else None,
+        headers={"Cache-Control": "private, max-age=3600"},
+    )
+
+
+def _event(state: State, id: str) -> StoredEvent:
+    found = state.kept().get(id)
+    if found is None:
+        raise HTTPException(404, "there is no such event")
+    return found
+
+
+def _view(event: StoredEvent) -> Event:
+    return Event.model_validate(event_view(event.to_json()))

@@ -1,0 +1,259 @@
+"""The JSON of the API, version 1."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import fields
+from datetime import UTC, datetime
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+
+from comemory.errors import mask_password
+from comemory.live.config.camera import MOST_POINTS, MOST_ZONES
+from comemory.live.contract import CameraState, CameraStatus
+from comemory.live.contract import Verdict as Word
+from comemory.scoring import parse_budget
+from comemory.types import JSON
+
+API = "/api/v1"
+
+Point = Annotated[list[Annotated[float, Field(ge=0, le=1, strict=True)]], Field(min_length=2, max_length=2)]
+Polygon = Annotated[list[Point], Field(min_length=3, max_length=MOST_POINTS)]
+Size = Annotated[list[int], Field(min_length=2, max_length=2)]
+Box = Annotated[list[int], Field(min_length=4, max_length=4)]
+Pair = Annotated[list[float], Field(min_length=2, max_length=2)]
+
+BUDGET = r"^([1-9][0-9]{0,4}(\.[0-9]{1,3})?|0\.[0-9]{0,2}[1-9])/(min|h|hour|d|day|week)$"
+"""Budgets as people write them, for the description; `decision.parse_budget` is who decides."""
+
+EARLIEST, LATEST = datetime(2000, 1, 1, tzinfo=UTC), datetime(2200, 1, 1, tzinfo=UTC)
+
+
+def _no_number(text: Any) -> Any:
+    """What pydantic would take for seconds since 1970, or for milliseconds, is no time here."""
+    if isinstance(text, str) and text[:4].isdigit() and text[4:5] == "-":
+        return text
+    raise ValueError("expected a time such as 2026-03-02T12:00:00Z")
+
+
+def _in_time(moment: datetime) -> datetime:
+    """A moment in UTC, one without a zone taken as UTC; one that no database holds becomes the nearest that it does."""
+    aware = moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment
+    return min(max(aware, EARLIEST), LATEST).astimezone(UTC)
+
+
+def _a_budget(text: str) -> str:
+    parse_budget(text)
+    return text
+
+
+Moment = Annotated[datetime, BeforeValidator(_no_number), AfterValidator(_in_time)]
+
+
+class Body(BaseModel):
+    """A request's body: closed to keys that it does not know."""
+
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False, str_max_length=1024)
+
+
+class Answer(BaseModel):
+    """What the API gives."""
+
+    model_config = ConfigDict(protected_namespaces=())
+
+
+class Problem(Answer):
+    """What went wrong, in one line."""
+
+    detail: str
+
+
+class Login(Body):
+    """A password for a session."""
+
+    password: Annotated[str, Field(min_length=1, max_length=256)]
+
+
+class Session(Answer):
+    """Whether the caller is let in, and what its changes are proved with."""
+
+    required: bool = Field(description="Whether a login is needed at all.")
+    authenticated: bool
+    csrf: str | None = Field(description="Send it as X-CSRF-Token with every change, unless you use a bearer token.")
+    version: str | None
+
+
+class Camera(Answer):
+    """How a camera is doing; the password of its URL is masked."""
+
+    name: str
+    url: str
+    state: CameraState
+    since: datetime
+    fps_in: float
+    fps_scored: float
+    frames: int
+    dropped: int
+    scored: int
+    latency_ms_p50: float | None
+    latency_ms_p99: float | None
+    reconnects: int
+    attempts: int
+    last_score: float | None
+    threshold: float
+    false_alarms: str
+    model: str
+    model_sha256: str
+    size: Size | None = Field(description="Height and width of the picture.")
+    zones: list[Polygon]
+    active: bool = Field(description="Whether events count at this hour.")
+    open_event: str | None
+    message: str
+    drift: str | None
+
+
+class Zones(Body):
+    """Polygons in which nothing counts, as shares of the picture's width and height."""
+
+    zones: Annotated[list[Polygon], Field(max_length=MOST_ZONES)]
+
+
+class Scores(Answer):
+    """The scores of the last seconds, oldest first."""
+
+    times: list[datetime]
+    scores: list[float]
+
+
+class Budget(Body):
+    """How many false alarms are bearable: `1/day`, `2/h`, ..."""
+
+    false_alarms: Annotated[
+        str, AfterValidator(_a_budget), Field(max_length=32, examples=["1/day"], json_schema_extra={"pattern": BUDGET})
+    ]
+
+
+class Step(Answer):
+    """One setting that may be chosen.
+
+    `alarms_per_day` is how many there would have been with it, by the recorded scores; null where too little is recorded.
+    """
+
+    false_alarms: str
+    threshold: float
+    alarms_per_day: float | None
+
+
+class Sensitivity(Answer):
+    """What is set, what may be set, and what it would mean by the recorded scores."""
+
+    false_alarms: str
+    threshold: float
+    steps: list[Step]
+    curve: list[Pair] = Field(description="Threshold and alarms a day, by the recorded scores.")
+    recorded_minutes: int
+    recorded_since: datetime | None
+
+
+class Media(Answer):
+    """Addresses of an event's files, null where there is none."""
+
+    thumbnail: str | None = None
+    heat: str | None = None
+    clip: str | None = None
+
+
+class Event(Answer):
+    """An interval above threshold."""
+
+    id: str
+    camera: str
+    start: datetime
+    peak: datetime
+    end: datetime | None = Field(description="Null while it lasts.")
+    peak_score: float
+    appearance: float
+    motion: float
+    box: Box | None = Field(description="Left, top, right, bottom of the peak's worst place.")
+    size: Size = Field(description="Height and width of the picture that the box belongs to.")
+    model: str
+    threshold: float
+    verdict: Word | None
+    suppressed: bool
+    media: Media
+
+
+class EventPage(Answer):
+    """Events, newest first; give `next` as `before` for those that follow. With `after` the oldest first: give it so."""
+
+    events: list[Event]
+    next: str | None
+
+
+class Mark(Answer):
+    """What a timeline shows of an event."""
+
+    model_config = ConfigDict(from_attributes=True)
+
+    id: str
+    camera: str
+    start: datetime
+    end: datetime | None = Field(description="Null while it lasts.")
+    peak_score: float
+    verdict: Word | None
+    suppressed: bool
+
+
+class Timeline(Answer):
+    """The events of a stretch of time, newest first, and how many there are; where they are many, the newest of them."""
+
+    events: list[Mark]
+    total: int
+
+
+class Verdict(Body):
+    """The operator's word; null takes it back."""
+
+    verdict: Word | None
+
+
+class Learning(Answer):
+    """A training that goes on, or has ended."""
+
+    camera: str
+    stage: str
+    share: float | None = Field(description="How much of the stage is done, 0 to 1; null when not known.")
+    message: str
+    running: bool
+
+
+class Overview(Answer):
+    """The system as a whole."""
+
+    version: str | None
+    uptime_s: float
+    events: dict[str, Any]
+    trouble: str | None = Field(description="Why the last write to the store failed, null when it did not.")
+    learning: list[Learning]
+
+
+_KINDS = ("thumbnail", "heat", "clip")
+_STATUS = tuple(item.name for item in fields(CameraStatus))
+
+
+def camera_view(status: CameraStatus) -> JSON:
+    """A camera's status as plain JSON, its URL masked once more."""
+    shown = {name: getattr(status, name) for name in _STATUS}
+    shown["state"], shown["since"] = str(status.state), status.since.isoformat()
+    shown["url"] = mask_password(status.url)
+    shown["message"] = mask_password(status.message)
+    return Camera.model_validate(shown).model_dump(mode="json")
+
+
+def event_view(stored: Mapping[str, Any]) -> JSON:
+    """A stored event's JSON as the API shows it: addresses in place of files."""
+    files = stored.get("files") or {}
+    place = f"{API}/events/{stored['id']}"
+    media = {kind: f"{place}/{kind}" if kind in files else None for kind in _KINDS}
+    return Event.model_validate({**stored, "media": media}).model_dump(mode="json")

@@ -1,0 +1,160 @@
+"""Listening, and the end of it."""
+
+from __future__ import annotations
+
+import logging
+import socket
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from urllib.parse import urlsplit
+
+import uvicorn
+from fastapi import FastAPI
+
+from comemory.errors import ConfigError
+from comemory.live.config import WebSettings
+from comemory.server.http_protocol import Protocol
+from comemory.server.middleware import LOOPBACK_NAMES, is_loopback
+from comemory.server.state import end_streams
+
+GRACE_S = 1
+
+
+def names_of(settings: WebSettings) -> Iterable[str] | None:
+    """The names that the page may be called by; None for any.
+
+    On the loopback a name must be one of this machine's, or one that is set. Elsewhere any will do unless some are
+    set: there a password is needed, and its cookie belongs to the name it was given under.
+    """
+    named = {*settings.hosts}
+    if settings.public_url and (host := urlsplit(settings.public_url).hostname):
+        named.add(host)
+    if is_loopback(settings.host) or settings.hosts:
+        return {*named, *LOOPBACK_NAMES, settings.host}
+    return None
+
+
+def require_password(settings: WebSettings, required: bool) -> None:
+    """Refuse to listen where others reach it and nobody is asked who they are.
+
+    Raises:
+        ConfigError: that would be so.
+    """
+    if not required and not is_loopback(settings.host):
+        raise ConfigError(
+            f"others reach {settings.host}, and there is no password: set one with comemory serve --set-password, "
+            "or listen at 127.0.0.1"
+        )
+
+
+def bind(settings: WebSettings) -> socket.socket:
+    """A listening socket.
+
+    Raises:
+        ConfigError: the address is taken, not allowed or not of this machine.
+    """
+    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+    listening = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listening.bind((settings.host.strip("[]"), settings.port))
+    except (OSError, OverflowError) as error:
+        listening.close()
+        reason = getattr(error, "strerror", None) or error
+        raise ConfigError(
+            f"cannot listen at {settings.host}:{settings.port}: {reason}; choose another web.host or web.port"
+        ) from None
+    return listening
+
+
+def address_of(settings: WebSettings, listening: socket.socket) -> str:
+    """The page's address, as a browser on this machine opens it."""
+    port = listening.getsockname()[1]
+    anywhere = settings.host in ("0.0.0.0", "::")
+    host = "localhost" if anywhere else settings.host.strip("[]")
+    scheme = "https" if settings.certificate else "http"
+    return f"{scheme}://{f'[{host}]' if ':' in host else host}:{port}/"
+
+
+class Server(uvicorn.Server):
+    """A server that tells when it listens, and when it no longer does."""
+
+    def __init__(self, config: uvicorn.Config, on_ready: Callable[[], None], on_shutdown: Callable[[], None]) -> None:
+        super().__init__(config)
+        self._on_ready, self._on_shutdown = on_ready, on_shutdown
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Listen, then tell so."""
+        await super().startup(sockets=sockets)
+        if self.started:
+            self._on_ready()
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """End the streams, which have no end of their own, then all else."""
+        self._on_shutdown()
+        await super().shutdown(sockets=sockets)
+
+
+def make_server(app: FastAPI, settings: WebSettings, on_ready: Callable[[], None] = lambda: None) -> Server:
+    """A server that has not begun; `run(sockets=[bind(settings)])` serves until `should_exit` is set.
+
+    Raises:
+        ConfigError: the certificate or its key cannot be used.
+    """
+    config = uvicorn.Config(
+        app,
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        proxy_headers=False,
+        timeout_keep_alive=30,
+        timeout_graceful_shutdown=GRACE_S,
+        h11_max_incomplete_event_size=32 * 1024,
+        ssl_certfile=settings.certificate,
+        ssl_keyfile=settings.key,
+        ws="none",
+        http=Protocol,
+        loop="asyncio",
+        lifespan="on",
+    )
+    try:
+        config.load()
+    except OSError as error:
+        raise ConfigError(f"cannot use the certificate {settings.certificate} and its key: {error}") from None
+    logging.getLogger("uvicorn").setLevel(logging.WARNING)
+    return Server(config, on_ready, lambda: end_streams(app))
+
+
+@contextmanager
+def serving(app: FastAPI, settings: WebSettings, on_end: Callable[[], None] = lambda: None) -> Iterator[str]:
+    """Serve in a thread, so that the main one is free for signals; gives the page's address once it listens.
+
+    Args:
+        on_end: called when the server ends, by itself or not.
+
+    Raises:
+        ConfigError: the address or the certificate cannot be used, or the server does not begin.
+    """
+    ready = threading.Event()
+    server = make_server(app, settings, ready.set)
+    listening = bind(settings)
+
+    def run() -> None:
+        try:
+            server.run(sockets=[listening])
+        finally:
+            ready.set()
+            on_end()
+
+    thread = threading.Thread(target=run, name="page", daemon=True)
+    thread.start()
+    try:
+        ready.wait()
+        if not server.started:
+            raise ConfigError(f"the page does not begin at {settings.host}:{settings.port}: see what is said above")
+        yield address_of(settings, listening)
+    finally:
+        server.should_exit = True
+        thread.join(GRACE_S + 0.2)
+        listening.close()

@@ -1,0 +1,155 @@
+"""Events as rows: read with their files, written without what others own."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import fields
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import ColumnElement, Connection, func, insert, select, update
+from sqlalchemy.dialects.postgresql import insert as postgres_insert
+from sqlalchemy.dialects.sqlite import insert as sqlite_insert
+
+from comemory.store.event import Counts, Mark, StateChange, StoredEvent, new_id, utc
+from comemory.store.schema import events, files, scores, states
+
+
+def read_events(
+    connection: Connection, *conditions: ColumnElement[bool], limit: int | None = None, newest_first: bool = True
+) -> list[StoredEvent]:
+    """The events that fulfil conditions, with their files."""
+    order = events.c.id.desc() if newest_first else events.c.id.asc()
+    rows = connection.execute(select(events).where(*conditions).order_by(order).limit(limit)).all()
+    paths = read_paths(connection, [row.id for row in rows])
+    return [_event(row, paths.get(row.id, {})) for row in rows]
+
+
+def read_event(connection: Connection, id: str) -> StoredEvent | None:
+    found = read_events(connection, events.c.id == id, limit=1)
+    return found[0] if found else None
+
+
+def read_marks(connection: Connection, *conditions: ColumnElement[bool], limit: int) -> tuple[list[Mark], int]:
+    """The newest events that fulfil conditions, as marks, and how many fulfil them in all."""
+    columns = [events.c[field.name] for field in fields(Mark)]
+    rows = connection.execute(select(*columns).where(*conditions).order_by(events.c.id.desc()).limit(limit)).all()
+    n = len(rows)
+    if n == limit:
+        n = int(connection.execute(select(func.count()).select_from(events).where(*conditions)).scalar_one())
+    return [Mark(*row) for row in rows], n
+
+
+def read_paths(connection: Connection, ids: Sequence[str]) -> dict[str, dict[str, str]]:
+    """Event to kind to path."""
+    found: dict[str, dict[str, str]] = {}
+    for some in _batches(ids):
+        asked = select(files.c.event_id, files.c.kind, files.c.path).where(files.c.event_id.in_(some))
+        for event_id, kind, path in connection.execute(asked):
+            found.setdefault(event_id, {})[kind] = path
+    return found
+
+
+def write_event(connection: Connection, event: StoredEvent, site: str, now: datetime, *, is_new: bool) -> None:
+    """Insert or replace what the engine measured; the verdict and the files stay as they are."""
+    values: dict[str, Any] = {
+        "camera": event.camera,
+        "start": event.start,
+        "peak": event.peak,
+        "end": event.end,
+        "updated": now,
+        "peak_score": event.peak_score,
+        "appearance": event.appearance,
+        "motion": event.motion,
+        "box": list(event.box) if event.box is not None else None,
+        "height": event.size[0],
+        "width": event.size[1],
+        "model": event.model,
+        "threshold": event.threshold,
+        "suppressed": event.suppressed,
+        "cells": list(event.cells) if event.cells is not None else None,
+    }
+    if is_new:
+        connection.execute(insert(events).values(id=event.id, site=site, verdict=None, **values))
+    else:
+        connection.execute(update(events).where(events.c.id == event.id).values(**values))
+
+
+def write_state(connection: Connection, change: StateChange, site: str) -> None:
+    """Add a change of a camera's health."""
+    row = {"id": new_id(), "site": site, "camera": change.camera, "state": change.state}
+    connection.execute(insert(states).values(**row, message=change.message, at=change.at))
+
+
+def write_scores(
+    connection: Connection, camera: str, minute: datetime, peak: float, packed: bytes, model: str, site: str
+) -> None:
+    """Insert or replace the highest scores of a minute."""
+    values = {"model": model, "peak": float(peak), "maxima": packed}
+    key = {"site": site, "camera": camera, "minute": minute.replace(second=0, microsecond=0)}
+    insertion = sqlite_insert if connection.dialect.name == "sqlite" else postgres_insert
+    added = insertion(scores).values(**key, **values)
+    connection.execute(added.on_conflict_do_update(index_elements=list(key), set_=values))
+
+
+def read_states(
+    connection: Connection, camera: str | None, since: datetime | None, limit: int, site: str | None = None
+) -> list[StateChange]:
+    """Changes of the cameras' health, the newest first; of one camera and one media folder where they are named."""
+    asked = select(states).order_by(states.c.id.desc()).limit(limit)
+    if camera is not None:
+        asked = asked.where(states.c.camera == camera)
+    if since is not None:
+        asked = asked.where(states.c.at >= utc(since))
+    if site is not None:
+        asked = asked.where(states.c.site == site)
+    return [StateChange(row.camera, row.state, row.message, row.at) for row in connection.execute(asked)]
+
+
+def count(connection: Connection, site: str, alerts: Mapping[str, Mapping[str, int]], free_bytes: int | None) -> Counts:
+    """How much there is of one media folder, with what the caller knows of alerts and the disk."""
+    ours = events.c.site == site
+
+    def number(*conditions: ColumnElement[bool]) -> int:
+        return int(connection.execute(select(func.count()).select_from(events).where(ours, *conditions)).scalar_one())
+
+    by_camera = select(events.c.camera, func.count()).where(ours).group_by(events.c.camera).order_by(events.c.camera)
+    stored = select(func.count(), func.sum(files.c.bytes)).select_from(files).join(events).where(ours)
+    n_files, n_bytes = connection.execute(stored).one()
+    return Counts(
+        events=number(),
+        open=number(events.c.end.is_(None)),
+        suppressed=number(events.c.suppressed.is_(True)),
+        normal=number(events.c.verdict == "normal"),
+        abnormal=number(events.c.verdict == "abnormal"),
+        cameras={row[0]: row[1] for row in connection.execute(by_camera)},
+        files=n_files,
+        bytes=int(n_bytes or 0),
+        free_bytes=free_bytes,
+        alerts=alerts,
+    )
+
+
+def _event(row: Any, paths: dict[str, str]) -> StoredEvent:
+    return StoredEvent(
+        id=row.id,
+        camera=row.camera,
+        start=row.start,
+        peak=row.peak,
+        end=row.end,
+        peak_score=row.peak_score,
+        appearance=row.appearance,
+        motion=row.motion,
+        box=tuple(row.box) if row.box is not None else None,
+        size=(row.height, row.width),
+        model=row.model,
+        threshold=row.threshold,
+        verdict=row.verdict,
+        suppressed=row.suppressed,
+        files=paths,
+        cells=tuple(row.cells) if row.cells is not None else None,
+    )
+
+
+def _batches(ids: Sequence[str], size: int = 500) -> Iterable[Sequence[str]]:
+    return (ids[start : start + size] for start in range(0, len(ids), size))

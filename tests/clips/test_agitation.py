@@ -1,0 +1,140 @@
+"""Motion that goes nowhere, told from motion that goes somewhere."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from comemory.clips.agitation import LEAST, NOISE, REMEMBERED_S, SURE, Restlessness, beyond_noise, restless
+from comemory.clips.flow_filter import Carried, carry
+from comemory.types import CELL, SHOWN, shown_maps
+
+SIZE = (16, 24)
+BLINKING = np.zeros((2, 1, *SIZE), np.uint8)
+BLINKING[1, :, :, :8] = 255
+"""Two pictures, of which one third changes by more than noise."""
+SEEN = np.s_[..., :2]
+"""The cells of that third."""
+
+
+def watched(carried: Sequence[Carried | None], rate_hz: float) -> Restlessness:
+    """What is known after these, each with a picture that blinks."""
+    level = Restlessness(*SIZE, rate_hz)
+    for i, one in enumerate(carried):
+        level.push(one, BLINKING[i % 2])
+    return level
+
+
+def after(flows: list[NDArray[np.float32]], rate_hz: float) -> NDArray[np.float32]:
+    """The level where it blinks after these flows, frame by frame."""
+    carried, known = None, []
+    for flow in flows:
+        carried = carry(carried, flow, 0.7, 0.3, anew=True)
+        known.append(carried)
+    return watched(known, rate_hz).level[SEEN]
+
+
+def waving(swing: float = 1.0) -> Carried:
+    return Carried(np.zeros((*SIZE, 2), np.float32), np.full(SIZE, swing, np.float32))
+
+
+def uniform(dx: float) -> NDArray[np.float32]:
+    flow = np.zeros((*SIZE, 2), np.float32)
+    flow[..., 0] = dx
+    return flow
+
+
+def test_who_waves_is_restless_and_who_walks_on_is_not() -> None:
+    back_and_forth = [uniform(2.0 if i % 2 else -2.0) for i in range(60)]
+    walking = [uniform(2.0 + 0.6 * (-1) ** i) for i in range(60)]
+    assert after(back_and_forth, 10).min() > 0.5
+    assert not after(walking, 10)[..., 1:].any()
+    assert not after([uniform(0.0)] * 60, 10).any()
+
+
+@settings(deadline=None, max_examples=30)
+@given(seed=st.integers(0, 2**31), reach=st.floats(0.01, 20))
+def test_a_cell_is_the_root_of_what_the_naive_loop_finds_in_it(seed: int, reach: float) -> None:
+    rng = np.random.default_rng(seed)
+    mean, swing = rng.normal(0, reach, (*SIZE, 2)).astype(np.float32), rng.gamma(2, reach, SIZE).astype(np.float32)
+    found = restless(Carried(mean, swing))
+    for y, x in np.ndindex(found.shape):
+        beyond = [
+            max(float(swing[v, u]) - math.hypot(*mean[v, u].tolist()), 0.0)
+            for v in range(y * CELL, (y + 1) * CELL)
+            for u in range(x * CELL, (x + 1) * CELL)
+        ]
+        assert found[y, x] == pytest.approx(math.sqrt(sum(beyond) / CELL**2), rel=1e-3, abs=1e-3)
+
+
+@pytest.mark.parametrize("rate_hz", [5.0, 10.0, 25.0])
+def test_it_means_the_same_at_any_rate(rate_hz: float) -> None:
+    known = watched([None, *[waving()] * int(4 * rate_hz)], rate_hz)
+    assert known.level[SEEN] == pytest.approx(1 - math.exp(-4 / REMEMBERED_S), rel=1e-4)
+
+
+@pytest.mark.parametrize("rate_hz", [5.0, 30.0, 100.0])
+def test_what_is_faint_is_kept_at_any_rate(rate_hz: float) -> None:
+    assert watched([waving(1e-4)] * int(20 * rate_hz), rate_hz).level[SEEN] == pytest.approx(0.01, rel=0.01)
+
+
+def test_it_begins_calm_dies_away_and_forgets() -> None:
+    level = watched([], 1.0)
+    assert not level.level.any()
+    assert (level.sure == 1).all()
+    level.push(waving(), BLINKING[0])
+    before = level.level.copy()
+    assert before.any()
+    level.push(None, BLINKING[0])
+    assert level.level == pytest.approx(before * math.exp(-1 / REMEMBERED_S), rel=1e-5)
+    for _ in range(40):
+        level.push(None, BLINKING[0])
+    assert not level.level.any()
+    level.push(waving(), BLINKING[1])
+    assert level.level[SEEN].any()
+    level.reset()
+    assert not level.level.any()
+
+
+def test_maps_are_shown_in_their_order() -> None:
+    known = watched([waving()] * 5, 10.0)
+    assert known.shown().shape == (len(SHOWN), *known.sure.shape)
+    maps = shown_maps(known.shown().astype(np.float32))
+    assert maps["restlessness"][0, 0] == pytest.approx(known.level, abs=1e-3)
+    assert known.level.any()
+    assert maps["beyond_noise"][0, 0] == pytest.approx(known.sure)
+
+
+@settings(deadline=None, max_examples=30)
+@given(seed=st.integers(0, 2**31), channels=st.sampled_from([1, 3]), sigma=st.floats(0, 30))
+def test_noise_is_what_half_of_the_picture_changes_by(seed: int, channels: int, sigma: float) -> None:
+    rng = np.random.default_rng(seed)
+    before, after = (rng.normal(120, sigma, (channels, *SIZE)).clip(0, 255).astype(np.uint8) for _ in range(2))
+    change = np.abs(before.astype(int) - after).sum(axis=0)
+    cells = [
+        [int(change[y : y + CELL, x : x + CELL].sum()) for x in range(0, SIZE[1], CELL)]
+        for y in range(0, SIZE[0], CELL)
+    ]
+    usual = max(float(np.median(cells)), LEAST * CELL**2 * channels)
+    expected = [[min(max((cell / usual - NOISE) / (SURE - NOISE), 0.0), 1.0) for cell in row] for row in cells]
+    assert beyond_noise(before, after) == pytest.approx(np.array(expected), abs=1e-5)
+
+
+def test_noise_is_not_restless_but_who_waves_in_it_is() -> None:
+    rng = np.random.default_rng(0)
+    swinging = Carried(np.zeros((64, 64, 2), np.float32), np.ones((64, 64), np.float32))
+    noisy, level = np.full((1, 64, 64), 90.0), Restlessness(64, 64, 10.0)
+    for i in range(60):
+        picture = noisy + rng.normal(0, 8, noisy.shape)
+        picture[:, 16:32, 16:32] += 100 * (i % 2)
+        level.push(swinging, picture.clip(0, 255).astype(np.uint8))
+    waved = level.level[4:8, 4:8]
+    assert waved.min() > 0.6
+    level.level[4:8, 4:8] = 0
+    assert level.level.max() < 0.1

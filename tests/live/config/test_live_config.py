@@ -1,0 +1,239 @@
+"""What a live system is told, and what was set while it ran."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+from footage import at_once
+
+from comemory.alerts.config import WebhookSettings
+from comemory.errors import ConfigError, SourceError
+from comemory.live.config import LiveSettings, read_live
+from comemory.live.config.overrides import Overrides
+from comemory.live.service import camera_flags
+
+TOML = """
+model = "models/gate"
+[cameras.gate]
+url = "rtsp://user:pass@gate.lan/live"
+zones = [[[0, 0], [0.5, 0], [0.5, 0.5]]]
+hours = ["mon-fri 08:00-18:00"]
+[cameras.yard]
+url = "yard.mp4"
+model = "models/yard"
+[alerts.desk]
+kind = "webhook"
+url = "https://desk.lan/hook"
+"""
+
+
+def write(folder: Path, text: str = TOML) -> Path:
+    path = folder / "live.toml"
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def test_paths_are_those_beside_the_file(tmp_path: Path) -> None:
+    read = read_live(write(tmp_path))
+    assert read.bundle_of("gate") == tmp_path / "models" / "gate"
+    assert read.bundle_of("yard") == tmp_path / "models" / "yard"
+    assert read.cameras["yard"].url == str(tmp_path / "yard.mp4")
+    assert read.cameras["gate"].url == "rtsp://user:pass@gate.lan/live"
+
+
+def test_so_are_those_of_every_group(tmp_path: Path) -> None:
+    more = """
+[web]
+certificate = "page.pem"
+key = "page.key"
+[store]
+url = "{store}"
+media = "media"
+"""
+    stores = {
+        "sqlite:///events.db": f"{tmp_path}/events.db",
+        "sqlite:////var/events.db": "/var/events.db",
+        "sqlite:///events.db?timeout=5": f"sqlite:///{tmp_path}/events.db?timeout=5",
+        "sqlite:///:memory:": "sqlite:///:memory:",
+        "events.db": f"{tmp_path}/events.db",
+        "postgresql+psycopg://me@host/events": "postgresql+psycopg://me@host/events",
+        "env:STORE": "env:STORE",
+    }
+    for told, meant in stores.items():
+        read = read_live(write(tmp_path, TOML + 'ca_file = "ca.pem"\n' + more.format(store=told)))
+        assert read.store.url == meant
+        assert (read.web.certificate, read.web.key) == (tmp_path / "page.pem", tmp_path / "page.key")
+        assert read.media == tmp_path / "media"
+        desk = read.alerts["desk"]
+        assert isinstance(desk, WebhookSettings)
+        assert desk.ca_file == tmp_path / "ca.pem"
+    assert read_live(None, {"store": {"url": "events.db"}}).store.url == "events.db"
+
+
+def test_flags_lie_over_the_file(tmp_path: Path) -> None:
+    given = {"cameras": {"gate": {"false_alarms": "2/h"}}, "out": str(tmp_path / "out")}
+    read = read_live(write(tmp_path), given, ["health.stalled_s=9", "cameras.yard.fps=5"])
+    assert read.cameras["gate"].false_alarms == "2/h"
+    assert read.cameras["gate"].zones
+    assert read.cameras["yard"].fps == 5
+    assert read.health.stalled_s == 9
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("[cameras.a]\nurl='x'\ncolour=1", "colour"),
+        ("[cameras.a]\nurl='x'\nzones=[[[0,0],[1,1]]]", "three points"),
+        ("[cameras.a]\nurl='x'\nzones=[[[0,0],[1,1],[2,0]]]", "0 to 1"),
+        ("[cameras.a]\nurl='x'\nhours=['soon']", "hours"),
+        ("[cameras.a]\nurl='x'\nfalse_alarms='few'", "budget"),
+        ("[cameras.'a b']\nurl='x'", "name"),
+        ("[cameras.a]\nurl=''", "url"),
+        ("[cameras]\na=1", "a"),
+        (
+            "[alerts.d]\nkind='command'\nargv=['true']\n[alerts.d.per_camera.gaet]\ncooldown_s=1",
+            "'gaet', which is none",
+        ),
+        ("[alerts.x]\nkind='pigeon'", "pigeon"),
+        ("[web]\nport=99999", "port"),
+        (f"[cameras.a]\nurl='x'\nzones=[{[[0, 0], [0, 1]] * 33}]", "64 points at most, got 66"),
+        (f"[cameras.a]\nurl='x'\nzones={[[[0, 0], [0, 1], [1, 1]]] * 33}", "32 zones at most, got 33"),
+        ("[retention]\ndays=800000", "retention.days"),
+        ("[retention]\ngigabytes=1e305", "retention.gigabytes"),
+        ("[web]\nsession_hours=1e305", "web.session_hours"),
+        ("[events]\nbuffer_mb=1e308", "events.buffer_mb"),
+        ('out = "a\\u0000b"', "out has a null byte"),
+        ('[cameras.a]\nurl="rtsp://a:b\\u0000@host"', "cameras.a.url has a null byte"),
+    ],
+)
+def test_what_does_not_fit_is_one_line(tmp_path: Path, line: str, said: str) -> None:
+    with pytest.raises(ConfigError, match=said) as caught:
+        read_live(write(tmp_path, f"model='m'\n{line}"))
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["a?b", "a%41b", "a#b", "a b"])
+def test_the_store_is_in_the_folder_of_that_very_name(tmp_path: Path, name: str) -> None:
+    pytest.importorskip("sqlalchemy", reason="needs comemory[live]")
+    from comemory.store.store import EventStore
+
+    (tmp_path / name).mkdir()
+    file = write(tmp_path / name, "model = 'm'\n[store]\nurl = 'sqlite:///told.db'\n[cameras.gate]\nurl = 'x'")
+    for read, made in ((read_live(None, {"out": str(tmp_path / name)}), "events.db"), (read_live(file), "told.db")):
+        with EventStore.open(read.store_url, tmp_path / name / "media"):
+            assert (tmp_path / name / made).is_file()
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+
+
+def test_the_longest_retention_can_be_kept(tmp_path: Path) -> None:
+    pytest.importorskip("sqlalchemy", reason="needs comemory[live]")
+    from comemory.store.store import EventStore
+
+    kept = read_live(None, {"retention": {"days": 36500, "gigabytes": 1e6, "free_gigabytes": 0}}).retention
+    with EventStore.open(f"sqlite:///{tmp_path / 'events.db'}", tmp_path / "media") as store:
+        assert store.sweep(datetime.now(UTC), kept.days, int(kept.gigabytes * 1e9)).events == 0
+
+
+def test_a_camera_needs_a_model() -> None:
+    with pytest.raises(ConfigError, match="no model"):
+        read_live(None, {"cameras": {"gate": {"url": "x"}}})
+
+
+def test_secrets_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    read = read_live(None, {"model": "m", "cameras": {"gate": {"url": "env:GATE_URL"}}})
+    with pytest.raises(ConfigError, match="GATE_URL"):
+        _ = read.cameras["gate"].location
+    monkeypatch.setenv("GATE_URL", "rtsp://user:pass@gate.lan")
+    assert read.cameras["gate"].location == "rtsp://user:pass@gate.lan"
+    told = read_live(None, {"model": "m", "cameras": {"gate": {"url": "rtsp://user:hidden@gate.lan"}}})
+    assert "hidden" not in repr(told)
+
+
+SECRET = "geheim123"
+
+
+@pytest.mark.parametrize(
+    ("values", "settings"),
+    [
+        ({"cameras": {"my cam": {"url": f"rtsp://admin:{SECRET}@host/s"}}}, ()),
+        ({"cameras": {"hof": f"{SECRET}"}}, ()),
+        ({"cameras": f"rtsp://admin:{SECRET}@host/s"}, ()),
+        ({"cameras": {"hof": {"url": [f"rtsp://admin:{SECRET}@host/s"]}}}, ()),
+        ({"cameras": {f"rtsp://admin:{SECRET}@host/s": {"url": "x"}}}, ()),
+        ({"alerts": {"my desk": {"kind": "webhook", "url": f"https://desk.lan/{SECRET}"}}}, ()),
+        ({"alerts": {"desk": SECRET}}, ()),
+        ({"web": {"password": [SECRET]}}, ()),
+        ({"web": {"password": 12345678901}}, ()),
+        ({"alerts": {"desk": {"kind": "webhook", "url": [f"https://desk.lan/{SECRET}"]}}}, ()),
+        ({"web": SECRET}, ()),
+        ({}, (f'web.token={{"a": "{SECRET}"}}',)),
+        ({"store": {"url": [f"postgresql+psycopg://user:{SECRET}@host/db"]}}, ()),
+        ({"store": f"postgresql+psycopg://user:{SECRET}@host/db"}, ()),
+    ],
+)
+def test_what_is_refused_never_shows_a_secret(values: dict[str, object], settings: tuple[str, ...]) -> None:
+    with pytest.raises(ConfigError) as caught:
+        read_live(None, values, settings)
+    assert SECRET not in str(caught.value)
+    assert "12345678901" not in str(caught.value)
+    assert "config key" in str(caught.value)
+
+
+@pytest.mark.parametrize("setting", [f"web.password:{SECRET}", f"web.password {SECRET}", f"=rtsp://a:{SECRET}@host/s"])
+def test_a_setting_that_is_none_is_shown_up_to_its_key(setting: str) -> None:
+    with pytest.raises(ConfigError, match="cannot read the setting") as caught:
+        read_live(None, {}, (setting,))
+    assert SECRET not in str(caught.value)
+
+
+def test_secrets_are_in_no_repr(tmp_path: Path) -> None:
+    web = {"password": SECRET, "token": SECRET}
+    assert SECRET not in repr(read_live(write(tmp_path), {"web": web, "store": {"url": SECRET}}))
+
+
+@pytest.mark.parametrize("flag", ["gate", "=x", "gate=", "rtsp://user:hidden@host/a=b"])
+def test_flags_that_are_no_cameras(flag: str) -> None:
+    with pytest.raises(ConfigError, match="NAME=URL") as caught:
+        camera_flags([flag])
+    assert "hidden" not in str(caught.value)
+
+
+class TestOverrides:
+    def settings(self, **more: object) -> LiveSettings:
+        return read_live(None, {"model": "m", "cameras": {"gate": {"url": "x", **more}}})
+
+    def test_what_was_set_outlives_a_restart_until_the_setting_changes(self, tmp_path: Path) -> None:
+        Overrides(tmp_path).set("gate", "false_alarms", "1/day", "5/h")
+        again = Overrides(tmp_path)
+        assert again.laid_over(self.settings()).cameras["gate"].false_alarms == "5/h"
+        assert again.laid_over(self.settings(false_alarms="3/h")).cameras["gate"].false_alarms == "3/h"
+
+    def test_setting_it_back_forgets_it(self, tmp_path: Path) -> None:
+        kept = Overrides(tmp_path)
+        kept.set("gate", "false_alarms", "1/day", "5/h")
+        kept.set("gate", "false_alarms", "1/day", "1/day")
+        assert kept.laid_over(self.settings()) == self.settings()
+
+    @pytest.mark.parametrize("content", ["", "[]", "{", '{"gate": 3}', '{"gate": {"zones": {"was": [], "now": 7}}}'])
+    def test_a_damaged_file_is_passed_over(self, tmp_path: Path, content: str) -> None:
+        (tmp_path / "overrides.json").write_text(content, encoding="utf-8")
+        assert Overrides(tmp_path).laid_over(self.settings()) == self.settings()
+
+    @pytest.mark.parametrize("content", ["", "[]", "{"])
+    def test_and_is_not_written_over(self, tmp_path: Path, content: str) -> None:
+        (tmp_path / "overrides.json").write_text(content, encoding="utf-8")
+        with pytest.raises(SourceError, match=r"overrides\.json is damaged, and stays as it is"):
+            Overrides(tmp_path).set("gate", "false_alarms", "1/day", "5/h")
+        assert (tmp_path / "overrides.json").read_text(encoding="utf-8") == content
+
+    def test_two_processes_lose_nothing_of_each_other(self, tmp_path: Path) -> None:
+        code = (
+            "import sys; from pathlib import Path; from comemory.live.config.overrides import Overrides;"
+            "kept = Overrides(Path(sys.argv[1]));"
+            "[kept.set(f'{sys.argv[2]}{k}', 'model', None, 'm') for k in range(60)]"
+        )
+        at_once(code, tmp_path)
+        assert len(json.loads((tmp_path / "overrides.json").read_text(encoding="utf-8"))) == 120

@@ -1,0 +1,298 @@
+"""Learning from a camera: what is recorded, calibrated, put in force and taken back; drift; the doctor."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+import pytest
+from footage import comemory, save_video
+from live.conftest import REPOSITORY, until
+from live.test_live import seconds
+from moving_disc import pictures
+
+from comemory.bundle import open_bundle
+from comemory.datasets import open_dataset
+from comemory.detector import Detector
+from comemory.errors import ConfigError, RuntimeMissing, SourceError, TrainingError
+from comemory.live.config import DriftSettings, LearnSettings, LiveSettings, read_live
+from comemory.live.doctor import examine
+from comemory.live.engine import Engine
+from comemory.live.learning.learn import learned, recalibrated, train_apart
+from comemory.live.learning.models import CameraModels
+from comemory.live.learning.progress import Progress
+from comemory.live.learning.recorder import Recorder
+from comemory.live.monitoring.score_drift import DriftGuard
+from comemory.live.recording.minute_scores import PARTS, MinuteScores
+from comemory.runtimes import runs_in
+
+Live = Callable[..., LiveSettings]
+Engines = Callable[..., Engine]
+
+
+@pytest.fixture
+def settings(clips: list[Path], live: Live) -> LiveSettings:
+    return live({"gate": {"url": str(clips[1]), "loop": True, "realtime": False}})
+
+
+def test_record_calibrate_hand_over_and_back(settings: LiveSettings, engines: Engines, tmp_path: Path) -> None:
+    recorder = Recorder(settings, "gate", tmp_path / "recorded")
+    data = recorder.run(4, lambda _: None)
+    counts = []
+    for clip in sorted(data.iterdir()):
+        with av.open(str(clip)) as container:
+            counts.append(sum(1 for _ in container.decode(video=0)))
+            assert container.streams.video[0].average_rate == 10
+    assert sum(counts) == recorder.n_frames
+    old = open_bundle(settings.bundle_of("gate"))
+    place = recalibrated(old.path, data, tmp_path / "new")
+    new = open_bundle(place)
+    assert new.digest != old.digest
+    assert new.calibration.settings == old.calibration.settings
+    assert new.calibration.n_frames <= sum(counts)
+
+    models = CameraModels(settings, "gate")
+    with pytest.raises(ConfigError, match="nothing to go back to"):
+        models.roll_back()
+    engine = engines(settings)
+    until(lambda: engine.status()[0].scored > 2)
+    models.put(place)
+    assert models.current == place
+    until(lambda: engine.status()[0].model_sha256 == new.digest)
+    assert models.roll_back() == old.path
+    until(lambda: engine.status()[0].model_sha256 == old.digest)
+
+
+def test_every_precision_is_calibrated_on_its_own_answers(clips: list[Path], tmp_path: Path) -> None:
+    shipped = open_bundle(REPOSITORY / "models" / "ped2-small")
+    if not runs_in("int8"):
+        pytest.skip("this CPU does not compute in int8")
+    new = open_bundle(recalibrated(shipped.path, clips[1].parent, tmp_path / "new"))
+    assert set(new.forms) == set(shipped.forms) == {("openvino", "int8")}
+    record, before = new.forms["openvino", "int8"].record, shipped.forms["openvino", "int8"].record
+    assert record.calibration.scales != before.calibration.scales
+    assert record.calibration.scales != new.calibration.scales
+    assert record.held_out.n_frames == new.calibration.n_frames
+    assert record.held_out.spearman > 0.9
+    assert Detector(new, threads=1).bundle.precision == "int8"
+
+
+def test_the_quota_ends_the_recording(settings: LiveSettings, tmp_path: Path) -> None:
+    tiny = settings.model_copy(update={"learn": settings.learn.model_copy(update={"gigabytes": 1e-9})})
+    data = tmp_path / "recorded"
+    data.mkdir()
+    (data / "before.mp4").write_bytes(b"full")
+    said: list[str] = []
+    recorder, start = Recorder(tiny, "gate", data), time.monotonic()
+    with pytest.raises(SourceError, match="usable frames came"):
+        recorder.run(60, said.append)
+    assert time.monotonic() - start < 40
+    assert said == ["the recording ends: learn.gigabytes is full after 0 minutes"]
+    assert not (data / "before.mp4").exists()
+    assert 1 <= len(list(data.iterdir())) <= 2, (
+        "a hole within the frames taken at once ends one clip and begins another"
+    )
+
+
+def test_a_training_that_fails_says_why(tmp_path: Path) -> None:
+    with pytest.raises(TrainingError, match="the training failed: error"):
+        train_apart(tmp_path / "nothing", tmp_path / "out", LearnSettings(cpu_share=0.9), lambda _: None)
+
+
+@pytest.mark.parametrize("name", ["typer", "comemory"])
+def test_a_training_takes_no_program_from_the_folder_it_is_begun_in(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    (tmp_path / f"{name}.py").write_text("open('taken', 'w').close()")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(TrainingError, match="the training failed: error"):
+        train_apart(tmp_path / "nothing", tmp_path / "out", LearnSettings(cpu_share=0.9), lambda _: None)
+    assert not (tmp_path / "taken").exists()
+
+
+def test_without_torch_nothing_is_recorded(
+    settings: LiveSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "torch", None)
+    progress = Progress(tmp_path, "gate")
+    with pytest.raises(RuntimeMissing, match=r"learning needs torch.*pip install 'comemory\[train\]'"):
+        learned(settings, "gate", 3600, recalibrate=False, progress=progress, say=pytest.fail)
+    assert not (settings.out / "cameras").exists()
+
+
+TINY = ("clips.height=32", "clips.width=48", "network.base_width=4", "train.epochs=1")
+
+
+def test_learned_from_the_camera_and_gone_over_to_without_a_gap(
+    quick_bundle: Path, live: Live, engines: Engines, tmp_path: Path
+) -> None:
+    """The command beside a running engine: recorded, trained for a share of a core, in force; and back."""
+    pytest.importorskip("torch", reason="needs torch: pip install 'comemory[train]'")
+    walkway = open_dataset("synthetic:seed=9,frames=250,training=1,testing=1,size=96x144").training()[0].source
+    clip = save_video(tmp_path / "gate.mp4", 12 * [frame.image for frame in walkway])  # type: ignore[union-attr]
+    told = tmp_path / "live.toml"
+    settings = ", ".join(f'"{one}"' for one in TINY)
+    told.write_text(
+        f'model = "{quick_bundle}"\nout = "live"\nworkers = 1\n[cameras.gate]\nurl = "{clip}"\n'
+        f'[learn]\npreset = "nano"\ncpu_share = 0.95\nsettings = [{settings}]\n'
+    )
+    engine = Engine(read_live(told))
+
+    def goes_on(sha256: str) -> None:
+        until(lambda: engine.status()[0].model_sha256 == sha256)
+        scored = engine.status()[0].scored
+        until(lambda: engine.status()[0].scored > scored + 5)
+
+    with engine.subscribe() as messages:
+        engine.start()
+        until(lambda: engine.status()[0].scored > 2)
+        before = engine.status()[0].model_sha256
+        done = comemory("learn", "gate", "--config", told, "--for", "17s", timeout=270)
+        assert done.returncode == 0, done.stderr
+        assert re.search(r"gate: how often a score is passed is known from \d+ ordinary alarms? alone", done.stderr)
+        made = next((tmp_path / "live" / "cameras" / "gate" / "models").glob("*/manifest.json")).parent
+        goes_on(open_bundle(made).digest)
+        back = comemory("learn", "gate", "--config", told, "--rollback")
+        assert back.returncode == 0, back.stderr
+        goes_on(before)
+        dropped = engine.status()[0].dropped
+        engine.stop()
+        seen = list(messages.queue)
+    assert open_bundle(made).provenance["dataset"] == "folder"
+    assert not (made.with_name(f"{made.name}.run") / "cache").exists()
+    assert [message["model"] for message in seen if message["kind"] == "model"] == [
+        open_bundle(made).digest[:16],
+        before[:16],
+    ]
+    if dropped == 0:
+        times = [seconds(message["time"]) for message in seen if message["kind"] == "score"]
+        assert max(np.diff(times)) == pytest.approx(0.1, abs=0.02)
+
+
+def test_a_training_ends_with_the_process_that_began_it(tmp_path: Path) -> None:
+    """Even one that is at rest then, and even where nobody could clear away."""
+    pytest.importorskip("torch", reason="needs torch: pip install 'comemory[train]'")
+    save_video(tmp_path / "data" / "training" / "gate.mp4", pictures(150, 96, 144))
+    code = (
+        "import sys; from pathlib import Path; from comemory.live.learning.learn import train_apart;"
+        "from comemory.live.config import LearnSettings; place = Path(sys.argv[1]);"
+        "told = LearnSettings(preset='nano', cpu_share=0.2, settings=('train.epochs=1000',));"
+        "train_apart(place / 'data', place / 'made', told, print)"
+    )
+    parent = subprocess.Popen([sys.executable, "-c", code, str(tmp_path)])
+    children = Path(f"/proc/{parent.pid}/task/{parent.pid}/children")
+    try:
+        until(lambda: bool(children.read_text().split()), 30)
+        child = Path(f"/proc/{children.read_text().split()[0]}")
+        until(lambda: "comemory.cli" in (child / "cmdline").read_text())
+        time.sleep(1.5)
+    finally:
+        parent.kill()
+        parent.wait()
+    until(lambda: not child.exists() or "(Z" in (child / "stat").read_text().replace(") ", "("))
+
+
+class TestDrift:
+    def feed(self, shift: float, hours: int) -> DriftGuard:
+        guard = DriftGuard(DriftSettings(hours=3, least_frames=100))
+        rng = np.random.default_rng(0)
+        for k in range(hours * 360 + 1):
+            guard.push(k * 10.0, float(-np.log10(1 - rng.random())) + shift)
+        return guard
+
+    def test_scores_as_calibrated_are_no_drift(self) -> None:
+        guard = self.feed(0.0, 4)
+        assert guard.passed == pytest.approx(1, abs=0.15)
+        assert guard.message is None
+
+    @pytest.mark.parametrize(
+        ("shift", "found"),
+        [(0.8, r"more than calibrated \(about [67] times"), (-0.9, r"less than calibrated \(about 1/[78]")],
+    )
+    def test_moved_scores_are_told_with_the_cure(self, shift: float, found: str) -> None:
+        message = self.feed(shift, 4).message
+        assert message is not None
+        assert re.search(f"score {found} as many high frames", message)
+        assert "--recalibrate" in message
+
+    def test_a_few_hours_are_not_enough(self) -> None:
+        assert self.feed(2.0, 2).message is None
+
+
+def test_minutes_keep_the_highest_of_each_part() -> None:
+    minutes, at = MinuteScores(), 60_000_000.0
+    assert minutes.push(at, 1.0) is None
+    assert minutes.push(at + 1, 3.0) is None
+    assert minutes.push(at + 59.9, 2.0) is None
+    done = minutes.push(at + 60, 0.5)
+    assert done == (datetime.fromtimestamp(at, UTC), [3.0, *[2.0] * (PARTS - 1)])
+    assert minutes.finish() is not None
+    assert minutes.finish() is None
+
+
+def test_the_doctor_finds_what_is_wrong_and_its_cure(clips: list[Path], live: Live) -> None:
+    told = live(
+        {
+            "gate": {"url": str(clips[0])},
+            "dead": {"url": "rtsp://user:hidden@127.0.0.1:9/live"},
+            "none": {"url": "env:NO_SUCH"},
+        },
+        store={"enabled": False},
+    )
+    found = {check.what: check for check in examine(told)}
+    assert found["camera gate"].well
+    assert "144x96" in found["camera gate"].found
+    assert found["camera dead"].well is False
+    assert "address and port" in found["camera dead"].cure
+    assert "hidden" not in repr(found)
+    assert "NO_SUCH" in found["camera none"].found
+    assert found["disk"].well is not None
+    assert all(check.cure for check in found.values() if check.well is False)
+
+
+def test_the_doctor_finds_what_a_watch_would_refuse(
+    clips: list[Path], live: Live, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "page.pem").write_text("no certificate")
+    monkeypatch.setenv("KNOWN", "a known secret")
+
+    def ill(**told: Any) -> dict[str, str]:
+        asked = live({"gate": {"url": str(clips[0])}}, **told)
+        found = [check for check in examine(asked) if check.what.split()[0] in ("model", "alert", "page")]
+        assert all(check.cure for check in found if check.well is False)
+        assert "a known secret" not in repr(found)
+        return {check.what.split()[0]: check.found for check in found if check.well is False}
+
+    hook = {"kind": "webhook", "url": "https://desk.lan/hook"}
+    well = {"alerts": {"desk": {**hook, "secret": "env:KNOWN"}}, "web": {"password": "env:KNOWN"}}
+    assert ill(**well) == {}
+    assert "bf16" in ill(precision="bf16")["model"]
+    assert "'NOPE'" in ill(alerts={"desk": {**hook, "secret": "env:NOPE"}})["alert"]
+    assert "'NOPE2'" in ill(web={"password": "env:NOPE2"})["page"]
+    assert "page.pem" in ill(web={"certificate": str(tmp_path / "page.pem")})["page"]
+    assert "without a store" in ill(alerts={"desk": hook}, store={"enabled": False})["alert"]
+
+
+def test_the_doctor_on_the_command_line(clips: list[Path], quick_bundle: Path, tmp_path: Path) -> None:
+    asked = ["--camera", f"gate={clips[0]}", "--model", quick_bundle, "--store", "none", "--out", tmp_path, "--json"]
+    done = comemory("doctor", *asked, "--set", "retention.gigabytes=0.001")
+    checks = json.loads(done.stdout)
+    assert {check["what"] for check in checks} >= {"camera gate", "disk", "store", "time", "port", "processor"}
+    assert done.returncode == any(check["well"] is False for check in checks)
+
+
+@pytest.mark.parametrize("time", ["soon", "", "5", "-3h", "0h", "²h", "٣h", f"{'9' * 400}h"])
+def test_times_that_are_none(time: str) -> None:
+    from comemory.cli.live import _seconds
+
+    with pytest.raises(ConfigError, match="24h, 90m or 600s"):
+        _seconds(time)

@@ -1,0 +1,284 @@
+"""What the page and the API may ask of a running engine."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import threading
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from bundles import unfinite
+from live.conftest import until
+from live.test_live import BUDGET, all_of, lines
+
+from comemory.errors import BundleError, ConfigError
+from comemory.live.config import LiveSettings
+from comemory.live.contract import CameraState, EngineContract
+from comemory.live.engine import Engine
+from comemory.server.live_pictures import Pictures
+
+Live = Callable[..., LiveSettings]
+Engines = Callable[..., Engine]
+
+
+@pytest.fixture
+def looping(clips: list[Path]) -> dict[str, object]:
+    return {"url": str(clips[0]), "loop": True, "realtime": False, "false_alarms": BUDGET}
+
+
+def test_it_keeps_the_contract(live: Live, looping: dict[str, object], engines: Engines) -> None:
+    engine = engines(live({"gate": looping}))
+    kept: EngineContract = engine
+    until(lambda: kept.metrics().scored["gate"] > 5)
+    snapshot = kept.snapshot("gate")
+    assert snapshot is not None
+    assert snapshot.picture.shape == (96, 144, 3)
+    if snapshot.heat is not None:
+        assert 0 <= snapshot.heat.min() <= snapshot.heat.max() <= 1
+    scores = kept.scores("gate", 600)
+    assert scores
+    assert scores == sorted(scores)
+    metrics = kept.metrics()
+    assert metrics.latency_counts["gate"][-1] <= metrics.scored["gate"] + 1
+    assert metrics.latency_counts["gate"] == sorted(metrics.latency_counts["gate"])
+    assert kept.status()[0].size == (96, 144)
+    for ask in (kept.snapshot, lambda name: kept.scores(name, 1), lambda name: kept.set_zones(name, ())):
+        with pytest.raises(ConfigError, match="no camera 'yard'"):
+            ask("yard")
+
+
+def test_the_picture_of_a_camera_that_is_down_is_the_same_one(
+    live: Live, looping: dict[str, object], engines: Engines
+) -> None:
+    engine = engines(live({"gate": {**looping, "loop": False}}))
+    assert engine.wait(60)
+    until(lambda: engine.status()[0].state is not CameraState.LIVE)
+    pictures = Pictures(engine)
+    first, second = (engine.snapshot("gate") for _ in range(2))
+    assert first is not None
+    assert second is not None
+    assert first.time == second.time
+    tags = {picture.tag for picture in (pictures.newest("gate") for _ in range(3)) if picture is not None}
+    assert len(tags) == 1
+
+
+def test_budget_and_zones_change_at_once_and_outlive_it(
+    live: Live, looping: dict[str, object], engines: Engines
+) -> None:
+    settings = live({"gate": looping})
+    engine = engines(settings)
+    before = engine.status()[0].threshold
+    assert engine.set_budget("gate", "1/week") == engine.status()[0].threshold > before
+    assert engine.thresholds("gate", [BUDGET]) == [before]
+    zone = ((0.0, 0.0), (1.0, 0.0), (1.0, 1.0))
+    engine.set_zones("gate", [zone])
+    assert engine.status()[0].zones == (zone,)
+    with pytest.raises(ConfigError):
+        engine.set_budget("gate", "often")
+    with pytest.raises(ValueError):
+        engine.set_zones("gate", [((0.0, 0.0), (2.0, 0.0), (1.0, 1.0))])
+    engine.stop()
+    again = Engine(settings)
+    assert again.settings.cameras["gate"].zones == (zone,)
+    assert again.settings.cameras["gate"].false_alarms == "1/week"
+
+
+def test_a_full_queue_drops_the_oldest(live: Live, looping: dict[str, object], engines: Engines) -> None:
+    engine = engines(live({"gate": looping}))
+    with engine.subscribe() as messages:
+        for k in range(1500):
+            engine.publish({"kind": "test", "k": k})
+        last = [message["k"] for message in all_of(messages, "test")]
+    assert last[-1] == 1499
+    assert last[0] > 0
+    json.dumps(last)
+
+
+def test_events_outside_of_the_hours_are_kept_but_silent(clips: list[Path], live: Live) -> None:
+    now = datetime.now().astimezone()
+    away = now + timedelta(hours=6)
+    hours = f"{away:%H}:00-{away:%H}:59"
+    settings = live({"gate": {"url": str(clips[0]), "realtime": False, "false_alarms": BUDGET, "hours": [hours]}})
+    engine = Engine(settings)
+    engine.start()
+    assert engine.wait(60)
+    engine.stop()
+    found = lines(settings.out, "end")
+    assert found
+    assert all(event["suppressed"] for event in found)
+    assert engine.metrics().events["gate"] == 0
+    assert engine.metrics().suppressed["gate"] == len(found)
+
+
+def test_a_silent_camera_slows_no_other(live: Live, looping: dict[str, object], engines: Engines) -> None:
+    with socket.socket() as silent:
+        silent.bind(("127.0.0.1", 0))
+        silent.listen()
+        url = f"http://127.0.0.1:{silent.getsockname()[1]}/stream"
+        engine = engines(live({"mute": {"url": url}, "gate": looping}))
+        until(lambda: engine.metrics().scored["gate"] > 20)
+        assert {status.name: status.scored for status in engine.status()}["mute"] == 0
+        start = time.monotonic()
+        engine.stop()
+        assert time.monotonic() - start < 5
+
+
+def test_hostile_bytes_are_a_state(live: Live, engines: Engines) -> None:
+    listening = socket.create_server(("127.0.0.1", 0))
+
+    def serve() -> None:
+        with listening:
+            for _ in range(3):
+                with listening.accept()[0] as client:
+                    client.recv(4096)
+                    client.sendall(b"HTTP/1.0 200 OK\r\nContent-Type: video/mp4\r\n\r\n" + bytes(range(256)) * 400)
+
+    threading.Thread(target=serve, daemon=True).start()
+    engine = engines(live({"gate": {"url": f"http://127.0.0.1:{listening.getsockname()[1]}/x"}}))
+    until(lambda: engine.status()[0].state is CameraState.DOWN and engine.status()[0].attempts > 1, 20)
+    assert engine.status()[0].message
+
+
+def test_reload_leaves_alone_what_did_not_change(
+    clips: list[Path], live: Live, looping: dict[str, object], engines: Engines
+) -> None:
+    engine = engines(live({"gate": looping, "yard": looping}))
+    until(lambda: all(status.scored > 3 for status in engine.status()))
+    readers = {name: camera.reader for name, camera in engine._cameras.items()}
+    after = live({"gate": {**looping, "false_alarms": "1/h"}, "door": {**looping, "url": str(clips[1])}})
+    assert engine.reload(after) == ["door: begun", "gate: false_alarms", "yard: no longer watched"]
+    assert engine._cameras["gate"].reader is readers["gate"]
+    assert sorted(status.name for status in engine.status()) == ["door", "gate"]
+    assert engine.reload(after) == []
+    with pytest.raises(BundleError):
+        engine.set_model("gate", Path("nowhere"))
+    assert engine.status()[0].model
+
+
+def test_a_reload_that_fails_changes_nothing(
+    clips: list[Path], live: Live, looping: dict[str, object], engines: Engines, quick_bundle: Path
+) -> None:
+    engine = engines(live({"gate": looping, "yard": looping}))
+    until(lambda: all(status.scored > 3 for status in engine.status()))
+    cameras, settings = dict(engine._cameras), engine.settings
+    bad = {"gate": {**looping, "url": str(clips[1])}, "yard": {**looping, "model": "nowhere"}, "door": looping}
+    for _ in range(2):
+        with pytest.raises(BundleError, match="nowhere"):
+            engine.reload(live(bad))
+        assert engine._cameras == cameras
+        assert engine.settings is settings
+    scored = engine.metrics().scored
+    until(lambda: all(engine.metrics().scored[name] > scored[name] + 3 for name in scored))
+    bad["yard"]["model"] = str(quick_bundle)
+    assert engine.reload(live(bad)) == ["door: begun", "gate: begun anew", "yard: begun anew"]
+    assert engine._cameras["gate"] is not cameras["gate"]
+    assert not engine.finished
+
+
+def test_another_bundle_takes_over_without_a_gap(
+    quick_bundle: Path, live: Live, looping: dict[str, object], engines: Engines, tmp_path: Path
+) -> None:
+    from bundles import copied, read, write
+
+    other = copied(quick_bundle, tmp_path)
+    calibration = read(other, "calibration.json")
+    write(other, "calibration.json", {**calibration, "n_frames": calibration["n_frames"] + 1})
+    engine = engines(live({"gate": looping}))
+    until(lambda: engine.status()[0].scored > 3)
+    before = engine.status()[0]
+    engine.set_model("gate", other)
+    until(lambda: engine.status()[0].model_sha256 != before.model_sha256)
+    at = engine.status()[0].scored
+    until(lambda: engine.status()[0].scored > at + 3)
+    until(lambda: engine.status()[0].state is CameraState.LIVE)
+
+
+def test_a_fault_of_one_thing_leaves_the_others_looked_after(
+    clips: list[Path], live: Live, engines: Engines, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A file of settings on which the parser itself gives up."""
+    faults: list[str] = []
+    monkeypatch.setattr(threading, "excepthook", lambda told: faults.append(told.exc_type.__name__))
+    path = tmp_path / "gate.mp4"
+    settings = live({"gate": {"url": str(path), "loop": True}})
+    engine = engines(settings)
+    until(lambda: engine.status()[0].state is CameraState.DOWN)
+    with engine.subscribe() as messages:
+        (settings.out / "overrides.json").write_text("[" * 200_000)
+        until(lambda: bool(faults))
+        path.symlink_to(clips[0])
+        until(lambda: engine.status()[0].state is CameraState.LIVE)
+        told = all_of(messages, "trouble")
+    assert [message["message"] for message in told] == ["the watchdog died of a fault and begins anew"]
+    assert faults == ["RecursionError"]
+
+
+def test_a_network_that_gives_no_number_is_a_state_of_its_camera(
+    clips: list[Path], quick_bundle: Path, live: Live, engines: Engines, tmp_path: Path
+) -> None:
+    bundle = unfinite(quick_bundle, tmp_path, "frames", most=0.0005)
+    file = {"url": str(clips[0]), "realtime": False}
+    settings = live({"gate": {**file, "loop": True, "model": str(bundle)}, "yard": file}, precision="fp32")
+    engine = engines(settings)
+    until(lambda: engine.status()[0].state is CameraState.DOWN)
+    gate, yard = engine.status()
+    assert "the network gives no finite score" in gate.message
+    assert gate.scored == 0
+    until(lambda: engine.status()[1].scored > 90)
+    assert "no finite score" not in yard.message
+
+
+def test_a_file_that_ends_on_a_frame_without_a_score_is_down_and_not_ended(
+    clips: list[Path], quick_bundle: Path, live: Live, engines: Engines, tmp_path: Path
+) -> None:
+    bundle = unfinite(quick_bundle, tmp_path, "frames", most=0.0005)
+    engine = engines(live({"gate": {"url": str(clips[0]), "realtime": False, "model": str(bundle)}}, precision="fp32"))
+    assert engine.wait(60)
+    status = engine.status()[0]
+    assert status.state is CameraState.DOWN
+    assert "the network gives no finite score" in status.message
+    assert engine.failed == ["gate"]
+
+
+def test_a_location_that_is_no_text_is_a_state_that_is_told_and_stored(
+    live: Live, engines: Engines, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("sqlalchemy", reason="needs comemory[live]")
+    from comemory.store.store import EventStore
+
+    monkeypatch.setenv("GATE", os.fsdecode(bytes(tmp_path) + b"/gone\xff.mp4"))
+    with EventStore.open(f"sqlite:///{tmp_path / 'events.db'}", tmp_path / "media") as store:
+        settings = live({"gate": {"url": "env:GATE"}})
+        engine = engines(settings, store)
+        until(lambda: engine.status()[0].state is CameraState.DOWN and bool(store.states()))
+        engine.stop()
+        assert "gone\\udcff.mp4" in engine.status()[0].message
+        assert [(state.state, state.message) for state in store.states()] == [("down", engine.status()[0].message)]
+        assert engine.journal.trouble == ""
+    told = [json.loads(line) for line in (settings.out / "events.jsonl").read_text().splitlines()]
+    assert [line["message"] for line in told] == [engine.status()[0].message]
+
+
+def test_learned_scenes_are_kept_now_and_then(
+    live: Live, looping: dict[str, object], engines: Engines, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("comemory.live.engine.SCENE_S", 0.5)
+    settings = live({"gate": looping})
+    engine = engines(settings)
+    until(lambda: bool(list((settings.out / "cameras" / "gate").glob("view-*.npz"))))
+    assert engine.status()[0].state is CameraState.LIVE
+
+
+def test_times_are_aware(clips: list[Path], live: Live) -> None:
+    settings = live({"gate": {"url": str(clips[0]), "realtime": False, "false_alarms": BUDGET}})
+    engine, start = Engine(settings), datetime.now(UTC)
+    engine.start()
+    assert engine.wait(60)
+    engine.stop()
+    for event in lines(settings.out, "end"):
+        assert start - timedelta(seconds=1) <= datetime.fromisoformat(event["start"]) <= start + timedelta(seconds=15)

@@ -1,0 +1,125 @@
+"""SIGTERM on a machine that is busy, with browsers that listen: in time, and the open event is closed in the store."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from live.conftest import until
+
+pytest.importorskip("uvicorn", reason="needs comemory[web]")
+
+N_ROUNDS = 2
+
+
+@contextmanager
+def busy_cores() -> Iterator[None]:
+    """A busy loop for each core."""
+    loops = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in os.sched_getaffinity(0)]
+    try:
+        yield
+    finally:
+        for loop in loops:
+            loop.kill()
+            loop.wait()
+
+
+def listen(port: int, path: str, stack: ExitStack) -> http.client.HTTPResponse:
+    """An answer without an end, of which the beginning has come."""
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=20)
+    stack.callback(connection.close)
+    connection.request("GET", path)
+    answer = connection.getresponse()
+    assert answer.status == 200
+    answer.read(20)
+    return answer
+
+
+def open_event(port: int) -> Any:
+    """The id of the event that is on, None without one."""
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=20)
+    connection.request("GET", "/api/v1/cameras/gate")
+    event = json.loads(connection.getresponse().read())["open_event"]
+    connection.close()
+    return event
+
+
+def stopped(bundle: Path, clip: Path, out: Path) -> float:
+    """How long a server took to end under full load; everything about that end is checked."""
+    from comemory.store.store import EventStore
+
+    command = [sys.executable, "-m", "comemory", "serve", "--camera", f"gate={clip}", "--model", str(bundle)]
+    options = ["--set", "cameras.gate.loop=true", "--false-alarms", "30/min", "--port", "0", "--out", str(out)]
+    with ExitStack() as stack:
+        process = subprocess.Popen([*command, *options], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+        stack.callback(process.wait)
+        stack.callback(process.kill)
+        assert process.stdout is not None
+        stack.enter_context(process.stdout)
+        port = int(process.stdout.readline().rstrip("/\n").rpartition(":")[2])
+        for _ in range(3):
+            listen(port, "/api/v1/stream", stack)
+            listen(port, "/api/v1/cameras/gate/video", stack)
+        stack.enter_context(busy_cores())
+        time.sleep(1.0)
+        known: list[str] = []
+
+        def is_on() -> bool:
+            if (event := open_event(port)) is not None:
+                known.append(event)
+            return bool(known)
+
+        until(is_on, 60)
+        start = time.monotonic()
+        process.send_signal(signal.SIGTERM)
+        process.wait(20)
+        took_s = time.monotonic() - start
+    assert process.returncode == 0
+    assert not (out / "hung.txt").exists()
+    told = [json.loads(line) for line in (out / "events.jsonl").read_text().splitlines()]
+    begun = {line["event"]["id"] for line in told if line["change"] == "new"}
+    over = {line["event"]["id"] for line in told if line["change"] == "end"}
+    assert begun == over
+    with EventStore.open(f"sqlite:///{out.absolute() / 'events.db'}", out / "media", shared=True) as store:
+        for event_id in begun:
+            stored = store.get(event_id)
+            assert stored is not None
+            assert stored.end is not None
+    return took_s
+
+
+def test_it_ends_in_time_with_the_event_closed(quick_bundle: Path, clips: list[Path], tmp_path: Path) -> None:
+    took = [stopped(quick_bundle, clips[0], tmp_path / str(k)) for k in range(N_ROUNDS)]
+    assert max(took) < 5
+
+
+def test_an_end_that_hangs_is_ended_and_says_where(quick_bundle: Path, clips: list[Path], tmp_path: Path) -> None:
+    """By the system, whatever it is that hangs."""
+    code = (
+        "import sys, threading; from comemory.live import service; from comemory.cli import main;"
+        "service.Service.stop_engine = lambda self: threading.Event().wait(); main(sys.argv[1:])"
+    )
+    out = tmp_path / "live"
+    command = [sys.executable, "-c", code, "watch", "--camera", f"gate={clips[0]}", "--model", str(quick_bundle)]
+    process = subprocess.Popen(
+        [*command, "--set", "cameras.gate.loop=true", "--store", "none", "--out", str(out)], stderr=subprocess.DEVNULL
+    )
+    try:
+        until(lambda: (out / "events.jsonl").exists(), 60)
+        start = time.monotonic()
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(20) != 0
+        assert time.monotonic() - start < 6
+    finally:
+        process.kill()
+    assert "live_options.py" in (out / "hung.txt").read_text()

@@ -1,0 +1,131 @@
+"""The MNAD predictor: the published network, and the contract of a model."""
+
+from __future__ import annotations
+
+import pytest
+
+torch = pytest.importorskip("torch", reason="needs torch: pip install 'comemory[train]'")
+
+from comemory.models.baselines.mnad import Mnad  # noqa: E402
+
+WEIGHTS = {"prediction": 1.0, "appearance_compactness": 0.1, "appearance_separateness": 0.1}
+
+
+@pytest.fixture(scope="module")
+def network() -> Mnad:
+    torch.set_num_threads(1)
+    torch.manual_seed(0)
+    return Mnad().eval()
+
+
+def clips(batch: int = 1, side: int = 64, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
+    generator = torch.Generator().manual_seed(seed)
+    frames_BTCHW = torch.rand(batch, 5, 3, side, side, generator=generator) * 2 - 1
+    return frames_BTCHW, torch.randn(batch, 2, side, side, generator=generator)
+
+
+def test_has_the_published_number_of_parameters(network: Mnad) -> None:
+    assert sum(value.numel() for value in network.parameters()) == 15_650_819
+
+
+def test_items_are_a_buffer_of_the_state(network: Mnad) -> None:
+    assert network.state_dict()["memory.items"].shape == (10, 512)
+    assert "memory.items" not in dict(network.named_parameters())
+
+
+def test_predicts_a_frame_of_the_published_size(network: Mnad) -> None:
+    with torch.inference_mode():
+        predicted = network(torch.zeros(1, 4, 3, 256, 256))
+    assert predicted.frame_BCHW.shape == (1, 3, 256, 256)
+    assert predicted.frame_BCHW.abs().max() <= 1
+    assert predicted.appearance.query_BKD.shape == (1, 32 * 32, 512)
+
+
+@pytest.mark.parametrize(("channels", "n_past", "height", "width"), [(1, 4, 40, 64), (3, 2, 64, 32)])
+def test_predicts_frames_of_other_kinds(channels: int, n_past: int, height: int, width: int) -> None:
+    network = Mnad(channels=channels, n_past=n_past, n_items=3).eval()
+    with torch.inference_mode():
+        predicted = network(torch.zeros(2, n_past, channels, height, width))
+    assert predicted.frame_BCHW.shape == (2, channels, height, width)
+    assert predicted.appearance.weight_BKN.shape == (2, height * width // 64, 3)
+
+
+def test_queries_have_unit_norm_and_read_weights_sum_to_one(network: Mnad) -> None:
+    with torch.inference_mode():
+        reading = network(clips()[0][:, :-1]).appearance
+    torch.testing.assert_close(reading.query_BKD.norm(dim=-1), torch.ones(1, 64))
+    torch.testing.assert_close(reading.weight_BKN.sum(dim=-1), torch.ones(1, 64))
+    assert (reading.weight_BKN >= 0).all()
+    torch.testing.assert_close(reading.read_BKD, reading.weight_BKN @ network.memory.items)
+
+
+def test_equal_input_gives_equal_output(network: Mnad) -> None:
+    frames_BTCHW, flow_B2HW = clips()
+    again = Mnad().eval()
+    again.load_state_dict(network.state_dict())
+    with torch.inference_mode():
+        first = network.observe(frames_BTCHW, flow_B2HW, network.memory.items)
+        second = again.observe(frames_BTCHW, flow_B2HW, again.memory.items)
+    for name, value in first.items():
+        assert torch.equal(value, second[name]), name
+
+
+def test_every_skip_connection_and_the_memory_reach_the_prediction(network: Mnad) -> None:
+    past_BTCHW = clips()[0][:, :-1]
+    with torch.inference_mode():
+        whole = network(past_BTCHW).frame_BCHW
+        without_memory = network(past_BTCHW, torch.zeros_like(network.memory.items)).frame_BCHW
+        assert not torch.equal(whole, without_memory)
+        for index in range(3):
+            hook = network.encoder[index].register_forward_hook(lambda module, given, made: torch.zeros_like(made))
+            assert not torch.equal(network(past_BTCHW).frame_BCHW, whole)
+            hook.remove()
+
+
+def test_the_order_of_the_items_does_not_matter(network: Mnad) -> None:
+    past_BTCHW = clips()[0][:, :-1]
+    with torch.inference_mode():
+        first = network(past_BTCHW, network.memory.items).frame_BCHW
+        second = network(past_BTCHW, network.memory.items.flip(0)).frame_BCHW
+    torch.testing.assert_close(first, second, atol=1e-5, rtol=1e-5)
+
+
+def test_observes_maps_over_cells_and_updated_items(network: Mnad) -> None:
+    frames_BTCHW, flow_B2HW = clips(batch=2)
+    with torch.inference_mode():
+        observed = network.observe(frames_BTCHW, flow_B2HW, network.memories()["appearance"].items)
+    assert {name: tuple(value.shape) for name, value in observed.items()} == {
+        "flow_mean": (2, 2, 16, 16),
+        "frame_error": (2, 1, 16, 16),
+        "appearance_distance": (2, 1, 8, 8),
+        "updated_appearance": (10, 512),
+    }
+    assert observed["frame_error"].min() >= 0
+    torch.testing.assert_close(observed["updated_appearance"].norm(dim=1), torch.ones(10))
+
+
+def test_learns_one_clip() -> None:
+    torch.manual_seed(0)
+    network = Mnad(channels=1, n_past=2, n_items=4).train()
+    frames_BTCHW = clips(side=32)[0][:, :3, :1]
+    flow_B2HW = torch.zeros(1, 2, 32, 32)
+    items = network.memory.items.clone()
+    optimiser = torch.optim.Adam(network.parameters(), lr=1e-3)
+    terms = []
+    for _ in range(12):
+        total, parts = network.loss(frames_BTCHW, flow_B2HW, WEIGHTS)
+        optimiser.zero_grad()
+        total.backward()
+        optimiser.step()
+        terms.append(float(parts["prediction"].detach()))
+    assert set(parts) == set(WEIGHTS)
+    assert terms[-1] < 0.6 * terms[0]
+    assert not torch.equal(network.memory.items, items)
+    torch.testing.assert_close(network.memory.items.norm(dim=1), torch.ones(4))
+
+
+def test_the_loss_leaves_the_items_alone_when_not_training(network: Mnad) -> None:
+    items = network.memory.items.clone()
+    with torch.no_grad():
+        network.loss(*clips(), WEIGHTS)
+    assert torch.equal(network.memory.items, items)

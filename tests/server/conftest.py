@@ -1,0 +1,90 @@
+"""Servers and browsers that the tests of the page share."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
+    from serving import Running
+
+PASSWORD = "correct horse battery"
+TOKEN = "a-token-of-the-settings-with-forty-letters"
+
+
+@pytest.fixture(scope="session")
+def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+    """A server without a password, with one camera that lives and one that cannot be reached."""
+    from serving import served
+
+    with served(tmp_path_factory.mktemp("served")) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def locked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+    """A server with a password and a token."""
+    from serving import served
+
+    given = {"PAGE_PASSWORD": PASSWORD, "API_TOKEN": TOKEN}
+    told = ("--set", "web.password=env:PAGE_PASSWORD", "--set", "web.token=env:API_TOKEN")
+    with served(tmp_path_factory.mktemp("locked"), *told, environment=given) as server:
+        yield server
+
+
+LONG = "a-camera-name-of-sixty-four-letters-by-the-north-eastern-gate-12"
+N_EVENTS = 320
+
+
+@pytest.fixture(scope="session")
+def full(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+    """A server whose store holds an event of every fourth minute of the last hours, and whose cameras are all down."""
+    from serving import served
+    from stored import make_event
+
+    from comemory.store.store import EventStore
+
+    folder = tmp_path_factory.mktemp("full")
+    now = datetime.now(UTC)
+    with EventStore.open(f"sqlite:///{folder}/live/events.db", folder / "live" / "media") as store:
+        for k in range(N_EVENTS):
+            event = make_event(now - timedelta(minutes=4 * (N_EVENTS - k)), camera=("yard", LONG)[k % 2], cells=None)
+            store.begin(event)
+            store.end(replace(event, end=event.start + timedelta(seconds=7)))
+    told = ("--set", "cameras.gate.watch=false", "--set", f"cameras.{LONG}.url=env:YARD_URL")
+    with served(folder, *told) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Browser]:
+    """A real Chromium without a window, or a skip that says why."""
+    playwright = pytest.importorskip("playwright.sync_api", reason="needs playwright: pip install 'comemory[dev]'")
+    path = os.environ.get("COMEMORY_CHROMIUM") or shutil.which("chromium") or shutil.which("chromium-browser")
+    if path is None:
+        pytest.skip("needs Chromium: apt-get install chromium")
+    with playwright.sync_playwright() as driver:
+        chromium = driver.chromium.launch(executable_path=path, args=["--no-sandbox", "--disable-gpu"])
+        yield chromium
+        chromium.close()
+
+
+@pytest.fixture(scope="session")
+def axe() -> str:
+    """The text of axe-core, or a skip that says why."""
+    root = Path(__file__).resolve().parents[2]
+    path = Path(os.environ.get("COMEMORY_AXE") or root / ".venv" / "axe" / "axe.min.js")
+    if not path.is_file():
+        pytest.skip("needs axe-core: run scripts/browser .venv/axe, or set COMEMORY_AXE")
+    return path.read_text(encoding="utf-8")

@@ -1,0 +1,338 @@
+"""The page in a real browser: what it shows, what it changes, and that everybody can use it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from itertools import pairwise
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import httpx
+import pytest
+from conftest import LONG, N_EVENTS, PASSWORD
+from serving import Running, wait_for
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, Page
+
+PATIENCE_MS = 180_000
+STATIC = Path(__file__).resolve().parents[2] / "src" / "comemory" / "server" / "static"
+
+
+@pytest.fixture
+def page(browser: Browser) -> Iterator[Page]:
+    """A fresh page; at the end nothing was complained of in its console."""
+    context = browser.new_context(viewport={"width": 1366, "height": 820})
+    context.set_default_timeout(PATIENCE_MS)
+    complaints: list[str] = []
+    opened = context.new_page()
+    opened.on("console", lambda said: complaints.append(said.text) if said.type in ("error", "warning") else None)
+    opened.on("pageerror", lambda error: complaints.append(str(error)))
+    yield opened
+    context.close()
+    assert [text for text in complaints if "401" not in text] == []
+
+
+@pytest.fixture(scope="session")
+def whole_event(running: Running) -> dict[str, Any]:
+    """An event that is over, with all its files."""
+    address = f"{running.url}/api/v1/events?camera=gate&limit=200"
+
+    def whole() -> list[dict[str, Any]]:
+        events = httpx.get(address, timeout=60).json()["events"]
+        return [one for one in events if one["end"] and all(one["media"].values())]
+
+    wait_for(whole)
+    return whole()[0]
+
+
+def kept(running: Running, path: str) -> Any:
+    return httpx.get(running.url + path, timeout=60).json()
+
+
+class TestLive:
+    def test_tiles_show_what_cameras_see(self, running: Running, page: Page) -> None:
+        page.goto(running.url)
+        gate = page.get_by_role("article", name="gate")
+        gate.get_by_text("Live", exact=True).wait_for()
+        picture = gate.get_by_role("img", name="Newest picture of gate")
+        page.wait_for_function("image => image.naturalWidth > 0", arg=picture.element_handle())
+        shown = picture.get_attribute("src")
+        page.wait_for_function("([image, shown]) => image.src !== shown", arg=[picture.element_handle(), shown])
+        score = gate.get_by_label("Score of gate", exact=True)
+        page.wait_for_function("score => Number(score.textContent) >= 0", arg=score.element_handle())
+        yard = page.get_by_role("article", name="yard")
+        yard.get_by_text("No picture").or_(yard.get_by_text("Connection refused")).first.wait_for()
+        assert "hunter" not in page.content()
+
+    def test_the_heat_map_can_be_taken_off(self, running: Running, page: Page) -> None:
+        page.goto(running.url)
+        heat = page.get_by_role("button", name="Heat map of gate")
+        assert heat.get_attribute("aria-pressed") == "true"
+        with page.expect_request(lambda request: "heat=false" in request.url):
+            heat.click()
+        assert heat.get_attribute("aria-pressed") == "false"
+
+    def test_an_event_arrives_without_a_reload(self, running: Running, page: Page) -> None:
+        page.goto(running.url)
+        page.locator("#recent").wait_for()
+        page.wait_for_load_state("load")
+        page.evaluate("window.unloaded = false; addEventListener('beforeunload', () => { window.unloaded = true; })")
+        rows = page.locator("a.row")
+        page.wait_for_timeout(1000)
+        before = {row.get_attribute("href") for row in rows.all()}
+        wait_for(lambda: {row.get_attribute("href") for row in rows.all()} - before)
+        assert page.evaluate("window.unloaded") is False
+        rows.first.locator("img").wait_for()
+
+
+class TestEvents:
+    def test_the_player_plays_and_the_operators_word_goes_round(
+        self, running: Running, page: Page, whole_event: dict[str, Any]
+    ) -> None:
+        page.goto(f"{running.url}/#/events/{whole_event['id']}")
+        player = page.get_by_role("dialog")
+        film = player.locator("video")
+        page.wait_for_function("film => film.readyState >= 2 && film.duration > 0.5", arg=film.element_handle())
+        place = f"/api/v1/events/{whole_event['id']}"
+        for name, verdict in (("Abnormal", "abnormal"), ("Normal", "normal")):
+            player.get_by_role("button", name=name, exact=True).click()
+            player.locator(f".verdict.{verdict}[aria-pressed=true]").wait_for()
+            assert kept(running, place)["verdict"] == verdict
+        page.keyboard.press("u")
+        player.get_by_text("Was this normal?").wait_for()
+        assert kept(running, place)["verdict"] is None
+        player.get_by_role("button", name="Heat map").click()
+        player.get_by_role("img", name="Peak of the event with its heat map").wait_for()
+        page.keyboard.press("Escape")
+        player.wait_for(state="detached")
+
+    def test_they_are_listed_by_day_and_filtered(
+        self, running: Running, page: Page, whole_event: dict[str, Any]
+    ) -> None:
+        page.goto(f"{running.url}/#/events")
+        page.locator("a.card").first.wait_for()
+        page.get_by_role("img", name="Timeline of the last 24 hours").wait_for()
+        page.get_by_label("Camera").select_option("yard")
+        page.get_by_text("No events in this period.").wait_for()
+
+    def test_the_whole_period_is_drawn_and_counted(self, full: Running, page: Page) -> None:
+        page.goto(f"{full.url}/#/events")
+        page.get_by_role("img", name=f"Timeline of the last 24 hours: {N_EVENTS} events").wait_for()
+        assert page.locator(".tick-mark").count() == N_EVENTS
+        assert page.locator("a.card").count() == 48
+        said = page.locator(".day h2 span").all_inner_texts()
+        assert said[0].startswith("48 of ") or len(said) > 1
+        page.get_by_role("button", name="Older events").click()
+        page.locator("a.card").nth(95).wait_for()
+        page.get_by_label("Camera").select_option(LONG)
+        page.get_by_role("img", name=f"{N_EVENTS // 2} events").wait_for()
+
+    def test_one_steps_from_event_to_event(self, full: Running, page: Page) -> None:
+        ids = all_ids(full)
+        page.goto(f"{full.url}/#/events/{ids[300]}")
+        page.get_by_role("dialog").wait_for()
+        for key, place in (("ArrowLeft", 299), ("ArrowLeft", 298), ("ArrowRight", 299)):
+            page.keyboard.press(key)
+            page.wait_for_url(f"**/#/events/{ids[place]}")
+            page.locator(f".player:has(video), .player:has-text({json.dumps('No picture was kept')})").wait_for()
+
+    def test_the_list_follows_what_is_judged_and_deleted(self, full: Running, page: Page, browser: Browser) -> None:
+        other = browser.new_page()
+        other.goto(f"{full.url}/#/events")
+        page.goto(f"{full.url}/#/events")
+        ids = all_ids(full)
+        card = f'a.card[href="#/events/{ids[5]}"]'
+        other.locator(card).wait_for()
+        page.locator(card).click()
+        page.get_by_role("dialog").get_by_role("button", name="Normal", exact=True).click()
+        for one in (page, other):
+            one.locator(f"{card} .mark.normal").wait_for(timeout=10_000)
+        page.keyboard.press("Escape")
+        page.get_by_label("Judged").select_option("none")
+        page.get_by_role("img", name=f"{N_EVENTS - 1} events").wait_for()
+        assert page.locator(card).count() == 0
+        card = f'a.card[href="#/events/{ids[3]}"]'
+        page.locator(card).click()
+        page.get_by_role("dialog").wait_for()
+        page.keyboard.press("a")
+        page.locator(card).wait_for(state="detached", timeout=10_000)
+        page.keyboard.press("Escape")
+        page.get_by_label("Judged").select_option("")
+        page.locator(f"{card} .mark.abnormal").wait_for()
+        card = f'a.card[href="#/events/{ids[1]}"]'
+        page.on("dialog", lambda asked: asked.accept())
+        page.locator(card).click()
+        page.get_by_role("button", name="Delete this event").click()
+        page.get_by_role("dialog").wait_for(state="detached")
+        for one in (page, other):
+            one.locator(card).wait_for(state="detached", timeout=10_000)
+            one.get_by_role("img", name=f"{N_EVENTS - 1} events").wait_for()
+        other.close()
+
+
+def all_ids(running: Running) -> list[str]:
+    """Of all events, newest first."""
+    return [event["id"] for event in kept(running, "/api/v1/timeline")["events"]]
+
+
+class TestZones:
+    def test_one_is_drawn_with_the_mouse_and_removed(self, running: Running, page: Page) -> None:
+        page.goto(f"{running.url}/#/cameras/gate")
+        page.get_by_role("button", name="Draw a zone").click()
+        editor = page.locator("svg.editor")
+        box = editor.bounding_box()
+        assert box is not None
+        for x, y in ((0.1, 0.1), (0.3, 0.1), (0.3, 0.3), (0.1, 0.1)):
+            page.mouse.click(box["x"] + x * box["width"], box["y"] + y * box["height"])
+        page.get_by_text("Zone 1, 3 corners").wait_for()
+        (zone,) = kept(running, "/api/v1/cameras/gate")["zones"]
+        assert [
+            [pytest.approx(value, abs=0.02) for value in point] for point in ((0.1, 0.1), (0.3, 0.1), (0.3, 0.3))
+        ] == zone
+        page.get_by_role("button", name="Remove zone 1").click()
+        page.get_by_text("Zone 1, 3 corners").wait_for(state="detached")
+        assert kept(running, "/api/v1/cameras/gate")["zones"] == []
+
+    def test_one_is_drawn_with_the_keyboard(self, running: Running, page: Page) -> None:
+        page.goto(f"{running.url}/#/cameras/gate")
+        page.get_by_role("button", name="Draw a zone").press("Enter")
+        editor = page.locator("svg.editor")
+        for key in (
+            "Enter",
+            "Shift+ArrowRight",
+            "Shift+ArrowRight",
+            "Enter",
+            "Shift+ArrowDown",
+            "ArrowDown",
+            "Enter",
+            "c",
+        ):
+            editor.press(key)
+        page.get_by_text("Zone 1, 3 corners").wait_for()
+        (zone,) = kept(running, "/api/v1/cameras/gate")["zones"]
+        assert zone == [[0.5, 0.5], [0.6, 0.5], [0.6, 0.56]]
+        page.get_by_role("button", name="Remove zone 1").click()
+        wait_for(lambda: kept(running, "/api/v1/cameras/gate")["zones"] == [])
+
+    def test_it_can_be_given_up(self, running: Running, page: Page) -> None:
+        page.goto(f"{running.url}/#/cameras/gate")
+        page.get_by_role("button", name="Draw a zone").click()
+        page.locator("svg.editor").press("Enter")
+        page.get_by_text("1 point.").wait_for()
+        page.locator("svg.editor").press("Escape")
+        page.get_by_role("button", name="Draw a zone").wait_for()
+        assert kept(running, "/api/v1/cameras/gate")["zones"] == []
+
+
+class TestSensitivity:
+    def test_it_is_set_with_the_keyboard_and_says_what_it_means(self, running: Running, page: Page) -> None:
+        page.goto(f"{running.url}/#/cameras/yard")
+        slider = page.get_by_role("slider")
+        page.wait_for_function("slider => Number(slider.max) > 5", arg=slider.element_handle())
+        assert "at this setting" in str(slider.get_attribute("aria-valuetext"))
+        slider.press("Home")
+        page.get_by_text("Budget 1 per week").wait_for()
+        page.get_by_role("button", name="Apply").click()
+        wait_for(lambda: kept(running, "/api/v1/cameras/yard")["false_alarms"] == "1/week")
+
+
+class TestLogin:
+    def test_a_password_is_asked_for(self, locked: Running, page: Page) -> None:
+        page.goto(locked.url)
+        page.get_by_label("Password").fill("a wrong password")
+        page.get_by_role("button", name="Log in").click()
+        page.get_by_role("alert").get_by_text("the password is wrong").wait_for()
+        page.get_by_label("Password").fill(PASSWORD)
+        page.keyboard.press("Enter")
+        page.get_by_role("article", name="gate").wait_for()
+        page.get_by_role("button", name="Log out").click()
+        page.get_by_label("Password").wait_for()
+        assert page.context.cookies() == []
+
+
+VIEWS = {"live": "", "events": "#/events", "camera": "#/cameras/gate"}
+
+
+class TestEverybody:
+    @pytest.mark.parametrize("view", VIEWS)
+    def test_a_phone_needs_no_sideways_scrolling(
+        self, running: Running, page: Page, whole_event: dict[str, Any], view: str
+    ) -> None:
+        page.set_viewport_size({"width": 360, "height": 740})
+        page.goto(f"{running.url}/{VIEWS[view]}")
+        page.get_by_role("heading", name="gate").or_(page.locator("a.card")).first.wait_for()
+        assert page.evaluate("document.documentElement.scrollWidth") <= 360
+
+    @pytest.mark.parametrize("view", ["", "#/events", f"#/cameras/{LONG}", "#/events/{event}"])
+    def test_nor_do_the_longest_names(self, full: Running, page: Page, view: str) -> None:
+        page.set_viewport_size({"width": 360, "height": 740})
+        page.goto(f"{full.url}/{view.format(event=all_ids(full)[0])}")
+        page.locator(f"text={LONG}").first.wait_for(state="attached")
+        page.wait_for_timeout(500)
+        assert page.evaluate("document.documentElement.scrollWidth") <= 360
+
+    @pytest.mark.parametrize("width", [360, 700, 1366])
+    def test_the_timeline_is_drawn_to_scale_and_its_labels_stand_apart(
+        self, full: Running, page: Page, width: int
+    ) -> None:
+        page.set_viewport_size({"width": width, "height": 740})
+        page.goto(f"{full.url}/#/events")
+        page.locator("a.card").first.wait_for()
+        drawn = page.locator("svg.timeline")
+        wait_for(lambda: abs(drawn.evaluate("drawn => drawn.getScreenCTM().a") - 1) < 0.02, 10)
+        places = [label.bounding_box() for label in drawn.locator("text.tick").all()]
+        ends = [(place["x"], place["x"] + place["width"]) for place in places if place is not None]
+        assert all(end < start for (_, end), (start, _) in pairwise(ends))
+
+    @pytest.mark.parametrize("scheme", ["light", "dark"])
+    @pytest.mark.parametrize("view", [*VIEWS, "player"])
+    def test_axe_finds_nothing(
+        self, running: Running, page: Page, axe: str, whole_event: dict[str, Any], view: str, scheme: Any
+    ) -> None:
+        page.emulate_media(color_scheme=scheme, reduced_motion="reduce")
+        page.goto(f"{running.url}/{VIEWS.get(view, '#/events/' + whole_event['id'])}")
+        ready = {"live": "article", "events": "a.card", "camera": ".said strong", "player": "dialog .facts dd"}
+        page.locator(ready[view]).first.wait_for()
+        assert violations(page, axe) == []
+
+    def test_axe_finds_nothing_at_the_door(self, locked: Running, page: Page, axe: str) -> None:
+        page.goto(locked.url)
+        page.get_by_label("Password").wait_for()
+        assert violations(page, axe) == []
+
+    def test_the_theme_is_remembered(self, running: Running, page: Page) -> None:
+        page.goto(running.url)
+        page.get_by_role("button", name="Theme of the system").click()
+        page.get_by_role("button", name="Light theme").click()
+        page.reload()
+        page.get_by_role("button", name="Dark theme").wait_for()
+        assert page.evaluate("getComputedStyle(document.body).colorScheme") == "dark"
+
+
+def violations(page: Page, axe: str) -> list[str]:
+    """What axe-core objects to, one line each."""
+    page.evaluate(axe)
+    found = page.evaluate(
+        "axe.run(document, {resultTypes: ['violations']}).then((result) => JSON.stringify(result.violations))"
+    )
+    return [f"{one['id']}: {node['html'][:160]}" for one in json.loads(found) for node in one["nodes"]]
+
+
+class TestFiles:
+    def test_nothing_comes_from_elsewhere_and_nothing_is_markup_in_a_string(self) -> None:
+        for path in STATIC.iterdir():
+            text = path.read_text(encoding="utf-8")
+            text = text.replace("http://www.w3.org/2000/svg", "")
+            assert "http://" not in text, path.name
+            assert "https://" not in text, path.name
+            assert "innerHTML" not in text, path.name
+            assert " style=" not in text, path.name
+
+    def test_every_module_is_there(self) -> None:
+        import re
+
+        for path in STATIC.glob("*.js"):
+            for name in re.findall(r'from "\./([\w.]+)"', path.read_text(encoding="utf-8")):
+                assert (STATIC / name).is_file(), f"{path.name} imports {name}"

@@ -1,0 +1,259 @@
+"""`comemory serve` before it serves: what it refuses, and what it keeps."""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import io
+import json
+import re
+import socket
+import stat
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from serving import Running
+
+from comemory.cli import main
+from comemory.errors import ConfigError
+from comemory.live.config import WebSettings
+from comemory.server.auth import Access
+from comemory.server.auth_file import read_secrets
+from comemory.server.http_protocol import Protocol
+from comemory.server.middleware import is_loopback
+from comemory.server.serve import GRACE_S, address_of, bind, make_server, names_of, require_password, serving
+
+CAMERA = ("--camera", "gate=rtsp://user:hunter2@127.0.0.1:9/x", "--model", "nowhere")
+
+
+def run(*arguments: object) -> int:
+    with pytest.raises(SystemExit) as left:
+        main(["serve", *map(str, arguments)])
+    assert isinstance(left.value.code, int)
+    return left.value.code
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.0.2.1"])
+def test_others_are_not_let_near_without_a_password(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], host: str
+) -> None:
+    assert run(*CAMERA, "--out", tmp_path / "live", "--host", host) == 2
+    said = capsys.readouterr().err
+    assert "comemory serve --set-password" in " ".join(said.split())
+    assert "hunter2" not in said
+
+
+def test_a_password_is_kept_as_a_hash(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.stdin", io.StringIO("correct horse battery\n"))
+    assert run("--out", tmp_path / "live", "--set-password") == 0
+    file = tmp_path / "live" / "access.json"
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+    assert "correct horse" not in file.read_text() + "".join(capsys.readouterr())
+    assert Access(read_secrets(file)).login("correct horse battery") is not None
+
+
+def test_a_token_is_shown_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("--out", tmp_path / "live", "--add-token", "backup") == 0
+    token = capsys.readouterr().out.strip()
+    file = tmp_path / "live" / "access.json"
+    assert token not in file.read_text()
+    assert Access(read_secrets(file)).caller(None, f"Bearer {token}") is not None
+    assert run("--out", tmp_path / "live", "--remove-token", "backup") == 0
+    assert not Access(read_secrets(file)).required
+    assert run("--out", tmp_path / "live", "--remove-token", "backup") == 2
+
+
+def test_the_file_says_where_it_is_kept(tmp_path: Path) -> None:
+    (tmp_path / "live.toml").write_text('out = "here"\n')
+    assert run("--config", tmp_path / "live.toml", "--add-token", "backup") == 0
+    assert (tmp_path / "here" / "access.json").is_file()
+
+
+def test_a_short_password_and_a_wrong_variable_are_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.stdin", io.StringIO("short\n"))
+    assert run("--out", tmp_path / "live", "--set-password") == 2
+    assert run(*CAMERA, "--out", tmp_path / "live", "--set", "web.password=env:NO_SUCH_VARIABLE") == 2
+    assert "NO_SUCH_VARIABLE" in capsys.readouterr().err
+    with (tmp_path / "password").open("wb") as file:
+        file.write("größer als acht".encode("latin-1"))
+    with (tmp_path / "password").open(encoding="utf-8") as pipe:
+        monkeypatch.setattr("sys.stdin", pipe)
+        assert run("--out", tmp_path / "live", "--set-password") == 2
+    assert "not text in UTF-8" in capsys.readouterr().err
+
+
+def test_the_image_asks_where_it_is_told_whether_the_page_lives(running: Running) -> None:
+    file = Path(__file__).resolve().parents[2] / "deploy" / "Containerfile"
+    asked = re.search(r"^HEALTHCHECK .*\\\n  CMD (\[.*\])$", file.read_text(encoding="utf-8"), re.MULTILINE)
+    assert asked is not None
+    _, *arguments = json.loads(asked[1])
+
+    def asked_of(url: str) -> int:
+        return subprocess.run(
+            [sys.executable, *arguments], env={"HEALTH_URL": url}, stderr=subprocess.DEVNULL
+        ).returncode
+
+    assert asked_of(f"{running.url}/healthz") == 0
+    assert asked_of(f"{running.url}/nothing") != 0
+
+
+def test_a_bundle_that_is_none_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(*CAMERA, "--out", tmp_path / "live", "--port", 0) == 1
+    assert "not a bundle" in capsys.readouterr().err
+
+
+def test_a_port_that_is_taken_is_named() -> None:
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        port = other.getsockname()[1]
+        with pytest.raises(ConfigError, match=f"cannot listen at 127.0.0.1:{port}: Address already in use"):
+            bind(WebSettings(port=port))
+    with pytest.raises(ConfigError, match=r"cannot listen at 192\.0\.2\.1"):
+        bind(WebSettings(host="192.0.2.1", port=0))
+
+
+def test_a_certificate_that_is_none_is_named(tmp_path: Path) -> None:
+    from fastapi import FastAPI
+
+    (tmp_path / "shelf.pem").write_text("no certificate")
+    for path in (tmp_path / "shelf.pem", tmp_path / "none.pem"):
+        with pytest.raises(ConfigError, match="certificate"):
+            make_server(FastAPI(), WebSettings(certificate=path, key=path))
+
+
+def test_open_streams_do_not_delay_the_end(tmp_path: Path) -> None:
+    from comemory.live.config import read_live
+    from comemory.live.engine import Engine
+    from comemory.server.app import create_app
+
+    engine = Engine(read_live(None, {"model": "nowhere", "out": str(tmp_path / "live")}))
+    app = create_app(engine, None, Access(read_secrets(tmp_path / "access.json")))
+    with serving(app, WebSettings(port=0)) as address:
+        connection = http.client.HTTPConnection("127.0.0.1", int(address.rstrip("/").rpartition(":")[2]), timeout=10)
+        connection.request("GET", "/api/v1/stream")
+        answer = connection.getresponse()
+        assert answer.status == 200
+        assert answer.readline()
+        start = time.monotonic()
+    assert time.monotonic() - start < GRACE_S
+    assert b"event: end" not in answer.read()
+    connection.close()
+
+
+@pytest.fixture
+def port(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[int]:
+    """Of a page that has little patience and room for few."""
+    from comemory.live.config import read_live
+    from comemory.live.engine import Engine
+    from comemory.server.app import create_app
+
+    for name, value in (("request_s", 1.0), ("n_place", 8), ("n_most", 16)):
+        monkeypatch.setattr(Protocol, name, value)
+    engine = Engine(read_live(None, {"model": "nowhere", "out": str(tmp_path / "live")}))
+    app = create_app(engine, None, Access(read_secrets(tmp_path / "access.json")))
+    with serving(app, WebSettings(port=0)) as address:
+        yield int(address.rstrip("/").rpartition(":")[2])
+
+
+def begin_requests(port: int, n: int, begun: bytes) -> list[socket.socket]:
+    """Connections that send this and no more."""
+    opened = [socket.create_connection(("127.0.0.1", port), 5) for _ in range(n)]
+    for one in opened:
+        one.sendall(begun)
+    return opened
+
+
+def status(port: int, path: str) -> int:
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
+    connection.request("GET", path)
+    found = connection.getresponse().status
+    connection.close()
+    return found
+
+
+def is_closed(one: socket.socket) -> bool:
+    """Whether the server closes it within the time that it waits for a request, and a little more."""
+    one.settimeout(5)
+    try:
+        while one.recv(65536):
+            pass
+    except ConnectionResetError:
+        return True
+    except TimeoutError:
+        return False
+    return True
+
+
+@pytest.mark.parametrize(
+    "begun",
+    [b"", b"GET / HTTP/1.1\r\n", b"POST /api/v1/session HTTP/1.1\r\nHost: localhost\r\nContent-Length: 30\r\n\r\n{"],
+)
+def test_requests_that_never_end_are_not_waited_for(port: int, begun: bytes) -> None:
+    opened = begin_requests(port, 30, begun)
+    assert [status(port, path) for path in ("/healthz", "/", "/api/v1/cameras")] == [200, 200, 200]
+    start = time.monotonic()
+    assert all(map(is_closed, opened))
+    assert time.monotonic() - start < 4
+    for one in opened:
+        one.close()
+
+
+def test_a_second_request_that_never_ends_is_not_waited_for_either(port: int) -> None:
+    (one,) = begin_requests(port, 1, b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n")
+    time.sleep(1.5)
+    assert one.recv(65536).startswith(b"HTTP/1.1 200")
+    one.sendall(b"GET / HTTP/1.1\r\n")
+    assert is_closed(one)
+    one.close()
+
+
+def test_a_place_that_holds_too_many_streams_is_refused_all_but_the_probes(port: int) -> None:
+    opened = begin_requests(port, 8, b"GET /api/v1/stream HTTP/1.1\r\nHost: localhost\r\n\r\n")
+    assert all(one.recv(12) == b"HTTP/1.1 200" for one in opened)
+    assert [status(port, path) for path in ("/", "/healthz")] == [503, 200]
+    time.sleep(1.5)
+    opened.pop().close()
+    for one in opened:
+        one.setblocking(False)
+        with contextlib.suppress(BlockingIOError):
+            assert one.recv(65536)
+    deadline = time.monotonic() + 5
+    while status(port, "/") != 200:
+        assert time.monotonic() < deadline
+    for one in opened:
+        one.close()
+
+
+def test_names() -> None:
+    assert names_of(WebSettings(host="0.0.0.0")) is None
+    assert set(names_of(WebSettings(host="0.0.0.0", hosts=("shelf.lan",))) or ()) >= {"shelf.lan", "localhost"}
+    own = set(names_of(WebSettings(public_url="https://shelf.lan/page")) or ())
+    assert own == {"shelf.lan", "localhost", "127.0.0.1", "::1"}
+
+
+def test_addresses() -> None:
+    for host, shown in (("127.0.0.1", "http://127.0.0.1"), ("0.0.0.0", "http://localhost"), ("::1", "http://[::1]")):
+        settings = WebSettings(host=host, port=0)
+        with bind(settings) as listening:
+            assert address_of(settings, listening) == f"{shown}:{listening.getsockname()[1]}/"
+
+
+def test_the_loopback_needs_no_password() -> None:
+    require_password(WebSettings(), required=False)
+    require_password(WebSettings(host="0.0.0.0"), required=True)
+    assert [is_loopback(host) for host in ("[::1]", "127.8.8.8", "localhost", "example.org", "")] == [
+        True,
+        True,
+        True,
+        False,
+        False,
+    ]

@@ -1,0 +1,3 @@
+"""The fixtures of real services."""
+
+from services import *  # noqa: F403

@@ -1,0 +1,311 @@
+"""A whole training: from a data set to a bundle, or to one clear line."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+from moving_disc import pictures
+
+torch = pytest.importorskip("torch", reason="needs torch: pip install 'comemory[train]'")
+
+import safetensors.torch  # noqa: E402
+from training import made  # noqa: E402
+
+from comemory.bundle import Bundle, open_bundle  # noqa: E402
+from comemory.config import build  # noqa: E402
+from comemory.detector import Detector  # noqa: E402
+from comemory.errors import BundleError, ComemoryError, TrainingError  # noqa: E402
+from comemory.runtimes import RUNTIMES  # noqa: E402
+from comemory.training.checkpoint import CHECKPOINT  # noqa: E402
+from comemory.training.config import Recipe  # noqa: E402
+from comemory.training.plot import plot_history  # noqa: E402
+from comemory.training.train import train  # noqa: E402
+from comemory.types import Clip, Frame  # noqa: E402
+
+
+class Told:
+    """A reporter that writes down what it is told: name, total and steps of each stage."""
+
+    def __init__(self) -> None:
+        self.stages: list[list[Any]] = []
+
+    def stage(self, name: str, total: int | None) -> None:
+        self.stages.append([name, total, 0])
+
+    def advance(self, note: str = "") -> None:
+        self.stages[-1][2] += 1
+
+
+@pytest.fixture(scope="module")
+def told() -> Told:
+    return Told()
+
+
+@pytest.fixture(scope="module")
+def out(tmp_path_factory: pytest.TempPathFactory, told: Told) -> Path:
+    """Where the training of this module has left its bundle."""
+    out = tmp_path_factory.mktemp("models") / "walkway"
+    trained = train(made.DATA, made.recipe(), out, reporter=told)
+    assert (trained.bundle, list(trained.problems)) == (out, [])
+    return out
+
+
+@pytest.fixture(scope="module")
+def bundle(out: Path) -> Bundle:
+    return open_bundle(out)
+
+
+def test_the_run_folder_holds_the_log_and_the_picture(out: Path) -> None:
+    run = out.with_name("walkway.run")
+    records = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
+    assert [record["epoch"] for record in records] == [0, 1]
+    assert {"loss", "item_use"} <= set(records[0])
+    picture = cv2.imread(str(run / "training.png"))
+    assert picture is not None
+    assert picture.std() > 10
+    assert (run / CHECKPOINT).is_file()
+    assert {path.name for path in out.parent.iterdir()} == {"walkway", "walkway.run"}
+
+
+def test_every_stage_tells_as_many_steps_as_it_announced(out: Path, told: Told) -> None:
+    assert told.stages == [
+        ["Preparing frames", 90, 90],
+        ["Training", made.N_STEPS, made.N_STEPS],
+        ["Calibrating on held-out video", 78, 78],
+        ["Writing the bundle", None, 0],
+    ]
+
+
+def test_the_bundle_rebuilds_what_was_trained(out: Path, bundle: Bundle) -> None:
+    with safetensors.safe_open(out.with_name("walkway.run") / CHECKPOINT, "pt") as file:
+        trained = {name.removeprefix("model."): file.get_tensor(name) for name in file.keys() if "model." in name}  # noqa: SIM118
+    stored = safetensors.torch.load_file(out / "weights.safetensors")
+    assert set(stored) == set(trained)
+    assert all(torch.equal(stored[name], trained[name]) for name in trained)
+    assert list(bundle.items) == ["motion_items", "appearance_items"]
+    for name, items in bundle.items.items():
+        np.testing.assert_array_equal(items, stored[f"{name.removesuffix('_items')}_memory.items"].numpy())
+    recipe = made.recipe()
+    network = {name: value for name, value in bundle.config["network"].items() if name not in ("channels", "n_past")}
+    rebuilt = build(Recipe, {**{k: v for k, v in bundle.config.items() if k != "graph"}, "network": network})
+    assert rebuilt == recipe
+    assert bundle.clips == recipe.clips
+    assert bundle.calibration.n_frames == 52
+    assert bundle.calibration.rate_hz == 10
+
+
+def test_no_member_is_a_pickle_or_a_zip(out: Path) -> None:
+    members = {path.name: path.read_bytes() for path in out.iterdir()}
+    assert set(members) == {
+        *("manifest.json", "config.json", "calibration.json", "provenance.json"),
+        *("weights.safetensors", "items.safetensors", "model.onnx"),
+    }
+    for name, content in members.items():
+        assert not content.startswith((b"PK", b"\x80", b"\x1f\x8b")), name
+        assert b"__reduce__" not in content
+        assert b"\x93NUMPY" not in content
+
+
+def test_no_member_tells_of_the_machine_that_wrote_it(out: Path) -> None:
+    for member in out.iterdir():
+        content = member.read_bytes()
+        assert b"/comemory/" not in content, member.name
+        assert b"stack_trace" not in content, member.name
+
+
+def test_the_provenance_says_where_the_bundle_comes_from(bundle: Bundle) -> None:
+    said = bundle.provenance
+    assert {
+        *("date", "dataset", "data_sha256", "trained_on", "held_out", "epochs", "loss", "dead_items", "wall_s"),
+        *("commit", "versions", "hardware"),
+    } <= set(said)
+    assert said["dataset"] == made.DATA
+    assert len(said["data_sha256"]) == 64
+    assert (said["trained_on"], said["held_out"]) == ({"01": 30}, {"02": 30, "03": 30})
+    assert said["epochs"] == 2
+    assert said["wall_s"] > 0
+    assert said["versions"]["torch"] == torch.__version__
+    assert set(said["dead_items"]) == {"motion", "appearance"}
+
+
+@pytest.mark.parametrize("runtime", ["onnx", "openvino", "pytorch"])
+@pytest.mark.parametrize("seed", [0, 1])
+def test_the_graph_is_the_network(bundle: Bundle, runtime: str, seed: int) -> None:
+    from comemory.models.comemory import CoMemory
+
+    pytest.importorskip({"onnx": "onnxruntime", "openvino": "openvino", "pytorch": "torch"}[runtime])
+    network = CoMemory(**bundle.network.arguments).eval()
+    network.load_state_dict(safetensors.torch.load_file(bundle.network.weights))
+    rng = np.random.default_rng(seed)
+    frames = rng.uniform(-1, 1, (5, 1, 32, 48)).astype(np.float32)
+    flow = (3 * rng.standard_normal((2, 32, 48))).astype(np.float32)
+    with torch.no_grad():
+        expected = network.observe(*map(torch.from_numpy, (frames[None], flow[None], *bundle.items.values())))
+    inputs = {**bundle.network.squares.inputs(Clip.of(frames, flow)), **bundle.items}
+    answered = RUNTIMES.load(runtime)(bundle.network, 1).run(inputs)
+    assert set(answered) == set(expected)
+    for name, value in expected.items():
+        np.testing.assert_allclose(answered[name], value.numpy(), atol=1e-5, rtol=1e-5, err_msg=name)
+
+
+def test_the_bundle_detects(bundle: Bundle) -> None:
+    detector = Detector(bundle, threads=1)
+    frames = [Frame(image, i / 10, i) for i, image in enumerate(pictures(8, 64, 96))]
+    scores = [detector.push(frame) for frame in frames]
+    assert scores[:4] == [None] * 4
+    assert all(score is not None and np.isfinite(score.value) for score in scores[4:])
+
+
+def test_a_full_disk_leaves_no_half_bundle_and_the_training_is_not_lost(out: Path, tmp_path: Path) -> None:
+    disk, run, told = tmp_path / "disk", out.with_name("walkway.run"), Told()
+    with made.small_disk(disk, 100 * 1024):
+        with pytest.raises(BundleError, match=r"cannot write .*nothing was changed") as refused:
+            train(made.DATA, made.recipe(), disk / "walkway", run=run, resume=True, reporter=told)
+        assert "\n" not in str(refused.value)
+        assert list(disk.iterdir()) == []
+    assert [stage[0] for stage in told.stages] == [
+        *("Preparing frames", "Calibrating on held-out video", "Writing the bundle")
+    ]
+    assert told.stages[0] == ["Preparing frames", 90, 90]
+
+
+def footage(folder: Path) -> str:
+    """A folder data set: three good videos, one of them with a corrupt frame, and one that is none."""
+    for video in range(3):
+        (folder / f"gate{video}").mkdir(parents=True)
+        for i, image in enumerate(pictures(30)):
+            assert cv2.imwrite(str(folder / f"gate{video}" / f"{i:03d}.png"), np.roll(image, 5 * video, axis=0))
+    (folder / "gate0" / "020.png").write_bytes(b"torn")
+    (folder / "gate3.mp4").write_bytes(b"no video at all")
+    return f"folder:{folder}"
+
+
+TWO_DEVICES = """
+import json, os, sys
+from pathlib import Path
+import safetensors.torch
+from training import made
+from comemory.training.train import train
+
+if __name__ == "__main__":
+    cache, data, out, rank = Path(sys.argv[1]), sys.argv[2], Path(sys.argv[3]), os.environ.get("LOCAL_RANK", "0")
+    settings = ["train.devices=2", "train.epochs=1"]
+    network, _ = made.fit(cache, out.parent, *settings)
+    items = {name: memory.items for name, memory in network.memories().items()}
+    safetensors.torch.save_file(items, out.parent / f"items-{rank}")
+    trained = train(data, made.recipe(*settings, "network.motion_items=0", "network.appearance_items=0"), out)
+    (out.parent / f"problems-{rank}").write_text(json.dumps(list(trained.problems)))
+"""
+
+
+def test_two_devices_train_as_one(cache: Path, tmp_path: Path) -> None:
+    """Items are the same on both; then a network without memories, of footage with problems, which only the first
+    process reports: another process that ended with their exit code would end the first one."""
+    made.videos(cache)
+    (tmp_path / "script.py").write_text(TWO_DEVICES)
+    out = tmp_path / "models" / "gate"
+    out.parent.mkdir()
+    made.run_script(tmp_path / "script.py", cache, footage(tmp_path / "footage"), out)
+    items = [safetensors.torch.load_file(out.parent / f"items-{rank}") for rank in range(2)]
+    for name in ("motion", "appearance"):
+        assert torch.equal(items[0][name], items[1][name])
+        torch.testing.assert_close(items[0][name].norm(dim=1), torch.ones(3))
+    with safetensors.safe_open(out.parent / CHECKPOINT, "pt") as file:
+        note = json.loads(file.metadata()["note"])
+        assert torch.equal(file.get_tensor("model.motion_memory.items"), items[0]["motion"])
+    assert note["step"] == note["n_steps"] == made.N_STEPS // 2
+    assert np.isfinite(list(note["history"][0]["loss"].values())).all()
+    first, second = (json.loads((out.parent / f"problems-{rank}").read_text()) for rank in range(2))
+    assert second == []
+    assert [name in problem for name, problem in zip(("020.png", "gate3.mp4"), first, strict=True)] == [True, True]
+    bundle = open_bundle(out)
+    assert dict(bundle.items) == {}
+    assert bundle.provenance["trained_on"] == {"gate0": 29}
+    assert bundle.provenance["held_out"] == {"gate1": 30, "gate2": 30}
+    assert bundle.provenance["dataset"] == "folder"
+    assert str(tmp_path) not in (out / "provenance.json").read_text()
+    scores = list(Detector(bundle, threads=1).run(str(tmp_path / "footage" / "gate1")))
+    assert len(scores) == 26
+    flow = np.random.default_rng(0).standard_normal((2, 32, 48)).astype(np.float32)
+    clip = bundle.network.squares.inputs(Clip.of(np.zeros((5, 1, 32, 48), np.float32), flow))
+    answers = [RUNTIMES.load(name)(bundle.network, 1).run(clip) for name in ("openvino", "pytorch")]
+    assert set(answers[0]) == set(answers[1]) == {"flow_error", "flow_residual", "flow_mean", "frame_error"}
+    for name, value in answers[0].items():
+        np.testing.assert_allclose(value, answers[1][name], atol=1e-5, rtol=1e-5)
+
+
+def refusal(data: str, out: Path, *settings: str, **options: Any) -> str:
+    with pytest.raises(ComemoryError) as refused:
+        train(data, made.recipe(*settings), out, **options)
+    assert "\n" not in str(refused.value)
+    return f"{type(refused.value).__name__}: {refused.value}"
+
+
+def test_too_little_video_is_refused_before_training(tmp_path: Path) -> None:
+    short = "synthetic:frames=16,training=1,testing=0,size=64x96,crowd=1"
+    said = refusal(short, tmp_path / "gate")
+    assert said.startswith("TrainingError: too little ordinary video: 4 clips to train on and 4 held out")
+    assert "give more footage" in said
+    assert not (tmp_path / "gate").exists()
+    none = refusal("synthetic:training=0", tmp_path / "gate")
+    assert none == "TrainingError: no video to train on (the data set lists none)"
+
+
+def test_a_place_that_is_taken_is_refused_before_anything_is_done(tmp_path: Path) -> None:
+    folder, file = tmp_path / "photos", tmp_path / "file"
+    folder.mkdir()
+    (folder / "holiday.jpg").write_bytes(b"dear")
+    file.write_bytes(b"dear")
+    for place in (folder, file):
+        assert "is not a bundle" in refusal(made.DATA, place)
+    assert (folder / "holiday.jpg").read_bytes() == file.read_bytes() == b"dear"
+    assert {path.name for path in tmp_path.iterdir()} == {"photos", "file"}
+
+
+def test_places_that_cannot_work_are_refused_before_anything_is_done(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "gate"
+    for run in (out, out / "run", tmp_path / "x" / ".." / "gate" / "run"):
+        assert "would lie in the bundle" in refusal(made.DATA, out, run=run)
+    (tmp_path / "taken").write_bytes(b"")
+    assert "cannot make the run folder" in refusal(made.DATA, out, run=tmp_path / "taken")
+    (tmp_path / "empty").mkdir()
+    monkeypatch.chdir(tmp_path / "empty")
+    assert "has no name to give to a bundle" in refusal(made.DATA, Path())
+    assert {path.name for path in tmp_path.iterdir()} == {"taken", "empty"}
+
+
+def test_unknown_data_sets_are_refused(tmp_path: Path) -> None:
+    assert "did you mean 'synthetic'?" in refusal("synthetc:", tmp_path / "gate")
+
+
+def test_a_log_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    (run / "log.jsonl").mkdir(parents=True)
+    assert f"cannot write the log into {run}" in refusal(made.DATA, tmp_path / "gate", "train.epochs=1", run=run)
+
+
+@pytest.mark.parametrize("n_epochs", [1, 3])
+@pytest.mark.parametrize("memories", [{}, {"motion": 1}, {"motion": 4, "appearance": 2}])
+def test_the_plot_draws_any_history(tmp_path: Path, n_epochs: int, memories: dict[str, int]) -> None:
+    """One item has no separateness, whose curve on a logarithmic axis is nothing."""
+    use = {name: [1.0, *[0.0] * (n_items - 1)] for name, n_items in memories.items()}
+    loss = {"flow": 0.5, "prediction": 0.1, **{f"{name}_separateness": 0.0 for name in memories}}
+    history = [{"epoch": epoch, "loss": loss, "item_use": use} for epoch in range(n_epochs)]
+    plot_history(history, tmp_path / "training.png")
+    picture = cv2.imread(str(tmp_path / "training.png"))
+    assert picture is not None
+    assert picture.shape[1] > 450 * (1 + len(memories))
+
+
+def test_a_bundle_is_replaced_only_when_its_successor_is_whole(out: Path, tmp_path: Path) -> None:
+    before = {path.name: path.read_bytes() for path in out.iterdir()}
+    with pytest.raises(TrainingError, match="the loss became"):
+        train(made.DATA, made.recipe("train.lr=1e20"), out, run=tmp_path / "run")
+    assert {path.name: path.read_bytes() for path in out.iterdir()} == before

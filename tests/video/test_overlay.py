@@ -1,0 +1,132 @@
+"""The annotated picture: what it shows, where, and that it never fails on odd input."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from moving_disc import pictures
+
+from comemory.errors import SourceError
+from comemory.types import Score
+from comemory.video.overlay import ALARM, CALM, MIN_WIDTH, N_SHOWN, annotate, clock
+
+GREY = np.full((240, 360, 3), 100, np.uint8)
+
+
+def score(value: float = 1.0, **more) -> Score:
+    return Score(index=7, time_s=0.28, value=value, appearance=value, motion=value, **more)
+
+
+def has_colour(picture: np.ndarray, colour: tuple[int, int, int]) -> np.ndarray:
+    return np.abs(picture.astype(int) - np.array(colour)).max(axis=2) <= 8
+
+
+@pytest.mark.parametrize(
+    ("size", "picture"),
+    [((240, 360), (480, 720)), ((360, 640), (405, 720)), ((1080, 1920), (1080, 1920)), ((481, 721), (481, 721))],
+)
+def test_small_pictures_are_enlarged_and_large_ones_kept(size, picture):
+    made = annotate(np.zeros((*size, 3), np.uint8), None)
+    assert made.shape[1] == picture[1]
+    assert 0.1 < (made.shape[0] - picture[0]) / picture[1] < 0.16
+    assert made.dtype == np.uint8
+
+
+def test_the_input_is_left_as_it_was():
+    large = np.full((720, 1280, 3), 100, np.uint8)
+    annotate(large, score(heat_map=np.ones((4, 4), np.float32), box=(2, 2, 90, 90)), event=True)
+    assert (large == 100).all()
+
+
+def test_the_picture_itself_stays_when_there_is_nothing_to_say():
+    made = annotate(np.full((720, 1280, 3), 100, np.uint8), None)
+    assert (made[:720] == 100).all()
+
+
+def test_the_box_is_drawn_where_it_is_and_only_in_an_event():
+    box = (100, 60, 160, 120)
+    calm = annotate(GREY, score(box=box))[:480]
+    alarm = annotate(GREY, score(box=box), event=True)[:480]
+    assert not has_colour(calm, ALARM).any()
+    rows, columns = np.nonzero(has_colour(alarm, ALARM))
+    assert (columns.min(), rows.min()) == pytest.approx((200, 120), abs=2)
+    assert (columns.max(), rows.max()) == pytest.approx((319, 239), abs=2)
+
+
+def test_heat_covers_where_it_is_high_and_is_clear_where_it_is_low():
+    heat = np.full((24, 36), 0.2, np.float32)
+    heat[12:18, 18:27] = 1.0
+    made = annotate(GREY, score(heat_map=heat))[:480]
+    inside, outside = made[300, 450], made[420, 90]
+    assert (outside == 100).all()
+    assert inside[0] > 140
+    assert int(inside[0]) - int(inside[2]) > 60
+
+
+def test_the_run_of_the_score_turns_red_in_an_event():
+    calm = annotate(GREY, score(), threshold=2.0, history=[(1.0, False)] * 50)[480:]
+    alarm = annotate(GREY, score(3.0), threshold=2.0, history=[(1.0, False)] * 50 + [(3.0, True)] * 50)[480:]
+    assert has_colour(calm, CALM).any()
+    assert not has_colour(calm, ALARM).any()
+    assert has_colour(alarm[:, :590], ALARM).any()
+
+
+def test_a_higher_score_is_drawn_higher():
+    def height(value: float) -> float:
+        strip = annotate(GREY, score(), threshold=4.0, history=[(value, False)] * N_SHOWN)[480:, :590]
+        return float(np.nonzero(has_colour(strip, CALM))[0].mean())
+
+    heights = [height(value) for value in (0.0, 1.0, 2.0, 3.0)]
+    assert heights == sorted(heights, reverse=True)
+
+
+def test_only_the_newest_scores_are_shown():
+    old = [(9.0, True)] * 500
+    new = [(1.0, False)] * N_SHOWN
+    assert np.array_equal(annotate(GREY, None, history=old + new), annotate(GREY, None, history=new))
+
+
+def test_warming_up_is_said_and_time_is_printed():
+    bare = annotate(GREY, None)
+    timed = annotate(GREY, None, time_s=1.0)
+    assert not np.array_equal(bare[:60, :120], timed[:60, :120])
+    assert not np.array_equal(bare[480:, 590:], annotate(GREY, score())[480:, 590:])
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    size=st.tuples(st.integers(1, 300), st.integers(1, 300)),
+    box=st.none() | st.tuples(*[st.integers(-50, 400)] * 4),
+    values=st.lists(
+        st.tuples(st.floats(-1e6, 1e6) | st.sampled_from([np.nan, np.inf, -np.inf]), st.booleans()), max_size=20
+    ),
+    threshold=st.none() | st.floats(-1e3, 1e3),
+    heat=st.none() | st.tuples(st.integers(1, 9), st.integers(1, 9)),
+    event=st.booleans(),
+)
+def test_whatever_comes_a_picture_is_made(size, box, values, threshold, heat, event):
+    image = pictures(1, *size)[0]
+    heat_map = None if heat is None else np.full(heat, np.nan if event else 0.7, np.float32)
+    value = values[-1][0] if values else 0.0
+    made = annotate(image, score(value, heat_map=heat_map, box=box), threshold=threshold, history=values, event=event)
+    assert made.ndim == 3
+    assert made.shape[1] >= MIN_WIDTH // 2
+    assert made.dtype == np.uint8
+
+
+def test_what_is_no_picture_is_refused():
+    with pytest.raises(SourceError, match="expected uint8"):
+        annotate(np.zeros((4, 4), np.uint8), None)
+
+
+def test_clock():
+    assert [clock(t) for t in (0.0, 59.999, 60.0, 3600.0, 86_399.99, -1.0)] == [
+        "0:00.00",
+        "1:00.00",
+        "1:00.00",
+        "1:00:00.00",
+        "23:59:59.99",
+        "0:00.00",
+    ]
