@@ -22,7 +22,7 @@ from comemory.bench import circumstances
 from comemory.clips.builder import ClipSettings, Preparation
 from comemory.datasets import open_dataset
 from comemory.flow import FlowSettings, open_flow
-from comemory.scoring import UNLEARNED, DecisionSettings, EventFinder, Judge, fit_calibration, parse_channel
+from comemory.scoring import UNLEARNED, DecisionSettings, EventFinder, Scorer, fit_calibration, parse_channel
 from comemory.training.calibrate import MOST_USUAL
 from comemory.training.split import hold_out
 from comemory.types import CELL, JSON, Score, shown_maps
@@ -78,7 +78,7 @@ def alarms(clips: Sequence[Shown], minutes: float, first: int) -> dict[str, floa
     )
     watched = []
     for clip in turned[-(-n_frames // CLIPS) :]:
-        judge = Judge(fitted)
+        judge = Scorer(fitted)
         watched.append(np.array([judge.push(maps).value for maps in evidence(clip)]))
     hours = sum(map(len, watched)) / RATE_HZ / 3600
     return {budget: counted(watched, fitted.threshold(budget)) / hours for budget in BUDGETS}

@@ -30,7 +30,7 @@ from comemory.datasets import open_dataset
 from comemory.detector import Detector
 from comemory.metrics.alarm import intervals
 from comemory.metrics.frame import auc
-from comemory.scoring import EventFinder, Judge
+from comemory.scoring import EventFinder, Scorer
 from comemory.training.cache import PreparedVideo, prepare_videos
 from comemory.training.config import Recipe, read_recipe
 from comemory.training.train import train
@@ -82,7 +82,7 @@ class Fixed:
         for clip in self.clips:
             inputs = {"frames": clip.frames[None], "flow": clip.flow[None], **dict(items)}  # type: ignore[call-overload]
             maps = self.detector.runtime.run(inputs)
-            values.append(Judge(self.detector.bundle.calibration).push(maps).value)
+            values.append(Scorer(self.detector.bundle.calibration).push(maps).value)
         return np.array(values)
 
 

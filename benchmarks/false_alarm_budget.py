@@ -23,7 +23,7 @@ from comemory.bench import circumstances
 from comemory.datasets import open_dataset
 from comemory.detector import Detector
 from comemory.metrics import false_alarms_per_hour
-from comemory.scoring import EventFinder, Judge, fit_calibration
+from comemory.scoring import EventFinder, Scorer, fit_calibration
 from comemory.training.split import hold_out
 from comemory.types import JSON, LabelledSource, Score
 
@@ -78,7 +78,7 @@ def divided(detector: Detector, videos: Sequence[LabelledSource]) -> JSON:
             seen=(half[i][part] for i, part in trained),
         )
         for video in other:
-            judge = Judge(calibration)
+            judge = Scorer(calibration)
             values = [judge.push(one).value for one in video]
             scores = [Score(i, i / fitted.rate_hz, value, 0.0, 0.0) for i, value in enumerate(values)]
             hours += len(scores) / fitted.rate_hz / 3600

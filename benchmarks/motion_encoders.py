@@ -24,7 +24,7 @@ from comemory.detector import Detector
 from comemory.metrics.frame import auc
 from comemory.models import MODELS
 from comemory.registry import Table
-from comemory.scoring import Judge, peak
+from comemory.scoring import Scorer, peak
 from comemory.training.cache import PreparedVideo, prepare_videos
 from comemory.training.config import Recipe, read_recipe
 from comemory.training.train import train
@@ -47,7 +47,7 @@ def figures(detector: Detector, recipe: Recipe, videos: Sequence[tuple[PreparedV
     values: dict[str, list[float]] = {name: [] for name in (*CHANNELS, "motion", "score")}
     truth: list[bool] = []
     for video, labels in videos:
-        judge = Judge(detector.bundle.calibration)
+        judge = Scorer(detector.bundle.calibration)
         for newest in video.newest(recipe.clips.n_past):
             frames, flow = video.clip(newest, recipe.clips)
             answered = detector.runtime.run({"frames": frames[None], "flow": flow[None], **detector.bundle.items})

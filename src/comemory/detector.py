@@ -19,11 +19,11 @@ from numpy.typing import NDArray
 
 from comemory.bundle import Bundle, open_bundle, try_out
 from comemory.clips.builder import ClipBuilder
-from comemory.clips.static_gate import THRESHOLD, StillGate, patience
+from comemory.clips.static_gate import THRESHOLD, StaticFrameGate, patience
 from comemory.errors import BundleError, ConfigError
 from comemory.flow import open_flow
 from comemory.runtimes import RUNTIMES
-from comemory.scoring import Judge, Judgement, Keep, follow, heat, hold, score_map, with_relative
+from comemory.scoring import Judgement, Keep, Scorer, follow, heat, hold, score_map, with_relative
 from comemory.types import Box, Clip, Evidence, Frame, Runtime, Score, Source
 from comemory.video.source import OpenedSource, open_source
 
@@ -113,10 +113,10 @@ class Detector:
         still = None
         if gate:
             wait = patience(bundle.clips.n_past, bundle.clips.flow_carry)
-            still = StillGate(wait, bundle.calibration.still or THRESHOLD)
+            still = StaticFrameGate(wait, bundle.calibration.still or THRESHOLD)
         estimator = open_flow(bundle.flow.model_copy(update={"weights": weights}))
         self.builder = ClipBuilder(bundle.clips, estimator, still, bundle.calibration.rate_hz)
-        self._judge, self._second_judge = Judge(bundle.calibration), Judge(bundle.calibration)
+        self._judge, self._second_judge = Scorer(bundle.calibration), Scorer(bundle.calibration)
         self._watch: object = None
         self.has_workers = False
         self.reset()

@@ -15,7 +15,7 @@ from comemory.clips.static_gate import (
     HIGHEST,
     LOWEST,
     THRESHOLD,
-    StillGate,
+    StaticFrameGate,
     block_means,
     fit_threshold,
     patience,
@@ -42,12 +42,12 @@ class TestGate:
     @given(n_wait=st.integers(0, 6))
     @settings(deadline=None, max_examples=10)
     def test_it_closes_after_so_many_quiet_frames(self, n_wait: int) -> None:
-        gate = StillGate(n_wait)
+        gate = StaticFrameGate(n_wait)
         answers = [gate.is_still(ground()) for _ in range(12)]
         assert answers == [i > n_wait for i in range(12)]
 
     def test_noise_does_not_open_it(self) -> None:
-        gate, noise = StillGate(2, HIGHEST), np.random.default_rng(1)
+        gate, noise = StaticFrameGate(2, HIGHEST), np.random.default_rng(1)
         picture = ground().astype(float)
         answers = [gate.is_still((picture + noise.normal(0, 2, picture.shape)).astype(np.uint8)) for _ in range(40)]
         assert all(answers[3:])
@@ -55,7 +55,7 @@ class TestGate:
     @given(top=st.integers(0, 7), left=st.integers(0, 11), change=st.sampled_from([-30, -5, 4, 20]))
     @settings(deadline=None, max_examples=30)
     def test_one_block_that_changes_opens_it(self, top: int, left: int, change: int) -> None:
-        gate, picture = StillGate(0), ground()
+        gate, picture = StaticFrameGate(0), ground()
         assert [gate.is_still(picture) for _ in range(3)] == [False, True, True]
         picture = picture.copy()
         place = picture[0, top * BLOCK : (top + 1) * BLOCK, left * BLOCK : (left + 1) * BLOCK]
@@ -64,7 +64,7 @@ class TestGate:
 
     def test_slow_changes_add_up(self) -> None:
         """A thing that fades in by half a grey level a frame is seen again and again."""
-        gate = StillGate(0)
+        gate = StaticFrameGate(0)
         answers = []
         for i in range(60):
             picture = ground()
@@ -74,7 +74,7 @@ class TestGate:
         assert np.diff(steps).max() <= 2 * THRESHOLD + 2
 
     def test_reset_forgets(self) -> None:
-        gate = StillGate(0)
+        gate = StaticFrameGate(0)
         assert [gate.is_still(ground()), gate.is_still(ground())] == [False, True]
         gate.reset()
         assert not gate.is_still(ground())
@@ -88,7 +88,7 @@ class TestGate:
         threshold = fit_threshold([video[:30], video[30:]])
         assert LOWEST <= threshold <= HIGHEST
         video[:, :, 8:16, 8:16] = 100
-        gate = StillGate(0, threshold)
+        gate = StaticFrameGate(0, threshold)
         answers = [gate.is_still(picture) for picture in video]
         assert all(answers[1:]) == (noise < 5), "a camera with much noise is never still"
         assert noise < 40 or not any(answers)

@@ -23,7 +23,7 @@ from comemory.scoring import (
     Calibration,
     DecisionSettings,
     EventFinder,
-    Judge,
+    Scorer,
     TailScale,
     UsualLevels,
     combine,
@@ -213,7 +213,7 @@ class TestThesis:
 
     def test_it_is_judged_beside_the_score_and_in_its_place(self) -> None:
         frames = video(6, 5, scale=3.0)
-        beside, instead = Judge(calibration()), Judge(calibration(score="thesis"))
+        beside, instead = Scorer(calibration()), Scorer(calibration(score="thesis"))
         for maps in frames:
             one, other = beside.push(maps), instead.push(maps)
             assert one.thesis == other.thesis
@@ -467,7 +467,7 @@ class TestOrdinaryVideo:
         told = fit_calibration([calm], self.SPEED, 10.0, seen=iter([iter(busy)]))
         assert (alone.n_frames, alone.n_seen, told.n_frames, told.n_seen) == (300, 0, 300, 1200)
         for fitted, least, most in ((alone, 0.7, 1.0), (told, 0.0, 0.2)):
-            judge = Judge(fitted)
+            judge = Scorer(fitted)
             assert least <= np.mean([judge.push(maps).value > 1 for maps in busy]) <= most
 
     def test_what_was_trained_on_and_errs_less_makes_no_scale_bolder(self) -> None:
@@ -489,7 +489,7 @@ class TestOrdinaryVideo:
         }[name]
         frames = video(3, 60)
         fitted = fit_calibration([frames], settings_, 10.0)
-        judge = Judge(fitted)
+        judge = Scorer(fitted)
         raw = [judge.push(maps).raw for maps in frames]
         assert fitted.scales["score"] == fit_tail_scale(raw if name == "thesis" else spread_out(np.array(raw)))
 
@@ -532,17 +532,17 @@ class TestJudge:
     def test_the_first_k_frames_give_the_first_k_values(self, k: int, smoothing: float, score: str) -> None:
         fitted = CALIBRATIONS[smoothing, score]
         frames = FRAMES
-        whole, part = Judge(fitted), Judge(fitted)
+        whole, part = Scorer(fitted), Scorer(fitted)
         assert [part.push(maps) for maps in frames[:k]] == [whole.push(maps) for maps in frames][:k]
 
     def test_reset_forgets_the_past(self) -> None:
-        judge = Judge(CALIBRATIONS[0.9, "comemory"])
+        judge = Scorer(CALIBRATIONS[0.9, "comemory"])
         first = [judge.push(maps) for maps in FRAMES[:3]]
         judge.reset()
         assert [judge.push(maps) for maps in FRAMES[:3]] == first
 
     def test_smoothing_is_the_running_average_of_the_raw_scores(self) -> None:
-        plain, smooth = Judge(CALIBRATIONS[0.0, "comemory"]), Judge(CALIBRATIONS[0.5, "comemory"])
+        plain, smooth = Scorer(CALIBRATIONS[0.0, "comemory"]), Scorer(CALIBRATIONS[0.5, "comemory"])
         average = None
         for maps in FRAMES:
             judged, smoothed = plain.push(maps), smooth.push(maps)
@@ -552,7 +552,7 @@ class TestJudge:
             assert (smoothed.motion, smoothed.appearance) == (judged.motion, judged.appearance)
 
     def test_the_box_is_that_of_the_worse_part(self) -> None:
-        judge = Judge(CALIBRATIONS[0.0, "comemory"])
+        judge = Scorer(CALIBRATIONS[0.0, "comemory"])
         for maps in FRAMES:
             judged = judge.push(maps)
             spec, scales = judge.calibration.settings, judge.calibration.scales
@@ -564,7 +564,7 @@ class TestJudge:
     def test_a_part_is_its_rarest_channel_those_that_were_learned_held_back(self) -> None:
         channels = ("flow_speed:8", "flow_residual:16", "motion_distance:16")
         fitted = calibration(motion=channels, appearance=(), motion_handicap=0.3)
-        judge = Judge(fitted)
+        judge = Scorer(fitted)
         winners = set()
         for maps in FRAMES:
             levels = {c: float(fitted.scales[c](peak(maps, c).value)) for c in channels}
@@ -579,7 +579,7 @@ class TestJudge:
     def test_a_part_of_a_sum_is_the_mean_of_its_channels_with_the_box_of_the_highest(self) -> None:
         channels = ("flow_speed:8", "flow_residual:16", "motion_distance:16")
         fitted = calibration(motion=channels, appearance=(), fusion="sum")
-        judge = Judge(fitted)
+        judge = Scorer(fitted)
         for maps in FRAMES:
             scaled = {channel: float(fitted.scales[channel](peak(maps, channel).value)) for channel in channels}
             judged = judge.push(maps)
@@ -588,7 +588,7 @@ class TestJudge:
 
     def test_the_rarer_part_decides_and_appearance_is_held_back(self) -> None:
         fitted = calibration(appearance_handicap=0.5)
-        judge = Judge(fitted)
+        judge = Scorer(fitted)
         for maps in FRAMES:
             judged = judge.push(maps)
             whole = fitted.scaled(max(judged.motion, judged.appearance))
@@ -603,7 +603,7 @@ class TestJudge:
         assert np.array(fitted.usual["appearance_distance"].levels)[:, :3].min() > (
             np.array(fitted.usual["appearance_distance"].levels)[:, 3:].max()
         )
-        judge = Judge(fitted)
+        judge = Scorer(fitted)
         calm = {name: np.full_like(cells, 0.1) for name, cells in ordinary[0].items()}
         there, here = ({name: cells.copy() for name, cells in calm.items()} for _ in range(2))
         there["appearance_distance"][0, 0, 1, 1] = here["appearance_distance"][0, 0, 1, 5] = 20
@@ -628,7 +628,7 @@ class TestJudge:
         calm = {name: np.full_like(cells, 0.1) for name, cells in ordinary[0].items()}
         far, near = ({name: cells.copy() for name, cells in calm.items()} for _ in range(2))
         far["flow_mean"][..., 1:3, 4:6] = near["flow_mean"][..., 5:7, 4:6] = 6
-        judge = Judge(fitted)
+        judge = Scorer(fitted)
         assert judge.push(far).motion > judge.push(near).motion
         assert judge.push(far).box == (16, 4, 24, 12)
 
@@ -681,7 +681,7 @@ class TestJudge:
 
     def test_the_score_may_be_the_weighted_sum_on_the_scale_of_the_whole(self) -> None:
         fitted = calibration(fusion="sum", appearance_weight=0.5)
-        judge = Judge(fitted)
+        judge = Scorer(fitted)
         for maps in FRAMES:
             judged = judge.push(maps)
             whole = fitted.scaled(judged.motion + 0.5 * judged.appearance)
@@ -690,7 +690,7 @@ class TestJudge:
     @pytest.mark.parametrize("empty", ["motion", "appearance"])
     def test_a_part_without_channels_has_no_say(self, empty: str) -> None:
         fitted = calibration(**{empty: (), "appearance" if empty == "motion" else "motion": ("frame_error:8",)})
-        judge = Judge(fitted)
+        judge = Scorer(fitted)
         calm = {name: np.full_like(maps, 1e-6) for name, maps in FRAMES[0].items()}
         values = []
         for factor in (1.0, 2.0, 3.0):
@@ -702,7 +702,7 @@ class TestJudge:
 
     def test_ordinary_video_is_judged_as_its_calibration_says(self) -> None:
         fitted = fit_calibration([video(seed, 500) for seed in range(4)], SPEC, 25.0)
-        judge = Judge(fitted)
+        judge = Scorer(fitted)
         values = np.array([judge.push(maps).value for maps in video(99, 1000)])
         assert (values > 1).mean() == pytest.approx(0.1, abs=0.035)
         assert (values > 0.301).mean() == pytest.approx(0.5, abs=0.06)

@@ -15,7 +15,7 @@ torch = pytest.importorskip("torch", reason="needs torch: pip install 'comemory[
 from training import made  # noqa: E402
 
 from comemory.models.comemory import CoMemory  # noqa: E402
-from comemory.scoring import Calibration, Judge  # noqa: E402
+from comemory.scoring import Calibration, Scorer  # noqa: E402
 from comemory.training.cache import PreparedVideo  # noqa: E402
 from comemory.training.calibrate import calibrate, observe, split  # noqa: E402
 from comemory.training.split import LEAST  # noqa: E402
@@ -125,7 +125,7 @@ def test_the_calibration_puts_held_out_frames_on_its_scale(network: CoMemory, ca
     fitted = calibrate(network, videos, recipe, 10.0)
     assert (fitted.n_frames, fitted.rate_hz, fitted.settings) == (78, 10.0, recipe.decision)
     assert Calibration.model_validate(fitted.model_dump(mode="json")) == fitted
-    judge, values = Judge(fitted), []
+    judge, values = Scorer(fitted), []
     for each in videos:
         judge.reset()
         values += [judge.push(maps).value for maps in observe(network, each, recipe)]

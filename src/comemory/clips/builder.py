@@ -17,7 +17,7 @@ from pydantic import Field
 
 from comemory.clips.agitation import Restlessness
 from comemory.clips.flow_filter import Carried, carry, fade, steady
-from comemory.clips.static_gate import StillGate
+from comemory.clips.static_gate import StaticFrameGate
 from comemory.config_model import Settings
 from comemory.types import Clip, FlowEstimator, Folding, Frame
 from comemory.video.image_folder import DEFAULT_RATE_HZ
@@ -260,7 +260,7 @@ class ClipBuilder:
         self,
         settings: ClipSettings,
         estimator: FlowEstimator,
-        gate: StillGate | None = None,
+        gate: StaticFrameGate | None = None,
         rate_hz: float | None = None,
     ) -> None:
         self.settings = settings

@@ -25,7 +25,7 @@ SETTLED = 0.01
 """Share of a running average that may be left of the motion before a scene counts as still."""
 
 
-class StillGate:
+class StaticFrameGate:
     """Tells frames in which nothing has moved.
 
     Ours: a frame is compared with the last one that was *not* still, block by block, so that what changes slowly adds up

@@ -12,7 +12,7 @@ from comemory.errors import BundleError
 from comemory.export.agreement import agreement, check
 from comemory.export.footage import clips_of
 from comemory.runtimes import RUNTIMES, Network
-from comemory.scoring import Calibration, Judge, fit_calibration
+from comemory.scoring import Calibration, Scorer, fit_calibration
 from comemory.training.cache import PreparedVideo
 from comemory.types import Runtime
 
@@ -70,7 +70,7 @@ class Comparison:
 
 
 def _scores(calibration: Calibration, maps: Iterator[Maps] | Sequence[Maps]) -> NDArray[np.float64]:
-    judge = Judge(calibration)
+    judge = Scorer(calibration)
     return np.array([judge.push(one).value for one in maps], np.float64)
 
 

@@ -15,8 +15,8 @@ from __future__ import annotations
 
 from comemory.scoring.calibration import (
     Calibration,
-    Judge,
     Judgement,
+    Scorer,
     combine,
     join,
     needed_evidence,
@@ -53,11 +53,11 @@ __all__ = [
     "Calibration",
     "DecisionSettings",
     "EventFinder",
-    "Judge",
     "Judgement",
     "Keep",
     "PatchMap",
     "Peak",
+    "Scorer",
     "TailScale",
     "UsualLevels",
     "combine",

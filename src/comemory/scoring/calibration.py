@@ -141,7 +141,7 @@ class Judgement(NamedTuple):
     raw: float
 
 
-class Judge:
+class Scorer:
     """Evidence of one source's frames, in order, to values; keeps the running average."""
 
     def __init__(self, calibration: Calibration) -> None:

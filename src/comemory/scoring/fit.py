@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from comemory.errors import ConfigError
-from comemory.scoring.calibration import Calibration, Judge, needed_evidence, unscaled
+from comemory.scoring.calibration import Calibration, Scorer, needed_evidence, unscaled
 from comemory.scoring.channels import peak, thesis_parts
 from comemory.scoring.config import DecisionSettings
 from comemory.scoring.events import EventFinder
@@ -73,7 +73,7 @@ def fit_calibration(
 
 def _raw(plain: Calibration, video: Iterable[Mapping[str, NDArray[np.float32]]]) -> NDArray[np.float64]:
     """The scores of a video before they are put on their own scale."""
-    judge = Judge(plain)
+    judge = Scorer(plain)
     return unscaled(np.array([judge.push(maps).raw for maps in video], np.float64), plain.settings)
 
 

@@ -20,7 +20,7 @@ from comemory.live.config import LiveSettings
 from comemory.live.engine import Engine
 from comemory.live.scoring.suppression import COLUMNS, ROWS, Signature, Tolerance, channels_of, read_cells
 from comemory.live.scoring.zones import ZoneMask, inside
-from comemory.scoring import Judge, PatchMap, peak, with_relative
+from comemory.scoring import PatchMap, Scorer, peak, with_relative
 
 WHOLE = ((0.0, 0.0), (1.0, 0.0), (1.0, 1.0), (0.0, 1.0))
 LEFT = ((0.0, 0.0), (0.5, 0.0), (0.5, 1.0), (0.0, 1.0))
@@ -71,7 +71,7 @@ class TestZones:
         self, quick_bundle: Path, evidence: list[dict[str, np.ndarray]]
     ) -> None:
         calibration = open_bundle(quick_bundle).calibration
-        judge = Judge(calibration)
+        judge = Scorer(calibration)
         keep = Tolerance(calibration, (64, 96), [WHOLE]).keep
         assert max(judge.push(maps, keep).value for maps in evidence) < 1
 
@@ -87,7 +87,7 @@ class TestSignature:
         cells = signature.cells()
         assert len(cells) == 3 + len(channels_of(calibration)) * ROWS * COLUMNS
         keep = Tolerance(calibration, (64, 96), normal=[cells]).keep
-        plain, taught, elsewhere = Judge(calibration), Judge(calibration), Judge(calibration)
+        plain, taught, elsewhere = Scorer(calibration), Scorer(calibration), Scorer(calibration)
         before = [plain.push(maps).value for maps in evidence]
         after = [taught.push(maps, keep).value for maps in evidence]
         flipped = [{name: values[..., ::-1] for name, values in maps.items()} for maps in evidence]

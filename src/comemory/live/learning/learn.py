@@ -26,7 +26,7 @@ from comemory.live.config import LearnSettings, LiveSettings
 from comemory.live.learning.progress import Progress
 from comemory.live.learning.recorder import Recorder
 from comemory.runtimes import gains_by
-from comemory.scoring import Calibration, Judge, fit_calibration, with_relative
+from comemory.scoring import Calibration, Scorer, fit_calibration, with_relative
 from comemory.training.config import read_recipe
 from comemory.types import Frame
 
@@ -198,7 +198,7 @@ def _fitted(old: Calibration, videos: Sequence[Sequence[Maps]]) -> Calibration:
 def _scores(calibration: Calibration, videos: Sequence[Sequence[Maps]]) -> NDArray[np.float64]:
     found = []
     for video in videos:
-        judge = Judge(calibration)
+        judge = Scorer(calibration)
         found += [judge.push(with_relative(maps, calibration.usual)).value for maps in video]
     return np.array(found, np.float64)
 
