@@ -39,7 +39,7 @@ def test_the_demo_makes_all_that_it_promises_within_a_minute(tmp_path: Path) -> 
     with av.open(str(made.files["annotated"])) as shown, av.open(str(made.files["the scene"])) as scene:
         assert sum(1 for _ in shown.decode(video=0)) == sum(1 for _ in scene.decode(video=0))
     assert json.loads(made.files["events"].read_text(encoding="utf-8"))["frames"] > 0
-    assert made.figures["causal"]["auc_micro"] is not None
+    assert made.results["causal"]["auc_micro"] is not None
     assert reporter.stages
 
 

@@ -8,7 +8,7 @@ from datasets import made
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from comemory.datasets.labels import LabelError, fill, read_intervals, read_npy_labels, read_ucsd_m
+from comemory.datasets.labels import LabelError, labels_from_intervals, read_intervals, read_npy_labels, read_ucsd_m
 from comemory.errors import DatasetError
 
 FUZZ = settings(deadline=None, max_examples=200, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -149,7 +149,7 @@ class TestIntervals:
         text = "start_frame,end_frame\n" + "".join(f"{start},{end}\n" for start, end in intervals)
         inside = {frame for start, end in intervals for frame in range(start, end + 1)}
         assert set(self.read(tmp_path, text, 51)) == inside
-        assert fill(intervals, 51).sum() == len(inside)
+        assert labels_from_intervals(intervals, 51).sum() == len(inside)
 
     @FUZZ
     @given(st.binary(max_size=100) | st.text("start_frame,end0123456789.-naif\n\"' ", max_size=100), st.booleans())

@@ -36,7 +36,7 @@ def test_junk_and_sub_folders_are_not_pictures(tmp_path: Path) -> None:
     for name in (".DS_Store", "._001.jpg", "Thumbs.db", "notes.txt"):
         (tmp_path / name).write_bytes(b"x")
     (tmp_path / "004.tif").mkdir()
-    assert [path.name for path in listing.pictures(tmp_path)] == [f"{index:03d}.jpg" for index in range(11)]
+    assert [path.name for path in listing.list_images(tmp_path)] == [f"{index:03d}.jpg" for index in range(11)]
     assert listing.count_frames(tmp_path) == 11
 
 
@@ -73,8 +73,8 @@ def test_links_in_a_circle_and_pipes_do_not_hang(tmp_path: Path) -> None:
     (tmp_path / "a.jpg").symlink_to(tmp_path / "b.jpg")
     (tmp_path / "b.jpg").symlink_to(tmp_path / "a.jpg")
     os.mkfifo(tmp_path / "pipe.avi")
-    assert [path.name for path in listing.clips(tmp_path)] == ["loop"]
-    assert [path.name for path in listing.pictures(tmp_path)] == ["a.jpg", "b.jpg"]
+    assert [path.name for path in listing.list_videos(tmp_path)] == ["loop"]
+    assert [path.name for path in listing.list_images(tmp_path)] == ["a.jpg", "b.jpg"]
 
 
 def test_a_folder_that_may_not_be_listed_is_named(open_folder: Path, request: pytest.FixtureRequest) -> None:
@@ -82,7 +82,7 @@ def test_a_folder_that_may_not_be_listed_is_named(open_folder: Path, request: py
     closed.mkdir(mode=0o000)
     request.getfixturevalue("ordinary_user")
     with pytest.raises(DatasetError, match=r"closed: this folder cannot be listed: Permission denied"):
-        listing.entries(closed)
+        listing.list_entries(closed)
     assert listing.count_frames(closed) is None
 
 
@@ -95,6 +95,6 @@ def test_a_missing_path_is_refused(path: str, said: str) -> None:
 
 
 def test_ranges_are_short() -> None:
-    assert listing.spans([]) == ""
-    assert listing.spans(range(10)) == "0-9"
-    assert listing.spans([1, 3, 4], most=1) == "1 and more"
+    assert listing.format_numbers([]) == ""
+    assert listing.format_numbers(range(10)) == "0-9"
+    assert listing.format_numbers([1, 3, 4], most=1) == "1 and more"

@@ -12,11 +12,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from comemory.datasets.scene.bodies import RUN, WALK, Gait, Look, pedestrian
+from comemory.datasets.scene.bodies import RUN, WALK, Appearance, Gait, pedestrian
 from comemory.datasets.scene.camera import Camera, draw
 from comemory.datasets.scene.day import LONGEST, crowd_at, sun_at
 from comemory.datasets.scene.settings import SceneSettings, read_settings
-from comemory.datasets.scene.traffic import CROSSING, KINDS, STROLL, VERGE, Route, Traffic
+from comemory.datasets.scene.traffic import CROSSING, KINDS, VERGE, WALKING_SPEED, Route, Traffic
 from comemory.datasets.synthetic import Synthetic, SyntheticSource
 from comemory.errors import ConfigError
 from comemory.types import Dataset, LabelledSource, Source
@@ -215,7 +215,7 @@ def test_short_clips_still_begin_with_normal_frames() -> None:
 
 def test_people_shrink_with_distance_exactly_as_the_ground_does() -> None:
     camera = Camera(480, 720)
-    look = Look.random(np.random.default_rng(0))
+    look = Appearance.random(np.random.default_rng(0))
     heights = []
     for across in (-4.0, 4.0):
         view = camera.view(0.0, across, 0.0)
@@ -251,7 +251,7 @@ def test_span_is_where_the_borders_cut_a_lane(across: float, yaw: float) -> None
 
 @pytest.mark.parametrize(("gait", "metres"), [(WALK, 0.065), (RUN, 0.17)])
 def test_legs_swing_smoothly_and_stand_on_the_ground(gait: Gait, metres: float) -> None:
-    look = Look.random(np.random.default_rng(1))
+    look = Appearance.random(np.random.default_rng(1))
     view = Camera(240, 360).view(0.0, 0.0, 0.0)
     bodies = [pedestrian(look, view, 2 * np.pi * metres * k / gait.cycle, gait) for k in range(60)]
     points = np.array([body.points for body in bodies])
@@ -266,13 +266,13 @@ def test_legs_swing_smoothly_and_stand_on_the_ground(gait: Gait, metres: float) 
 @pytest.mark.parametrize("drift", [0.0, 1.0])
 def test_walkers_keep_their_lane_and_never_jump(drift: float) -> None:
     traffic = Traffic(Camera(240, 360, 0.1), np.random.default_rng(3), 300, 10.0)
-    traffic.walkers(10.0, drift)
+    traffic.add_walkers(10.0, drift)
     assert len(traffic.actors) > 15
     for actor in traffic.actors:
         places = np.array([actor.route.at(frame)[:2] for frame in range(actor.first, actor.last + 1)])
         steps = np.diff(places[:, 0]) * actor.route.direction * 10
-        assert steps.min() > 0.8 * STROLL[0]
-        assert steps.max() < 1.2 * STROLL[1]
+        assert steps.min() > 0.8 * WALKING_SPEED[0]
+        assert steps.max() < 1.2 * WALKING_SPEED[1]
         assert np.all(places[:, 1] * actor.route.direction > 1)
         assert np.all(np.abs(places[:, 1]) < VERGE)
 
@@ -317,10 +317,10 @@ def test_speeds_in_the_picture_are_in_their_bands() -> None:
     for kind, (low, high) in bands.items():
         for _ in range(10):
             traffic = Traffic(camera, rng, 400, 10.0)
-            traffic.anomalies([kind])
+            traffic.add_anomalies([kind])
             assert low < _pixels(camera, traffic.actors[0].route) < high
     traffic = Traffic(camera, rng, 400, 10.0)
-    traffic.walkers(20.0, 0.0)
+    traffic.add_walkers(20.0, 0.0)
     speeds = [_pixels(camera, actor.route) for actor in traffic.actors]
     assert min(speeds) > 0.7
     assert max(speeds) < 2.0
@@ -342,7 +342,7 @@ def test_the_flow_of_fast_things_is_larger(kind: str) -> None:
         before, after = (cv2.cvtColor(source.image(k), cv2.COLOR_RGB2GRAY) for k in (index - 1, index))
         speed = np.hypot(*np.moveaxis(flow.calc(before, after, np.zeros((*before.shape, 2), np.float32)), 2, 0))
         for number, view in stage._present(index):
-            patch = stage.visible(number, index)
+            patch = stage.visible_pixels(number, index)
             if patch is not None and patch.pixels.sum() > 60:
                 height, width = patch.pixels.shape
                 own = speed[patch.top : patch.top + height, patch.left : patch.left + width][patch.pixels]

@@ -12,19 +12,19 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from comemory.cli.options import errors
+from comemory.cli.options import error_console
 from comemory.cli.terminal import print_line
 from comemory.errors import ComemoryError, ConfigError, mask_password
 from comemory.provenance import package_version
 
-FILES, CAMERAS, BUNDLES, RESEARCH = "Footage", "Cameras", "Bundles", "Research"
+START, LIVE, MODELS, RESEARCH = "Footage", "Cameras", "Bundles", "Research"
 """Panels of the help."""
 
 ORDER = ("demo", "train", "score", "doctor", "watch", "serve", "learn", "info", "export", "evaluate", "reproduce")
 """Commands in the order in which one comes to need them; others follow."""
 
 
-class InOrder(TyperGroup):
+class OrderedGroup(TyperGroup):
     """Commands in `ORDER`, however their modules are imported."""
 
     def list_commands(self, ctx: Any) -> list[str]:
@@ -35,7 +35,7 @@ class InOrder(TyperGroup):
 
 app = typer.Typer(
     name="comemory",
-    cls=InOrder,
+    cls=OrderedGroup,
     no_args_is_help=True,
     rich_markup_mode="markdown",
     pretty_exceptions_enable=False,
@@ -45,7 +45,7 @@ app = typer.Typer(
 
 INTERRUPTED = 130
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
-_at_once = threading.Event()
+_exit_now = threading.Event()
 
 EXTRAS = {
     **dict.fromkeys(("sqlalchemy", "alembic", "paho", "tzdata"), "live"),
@@ -58,7 +58,7 @@ ClickException: type[Exception] = typer.BadParameter.__mro__[2]
 """What typer raises on a command line it cannot read; typer does not give it a public name."""
 
 
-def _say_version(asked: bool) -> None:
+def _print_version(asked: bool) -> None:
     if asked:
         print(f"comemory {package_version('comemory') or 'unknown'}")
         raise typer.Exit()
@@ -67,7 +67,7 @@ def _say_version(asked: bool) -> None:
 @app.callback()
 def comemory(
     version: Annotated[
-        bool, typer.Option("--version", callback=_say_version, is_eager=True, help="Print the version and leave.")
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and leave.")
     ] = False,
 ) -> None:
     """Learn what is normal in front of a fixed camera, and see what is not.
@@ -81,19 +81,19 @@ def main(arguments: Sequence[str] | None = None) -> None:
     _fill_closed_streams()
     given = sys.argv[1:] if arguments is None else list(arguments)
     code = _run(lambda: app(given, prog_name="comemory", standalone_mode=False))
-    if arguments is None and _at_once.is_set():
+    if arguments is None and _exit_now.is_set():
         sys.stderr.flush()
         os._exit(code)
     sys.exit(code)
 
 
-def leave_at_once() -> None:
+def exit_immediately() -> None:
     """Let the process end as soon as the command has, for all that is to be kept is stored.
 
     A thread may still wait for a camera that sends nothing, and the libraries take seconds on a busy machine to give
     back, piece by piece, what the end of the process gives back at once.
     """
-    _at_once.set()
+    _exit_now.set()
 
 
 def _fill_closed_streams() -> None:
@@ -114,46 +114,50 @@ def _run(call: Callable[[], object]) -> int:
         except OSError as error:
             return _fail_to_print(error)
     except ComemoryError as error:
-        return _fail(str(error), 2 if isinstance(error, ConfigError) else 1)
+        return _print_error(str(error), 2 if isinstance(error, ConfigError) else 1)
     except ClickException as error:
-        return _fail(_usage(error), 2)
+        return _print_error(_usage_message(error), 2)
     except (KeyboardInterrupt, typer.Abort):
         code = INTERRUPTED
     except BrokenPipeError:
-        _print_no_more()
+        _discard_output()
         return 1
     except Exception as error:
         if isinstance(error, OSError) and error.errno in _NO_ROOM and error.filename is None:
             return _fail_to_print(error)
         package = (getattr(error, "name", None) or "").partition(".")[0]
         if isinstance(error, ModuleNotFoundError) and package in EXTRAS:
-            return _fail(f"this needs {package}, which is not installed: pip install 'comemory[{EXTRAS[package]}]'", 1)
+            return _print_error(
+                f"this needs {package}, which is not installed: pip install 'comemory[{EXTRAS[package]}]'", 1
+            )
         if os.environ.get("COMEMORY_DEBUG"):
             raise
         fault = " ".join(f"{type(error).__name__}: {error}".split())
-        return _fail(f"{fault}; this is a fault of comemory: set COMEMORY_DEBUG=1 to see where, and report it", 1)
+        return _print_error(
+            f"{fault}; this is a fault of comemory: set COMEMORY_DEBUG=1 to see where, and report it", 1
+        )
     if code == INTERRUPTED:
-        return _fail("interrupted", INTERRUPTED)
+        return _print_error("interrupted", INTERRUPTED)
     return code if isinstance(code, int) else 0
 
 
 def _fail_to_print(error: OSError) -> int:
-    _print_no_more()
-    return _fail(f"cannot write to standard output or to a file: {error.strerror or error}", 1)
+    _discard_output()
+    return _print_error(f"cannot write to standard output or to a file: {error.strerror or error}", 1)
 
 
-def _print_no_more() -> None:
+def _discard_output() -> None:
     """Let what is still to be printed go nowhere, so that the end of the process does not fail at it again."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
-def _fail(message: str, code: int) -> int:
+def _print_error(message: str, code: int) -> int:
     if message:
-        print_line(errors, f"error: {mask_password(message)}", style="red")
+        print_line(error_console, f"error: {mask_password(message)}", style="red")
     return code
 
 
-def _usage(error: Any) -> str:
+def _usage_message(error: Any) -> str:
     """What is wrong with the command line, in one line, and where the help is; nothing when that is the help itself."""
     said = " ".join(error.format_message().replace("Value error, ", "").split())
     context = getattr(error, "ctx", None)

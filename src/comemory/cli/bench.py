@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from comemory.cli.application import RESEARCH, app
-from comemory.cli.live_options import ended_by_signals
+from comemory.cli.live_options import interrupted_by_sigterm
 from comemory.cli.options import (
     Bundle,
     Data,
@@ -79,7 +79,7 @@ def bench_pipeline(
 
 
 @bench_app.command("training")
-@ended_by_signals()
+@interrupted_by_sigterm()
 def bench_training(
     data: Data,
     preset: Annotated[str, typer.Option(help="Preset of the recipe.")] = "small",

@@ -7,31 +7,31 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from comemory.cli.application import BUNDLES, app
+from comemory.cli.application import MODELS, app
 from comemory.cli.options import (
     Bundle,
-    ExportName,
     ExportPrecisionName,
+    ExportRuntimeName,
     FlowWeights,
     Json,
     console,
-    errors,
-    name_problems,
+    error_console,
     print_json,
+    report_problems,
 )
-from comemory.cli.terminal import Bars, print_agreement, print_info, print_line
+from comemory.cli.terminal import ProgressBars, print_agreement, print_info, print_line
 
 if TYPE_CHECKING:
     from comemory.bundle import Bundle as OpenedBundle
 
 
-@app.command(rich_help_panel=BUNDLES)
+@app.command(rich_help_panel=MODELS)
 def export(
     bundle: Bundle,
     precision: Annotated[
         ExportPrecisionName, typer.Option(help="What the network is to compute in.")
     ] = ExportPrecisionName.fp32,
-    runtime: Annotated[ExportName, typer.Option(help="Whose form.")] = ExportName.openvino,
+    runtime: Annotated[ExportRuntimeName, typer.Option(help="Whose form.")] = ExportRuntimeName.openvino,
     data: Annotated[
         str | None,
         typer.Option(
@@ -64,7 +64,7 @@ def export(
     """
     from comemory.export import export as run_export
 
-    with Bars(errors) as bars:
+    with ProgressBars(error_console) as bars:
         done = run_export(
             bundle,
             runtime.value,
@@ -84,10 +84,10 @@ def export(
             print_line(console, str(file))
         if figures:
             print_agreement(console, figures)
-    name_problems(done.problems)
+    report_problems(done.problems)
 
 
-@app.command(rich_help_panel=BUNDLES)
+@app.command(rich_help_panel=MODELS)
 def info(bundle: Bundle, as_json: Json = False) -> None:
     """Say what a bundle is: data, config, calibration, precisions, provenance; verify every member.
 

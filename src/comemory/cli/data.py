@@ -7,8 +7,8 @@ from typing import Annotated
 import typer
 
 from comemory.cli.application import RESEARCH, app
-from comemory.cli.options import Json, console, name_problems, print_json
-from comemory.cli.terminal import print_notes, table
+from comemory.cli.options import Json, console, print_json, report_problems
+from comemory.cli.terminal import print_notes, print_table
 
 data_app = typer.Typer(help="Look at data sets.\n\nExample: `comemory data check ped2:data/ped2`", no_args_is_help=True)
 app.add_typer(data_app, name="data", rich_help_panel=RESEARCH)
@@ -37,6 +37,6 @@ def data_check(
         )
     else:
         rows = [(what, str(count), str(found.published.get(what, "–"))) for what, count in found.found.items()]
-        table(console, data, rows, ("", "found", "published"))
+        print_table(console, data, rows, ("", "found", "published"))
         print_notes(console, found.notes)
-    name_problems(found.problems)
+    report_problems(found.problems)

@@ -10,7 +10,7 @@ from comemory.batch import score_sources
 from comemory.datasets import open_dataset
 from comemory.detector import Detector
 from comemory.errors import BundleError
-from comemory.evaluation.evaluate import evaluate, report
+from comemory.evaluation.evaluate import evaluate, write_evaluation_report
 from comemory.files import require_writable
 from comemory.types import JSON
 from comemory.video.source import open_source
@@ -20,7 +20,7 @@ SCENE = "synthetic:seed=7,frames=240,training=6,testing=2"
 BUNDLE = "synthetic-nano"
 
 
-class Reporter(Protocol):
+class DemoProgress(Protocol):
     """Who is told how far the demo is."""
 
     def stage(self, name: str, total: int | None) -> None:
@@ -31,7 +31,7 @@ class Reporter(Protocol):
 
 
 @dataclass(frozen=True)
-class Demo:
+class DemoResult:
     """What the demo made.
 
     Attributes:
@@ -41,7 +41,7 @@ class Demo:
     """
 
     files: dict[str, Path]
-    figures: JSON
+    results: JSON
     problems: list[str]
 
 
@@ -58,7 +58,7 @@ def shipped_bundle(name: str) -> Path:
     raise BundleError(f"the bundle {name!r} that comes with comemory is missing: install comemory again")
 
 
-def run_demo(out: Path, reporter: Reporter) -> Demo:
+def run_demo(out: Path, reporter: DemoProgress) -> DemoResult:
     """Render a scene to mp4, score the file, and evaluate on the scene's own labels.
 
     Raises:
@@ -75,8 +75,8 @@ def run_demo(out: Path, reporter: Reporter) -> Demo:
     result = score_sources(
         detector, [str(scene)], out / "scores", video=True, on_source=reporter.stage, on_frame=reporter.advance
     )
-    done = evaluate(detector, SCENE, pictures=True, on_video=reporter.stage, on_frame=reporter.advance)
-    report(done, detector.bundle, "openvino", out / "report.html")
+    done = evaluate(detector, SCENE, images=True, on_video=reporter.stage, on_frame=reporter.advance)
+    write_evaluation_report(done, detector.bundle, "openvino", out / "report.html")
     files = {
         "the scene": scene,
         "annotated": out / "scores" / "scene.mp4",
@@ -84,4 +84,4 @@ def run_demo(out: Path, reporter: Reporter) -> Demo:
         "scores": out / "scores" / "scores.csv",
         "events": out / "scores" / "events.json",
     }
-    return Demo(files, done.figures, [*result.problems, *done.problems])
+    return DemoResult(files, done.results, [*result.problems, *done.problems])

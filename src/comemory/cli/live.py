@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from comemory.cli.application import CAMERAS, app, leave_at_once
-from comemory.cli.live_options import LiveOptions, Log, ended_by_signals, logged, takes_live_options
+from comemory.cli.application import LIVE, app, exit_immediately
+from comemory.cli.live_options import LiveLog, LiveOptions, interrupted_by_sigterm, log_messages, with_live_options
 from comemory.cli.options import Json, RuntimeName, console, print_json
 from comemory.cli.terminal import print_line
 
@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from comemory.live.config import LiveSettings
 
 
-@app.command(rich_help_panel=CAMERAS)
-@takes_live_options()
+@app.command(rich_help_panel=LIVE)
+@with_live_options()
 def watch(
     told: LiveOptions,
     runtime: Annotated[
@@ -40,20 +40,20 @@ def watch(
     def read() -> LiveSettings:
         return told.read(runtime and runtime.value)
 
-    log = Log(as_json)
-    watching = Service(read(), read, lambda line: log.line("reload", line), ends_process=True)
-    with watching as service, logged(service, log):
-        log.line("start", f"{len(service.engine.settings.cameras)} cameras, {service.engine.workers} workers")
+    log = LiveLog(as_json)
+    watching = Service(read(), read, lambda line: log.write("reload", line), ends_process=True)
+    with watching as service, log_messages(service, log):
+        log.write("start", f"{len(service.engine.settings.cameras)} cameras, {service.engine.workers} workers")
         service.run(seconds)
         failed = service.engine.failed if service.engine.finished else []
-    log.line("stop", f"could not be read and scored to the end: {', '.join(failed)}" if failed else "stopped")
-    leave_at_once()
+    log.write("stop", f"could not be read and scored to the end: {', '.join(failed)}" if failed else "stopped")
+    exit_immediately()
     if failed:
         raise typer.Exit(1)
 
 
-@app.command(rich_help_panel=CAMERAS)
-@takes_live_options("false_alarms", "store")
+@app.command(rich_help_panel=LIVE)
+@with_live_options("false_alarms", "store")
 def learn(
     camera: Annotated[str, typer.Argument(help="Name of the camera.", show_default=False)],
     told: LiveOptions,
@@ -78,31 +78,31 @@ def learn(
     from comemory.live.learning.progress import Progress
 
     read = told.read()
-    models, log = CameraModels(read, camera), Log(False)
+    models, log = CameraModels(read, camera), LiveLog(False)
     if rollback:
-        log.line("learn", f"{camera} is back at {models.roll_back()}")
+        log.write("learn", f"{camera} is back at {models.roll_back()}")
         return
-    seconds = _seconds(how_long)
+    seconds = _parse_duration(how_long)
     one = read.cameras[camera].model_copy(update={"model": models.current})
     read = read.model_copy(update={"cameras": {camera: one}})
-    with ended_by_signals(), Progress(models.folder, camera) as progress:
-        log.line("learn", f"{camera}: recording for {how_long}")
+    with interrupted_by_sigterm(), Progress(models.folder, camera) as progress:
+        log.write("learn", f"{camera}: recording for {how_long}")
         made = learned(
             read,
             camera,
             seconds,
             recalibrate=recalibrate,
             progress=progress,
-            say=lambda text: log.line("learn", f"{camera}: {text}"),
+            say=lambda text: log.write("learn", f"{camera}: {text}"),
         )
         models.put(made)
     if caution := open_bundle(made).calibration.caution:
-        log.line("learn", f"{camera}: {caution}")
-    log.line("learn", f"{camera} goes over to {made}; comemory learn {camera} --rollback goes back")
+        log.write("learn", f"{camera}: {caution}")
+    log.write("learn", f"{camera} goes over to {made}; comemory learn {camera} --rollback goes back")
 
 
-@app.command(rich_help_panel=CAMERAS)
-@takes_live_options("false_alarms")
+@app.command(rich_help_panel=LIVE)
+@with_live_options("false_alarms")
 def doctor(told: LiveOptions, as_json: Json = False) -> None:
     """Check cameras, models, processor, disk, store, time and port, and say the cure of what is not well.
 
@@ -124,7 +124,7 @@ def doctor(told: LiveOptions, as_json: Json = False) -> None:
         raise typer.Exit(1)
 
 
-def _seconds(text: str) -> float:
+def _parse_duration(text: str) -> float:
     from comemory.errors import ConfigError
 
     units = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}

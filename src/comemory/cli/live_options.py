@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 
 import typer
 
-from comemory.cli.options import errors
+from comemory.cli.options import error_console
 from comemory.cli.terminal import print_line
 from comemory.errors import ConfigError, mask_password
 
@@ -94,7 +94,7 @@ class LiveOptions:
         return self.out if self.out is not None else read_live(self.config, {}, self.settings or ()).out
 
 
-def takes_live_options(*left_out: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
+def with_live_options(*left_out: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """Give a command the options of `LiveOptions` in the place of its parameter `told`.
 
     Args:
@@ -125,7 +125,7 @@ def takes_live_options(*left_out: str) -> Callable[[Callable[..., None]], Callab
     return decorate
 
 
-class Log:
+class LiveLog:
     """What happens, line by line on stderr: for people, or as JSON.
 
     Attributes:
@@ -136,7 +136,7 @@ class Log:
         self.as_json = as_json
         self.is_stuck = False
 
-    def line(self, what: str, text: str, **more: Any) -> None:
+    def write(self, what: str, text: str, **more: Any) -> None:
         """One line."""
         if self.is_stuck:
             return
@@ -147,34 +147,34 @@ class Log:
         if self.as_json:
             print(json.dumps({"time": at, "what": what, "text": text, **more}), file=sys.stderr, flush=True)
         else:
-            print_line(errors, f"{at[11:19]} {what:<6} {text}")
+            print_line(error_console, f"{at[11:19]} {what:<6} {text}")
 
-    def message(self, message: dict[str, Any]) -> None:
+    def write_message(self, message: dict[str, Any]) -> None:
         """One message of the engine, where it is one for a log."""
         camera = message.get("camera", "")
         if message["kind"] == "state":
             text = ": ".join(part for part in (camera, message["state"], message["message"]) if part)
-            self.line("state", text, camera=camera, state=message["state"])
+            self.write("state", text, camera=camera, state=message["state"])
         elif message["kind"] == "event" and message["change"] != "update":
             event = message["event"]
             begun = message["change"] == "new"
             text = f"{camera}: {'event' if begun else 'over'}, peak score {event['peak_score']:.2f}"
-            self.line(
+            self.write(
                 "event", text, camera=camera, change=message["change"], id=event["id"], peak_score=event["peak_score"]
             )
         elif message["kind"] in ("drift", "model", "trouble") and message["message"]:
-            self.line(message["kind"], f"{camera}: {message['message']}" if camera else message["message"])
+            self.write(message["kind"], f"{camera}: {message['message']}" if camera else message["message"])
 
 
 @contextmanager
-def logged(service: Service, log: Log) -> Iterator[None]:
+def log_messages(service: Service, log: LiveLog) -> Iterator[None]:
     """Log what the engine tells, until the end of the block."""
     ended = threading.Event()
 
     def follow(messages: queue.Queue[dict[str, Any]]) -> None:
         while not (ended.is_set() and messages.empty()):
             try:
-                log.message(messages.get(timeout=0.2))
+                log.write_message(messages.get(timeout=0.2))
             except queue.Empty:
                 continue
 
@@ -191,7 +191,7 @@ def logged(service: Service, log: Log) -> Iterator[None]:
 
 
 @contextmanager
-def ended_by_signals() -> Iterator[None]:
+def interrupted_by_sigterm() -> Iterator[None]:
     """Let SIGTERM end a command as Ctrl-C does, with what it has to clear away."""
 
     def end(number: int, frame: object) -> None:

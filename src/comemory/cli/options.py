@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.console import Console
 
-from comemory.cli.terminal import CONTROL, print_line
+from comemory.cli.terminal import CONTROL_CHARACTERS, print_line
 
 if TYPE_CHECKING:
     from comemory.bundle import Bundle as OpenedBundle
 
 console = Console()
-errors = Console(stderr=True)
+error_console = Console(stderr=True)
 
 
 class RuntimeName(StrEnum):
@@ -62,7 +62,7 @@ class ExportPrecisionName(StrEnum):
     int8 = "int8"
 
 
-class ExportName(StrEnum):
+class ExportRuntimeName(StrEnum):
     """What `export` can write."""
 
     onnx = "onnx"
@@ -114,18 +114,20 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of a tabl
 
 def print_json(value: Any) -> None:
     """Print a value as indented JSON; what steers a terminal stands escaped in it."""
-    print(CONTROL.sub(lambda found: f"\\u{ord(found[0]):04x}", json.dumps(value, indent=1, ensure_ascii=False)))
+    print(
+        CONTROL_CHARACTERS.sub(lambda found: f"\\u{ord(found[0]):04x}", json.dumps(value, indent=1, ensure_ascii=False))
+    )
 
 
-def say_precision(bundle: OpenedBundle) -> None:
+def print_precision(bundle: OpenedBundle) -> None:
     """Say which of a bundle's precisions is used, where it holds several."""
     if bundle.forms:
-        print_line(errors, f"note: the network computes in {bundle.precision}", style="dim")
+        print_line(error_console, f"note: the network computes in {bundle.precision}", style="dim")
 
 
-def name_problems(problems: Sequence[str]) -> None:
+def report_problems(problems: Sequence[str]) -> None:
     """Name what could not be used; the command did the rest and exits with 1."""
     for problem in problems:
-        print_line(errors, f"problem: {problem}", style="yellow")
+        print_line(error_console, f"problem: {problem}", style="yellow")
     if problems:
         raise typer.Exit(1)

@@ -13,8 +13,8 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
 from comemory.cli.application import RESEARCH, app
-from comemory.cli.options import console, errors, name_problems
-from comemory.cli.terminal import print_line, table
+from comemory.cli.options import console, error_console, report_problems
+from comemory.cli.terminal import print_line, print_table
 from comemory.errors import ConfigError
 from comemory.files import require_folder, require_writable
 
@@ -77,15 +77,15 @@ def reproduce(
     if name is not None:
         plan = make_plan(name, places, seeds, only or ())
         if list_cells:
-            _list(plan, places)
+            _print_plan(plan, places)
         else:
             problems = _run(plan, places, jobs, threads)
     if render:
         _render(rows, page or root / "docs" / "results.md", template or root / "experiments" / "results.md.in")
-    name_problems(problems)
+    report_problems(problems)
 
 
-class CellBars:
+class RunBars:
     """A bar for all cells and one for each that runs, on a terminal; elsewhere a line for each that is over.
 
     A `reproduce.pool.Watcher`.
@@ -110,7 +110,7 @@ class CellBars:
         self.n_done = 0
         self.problems: list[str] = []
 
-    def __enter__(self) -> CellBars:
+    def __enter__(self) -> RunBars:
         self._progress.start()
         return self
 
@@ -156,14 +156,14 @@ def _run(plan: Plan, places: Places, jobs: int, threads: int) -> Sequence[str]:
 
     require_folder(places.bundles)
     require_writable(places.table)
-    with CellBars(errors, len(plan.cells) - len(plan.done)) as bars:
+    with RunBars(error_console, len(plan.cells) - len(plan.done)) as bars:
         run_plan(plan, places, jobs, threads, bars)
     said = f"{plan.name}: {len(plan.cells)} cells, {len(plan.done)} done before, {bars.n_done} now"
     print_line(console, f"{said}, {len(bars.problems)} failed" if bars.problems else said)
     return bars.problems
 
 
-def _list(plan: Plan, places: Places) -> None:
+def _print_plan(plan: Plan, places: Places) -> None:
     from comemory.research.reproduce.reproduce import cell_folder
 
     rows = []
@@ -176,7 +176,7 @@ def _list(plan: Plan, places: Places) -> None:
         rows.append(
             (cell.label, state, "" if figure is None else f"{figure:.4f}", str(folder) if folder.is_dir() else "")
         )
-    table(console, plan.experiment.title, rows, ("cell", "", "AUC", "bundle"))
+    print_table(console, plan.experiment.title, rows, ("cell", "", "AUC", "bundle"))
 
 
 def _render(rows: Path, page: Path, template: Path) -> None:

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from comemory.cli.application import FILES, RESEARCH, app
-from comemory.cli.live_options import ended_by_signals
+from comemory.cli.application import RESEARCH, START, app
+from comemory.cli.live_options import interrupted_by_sigterm
 from comemory.cli.options import (
     Budget,
     Bundle,
@@ -27,19 +27,19 @@ from comemory.cli.options import (
     UpdateName,
     Workers,
     console,
-    errors,
-    name_problems,
+    error_console,
     print_json,
-    say_precision,
+    print_precision,
+    report_problems,
 )
 from comemory.cli.terminal import (
-    Bars,
+    ProgressBars,
     print_budgets,
     print_events,
-    print_figures,
     print_line,
     print_matrix,
     print_notes,
+    print_results,
 )
 from comemory.files import require_writable, write_text
 
@@ -67,12 +67,12 @@ def opened(
         update=update.value,
         gate=gate,
     )
-    say_precision(detector.bundle)
+    print_precision(detector.bundle)
     return detector
 
 
-@app.command(rich_help_panel=FILES)
-@ended_by_signals()
+@app.command(rich_help_panel=START)
+@interrupted_by_sigterm()
 def score(
     bundle: Bundle,
     sources: Annotated[
@@ -103,7 +103,7 @@ def score(
 
     workers = workers_of(threads)
     detector = opened(bundle, runtime, precision, flow_weights, update, gate)
-    with Bars(errors) as bars:
+    with ProgressBars(error_console) as bars:
         result = score_sources(
             detector,
             sources,
@@ -136,11 +136,11 @@ def score(
                 f"the highest score is {result.highest:.2f}; an event for {false_alarms} takes {needed} or more",
             )
         print_line(console, f"wrote {', '.join(str(file) for file in result.files if file.suffix != '.jpg')}")
-    name_problems(result.problems)
+    report_problems(result.problems)
 
 
 @app.command(rich_help_panel=RESEARCH)
-@ended_by_signals()
+@interrupted_by_sigterm()
 def evaluate(
     bundle: Bundle,
     data: Data,
@@ -174,7 +174,7 @@ def evaluate(
     Example: `comemory evaluate models/ped2-small --data ped2:data/ped2 --json figures.json --report ped2.html`
     """
     from comemory.evaluation.evaluate import PROTOCOLS, evaluate
-    from comemory.evaluation.evaluate import report as write_report
+    from comemory.evaluation.evaluate import write_evaluation_report as write_report
     from comemory.evaluation.scores_file import write_scores
     from comemory.parallel import workers_of
 
@@ -184,13 +184,13 @@ def evaluate(
     workers = workers_of(threads)
     detector = opened(bundle, runtime, precision, flow_weights, update, gate)
     protocols = PROTOCOLS if protocol is ProtocolName.both else (protocol.value,)
-    with Bars(errors) as bars:
+    with ProgressBars(error_console) as bars:
         done = evaluate(
             detector,
             data,
             protocols=protocols,
             false_alarms=false_alarms,
-            pictures=report is not None,
+            images=report is not None,
             workers=workers,
             on_video=bars.stage,
             on_frame=bars.advance,
@@ -199,15 +199,15 @@ def evaluate(
         write_report(done, detector.bundle, f"{runtime.value}, {detector.bundle.precision}", report)
     if scores is not None:
         write_scores(scores, done.videos)
-    figures = {**done.figures, "runtime": runtime.value, "precision": detector.bundle.precision}
+    figures = {**done.results, "runtime": runtime.value, "precision": detector.bundle.precision}
     if file is not None:
         write_text(file, json.dumps(figures, indent=1) + "\n")
     if json_file is not None and file is None:
         print_json(figures)
     else:
-        print_figures(console, done.figures)
+        print_results(console, done.results)
         if matrix:
-            print_matrix(console, done.figures["protocols"])
-            print_budgets(console, done.figures["budgets"])
+            print_matrix(console, done.results["protocols"])
+            print_budgets(console, done.results["budgets"])
         print_notes(console, done.notes)
-    name_problems(done.problems)
+    report_problems(done.problems)

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from comemory.cli.application import CAMERAS, app, leave_at_once
-from comemory.cli.live_options import LiveOptions, Log, logged, takes_live_options
-from comemory.cli.options import console, errors
+from comemory.cli.application import LIVE, app, exit_immediately
+from comemory.cli.live_options import LiveLog, LiveOptions, log_messages, with_live_options
+from comemory.cli.options import console, error_console
 from comemory.cli.terminal import print_line
 from comemory.errors import ConfigError
 
@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 ACCESS_FILE, ENDED_FILE = "access.json", "ended.json"
 
 
-@app.command(rich_help_panel=CAMERAS)
-@takes_live_options()
+@app.command(rich_help_panel=LIVE)
+@with_live_options()
 def serve(
     told: LiveOptions,
     host: Annotated[
@@ -57,10 +57,10 @@ def serve(
         given = {name: value for name, value in (("host", host), ("port", port)) if value is not None}
         return live.model_copy(update={"web": live.web.model_copy(update=given)})
 
-    _serve(read(), read, Log(as_json))
+    _serve(read(), read, LiveLog(as_json))
 
 
-def _serve(live: LiveSettings, reread: Callable[[], LiveSettings], log: Log) -> None:
+def _serve(live: LiveSettings, reread: Callable[[], LiveSettings], log: LiveLog) -> None:
     from comemory.live.learning.progress import learning
     from comemory.live.service import Service
     from comemory.server.app import create_app
@@ -68,17 +68,17 @@ def _serve(live: LiveSettings, reread: Callable[[], LiveSettings], log: Log) -> 
 
     access = _open_access(live)
     require_password(live.web, access.required)
-    with Service(live, reread, lambda line: log.line("reload", line), ends_process=True) as service:
+    with Service(live, reread, lambda line: log.write("reload", line), ends_process=True) as service:
         page = create_app(
             service.engine, service.store, access, hosts=names_of(live.web), learning=lambda: learning(live.out)
         )
-        with serving(page, live.web, service.end) as address, logged(service, log):
-            log.line("start", f"{len(live.cameras)} cameras, {service.engine.workers} workers")
+        with serving(page, live.web, service.end) as address, log_messages(service, log):
+            log.write("start", f"{len(live.cameras)} cameras, {service.engine.workers} workers")
             print_line(console, f"the page is at {address}")
             sys.stdout.flush()
             service.run(until_finished=False)
-    log.line("stop", "stopped")
-    leave_at_once()
+    log.write("stop", "stopped")
+    exit_immediately()
 
 
 def _open_access(live: LiveSettings) -> Access:
@@ -107,9 +107,9 @@ def _change_access(file: Path, password: bool, added: str | None, removed: str |
         print_line(console, f"the token {removed} is forgotten")
     if added is not None:
         token = access_file.add_token(file, added)
-        print_line(errors, f"its hash is kept in {file}; the token itself is shown this once:")
+        print_line(error_console, f"its hash is kept in {file}; the token itself is shown this once:")
         print(token)
-    print_line(errors, "a server that runs takes this when it begins anew")
+    print_line(error_console, "a server that runs takes this when it begins anew")
 
 
 def _ask_password() -> str:

@@ -16,13 +16,13 @@ from rich.table import Table
 if TYPE_CHECKING:
     from comemory.types import Event
 
-WIDE = 1000
+PIPE_WIDTH = 1000
 """Columns of what is not a terminal."""
 
-CONTROL = re.compile("[^\\n\\t -~\\u00a0-\\u2029\\u202f-\\u2065\\u206a-\\ud7ff\\ue000-\\U0010ffff]")
+CONTROL_CHARACTERS = re.compile("[^\\n\\t -~\\u00a0-\\u2029\\u202f-\\u2065\\u206a-\\ud7ff\\ue000-\\U0010ffff]")
 """What steers a terminal, turns the direction of what follows, or cannot be written."""
 
-FIGURES = {
+METRICS = {
     "auc_micro": "AUC, micro",
     "auc_micro_ci95": "  95 % interval over videos",
     "auc_macro": "AUC, macro",
@@ -39,7 +39,7 @@ FIGURES = {
 }
 
 
-class Bars:
+class ProgressBars:
     """Progress bars on a terminal, nothing elsewhere; a stage is one bar. A `train.run.Reporter`."""
 
     def __init__(self, console: Console) -> None:
@@ -55,7 +55,7 @@ class Bars:
         )
         self._task: Any = None
 
-    def __enter__(self) -> Bars:
+    def __enter__(self) -> ProgressBars:
         self._progress.start()
         return self
 
@@ -66,37 +66,39 @@ class Bars:
 
     def stage(self, name: str, total: int | None = None) -> None:
         """Begin a bar of `total` steps, if known."""
-        self._task = self._progress.add_task(escape(plain(name)), total=total, note="")
+        self._task = self._progress.add_task(escape(printable(name)), total=total, note="")
 
     def advance(self, note: str = "") -> None:
         """One step further."""
         if self._task is not None:
-            self._progress.update(self._task, advance=1, note=escape(plain(note)))
+            self._progress.update(self._task, advance=1, note=escape(printable(note)))
 
 
-def plain(text: str) -> str:
+def printable(text: str) -> str:
     """A text that does nothing to a terminal but to stand on it.
 
     >>> plain("gate\\x1b[2J, Größe 3")
     'gate�[2J, Größe 3'
     """
-    return CONTROL.sub("�", text)
+    return CONTROL_CHARACTERS.sub("�", text)
 
 
 def print_line(console: Console, text: str, style: str | None = None) -> None:
     """Print one line of plain text, however long it is."""
-    console.print(plain(text), style=style, highlight=False, markup=False, soft_wrap=True)
+    console.print(printable(text), style=style, highlight=False, markup=False, soft_wrap=True)
 
 
 def print_notes(console: Console, notes: Sequence[str]) -> None:
     """Print sentences on the data."""
     for note in notes:
         console.print(
-            plain(f"note: {note}"), style="dim", highlight=False, markup=False, soft_wrap=not console.is_terminal
+            printable(f"note: {note}"), style="dim", highlight=False, markup=False, soft_wrap=not console.is_terminal
         )
 
 
-def table(console: Console, title: str, rows: Sequence[Sequence[str]], columns: Sequence[str] | None = None) -> None:
+def print_table(
+    console: Console, title: str, rows: Sequence[Sequence[str]], columns: Sequence[str] | None = None
+) -> None:
     """Print a title and a table of text under it: the first column to the left, the others to the right if named.
 
     On a terminal long cells are folded to its width; elsewhere a row is a line.
@@ -112,12 +114,12 @@ def table(console: Console, title: str, rows: Sequence[Sequence[str]], columns: 
             justify="left" if number == 0 or not columns else "right",
         )
     for row in rows:
-        drawn.add_row(*(escape(plain(cell)) for cell in row))
+        drawn.add_row(*(escape(printable(cell)) for cell in row))
     if console.is_terminal:
         console.print(drawn, highlight=False)
     else:
         text = StringIO()
-        Console(file=text, width=WIDE).print(drawn, highlight=False)
+        Console(file=text, width=PIPE_WIDTH).print(drawn, highlight=False)
         for line in text.getvalue().splitlines():
             print_line(console, line.rstrip())
 
@@ -130,26 +132,26 @@ def print_events(console: Console, events: Sequence[Event], n_frames: int) -> No
         (str(number), event.source, f"{clock(event.start_s)} to {clock(event.end_s)}", f"{event.peak_score:.2f}")
         for number, event in enumerate(events, 1)
     ]
-    table(
+    print_table(
         console,
-        f"{_many(len(rows), 'event')} in {_many(n_frames, 'frame')}",
+        f"{count_of(len(rows), 'event')} in {count_of(n_frames, 'frame')}",
         rows,
         ("", "source", "when", "peak score"),
     )
 
 
-def print_figures(console: Console, figures: Mapping[str, Any]) -> None:
+def print_results(console: Console, figures: Mapping[str, Any]) -> None:
     """Print what `evaluate --json` writes: the model beside the control."""
     columns = [name for name in ("causal", "paper") if figures.get(name)]
     rows = []
-    for key, name in FIGURES.items():
-        cells = [_figure((figures[column] or {}).get(key)) for column in columns]
-        control = _figure(figures["control"]["auc_micro"]) if key == "auc_micro" else ""
+    for key, name in METRICS.items():
+        cells = [_format_number((figures[column] or {}).get(key)) for column in columns]
+        control = _format_number(figures["control"]["auc_micro"]) if key == "auc_micro" else ""
         if any(cell != "–" for cell in cells):
             rows.append((name, *cells, control))
-    videos = _many(figures["n_videos"], "video")
+    videos = count_of(figures["n_videos"], "video")
     title = f"{figures['dataset']}: {videos}, {figures['n_scored']} of {figures['n_frames']} frames scored"
-    table(console, title, rows, ("", *columns, "control"))
+    print_table(console, title, rows, ("", *columns, "control"))
     if not rows:
         print_line(console, "no figures: the labels hold no normal and abnormal frames to tell apart")
     missed = figures["missed_anomalies"]
@@ -166,10 +168,10 @@ def print_matrix(console: Console, protocols: Sequence[Mapping[str, Any]]) -> No
     smoothings = list(dict.fromkeys(record["smoothing"] for record in protocols))
     cells: dict[tuple[str, str], dict[str, str]] = {}
     for record in protocols:
-        both = f"{_figure(record['auc_micro'])} / {_figure(record['auc_macro'])}"
+        both = f"{_format_number(record['auc_micro'])} / {_format_number(record['auc_macro'])}"
         cells.setdefault((record["score"], record["normalisation"]), {})[record["smoothing"]] = both
     rows = [(f"{score}, {how}", *(row[smoothing] for smoothing in smoothings)) for (score, how), row in cells.items()]
-    table(console, "AUC, micro / macro, by normalisation and smoothing", rows, ("", *smoothings))
+    print_table(console, "AUC, micro / macro, by normalisation and smoothing", rows, ("", *smoothings))
 
 
 def print_budgets(console: Console, budgets: Sequence[Mapping[str, Any]]) -> None:
@@ -181,11 +183,11 @@ def print_budgets(console: Console, budgets: Sequence[Mapping[str, Any]]) -> Non
         "detection_delay_in_view_s": "in view, s",
         "missed_anomalies": "missed",
     }
-    rows = [(str(one["false_alarm_budget"]), *(_figure(one[key]) for key in names)) for one in budgets]
-    table(console, "alarms at other budgets", rows, ("", *names.values()))
+    rows = [(str(one["false_alarm_budget"]), *(_format_number(one[key]) for key in names)) for one in budgets]
+    print_table(console, "alarms at other budgets", rows, ("", *names.values()))
 
 
-def _figure(value: Any) -> str:
+def _format_number(value: Any) -> str:
     if value is None:
         return "–"
     if isinstance(value, list):
@@ -205,10 +207,10 @@ def print_info(console: Console, facts: Mapping[str, Any]) -> None:
     used = ", ".join(f"{name} {dead}" for name, dead in (provenance.get("dead_items") or {}).items())
     loss = provenance.get("loss") or {}
     rows = [
-        ("trained on", f"{provenance.get('dataset') or '–'}: {_footage(trained_on)}"),
-        ("held out", f"{_footage(held_out)}, for the calibration"),
+        ("trained on", f"{provenance.get('dataset') or '–'}: {_frames_of_videos(trained_on)}"),
+        ("held out", f"{_frames_of_videos(held_out)}, for the calibration"),
         ("trained at", f"{provenance.get('date') or '–'}, commit {provenance.get('commit') or '–'}"),
-        ("training", f"{_many(config['train']['epochs'], 'epoch')}, seed {config['train']['seed']}"),
+        ("training", f"{count_of(config['train']['epochs'], 'epoch')}, seed {config['train']['seed']}"),
         ("loss", ", ".join(f"{name} {value:.4g}" for name, value in loss.items()) or "–"),
         ("unused items", used or "–"),
         ("model", f"{config['model']}, base width {network.get('base_width', '–')}"),
@@ -216,20 +218,24 @@ def print_info(console: Console, facts: Mapping[str, Any]) -> None:
         ("flow", f"{config['flow']['name']} at {clips['flow_height']}x{clips['flow_width']}"),
         ("score", f"{decision['score']} of {', '.join([*decision['motion'], *decision['appearance']])}"),
         ("thresholds", thresholds),
-        ("known from", f"{_many(n_alarms, 'ordinary alarm')}" if n_alarms else "ordinary alarms that were not counted"),
+        (
+            "known from",
+            f"{count_of(n_alarms, 'ordinary alarm')}" if n_alarms else "ordinary alarms that were not counted",
+        ),
         ("rate", f"{calibration['rate_hz']:g} frames per second"),
         ("graph", ", ".join(facts["graphs"])),
         *((f"{one['precision']}", _precision(one)) for one in facts["precisions"]),
         ("sha256", facts["sha256"]),
     ]
-    table(console, f"{facts['bundle']}: every member is as its manifest says", rows)
+    print_table(console, f"{facts['bundle']}: every member is as its manifest says", rows)
     print_line(console, "everything: comemory info --json", style="dim")
 
 
 def _precision(form: Mapping[str, Any]) -> str:
     held, checks = form["held_out"], form["checks"]
     aucs = [
-        f"AUC {_figure(found['auc'])} against {_figure(found['auc_fp32'])} on {name}" for name, found in checks.items()
+        f"AUC {_format_number(found['auc'])} against {_format_number(found['auc_fp32'])} on {name}"
+        for name, found in checks.items()
     ]
     near = f"scores correlate with fp32 by {held['spearman']:.4f} (rank), {held['pearson']:.4f}"
     return "; ".join([f"{form['runtime']}: {near}", *aucs])
@@ -242,19 +248,19 @@ def print_agreement(console: Console, figures: Mapping[str, Any]) -> None:
             name,
             str(found["n_frames"]),
             *(f"{found[key]:.4f}" for key in ("spearman", "pearson", "mean_difference", "largest_difference")),
-            *(_figure(found.get(key)) for key in ("auc", "auc_fp32")),
+            *(_format_number(found.get(key)) for key in ("auc", "auc_fp32")),
         )
         for name, found in {"held-out video": figures["held_out"], **figures["checks"]}.items()
     ]
     columns = ("", "frames", "rank corr.", "corr.", "mean diff.", "largest", "AUC", "AUC fp32")
-    table(console, "Scores beside those of fp32", rows, columns)
+    print_table(console, "Scores beside those of fp32", rows, columns)
 
 
-def _footage(frames: Mapping[str, int]) -> str:
-    return f"{_many(sum(frames.values()), 'frame')} of {_many(len(frames), 'video')}"
+def _frames_of_videos(frames: Mapping[str, int]) -> str:
+    return f"{count_of(sum(frames.values()), 'frame')} of {count_of(len(frames), 'video')}"
 
 
-def _many(count: int, what: str) -> str:
+def count_of(count: int, what: str) -> str:
     return f"{count} {what}{'' if count == 1 else 's'}"
 
 
@@ -264,13 +270,13 @@ def print_timings(console: Console, measured: Mapping[str, Any]) -> None:
     keys = ("median_ms", "lowest_ms", "highest_ms")
     rows = [(name, *(f"{timing[key]:.2f}" for key in keys), str(timing["rounds"])) for name, timing in timings.items()]
     title = str(measured.get("what", "optical flow"))
-    table(console, title, rows, ("", "median ms", "lowest", "highest", "rounds"))
+    print_table(console, title, rows, ("", "median ms", "lowest", "highest", "rounds"))
     for key, value in measured.items():
         if key not in ("timings", "flows", "what") and value not in (None, {}):
-            print_line(console, f"{key.replace('_', ' ')}: {_plain(value)}", style="dim")
+            print_line(console, f"{key.replace('_', ' ')}: {_format_value(value)}", style="dim")
 
 
-def _plain(value: Any) -> str:
+def _format_value(value: Any) -> str:
     if isinstance(value, Mapping):
         return ", ".join(f"{key} {'–' if inner is None else inner}" for key, inner in value.items())
     return " x ".join(map(str, value)) if isinstance(value, list) else str(value)

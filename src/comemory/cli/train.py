@@ -7,13 +7,13 @@ from typing import Annotated
 
 import typer
 
-from comemory.cli.application import FILES, app
-from comemory.cli.options import Data, console, errors, name_problems
-from comemory.cli.terminal import Bars, print_figures, print_line, print_notes, table
+from comemory.cli.application import START, app
+from comemory.cli.options import Data, console, error_console, report_problems
+from comemory.cli.terminal import ProgressBars, print_line, print_notes, print_results, print_table
 from comemory.files import require_folder
 
 
-@app.command(rich_help_panel=FILES)
+@app.command(rich_help_panel=START)
 def demo(
     out: Annotated[Path, typer.Option(help="Where to put the video, the report and the tables.")] = Path("demo-out"),
 ) -> None:
@@ -23,14 +23,14 @@ def demo(
     """
     from comemory.cli.demo import run_demo
 
-    with Bars(errors) as bars:
+    with ProgressBars(error_console) as bars:
         made = run_demo(out, bars)
-    print_figures(console, made.figures)
-    table(console, "Look at", [(name, str(path)) for name, path in made.files.items()])
-    name_problems(made.problems)
+    print_results(console, made.results)
+    print_table(console, "Look at", [(name, str(path)) for name, path in made.files.items()])
+    report_problems(made.problems)
 
 
-@app.command(rich_help_panel=FILES)
+@app.command(rich_help_panel=START)
 def train(
     data: Data,
     out: Annotated[Path, typer.Option(help="Where the bundle goes.", show_default=False)],
@@ -69,10 +69,10 @@ def train(
     require_folder(out.absolute().parent)
     from comemory.training.train import train as run_training
 
-    with Bars(errors) as bars:
+    with ProgressBars(error_console) as bars:
         trained = run_training(
             data, recipe, out, run=run, cache=cache, teachers=teacher or (), resume=resume, reporter=bars
         )
     print_line(console, f"wrote the bundle {trained.bundle}")
     print_notes(console, [trained.caution] if trained.caution else [])
-    name_problems(trained.problems)
+    report_problems(trained.problems)

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from comemory.datasets.labels import LabelFile, read_npy_labels
-from comemory.datasets.listing import clips, entries, first_folder, is_folder, number
+from comemory.datasets.listing import first_folder, is_folder, last_number, list_entries, list_videos
 from comemory.datasets.masks import MaskCells
 from comemory.datasets.recorded import RecordedDataset
 from comemory.datasets.recording import Recording
@@ -54,7 +54,7 @@ class Avenue(RecordedDataset):
 
     def recordings(self, split: str) -> Sequence[Recording]:
         folder = self.root / f"{split}_videos"
-        found = clips(folder) if is_folder(folder) else []
+        found = list_videos(folder) if is_folder(folder) else []
         if split == "training":
             return [Recording(_name(path), path) for path in found]
         return [self._test(path) for path in found]
@@ -63,7 +63,7 @@ class Avenue(RecordedDataset):
         return [f"{self._mask_folder or self.root}: labels are the official pixel masks"]
 
     def _test(self, path: Path) -> Recording:
-        place = number(path.stem)
+        place = last_number(path.stem)
         return Recording(_name(path), path, masks=self._masks.get(place) if place is not None else None)
 
     @cached_property
@@ -75,7 +75,7 @@ class Avenue(RecordedDataset):
     def _masks(self) -> dict[int, MaskCells]:
         named = [
             (re.fullmatch(r"([0-9]+)_label\.mat", path.name), path)
-            for path in (entries(self._mask_folder) if self._mask_folder else [])
+            for path in (list_entries(self._mask_folder) if self._mask_folder else [])
         ]
         return {int(match[1]): MaskCells(path, "volLabel") for match, path in named if match}
 
@@ -111,7 +111,7 @@ class AvenueNpy(Avenue):
         return labels
 
     def _read_labels(self, path: Path, n_frames: int | None) -> NDArray[np.bool_]:
-        place = number(path.stem)
+        place = last_number(path.stem)
         if place is None or not 1 <= place <= len(TEST_FRAMES):
             raise DatasetError(f"{path}: its number is not one of the 21 test videos, so its labels cannot be found")
         start = sum(TEST_FRAMES[: place - 1])

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from comemory.datasets.labels import LabelFile, read_intervals
-from comemory.datasets.listing import clips, entries, frame_times, is_folder, pictures
+from comemory.datasets.listing import frame_times, is_folder, list_entries, list_images, list_videos
 from comemory.datasets.masks import MaskFiles
 from comemory.datasets.recorded import SPLITS, RecordedDataset
 from comemory.datasets.recording import Recording
@@ -64,7 +64,7 @@ class Folder(RecordedDataset):
                 path
                 for place in _RESERVED
                 if is_folder(self._testing / place)
-                for path in entries(self._testing / place)
+                for path in list_entries(self._testing / place)
             ]
         except DatasetError as error:
             return [str(error)]
@@ -81,14 +81,14 @@ class Folder(RecordedDataset):
     def _clips(self, split: str) -> list[Path]:
         """The video files and folders of a split, usable or not."""
         if self._has_splits:
-            found = clips(self.path / split) if is_folder(self.path / split) else []
+            found = list_videos(self.path / split) if is_folder(self.path / split) else []
             return [path for path in found if split == "training" or path.name not in _RESERVED]
         if split == "testing":
             return []
         if not is_folder(self.path):
             return [self.path] if self.path.is_file() else []
-        inside = clips(self.path)
-        return inside if any(_is_usable(path) for path in inside) or not pictures(self.path) else [self.path]
+        inside = list_videos(self.path)
+        return inside if any(_is_usable(path) for path in inside) or not list_images(self.path) else [self.path]
 
     def _labels(self, name: str, video: Path) -> LabelFile | None:
         path = self._testing / "labels" / f"{name}.csv"
@@ -104,11 +104,11 @@ class Folder(RecordedDataset):
         for split in SPLITS:
             for path in self._clips(split):
                 if not _is_usable(path):
-                    what = "is empty" if not entries(path) else "holds no pictures; videos go one level up"
+                    what = "is empty" if not list_entries(path) else "holds no pictures; videos go one level up"
                     lines.append(f"{path}: is not used, because it {what}")
         places = [self.path / split for split in SPLITS] if self._has_splits else [self.path]
         for folder in places:
-            if is_folder(folder) and self._clips("training") != [folder] and (loose := pictures(folder)):
+            if is_folder(folder) and self._clips("training") != [folder] and (loose := list_images(folder)):
                 lines.append(
                     f"{folder}: {len(loose)} pictures beside the videos are not used; give them their own folder"
                 )
@@ -131,6 +131,6 @@ def _name(path: Path) -> str:
 def _is_usable(path: Path) -> bool:
     """A video file, or a folder with pictures; one that cannot be listed too, so that the check names it."""
     try:
-        return not is_folder(path) or bool(pictures(path))
+        return not is_folder(path) or bool(list_images(path))
     except DatasetError:
         return True

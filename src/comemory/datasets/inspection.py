@@ -15,9 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from comemory.datasets.labels import LabelError
-from comemory.datasets.listing import count_packets, is_folder, join_ranges, number, pictures, spans
-from comemory.datasets.masks import read_picture
-from comemory.datasets.recording import Recording, count_labels, mismatch, read_labels
+from comemory.datasets.listing import count_packets, format_numbers, format_ranges, is_folder, last_number, list_images
+from comemory.datasets.masks import read_image
+from comemory.datasets.recording import Recording, count_labels, count_mismatch, read_labels
 from comemory.errors import DatasetError
 from comemory.video.formats import MAX_PIXELS, open_file
 
@@ -33,12 +33,12 @@ class Findings:
     problems: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
-    def refuse(self, error: DatasetError) -> None:
+    def add_error(self, error: DatasetError) -> None:
         """Keep an error as problems, one line each."""
         self.problems.extend(error.lines if isinstance(error, LabelError) else [str(error)])
 
 
-def inspect(recording: Recording, split: str, findings: Findings, *, numbered: bool) -> None:
+def inspect_recording(recording: Recording, split: str, findings: Findings, *, numbered: bool) -> None:
     """Decode a recording frame by frame and hold its labels and masks against it.
 
     Args:
@@ -70,7 +70,7 @@ class _Sizes:
         self._path = path
         self._others: dict[Size, list[str]] = {}
 
-    def see(self, size: Size, frame: str) -> None:
+    def add(self, size: Size, frame: str) -> None:
         if self.first is None:
             self.first = size
         elif size != self.first:
@@ -87,25 +87,25 @@ class _Sizes:
 
 def _inspect_pictures(folder: Path, sizes: _Sizes, findings: Findings, numbered: bool) -> int:
     try:
-        files = pictures(folder)
+        files = list_images(folder)
     except DatasetError as error:
-        findings.refuse(error)
+        findings.add_error(error)
         return 0
     if not files:
         findings.problems.append(f"{folder}: holds no pictures")
     (findings.problems if numbered else findings.notes).extend(_numbering(folder, files, strict=numbered))
     for file in files:
         try:
-            height, width = read_picture(file).shape[:2]
+            height, width = read_image(file).shape[:2]
         except DatasetError as error:
-            findings.refuse(error)
+            findings.add_error(error)
         else:
-            sizes.see((width, height), file.name)
+            sizes.add((width, height), file.name)
     return len(files)
 
 
 def _numbering(folder: Path, files: list[Path], *, strict: bool) -> Iterator[str]:
-    numbers = Counter(value for file in files if (value := number(file.stem)) is not None)
+    numbers = Counter(value for file in files if (value := last_number(file.stem)) is not None)
     if not numbers:
         return
     rising = sorted(numbers)
@@ -113,10 +113,10 @@ def _numbering(folder: Path, files: list[Path], *, strict: bool) -> Iterator[str
         yield f"{folder}: the numbering of its pictures starts at {rising[0]}, expected 0 or 1"
     gaps = [(a + 1, b - 1) for a, b in pairwise(rising) if b > a + 1]
     if gaps:
-        yield f"{folder}: the numbering of its pictures lacks {join_ranges(gaps)}"
+        yield f"{folder}: the numbering of its pictures lacks {format_ranges(gaps)}"
     twice = [value for value in rising if numbers[value] > 1]
     if twice:
-        yield f"{folder}: several pictures have the number {spans(twice)}"
+        yield f"{folder}: several pictures have the number {format_numbers(twice)}"
 
 
 def _inspect_video(path: Path, sizes: _Sizes, findings: Findings) -> int:
@@ -131,7 +131,7 @@ def _inspect_video(path: Path, sizes: _Sizes, findings: Findings) -> int:
             stream.codec_context.options = {"max_pixels": str(MAX_PIXELS)}
             stated = stream.frames or None
             for frame in container.decode(stream):
-                sizes.see((frame.width, frame.height), f"frame {decoded}")
+                sizes.add((frame.width, frame.height), f"frame {decoded}")
                 if frame.is_corrupt:
                     damaged.append(decoded)
                 decoded += 1
@@ -148,7 +148,7 @@ def _inspect_video(path: Path, sizes: _Sizes, findings: Findings) -> int:
     if stated is not None and stated != decoded:
         findings.problems.append(f"{path}: {decoded} frames can be decoded, but the file states {stated}")
     if damaged:
-        findings.problems.append(f"{path}: {len(damaged)} frames are damaged: {spans(damaged)}")
+        findings.problems.append(f"{path}: {len(damaged)} frames are damaged: {format_numbers(damaged)}")
     return decoded
 
 
@@ -159,9 +159,9 @@ def _inspect_labels(recording: Recording, n_frames: int, findings: Findings) -> 
     try:
         labels = read_labels(recording, n_frames)
     except DatasetError as error:
-        findings.refuse(error)
+        findings.add_error(error)
         return None
-    if problem := mismatch(recording, n_frames, count_labels(labels), "labels"):
+    if problem := count_mismatch(recording, n_frames, count_labels(labels), "labels"):
         findings.problems.append(problem)
         return None
     return labels
@@ -176,16 +176,16 @@ def _inspect_masks(
     try:
         count = len(masks)
     except DatasetError as error:
-        findings.refuse(error)
+        findings.add_error(error)
         return
-    if problem := mismatch(recording, n_frames, count, "masks"):
+    if problem := count_mismatch(recording, n_frames, count, "masks"):
         findings.problems.append(problem)
     differ, other_sizes, abnormal = [], Counter[Size](), 0
     for index in range(count):
         try:
             mask = masks[index]
         except DatasetError as error:
-            findings.refuse(error)
+            findings.add_error(error)
             continue
         abnormal += int(mask.any())
         other_sizes[(mask.shape[1], mask.shape[0])] += 1
@@ -199,7 +199,7 @@ def _inspect_masks(
     if differ and recording.labels:
         findings.problems.append(
             f"{masks.path}: the masks and {recording.labels.path} disagree on {len(differ)} of {n_frames} frames, "
-            f"counted from 0: {spans(differ)}"
+            f"counted from 0: {format_numbers(differ)}"
         )
     if recording.labels is None:
         findings.found["abnormal frames"] += abnormal

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from comemory.datasets.npy import open_npy, truth
+from comemory.datasets.npy import as_bool, open_npy
 from comemory.errors import DatasetError
 
 MAX_LABEL_BYTES = 1 << 22
@@ -22,7 +22,7 @@ _UCSD_ENTRY = re.compile(r"TestVideoFile\{end\+1\}\.gt_frame\s{0,8}=\s{0,8}\[([0
 _UCSD_RANGE = re.compile(r"([0-9]{1,7})(?::([0-9]{1,7}))?")
 _FRAMES, _SECONDS = ["start_frame", "end_frame"], ["start_s", "end_s"]
 
-TICK_S = 1e-3
+TIME_TOLERANCE_S = 1e-3
 """By so much a file may round the times of its frames."""
 
 Interval = tuple[int, int]
@@ -51,7 +51,7 @@ class LabelError(DatasetError):
         super().__init__(f"{lines[0]}{more}")
 
 
-def fill(intervals: Iterable[Interval], n_frames: int) -> NDArray[np.bool_]:
+def labels_from_intervals(intervals: Iterable[Interval], n_frames: int) -> NDArray[np.bool_]:
     """Labels of a video from its abnormal intervals.
 
     >>> fill([(1, 2)], 4).astype(int).tolist()
@@ -72,7 +72,7 @@ def read_npy_labels(path: Path) -> NDArray[np.bool_]:
     array = open_npy(path)
     if array.ndim not in (1, 2) or (array.ndim == 2 and 1 not in array.shape):
         raise DatasetError(f"{path}: holds an array of shape {array.shape}, expected one label for each frame")
-    return truth(path, array.reshape(-1), "labels")
+    return as_bool(path, array.reshape(-1), "labels")
 
 
 def read_ucsd_m(path: Path) -> list[list[Interval]]:
@@ -155,7 +155,7 @@ def read_intervals(path: Path, n_frames: int, times_s: NDArray[np.float64] | Non
             intervals.append(interval)
     if problems:
         raise LabelError(problems)
-    return fill(intervals, n_frames)
+    return labels_from_intervals(intervals, n_frames)
 
 
 def _interval(row: list[str], n_frames: int, times_s: NDArray[np.float64] | None) -> Interval | str | None:
@@ -178,9 +178,12 @@ def _interval(row: list[str], n_frames: int, times_s: NDArray[np.float64] | None
         return (int(start), int(end)) if end < n_frames else f"the video has {n_frames} frames, 0 to {n_frames - 1}"
     gaps_s = np.diff(times_s)
     last_s = float(np.median(gaps_s)) if len(gaps_s) else 0.0
-    if end > (ends_s := float(times_s[-1]) + last_s) + TICK_S:
+    if end > (ends_s := float(times_s[-1]) + last_s) + TIME_TOLERANCE_S:
         return f"the video ends at {ends_s:.3f} s"
-    first, past = np.searchsorted(times_s, start - TICK_S), np.searchsorted(times_s, end + TICK_S, "right")
+    first, past = (
+        np.searchsorted(times_s, start - TIME_TOLERANCE_S),
+        np.searchsorted(times_s, end + TIME_TOLERANCE_S, "right"),
+    )
     return (int(first), int(past) - 1) if first < past else None
 
 

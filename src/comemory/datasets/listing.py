@@ -30,7 +30,7 @@ def natural(name: str) -> list[tuple[int, int, str]]:
     return [*key, (2, 0, name)]
 
 
-def number(name: str) -> int | None:
+def last_number(name: str) -> int | None:
     """The last number in a name, None where it has none.
 
     >>> number("Test007"), number("frame_0012"), number("gate")
@@ -58,7 +58,7 @@ def dataset_path(path: str, kind: str) -> Path:
     return place
 
 
-def entries(folder: Path) -> list[Path]:
+def list_entries(folder: Path) -> list[Path]:
     """Everything in a folder in natural order, without hidden files and what operating systems leave behind.
 
     Raises:
@@ -71,14 +71,14 @@ def entries(folder: Path) -> list[Path]:
     return sorted(found, key=lambda path: natural(path.name))
 
 
-def pictures(folder: Path) -> list[Path]:
+def list_images(folder: Path) -> list[Path]:
     """The picture files of a folder in natural order; those that cannot be read are left for their reader to refuse."""
-    return [path for path in entries(folder) if path.suffix.lower() in IMAGES and not is_folder(path)]
+    return [path for path in list_entries(folder) if path.suffix.lower() in IMAGES and not is_folder(path)]
 
 
-def clips(folder: Path) -> list[Path]:
+def list_videos(folder: Path) -> list[Path]:
     """The video files and the sub-folders of a folder in natural order."""
-    return [path for path in entries(folder) if is_folder(path) or is_video(path)]
+    return [path for path in list_entries(folder) if is_folder(path) or is_video(path)]
 
 
 def is_folder(path: Path) -> bool:
@@ -106,7 +106,7 @@ def count_frames(path: Path) -> int | None:
     """The frames of a folder of pictures or of a video as its container states them; None when not known."""
     if is_folder(path):
         try:
-            return len(pictures(path))
+            return len(list_images(path))
         except DatasetError:
             return None
     try:
@@ -146,7 +146,7 @@ def frame_times(path: Path, n_frames: int) -> NDArray[np.float64] | None:
     return np.arange(n_frames) / float(rate) if rate else None
 
 
-def spans(numbers: Iterable[int], most: int = 5) -> str:
+def format_numbers(numbers: Iterable[int], most: int = 5) -> str:
     """Rising numbers as a short text of ranges.
 
     >>> spans([3, 4, 5, 9])
@@ -160,10 +160,10 @@ def spans(numbers: Iterable[int], most: int = 5) -> str:
             ranges[-1] = (ranges[-1][0], value)
         else:
             ranges.append((value, value))
-    return join_ranges(ranges, most)
+    return format_ranges(ranges, most)
 
 
-def join_ranges(ranges: list[tuple[int, int]], most: int = 5) -> str:
+def format_ranges(ranges: list[tuple[int, int]], most: int = 5) -> str:
     """Ranges of numbers, both ends within, as a short text."""
     text = ", ".join(f"{first}-{last}" if last > first else str(first) for first, last in ranges[:most])
     return f"{text} and more" if len(ranges) > most else text

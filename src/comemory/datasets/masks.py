@@ -12,13 +12,13 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from comemory.datasets.listing import pictures
+from comemory.datasets.listing import list_images
 from comemory.datasets.mat5 import read_cells
 from comemory.datasets.npy import open_npy
 from comemory.errors import DatasetError
 from comemory.video.formats import MAX_PIXELS, picture_size
 
-MAX_PICTURE_BYTES = 1 << 28
+MAX_IMAGE_BYTES = 1 << 28
 
 
 class Masks(Protocol):
@@ -32,7 +32,7 @@ class Masks(Protocol):
     def __getitem__(self, index: int) -> NDArray[np.bool_]: ...
 
 
-def read_picture(path: Path) -> NDArray[Any]:
+def read_image(path: Path) -> NDArray[Any]:
     """Decode a picture as it is stored.
 
     Shapes:
@@ -45,10 +45,8 @@ def read_picture(path: Path) -> NDArray[Any]:
         status = path.stat()
         if not stat.S_ISREG(status.st_mode):
             raise DatasetError(f"{path}: is not a regular file, expected a picture")
-        if status.st_size > MAX_PICTURE_BYTES:
-            raise DatasetError(
-                f"{path}: {status.st_size} bytes are too many for a picture (at most {MAX_PICTURE_BYTES})"
-            )
+        if status.st_size > MAX_IMAGE_BYTES:
+            raise DatasetError(f"{path}: {status.st_size} bytes are too many for a picture (at most {MAX_IMAGE_BYTES})")
         data = path.read_bytes()
     except DatasetError:
         raise
@@ -80,13 +78,13 @@ class MaskFiles:
         return len(self._files)
 
     def __getitem__(self, index: int) -> NDArray[np.bool_]:
-        _within(self.path, index, len(self))
-        image = read_picture(self._files[index])
-        return _abnormal(self._files[index], image if image.ndim == 2 else image[..., :3].max(axis=2))
+        _check_index(self.path, index, len(self))
+        image = read_image(self._files[index])
+        return _as_mask(self._files[index], image if image.ndim == 2 else image[..., :3].max(axis=2))
 
     @cached_property
     def _files(self) -> list[Path]:
-        return pictures(self.path)
+        return list_images(self.path)
 
 
 class MaskArray:
@@ -100,8 +98,8 @@ class MaskArray:
         return len(self._open())
 
     def __getitem__(self, index: int) -> NDArray[np.bool_]:
-        _within(self.path, index, len(self))
-        return _abnormal(self.path, np.asarray(self._open()[index]))
+        _check_index(self.path, index, len(self))
+        return _as_mask(self.path, np.asarray(self._open()[index]))
 
     def _open(self) -> NDArray[Any]:
         if self._array is None:
@@ -126,7 +124,7 @@ class MaskCells:
         return len(self._read())
 
     def __getitem__(self, index: int) -> NDArray[np.bool_]:
-        _within(self.path, index, len(self))
+        _check_index(self.path, index, len(self))
         shape, packed = self._read()[index]
         bits = np.frombuffer(zlib.decompress(packed), np.uint8)
         return np.unpackbits(bits, count=int(np.prod(shape))).reshape(shape).astype(np.bool_)
@@ -135,7 +133,7 @@ class MaskCells:
         if self._packed is None:
             packed = []
             for cell in read_cells(self.path, self._variable):
-                mask = _abnormal(self.path, cell)
+                mask = _as_mask(self.path, cell)
                 packed.append((mask.shape, zlib.compress(np.packbits(mask).tobytes(), 1)))
             self._packed = packed
         return self._packed
@@ -146,7 +144,7 @@ def _is_cut_jpeg(data: bytes) -> bool:
     return data.startswith(b"\xff\xd8") and data.rfind(b"\xff\xd9") < data.rfind(b"\xff\xda")
 
 
-def _abnormal(path: Path, values: NDArray[Any]) -> NDArray[np.bool_]:
+def _as_mask(path: Path, values: NDArray[Any]) -> NDArray[np.bool_]:
     if values.ndim != 2:
         raise DatasetError(f"{path}: a mask has the shape {values.shape}, expected (height, width)")
     if values.dtype.kind == "f" and np.isnan(values).any():
@@ -154,6 +152,6 @@ def _abnormal(path: Path, values: NDArray[Any]) -> NDArray[np.bool_]:
     return np.asarray(values != 0)
 
 
-def _within(path: Path, index: int, count: int) -> None:
+def _check_index(path: Path, index: int, count: int) -> None:
     if not 0 <= index < count:
         raise DatasetError(f"{path}: there is no mask for frame {index}; there are {count}, counted from 0")

@@ -81,8 +81,8 @@ class _Section:
     inflater: Any = None
     position: int = 0
 
-    def take(self, size: int) -> bytes:
-        if size > self.rest():
+    def read(self, size: int) -> bytes:
+        if size > self.available():
             raise _DamageError("an element reaches beyond its end")
         data = self._inflate(size) if self.inflater else self._raw(size)
         if len(data) < size:
@@ -90,7 +90,7 @@ class _Section:
         self.position += size
         return data
 
-    def rest(self) -> int:
+    def available(self) -> int:
         """The most that can still be taken."""
         return MAX_FILE_BYTES - self.position if self.inflater else self.left
 
@@ -135,7 +135,7 @@ def _cells_of(file: BinaryIO, path: Path, name: str) -> Iterator[NDArray[Any]]:
         section = _Section(file, length, order, zlib.decompressobj() if kind == _COMPRESSED else None)
         matrix = _open_variable(section, kind, length)
         if matrix and matrix.name == name:
-            yield from _walk(section, matrix)
+            yield from _read_cell_array(section, matrix)
             section.finish()
             return
         if matrix:
@@ -159,7 +159,7 @@ def _byte_order(header: bytes) -> Order:
 def _open_variable(section: _Section, kind: int, length: int) -> _Matrix | None:
     """The head of a top-level variable; None where it is of a kind that has none."""
     if kind == _COMPRESSED:
-        kind, length = struct.unpack(f"{section.order}II", section.take(8))
+        kind, length = struct.unpack(f"{section.order}II", section.read(8))
     if kind != _MATRIX or length == 0:
         return None
     return _matrix_head(section, length)
@@ -185,14 +185,14 @@ def _matrix_head(section: _Section, length: int) -> _Matrix | None:
     return _Matrix(flags & 0xFF, flags, shape, data.decode("latin-1"), end)
 
 
-def _walk(section: _Section, cell_array: _Matrix) -> Iterator[NDArray[Any]]:
+def _read_cell_array(section: _Section, cell_array: _Matrix) -> Iterator[NDArray[Any]]:
     if cell_array.kind != _CELL_CLASS:
         raise _DamageError(f"{cell_array.name!r} is not a cell array")
     count = math.prod(cell_array.shape)
     if count > MAX_CELLS:
         raise _DamageError(f"{cell_array.name!r} states {count} cells, more than {MAX_CELLS}")
     for _ in range(count):
-        kind, length = struct.unpack(f"{section.order}II", section.take(8))
+        kind, length = struct.unpack(f"{section.order}II", section.read(8))
         if kind != _MATRIX:
             raise _DamageError(f"a cell of {cell_array.name!r} is not an array")
         yield _numbers(section, length) if length else np.zeros((0, 0))
@@ -219,7 +219,7 @@ def _numbers(section: _Section, length: int) -> NDArray[Any]:
 
 def _element(section: _Section, most: int) -> tuple[int, bytes]:
     """The type and bytes of a small or ordinary data element, its padding passed over."""
-    tag = section.take(8)
+    tag = section.read(8)
     kind, size = struct.unpack(f"{section.order}II", tag)
     if kind >> 16:
         kind, size = kind & 0xFFFF, kind >> 16
@@ -228,6 +228,6 @@ def _element(section: _Section, most: int) -> tuple[int, bytes]:
         return kind, tag[4 : 4 + size]
     if size > most:
         raise _DamageError(f"an element states {size} bytes, more than {most}")
-    data = section.take(size)
-    section.take(-size % 8)
+    data = section.read(size)
+    section.read(-size % 8)
     return kind, data

@@ -33,7 +33,7 @@ def open_npy(path: Path) -> NDArray[Any]:
     return array
 
 
-def truth(path: Path, values: NDArray[Any], what: str) -> NDArray[np.bool_]:
+def as_bool(path: Path, values: NDArray[Any], what: str) -> NDArray[np.bool_]:
     """Numbers that must be 0 or 1 as bool.
 
     Raises:

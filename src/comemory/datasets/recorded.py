@@ -8,9 +8,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import ClassVar
 
-from comemory.datasets.inspection import Findings, inspect
+from comemory.datasets.inspection import Findings, inspect_recording
 from comemory.datasets.listing import dataset_path
-from comemory.datasets.recording import Recording, labelled
+from comemory.datasets.recording import Recording, open_recording
 from comemory.errors import DatasetError
 from comemory.types import DataCheck, LabelledSource
 
@@ -50,7 +50,7 @@ class RecordedDataset(ABC):
         Raises:
             DatasetError: the folder cannot be listed, or two videos have one name.
         """
-        return [labelled(recording) for recording in self._unique("training")]
+        return [open_recording(recording) for recording in self._unique("training")]
 
     def testing(self) -> Sequence[LabelledSource]:
         """The test videos; their label files are read here.
@@ -58,7 +58,7 @@ class RecordedDataset(ABC):
         Raises:
             DatasetError: as for `training`, or labels are damaged or do not fit the video.
         """
-        return [labelled(recording) for recording in self._unique("testing")]
+        return [open_recording(recording) for recording in self._unique("testing")]
 
     def usable_testing(self) -> tuple[list[LabelledSource], list[str]]:
         """The test videos whose labels can be read and fit, and one line for each of the others.
@@ -70,7 +70,7 @@ class RecordedDataset(ABC):
         problems: list[str] = []
         for recording in self._unique("testing"):
             try:
-                videos.append(labelled(recording))
+                videos.append(open_recording(recording))
             except DatasetError as error:
                 problems.append(str(error))
         return videos, problems
@@ -108,13 +108,13 @@ class RecordedDataset(ABC):
         try:
             recordings = self.recordings(split)
         except DatasetError as error:
-            findings.refuse(error)
+            findings.add_error(error)
             return
         findings.problems.extend(_repeated(recordings))
         if split == "training" and not recordings:
             findings.notes.append(f"{self.path}: there is no training video here")
         for recording in recordings:
-            inspect(recording, split, findings, numbered=self.benchmark)
+            inspect_recording(recording, split, findings, numbered=self.benchmark)
             if split == "testing" and recording.labels is None and recording.masks is None:
                 (findings.problems if self.benchmark else findings.notes).append(f"{recording.path}: has no labels")
 

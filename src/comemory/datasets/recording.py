@@ -32,7 +32,7 @@ class Recording:
     masks: Masks | None = None
 
 
-def labelled(recording: Recording) -> LabelledSource:
+def open_recording(recording: Recording) -> LabelledSource:
     """Read the labels of a recording.
 
     Raises:
@@ -46,7 +46,7 @@ def labelled(recording: Recording) -> LabelledSource:
         n_frames = count_packets(path)
     labels = read_labels(recording, n_frames)
     for count, what in ((count_labels(labels), "labels"), (None if masks is None else len(masks), "masks")):
-        if problem := mismatch(recording, n_frames, count, what):
+        if problem := count_mismatch(recording, n_frames, count, what):
             raise DatasetError(problem)
     return LabelledSource(recording.name, str(path), n_frames, labels, None if masks is None else masks.__getitem__)
 
@@ -66,7 +66,7 @@ def count_labels(labels: NDArray[np.bool_] | None) -> int | None:
     return None if labels is None else len(labels)
 
 
-def mismatch(recording: Recording, n_frames: int | None, count: int | None, what: str) -> str | None:
+def count_mismatch(recording: Recording, n_frames: int | None, count: int | None, what: str) -> str | None:
     """What to say when a recording has more or fewer labels or masks than frames; None when there is nothing to say."""
     if n_frames is None or count is None or n_frames == count:
         return None

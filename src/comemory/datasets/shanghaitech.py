@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from comemory.datasets.labels import LabelFile, read_npy_labels
-from comemory.datasets.listing import clips, first_folder, is_folder
+from comemory.datasets.listing import first_folder, is_folder, list_videos
 from comemory.datasets.masks import MaskArray
 from comemory.datasets.recorded import RecordedDataset
 from comemory.datasets.recording import Recording
@@ -51,7 +51,7 @@ class ShanghaiTech(RecordedDataset):
         folder = _videos(root, split)
         if folder is None:
             return []
-        named = [(path.name if is_folder(path) else path.stem, path) for path in clips(folder)]
+        named = [(path.name if is_folder(path) else path.stem, path) for path in list_videos(folder)]
         if split == "training":
             return [Recording(name, path) for name, path in named]
         return [Recording(name, path, _labels(root, name), _masks(root, name)) for name, path in named]

@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 
 from comemory.datasets.scene.camera import Camera
 from comemory.datasets.scene.day import crowd_at, darkness_at, sun_at
-from comemory.datasets.scene.ground import Ground, build
+from comemory.datasets.scene.ground import Ground, build_ground
 from comemory.datasets.scene.settings import SceneSettings, read_settings
 from comemory.datasets.scene.stage import Patch, Stage, Weather, sensor_noise
-from comemory.datasets.scene.traffic import CROSSING, PASSING, Traffic
+from comemory.datasets.scene.traffic import CROSSING, STAYING, Traffic
 from comemory.types import Box, DataCheck, Frame, LabelledSource
 
 _SCENE, _TRAINING, _TESTING = range(3)
@@ -61,7 +61,7 @@ class SyntheticSource:
         Raises:
             IndexError: the clip has no such frame.
         """
-        return self._stage.picture(self._checked(index))
+        return self._stage.render(self._checked(index))
 
     def mask(self, index: int) -> NDArray[np.bool_]:
         """The visible pixels of all anomalies in frame `index`: bool (H, W).
@@ -115,8 +115,8 @@ class SyntheticSource:
         rng = np.random.default_rng(np.random.SeedSequence([settings.seed, self._split, self._clip]))
         traffic = Traffic(camera, rng, settings.frames, settings.rate)
         if self._split == _TESTING:
-            traffic.anomalies(_programme(settings, self._clip))
-        traffic.walkers(settings.crowd * (1.0 if middle is None else crowd_at(middle)), settings.drift)
+            traffic.add_anomalies(_choose_anomalies(settings, self._clip))
+        traffic.add_walkers(settings.crowd * (1.0 if middle is None else crowd_at(middle)), settings.drift)
         period = max(settings.frames, 60 * settings.rate)
         dark = np.zeros(settings.frames)
         if hours is not None:
@@ -133,7 +133,7 @@ class SyntheticSource:
         patches = {}
         for number, actor in enumerate(self._stage.actors):
             if actor.abnormal is not None and actor.abnormal[0] <= index <= actor.abnormal[1]:
-                patch = self._stage.visible(number, index)
+                patch = self._stage.visible_pixels(number, index)
                 if patch is not None:
                     patches[number] = patch
         return patches
@@ -219,14 +219,14 @@ def _scene(
     signs = rng.choice([-1.0, 1.0], 2)
     stands = sun[0] * float(signs[1])
     camera = Camera(height, width, yaw=turn * float(signs[0]), sun=sun_now or (stands, sun[1]))
-    return camera, build(camera, rng, stands), sensor_noise(camera, rng)
+    return camera, build_ground(camera, rng, stands), sensor_noise(camera, rng)
 
 
-def _programme(settings: SceneSettings, clip: int) -> list[str]:
+def _choose_anomalies(settings: SceneSettings, clip: int) -> list[str]:
     """The anomalies of a test clip: one that passes through, in every other clip with one that stays; all in turn."""
     rng = np.random.default_rng(np.random.SeedSequence([settings.seed, _TESTING]))
     crossing = [kind for kind in settings.kinds if kind in CROSSING]
-    passing = [kind for kind in settings.kinds if kind in PASSING]
+    passing = [kind for kind in settings.kinds if kind in STAYING]
     crossing = [crossing[k] for k in rng.permutation(len(crossing))]
     passing = [passing[k] for k in rng.permutation(len(passing))]
     if not crossing or not passing:

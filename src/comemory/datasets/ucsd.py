@@ -14,8 +14,8 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from comemory.datasets.labels import Interval, LabelFile, fill, read_ucsd_m
-from comemory.datasets.listing import entries, first_folder, is_folder, number
+from comemory.datasets.labels import Interval, LabelFile, labels_from_intervals, read_ucsd_m
+from comemory.datasets.listing import first_folder, is_folder, last_number, list_entries
 from comemory.datasets.masks import MaskFiles
 from comemory.datasets.recorded import RecordedDataset
 from comemory.datasets.recording import Recording
@@ -41,7 +41,7 @@ class _Ucsd(RecordedDataset):
         folder = self.root / (("Train" if split == "training" else "Test") if self.official else f"{split}/frames")
         if not is_folder(folder):
             return []
-        found = [clip for clip in entries(folder) if is_folder(clip) and self._is_clip(clip)]
+        found = [clip for clip in list_entries(folder) if is_folder(clip) and self._is_clip(clip)]
         if split == "training":
             return [Recording(clip.name, clip) for clip in found]
         return [Recording(clip.name, clip, self._labels(clip), self._masks(clip)) for clip in found]
@@ -68,7 +68,7 @@ class _Ucsd(RecordedDataset):
         return LabelFile(path, partial(self._read_labels, path, clip)) if path else None
 
     def _read_labels(self, path: Path, clip: Path, n_frames: int | None) -> NDArray[np.bool_]:
-        place = number(clip.name)
+        place = last_number(clip.name)
         if place is None or not 1 <= place <= len(self._ranges):
             raise DatasetError(f"{path}: has {len(self._ranges)} entries, none of them for the clip {clip.name}")
         if n_frames is None:
@@ -77,7 +77,7 @@ class _Ucsd(RecordedDataset):
         last = max((end for _, end in intervals), default=-1) + 1
         if last > n_frames:
             raise DatasetError(f"{path}: entry {place} reaches frame {last}, but {clip} has {n_frames} frames")
-        return fill(intervals, n_frames)
+        return labels_from_intervals(intervals, n_frames)
 
     def _masks(self, clip: Path) -> MaskFiles | None:
         folder = clip.parent / f"{clip.name}_gt" if self.official else self.root / "testing" / "masks" / clip.name

@@ -292,7 +292,7 @@ def test_the_doctor_on_the_command_line(clips: list[Path], quick_bundle: Path, t
 
 @pytest.mark.parametrize("time", ["soon", "", "5", "-3h", "0h", "²h", "٣h", f"{'9' * 400}h"])
 def test_times_that_are_none(time: str) -> None:
-    from comemory.cli.live import _seconds
+    from comemory.cli.live import _parse_duration
 
     with pytest.raises(ConfigError, match="24h, 90m or 600s"):
-        _seconds(time)
+        _parse_duration(time)

@@ -9,7 +9,7 @@ import pytest
 from research.reproduce import made
 
 from comemory.cli import main
-from comemory.cli.reproduce import CellBars
+from comemory.cli.reproduce import RunBars
 
 
 def run(capsys: pytest.CaptureFixture[str], *arguments: object) -> tuple[int, str]:
@@ -110,7 +110,7 @@ def test_bars_follow_the_cells_on_a_terminal() -> None:
 
     console = Console(record=True, force_terminal=True, width=100, file=open(os.devnull, "w"))  # noqa: SIM115, PTH123
     row = made.row()
-    with CellBars(console, 3) as bars:
+    with RunBars(console, 3) as bars:
         bars.started("a/b/0")
         bars.stage("a/b/0", "Training", 10)
         bars.advanced("a/b/0", 4, "loss [1]")

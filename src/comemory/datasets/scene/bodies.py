@@ -25,7 +25,7 @@ THIGH, SHIN = 0.43, 0.42
 
 
 @dataclass(frozen=True, slots=True)
-class Look:
+class Appearance:
     """What a person looks like; `size` is the body height over 1.75 metres."""
 
     size: float
@@ -41,7 +41,7 @@ class Look:
     slim: float
 
     @classmethod
-    def random(cls, rng: np.random.Generator) -> Look:
+    def random(cls, rng: np.random.Generator) -> Appearance:
         """Dress somebody."""
 
         def one(colours: tuple[Colour, ...]) -> Colour:
@@ -116,51 +116,51 @@ def _bend(start: Point, angle: float, first: float, turn: float, second: float, 
     return middle, (middle[0] + second * math.sin(angle), middle[1] - second * math.cos(angle), z + side)
 
 
-def _leg(look: Look, joints: tuple[Point, Point, Point], shade: float) -> list[Part]:
+def _leg(appearance: Appearance, joints: tuple[Point, Point, Point], shade: float) -> list[Part]:
     hip, knee, ankle = joints
-    trousers, shoes = tinted(look.trousers, shade), tinted(look.shoes, shade)
+    trousers, shoes = tinted(appearance.trousers, shade), tinted(appearance.shoes, shade)
     shin = (ankle[0] - knee[0], ankle[1] - knee[1])
     length = math.hypot(*shin) or 1.0
     toe = (ankle[0] - 0.15 * shin[1] / length, ankle[1] - 0.04 + 0.15 * shin[0] / length, ankle[2])
     return [
         capsule((ankle[0] - 0.03, ankle[1] - 0.02, ankle[2]), toe, 0.055, shoes, 0.8),
         capsule(knee, ankle, 0.068, trousers, 0.8),
-        capsule(hip, knee, 0.095 * look.slim, trousers, 0.75),
+        capsule(hip, knee, 0.095 * appearance.slim, trousers, 0.75),
     ]
 
 
-def _arm(look: Look, joints: tuple[Point, Point, Point], shade: float) -> list[Part]:
+def _arm(appearance: Appearance, joints: tuple[Point, Point, Point], shade: float) -> list[Part]:
     shoulder, elbow, hand = joints
-    shirt, skin = tinted(look.shirt, shade), tinted(look.skin, shade)
+    shirt, skin = tinted(appearance.shirt, shade), tinted(appearance.skin, shade)
     return [
         ball(hand, 0.05, skin),
-        capsule(elbow, hand, 0.045, shirt if look.sleeves else skin, 0.85),
+        capsule(elbow, hand, 0.045, shirt if appearance.sleeves else skin, 0.85),
         capsule(shoulder, elbow, 0.062, shirt, 0.85),
     ]
 
 
-def _trunk(look: Look, pelvis: Point, lean: float) -> list[Part]:
+def _trunk(appearance: Appearance, pelvis: Point, lean: float) -> list[Part]:
     """Hips, trunk and head."""
     x, y, z = pelvis
 
     def at(up: float, forward: float = 0.0) -> Point:
         return x + forward + up * math.sin(lean), y + up * math.cos(lean), z
 
-    wide = 0.165 * look.slim
-    parts = [capsule(at(-0.02), at(0.08), 0.145 * look.slim, tinted(look.trousers, 0.95))]
-    if look.coat:
-        parts.append(capsule(at(-0.2), at(0.1), wide * 1.02, tinted(look.shirt, 0.92)))
+    wide = 0.165 * appearance.slim
+    parts = [capsule(at(-0.02), at(0.08), 0.145 * appearance.slim, tinted(appearance.trousers, 0.95))]
+    if appearance.coat:
+        parts.append(capsule(at(-0.2), at(0.1), wide * 1.02, tinted(appearance.shirt, 0.92)))
     parts += [
-        capsule(at(0.1), at(0.41), wide * 0.92, look.shirt, 1.12),
-        capsule(at(0.2, 0.03), at(0.43, 0.03), wide * 0.55, tinted(look.shirt, 1.1), 1.1),
-        capsule(at(0.55), at(0.62), 0.06, tinted(look.skin, 0.8)),
+        capsule(at(0.1), at(0.41), wide * 0.92, appearance.shirt, 1.12),
+        capsule(at(0.2, 0.03), at(0.43, 0.03), wide * 0.55, tinted(appearance.shirt, 1.1), 1.1),
+        capsule(at(0.55), at(0.62), 0.06, tinted(appearance.skin, 0.8)),
     ]
-    if look.backpack:
-        parts.append(capsule(at(0.2, -0.2), at(0.42, -0.19), 0.125, look.bag))
-    return [*parts, ball(at(0.735), 0.118, look.hair), ball(at(0.71, 0.035), 0.09, look.skin)]
+    if appearance.backpack:
+        parts.append(capsule(at(0.2, -0.2), at(0.42, -0.19), 0.125, appearance.bag))
+    return [*parts, ball(at(0.735), 0.118, appearance.hair), ball(at(0.71, 0.035), 0.09, appearance.skin)]
 
 
-def pedestrian(look: Look, view: View, phase: float, gait: Gait, bag: bool = False) -> Body:
+def pedestrian(appearance: Appearance, view: View, phase: float, gait: Gait, bag: bool = False) -> Body:
     """Somebody on foot; `phase` in radians, one cycle of two steps is 2 pi. `bag` hangs from the right hand."""
     legs, arms = {}, {}
     for side in (-1, 1):
@@ -168,32 +168,37 @@ def pedestrian(look: Look, view: View, phase: float, gait: Gait, bag: bool = Fal
         lift = ((1 + math.cos(swing)) / 2) ** 2
         hip = (0.0, 0.0, 0.09 * side)
         legs[side] = (hip, *_bend(hip, gait.hip * math.sin(swing), THIGH, -gait.rest - gait.knee * lift, SHIN, 0.0))
-        shoulder = (0.46 * math.sin(gait.lean), 0.46, 0.2 * side * look.slim)
+        shoulder = (0.46 * math.sin(gait.lean), 0.46, 0.2 * side * appearance.slim)
         arms[side] = (
             shoulder,
             *_bend(shoulder, -gait.arm * math.sin(swing) - 0.05, 0.28, gait.elbow, 0.25, 0.03 * side),
         )
     height = 0.075 - min(leg[2][1] for leg in legs.values()) + gait.hop * abs(math.sin(phase))
     far, near = -view.side, view.side
-    held = {-1: [], 1: _shifted(_bag(look, view), arms[1][2][0], arms[1][2][1] - 0.42, 0.26) if bag else []}
-    parts = held[far] + _arm(look, arms[far], 0.78) + _leg(look, legs[far], 0.76) + _leg(look, legs[near], 1.0)
-    parts += _trunk(look, (0.0, 0.0, 0.0), gait.lean) + held[near] + _arm(look, arms[near], 0.96)
-    return Body.of(parts, look.size, height)
+    held = {-1: [], 1: _shifted(_bag(appearance, view), arms[1][2][0], arms[1][2][1] - 0.42, 0.26) if bag else []}
+    parts = (
+        held[far]
+        + _arm(appearance, arms[far], 0.78)
+        + _leg(appearance, legs[far], 0.76)
+        + _leg(appearance, legs[near], 1.0)
+    )
+    parts += _trunk(appearance, (0.0, 0.0, 0.0), gait.lean) + held[near] + _arm(appearance, arms[near], 0.96)
+    return Body.from_parts(parts, appearance.size, height)
 
 
 def _shifted(parts: list[Part], x: float, y: float, z: float) -> list[Part]:
     return [part._replace(points=[(px + x, py + y, pz + z) for px, py, pz in part.points]) for part in parts]
 
 
-def suitcase(look: Look, view: View) -> Body:
+def suitcase(appearance: Appearance, view: View) -> Body:
     """A bag that stands on the ground."""
-    return Body.of(_bag(look, view))
+    return Body.from_parts(_bag(appearance, view))
 
 
-def _bag(look: Look, view: View) -> list[Part]:
+def _bag(appearance: Appearance, view: View) -> list[Part]:
     return [
-        capsule((-0.12, 0.4, 0.0), (0.12, 0.4, 0.0), 0.025, tinted(look.bag, 0.6)),
-        *box((-0.27, 0.0, -0.13), (0.27, 0.34, 0.13), look.bag, view),
+        capsule((-0.12, 0.4, 0.0), (0.12, 0.4, 0.0), 0.025, tinted(appearance.bag, 0.6)),
+        *box((-0.27, 0.0, -0.13), (0.27, 0.34, 0.13), appearance.bag, view),
     ]
 
 
@@ -214,9 +219,9 @@ def _reach(hip: Point, foot: Point) -> Point:
     return hip[0] + THIGH * math.cos(angle), hip[1] + THIGH * math.sin(angle), (hip[2] + foot[2]) / 2
 
 
-def cyclist(look: Look, view: View, phase: float) -> Body:
+def cyclist(appearance: Appearance, view: View, phase: float) -> Body:
     """A bicycle and its rider."""
-    frame = look.bag
+    frame = appearance.bag
     saddle, crank, bar = (-0.22, 0.9, 0.0), (-0.02, 0.3, 0.0), (0.42, 1.0, 0.0)
     parts = [*_wheel(-0.52, 0.0, 0.34, 0.055), *_wheel(0.54, 0.0, 0.34, 0.055)]
     near = view.side
@@ -226,7 +231,7 @@ def cyclist(look: Look, view: View, phase: float) -> Body:
         foot = (crank[0] + 0.16 * math.cos(turn), crank[1] - 0.16 * math.sin(turn) + 0.06, 0.1 * side)
         hip = (-0.2, 0.97, 0.08 * side)
         legs[side] = (hip, _reach(hip, foot), foot)
-    parts += _leg(look, legs[-near], 0.76)
+    parts += _leg(appearance, legs[-near], 0.76)
     for start, end in (
         (saddle, crank),
         (crank, (0.38, 0.78, 0.0)),
@@ -238,30 +243,35 @@ def cyclist(look: Look, view: View, phase: float) -> Body:
         parts.append(capsule(start, end, 0.03, frame))
     parts.append(capsule((-0.32, 0.92, 0.0), (-0.12, 0.92, 0.0), 0.045, (32, 32, 34)))
     shoulders = (0.14, 1.4, 0.19 * near)
-    parts += _leg(look, legs[near], 1.0) + _trunk(look, (-0.2, 0.99, 0.0), 0.62)
-    return Body.of(parts + _arm(look, (shoulders, (0.27, 1.17, 0.22 * near), (0.42, 1.02, 0.2 * near)), 0.96))
+    parts += _leg(appearance, legs[near], 1.0) + _trunk(appearance, (-0.2, 0.99, 0.0), 0.62)
+    return Body.from_parts(
+        parts + _arm(appearance, (shoulders, (0.27, 1.17, 0.22 * near), (0.42, 1.02, 0.2 * near)), 0.96)
+    )
 
 
-def skater(look: Look, view: View, phase: float) -> Body:
+def skater(appearance: Appearance, view: View, phase: float) -> Body:
     """Somebody who stands on a board, sideways, and balances."""
     sway = 0.06 * math.sin(phase)
     near = view.side
     board = [ball((x, 0.05, 0.08 * near), 0.045, (210, 190, 120)) for x in (-0.3, 0.3)]
-    board += box((-0.45, 0.09, -0.12), (0.45, 0.13, 0.12), look.bag, view)
+    board += box((-0.45, 0.09, -0.12), (0.45, 0.13, 0.12), appearance.bag, view)
     pelvis = (sway, 0.86, 0.0)
     parts = board
     for x, shade in ((-0.26, 0.8), (0.24, 1.0)):
         foot, hip = (x, 0.2, 0.02 * near), (sway + x / 4, 0.86, 0.03 * near)
-        parts = parts + _leg(look, (hip, _reach(hip, foot), foot), shade)
+        parts = parts + _leg(appearance, (hip, _reach(hip, foot), foot), shade)
     lean = 0.12 + sway
     back = (sway - 0.1, 1.28, 0.0), (-0.34 + sway, 1.12, 0.04 * near), (-0.5, 1.16 + sway, 0.05 * near)
     fore = (sway + 0.16, 1.28, 0.0), (0.4 + sway, 1.18, 0.04 * near), (0.6, 1.24 - sway, 0.05 * near)
-    return Body.of([*_arm(look, back, 0.8), *parts, *_trunk(look, pelvis, lean), *_arm(look, fore, 0.98)], look.size)
+    return Body.from_parts(
+        [*_arm(appearance, back, 0.8), *parts, *_trunk(appearance, pelvis, lean), *_arm(appearance, fore, 0.98)],
+        appearance.size,
+    )
 
 
-def cart(look: Look, view: View) -> Body:
+def cart(appearance: Appearance, view: View) -> Body:
     """A small service vehicle with a roof, a driver and a load."""
-    paint, roof, near = look.shirt, (238, 236, 228), view.side
+    paint, roof, near = appearance.shirt, (238, 236, 228), view.side
     far = -near
     parts = [ball((x, 0.26, 0.55 * far), 0.26, (30, 30, 32)) for x in (-0.85, 0.9)]
     posts = [((-0.45, 0.8), (-0.4, 1.78)), ((0.85, 0.85), (0.62, 1.78))]
@@ -271,10 +281,10 @@ def cart(look: Look, view: View) -> Body:
     parts += box((-1.26, 0.62, -0.58), (-0.5, 1.05, 0.58), (146, 116, 78), view)
     parts += box((-0.4, 0.6, -0.52), (0.0, 0.84, 0.52), (60, 58, 56), view)
     seat = (-0.15, 0.9, 0.2 * near)
-    parts += _trunk(look, seat, -0.08)
-    parts += _leg(look, (seat, (0.3, 0.95, seat[2]), (0.42, 0.68, seat[2])), 0.9)
-    parts += _arm(look, ((-0.2, 1.32, 0.38 * near), (0.1, 1.12, 0.38 * near), (0.42, 1.12, 0.3 * near)), 0.96)
+    parts += _trunk(appearance, seat, -0.08)
+    parts += _leg(appearance, (seat, (0.3, 0.95, seat[2]), (0.42, 0.68, seat[2])), 0.9)
+    parts += _arm(appearance, ((-0.2, 1.32, 0.38 * near), (0.1, 1.12, 0.38 * near), (0.42, 1.12, 0.3 * near)), 0.96)
     for x in (-0.85, 0.9):
         parts += [ball((x, 0.26, 0.63 * near), 0.27, (30, 30, 32)), ball((x, 0.26, 0.65 * near), 0.13, (176, 176, 172))]
     parts += [capsule((a, b, 0.58 * near), (c, d, 0.58 * near), 0.035, (84, 86, 90)) for (a, b), (c, d) in posts]
-    return Body.of(parts + box((-0.75, 1.78, -0.66), (0.85, 1.86, 0.66), roof, view))
+    return Body.from_parts(parts + box((-0.75, 1.78, -0.66), (0.85, 1.86, 0.66), roof, view))

@@ -63,7 +63,7 @@ class Body:
     colours: NDArray[np.float64]
 
     @classmethod
-    def of(cls, parts: Sequence[Part], size: float = 1.0, lift: float = 0.0) -> Body:
+    def from_parts(cls, parts: Sequence[Part], size: float = 1.0, lift: float = 0.0) -> Body:
         """Put parts together, raised by `lift` metres, then `size` times as large."""
         points: list[Point] = []
         starts, radii, colours = [0], [], []
@@ -195,7 +195,7 @@ def _capsules(ends: NDArray[np.float64], radii: NDArray[np.float64]) -> NDArray[
     return np.concatenate([second, first], axis=1)
 
 
-def fill(
+def fill_polygons(
     picture: NDArray[np.uint8],
     shapes: Sequence[NDArray[np.float64]],
     colours: Sequence[Sequence[float]],
@@ -230,7 +230,7 @@ def draw(body: Body, view: View, camera: Camera, light: float = 1.0) -> Sprite |
     fine = camera.fineness
     large = np.zeros(((bottom - top) * fine, (right - left) * fine, 4), np.uint8)
     colours = np.rint(np.minimum(body.colours * (light, light, light, 1.0), 255)).tolist()
-    fill(large, [(shape - (left, top)) * fine for shape in shapes], colours)
+    fill_polygons(large, [(shape - (left, top)) * fine for shape in shapes], colours)
     small = cv2.resize(large, (right - left, bottom - top), interpolation=cv2.INTER_AREA)
     return Sprite(left, top, np.asarray(small, np.uint8))
 
@@ -243,7 +243,7 @@ def blend(picture: NDArray[np.uint8], sprite: Sprite) -> None:
     under[:] = cv2.add(cv2.multiply(under, through, scale=1 / 255), sprite.pixels[..., :3])
 
 
-def cast(shadows: NDArray[np.uint8], body: Body, view: View) -> None:
+def draw_shadow(shadows: NDArray[np.uint8], body: Body, view: View) -> None:
     """Add the shadow of a body to a map of shadows, uint8 (H, W), 255 where full, in place."""
     shapes = outlines(body, view.foot, view.shadow, 0.75 * view.scale)
-    fill(shadows, shapes, body.colours[:, 3:].tolist(), smooth=True)
+    fill_polygons(shadows, shapes, body.colours[:, 3:].tolist(), smooth=True)

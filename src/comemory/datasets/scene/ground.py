@@ -12,8 +12,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from comemory.datasets.scene.bodies import ball, capsule
-from comemory.datasets.scene.camera import CENTRE, FOCAL, HORIZON, MAST, Body, Camera, Colour, Part, Sprite, cast, draw
-from comemory.datasets.scene.plants import LEAVES, Tree, draw_hedge, draw_tree, plant
+from comemory.datasets.scene.camera import (
+    CENTRE,
+    FOCAL,
+    HORIZON,
+    MAST,
+    Body,
+    Camera,
+    Colour,
+    Part,
+    Sprite,
+    draw,
+    draw_shadow,
+)
+from comemory.datasets.scene.plants import LEAVES, Tree, draw_hedge, draw_tree, plant_trees
 
 WALKWAY = 5.4
 """Half the width of the walkway in metres."""
@@ -47,7 +59,7 @@ class Ground:
         props: what stands nearer to the camera than the walkway, the farthest first.
     """
 
-    picture: NDArray[np.uint8]
+    image: NDArray[np.uint8]
     lit: Plane
     props: tuple[Prop, ...]
 
@@ -186,8 +198,8 @@ def _props(camera: Camera, rng: np.random.Generator, shadows: NDArray[np.uint8])
     props = []
     for along, parts in places:
         view = camera.view(along, 6.2, 0.0)
-        body = Body.of(parts)
-        cast(shadows, body, view)
+        body = Body.from_parts(parts)
+        draw_shadow(shadows, body, view)
         sprite = draw(body, view, camera)
         if sprite is not None:
             props.append(Prop(sprite, view.depth))
@@ -210,7 +222,7 @@ def _coordinates(camera: Camera, fine: int) -> tuple[Plane, Plane, Plane, Plane]
     return tuple(np.ascontiguousarray(plane, np.float32) for plane in planes)  # type: ignore[return-value]
 
 
-def build(camera: Camera, rng: np.random.Generator, stands: float | None = None) -> Ground:
+def build_ground(camera: Camera, rng: np.random.Generator, tree_shadow: float | None = None) -> Ground:
     """Paint the empty scene that a camera sees.
 
     Args:
@@ -223,9 +235,9 @@ def build(camera: Camera, rng: np.random.Generator, stands: float | None = None)
     paving, grass, wall, leaves = (
         colours[int(rng.integers(len(colours)))] for colours in (PAVINGS, GRASSES, FACADES, LEAVES)
     )
-    trees = plant(camera, rng)
+    trees = plant_trees(camera, rng)
     corner = camera.span(8.0)[int(rng.integers(2))] * float(rng.uniform(0.5, 0.9))
-    unseen = Tree(corner - 3 * (camera.sun[0] if stands is None else stands), 8.0, 1.7, leaves)
+    unseen = Tree(corner - 3 * (camera.sun[0] if tree_shadow is None else tree_shadow), 8.0, 1.7, leaves)
     along, across, wall_along, up = _coordinates(camera, fine)
     away = CENTRE - across
     pixel = np.asarray(np.maximum(away, 4) / (FOCAL * camera.height * fine), np.float32)

@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from comemory.datasets.scene.camera import FOCAL, Camera, Colour, fill
+from comemory.datasets.scene.camera import FOCAL, Camera, Colour, fill_polygons
 
 LEAVES: tuple[Colour, ...] = ((86, 124, 58), (104, 132, 60), (70, 114, 66), (142, 134, 62))
 
@@ -24,7 +24,7 @@ class Tree:
     leaves: Colour
 
 
-def plant(camera: Camera, rng: np.random.Generator) -> list[Tree]:
+def plant_trees(camera: Camera, rng: np.random.Generator) -> list[Tree]:
     """A row of trees on the far lawn, about nine metres apart."""
     left, right = camera.span(-9.8)
     number = max(2, round((right - left) / 9))
@@ -49,7 +49,7 @@ def draw_tree(picture: NDArray[np.uint8], camera: Camera, tree: Tree, rng: np.ra
     x, y = x * fine, y * fine
     trunk = np.array([(-0.17, 0), (0.17, 0), (0.09, -2.6), (-0.09, -2.6)]) * metre * tree.size + (x, y)
     sunny = trunk * (0.5, 1) + (x * 0.5 + 0.05 * metre, 0)
-    fill(picture, [trunk, sunny], [(84, 68, 54), (108, 88, 70)])
+    fill_polygons(picture, [trunk, sunny], [(84, 68, 54), (108, 88, 70)])
     side = -1.0 if camera.sun[0] > 0 else 1.0
     clumps = []
     for _ in range(700):

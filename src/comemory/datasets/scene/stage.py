@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from comemory.datasets.scene import bodies
-from comemory.datasets.scene.camera import Body, Camera, Sprite, View, blend, cast, draw
+from comemory.datasets.scene.camera import Body, Camera, Sprite, View, blend, draw, draw_shadow
 from comemory.datasets.scene.ground import Ground
 from comemory.datasets.scene.traffic import Actor
 
@@ -38,7 +38,7 @@ class Weather:
         noise: int16 (H + NOISE_SHIFT, W + NOISE_SHIFT, 3), grey levels.
     """
 
-    dark: NDArray[np.float64]
+    darkness: NDArray[np.float64]
     shifts: NDArray[np.int64]
     noise: NDArray[np.int16]
 
@@ -60,7 +60,7 @@ class Weather:
 
     def apply(self, picture: NDArray[np.uint8], index: int) -> NDArray[np.uint8]:
         """Dim the picture and add the noise."""
-        gains = 1 - float(self.dark[index]) * np.array([0.52, 0.48, 0.38])
+        gains = 1 - float(self.darkness[index]) * np.array([0.52, 0.48, 0.38])
         table = np.rint(np.arange(256)[:, None] * gains).astype(np.uint8)[None]
         top, left = self.shifts[index]
         height, width = picture.shape[:2]
@@ -75,7 +75,7 @@ def sensor_noise(camera: Camera, rng: np.random.Generator) -> NDArray[np.int16]:
     return np.rint(grain).astype(np.int16)
 
 
-class _Cast(NamedTuple):
+class _Placed(NamedTuple):
     actor: int
     view: View
 
@@ -98,9 +98,9 @@ class Stage:
         size = max(1, camera.height // 60)
         self._lit = cv2.blur(ground.lit, (size, size))
 
-    def picture(self, index: int) -> NDArray[np.uint8]:
+    def render(self, index: int) -> NDArray[np.uint8]:
         """Frame `index`: uint8 (H, W, 3), RGB."""
-        picture = self._ground.picture.copy()
+        picture = self._ground.image.copy()
         present = [(self._body(self.actors[number], view, index), view) for number, view in self._present(index)]
         self._shadows(picture, present, index)
         props = list(self._ground.props)
@@ -114,7 +114,7 @@ class Stage:
             blend(picture, prop.sprite)
         return self._weather.apply(picture, index)
 
-    def visible(self, number: int, index: int) -> Patch | None:
+    def visible_pixels(self, number: int, index: int) -> Patch | None:
         """The pixels of frame `index` that actor `number` covers by half or more; None when there are none."""
         present = self._present(index)
         order = [actor for actor, _ in present]
@@ -131,17 +131,17 @@ class Stage:
         pixels = seen >= 127.5
         return Patch(sprite.left, sprite.top, pixels) if pixels.any() else None
 
-    def _present(self, index: int) -> list[_Cast]:
+    def _present(self, index: int) -> list[_Placed]:
         """Who is there, the farthest first."""
         numbers = np.flatnonzero((self._first <= index) & (index <= self._last))
         there = []
         for number in numbers.tolist():
             route = self.actors[number].route
             along, across, _ = route.at(index)
-            there.append(_Cast(number, self._camera.view(along, across, route.heading(index))))
+            there.append(_Placed(number, self._camera.view(along, across, route.heading(index))))
         return sorted(there, key=lambda item: -item.view.depth)
 
-    def _nearer(self, present: Sequence[_Cast], view: View, index: int) -> list[Sprite]:
+    def _nearer(self, present: Sequence[_Placed], view: View, index: int) -> list[Sprite]:
         sprites: list[Sprite | None] = [prop.sprite for prop in self._ground.props if prop.depth <= view.depth]
         for number, other in present:
             if abs(other.foot[0] - view.foot[0]) < 2.3 * other.scale:
@@ -156,27 +156,27 @@ class Stage:
     def _shadows(self, picture: NDArray[np.uint8], present: Sequence[tuple[Body, View]], index: int) -> None:
         shadows = np.zeros(picture.shape[:2], np.uint8)
         for body, view in present:
-            cast(shadows, body, view)
+            draw_shadow(shadows, body, view)
         size = 2 * round(self._camera.height / 240) + 1
-        strength = 0.5 * (1 - 0.6 * float(self._weather.dark[index]))
+        strength = 0.5 * (1 - 0.6 * float(self._weather.darkness[index]))
         deep = cv2.multiply(cv2.blur(shadows, (size, size)), self._sunny, scale=strength / 255)
         picture[:] = cv2.multiply(picture, cv2.cvtColor(255 - deep, cv2.COLOR_GRAY2BGR), scale=1 / 255)
 
     def _body(self, actor: Actor, view: View, index: int) -> Body:
         metres = actor.route.at(index)[2]
-        look = actor.look
+        appearance = actor.appearance
         if actor.kind == "dropped":
-            return bodies.suitcase(look, view)
+            return bodies.suitcase(appearance, view)
         if actor.kind == "cart":
-            return bodies.cart(look, view)
+            return bodies.cart(appearance, view)
         if actor.kind == "cyclist":
-            return bodies.cyclist(look, view, actor.phase + 2 * math.pi * metres / 2.2)
+            return bodies.cyclist(appearance, view, actor.phase + 2 * math.pi * metres / 2.2)
         if actor.kind == "skater":
-            return bodies.skater(look, view, actor.phase + 2 * math.pi * metres / 3.5)
+            return bodies.skater(appearance, view, actor.phase + 2 * math.pi * metres / 3.5)
         gait = bodies.RUN if actor.kind == "runner" else bodies.WALK
-        phase = actor.phase + 2 * math.pi * metres / (gait.cycle * look.size)
+        phase = actor.phase + 2 * math.pi * metres / (gait.cycle * appearance.size)
         carries = actor.bag is not None and actor.bag[0] <= index < actor.bag[1]
-        return bodies.pedestrian(look, view, phase, gait, carries)
+        return bodies.pedestrian(appearance, view, phase, gait, carries)
 
 
 def _hide(seen: NDArray[np.float32], sprite: Sprite, nearer: Sprite) -> None:

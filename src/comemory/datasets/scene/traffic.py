@@ -9,17 +9,17 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from comemory.datasets.scene.bodies import Look
+from comemory.datasets.scene.bodies import Appearance
 from comemory.datasets.scene.camera import Camera
 from comemory.datasets.scene.ground import WALKWAY
 
 CROSSING = {"cart": (1.6, 2.0), "runner": (1.55, 1.9), "cyclist": (1.15, 1.4), "skater": (1.3, 1.6)}
 """Anomalies that pass from one border of the picture to the other, with their speeds in metres per second."""
-PASSING = ("wrong_way", "dropped")
+STAYING = ("wrong_way", "dropped")
 """Anomalies that begin and end in the middle of the picture."""
-KINDS = (*CROSSING, *PASSING)
+KINDS = (*CROSSING, *STAYING)
 
-STROLL = (0.53, 0.78)
+WALKING_SPEED = (0.53, 0.78)
 """Speeds of walkers in metres per second."""
 LANES = (1.3, 2.05, 2.8, 3.55, 4.3)
 """Metres across at which walkers keep, on the side that belongs to their direction."""
@@ -29,7 +29,7 @@ MARGIN = 3.0
 """Metres beyond the border at which actors come and go, unseen, their shadows too."""
 
 
-TURN = 4.0
+DETOUR_S = 4.0
 """Seconds that somebody takes to leave the walkway, and to come back."""
 
 
@@ -57,15 +57,15 @@ class Route:
     lane: float
     sway: float = 0.0
     phase: float = 0.0
-    pace: float = 0.05
+    sway_rate: float = 0.05
     detour: tuple[float, float, float, float] | None = None
 
     def at(self, frame: float) -> tuple[float, float, float]:
         """Metres along, metres across, metres travelled."""
         time = frame - self.start
-        swing = math.sin(self.pace * time + self.phase)
-        travelled = self.speed * (time + 0.14 / self.pace * (swing - math.sin(self.phase)))
-        across = self.lane + self.sway * math.sin(0.61 * self.pace * time + 2 * self.phase)
+        swing = math.sin(self.sway_rate * time + self.phase)
+        travelled = self.speed * (time + 0.14 / self.sway_rate * (swing - math.sin(self.phase)))
+        across = self.lane + self.sway * math.sin(0.61 * self.sway_rate * time + 2 * self.phase)
         if self.detour is not None:
             first, last, metres, ease = self.detour
             across += metres * min(_ease((frame - first) / ease), _ease((last - frame) / ease))
@@ -76,7 +76,7 @@ class Route:
         (x0, y0, _), (x1, y1, _) = self.at(frame - 0.5), self.at(frame + 0.5)
         return math.atan2(y1 - y0, x1 - x0) if self.speed else 0.0
 
-    def when(self, along: float) -> float:
+    def frame_at(self, along: float) -> float:
         """The frame at which the actor passes a place, its breathing left aside."""
         return self.start + (along - self.origin) * self.direction / self.speed
 
@@ -95,7 +95,7 @@ class Actor:
 
     kind: str
     route: Route
-    look: Look
+    appearance: Appearance
     first: int
     last: int
     phase: float
@@ -144,11 +144,11 @@ class Traffic:
         return right - left
 
     def _join(self, kind: str, route: Route, **more: tuple[int, int] | tuple[float, float] | None) -> None:
-        leave = route.when(route.origin + route.direction * (self._length(route.lane) + 2 * MARGIN))
-        slack = 0.3 / route.pace
-        look = Look.random(self._rng)
+        leave = route.frame_at(route.origin + route.direction * (self._length(route.lane) + 2 * MARGIN))
+        slack = 0.3 / route.sway_rate
+        appearance = Appearance.random(self._rng)
         phase = self._uniform(0, 2 * math.pi)
-        actor = Actor(kind, route, look, math.floor(route.start), math.ceil(leave + slack), phase, **more)  # type: ignore[arg-type]
+        actor = Actor(kind, route, appearance, math.floor(route.start), math.ceil(leave + slack), phase, **more)  # type: ignore[arg-type]
         self.actors.append(actor)
         self._lanes.setdefault(_key(route), []).append(route)
 
@@ -169,9 +169,9 @@ class Traffic:
                 return True
         return False
 
-    def walkers(self, crowd: float, drift: float) -> None:
+    def add_walkers(self, crowd: float, drift: float) -> None:
         """Add people who pass, `crowd` of them in the picture on average; `drift` lets that change over the clip."""
-        mean_speed = sum(STROLL) / 2 / self._rate_hz
+        mean_speed = sum(WALKING_SPEED) / 2 / self._rate_hz
         lead = (self._length(0.0) + 2 * MARGIN) / mean_speed * 1.3
         busy = crowd / (self._length(0.0) / mean_speed) / 1.25
         number = int(self._rng.poisson(busy * (1 + drift) * (self._n_frames + lead)))
@@ -181,7 +181,7 @@ class Traffic:
             level = 1 + 0.9 * drift * math.sin(2 * math.pi * start / self._n_frames + phase)
             if self._rng.random() * (1 + drift) > level:
                 continue
-            direction, speed = self._side(), self._speed(STROLL)
+            direction, speed = self._side(), self._speed(WALKING_SPEED)
             order = self._rng.permutation(len(LANES)).tolist()
             if self._walk(start, direction, speed, order) and self._rng.random() < 0.25:
                 self._walk(start + self._uniform(-0.5, 0.5), direction, speed, order[::-1])
@@ -195,7 +195,7 @@ class Traffic:
                 return True
         return False
 
-    def anomalies(self, kinds: Sequence[str]) -> None:
+    def add_anomalies(self, kinds: Sequence[str]) -> None:
         """Add labelled anomalies, one after the other, with normal frames before, between and after where they fit.
 
         Where two do not fit one is left out; where one does not fit it is still there at the end.
@@ -223,7 +223,7 @@ class Traffic:
         """Frames for which an anomaly is to be seen; it has a route if it crosses the picture."""
         if route is None:
             frames = self._uniform(0.14, 0.2) * min(self._n_frames, 60 * self._rate_hz)
-            return round(frames if kind == "dropped" else max(frames, 1.3 * TURN * self._rate_hz))
+            return round(frames if kind == "dropped" else max(frames, 1.3 * DETOUR_S * self._rate_hz))
         return math.ceil((self._length(route.lane) + 2 * _reach(kind)) / route.speed)
 
     def _crossing(self, kind: str) -> Route:
@@ -246,12 +246,12 @@ class Traffic:
     def _wrong_way(self, first: int, last: int) -> None:
         """Somebody leaves the walkway, cuts across the lawn and comes back; labelled while on the lawn."""
         direction = self._side()
-        route = self._route(direction, direction * LANES[-1], self._speed(STROLL), sway=0.0)
+        route = self._route(direction, direction * LANES[-1], self._speed(WALKING_SPEED), sway=0.0)
         left, right = self._camera.span(route.lane)
         middle = (left + right) / 2 + self._uniform(-1, 1)
-        route = _moved(route, (first + last) / 2 - route.when(middle))
+        route = _moved(route, (first + last) / 2 - route.frame_at(middle))
         metres = self._uniform(2.1, 2.9) * direction
-        ease = TURN * self._rate_hz
+        ease = DETOUR_S * self._rate_hz
         detour = first - 0.4 * ease, last + 0.4 * ease
         route = replace(route, detour=(*detour, metres, ease))
         frames = range(math.floor(detour[0]), math.ceil(detour[1]) + 1)
@@ -263,15 +263,17 @@ class Traffic:
         direction = self._side()
         left, right = self._camera.span(direction * VERGE)
         place = left + (right - left) * self._uniform(0.25, 0.75)
-        look, whole = Look.random(self._rng), (first, min(last, self._n_frames - 1))
+        appearance, whole = Appearance.random(self._rng), (first, min(last, self._n_frames - 1))
         for frame, bag in ((first, (-math.inf, float(first))), (last, (float(last), math.inf))):
-            route = self._route(direction, direction * (VERGE - 0.4), self._speed(STROLL), sway=0.0)
-            route = _moved(route, frame - route.when(place))
+            route = self._route(direction, direction * (VERGE - 0.4), self._speed(WALKING_SPEED), sway=0.0)
+            route = _moved(route, frame - route.frame_at(place))
             route = replace(route, origin=route.origin + place - route.at(frame)[0])
             self._join("walker", route, bag=bag)
-            self.actors[-1] = replace(self.actors[-1], look=replace(self.actors[-1].look, bag=look.bag))
+            self.actors[-1] = replace(
+                self.actors[-1], appearance=replace(self.actors[-1].appearance, bag=appearance.bag)
+            )
         stand = Route(0.0, place, direction, 0.0, direction * VERGE)
-        self.actors.append(Actor("dropped", stand, look, *whole, 0.0, abnormal=whole))
+        self.actors.append(Actor("dropped", stand, appearance, *whole, 0.0, abnormal=whole))
 
 
 def _reach(kind: str) -> float:
