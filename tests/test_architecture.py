@@ -37,7 +37,7 @@ FLOORS = (
     ("video", "flow", "models", "metrics"),
     ("registry", "files", "secret_values"),
     ("config", "provenance"),
-    ("types", "errors", "config_model"),
+    ("types", "errors"),
 )
 """From the roof down. A name may import those on the floors below it, and never one of its own floor."""
 
@@ -223,7 +223,7 @@ class TestTables:
         for parts in MODULES:
             for name, _ in calls(trees()[parts]):
                 dynamic = name in ("__import__", "importlib.import_module", "import_module", "importlib.reload")
-                assert not dynamic or parts == ("tables",), f"{'.'.join(parts)} calls {name}"
+                assert not dynamic or parts == ("registry",), f"{'.'.join(parts)} calls {name}"
 
     def test_the_model_contract_is_kept(self) -> None:
         torch = pytest.importorskip("torch", reason="needs comemory[train]")

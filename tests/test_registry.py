@@ -9,13 +9,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from comemory.config_model import Settings
+from comemory.config import Settings
 from comemory.errors import ConfigError, RuntimeMissing
-from comemory.registry import Table
+from comemory.registry import Registry
 
-TABLE = Table(
+TABLE = Registry(
     "shape",
-    {"settings": "comemory.config_model:Settings", "absent": "comemory.no_such:Thing", "needy": "needy_entry:Thing"},
+    {"settings": "comemory.config:Settings", "absent": "comemory.no_such:Thing", "needy": "needy_entry:Thing"},
     extras={"needy": "train"},
 )
 
@@ -23,9 +23,9 @@ TABLE = Table(
 def test_it_is_a_mapping_of_names() -> None:
     assert list(TABLE) == ["settings", "absent", "needy"]
     assert len(TABLE) == 3
-    assert TABLE["settings"] == "comemory.config_model:Settings"
+    assert TABLE["settings"] == "comemory.config:Settings"
     assert "settings" in TABLE
-    assert "comemory.config_model:Settings" not in TABLE
+    assert "comemory.config:Settings" not in TABLE
 
 
 def test_an_entry_is_imported_when_it_is_asked_for() -> None:
@@ -38,7 +38,7 @@ def test_an_unknown_name_is_refused_with_the_nearest(name: str) -> None:
         TABLE.load(name)
 
 
-@given(st.text() | st.sampled_from(["os:system", "comemory.config_model:Settings", "os.path:join", "builtins:eval"]))
+@given(st.text() | st.sampled_from(["os:system", "comemory.config:Settings", "os.path:join", "builtins:eval"]))
 def test_a_dotted_path_is_a_name_like_any_other(name: str) -> None:
     if name not in TABLE:
         with pytest.raises(ConfigError, match="unknown shape"):
@@ -76,7 +76,7 @@ def test_without_an_extra_the_cure_is_to_install_anew() -> None:
 
 
 def test_the_table_keeps_its_own_copy() -> None:
-    entries = {"a": "comemory.config_model:Settings"}
-    table = Table("thing", entries)
+    entries = {"a": "comemory.config:Settings"}
+    table = Registry("thing", entries)
     entries["b"] = "os:system"
     assert list(table) == ["a"]

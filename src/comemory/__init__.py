@@ -46,9 +46,9 @@ __all__ = [
 _PLACES = {
     "Bundle": "bundle",
     "ComemoryError": "errors",
-    "Detector": "detect",
+    "Detector": "detector",
     "Event": "types",
-    "EventFinder": "decision",
+    "EventFinder": "scoring",
     "Frame": "types",
     "Score": "types",
     "Source": "types",

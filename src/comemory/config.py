@@ -6,15 +6,21 @@ import copy
 import json
 import re
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar, get_args, get_origin
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError
 
-from comemory.errors import ConfigError, mask_password, nearest, short
+from comemory.errors import ConfigError, mask_password, plain_reason, short, suggest
 
 S = TypeVar("S", bound=BaseModel)
+
+
+class Settings(BaseModel):
+    """Base class of all settings: frozen, and it refuses unknown keys and NaN."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True, allow_inf_nan=False)
 
 
 def build(model: type[S], values: Mapping[str, Any]) -> S:
@@ -85,19 +91,34 @@ def _parse(text: str) -> Any:
 
 
 def _describe(model: type[BaseModel], error: ValidationError) -> str:
+    """The first error of a validation in one line, and how many more there are."""
     first = error.errors(include_url=False)[0]
     path, known, is_secret = _walk(model, first["loc"])
     key = ".".join(path)
     if first["type"] == "extra_forbidden":
-        return f"unknown config key {short(key)}: {nearest(path[-1], known)}"
+        elsewhere = sorted(_keys_named(model, path[-1])) if len(path) == 1 else []
+        hint = f"did you mean {' or '.join(map(repr, elsewhere))}?" if elsewhere else suggest(path[-1], known)
+        return f"unknown config key {short(key)}: {hint}"
     more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
     if first["type"] == "missing":
         return f"config key {key!r} is missing{more}"
-    reason = " ".join(first["msg"].removeprefix("Value error, ").split())
+    reason = plain_reason(first["msg"])
     if not key:
         return f"{model.__name__} does not accept these values: {reason}{more}"
     value = "what it was given" if is_secret else short(first.get("input"))
     return f"config key {short(key)} does not accept {value}: {reason}{more}"
+
+
+def _keys_named(model: Any, name: str, prefix: str = "") -> Iterator[str]:
+    """The dotted keys of a model's groups that end in `name`; a group by name shows as `NAME`."""
+    for key, field in model.model_fields.items():
+        kind, place = field.annotation, f"{prefix}{key}."
+        if get_origin(kind) is dict:
+            kind, place = get_args(kind)[1], f"{place}NAME."
+        if isinstance(kind, type) and issubclass(kind, BaseModel):
+            if name in kind.model_fields:
+                yield f"{place}{name}"
+            yield from _keys_named(kind, name, place)
 
 
 def _walk(model: type[BaseModel], location: Sequence[str | int]) -> tuple[list[str], list[str], bool]:

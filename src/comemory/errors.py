@@ -72,7 +72,7 @@ class RuntimeMissing(ComemoryError, ImportError):  # noqa: N818
     """An optional package is needed and absent."""
 
 
-def nearest(word: str, known: Iterable[str]) -> str:
+def suggest(word: str, known: Iterable[str]) -> str:
     """Say which known words there are, the nearest first.
 
     Returns:
@@ -98,6 +98,58 @@ def short(value: object) -> str:
     '[[[...]], 2, 3, 4, 5, 6, ...]'
     """
     return " ".join(_SHORT.repr(value).split())
+
+
+def install_hint(extra: str = "") -> str:
+    """How to install comemory with the packages of an extra; without one, with those that it always needs.
+
+    >>> install_hint("train")
+    "in a checkout of comemory, run pip install '.[train]'"
+    """
+    return f"in a checkout of comemory, run pip install '.{f'[{extra}]' if extra else ''}'"
+
+
+_PLAIN_REASONS = tuple(
+    (re.compile(pattern), plain)
+    for pattern, plain in (
+        (r"Value error, ", ""),
+        (r"Input should be greater than or equal to (\S+)", r"expected \1 or more"),
+        (r"Input should be less than or equal to (\S+)", r"expected \1 or less"),
+        (r"Input should be greater than (\S+)", r"expected more than \1"),
+        (r"Input should be less than (\S+)", r"expected less than \1"),
+        (r"Input should be a valid integer(, .*)?", "expected a whole number"),
+        (r"Input should be a valid number(, .*)?", "expected a number"),
+        (r"Input should be a valid boolean(, .*)?", "expected true or false"),
+        (r"Input should be a valid string", "expected a text"),
+        (r"Input should be a valid (tuple|list|set|frozenset)", "expected a list"),
+        (r"Input should be a valid dictionary.*", "expected a group of settings"),
+        (r"Input should be an object", "expected a group of settings"),
+        (r"Input (should be|is not) a valid path.*", "expected a path"),
+        (
+            r"(Tuple|List|Set|String|Dictionary|Value) should have at (least|most) (\d+ \w+?)( after .*)?$",
+            r"expected at \2 \3",
+        ),
+        (r"String should match pattern (.+)", r"expected a text that matches \1"),
+        (r"Extra inputs are not permitted", "unknown key"),
+        (r"Field required", "is missing"),
+        (r"Input should be ", "expected "),
+    )
+)
+"""Texts of pydantic and typer, and plain words for them; all that match are applied, in this order."""
+
+
+def plain_reason(text: str) -> str:
+    """A reason why a value is refused, in plain words, from the text of pydantic or typer; on one line.
+
+    >>> plain_reason("Input should be greater than or equal to 1")
+    'expected 1 or more'
+    >>> plain_reason("Value error, a zone has 3 points or more")
+    'a zone has 3 points or more'
+    """
+    text = " ".join(text.split())
+    for pattern, plain in _PLAIN_REASONS:
+        text = pattern.sub(plain, text)
+    return text
 
 
 def last_line(error: BaseException) -> str:

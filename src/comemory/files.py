@@ -20,7 +20,7 @@ from comemory.errors import ConfigError, SourceError
 Kept = TypeVar("Kept", dict[str, Any], list[Any])
 
 
-def require_folder(folder: Path) -> None:
+def require_writable_folder(folder: Path) -> None:
     """Make the folder if it is missing, and try whether files can be made in it.
 
     Raises:
@@ -38,7 +38,7 @@ def require_folder(folder: Path) -> None:
         ) from None
 
 
-def require_writable(target: Path, inputs: Iterable[str] = ()) -> None:
+def require_writable_file(target: Path, inputs: Iterable[str] = ()) -> None:
     """Find out whether a file can be written at `target`, its folder made where missing.
 
     Args:
@@ -57,7 +57,7 @@ def require_writable(target: Path, inputs: Iterable[str] = ()) -> None:
         with suppress(OSError):
             if Path(source).samefile(target):
                 raise ConfigError(f"cannot write {target}: it is an input; choose another output")
-    require_folder(target.parent)
+    require_writable_folder(target.parent)
 
 
 def write_text(target: Path, text: str) -> None:
@@ -98,10 +98,10 @@ def write_bytes(target: Path, content: bytes, *, private: bool = False) -> None:
 def sync_folder(folder: Path) -> None:
     """Let the names in a folder outlive a power cut, where its file system can."""
     with suppress(OSError):
-        to_disk(folder)
+        flush_to_disk(folder)
 
 
-def to_disk(path: Path) -> None:
+def flush_to_disk(path: Path) -> None:
     """Wait until the disk has a file, or the names in a folder. Raises OSError where it cannot."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
@@ -111,7 +111,7 @@ def to_disk(path: Path) -> None:
 
 
 @contextmanager
-def alone_in(folder: Path) -> Iterator[None]:
+def file_lock(folder: Path) -> Iterator[None]:
     """One at a time, of all threads and processes that ask: to read a file of the folder, change it and write it.
 
     Where the folder cannot be locked it goes on without. It is not to be entered twice.
@@ -127,7 +127,7 @@ def alone_in(folder: Path) -> Iterator[None]:
             os.close(descriptor)
 
 
-def read_object(path: Path) -> dict[str, Any]:
+def read_json_object(path: Path) -> dict[str, Any]:
     """The object in a JSON file that is going to be changed; an empty one where there is no file.
 
     Raises:
@@ -136,7 +136,7 @@ def read_object(path: Path) -> dict[str, Any]:
     return _read_kept(path, dict)
 
 
-def read_list(path: Path) -> list[Any]:
+def read_json_list(path: Path) -> list[Any]:
     """The list in a JSON file, as `read_object`."""
     return _read_kept(path, list)
 

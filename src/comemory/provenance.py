@@ -16,7 +16,7 @@ def package_version(package: str) -> str | None:
         return None
 
 
-def commit() -> str | None:
+def current_commit() -> str | None:
     """The commit of the checkout that this package runs from, `-dirty` when it was edited; None when it is installed."""
     root = Path(__file__).resolve().parents[2]
     if not (root / ".git").exists():

@@ -10,10 +10,10 @@ import importlib
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from comemory.errors import ConfigError, RuntimeMissing, nearest, short
+from comemory.errors import ConfigError, RuntimeMissing, short, suggest
 
 
-class Table(Mapping[str, str]):
+class Registry(Mapping[str, str]):
     """Names of one kind of thing, each with the place its class is imported from when it is asked for.
 
     Args:
@@ -44,7 +44,7 @@ class Table(Mapping[str, str]):
             RuntimeMissing: the entry needs a package that is not installed.
         """
         if name not in self._entries:
-            raise ConfigError(f"unknown {self.kind} {name!r}: {nearest(name, self._entries)}")
+            raise ConfigError(f"unknown {self.kind} {name!r}: {suggest(name, self._entries)}")
         module, attribute = self._entries[name].split(":")
         try:
             return getattr(importlib.import_module(module), attribute)

@@ -1,4 +1,4 @@
-"""The nouns of comemory and its seams.
+"""The nouns of comemory, and the interfaces between its packages.
 
 Source -> Frame -> Clip -> Evidence -> Score -> Event
 """
@@ -13,11 +13,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 CELL = 4
-"""Side in pixels of the cells that evidence maps are made of; `science.evidence.CELL`, which a test holds equal."""
+"""Side in pixels of the cells of which evidence maps are made; a test holds it equal to `models.evidence.CELL`."""
 
-SHOWN = ("restlessness", "beyond_noise")
-"""Evidence that a clip shows by itself, whatever a network makes of it: motion that went nowhere, roots of pixels, and how
-sure it is of each cell that it has changed by more than noise, from 0 to 1; see `video.restless`."""
+INPUT_MAPS = ("agitation", "change_confidence")
+"""Evidence maps that are computed from the frames, without a network; see `clips.agitation`.
+
+`agitation` is motion in place, in square roots of pixels. `change_confidence` is how certain it is that a cell has changed by
+more than noise, from 0 to 1.
+"""
 
 Box = tuple[int, int, int, int]
 """Left, top, right, bottom in pixels of the source; right and bottom are one past the last pixel."""
@@ -25,118 +28,158 @@ Box = tuple[int, int, int, int]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Frame:
-    """One picture of a source.
+    """One image of a source.
 
     Attributes:
         image: uint8 (H, W, 3), RGB.
         time_s: seconds since the start of the source, from its own timestamps.
-        index: 0 for the first frame of the source.
+        index: 0 for the first frame of the source; a gap in the indices is a lost frame.
+
+    >>> Frame(np.zeros((480, 640, 3), np.uint8), time_s=0.04, index=1)
+    Frame(image=uint8 (480, 640, 3), time_s=0.04, index=1)
     """
 
     image: NDArray[np.uint8]
     time_s: float
     index: int
 
+    def __repr__(self) -> str:
+        return f"Frame(image={describe(self.image)}, time_s={self.time_s}, index={self.index})"
 
-class Folding:
-    """An array of (C, H, W), to be had folded: squares of pixels as the channels of one place.
 
-    Each kind of squares is made once, when it is first asked for: a frame is in several clips. Threads may share one.
+def describe(value: object) -> str:
+    """A value for an error message, on one short line: an array by its type and shape, all else by its type.
+
+    >>> describe(np.zeros((480, 640, 3), np.uint8)), describe([1, 2])
+    ('uint8 (480, 640, 3)', 'a list')
+    """
+    if isinstance(value, np.ndarray):
+        return f"{value.dtype} {value.shape}"
+    return f"a {type(value).__name__}"
+
+
+class PixelArray:
+    """A float32 array (C, H, W) that also gives its space-to-depth layouts.
+
+    Each layout is computed once, when it is first asked for, because a frame belongs to several clips. Threads may share an
+    array.
     """
 
-    __slots__ = ("_array", "_made")
+    __slots__ = ("_array", "_layouts")
 
     def __init__(self, array: NDArray[np.float32]) -> None:
         self._array = array
-        self._made: dict[int, NDArray[np.float32]] = {}
+        self._layouts: dict[int, NDArray[np.float32]] = {}
 
-    def squares(self, side: int) -> NDArray[np.float32]:
-        """The array in squares of `side` pixels, in the order of torch's `pixel_unshuffle`; C-contiguous.
+    def space_to_depth(self, block_size: int) -> NDArray[np.float32]:
+        """Move each block of pixels into the channels, in the order of torch's `pixel_unshuffle`.
 
-        Shapes: returns (C side**2, H / side, W / side).
+        Args:
+            block_size: side of a block in pixels; 1 is the array as it is.
 
-        >>> Folding(np.arange(4, dtype=np.float32).reshape(1, 2, 2)).squares(2).ravel()
+        Shapes:
+            returns: float32 (C block_size**2, H / block_size, W / block_size), C-contiguous.
+
+        >>> PixelArray(np.arange(4, dtype=np.float32).reshape(1, 2, 2)).space_to_depth(2).ravel()
         array([0., 1., 2., 3.], dtype=float32)
         """
-        made = self._made.get(side)
-        if made is None:
+        layout = self._layouts.get(block_size)
+        if layout is None:
             channels, height, width = self._array.shape
-            split = self._array.reshape(channels, height // side, side, width // side, side)
-            folded = split.transpose(0, 2, 4, 1, 3).reshape(channels * side**2, height // side, width // side)
-            made = self._made[side] = np.ascontiguousarray(folded)
-        return made
+            rows, columns = height // block_size, width // block_size
+            blocks = self._array.reshape(channels, rows, block_size, columns, block_size).transpose(0, 2, 4, 1, 3)
+            layout = np.ascontiguousarray(blocks.reshape(channels * block_size**2, rows, columns))
+            self._layouts[block_size] = layout
+        return layout
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Clip:
-    """The model's input for its newest frame.
+    """The network's input for its newest frame: T + 1 frames, the optical flow of the last pair, and the input maps.
 
     Attributes:
-        pictures: float32 (C, H, W) in [-1, 1] each, oldest first; the last one is the frame to be predicted.
-        motion: float32 (2, H, W), displacement (dx, dy) in pixels of the model's size.
-        index, time_s: of the newest frame.
-        shown: float32 (S, H / CELL, W / CELL), a map for each of `SHOWN`.
+        images: float32 (C, H, W) in [-1, 1] each, the oldest first; the last one is the frame that is predicted.
+        motion: float32 (2, H, W), displacement (dx, dy) in pixels of the network's image.
+        index: of the newest frame.
+        time_s: of the newest frame.
+        input_maps: float32 (S, H / CELL, W / CELL), one map for each of `INPUT_MAPS`.
     """
 
-    pictures: Sequence[Folding]
-    motion: Folding
+    images: Sequence[PixelArray]
+    motion: PixelArray
     index: int
     time_s: float
-    shown: NDArray[np.float32]
+    input_maps: NDArray[np.float32]
 
     @classmethod
-    def of(
+    def from_arrays(
         cls,
         frames: NDArray[np.float32],
         flow: NDArray[np.float32],
         index: int = 0,
         time_s: float = 0.0,
-        shown: NDArray[np.float32] | None = None,
+        input_maps: NDArray[np.float32] | None = None,
     ) -> Clip:
-        """A clip from its arrays, see `frames`, `flow` and `shown`: without it, nobody was restless and no change is noise."""
-        if shown is None:
-            shown = np.zeros((len(SHOWN), flow.shape[1] // CELL, flow.shape[2] // CELL), np.float32)
-            shown[-1] = 1
-        return cls([Folding(frame) for frame in frames], Folding(flow), index, time_s, shown)
+        """Make a clip from its arrays.
+
+        Args:
+            frames: see `frames`.
+            flow: see `flow`.
+            index: of the newest frame.
+            time_s: of the newest frame.
+            input_maps: see `input_maps`; by default no agitation, and every change is certain.
+        """
+        if input_maps is None:
+            input_maps = np.zeros((len(INPUT_MAPS), flow.shape[1] // CELL, flow.shape[2] // CELL), np.float32)
+            input_maps[INPUT_MAPS.index("change_confidence")] = 1
+        return cls([PixelArray(frame) for frame in frames], PixelArray(flow), index, time_s, input_maps)
 
     @property
     def frames(self) -> NDArray[np.float32]:
-        """Float32 (T + 1, C, H, W), a new array."""
-        return np.stack([picture.squares(1) for picture in self.pictures])
+        """The images as one new array, float32 (T + 1, C, H, W)."""
+        return np.stack([image.space_to_depth(1) for image in self.images])
 
     @property
     def flow(self) -> NDArray[np.float32]:
-        """Float32 (2, H, W)."""
-        return self.motion.squares(1)
+        """The motion as one array, float32 (2, H, W)."""
+        return self.motion.space_to_depth(1)
 
     @property
-    def evidence(self) -> dict[str, NDArray[np.float32]]:
-        """What the clip shows by itself, whatever a network makes of it: maps by name, float32 (1, 1, h, w)."""
-        return shown_maps(self.shown)
+    def named_input_maps(self) -> dict[str, NDArray[np.float32]]:
+        """The input maps by name of evidence, float32 (1, 1, h, w) each."""
+        return named_input_maps(self.input_maps)
 
 
-def shown_maps(shown: NDArray[np.float32]) -> dict[str, NDArray[np.float32]]:
-    """What a clip shows by itself, by name of evidence. Shapes: (S, h, w); each map (1, 1, h, w)."""
-    return {name: one[None, None] for name, one in zip(SHOWN, shown, strict=True)}
+def named_input_maps(stacked: NDArray[np.float32]) -> dict[str, NDArray[np.float32]]:
+    """Stacked input maps by name of evidence. Shapes: float32 (S, h, w) to (1, 1, h, w) each."""
+    return {name: one[None, None] for name, one in zip(INPUT_MAPS, stacked, strict=True)}
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Evidence:
-    """What the network says of one clip: named raw numbers and named maps, float32."""
+    """What is known of one clip before it is scored: named raw maps, already normalised, made once for each clip.
 
-    values: Mapping[str, float]
-    maps: Mapping[str, NDArray[np.float32]] = field(default_factory=dict)
+    It is the only thing between a runtime and the scorer.
+
+    Attributes:
+        maps: float32 (1, C, h, w) by name: the network's outputs, the clip's input maps, and what the spatial baseline makes
+            of both. Updated memory items, float32 (N, D), are among them where they were asked for.
+    """
+
+    maps: Mapping[str, NDArray[np.float32]]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Score:
-    """How abnormal one frame is, made from past and present alone.
+    """How abnormal one frame is, computed from past and present frames alone.
 
     Attributes:
-        index, time_s: of the frame.
-        value: calibrated and smoothed; higher is more abnormal.
-        appearance, motion: the calibrated parts, on the same scale, before smoothing.
-        box: the worst patch in pixels of the source.
+        index: of the frame.
+        time_s: of the frame.
+        value: calibrated, and smoothed where the settings say so; higher is more abnormal.
+        appearance: the calibrated part of the appearance channels, on the same scale, before smoothing.
+        motion: the same of the motion channels.
+        box: the patch with the highest score, in pixels of the source.
         heat_map: float32 (h, w) in [0, 1], on request.
     """
 
@@ -151,14 +194,18 @@ class Score:
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """An interval of a source above threshold.
+    """An interval of a source whose scores lie above the threshold.
 
     Attributes:
-        source: its name.
-        start_frame, end_frame: the first and the last frame of it; both belong to it.
-        peak_frame: the first frame of the highest score.
-        start_s, end_s, peak_s: the times of these frames.
-        box: the worst patch of the peak, in the pixels of the scores' boxes.
+        source: name of the source.
+        start_frame: its first frame.
+        end_frame: its last frame, which belongs to it.
+        peak_frame: the first frame with the highest score.
+        start_s: time of the first frame.
+        end_s: time of the last frame.
+        peak_s: time of the peak frame.
+        peak_score: the highest score.
+        box: the patch with the highest score at the peak, in the pixels of the scores' boxes.
     """
 
     source: str
@@ -174,11 +221,11 @@ class Event:
 
 @runtime_checkable
 class Source(Protocol):
-    """A video file, a folder of frames, or a camera: iterate it for its frames, from the first, each time anew.
+    """A video file, a folder of frames, or a camera. Each iteration yields its frames from the first on.
 
     Attributes:
-        name: short and free of secrets; it goes into tables and file names.
-        rate_hz: frames per second as the container states it, None when it does not.
+        name: short and free of secrets; it appears in tables and file names.
+        rate_hz: frames per second as the container states them; None when it does not.
     """
 
     name: str
@@ -189,14 +236,14 @@ class Source(Protocol):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class LabelledSource:
-    """One video of a dataset, with what is known of it.
+    """One video of a data set, with its labels.
 
     Attributes:
         name: unique in its split, such as `01`.
-        source: a path that `video.open_source` understands, or a Source made in memory.
-        n_frames: counted without decoding where possible, None when not known.
+        source: a path that `video.source.open_source` takes, or a Source made in memory.
+        n_frames: counted without decoding where possible; None when not known.
         labels: bool (n_frames,), True where abnormal; None when there are no labels.
-        mask: gives the bool (H, W) pixel mask of frame i; None when there are no masks.
+        mask: returns the bool (H, W) pixel mask of a frame by its index; None when there are no masks.
     """
 
     name: str
@@ -215,21 +262,23 @@ class DataCheck:
         published: the same keys with the published counts, where they are known.
         problems: one line each, starting with the path.
         notes: one line each, not problems: which label set is used, which part of the data set is here.
+        seconds: duration of the footage, such as `{"training footage": 255.0}`.
     """
 
     found: Mapping[str, int]
     published: Mapping[str, int] = field(default_factory=dict)
     problems: Sequence[str] = ()
     notes: Sequence[str] = ()
+    seconds: Mapping[str, float] = field(default_factory=dict)
 
 
 @runtime_checkable
 class Dataset(Protocol):
-    """Ordinary video to train on and labelled video to test on. Built from one path; opening decodes nothing.
+    """Normal video to train on and labelled video to test on. Made from one path; opening it decodes nothing.
 
     Attributes:
-        name: the table's name, such as `ped2`.
-        rate_hz: frames per second of the recordings where the container does not say (frame folders).
+        name: its entry in the registry, such as `ped2`.
+        rate_hz: frames per second of the recordings where no container states them (folders of frames).
     """
 
     name: str
@@ -237,21 +286,31 @@ class Dataset(Protocol):
 
     def __init__(self, path: str) -> None: ...
 
-    def training(self) -> Sequence[LabelledSource]: ...
+    def training(self) -> Sequence[LabelledSource]:
+        """The videos of normal behaviour, without labels."""
+        ...
 
-    def testing(self) -> Sequence[LabelledSource]: ...
+    def testing(self) -> Sequence[LabelledSource]:
+        """The videos to evaluate on, with labels."""
+        ...
 
-    def check(self) -> DataCheck: ...
+    def check(self) -> DataCheck:
+        """Compare what is on the disk with what was published."""
+        ...
 
 
 @runtime_checkable
 class FlowEstimator(Protocol):
-    """Dense motion between two pictures of the same size."""
+    """Dense motion between two images of the same size.
+
+    Attributes:
+        name: its entry in the registry, such as `dis`.
+    """
 
     name: str
 
     def estimate(self, previous: NDArray[np.uint8], current: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """Displacement of every pixel of `previous` on its way to `current`.
+        """Estimate the displacement of every pixel of `previous` on its way to `current`.
 
         Shapes:
             previous, current: uint8 (H, W, 3), RGB.
@@ -262,17 +321,17 @@ class FlowEstimator(Protocol):
 
 @runtime_checkable
 class Runtime(Protocol):
-    """What executes an exported network: named arrays in, named arrays out. Holds no state between calls."""
+    """Executes an exported network. Has no state between calls.
+
+    Attributes:
+        name: its entry in the registry, such as `openvino`.
+    """
 
     name: str
 
-    def run(self, inputs: Mapping[str, NDArray[np.float32]]) -> dict[str, NDArray[np.float32]]: ...
-
-
-class Sink(Protocol):
-    """Where events go."""
-
-    def send(self, event: Event) -> None: ...
+    def run(self, inputs: Mapping[str, NDArray[np.float32]]) -> dict[str, NDArray[np.float32]]:
+        """Run the network on named arrays; returns its named outputs."""
+        ...
 
 
 JSON = dict[str, Any]

@@ -29,7 +29,7 @@ from comemory.bundle import (
     Bundle,
     bundle_writer,
     open_bundle,
-    refuse_to_replace,
+    require_replaceable,
     write_json,
 )
 from comemory.detector import Detector
@@ -82,7 +82,7 @@ class TestOpening:
             assert items.dtype == np.float32
             assert np.linalg.norm(items, axis=1) == pytest.approx(1, abs=1e-5)
         assert opened.network.ir is None
-        assert opened.network.arguments["base_width"] == 4
+        assert opened.network.model_kwargs["base_width"] == 4
 
     def test_its_digest_is_that_of_every_member(self, nano_bundle: Path, bundle: Path) -> None:
         assert open_bundle(bundle).digest == open_bundle(nano_bundle).digest
@@ -370,7 +370,7 @@ class TestNothingStrangeIsReached:
         config = bundles.read(bundle, "config.json")
         del config["graph"]["squares"]
         opened = open_bundle(bundles.write(bundle, "config.json", config))
-        assert opened.network.squares.names == ("frames", "flow")
+        assert opened.network.layout.input_names == ("frames", "flow")
         assert Detector(opened, threads=1)
 
     @pytest.mark.parametrize(
@@ -604,7 +604,7 @@ class TestRefusingToReplace:
     def test_what_is_not_a_bundle_stays(self, nano_bundle: Path, tmp_path: Path, kind: str) -> None:
         path = self.made(tmp_path / "mine", kind)
         with pytest.raises(BundleError, match="not a bundle: choose another place"):
-            refuse_to_replace(path)
+            require_replaceable(path)
         with pytest.raises(BundleError), bundle_writer(path) as folder:
             fill(folder, nano_bundle)
         assert os.path.lexists(path)
@@ -613,12 +613,12 @@ class TestRefusingToReplace:
     def test_a_bundle_with_something_of_somebodys_in_it_stays(self, bundle: Path) -> None:
         (bundle / "notes.txt").write_text("mine")
         with pytest.raises(BundleError, match=r"also holds 'notes.txt', which is no part of a bundle: move it away"):
-            refuse_to_replace(bundle)
+            require_replaceable(bundle)
 
     def test_bundles_empty_folders_and_nothing_may_be_replaced(self, bundle: Path, tmp_path: Path) -> None:
         (tmp_path / "empty").mkdir()
         for place in (bundle, tmp_path / "empty", tmp_path / "nothing"):
-            refuse_to_replace(place)
+            require_replaceable(place)
 
 
 class TestJsonOut:

@@ -11,9 +11,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from comemory.clips.agitation import LEAST, NOISE, REMEMBERED_S, SURE, Restlessness, beyond_noise, restless
-from comemory.clips.flow_filter import Carried, carry
-from comemory.types import CELL, SHOWN, shown_maps
+from comemory.clips.agitation import (
+    MIN_NOISE,
+    NOISE,
+    SURE,
+    TIME_CONSTANT_S,
+    Agitation,
+    change_confidence,
+    in_place_motion,
+)
+from comemory.clips.flow_filter import FlowAverage, update_average
+from comemory.types import CELL, INPUT_MAPS, named_input_maps
 
 SIZE = (16, 24)
 BLINKING = np.zeros((2, 1, *SIZE), np.uint8)
@@ -23,11 +31,11 @@ SEEN = np.s_[..., :2]
 """The cells of that third."""
 
 
-def watched(carried: Sequence[Carried | None], rate_hz: float) -> Restlessness:
+def watched(carried: Sequence[FlowAverage | None], rate_hz: float) -> Agitation:
     """What is known after these, each with a picture that blinks."""
-    level = Restlessness(*SIZE, rate_hz)
+    level = Agitation(*SIZE, rate_hz)
     for i, one in enumerate(carried):
-        level.push(one, BLINKING[i % 2])
+        level.update(one, BLINKING[i % 2])
     return level
 
 
@@ -35,13 +43,13 @@ def after(flows: list[NDArray[np.float32]], rate_hz: float) -> NDArray[np.float3
     """The level where it blinks after these flows, frame by frame."""
     carried, known = None, []
     for flow in flows:
-        carried = carry(carried, flow, 0.7, 0.3, anew=True)
+        carried = update_average(carried, flow, 0.7, 0.3, anew=True)
         known.append(carried)
     return watched(known, rate_hz).level[SEEN]
 
 
-def waving(swing: float = 1.0) -> Carried:
-    return Carried(np.zeros((*SIZE, 2), np.float32), np.full(SIZE, swing, np.float32))
+def waving(swing: float = 1.0) -> FlowAverage:
+    return FlowAverage(np.zeros((*SIZE, 2), np.float32), np.full(SIZE, swing, np.float32))
 
 
 def uniform(dx: float) -> NDArray[np.float32]:
@@ -63,7 +71,7 @@ def test_who_waves_is_restless_and_who_walks_on_is_not() -> None:
 def test_a_cell_is_the_root_of_what_the_naive_loop_finds_in_it(seed: int, reach: float) -> None:
     rng = np.random.default_rng(seed)
     mean, swing = rng.normal(0, reach, (*SIZE, 2)).astype(np.float32), rng.gamma(2, reach, SIZE).astype(np.float32)
-    found = restless(Carried(mean, swing))
+    found = in_place_motion(FlowAverage(mean, swing))
     for y, x in np.ndindex(found.shape):
         beyond = [
             max(float(swing[v, u]) - math.hypot(*mean[v, u].tolist()), 0.0)
@@ -76,7 +84,7 @@ def test_a_cell_is_the_root_of_what_the_naive_loop_finds_in_it(seed: int, reach:
 @pytest.mark.parametrize("rate_hz", [5.0, 10.0, 25.0])
 def test_it_means_the_same_at_any_rate(rate_hz: float) -> None:
     known = watched([None, *[waving()] * int(4 * rate_hz)], rate_hz)
-    assert known.level[SEEN] == pytest.approx(1 - math.exp(-4 / REMEMBERED_S), rel=1e-4)
+    assert known.level[SEEN] == pytest.approx(1 - math.exp(-4 / TIME_CONSTANT_S), rel=1e-4)
 
 
 @pytest.mark.parametrize("rate_hz", [5.0, 30.0, 100.0])
@@ -87,16 +95,16 @@ def test_what_is_faint_is_kept_at_any_rate(rate_hz: float) -> None:
 def test_it_begins_calm_dies_away_and_forgets() -> None:
     level = watched([], 1.0)
     assert not level.level.any()
-    assert (level.sure == 1).all()
-    level.push(waving(), BLINKING[0])
+    assert (level.confidence == 1).all()
+    level.update(waving(), BLINKING[0])
     before = level.level.copy()
     assert before.any()
-    level.push(None, BLINKING[0])
-    assert level.level == pytest.approx(before * math.exp(-1 / REMEMBERED_S), rel=1e-5)
+    level.update(None, BLINKING[0])
+    assert level.level == pytest.approx(before * math.exp(-1 / TIME_CONSTANT_S), rel=1e-5)
     for _ in range(40):
-        level.push(None, BLINKING[0])
+        level.update(None, BLINKING[0])
     assert not level.level.any()
-    level.push(waving(), BLINKING[1])
+    level.update(waving(), BLINKING[1])
     assert level.level[SEEN].any()
     level.reset()
     assert not level.level.any()
@@ -104,11 +112,11 @@ def test_it_begins_calm_dies_away_and_forgets() -> None:
 
 def test_maps_are_shown_in_their_order() -> None:
     known = watched([waving()] * 5, 10.0)
-    assert known.shown().shape == (len(SHOWN), *known.sure.shape)
-    maps = shown_maps(known.shown().astype(np.float32))
-    assert maps["restlessness"][0, 0] == pytest.approx(known.level, abs=1e-3)
+    assert known.input_maps().shape == (len(INPUT_MAPS), *known.confidence.shape)
+    maps = named_input_maps(known.input_maps().astype(np.float32))
+    assert maps["agitation"][0, 0] == pytest.approx(known.level, abs=1e-3)
     assert known.level.any()
-    assert maps["beyond_noise"][0, 0] == pytest.approx(known.sure)
+    assert maps["change_confidence"][0, 0] == pytest.approx(known.confidence)
 
 
 @settings(deadline=None, max_examples=30)
@@ -121,19 +129,19 @@ def test_noise_is_what_half_of_the_picture_changes_by(seed: int, channels: int, 
         [int(change[y : y + CELL, x : x + CELL].sum()) for x in range(0, SIZE[1], CELL)]
         for y in range(0, SIZE[0], CELL)
     ]
-    usual = max(float(np.median(cells)), LEAST * CELL**2 * channels)
+    usual = max(float(np.median(cells)), MIN_NOISE * CELL**2 * channels)
     expected = [[min(max((cell / usual - NOISE) / (SURE - NOISE), 0.0), 1.0) for cell in row] for row in cells]
-    assert beyond_noise(before, after) == pytest.approx(np.array(expected), abs=1e-5)
+    assert change_confidence(before, after) == pytest.approx(np.array(expected), abs=1e-5)
 
 
 def test_noise_is_not_restless_but_who_waves_in_it_is() -> None:
     rng = np.random.default_rng(0)
-    swinging = Carried(np.zeros((64, 64, 2), np.float32), np.ones((64, 64), np.float32))
-    noisy, level = np.full((1, 64, 64), 90.0), Restlessness(64, 64, 10.0)
+    swinging = FlowAverage(np.zeros((64, 64, 2), np.float32), np.ones((64, 64), np.float32))
+    noisy, level = np.full((1, 64, 64), 90.0), Agitation(64, 64, 10.0)
     for i in range(60):
         picture = noisy + rng.normal(0, 8, noisy.shape)
         picture[:, 16:32, 16:32] += 100 * (i % 2)
-        level.push(swinging, picture.clip(0, 255).astype(np.uint8))
+        level.update(swinging, picture.clip(0, 255).astype(np.uint8))
     waved = level.level[4:8, 4:8]
     assert waved.min() > 0.6
     level.level[4:8, 4:8] = 0

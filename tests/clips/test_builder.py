@@ -12,7 +12,10 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from numpy.typing import NDArray
 
-from comemory.clips.builder import ClipBuilder, ClipSettings, Preparation, Prepared, as_kept, assemble, to_floats
+from comemory.clips.builder import ClipBuilder
+from comemory.clips.config import ClipSettings
+from comemory.clips.layout import assemble, round_to_float16, to_floats
+from comemory.clips.preparation import FramePreparer, PreparedFrame
 from comemory.errors import SourceError
 from comemory.flow import FlowSettings, open_flow
 from comemory.types import Clip, FlowEstimator, Frame, LabelledSource
@@ -27,7 +30,7 @@ def dis() -> FlowEstimator:
 
 def built(frames: list[Frame], spec: ClipSettings, estimator: FlowEstimator | None = None) -> list[Clip | None]:
     builder = ClipBuilder(spec, estimator or dis())
-    return [builder.push(frame) for frame in frames]
+    return [builder.add_frame(frame) for frame in frames]
 
 
 def same(one: Clip | None, other: Clip | None) -> bool:
@@ -59,7 +62,7 @@ class TestAsKept:
     def test_is_what_float16_keeps(self, flow: NDArray[np.float32]) -> None:
         flow = np.nan_to_num(flow, posinf=3.4e38, neginf=-3.4e38)
         with np.errstate(over="ignore"):
-            np.testing.assert_array_equal(as_kept(flow), flow.astype(np.float16).astype(np.float32))
+            np.testing.assert_array_equal(round_to_float16(flow), flow.astype(np.float16).astype(np.float32))
 
     def test_every_number_of_float16_and_all_that_lie_halfway(self) -> None:
         every = np.arange(2**15, dtype=np.uint16).view(np.float16).astype(np.float32)
@@ -72,11 +75,11 @@ class TestAsKept:
             np.nextafter(halfway, np.float32(0)),
             np.nextafter(halfway, np.float32(9e9)),
         ):
-            np.testing.assert_array_equal(as_kept(flow), flow.astype(np.float16).astype(np.float32))
+            np.testing.assert_array_equal(round_to_float16(flow), flow.astype(np.float16).astype(np.float32))
 
     def test_what_is_too_large(self) -> None:
         flow = np.array([65519, 65520, -1e9], np.float32)
-        np.testing.assert_array_equal(as_kept(flow), np.array([65504, np.inf, -np.inf], np.float32))
+        np.testing.assert_array_equal(round_to_float16(flow), np.array([65504, np.inf, -np.inf], np.float32))
 
 
 class TestFloats:
@@ -98,15 +101,15 @@ class TestFloats:
 class TestOneTruthForPixels:
     @pytest.mark.parametrize("flow_of", ["next", "seen"])
     @pytest.mark.parametrize("channels", [1, 3])
-    @pytest.mark.parametrize("flow_carry", [0.0, 0.7])
+    @pytest.mark.parametrize("flow_ema_decay", [0.0, 0.7])
     def test_builder_assemble_and_cache_agree_bit_for_bit(
-        self, tmp_path: Path, scene_frames: list[Frame], flow_of: str, channels: int, flow_carry: float
+        self, tmp_path: Path, scene_frames: list[Frame], flow_of: str, channels: int, flow_ema_decay: float
     ) -> None:
         pytest.importorskip("torch", reason="the training cache comes with comemory[train]")
         from comemory.training.cache import prepare_videos
 
         spec = ClipSettings.model_validate(
-            {**SMALL.model_dump(), "flow_of": flow_of, "channels": channels, "flow_carry": flow_carry}
+            {**SMALL.model_dump(), "flow_of": flow_of, "channels": channels, "flow_ema_decay": flow_ema_decay}
         )
         frames = [frame for frame in scene_frames[:16] if frame.index != 7]
         clips = [clip for clip in built(frames, spec) if clip is not None]
@@ -115,25 +118,25 @@ class TestOneTruthForPixels:
         videos = [LabelledSource("a", Listed(frames))]
         (cached,), problems = prepare_videos(videos, tmp_path, spec, FlowSettings(preset="fast"), dataset="test")
         assert not problems
-        assert [int(cached.indices[t]) for t in cached.newest(spec.n_past)] == [clip.index for clip in clips]
+        assert [int(cached.indices[t]) for t in cached.clip_ends(spec.n_past)] == [clip.index for clip in clips]
 
-        preparation = Preparation(spec, dis())
-        prepared: list[Prepared] = []
+        preparation = FramePreparer(spec, dis())
+        prepared: list[PreparedFrame] = []
         for before, frame in zip([None, *frames], frames, strict=False):
             if before is not None and frame.index != before.index + 1:
                 preparation.reset()
-            prepared.append(preparation.push(frame.image))
-        for clip, t in zip(clips, cached.newest(spec.n_past), strict=True):
+            prepared.append(preparation.prepare(frame.image))
+        for clip, t in zip(clips, cached.clip_ends(spec.n_past), strict=True):
             for pictures, flow in (
                 cached.clip(t, spec),
                 assemble(prepared[t - spec.n_past : t + 1], spec),
             ):
                 assert np.array_equal(pictures, clip.frames)
                 assert np.array_equal(flow, clip.flow)
-            shown = cached.evidence(t)["restlessness"]
-            assert np.array_equal(shown, clip.evidence["restlessness"])
+            shown = cached.evidence(t)["agitation"]
+            assert np.array_equal(shown, clip.named_input_maps["agitation"])
             assert shown.shape == (1, 1, 8, 12)
-            assert flow_carry or not shown.any()
+            assert flow_ema_decay or not shown.any()
 
     def test_the_shapes_types_and_ranges_of_a_clip(self, scene_frames: list[Frame]) -> None:
         for channels in (1, 3):
@@ -154,11 +157,11 @@ class TestOneTruthForPixels:
         assert np.any(clip.flow)
 
     def test_grey_is_the_luma(self, scene_frames: list[Frame]) -> None:
-        colour = Preparation(ClipSettings.model_validate({**SMALL.model_dump(), "channels": 3}), dis())
-        grey = Preparation(SMALL, dis())
+        colour = FramePreparer(ClipSettings.model_validate({**SMALL.model_dump(), "channels": 3}), dis())
+        grey = FramePreparer(SMALL, dis())
         image = scene_frames[0].image
-        picture = colour.push(image).picture.transpose(1, 2, 0)
-        assert np.array_equal(grey.push(image).picture[0], to_grey(np.ascontiguousarray(picture)))
+        picture = colour.prepare(image).image.transpose(1, 2, 0)
+        assert np.array_equal(grey.prepare(image).image[0], to_grey(np.ascontiguousarray(picture)))
 
     def test_the_same_picture_in_another_size_first_is_the_same_clip(self, scene_frames: list[Frame]) -> None:
         from comemory.video.resize import resize
@@ -186,10 +189,18 @@ def square_that_starts_at(k: int, n_frames: int = 14) -> list[Frame]:
 
 class TestAlignment:
     @pytest.mark.parametrize(("flow_of", "sees_at"), [("next", 8), ("seen", 9)])
-    @pytest.mark.parametrize("flow_carry", [0.0, 0.7])
-    def test_the_clip_whose_newest_frame_has_moved_sees_it(self, flow_of: str, sees_at: int, flow_carry: float) -> None:
+    @pytest.mark.parametrize("flow_ema_decay", [0.0, 0.7])
+    def test_the_clip_whose_newest_frame_has_moved_sees_it(
+        self, flow_of: str, sees_at: int, flow_ema_decay: float
+    ) -> None:
         spec = ClipSettings(
-            height=48, width=72, flow_height=96, flow_width=144, n_past=3, flow_of=flow_of, flow_carry=flow_carry
+            height=48,
+            width=72,
+            flow_height=96,
+            flow_width=144,
+            n_past=3,
+            flow_of=flow_of,
+            flow_ema_decay=flow_ema_decay,
         )  # type: ignore[arg-type]
         speed = {}
         for clip in built(square_that_starts_at(8), spec):
@@ -200,7 +211,7 @@ class TestAlignment:
         assert all(value < 0.05 for index, value in speed.items() if index < sees_at)
 
     def test_pixels_are_those_of_the_models_size(self) -> None:
-        spec = ClipSettings(height=48, width=72, flow_height=96, flow_width=144, n_past=3, flow_carry=0)
+        spec = ClipSettings(height=48, width=72, flow_height=96, flow_width=144, n_past=3, flow_ema_decay=0)
         clip = built(square_that_starts_at(4), spec)[6]
         assert clip is not None
         middle = clip.flow[:, 20:28, 20:28].reshape(2, -1).mean(axis=1)
@@ -247,18 +258,18 @@ class TestGaps:
     def test_reset_forgets(self, scene_frames: list[Frame]) -> None:
         builder = ClipBuilder(SMALL, dis())
         for frame in scene_frames[:8]:
-            builder.push(frame)
+            builder.add_frame(frame)
         builder.reset()
-        again = [builder.push(frame) for frame in scene_frames[8:14]]
+        again = [builder.add_frame(frame) for frame in scene_frames[8:14]]
         assert all(map(same, again, built(scene_frames[8:14], SMALL)))
 
     def test_a_frame_that_cannot_be_used_is_a_gap(self, scene_frames: list[Frame]) -> None:
         builder = ClipBuilder(SMALL, dis())
         for frame in scene_frames[:6]:
-            builder.push(frame)
+            builder.add_frame(frame)
         with pytest.raises(SourceError):
-            builder.push(Frame(np.zeros((0, 0, 3), np.uint8), 6 / 25, 6))
-        clips = [builder.push(frame) for frame in scene_frames[7:14]]
+            builder.add_frame(Frame(np.zeros((0, 0, 3), np.uint8), 6 / 25, 6))
+        clips = [builder.add_frame(frame) for frame in scene_frames[7:14]]
         assert all(map(same, clips, built(scene_frames[7:14], SMALL)))
 
     @settings(deadline=None, max_examples=20)

@@ -8,13 +8,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from comemory.clips.flow_filter import Carried, carry, fade, steady
+from comemory.clips.flow_filter import FlowAverage, decay_average, shrink, update_average
 
 
-def fields(seed: int, reach: float) -> tuple[Carried, NDArray[np.float32]]:
+def fields(seed: int, reach: float) -> tuple[FlowAverage, NDArray[np.float32]]:
     rng = np.random.default_rng(seed)
     mean, flow = rng.normal(0, reach, (2, 7, 9, 2)).astype(np.float32)
-    return Carried(mean, np.abs(rng.normal(0, reach, (7, 9))).astype(np.float32)), flow
+    return FlowAverage(mean, np.abs(rng.normal(0, reach, (7, 9))).astype(np.float32)), flow
 
 
 def slow_moved(mean: NDArray[np.float32], flow: NDArray[np.float32]) -> NDArray[np.float64]:
@@ -33,10 +33,10 @@ def slow_moved(mean: NDArray[np.float32], flow: NDArray[np.float32]) -> NDArray[
     return moved
 
 
-def slow_carry(carried: Carried, flow: NDArray[np.float32], share: float) -> tuple[NDArray[np.float64], ...]:
+def slow_carry(carried: FlowAverage, flow: NDArray[np.float32], share: float) -> tuple[NDArray[np.float64], ...]:
     moved = slow_moved(carried.mean, flow)
     strayed = np.sqrt(((flow - moved) ** 2).sum(axis=-1))
-    return share * moved + (1 - share) * flow, share * carried.swing + (1 - share) * strayed
+    return share * moved + (1 - share) * flow, share * carried.deviation + (1 - share) * strayed
 
 
 class TestCarry:
@@ -47,69 +47,69 @@ class TestCarry:
     def test_as_the_oracle_carries(self, seed: int, share: float, reach: float) -> None:
         before, flow = fields(seed, reach)
         steepest = max(float(np.abs(np.diff(before.mean, axis=axis)).max()) for axis in (0, 1))
-        after, (mean, swing) = carry(before, flow, share), slow_carry(before, flow, share)
+        after, (mean, swing) = update_average(before, flow, share), slow_carry(before, flow, share)
         # OpenCV's remap knows 1/32 of a pixel.
         assert after.mean == pytest.approx(mean, abs=steepest / 32 + 1e-5)
-        assert after.swing == pytest.approx(swing, abs=steepest / 16 + 1e-4)
-        assert after.mean.dtype == after.swing.dtype == np.float32
+        assert after.deviation == pytest.approx(swing, abs=steepest / 16 + 1e-4)
+        assert after.mean.dtype == after.deviation.dtype == np.float32
 
     def test_on_whole_pixels_it_is_exact(self) -> None:
         before, _ = fields(0, 1)
         flow = np.random.default_rng(0).integers(-3, 4, (7, 9, 2)).astype(np.float32)
-        after, (mean, swing) = carry(before, flow, 0.5), slow_carry(before, flow, 0.5)
+        after, (mean, swing) = update_average(before, flow, 0.5), slow_carry(before, flow, 0.5)
         assert after.mean == pytest.approx(mean, abs=1e-6)
-        assert after.swing == pytest.approx(swing, abs=1e-6)
+        assert after.deviation == pytest.approx(swing, abs=1e-6)
 
     def test_the_first_flow_is_taken_as_it_is(self) -> None:
         flow = np.ones((2, 3, 2), np.float32)
-        after = carry(None, flow, 0.7)
+        after = update_average(None, flow, 0.7)
         assert after.mean is flow
-        assert not after.swing.any()
+        assert not after.deviation.any()
 
     def test_a_first_flow_is_not_taken_for_steady(self) -> None:
         flow = np.full((2, 3, 2), (3.0, 4.0), np.float32)
-        after = carry(None, flow, 0.7, 0.3)
+        after = update_average(None, flow, 0.7, 0.3)
         assert after.mean is flow
-        assert after.swing == pytest.approx(1.5)
-        assert carry(after, flow, 0.7, 0.3).swing == pytest.approx(0.7 * 1.5)
+        assert after.deviation == pytest.approx(1.5)
+        assert update_average(after, flow, 0.7, 0.3).deviation == pytest.approx(0.7 * 1.5)
 
     @settings(deadline=None, max_examples=40)
     @given(seed=st.integers(0, 2**31), reach=st.sampled_from([0.3, 2, 30]))
     def test_what_comes_from_outside_begins_anew_and_the_rest_is_as_it_was(self, seed: int, reach: float) -> None:
         before, flow = fields(seed, reach)
-        held, anew = carry(before, flow, 0.7), carry(before, flow, 0.7, 0.3, anew=True)
+        held, anew = update_average(before, flow, 0.7), update_average(before, flow, 0.7, 0.3, anew=True)
         for y, x in np.ndindex(flow.shape[:2]):
             from_x, from_y = np.float32(x) - flow[y, x, 0], np.float32(y) - flow[y, x, 1]
             if 0 <= from_x <= flow.shape[1] - 1 and 0 <= from_y <= flow.shape[0] - 1:
                 assert np.array_equal(anew.mean[y, x], held.mean[y, x])
-                assert anew.swing[y, x] == held.swing[y, x]
+                assert anew.swing[y, x] == held.deviation[y, x]
             else:
                 assert anew.mean[y, x] == pytest.approx(flow[y, x], rel=1e-5)
                 assert anew.swing[y, x] == pytest.approx(0.3 * np.hypot(*flow[y, x]), rel=1e-5)
 
     def test_what_comes_in_is_as_fast_as_it_is_from_the_first(self) -> None:
-        still = Carried(np.zeros((4, 9, 2), np.float32), np.zeros((4, 9), np.float32))
+        still = FlowAverage(np.zeros((4, 9, 2), np.float32), np.zeros((4, 9), np.float32))
         flow = np.zeros((4, 9, 2), np.float32)
         flow[1:3, :2, 0] = 2
-        held, anew = carry(still, flow, 0.7), carry(still, flow, 0.7, 0.3, anew=True)
-        assert steady(held, 0.7).max() < 0.2
-        assert steady(anew, 0.7)[1:3, :2, 0] == pytest.approx(2 * (1 - 0.7 * 0.3))
+        held, anew = update_average(still, flow, 0.7), update_average(still, flow, 0.7, 0.3, anew=True)
+        assert shrink(held, 0.7).max() < 0.2
+        assert shrink(anew, 0.7)[1:3, :2, 0] == pytest.approx(2 * (1 - 0.7 * 0.3))
         assert not anew.mean[:, 2:].any()
 
     def test_the_average_goes_where_the_thing_goes(self) -> None:
         mean, flow = np.zeros((2, 1, 6, 2), np.float32)
         mean[0, 1] = (4, 0)
         flow[0, 2:4] = (1, 0)
-        after = carry(Carried(mean, np.zeros((1, 6), np.float32)), flow, 0.5)
+        after = update_average(FlowAverage(mean, np.zeros((1, 6), np.float32)), flow, 0.5)
         assert after.mean[0, 2, 0] == pytest.approx(0.5 * 4 + 0.5 * 1)
-        assert after.swing[0] == pytest.approx([0, 2, 1.5, 0.5, 0, 0])
+        assert after.deviation[0] == pytest.approx([0, 2, 1.5, 0.5, 0, 0])
 
     def test_what_was_given_is_left_alone(self) -> None:
         before, flow = fields(1, 2)
         kept = [field.copy() for field in (*before, flow)]
-        carry(before, flow, 0.7)
-        steady(before, 0.7)
-        fade(before, 0.7)
+        update_average(before, flow, 0.7)
+        shrink(before, 0.7)
+        decay_average(before, 0.7)
         assert all(np.array_equal(one, other) for one, other in zip((*before, flow), kept, strict=True))
 
 
@@ -119,25 +119,25 @@ class TestSteady:
         forth, back = np.full((5, 5, 2), 3.0, np.float32), np.zeros((5, 5, 2), np.float32)
         roll = swing = None
         for i in range(40):
-            roll, swing = carry(roll, rolling, 0.7), carry(swing, back if i % 2 else forth, 0.7)
+            roll, swing = update_average(roll, rolling, 0.7), update_average(swing, back if i % 2 else forth, 0.7)
         assert roll is not None
         assert swing is not None
-        assert steady(roll, 0.7) == pytest.approx(rolling)
+        assert shrink(roll, 0.7) == pytest.approx(rolling)
         assert swing.mean.mean() == pytest.approx(1.5, rel=0.2)
-        assert np.abs(steady(swing, 0.7)).max() < 0.5 * np.abs(swing.mean).max()
+        assert np.abs(shrink(swing, 0.7)).max() < 0.5 * np.abs(swing.mean).max()
 
     @settings(deadline=None, max_examples=30)
     @given(seed=st.integers(0, 2**31), weight=st.floats(0, 5))
     def test_each_vector_keeps_its_way_and_grows_no_longer(self, seed: int, weight: float) -> None:
         carried, _ = fields(seed, 2)
         length = np.hypot(*np.moveaxis(carried.mean.astype(float), -1, 0))
-        left = np.maximum(length - weight * carried.swing, 0)
-        assert steady(carried, weight) == pytest.approx(carried.mean * (left / length)[..., None], abs=1e-4)
+        left = np.maximum(length - weight * carried.deviation, 0)
+        assert shrink(carried, weight) == pytest.approx(carried.mean * (left / length)[..., None], abs=1e-4)
 
     def test_where_nothing_moves_nothing_is_divided(self) -> None:
-        still = Carried(np.zeros((3, 4, 2), np.float32), np.zeros((3, 4), np.float32))
-        assert not steady(still, 0.7).any()
+        still = FlowAverage(np.zeros((3, 4, 2), np.float32), np.zeros((3, 4), np.float32))
+        assert not shrink(still, 0.7).any()
 
     def test_both_die_away_alike_where_nothing_moves(self) -> None:
         carried, _ = fields(0, 2)
-        assert steady(fade(carried, 0.7), 0.7) == pytest.approx(0.7 * steady(carried, 0.7), abs=1e-6)
+        assert shrink(decay_average(carried, 0.7), 0.7) == pytest.approx(0.7 * shrink(carried, 0.7), abs=1e-6)

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from comemory.clips.static_gate import (
     BLOCK,
-    HIGHEST,
-    LOWEST,
+    MAX_THRESHOLD,
+    MIN_THRESHOLD,
     THRESHOLD,
     StaticFrameGate,
     block_means,
@@ -22,7 +22,7 @@ from comemory.clips.static_gate import (
 )
 from comemory.detector import Detector
 from comemory.scoring import peak
-from comemory.scoring.tail import TAIL
+from comemory.scoring.tail import TAIL_START
 from comemory.types import Frame, Score
 
 Picture = NDArray[np.uint8]
@@ -43,24 +43,24 @@ class TestGate:
     @settings(deadline=None, max_examples=10)
     def test_it_closes_after_so_many_quiet_frames(self, n_wait: int) -> None:
         gate = StaticFrameGate(n_wait)
-        answers = [gate.is_still(ground()) for _ in range(12)]
+        answers = [gate.update(ground()) for _ in range(12)]
         assert answers == [i > n_wait for i in range(12)]
 
     def test_noise_does_not_open_it(self) -> None:
-        gate, noise = StaticFrameGate(2, HIGHEST), np.random.default_rng(1)
+        gate, noise = StaticFrameGate(2, MAX_THRESHOLD), np.random.default_rng(1)
         picture = ground().astype(float)
-        answers = [gate.is_still((picture + noise.normal(0, 2, picture.shape)).astype(np.uint8)) for _ in range(40)]
+        answers = [gate.update((picture + noise.normal(0, 2, picture.shape)).astype(np.uint8)) for _ in range(40)]
         assert all(answers[3:])
 
     @given(top=st.integers(0, 7), left=st.integers(0, 11), change=st.sampled_from([-30, -5, 4, 20]))
     @settings(deadline=None, max_examples=30)
     def test_one_block_that_changes_opens_it(self, top: int, left: int, change: int) -> None:
         gate, picture = StaticFrameGate(0), ground()
-        assert [gate.is_still(picture) for _ in range(3)] == [False, True, True]
+        assert [gate.update(picture) for _ in range(3)] == [False, True, True]
         picture = picture.copy()
         place = picture[0, top * BLOCK : (top + 1) * BLOCK, left * BLOCK : (left + 1) * BLOCK]
         place[:] = (place.astype(int) + change).astype(np.uint8)
-        assert not gate.is_still(picture)
+        assert not gate.update(picture)
 
     def test_slow_changes_add_up(self) -> None:
         """A thing that fades in by half a grey level a frame is seen again and again."""
@@ -69,15 +69,15 @@ class TestGate:
         for i in range(60):
             picture = ground()
             picture[0, 8:16, 8:16] += np.uint8(i // 2)
-            answers.append(gate.is_still(picture))
+            answers.append(gate.update(picture))
         steps = np.flatnonzero(~np.array(answers))
         assert np.diff(steps).max() <= 2 * THRESHOLD + 2
 
     def test_reset_forgets(self) -> None:
         gate = StaticFrameGate(0)
-        assert [gate.is_still(ground()), gate.is_still(ground())] == [False, True]
+        assert [gate.update(ground()), gate.update(ground())] == [False, True]
         gate.reset()
-        assert not gate.is_still(ground())
+        assert not gate.update(ground())
 
     @given(noise=st.sampled_from([0.0, 0.5, 2.0, 5.0, 40.0]))
     @settings(deadline=None, max_examples=5)
@@ -86,15 +86,15 @@ class TestGate:
         video = np.clip(ground() + rng.normal(0, noise, (60, 1, 32, 48)), 0, 255).astype(np.uint8)
         video[:, :, 8:16, 8:16] = rng.integers(0, 255, (60, 1, 8, 8))
         threshold = fit_threshold([video[:30], video[30:]])
-        assert LOWEST <= threshold <= HIGHEST
+        assert MIN_THRESHOLD <= threshold <= MAX_THRESHOLD
         video[:, :, 8:16, 8:16] = 100
         gate = StaticFrameGate(0, threshold)
-        answers = [gate.is_still(picture) for picture in video]
+        answers = [gate.update(picture) for picture in video]
         assert all(answers[1:]) == (noise < 5), "a camera with much noise is never still"
         assert noise < 40 or not any(answers)
 
     def test_without_pictures_the_threshold_is_the_lowest(self) -> None:
-        assert fit_threshold([]) == fit_threshold([np.zeros((1, 1, 32, 48), np.uint8)]) == LOWEST
+        assert fit_threshold([]) == fit_threshold([np.zeros((1, 1, 32, 48), np.uint8)]) == MIN_THRESHOLD
 
     def test_patience_covers_the_clip_and_the_carried_flow(self) -> None:
         assert patience(4, 0.0) == 5
@@ -156,13 +156,15 @@ class TestDetector:
             assert one_frame == pytest.approx(other_frame, abs=0.3)
 
     def levels(self, bundle: Path, frames: list[Frame], gate: bool) -> list[dict[str, float]]:
-        """The scaled channels of each frame; restlessness from where its tail begins: without a gate it is seldom calm."""
+        """The scaled channels of each frame; agitation from where its tail begins: without a gate it is seldom calm."""
         detector = Detector.open(bundle, threads=1, gate=gate)
         fitted = detector.bundle.calibration
         channels = (*fitted.settings.motion, *fitted.settings.appearance)
         return [
             {
-                name: max(float(fitted.scales[name](peak(seen.maps, name).value)), TAIL if "restless" in name else -1.0)
+                name: max(
+                    float(fitted.scales[name](peak(seen.maps, name).value)), TAIL_START if "restless" in name else -1.0
+                )
                 for name in channels
             }
             if seen.maps

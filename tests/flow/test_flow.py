@@ -18,7 +18,7 @@ from pydantic import ValidationError
 from comemory.config import build
 from comemory.errors import ComemoryError, ConfigError, RuntimeMissing
 from comemory.flow import FLOWS, FlowSettings, open_flow
-from comemory.registry import Table
+from comemory.registry import Registry
 from comemory.types import FlowEstimator
 
 Make = Callable[[FlowSettings], FlowEstimator]
@@ -238,5 +238,5 @@ def test_absent_torch_is_named_with_its_cure() -> None:
 
 
 def test_the_table_holds_places_inside_the_package() -> None:
-    assert isinstance(FLOWS, Table)
+    assert isinstance(FLOWS, Registry)
     assert all(place.startswith("comemory.flow.") for place in FLOWS.values())

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from moving_disc import pictures
 
 from comemory.errors import SourceError
-from comemory.video.image_folder import natural_key, read_picture
+from comemory.video.image_folder import natural_key, read_image
 from comemory.video.source import open_source
 
 
@@ -189,10 +189,10 @@ def test_pictures_are_upright(tmp_path, orientation):
     path = tmp_path / "a.jpg"
     path.write_bytes(exif_jpeg(pictures(1)[0], orientation))
     expected = cv2.imread(str(path))[..., ::-1]
-    made = read_picture(path)
+    made = read_image(path)
     assert made.shape == expected.shape
     assert np.abs(made.astype(int) - expected).mean() < 2
-    assert read_picture(path, (24, 32)).shape == (24, 32, 3)
+    assert read_image(path, (24, 32)).shape == (24, 32, 3)
 
 
 @pytest.mark.parametrize("compression", [1, 5, 8])
@@ -202,11 +202,11 @@ def test_a_tiff_with_its_directory_in_front_is_refused_when_cut(tmp_path, compre
     whole = directory_first(body)
     path = tmp_path / "a.tif"
     path.write_bytes(whole)
-    assert np.array_equal(read_picture(path), image)
+    assert np.array_equal(read_image(path), image)
     for share in (0.2, 0.5, 0.9, 0.99):
         path.write_bytes(whole[: round(len(whole) * share)])
         with pytest.raises(SourceError, match="cut short"):
-            read_picture(path)
+            read_image(path)
 
 
 def test_grey_deep_and_transparent_pictures(tmp_path):
@@ -217,24 +217,24 @@ def test_grey_deep_and_transparent_pictures(tmp_path):
         ("deep.tif", grey.astype(np.uint16) * 257),
     ):
         cv2.imwrite(str(tmp_path / name), image)
-        made = read_picture(tmp_path / name)
+        made = read_image(tmp_path / name)
         assert made.shape == (48, 64, 3)
         assert np.abs(made.astype(int) - grey[..., None]).max() <= 1
     cv2.imwrite(str(tmp_path / "alpha.png"), np.dstack([pictures(1)[0][..., ::-1], grey]))
-    assert np.array_equal(read_picture(tmp_path / "alpha.png"), pictures(1)[0])
+    assert np.array_equal(read_image(tmp_path / "alpha.png"), pictures(1)[0])
 
 
 def test_the_content_tells_the_kind_not_the_name(tmp_path):
     cv2.imwrite(str(tmp_path / "a.png"), pictures(1)[0][..., ::-1])
     path = (tmp_path / "a.png").rename(tmp_path / "a.jpg")
-    assert np.array_equal(read_picture(path), pictures(1)[0])
+    assert np.array_equal(read_image(path), pictures(1)[0])
 
 
 def test_a_picture_bomb_is_refused(tmp_path):
     path = tmp_path / "a.png"
     path.write_bytes(huge_png(60_000, 60_000))
     with pytest.raises(SourceError, match="over 100 megapixels"):
-        read_picture(path)
+        read_image(path)
 
 
 @pytest.mark.parametrize("suffix", [".jpg", ".png", ".tif", ".bmp", ".webp"])
@@ -244,7 +244,7 @@ def test_a_picture_cut_anywhere_is_refused(tmp_path, suffix):
     for n in [*range(0, len(data) - 8, max(1, len(data) // 60)), len(data) - 20]:
         path.write_bytes(data[:n])
         with pytest.raises(SourceError, match=str(path)):
-            read_picture(path)
+            read_image(path)
 
 
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -260,7 +260,7 @@ def test_damage_gives_a_picture_or_a_source_error(tmp_path, kind, at, junk):
     path = tmp_path / "a.jpg"
     path.write_bytes(data)
     with contextlib.suppress(SourceError):
-        made = read_picture(path)
+        made = read_image(path)
         assert made.dtype == np.uint8
         assert made.ndim == 3
 

@@ -10,7 +10,7 @@ from moving_disc import pictures
 
 from comemory.errors import SourceError
 from comemory.types import Score
-from comemory.video.overlay import ALARM, CALM, MIN_WIDTH, N_SHOWN, annotate, clock
+from comemory.video.overlay import ALARM, CALM, MIN_WIDTH, N_SHOWN, annotate, format_time
 
 GREY = np.full((240, 360, 3), 100, np.uint8)
 
@@ -122,7 +122,7 @@ def test_what_is_no_picture_is_refused():
 
 
 def test_clock():
-    assert [clock(t) for t in (0.0, 59.999, 60.0, 3600.0, 86_399.99, -1.0)] == [
+    assert [format_time(t) for t in (0.0, 59.999, 60.0, 3600.0, 86_399.99, -1.0)] == [
         "0:00.00",
         "1:00.00",
         "1:00.00",

@@ -17,7 +17,7 @@ from moving_disc import pictures
 from comemory.errors import ConfigError, SourceError
 from comemory.types import Frame
 from comemory.video.source import open_source
-from comemory.video.writer import VideoWriter, annotate, save_picture, write_video
+from comemory.video.writer import VideoWriter, annotate, save_image, write_video
 
 INTO_A_FULL_DISK = """
 import resource, signal, sys
@@ -164,7 +164,7 @@ def test_a_file_is_replaced_but_an_input_never(tmp_path):
     os.link(path, tmp_path / "hard.mp4")
     folder = tmp_path / "frames"
     folder.mkdir()
-    save_picture(pictures(1)[0], folder / "1.png")
+    save_image(pictures(1)[0], folder / "1.png")
     before = path.read_bytes()
     for target, source in (
         (path, path),
@@ -177,9 +177,9 @@ def test_a_file_is_replaced_but_an_input_never(tmp_path):
         with pytest.raises(ConfigError, match="choose another output"):
             VideoWriter(target, (48, 64), inputs=[tmp_path / "other.mp4", source])
         with pytest.raises(ConfigError, match=r"choose another output|ends in \.png"):
-            save_picture(pictures(1)[0], target, inputs=[source])
+            save_image(pictures(1)[0], target, inputs=[source])
     assert path.read_bytes() == before
-    save_picture(pictures(1)[0], folder / "2.png", inputs=[folder])
+    save_image(pictures(1)[0], folder / "2.png", inputs=[folder])
     write_video(frames(3), folder / "out.mp4", inputs=[folder])
     write_video(frames(3), folder / "out.mp4", inputs=[folder])
 
@@ -192,7 +192,7 @@ def test_urls_among_the_inputs_are_no_files(tmp_path):
 @pytest.mark.parametrize("name", ["a.mp4", "a.png"])
 def test_targets_that_cannot_be_written(tmp_path, name):
     def write(path: Path) -> None:
-        save_picture(pictures(1)[0], path) if name == "a.png" else write_video(frames(1), path)
+        save_image(pictures(1)[0], path) if name == "a.png" else write_video(frames(1), path)
 
     (tmp_path / "folder" / name).mkdir(parents=True)
     (tmp_path / "file").touch()
@@ -248,14 +248,14 @@ def test_sizes_out_of_range(tmp_path, size):
 
 def test_a_picture_is_read_back(tmp_path):
     image = pictures(1)[0]
-    save_picture(image, tmp_path / "a.png")
+    save_image(image, tmp_path / "a.png")
     assert np.array_equal(cv2.imread(str(tmp_path / "a.png"))[..., ::-1], image)
-    save_picture(image[..., 0], tmp_path / "grey.png")
+    save_image(image[..., 0], tmp_path / "grey.png")
     assert np.array_equal(cv2.imread(str(tmp_path / "grey.png"), cv2.IMREAD_GRAYSCALE), image[..., 0])
-    save_picture(image, tmp_path / "a.jpg")
+    save_image(image, tmp_path / "a.jpg")
     assert np.abs(cv2.imread(str(tmp_path / "a.jpg"))[..., ::-1].astype(int) - image).mean() < 3
     with pytest.raises(ConfigError, match=r"ends in \.png"):
-        save_picture(image, tmp_path / "a.gif")
+        save_image(image, tmp_path / "a.gif")
     with pytest.raises(SourceError, match="no picture"):
-        save_picture(image.astype(np.float32), tmp_path / "b.png")
+        save_image(image.astype(np.float32), tmp_path / "b.png")
     assert sorted(entry.name for entry in tmp_path.iterdir()) == ["a.jpg", "a.png", "grey.png"]

@@ -22,25 +22,25 @@ trial.py    its network run once before it watches
 
 from comemory.bundle.bundle import Bundle, open_bundle
 from comemory.bundle.files import FORMAT, MANIFEST, OPTIONAL, REQUIRED
-from comemory.bundle.precision import FORM_MEMBERS, Agreement, Check, Form, FormRecord
-from comemory.bundle.self_test import try_out
-from comemory.bundle.writer import bundle_writer, copy_members, refuse_to_replace, write_json
+from comemory.bundle.precision import VARIANT_MEMBERS, Agreement, LabelledAgreement, PrecisionVariant, VariantRecord
+from comemory.bundle.self_test import run_self_test
+from comemory.bundle.writer import bundle_writer, copy_members, require_replaceable, write_json
 
 __all__ = [
     "FORMAT",
-    "FORM_MEMBERS",
     "MANIFEST",
     "OPTIONAL",
     "REQUIRED",
+    "VARIANT_MEMBERS",
     "Agreement",
     "Bundle",
-    "Check",
-    "Form",
-    "FormRecord",
+    "LabelledAgreement",
+    "PrecisionVariant",
+    "VariantRecord",
     "bundle_writer",
     "copy_members",
     "open_bundle",
-    "refuse_to_replace",
-    "try_out",
+    "require_replaceable",
+    "run_self_test",
     "write_json",
 ]

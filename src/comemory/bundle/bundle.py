@@ -14,14 +14,14 @@ import safetensors.numpy
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
-from comemory.bundle.files import FORMAT, MANIFEST, json_object, read, verified
-from comemory.bundle.precision import Form, read_forms
-from comemory.clips.builder import ADDED, ClipSettings
+from comemory.bundle.files import FORMAT, MANIFEST, parse_json_object, read_member, verify_members
+from comemory.bundle.precision import PrecisionVariant, read_variants
+from comemory.clips.config import ClipSettings
 from comemory.config import build
-from comemory.errors import BundleError, ConfigError, nearest, short
+from comemory.errors import BundleError, ConfigError, short, suggest
 from comemory.flow import FlowSettings
 from comemory.models import MODELS
-from comemory.runtimes import PRECISIONS, Network, Squares, gains_by, runs_in
+from comemory.runtimes import PRECISIONS, InputLayout, Network, is_faster_in, supports
 from comemory.scoring import Calibration
 from comemory.types import JSON
 
@@ -73,7 +73,7 @@ class Bundle:
     calibration: Calibration
     network: Network
     items: Mapping[str, NDArray[np.float32]]
-    forms: Mapping[tuple[str, str], Form] = field(default_factory=dict)
+    variants: Mapping[tuple[str, str], PrecisionVariant] = field(default_factory=dict)
 
     @property
     def precision(self) -> str:
@@ -83,7 +83,7 @@ class Bundle:
     def is_current(self) -> bool:
         """Whether the folder still holds this very bundle: it may be gone, or replaced by a newer one."""
         try:
-            return hashlib.sha256(read(self.path, MANIFEST)).hexdigest() == self.digest
+            return hashlib.sha256(read_member(self.path, MANIFEST)).hexdigest() == self.digest
         except BundleError:
             return False
 
@@ -101,22 +101,22 @@ class Bundle:
         if precision == self.precision or (precision == "auto" and self.precision != "fp32"):
             return self
         if precision == "auto":
-            gaining = (one for one in ("int8", "bf16") if (runtime, one) in self.forms and gains_by(one))
+            gaining = (one for one in ("int8", "bf16") if (runtime, one) in self.variants and is_faster_in(one))
             precision = next(gaining, "fp32")
         if precision == "fp32":
             return self
         known = PRECISIONS.get(runtime, {})
         if precision not in known:
             raise ConfigError(
-                f"the runtime {runtime!r} has no precision {precision!r}: {nearest(precision, [*known, 'auto'])}"
+                f"the runtime {runtime!r} has no precision {precision!r}: {suggest(precision, [*known, 'auto'])}"
             )
-        form = self.forms.get((runtime, precision))
+        form = self.variants.get((runtime, precision))
         if form is None:
             raise ConfigError(
                 f"{self.path} holds no {precision} for the runtime {runtime!r}: make it with comemory export {self.path} "
                 f"--runtime {runtime} --precision {precision} --data KIND:PATH, or take --precision auto"
             )
-        if not runs_in(precision):
+        if not supports(precision):
             raise ConfigError(
                 f"this CPU does not compute in {precision} as the calibration of {self.path} needs it: take --precision auto"
             )
@@ -132,11 +132,11 @@ def open_bundle(path: str | Path) -> Bundle:
     """
     folder = Path(path)
     for _ in range(_ATTEMPTS):
-        manifest = read(folder, MANIFEST)
+        manifest = read_member(folder, MANIFEST)
         try:
             bundle = _open(folder, manifest)
         except BundleError:
-            if read(folder, MANIFEST) == manifest:
+            if read_member(folder, MANIFEST) == manifest:
                 raise
         else:
             if bundle.is_current():
@@ -145,16 +145,16 @@ def open_bundle(path: str | Path) -> Bundle:
 
 
 def _open(folder: Path, manifest_bytes: bytes) -> Bundle:
-    manifest = json_object(folder, MANIFEST, manifest_bytes)
+    manifest = parse_json_object(folder, MANIFEST, manifest_bytes)
     if manifest.get("format") != FORMAT:
         raise BundleError(
             f"{folder} has bundle format {manifest.get('format')!r}, this version reads {FORMAT}: train it anew"
         )
-    members, contents = verified(folder, manifest)
-    config = json_object(folder, "config.json", contents["config.json"])
-    fitted = json_object(folder, "calibration.json", contents["calibration.json"])
+    members, contents = verify_members(folder, manifest)
+    config = parse_json_object(folder, "config.json", contents["config.json"])
+    fitted = parse_json_object(folder, "calibration.json", contents["calibration.json"])
     calibration = _settings(folder / "calibration.json", Calibration, fitted)
-    provenance = json_object(folder, "provenance.json", contents["provenance.json"])
+    provenance = parse_json_object(folder, "provenance.json", contents["provenance.json"])
     _settings(folder / "provenance.json", _Provenance, provenance)
     _settings(folder / "config.json", _Training, _group(folder, config, "train"))
     squares, items = _inputs(folder, config)
@@ -163,20 +163,20 @@ def _open(folder: Path, manifest_bytes: bytes) -> Bundle:
         ir=folder / "model.xml" if {"model.xml", "model.bin"} <= members else None,
         weights=folder / "weights.safetensors",
         model=_model_name(folder, config),
-        arguments=_group(folder, config, "network"),
-        squares=squares,
+        model_kwargs=_group(folder, config, "network"),
+        layout=squares,
     )
     return Bundle(
         path=folder,
         digest=hashlib.sha256(manifest_bytes).hexdigest(),
         config=config,
         provenance=provenance,
-        clips=_settings(folder / "config.json", ClipSettings, {**ADDED, **_group(folder, config, "clips")}),
+        clips=_settings(folder / "config.json", ClipSettings, _group(folder, config, "clips")),
         flow=_settings(folder / "config.json", FlowSettings, {**_group(folder, config, "flow"), "weights": None}),
         calibration=calibration,
         network=network,
         items=_items(folder, items, contents["items.safetensors"]),
-        forms=read_forms(folder, contents, members, network, calibration),
+        variants=read_variants(folder, contents, members, network, calibration),
     )
 
 
@@ -194,14 +194,14 @@ def _group(folder: Path, config: JSON, key: str) -> JSON:
     return group
 
 
-def _inputs(folder: Path, config: JSON) -> tuple[Squares, list[str]]:
+def _inputs(folder: Path, config: JSON) -> tuple[InputLayout, list[str]]:
     """How the graph takes clips, and the names of the items that it takes after them."""
     graph = _group(folder, config, "graph")
-    taken = graph.get("squares", {})
+    taken = graph.get("layout", {})
     if not isinstance(taken, dict):
         raise BundleError(f"{folder}/config.json says of the squares of the graph {short(taken)}: expected a group")
-    squares = _settings(folder / "config.json", Squares, taken)
-    inputs, first = graph.get("inputs"), list(squares.names)
+    squares = _settings(folder / "config.json", InputLayout, taken)
+    inputs, first = graph.get("inputs"), list(squares.input_names)
     names = inputs if isinstance(inputs, list) else []
     items = [name for name in names if isinstance(name, str) and name.endswith("_items")]
     if names != [*first, *items] or len(set(items)) < len(items):
@@ -229,6 +229,6 @@ def _model_name(folder: Path, config: JSON) -> str:
     name = config.get("model")
     if not isinstance(name, str) or name not in MODELS:
         raise BundleError(
-            f"{folder} names the model {short(name)}, which is not in the table of models: {nearest(str(name), MODELS)}"
+            f"{folder} names the model {short(name)}, which is not in the table of models: {suggest(str(name), MODELS)}"
         )
     return name

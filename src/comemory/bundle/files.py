@@ -23,21 +23,21 @@ REQUIRED = (
     "items.safetensors",
     "model.onnx",
 )
-FORM_FILES = {
+VARIANT_FILES = {
     (runtime, precision): tuple(f"{runtime}-{precision}{ending}" for ending in (".json", *endings))
     for runtime, precisions in PRECISIONS.items()
     for precision, endings in precisions.items()
     if precision != "fp32"
 }
 """The members of each form, by runtime and precision; the first one is its record."""
-FORM_MEMBERS = tuple(name for names in FORM_FILES.values() for name in names)
-OPTIONAL = ("model.xml", "model.bin", "README.md", *FORM_MEMBERS)
+VARIANT_MEMBERS = tuple(name for names in VARIANT_FILES.values() for name in names)
+OPTIONAL = ("model.xml", "model.bin", "README.md", *VARIANT_MEMBERS)
 
 _LARGEST_JSON = 8 * 2**20
 _LARGEST_ITEMS = 256 * 2**20
 
 
-def verified(folder: Path, manifest: JSON) -> tuple[set[str], dict[str, bytes]]:
+def verify_members(folder: Path, manifest: JSON) -> tuple[set[str], dict[str, bytes]]:
     """Check every member; give their names, and the contents of those that are read here.
 
     Raises:
@@ -50,9 +50,9 @@ def verified(folder: Path, manifest: JSON) -> tuple[set[str], dict[str, bytes]]:
     for name, record in members.items():
         if name not in REQUIRED + OPTIONAL:
             raise BundleError(f"{folder}/{MANIFEST} lists {short(name)}, which no bundle holds: refused")
-        refuse_strange(folder / name)
+        require_plain_file(folder / name)
         if name.endswith(".json") or name == "items.safetensors":
-            contents[name] = read(folder, name)
+            contents[name] = read_member(folder, name)
             digest = hashlib.sha256(contents[name]).hexdigest()
         else:
             digest = sha256(folder / name)
@@ -64,7 +64,7 @@ def verified(folder: Path, manifest: JSON) -> tuple[set[str], dict[str, bytes]]:
     return set(members), contents
 
 
-def refuse_strange(path: Path) -> None:
+def require_plain_file(path: Path) -> None:
     """Raise BundleError unless there is a plain file: a link may lead out of the bundle, a pipe never ends."""
     try:
         mode = path.lstat().st_mode
@@ -87,7 +87,7 @@ def sha256(path: Path) -> str:
         raise BundleError(f"cannot read {path}: {error.strerror or error}") from None
 
 
-def read(folder: Path, name: str) -> bytes:
+def read_member(folder: Path, name: str) -> bytes:
     """A member that is small in every bundle; BundleError where it is large, or cannot be read."""
     path = folder / name
     largest = _LARGEST_ITEMS if name == "items.safetensors" else _LARGEST_JSON
@@ -95,7 +95,7 @@ def read(folder: Path, name: str) -> bytes:
         if name == MANIFEST and not (folder.is_dir() and os.path.lexists(path)):
             reason = f"no {MANIFEST} in it" if folder.is_dir() else "no such folder"
             raise BundleError(f"{folder} is not a bundle: {reason}")
-        refuse_strange(path)
+        require_plain_file(path)
         with path.open("rb") as file:
             content = file.read(largest + 1)
     except (OSError, ValueError) as error:
@@ -107,7 +107,7 @@ def read(folder: Path, name: str) -> bytes:
     return content
 
 
-def json_object(folder: Path, name: str, content: bytes) -> JSON:
+def parse_json_object(folder: Path, name: str, content: bytes) -> JSON:
     """The JSON object in a member; BundleError where there is none, or a number in it that is none."""
     try:
         value = json.loads(content, parse_constant=_refuse_number, parse_float=_finite)

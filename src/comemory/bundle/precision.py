@@ -8,14 +8,21 @@ from pathlib import Path
 
 from pydantic import Field
 
-from comemory.bundle.files import FORM_FILES, FORM_MEMBERS, json_object
-from comemory.config import build
-from comemory.config_model import Settings
+from comemory.bundle.files import VARIANT_FILES, VARIANT_MEMBERS, parse_json_object
+from comemory.config import Settings, build
 from comemory.errors import BundleError, ConfigError
 from comemory.runtimes import Network
 from comemory.scoring import Calibration
 
-__all__ = ["FORM_FILES", "FORM_MEMBERS", "Agreement", "Check", "Form", "FormRecord", "read_forms"]
+__all__ = [
+    "VARIANT_FILES",
+    "VARIANT_MEMBERS",
+    "Agreement",
+    "LabelledAgreement",
+    "PrecisionVariant",
+    "VariantRecord",
+    "read_variants",
+]
 
 
 class Agreement(Settings):
@@ -34,14 +41,14 @@ class Agreement(Settings):
     largest_difference: float = Field(ge=0)
 
 
-class Check(Agreement):
+class LabelledAgreement(Agreement):
     """The same on a labelled data set, with the micro AUC of both; None where its labels are of one kind only."""
 
     auc: float | None = Field(None, ge=0, le=1)
     auc_fp32: float | None = Field(None, ge=0, le=1)
 
 
-class FormRecord(Settings):
+class VariantRecord(Settings):
     """The JSON member of a form.
 
     Attributes:
@@ -53,12 +60,12 @@ class FormRecord(Settings):
 
     calibration: Calibration
     held_out: Agreement
-    checks: dict[str, Check] = Field(default_factory=dict)
-    made: dict[str, str | int] = Field(default_factory=dict)
+    checks: dict[str, LabelledAgreement] = Field(default_factory=dict)
+    created: dict[str, str | int] = Field(default_factory=dict)
 
 
 @dataclass(frozen=True)
-class Form:
+class PrecisionVariant:
     """A network in another precision for one runtime.
 
     Attributes:
@@ -67,32 +74,34 @@ class Form:
 
     runtime: str
     precision: str
-    record: FormRecord
+    record: VariantRecord
     network: Network
 
 
-def read_forms(
+def read_variants(
     folder: Path, contents: Mapping[str, bytes], members: set[str], network: Network, calibration: Calibration
-) -> dict[tuple[str, str], Form]:
+) -> dict[tuple[str, str], PrecisionVariant]:
     """The forms that a bundle holds, by runtime and precision.
 
     Raises:
         BundleError: a form is not whole, cannot be read, or belongs to another decision than the bundle's.
     """
     forms = {}
-    for (runtime, precision), names in FORM_FILES.items():
+    for (runtime, precision), names in VARIANT_FILES.items():
         there = members.intersection(names)
         if not there:
             continue
         if missing := sorted(set(names) - there):
             raise BundleError(f"{folder} holds {sorted(there)[0]} but not {missing[0]}: export it again")
         try:
-            record = build(FormRecord, json_object(folder, names[0], contents[names[0]]))
+            record = build(VariantRecord, parse_json_object(folder, names[0], contents[names[0]]))
         except ConfigError as error:
             raise BundleError(f"{folder / names[0]}: {error}") from None
         if record.calibration.settings != calibration.settings:
             raise BundleError(f"{folder / names[0]} is calibrated for another decision: export it again")
-        forms[runtime, precision] = Form(runtime, precision, record, _network(folder, names, network, precision))
+        forms[runtime, precision] = PrecisionVariant(
+            runtime, precision, record, _network(folder, names, network, precision)
+        )
     return forms
 
 

@@ -18,9 +18,9 @@ from typing import Any
 
 import safetensors
 
-from comemory.bundle.files import FORMAT, MANIFEST, OPTIONAL, REQUIRED, json_object, read, sha256
+from comemory.bundle.files import FORMAT, MANIFEST, OPTIONAL, REQUIRED, parse_json_object, read_member, sha256
 from comemory.errors import BundleError, short
-from comemory.files import to_disk
+from comemory.files import flush_to_disk
 
 
 @contextmanager
@@ -36,7 +36,7 @@ def bundle_writer(path: str | Path) -> Iterator[Path]:
             full disk, say).
     """
     target = Path(path)
-    refuse_to_replace(target)
+    require_replaceable(target)
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         _sweep(target)
@@ -50,7 +50,7 @@ def bundle_writer(path: str | Path) -> Iterator[Path]:
         raise BundleError(f"cannot write the bundle {target}: {reason or error}; nothing was changed") from None
 
 
-def refuse_to_replace(target: Path) -> None:
+def require_replaceable(target: Path) -> None:
     """Raise BundleError where `target` exists and is no bundle, so that no folder of somebody's is ever lost.
 
     An empty folder may be replaced. A bundle is a folder with a manifest that says so and nothing but members.
@@ -83,16 +83,16 @@ def write_json(path: Path, value: Mapping[str, Any]) -> None:
     path.write_bytes(text.encode("utf-8", "backslashreplace"))
 
 
-def copy_members(source: Path, target: Path, left_out: Collection[str] = ()) -> None:
+def copy_members(source: Path, target: Path, exclude: Collection[str] = ()) -> None:
     """Copy the members of a bundle, less its manifest, into a folder to be filled."""
     for member in source.iterdir():
-        if member.name != MANIFEST and member.name not in left_out:
+        if member.name != MANIFEST and member.name not in exclude:
             shutil.copyfile(member, target / member.name)
 
 
 def _is_manifest(folder: Path) -> bool:
     try:
-        return {"format", "members"} <= json_object(folder, MANIFEST, read(folder, MANIFEST)).keys()
+        return {"format", "members"} <= parse_json_object(folder, MANIFEST, read_member(folder, MANIFEST)).keys()
     except BundleError:
         return False
 
@@ -106,10 +106,10 @@ def _write_manifest(folder: Path) -> None:
     for member in sorted(folder.iterdir()):
         members[member.name] = {"sha256": sha256(member), "bytes": member.stat().st_size}
         member.chmod(0o644)
-        to_disk(member)
+        flush_to_disk(member)
     write_json(folder / MANIFEST, {"format": FORMAT, "members": members})
-    to_disk(folder / MANIFEST)
-    to_disk(folder)
+    flush_to_disk(folder / MANIFEST)
+    flush_to_disk(folder)
 
 
 @contextmanager
@@ -164,7 +164,7 @@ def _move_into_place(folder: Path, target: Path) -> None:
         folder.rename(target)
     elif not _exchange(folder, target):
         _move_aside(folder, target)
-    to_disk(target.parent)
+    flush_to_disk(target.parent)
 
 
 def _exchange(one: Path, other: Path) -> bool:

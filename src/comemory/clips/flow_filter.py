@@ -1,6 +1,6 @@
-"""The flow of the last frames as one: averaged along its own way, and less what swings about it.
+"""A motion-compensated moving average (EMA) of the optical flow, and the deviation of the flow from it.
 
-Shape suffixes: H W pixels of the model's size.
+Shape suffixes: H W pixels of the network's image.
 """
 
 from __future__ import annotations
@@ -13,115 +13,112 @@ import numpy as np
 from numpy.typing import NDArray
 
 
-class Carried(NamedTuple):
-    """The running average of the flow, and how far the flows strayed from it.
+class FlowAverage(NamedTuple):
+    """The moving average of the flow, and how far the flow deviates from it.
 
     Attributes:
         mean: float32 (H, W, 2), pixels.
-        swing: float32 (H, W), pixels, 0 or more.
+        deviation: float32 (H, W), mean absolute deviation in pixels, 0 or more.
     """
 
     mean: NDArray[np.float32]
-    swing: NDArray[np.float32]
+    deviation: NDArray[np.float32]
 
 
-def carry(
-    carried: Carried | None,
-    flow: NDArray[np.float32],
-    share: float,
-    first_swing: float = 0.0,
-    *,
-    anew: bool = False,
-) -> Carried:
-    """Move the running average of the flow along the flow, then mix the flow in; the swing stays at its place.
+def update_average(
+    average: FlowAverage | None, flow: NDArray[np.float32], decay: float, initial_deviation: float = 0.0
+) -> FlowAverage:
+    """Move the average along the flow, then mix the flow into it. The deviation stays in place.
 
-    Ours: A <- share * warp(A) + (1 - share) * F. A walker's legs swing and average out; what rolls goes on. Their swing is
-    the same average of |F - warp(A)|. A first flow has strayed from nothing yet; taken for steady it would make everybody
-    a bicycle for half a second.
+    Ours: A <- decay * warp(A) + (1 - decay) * F. A walker's swinging legs average out; what rolls keeps its speed. The
+    deviation is the same moving average of |F - warp(A)|.
 
     Args:
-        first_swing: share of its own length that a first flow is taken to swing by.
-        anew: what comes from outside of the picture begins anew, as a first flow does. Else it is given the average that
-            the border had, mostly of ground that stands still, and what comes in seems slow for half a second.
+        average: of the frames before; None starts a new one.
+        flow: of the newest pair of frames.
+        decay: weight of the past, in [0, 1).
+        initial_deviation: deviation of a flow without history, as a share of its length. With 0 everybody would seem to
+            move as steadily as a bicycle for half a second.
 
     Shapes:
         flow: float32 (H, W, 2), pixels.
     """
-    if carried is None:
-        return Carried(flow, np.float32(first_swing) * length(flow))
-    places = _places(flow.shape[0], flow.shape[1])
-    origin: Any = places - flow
+    if average is None:
+        return FlowAverage(flow, np.float32(initial_deviation) * magnitude(flow))
+    origin: Any = _coordinates(flow.shape[0], flow.shape[1]) - flow
     unused: Any = None
-    moved = np.asarray(
-        cv2.remap(carried.mean, origin, unused, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE), dtype=np.float32
+    warped = np.asarray(
+        cv2.remap(average.mean, origin, unused, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE), dtype=np.float32
     )
-    comes_in = _from_outside(origin) if anew else None
-    if comes_in is not None:
-        moved[comes_in] = flow[comes_in]
-    swing = np.float32(share) * carried.swing
-    swing += np.float32(1 - share) * length(flow - moved)
-    if comes_in is not None:
-        swing[comes_in] = np.float32(first_swing) * length(flow[comes_in])
-    moved *= np.float32(share)
-    moved += np.float32(1 - share) * flow
-    return Carried(moved, swing)
+    # What enters the image has no history. The average of the border would be that of ground that stands still, and
+    # would slow down whatever enters for half a second.
+    entering = _from_outside(origin)
+    warped[entering] = flow[entering]
+    deviation = np.float32(decay) * average.deviation
+    deviation += np.float32(1 - decay) * magnitude(flow - warped)
+    deviation[entering] = np.float32(initial_deviation) * magnitude(flow[entering])
+    warped *= np.float32(decay)
+    warped += np.float32(1 - decay) * flow
+    return FlowAverage(warped, deviation)
 
 
-def fade(carried: Carried, share: float) -> Carried:
-    """What `carry` makes of no flow at all where nothing moves: the average and its swing die away."""
-    return Carried(carried.mean * np.float32(share), carried.swing * np.float32(share))
+def decay_average(average: FlowAverage, decay: float) -> FlowAverage:
+    """The average after a static frame, for which no flow is estimated: mean and deviation decay in place."""
+    return FlowAverage(average.mean * np.float32(decay), average.deviation * np.float32(decay))
 
 
-def steady(carried: Carried, weight: float) -> NDArray[np.float32]:
-    """The part of the carried flow that goes on whatever swings: each vector, shorter by `weight` times its swing.
+def shrink(average: FlowAverage, weight: float) -> NDArray[np.float32]:
+    """Shorten each vector of the average by `weight` times its deviation, to zero at most.
 
-    Ours: a lower bound of the speed. A walker is as fast as a slow bicycle for a moment, but not steadily.
+    Ours: a lower bound of the speed. For a moment a walker's leg is as fast as a slow bicycle, but not steadily.
 
     Shapes:
         returns: float32 (H, W, 2), pixels.
 
-    >>> mean, swing = np.array([[[3.0, 4.0], [3.0, 4.0]]], np.float32), np.array([[1.0, 9.0]], np.float32)
-    >>> steady(Carried(mean, swing), 2.5)
+    >>> mean, deviation = np.array([[[3.0, 4.0], [3.0, 4.0]]], np.float32), np.array([[1.0, 9.0]], np.float32)
+    >>> shrink(FlowAverage(mean, deviation), 2.5)
     array([[[1.5, 2. ],
             [0. , 0. ]]], dtype=float32)
     """
-    speed = np.maximum(length(carried.mean), np.float32(1e-6))
-    left = np.maximum(1 - np.float32(weight) * carried.swing / speed, np.float32(0))
-    return np.asarray(carried.mean * cv2.merge([left, left]), np.float32)
+    speed = np.maximum(magnitude(average.mean), np.float32(1e-6))  # no division by zero where nothing moves
+    left = np.maximum(1 - np.float32(weight) * average.deviation / speed, np.float32(0))
+    return np.asarray(average.mean * cv2.merge([left, left]), np.float32)
 
 
-def length(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Of each vector, float32 (H, W).
+def magnitude(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
+    """The length of each vector. Shapes: float32 (..., 2) to float32 (...).
 
-    In numpy: OpenCV's `magnitude` and `addWeighted` differ in the last bit from one place in memory to another.
+    >>> magnitude(np.array([[3.0, 4.0]], np.float32))
+    array([5.], dtype=float32)
     """
+    # In numpy: the last bit of OpenCV's `magnitude` and `addWeighted` depends on where in memory the array lies.
     squares = vectors * vectors
     total = squares[..., 0] + squares[..., 1]
     return np.sqrt(total, out=total)
 
 
 def _from_outside(origin: NDArray[np.float32]) -> tuple[NDArray[np.int64], ...]:
-    """Rows and columns of the pixels whose origin lies outside of the picture. Shapes: origin float32 (H, W, 2)."""
+    """Rows and columns of the pixels whose origin lies outside the image. Shapes: origin float32 (H, W, 2)."""
     height, width = origin.shape[:2]
     outside = origin < 0
-    outside |= origin > _farthest(height, width)
-    either = np.ascontiguousarray(outside).view(np.uint16)  # both halves of a vector at once
+    outside |= origin > _last_coordinates(height, width)
+    either = np.ascontiguousarray(outside).view(np.uint16)  # tests x and y of a vector at once
     return np.divmod(np.flatnonzero(either), width)
 
 
 @lru_cache(maxsize=16)
-def _farthest(height: int, width: int) -> NDArray[np.float32]:
-    """The last coordinates (x, y), at every pixel: whole arrays are compared in a tenth of the time.
+def _last_coordinates(height: int, width: int) -> NDArray[np.float32]:
+    """The coordinates (x, y) of the last pixel, repeated at every pixel. Shapes: float32 (height, width, 2).
 
-    Shapes: float32 (height, width, 2).
+    Comparing whole arrays takes a tenth of the time of comparing with a broadcast pair.
     """
-    return np.broadcast_to(_places(height, width)[-1, -1], (height, width, 2)).copy()
+    return np.broadcast_to(_coordinates(height, width)[-1, -1], (height, width, 2)).copy()
 
 
 @lru_cache(maxsize=16)
-def _places(height: int, width: int) -> NDArray[np.float32]:
+def _coordinates(height: int, width: int) -> NDArray[np.float32]:
     """The coordinates (x, y) of every pixel. Shapes: float32 (height, width, 2)."""
     x, y = np.meshgrid(np.arange(width, dtype=np.float32), np.arange(height, dtype=np.float32))
-    places = np.stack([x, y], axis=-1)
-    places.setflags(write=False)
-    return places
+    coordinates = np.stack([x, y], axis=-1)
+    coordinates.setflags(write=False)
+    return coordinates

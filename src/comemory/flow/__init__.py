@@ -16,11 +16,11 @@ from numpy import uint8
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, field_validator
 
-from comemory.errors import ConfigError, nearest
-from comemory.registry import Table
+from comemory.errors import ConfigError, suggest
+from comemory.registry import Registry
 from comemory.types import FlowEstimator
 
-FLOWS = Table(
+FLOWS = Registry(
     "flow",
     {
         "dis": "comemory.flow.dis:Dis",
@@ -54,7 +54,7 @@ class FlowSettings(BaseModel):
     @classmethod
     def _known(cls, name: str) -> str:
         if name not in FLOWS:
-            raise ValueError(f"unknown flow {name!r}: {nearest(name, FLOWS)}")
+            raise ValueError(f"unknown flow {name!r}: {suggest(name, FLOWS)}")
         return name
 
 

@@ -9,14 +9,14 @@ from __future__ import annotations
 from pathlib import Path
 from typing import NamedTuple
 
-from comemory.registry import Table
-from comemory.runtimes.inputs import Squares
-from comemory.runtimes.processor import gains_by, runs_in
+from comemory.registry import Registry
+from comemory.runtimes.inputs import InputLayout
+from comemory.runtimes.processor import is_faster_in, supports
 from comemory.types import JSON
 
-__all__ = ["PRECISIONS", "RUNTIMES", "Network", "Squares", "gains_by", "runs_in"]
+__all__ = ["PRECISIONS", "RUNTIMES", "InputLayout", "Network", "is_faster_in", "supports"]
 
-RUNTIMES = Table(
+RUNTIMES = Registry(
     "runtime",
     {
         "openvino": "comemory.runtimes.openvino:OpenVino",
@@ -51,7 +51,7 @@ class Network(NamedTuple):
     ir: Path | None
     weights: Path
     model: str
-    arguments: JSON
+    model_kwargs: JSON
     precision: str = "fp32"
-    squares: Squares = Squares()
-    updates: bool = True
+    layout: InputLayout = InputLayout()
+    with_updates: bool = True

@@ -36,7 +36,7 @@ class OpenVino:
         try:
             core = _core()
             model = core.read_model(str(graph))
-            if not network.updates:
+            if not network.with_updates:
                 _leave_out_updates(model)
             self._compiled = core.compile_model(model, "CPU", _options(network.precision, threads))
         except RuntimeError as error:

@@ -11,7 +11,7 @@ _CPUINFO = Path("/proc/cpuinfo")
 _DOT_PRODUCTS = {"avx512_vnni", "avx_vnni", "amx_int8"}
 
 
-def runs_in(precision: str) -> bool:
+def supports(precision: str) -> bool:
     """Whether this CPU gives the numbers that a calibration for the precision was fitted on.
 
     int8 on an x86 CPU without dot products of bytes adds them up in 16 bits, which overflow: other scores.
@@ -24,7 +24,7 @@ def runs_in(precision: str) -> bool:
     return bool(flags & (_DOT_PRODUCTS if precision == "int8" else {"avx512_bf16", "amx_bf16"}))
 
 
-def gains_by(precision: str) -> bool:
+def is_faster_in(precision: str) -> bool:
     """Whether a network is faster in the precision than in fp32 on this CPU.
 
     bf16 pays where the CPU multiplies tiles of it (AMX), and on AMD's; Intel's `avx512_bf16` alone was measured at half
@@ -33,7 +33,7 @@ def gains_by(precision: str) -> bool:
     if precision == "bf16":
         flags = processor_flags() or frozenset()
         return "amx_bf16" in flags or ("avx512_bf16" in flags and "AuthenticAMD" in flags)
-    return runs_in(precision)
+    return supports(precision)
 
 
 @cache

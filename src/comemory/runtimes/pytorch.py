@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 
 from comemory.errors import BundleError, ConfigError, short
 from comemory.models import MODELS
-from comemory.registry import Table
-from comemory.runtimes import Network, Squares
+from comemory.registry import Registry
+from comemory.runtimes import InputLayout, Network
 
 
 def load_model(network: Network) -> Any:
@@ -26,10 +26,10 @@ def load_model(network: Network) -> Any:
         BundleError: the weights do not fit the model.
         ConfigError: the model is not in the table.
     """
-    model = Table("model", MODELS).load(network.model)
+    model = Registry("model", MODELS).load(network.model)
     try:
         with torch.device("meta"):
-            made = model(**network.arguments)
+            made = model(**network.model_kwargs)
         made.load_state_dict(safetensors.torch.load_file(network.weights), assign=True)
         for memory in made.memories().values():
             memory.use = torch.zeros(len(memory.items))  # counted while training, and no part of the weights
@@ -60,8 +60,8 @@ class PyTorch:
             torch.set_num_threads(threads)
         self._model = load_model(network)
         self._weights = network.weights
-        self._names = [*network.squares.names, *(f"{name}_items" for name in self._model.memories())]
-        self._observe = self._model.observe if network.squares == Squares() else self._model.observe_squares
+        self._names = [*network.layout.input_names, *(f"{name}_items" for name in self._model.memories())]
+        self._observe = self._model.observe if network.layout == InputLayout() else self._model.observe_squares
 
     @torch.inference_mode()
     def run(self, inputs: Mapping[str, NDArray[np.float32]]) -> dict[str, NDArray[np.float32]]:

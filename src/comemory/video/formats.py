@@ -24,7 +24,7 @@ def open_file(path: str) -> InputContainer:
     return av.open(path, options=options, metadata_errors="replace")
 
 
-def picture_size(data: bytes) -> tuple[int, int] | None:
+def image_size(data: bytes) -> tuple[int, int] | None:
     """Width and height as the header of a picture file states them; None where it is no jpg, png, tif, bmp or webp.
 
     >>> picture_size(b"\\x89PNG\\r\\n\\x1a\\n\\0\\0\\0\\rIHDR\\0\\0\\x75\\x30\\0\\0\\0\\x02")

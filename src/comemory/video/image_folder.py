@@ -20,7 +20,7 @@ from comemory.errors import SourceError
 from comemory.types import Frame
 from comemory.video.resize import MAX_PIXELS, resize
 
-PICTURE_SUFFIXES = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp", ".webp")
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp", ".webp")
 DEFAULT_RATE_HZ = 25.0
 MAX_BYTES = 1 << 29
 
@@ -75,7 +75,7 @@ class FrameFolder:
         interval_s = 1.0 / (self.rate_hz or DEFAULT_RATE_HZ)
         for index, path in enumerate(self._pictures):
             try:
-                image = read_picture(path, self._asked_size, reformatter=reformatter)
+                image = read_image(path, self._asked_size, reformatter=reformatter)
             except SourceError as error:
                 self.problems.append(str(error))
                 continue
@@ -91,7 +91,7 @@ class FrameFolder:
         first_error = None
         for path in self._pictures:
             try:
-                height, width, _ = read_picture(path).shape
+                height, width, _ = read_image(path).shape
             except SourceError as error:
                 first_error = first_error or error
             else:
@@ -99,7 +99,7 @@ class FrameFolder:
         raise SourceError(f"{self.path}: none of its {len(self._pictures)} pictures can be read: {first_error}")
 
 
-def read_picture(
+def read_image(
     path: Path, size: tuple[int, int] | None = None, *, reformatter: VideoReformatter | None = None
 ) -> NDArray[np.uint8]:
     """Read one picture file; the kind is told by its content, the orientation by its EXIF tag.
@@ -155,7 +155,7 @@ def _list_pictures(folder: Path) -> list[Path]:
             names = [entry.name for entry in entries if not entry.is_dir()]
     except OSError as error:
         raise SourceError(f"cannot read the folder {folder}: {error.strerror or error}") from error
-    pictures = [name for name in names if not name.startswith(".") and name.lower().endswith(PICTURE_SUFFIXES)]
+    pictures = [name for name in names if not name.startswith(".") and name.lower().endswith(IMAGE_SUFFIXES)]
     if not pictures:
         seen = f"it holds {len(names)} other files, such as {min(names)!r}" if names else "it holds no files"
         raise SourceError(f"{folder}: no frames in this folder ({seen}): expected jpg, png, tif, bmp or webp pictures")

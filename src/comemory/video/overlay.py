@@ -72,19 +72,19 @@ def annotate(
     picture = _enlarge(image, scale)
     unit = max(picture.shape[1] / MIN_WIDTH, 1.0)
     if heat_map is not None:
-        overlay(picture, heat_map)
+        blend_heat_map(picture, heat_map)
     if event and box is not None:
         _draw_box(picture, box, (picture.shape[1] / width, picture.shape[0] / height), unit)
     picture = _centre(picture, MIN_WIDTH // 2)
     if time_s is not None:
-        _label(picture, clock(time_s), unit, colour=TEXT, back=PANEL)
+        _label(picture, format_time(time_s), unit, colour=TEXT, back=PANEL)
     if event:
         _label(picture, "EVENT", unit, colour=(255, 255, 255), back=(196, 40, 36), right=True)
     strip = _strip(picture.shape[1], unit, score, threshold, history[-N_SHOWN:], event)
     return np.concatenate([picture, strip])
 
 
-def clock(time_s: float) -> str:
+def format_time(time_s: float) -> str:
     """Seconds as hours, minutes and seconds.
 
     >>> clock(3723.456)
@@ -119,16 +119,16 @@ def _centre(picture: Picture, min_width: int) -> Picture:
     return ground
 
 
-def overlay(picture: Picture, heat_map: NDArray[np.float32]) -> None:
+def blend_heat_map(image: Picture, heat_map: NDArray[np.float32]) -> None:
     """Blend the inferno colours of the heat map in, from clear at `CLEAR` to a little under half cover at the top."""
     heat = np.nan_to_num(np.asarray(heat_map, dtype=np.float32)).clip(0.0, 1.0)
-    heat = cv2.resize(heat, (picture.shape[1], picture.shape[0]), interpolation=cv2.INTER_LINEAR)
+    heat = cv2.resize(heat, (image.shape[1], image.shape[0]), interpolation=cv2.INTER_LINEAR)
     warm = heat > CLEAR
     if not warm.any():
         return
     rows, columns = (np.flatnonzero(warm.any(axis=axis)) for axis in (1, 0))
     place = np.s_[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
-    heat, ground = heat[place], picture[place]
+    heat, ground = heat[place], image[place]
     rise = np.clip((heat - CLEAR) / 0.6, 0.0, 1.0)
     cover = (0.45 * rise * rise * (3.0 - 2.0 * rise))[..., None]
     levels = (40 + heat * 200).astype(np.uint8)

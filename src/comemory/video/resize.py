@@ -22,7 +22,7 @@ _local = threading.local()
 
 
 def resize(
-    picture: NDArray[np.uint8] | av.VideoFrame,
+    image: NDArray[np.uint8] | av.VideoFrame,
     size: tuple[int, int] | None,
     *,
     reformatter: VideoReformatter | None = None,
@@ -49,13 +49,13 @@ def resize(
     >>> resize(np.full((4, 6, 3), 200, np.uint8), (2, 3))[0, 0].tolist()
     [200, 200, 200]
     """
-    if isinstance(picture, np.ndarray):
-        _check_picture(picture)
-        if size is None or picture.shape[:2] == tuple(size):
-            return picture if picture.flags.c_contiguous else np.ascontiguousarray(picture)
-        frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(picture), format="rgb24")
+    if isinstance(image, np.ndarray):
+        _check_picture(image)
+        if size is None or image.shape[:2] == tuple(size):
+            return image if image.flags.c_contiguous else np.ascontiguousarray(image)
+        frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(image), format="rgb24")
     else:
-        frame = picture
+        frame = image
     height, width = size or (frame.height, frame.width)
     _check_size(height, width)
     reformatter = reformatter or _reformatter_for((frame.format.name, frame.height, frame.width, height, width))
@@ -69,7 +69,7 @@ def resize(
         ) from error
 
 
-def to_grey(picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
+def to_grey(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """The luma of an RGB picture (BT.601 weights: 0.299 R + 0.587 G + 0.114 B).
 
     Shapes:
@@ -79,8 +79,8 @@ def to_grey(picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
     >>> to_grey(np.array([[[255, 255, 255], [0, 0, 0], [255, 0, 0]]], np.uint8)).tolist()
     [[255, 0, 76]]
     """
-    _check_picture(picture)
-    return cast("NDArray[np.uint8]", cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY))
+    _check_picture(image)
+    return cast("NDArray[np.uint8]", cv2.cvtColor(image, cv2.COLOR_RGB2GRAY))
 
 
 def _reformatter_for(kind: tuple[str, int, int, int, int]) -> VideoReformatter:

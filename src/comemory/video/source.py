@@ -12,10 +12,10 @@ from urllib.parse import unquote, urlsplit
 
 from av.video.reformatter import VideoReformatter
 
-from comemory.errors import SourceError, mask_password, nearest
+from comemory.errors import SourceError, mask_password, suggest
 from comemory.types import Frame, Source
 from comemory.video.container import Video
-from comemory.video.image_folder import PICTURE_SUFFIXES, FrameFolder
+from comemory.video.image_folder import IMAGE_SUFFIXES, FrameFolder
 from comemory.video.resize import resize
 
 URL_SCHEMES = ("http", "https", "rtmp", "rtmps", "rtsp", "rtsps", "srt", "udp")
@@ -119,7 +119,7 @@ def _open_url(url: str, size: tuple[int, int] | None, rate_hz: float | None) -> 
     if scheme == "file":
         return _open_path(Path(unquote(urlsplit(url).path)), size, rate_hz)
     if scheme not in URL_SCHEMES:
-        raise SourceError(f"cannot open {shown}: no such kind of stream, {nearest(scheme, URL_SCHEMES)}")
+        raise SourceError(f"cannot open {shown}: no such kind of stream, {suggest(scheme, URL_SCHEMES)}")
     try:
         return Video(url, name=source_name(url), size=size, rate_hz=rate_hz)
     except ValueError as error:
@@ -141,7 +141,7 @@ def _open_path(path: Path, size: tuple[int, int] | None, rate_hz: float | None) 
         raise SourceError(f"cannot open {path}: not a regular file; expected a video file, a folder of frames or a URL")
     if status.st_size == 0:
         raise SourceError(f"cannot open {path}: the file is empty")
-    if path.suffix.lower() in PICTURE_SUFFIXES:
+    if path.suffix.lower() in IMAGE_SUFFIXES:
         raise SourceError(f"cannot open {path}: a single picture; give the folder that holds the frames")
     return Video(path, name=name, size=size, rate_hz=rate_hz)
 

@@ -20,11 +20,11 @@ from numpy.typing import NDArray
 
 from comemory.errors import ConfigError, RuntimeMissing, SourceError
 from comemory.types import Frame
-from comemory.video.image_folder import PICTURE_SUFFIXES
+from comemory.video.image_folder import IMAGE_SUFFIXES
 from comemory.video.overlay import annotate
 from comemory.video.resize import resize
 
-__all__ = ["VideoWriter", "annotate", "save_picture", "write_video"]
+__all__ = ["VideoWriter", "annotate", "save_image", "write_video"]
 
 TIME_BASE = Fraction(1, 90_000)
 DEFAULT_RATE_HZ = 25.0
@@ -89,7 +89,7 @@ class VideoWriter:
         else:
             self._discard()
 
-    def write(self, picture: NDArray[np.uint8] | Frame, time_s: float | None = None) -> None:
+    def write(self, image: NDArray[np.uint8] | Frame, time_s: float | None = None) -> None:
         """Append a picture.
 
         Args:
@@ -105,9 +105,9 @@ class VideoWriter:
         """
         if self._temporary is None:
             raise SourceError(f"cannot write to {self.path}: this video is already finished")
-        if isinstance(picture, Frame):
-            time_s = picture.time_s if time_s is None else time_s
-        image = picture.image if isinstance(picture, Frame) else picture
+        if isinstance(image, Frame):
+            time_s = image.time_s if time_s is None else time_s
+        image = image.image if isinstance(image, Frame) else image
         try:
             frame = av.VideoFrame.from_ndarray(_pad_to_even(resize(image, self._size)), format="rgb24")
             frame = frame.reformat(format="yuv420p", dst_colorspace=Colorspace.ITU709, dst_color_range=ColorRange.MPEG)
@@ -210,8 +210,8 @@ def write_video(
     return writer.n_frames
 
 
-def save_picture(
-    picture: NDArray[np.uint8], path: str | os.PathLike[str], *, inputs: Iterable[str | os.PathLike[str]] = ()
+def save_image(
+    image: NDArray[np.uint8], path: str | os.PathLike[str], *, inputs: Iterable[str | os.PathLike[str]] = ()
 ) -> None:
     """Write one picture as PNG, or as JPEG when the name ends so; whole or not at all.
 
@@ -225,12 +225,10 @@ def save_picture(
     target = Path(path)
     if target.suffix.lower() not in (".png", ".jpg", ".jpeg"):
         raise ConfigError(f"cannot write a picture to {target}: expected a name that ends in .png or .jpg")
-    if picture.dtype != np.uint8 or picture.size == 0 or not (picture.ndim == 2 or picture.shape[2:] == (3,)):
-        raise SourceError(
-            f"cannot write {target}: {picture.dtype} {picture.shape} is no picture: expected uint8 (H, W, 3)"
-        )
+    if image.dtype != np.uint8 or image.size == 0 or not (image.ndim == 2 or image.shape[2:] == (3,)):
+        raise SourceError(f"cannot write {target}: {image.dtype} {image.shape} is no picture: expected uint8 (H, W, 3)")
     _refuse_inputs(target, inputs)
-    pixels = picture if picture.ndim == 2 else cv2.cvtColor(picture, cv2.COLOR_RGB2BGR)
+    pixels = image if image.ndim == 2 else cv2.cvtColor(image, cv2.COLOR_RGB2BGR)
     temporary = _temporary_beside(target)
     try:
         _, encoded = cv2.imencode(target.suffix.lower(), pixels)
@@ -249,7 +247,7 @@ def _refuse_inputs(target: Path, inputs: Iterable[str | os.PathLike[str]]) -> No
         same = source.resolve() == place
         with suppress(OSError):
             same = same or source.samefile(target)
-        if target.suffix.lower() in PICTURE_SUFFIXES and target.exists():
+        if target.suffix.lower() in IMAGE_SUFFIXES and target.exists():
             same = same or source.resolve() == place.parent
         if same:
             raise ConfigError(f"cannot write {target}: it is an input; choose another output")
