@@ -30,13 +30,21 @@ ROOT = Path(__file__).resolve().parents[1]
 
 SETTINGS = {
     "Training": ("comemory.training.config:TrainingConfig", "`comemory train --config FILE.toml --set KEY=VALUE`"),
-    "Live": ("comemory.live.config:LiveSettings", "`comemory watch`, `serve` and `learn`, `--config FILE.toml --set KEY=VALUE`"),
+    "Live": (
+        "comemory.live.config:LiveSettings",
+        "`comemory watch`, `serve` and `learn`, `--config FILE.toml --set KEY=VALUE`",
+    ),
 }
 """Title of a page of settings: the model, and where its keys are used."""
 
 API = {
     "Sources and frames": ("comemory.types", "comemory.video.source", "comemory.video.writer"),
-    "Clips and optical flow": ("comemory.clips.config", "comemory.clips.preparation", "comemory.clips.builder", "comemory.flow"),
+    "Clips and optical flow": (
+        "comemory.clips.config",
+        "comemory.clips.preparation",
+        "comemory.clips.builder",
+        "comemory.flow",
+    ),
     "Network": (
         "comemory.models.comemory",
         "comemory.models.memory",
@@ -98,16 +106,28 @@ def command_page() -> str:
     """The page of all commands."""
     from comemory.cli import app
 
-    lines = ["# Command line", "", "Generated from `comemory --help`. Exit codes: 0 done, 1 failed (one line says why), 2 a usage error.", ""]
+    lines = [
+        "# Command line",
+        "",
+        "Generated from `comemory --help`. Exit codes: 0 done, 1 failed (one line says why), 2 a usage error.",
+        "",
+    ]
     for path, command in commands(typer.main.get_command(app)):
         lines += [f"## comemory {' '.join(path)}", "", inspect.cleandoc(command.help or ""), ""]
         arguments = [one for one in command.params if one.param_type_name == "argument"]
-        options = [one for one in command.params if one.param_type_name == "option" and not getattr(one, "hidden", False)]
-        usage = " ".join([*(f"{(one.metavar or one.name).strip('{}')}" for one in arguments), *(["[OPTIONS]"] if options else [])])
+        options = [
+            one for one in command.params if one.param_type_name == "option" and not getattr(one, "hidden", False)
+        ]
+        usage = " ".join(
+            [*(f"{(one.metavar or one.name).strip('{}')}" for one in arguments), *(["[OPTIONS]"] if options else [])]
+        )
         lines += ["```text", f"comemory {' '.join(path)} {usage}".rstrip(), "```", ""]
         if arguments:
             lines += ["| argument | description |", "|---|---|"]
-            lines += [f"| `{(one.metavar or one.name).strip('{}')}` | {one_line(getattr(one, 'help', ''))} |" for one in arguments]
+            lines += [
+                f"| `{(one.metavar or one.name).strip('{}')}` | {one_line(getattr(one, 'help', ''))} |"
+                for one in arguments
+            ]
             lines += [""]
         for panel in dict.fromkeys(getattr(one, "rich_help_panel", None) for one in options):
             listed = [one for one in options if getattr(one, "rich_help_panel", None) == panel]
@@ -120,7 +140,9 @@ def command_page() -> str:
 def option_name(option: Any) -> str:
     """The flags of an option and what it takes."""
     names = "`, `".join([*option.opts, *option.secondary_opts])
-    takes = "" if option.is_flag else f" {one_line(option.metavar or kind_of_option(option.type_descriptor.annotation))}"
+    takes = (
+        "" if option.is_flag else f" {one_line(option.metavar or kind_of_option(option.type_descriptor.annotation))}"
+    )
     return f"`{names}{takes}`"
 
 
@@ -171,7 +193,12 @@ def kind_of(annotation: Any) -> str:
 def limits_of(field: Any) -> str:
     """The limits of a field, such as `at least 1`."""
     words = {"ge": "≥", "gt": ">", "le": "≤", "lt": "<", "multiple_of": "multiple of"}
-    found = [f"{sign} {getattr(rule, name)}" for rule in field.metadata for name, sign in words.items() if getattr(rule, name, None) is not None]
+    found = [
+        f"{sign} {getattr(rule, name)}"
+        for rule in field.metadata
+        for name, sign in words.items()
+        if getattr(rule, name, None) is not None
+    ]
     return ", ".join(found)
 
 
@@ -235,7 +262,12 @@ def registry_page() -> str:
     from comemory.scoring import STATISTICS
     from comemory.training.config import PRESETS
 
-    lines = ["# Names", "", "What a command line, a config file or a bundle may name. To add one: one file and one line.", ""]
+    lines = [
+        "# Names",
+        "",
+        "What a command line, a config file or a bundle may name. To add one: one file and one line.",
+        "",
+    ]
     registries: dict[str, Mapping[str, Any]] = {
         "Data sets": DATASETS,
         "Optical flow": FLOWS,
@@ -248,7 +280,14 @@ def registry_page() -> str:
         for name in registry:
             lines.append(f"| `{name}` | {one_line(first_sentence(load(str(registry[name]))))} |")
         lines.append("")
-    lines += ["## Score channels", "", "`STATISTIC:PATCH`, with the side of the patch in pixels.", "", "| statistic | what |", "|---|---|"]
+    lines += [
+        "## Score channels",
+        "",
+        "`STATISTIC:PATCH`, with the side of the patch in pixels.",
+        "",
+        "| statistic | what |",
+        "|---|---|",
+    ]
     lines += [f"| `{name}` | {one_line(str(what))} |" for name, what in STATISTICS.items()]
     lines += ["", "## Training presets", "", ", ".join(f"`{name}`" for name in PRESETS), ""]
     return "\n".join(lines)
@@ -268,7 +307,12 @@ def public_page() -> str:
     """The names that `from comemory import …` gives."""
     import comemory
 
-    lines = ["# from comemory import …", "", "The stable names. They are loaded when they are first used, so `import comemory` is light.", ""]
+    lines = [
+        "# from comemory import …",
+        "",
+        "The stable names. They are loaded when they are first used, so `import comemory` is light.",
+        "",
+    ]
     for name in comemory.__all__:
         thing = getattr(comemory, name)
         lines += [f"::: {thing.__module__}.{name}", ""]
@@ -304,7 +348,9 @@ def build(site: Path) -> list[str]:
         tool = Path(sys.executable).with_name("zensical")
         done = subprocess.run([tool, "build", "--strict"], cwd=work, capture_output=True, text=True, check=False)
         said = re.sub(r"\x1b\[[0-9;]*m", "", done.stdout + done.stderr)
-        warnings = [line for line in said.splitlines() if re.match(r"(\d+)?griffe:|Warning:|Error:|.*issues? found", line)]
+        warnings = [
+            line for line in said.splitlines() if re.match(r"(\d+)?griffe:|Warning:|Error:|.*issues? found", line)
+        ]
         if done.returncode or warnings:
             return [said]
         shutil.rmtree(site, ignore_errors=True)
