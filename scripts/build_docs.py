@@ -226,7 +226,7 @@ def tables_of(model: type[BaseModel], key: str) -> Iterator[str]:
         for name, field in plain.items():
             default = "required" if field.is_required() else default_of(field)
             kind = kind_of(field.annotation) + (f"; {limits_of(field)}" if limits_of(field) else "")
-            yield f"| `{f'{key}.{name}' if key else name}` | {one_line(kind)} | {default} | {one_line(field.description)} |"
+            yield f"| `{name}` | {one_line(kind)} | {default} | {one_line(field.description)} |"
         yield ""
     for name, field in model.model_fields.items():
         for between, inner in groups_in(field.annotation):
@@ -245,8 +245,21 @@ def default_of(field: Any) -> str:
 
 def settings_page(title: str, place: str, used: str) -> str:
     """A page of settings."""
-    head = f"# {title} settings\n\nGenerated from the code. Used by {used}. `–` means not set."
-    return "\n".join([head, "", *tables_of(load(place), "")])
+    head = f"# {title} settings\n\nGenerated from the code. Used by {used}. `–` means not set. With `--set` a key follows the name of its group: `train.epochs=10`."
+    lines = [head, "", *tables_of(load(place), "")]
+    if title == "Training":
+        lines += network_tables()
+    return "\n".join(lines)
+
+
+def network_tables() -> Iterator[str]:
+    """The settings of the network of each model."""
+    from comemory.models import MODELS
+    from comemory.training.config import settings_class
+
+    for model in MODELS:
+        yield f"## `network` of the model `{model}`\n"
+        yield from list(tables_of(settings_class(model), "network"))[1:]
 
 
 # ---------------------------------------------------------------- registries and API
