@@ -245,7 +245,8 @@ def default_of(field: Any) -> str:
 
 def settings_page(title: str, place: str, used: str) -> str:
     """A page of settings."""
-    head = f"# {title} settings\n\nGenerated from the code. Used by {used}. `–` means not set. With `--set` a key follows the name of its group: `train.epochs=10`."
+    how = "With `--set` a key follows the name of its group: `train.epochs=10`."
+    head = f"# {title} settings\n\nGenerated from the code. Used by {used}. `–` means not set. {how}"
     lines = [head, "", *tables_of(load(place), "")]
     if title == "Training":
         lines += network_tables()
