@@ -1,4 +1,4 @@
-"""The walls of the house: who may import whom, what runs without torch, and what a file can never make us do."""
+"""Architecture: which package may import which, what runs without torch, and what no file can ever do."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import importlib
 import subprocess
 import sys
 import textwrap
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
@@ -23,7 +23,7 @@ from comemory.runtimes import RUNTIMES
 
 ROOT = Path(comemory.__file__).resolve().parent
 
-FLOORS = (
+LAYERS = (
     ("__main__",),
     ("cli",),
     ("server", "research", "cluster"),
@@ -32,6 +32,7 @@ FLOORS = (
     ("training", "alerts"),
     ("store", "parallel"),
     ("detector",),
+    ("stages",),
     ("bundle",),
     ("clips", "datasets", "scoring", "runtimes"),
     ("video", "flow", "models", "metrics"),
@@ -39,9 +40,9 @@ FLOORS = (
     ("config", "provenance"),
     ("types", "errors"),
 )
-"""From the roof down. A name may import those on the floors below it, and never one of its own floor."""
+"""Layers from top to bottom. A name may import those of lower layers, and none of its own layer."""
 
-TORCH_IS_AT_HOME_IN = ("models", "training", "flow.raft", "runtimes.pytorch")
+MAY_IMPORT_TORCH = ("models", "training", "flow.raft", "runtimes.pytorch")
 
 
 def parts_of(path: Path) -> tuple[str, ...]:
@@ -57,7 +58,7 @@ def trees() -> Mapping[tuple[str, ...], ast.Module]:
 
 
 def imports(parts: tuple[str, ...]) -> Iterator[str]:
-    """Every absolute name that a module imports, anywhere in it: in functions and under TYPE_CHECKING too."""
+    """Every absolute name that a module imports, anywhere in it: inside functions and under TYPE_CHECKING too."""
     package = ("comemory", *parts) if (ROOT.joinpath(*parts) / "__init__.py").is_file() else ("comemory", *parts[:-1])
     for node in ast.walk(trees()[parts]):
         if isinstance(node, ast.Import):
@@ -71,64 +72,88 @@ def imports(parts: tuple[str, ...]) -> Iterator[str]:
 
 
 def calls(tree: ast.AST) -> Iterator[tuple[str, ast.Call]]:
-    """Every call, with the name it goes by in the text."""
+    """Every call, with the name of the function as it is written."""
     for node in ast.walk(tree):
         if isinstance(node, ast.Call):
             yield ast.unparse(node.func), node
 
 
-def floor_of(name: str) -> int:
-    return next(number for number, names in enumerate(FLOORS) if name in names)
+def layer_of(name: str) -> int:
+    return next(number for number, names in enumerate(LAYERS) if name in names)
 
 
 MODULES = sorted(parts for parts in trees() if parts)
 
+Graph = dict[tuple[str, ...], set[tuple[str, ...]]]
 
-class TestFloors:
-    def test_every_module_has_one_floor(self) -> None:
-        listed = [name for names in FLOORS for name in names]
+
+def import_graph(node_of: Callable[[tuple[str, ...]], tuple[str, ...]]) -> Graph:
+    """Which node imports which, where `node_of` maps a module to its node."""
+    graph: Graph = {}
+    for parts in trees():
+        targets = {tuple(name.split(".")[1:]) for name in imports(parts) if name.startswith("comemory")} & set(trees())
+        graph.setdefault(node_of(parts), set()).update(node_of(target) for target in targets)
+    return {node: targets - {node} for node, targets in graph.items()}
+
+
+def circle_in(graph: Graph) -> str | None:
+    """A circle of imports, such as `a -> b -> a`; None where there is none."""
+    done: set[tuple[str, ...]] = set()
+
+    def visit(node: tuple[str, ...], path: tuple[tuple[str, ...], ...]) -> str | None:
+        if node in path:
+            return " -> ".join(".".join(one) or "comemory" for one in (*path[path.index(node) :], node))
+        if node in done:
+            return None
+        found = next(filter(None, (visit(target, (*path, node)) for target in sorted(graph[node]))), None)
+        done.add(node)
+        return found
+
+    return next(filter(None, (visit(node, ()) for node in sorted(graph))), None)
+
+
+def test_a_circle_is_found() -> None:
+    assert circle_in({("a",): {("b",)}, ("b",): {("c",)}, ("c",): {("b",)}}) == "b -> c -> b"
+    assert circle_in({("a",): {("b",), ("c",)}, ("b",): {("c",)}, ("c",): set()}) is None
+
+
+class TestLayers:
+    def test_every_module_is_in_one_layer(self) -> None:
+        listed = [name for names in LAYERS for name in names]
         assert len(listed) == len(set(listed))
-        strangers = {parts[0] for parts in MODULES} - set(listed)
-        assert not strangers, "name the floor of a new module before it is written"
+        unknown = {parts[0] for parts in MODULES} - set(listed)
+        assert not unknown, f"add {sorted(unknown)} to LAYERS"
 
     @pytest.mark.parametrize("parts", MODULES, ids=".".join)
-    def test_imports_go_down(self, parts: tuple[str, ...]) -> None:
+    def test_imports_lead_to_lower_layers(self, parts: tuple[str, ...]) -> None:
         for name in imports(parts):
             target = name.split(".")[1:2]
             if name.split(".")[0] == "comemory" and target and target[0] != parts[0]:
-                assert floor_of(target[0]) > floor_of(parts[0]), f"{'.'.join(parts)} imports {name}"
+                assert layer_of(target[0]) > layer_of(parts[0]), f"{'.'.join(parts)} imports {name}"
 
-    def test_there_is_no_circle(self) -> None:
-        known = set(trees())
-        edges = {
-            parts: {tuple(name.split(".")[1:]) for name in imports(parts) if name.startswith("comemory")}
-            & known - {parts}
-            for parts in known
-        }
-        done: set[tuple[str, ...]] = set()
+    def test_there_is_no_import_circle_of_modules(self) -> None:
+        assert circle_in(import_graph(lambda parts: parts)) is None
 
-        def visit(parts: tuple[str, ...], way: tuple[tuple[str, ...], ...]) -> None:
-            assert parts not in way, " -> ".join(".".join(one) for one in (*way, parts))
-            if parts not in done:
-                for target in edges[parts]:
-                    visit(target, (*way, parts))
-                done.add(parts)
+    def test_there_is_no_import_circle_of_packages(self) -> None:
+        """At every depth: `live.capture` and `live.recording` must not import each other either."""
+        for depth in range(1, max(map(len, MODULES)) + 1):
+            assert circle_in(import_graph(lambda parts, n=depth: parts[:n])) is None  # type: ignore[misc]
 
-        for parts in known:
-            visit(parts, ())
-
-    def test_science_knows_torch_and_itself_alone(self) -> None:
+    def test_models_import_torch_pydantic_and_each_other_only(self) -> None:
         for parts in MODULES:
             if parts[0] != "models":
                 continue
             for name in imports(parts):
                 top = name.split(".")[0]
-                assert top in ("torch", *sys.stdlib_module_names) or name.startswith("comemory.models"), (parts, name)
+                assert top in ("torch", "pydantic", *sys.stdlib_module_names) or name.startswith("comemory.models"), (
+                    parts,
+                    name,
+                )
 
     @pytest.mark.parametrize("parts", MODULES, ids=".".join)
-    def test_torch_stays_at_home(self, parts: tuple[str, ...]) -> None:
+    def test_torch_is_imported_where_it_is_allowed_only(self, parts: tuple[str, ...]) -> None:
         if {name.split(".")[0] for name in imports(parts)} & {"torch", "lightning_fabric", "onnx", "onnxscript"}:
-            assert any(".".join(parts).startswith(home) for home in TORCH_IS_AT_HOME_IN)
+            assert any(".".join(parts).startswith(home) for home in MAY_IMPORT_TORCH), "imports torch"
 
 
 WITHOUT_TORCH = """
@@ -159,13 +184,10 @@ class TestWithoutTorch:
         done = run(f"import sys, comemory.cli; print([name for name in {heavy} if name in sys.modules])")
         assert done.stdout.strip() == "[]", done.stderr
 
-    def test_everything_but_training_imports_without_torch(self) -> None:
+    def test_everything_else_imports_without_torch(self) -> None:
         names = [f"comemory.{'.'.join(parts)}" for parts in MODULES if parts != ("__main__",)]
         wanted = [
-            name
-            for name in names
-            if not any(f"{name}.".startswith(f"comemory.{home}.") for home in TORCH_IS_AT_HOME_IN)
-            and name not in ("comemory.server", "comemory.cluster")
+            name for name in names if not any(f"{name}.".startswith(f"comemory.{home}.") for home in MAY_IMPORT_TORCH)
         ]
         assert len(wanted) > 40
         code = (
@@ -202,39 +224,34 @@ class TestWithoutTorch:
         assert page.stat().st_size > 10_000
 
 
-TABLES = {"datasets": DATASETS, "flow": FLOWS, "runtimes": RUNTIMES, "models": MODELS, "events.alerts": SINKS}
+REGISTRIES = {"datasets": DATASETS, "flow": FLOWS, "runtimes": RUNTIMES, "models": MODELS, "alerts": SINKS}
 
 
-LODGERS = {("datasets", "pseudo"): "pseudo"}
-"""Entries with a room of their own: pseudo-anomalies are made of other data sets and need video, so they live above both."""
-
-
-class TestTables:
-    @pytest.mark.parametrize("place", TABLES)
-    def test_entries_lead_to_a_class_of_their_own_package(self, place: str) -> None:
-        for name, target in TABLES[place].items():
+class TestRegistries:
+    @pytest.mark.parametrize("package", REGISTRIES)
+    def test_entries_are_classes_of_their_own_package(self, package: str) -> None:
+        for name, target in REGISTRIES[package].items():
             module, attribute = target.split(":")
-            room = LODGERS.get((place, name), place)
-            assert module.startswith(f"comemory.{room}."), f"{name} leads out of the house"
+            assert module.startswith(f"comemory.{package}."), f"{name} is outside comemory.{package}"
             tree = trees()[tuple(module.split(".")[1:])]
             assert any(isinstance(node, ast.ClassDef) and node.name == attribute for node in tree.body)
 
-    def test_names_become_modules_in_one_place_only(self) -> None:
+    def test_modules_are_imported_by_name_in_the_registry_only(self) -> None:
         for parts in MODULES:
             for name, _ in calls(trees()[parts]):
                 dynamic = name in ("__import__", "importlib.import_module", "import_module", "importlib.reload")
                 assert not dynamic or parts == ("registry",), f"{'.'.join(parts)} calls {name}"
 
-    def test_the_model_contract_is_kept(self) -> None:
+    def test_every_model_meets_the_contract(self) -> None:
         torch = pytest.importorskip("torch", reason="needs comemory[train]")
         for target in MODELS.values():
             module, attribute = target.split(":")
             model = getattr(importlib.import_module(module), attribute)
             assert issubclass(model, torch.nn.Module)
-            assert all(callable(getattr(model, act)) for act in ("observe", "memories", "loss"))
+            assert all(callable(getattr(model, act)) for act in ("infer", "memories", "loss"))
 
 
-class TestNothingIsRun:
+class TestNoCodeFromFiles:
     """No file, bundle or setting can run code."""
 
     @pytest.mark.parametrize("parts", MODULES, ids=".".join)
@@ -246,7 +263,7 @@ class TestNothingIsRun:
             if isinstance(node, ast.ImportFrom):
                 assert node.module != "pickle"
             if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "pickle":
-                assert node.attr in ("UnpicklingError", "PickleError"), "only its errors are caught"
+                assert node.attr in ("UnpicklingError", "PickleError"), "only its errors may be named"
         for name, call in calls(tree):
             given = {keyword.arg: ast.unparse(keyword.value) for keyword in call.keywords}
             if name in ("torch.load", "fabric.load"):
@@ -254,16 +271,16 @@ class TestNothingIsRun:
             assert given.get("allow_pickle", "False") == "False", f"{'.'.join(parts)}:{call.lineno}"
 
     @pytest.mark.parametrize("parts", MODULES, ids=".".join)
-    def test_no_evaluation_and_no_shell(self, parts: tuple[str, ...]) -> None:
+    def test_no_eval_and_no_shell(self, parts: tuple[str, ...]) -> None:
         for name, call in calls(trees()[parts]):
             where = f"{'.'.join(parts)}:{call.lineno} calls {name}"
             assert name not in ("eval", "exec", "compile", "os.system", "os.popen", "builtins.eval"), where
             assert all(keyword.arg != "shell" for keyword in call.keywords), where
 
 
-class TestManners:
+class TestStyle:
     @pytest.mark.parametrize("parts", MODULES, ids=".".join)
-    def test_assertions_narrow_types_and_validate_nothing(self, parts: tuple[str, ...]) -> None:
+    def test_assertions_only_narrow_types(self, parts: tuple[str, ...]) -> None:
         for node in ast.walk(trees()[parts]):
             if isinstance(node, ast.Assert):
                 text = ast.unparse(node.test)
@@ -275,7 +292,7 @@ class TestManners:
                 assert name != "print" or parts[0] == "cli", f"{'.'.join(parts)}:{call.lineno}"
 
     @pytest.mark.parametrize("parts", MODULES, ids=".".join)
-    def test_no_error_is_swallowed_whole(self, parts: tuple[str, ...]) -> None:
+    def test_exceptions_are_caught_by_their_type(self, parts: tuple[str, ...]) -> None:
         for node in ast.walk(trees()[parts]):
             if isinstance(node, ast.ExceptHandler):
                 assert node.type is not None, f"{'.'.join(parts)}:{node.lineno}: a bare except"
@@ -283,10 +300,10 @@ class TestManners:
                     last = node.body[-1]
                     raised = isinstance(last, ast.Raise) or ast.unparse(last).startswith("self._raise(")
                     assert raised or parts[0] == "cli", (
-                        f"{'.'.join(parts)}:{node.lineno}: caught whole and not raised again"
+                        f"{'.'.join(parts)}:{node.lineno}: catches everything and does not raise"
                     )
 
-    def test_the_house_is_where_it_is_looked_for(self) -> None:
+    def test_the_package_is_typed_and_tested_in_place(self) -> None:
         spec = find_spec("comemory")
         assert spec is not None
         assert spec.origin == str(ROOT / "__init__.py")

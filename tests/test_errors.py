@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from comemory import errors
-from comemory.errors import ComemoryError, last_line, mask_password, nearest, short
+from comemory.errors import ComemoryError, last_line, mask_password, short, suggest
 
 LEAVES = [
     kind
@@ -22,7 +22,7 @@ LEAVES = [
 
 class TestTree:
     @pytest.mark.parametrize("kind", LEAVES)
-    def test_each_leaf_is_also_a_builtin_and_drawn_in_the_docstring(self, kind: type[ComemoryError]) -> None:
+    def test_each_error_is_also_a_builtin_and_listed_in_the_docstring(self, kind: type[ComemoryError]) -> None:
         builtin = next(base for base in kind.__mro__ if base.__module__ == builtins.__name__)
         assert issubclass(builtin, Exception)
         assert builtin is not Exception
@@ -30,25 +30,25 @@ class TestTree:
         assert f"({builtin.__name__})" in line
 
     @pytest.mark.parametrize("kind", LEAVES)
-    def test_the_text_is_the_text(self, kind: type[ComemoryError]) -> None:
+    def test_an_error_keeps_its_message(self, kind: type[ComemoryError]) -> None:
         assert str(kind("what failed: what to do")) == "what failed: what to do"
 
-    def test_ten_kinds(self) -> None:
+    def test_there_are_ten_errors(self) -> None:
         assert len(LEAVES) == 10
 
 
 class TestNearest:
     @pytest.mark.parametrize("word", ["openvno", "Openvino", "openvino "])
-    def test_the_nearest_first(self, word: str) -> None:
-        assert nearest(word, ["onnx", "openvino", "pytorch"]).startswith("did you mean 'openvino'? (known: onnx, ")
+    def test_the_closest_name_comes_first(self, word: str) -> None:
+        assert suggest(word, ["onnx", "openvino", "pytorch"]).startswith("did you mean 'openvino'? (known: onnx, ")
 
     @given(word=st.text(max_size=30), known=st.lists(st.text(max_size=8), max_size=6))
-    def test_any_word_gets_one_clause(self, word: str, known: list[str]) -> None:
-        clause = nearest(word, known)
+    def test_any_word_gets_one_hint(self, word: str, known: list[str]) -> None:
+        clause = suggest(word, known)
         assert clause.startswith(("known: ", "did you mean "))
 
-    def test_a_word_of_the_list_is_its_own_nearest(self) -> None:
-        assert nearest("dis", ["dis", "raft"]).startswith("did you mean 'dis'?")
+    def test_a_known_word_is_its_own_closest_one(self) -> None:
+        assert suggest("dis", ["dis", "raft"]).startswith("did you mean 'dis'?")
 
 
 class TestShort:
@@ -59,12 +59,12 @@ class TestShort:
         )
     )
     @settings(deadline=None, max_examples=100)
-    def test_one_short_line_for_anything(self, value: object) -> None:
+    def test_any_value_gives_one_short_line(self, value: object) -> None:
         text = short(value)
         assert len(text.splitlines()) <= 1
         assert len(text) < 3000
 
-    def test_long_and_deep_things(self) -> None:
+    def test_long_and_deep_values_are_abbreviated(self) -> None:
         deep: list[object] = []
         for _ in range(100_000):
             deep = [deep]
@@ -73,7 +73,7 @@ class TestShort:
         assert len(short(10**4000)) < 100
         assert len(short({str(i): i for i in range(10_000)})) < 200
 
-    def test_short_things_are_their_repr(self) -> None:
+    def test_short_values_are_their_repr(self) -> None:
         assert [short(value) for value in ("a'b", 1.5, None, [1, 2])] == ['"a\'b"', "1.5", "None", "[1, 2]"]
 
 
@@ -82,7 +82,7 @@ class TestLastLine:
         ("text", "line"),
         [("a\nb", "b"), ("a\n\n  b \n\n", "b"), ("", "RuntimeError"), ("\n \n", "RuntimeError"), ("one", "one")],
     )
-    def test_it(self, text: str, line: str) -> None:
+    def test_last_line(self, text: str, line: str) -> None:
         assert last_line(RuntimeError(text)) == line
 
 
@@ -126,7 +126,7 @@ URLS = {
 
 class TestMaskPassword:
     @pytest.mark.parametrize("url", URLS)
-    def test_by_hand(self, url: str) -> None:
+    def test_examples(self, url: str) -> None:
         assert mask_password(url) == URLS[url]
 
     @given(
@@ -135,7 +135,7 @@ class TestMaskPassword:
         rest=st.sampled_from(["", "/", "/live/1", "/live?x=1", ":554/live"]),
     )
     @settings(max_examples=200)
-    def test_a_quoted_password_never_shows(self, secret: str, user: str, rest: str) -> None:
+    def test_a_quoted_password_is_hidden(self, secret: str, user: str, rest: str) -> None:
         shown = mask_password(f"rtsp://{user}:{quote(secret, safe='')}@camera.lan{rest}")
         before = f"rtsp://{user}:***@camera.lan"
         assert shown.startswith(before)
@@ -143,25 +143,25 @@ class TestMaskPassword:
 
     @given(secret=st.text(st.characters(exclude_categories=["Cc", "Cs", "Z"], exclude_characters="@?#/"), min_size=6))
     @settings(max_examples=200)
-    def test_a_password_as_people_type_it_never_shows(self, secret: str) -> None:
+    def test_an_unquoted_password_is_hidden(self, secret: str) -> None:
         if not secret[:5].isdigit() and secret not in "rtsp://someone:***@camera.lan/live":
             assert secret not in mask_password(f"rtsp://someone:{secret}@camera.lan/live")
 
     @given(st.lists(st.text(st.characters(categories=["L"]), min_size=3, max_size=8), min_size=2, max_size=4))
     @settings(max_examples=100)
-    def test_a_password_of_several_words_never_shows(self, words: list[str]) -> None:
+    def test_a_password_with_spaces_is_hidden(self, words: list[str]) -> None:
         said = f"cannot open rtsp://someone:{' '.join(words)}@camera.lan/live: refused"
         assert mask_password(said) == "cannot open rtsp://someone:***@camera.lan/live: refused"
 
     @given(value=st.text(st.characters(exclude_categories=["Cc", "Cs", "Z"]), min_size=6, max_size=20))
     @settings(max_examples=200)
-    def test_a_value_of_the_query_never_shows(self, value: str) -> None:
+    def test_a_value_of_the_query_is_hidden(self, value: str) -> None:
         quoted = quote(value, safe="")
         shown = mask_password(f"https://camera.lan/live?token={quoted}&channel=2")
         assert shown == "https://camera.lan/live?token=***&channel=***"
 
     @given(st.text() | st.sampled_from(list(URLS)) | st.from_regex(r"[a-z]+://[^ ]{0,40}", fullmatch=True))
     @settings(max_examples=300)
-    def test_masked_once_is_masked(self, text: str) -> None:
+    def test_masking_twice_changes_nothing(self, text: str) -> None:
         once = mask_password(text)
         assert mask_password(once) == once

@@ -1,15 +1,15 @@
-"""Video anomaly detection with fixed cameras: learn what is normal, see what is not.
+"""Video anomaly detection for fixed cameras: it learns what is normal from video of it, and scores what is not.
 
     from comemory import Detector
 
     for score in Detector.open("models/ped2-small").run("gate.mp4"):
         print(score.time_s, score.value)
 
-The names here are loaded when they are first used, so importing comemory loads neither torch nor a runtime.
+The names in this module are loaded when they are first used: importing comemory loads neither torch nor a runtime.
 
-Nothing that comemory does is told to anybody. OpenVINO and NNCF would report every import and every export to their maker
-through the package `openvino_telemetry`, from a process forked in the middle of a thread, which now and then never ends.
-Where comemory is imported first they find no such package, and do without.
+No telemetry. OpenVINO and NNCF would report every import and every export to their maker through the package
+`openvino_telemetry`, from a process that is forked in the middle of a thread and sometimes never ends. After comemory is
+imported they do not find that package, and work without it.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import sys
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]  # so that importing it fails
+sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]  # makes importing it fail
 
 if TYPE_CHECKING:
     from comemory.bundle import Bundle, open_bundle
@@ -43,7 +43,7 @@ __all__ = [
     "open_source",
 ]
 
-_PLACES = {
+_MODULES = {
     "Bundle": "bundle",
     "ComemoryError": "errors",
     "Detector": "detector",
@@ -59,9 +59,9 @@ _PLACES = {
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _PLACES:
+    if name not in _MODULES:
         raise AttributeError(f"module 'comemory' has no attribute {name!r}")
-    return getattr(import_module(f"comemory.{_PLACES[name]}"), name)
+    return getattr(import_module(f"comemory.{_MODULES[name]}"), name)
 
 
 def __dir__() -> list[str]:

@@ -1,4 +1,4 @@
-"""TOML files and `--set key=value` into frozen models; an unknown key is refused with the nearest known one."""
+"""Settings: frozen models made from TOML files and `--set key=value`. An unknown key is refused with the closest known one."""
 
 from __future__ import annotations
 
@@ -24,11 +24,20 @@ class Settings(BaseModel):
 
 
 def build(model: type[S], values: Mapping[str, Any]) -> S:
-    """Make `model` from nested plain values.
+    """Make settings from nested plain values.
+
+    Args:
+        model: class of the settings.
+        values: by key, as read from TOML or JSON.
 
     Raises:
-        ConfigError: an unknown key (with the nearest known one) or a value that does not fit; one line. A value that is,
-            or may hold, a field with `repr=False` is not repeated in it.
+        ConfigError: an unknown key or an invalid value, in one line. The message does not repeat a value that is, or may
+            contain, a secret (a field with `repr=False`).
+
+    >>> class Example(Settings):
+    ...     lr: float = 0.1
+    >>> build(Example, {"lr": "1e-3"}).lr
+    0.001
     """
     try:
         return model.model_validate(dict(values))
@@ -40,7 +49,7 @@ def read_toml(path: Path) -> dict[str, Any]:
     """Read a TOML file into plain nested values.
 
     Raises:
-        ConfigError: it cannot be read, or is not TOML; one line.
+        ConfigError: it cannot be read, or is not TOML.
     """
     try:
         return tomllib.loads(path.read_text(encoding="utf-8"))
@@ -51,10 +60,14 @@ def read_toml(path: Path) -> dict[str, Any]:
 
 
 def apply_settings(values: Mapping[str, Any], settings: Sequence[str]) -> dict[str, Any]:
-    """Lay `key.sub=value` settings over nested values; a value is read as JSON, else taken as text.
+    """Override nested values by `key.sub=value` settings. A value is read as JSON; what is no JSON is text.
+
+    Args:
+        values: nested, as read from TOML; not changed.
+        settings: `key.sub=value` each, as after `--set`.
 
     Raises:
-        ConfigError: a setting without `=` or with an empty key.
+        ConfigError: a setting has no `=`, has an empty key, or a key inside a value.
 
     >>> apply_settings({"train": {"lr": 0.1}}, ["train.lr=1e-4", "flow.name=dis"])
     {'train': {'lr': 0.0001}, 'flow': {'name': 'dis'}}
@@ -77,7 +90,7 @@ def apply_settings(values: Mapping[str, Any], settings: Sequence[str]) -> dict[s
 
 
 def _key_of(setting: str) -> str:
-    """What may be shown of a setting that cannot be read: what follows its key may be a secret."""
+    """The part of an unreadable setting that may be shown: what follows its key may be a secret."""
     shown = re.match(r"[\w.-]*", setting)
     key = shown[0] if shown else ""
     return key if key == setting else f"{key}…"
@@ -91,28 +104,33 @@ def _parse(text: str) -> Any:
 
 
 def _describe(model: type[BaseModel], error: ValidationError) -> str:
-    """The first error of a validation in one line, and how many more there are."""
+    """The first error of a validation on one line, and how many more there are."""
     first = error.errors(include_url=False)[0]
     path, known, is_secret = _walk(model, first["loc"])
     key = ".".join(path)
     if first["type"] == "extra_forbidden":
-        elsewhere = sorted(_keys_named(model, path[-1])) if len(path) == 1 else []
-        hint = f"did you mean {' or '.join(map(repr, elsewhere))}?" if elsewhere else suggest(path[-1], known)
-        return f"unknown config key {short(key)}: {hint}"
+        return f"unknown config key {short(key)}: {_suggest_key(model, path, known)}"
     more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
     if first["type"] == "missing":
         return f"config key {key!r} is missing{more}"
     reason = plain_reason(first["msg"])
     if not key:
         return f"{model.__name__} does not accept these values: {reason}{more}"
-    value = "what it was given" if is_secret else short(first.get("input"))
+    value = "its value (hidden)" if is_secret else short(first.get("input"))
     return f"config key {short(key)} does not accept {value}: {reason}{more}"
 
 
-def _keys_named(model: Any, name: str, prefix: str = "") -> Iterator[str]:
-    """The dotted keys of a model's groups that end in `name`; a group by name shows as `NAME`."""
+def _suggest_key(model: type[BaseModel], path: Sequence[str], known: Sequence[str]) -> str:
+    """A hint for an unknown key: the same key inside a group (`epochs` is `train.epochs`), or the closest known key."""
+    inside = sorted(_keys_named(model, path[-1])) if len(path) == 1 else []
+    return f"did you mean {' or '.join(map(repr, inside))}?" if inside else suggest(path[-1], known)
+
+
+def _keys_named(model: type[BaseModel], name: str, prefix: str = "") -> Iterator[str]:
+    """The dotted keys inside the groups of a model that end in `name`; a group with free names shows as `NAME`."""
     for key, field in model.model_fields.items():
-        kind, place = field.annotation, f"{prefix}{key}."
+        kind: Any = field.annotation
+        place = f"{prefix}{key}."
         if get_origin(kind) is dict:
             kind, place = get_args(kind)[1], f"{place}NAME."
         if isinstance(kind, type) and issubclass(kind, BaseModel):
@@ -122,9 +140,11 @@ def _keys_named(model: Any, name: str, prefix: str = "") -> Iterator[str]:
 
 
 def _walk(model: type[BaseModel], location: Sequence[str | int]) -> tuple[list[str], list[str], bool]:
-    """The keys of an error's location, without the names of the types that were tried, and the keys known at the last.
+    """Follow the location of an error through the models.
 
-    Third: whether what is there is to be kept from sight.
+    Returns:
+        The keys (a location also has the names of the types that were tried), the keys known at the last of them, and
+        whether the value there may be a secret.
     """
     keys: list[str] = []
     known: list[str] = []
@@ -146,7 +166,7 @@ def _walk(model: type[BaseModel], location: Sequence[str | int]) -> tuple[list[s
 
 
 def _may_hold_secrets(kind: Any) -> bool:
-    """Whether values of a type have fields with `repr=False` somewhere in them, or those of one that extends it have."""
+    """Whether a type, or a subclass of it, has a field with `repr=False` at any depth."""
     if isinstance(kind, type) and issubclass(kind, BaseModel):
         fields = kind.model_fields.values()
         return any(not field.repr or _may_hold_secrets(field.annotation) for field in fields) or any(

@@ -1,20 +1,20 @@
 """The errors comemory raises on purpose.
 
-Every error is a `ComemoryError` and also the builtin that fits it, so that a caller may catch either::
+Every error is a `ComemoryError` and also the matching builtin, so that a caller may catch either::
 
     ComemoryError
     ├── SourceError      (OSError)      a video, image or camera cannot be opened or read
-    ├── DatasetError     (ValueError)   a dataset folder is not what its kind promises
-    ├── ConfigError      (ValueError)   a setting, a table entry or a command line value is not valid
+    ├── DatasetError     (ValueError)   a data set is not what its kind requires
+    ├── ConfigError      (ValueError)   a setting, a name or a command line value is not valid
     ├── BundleError      (ValueError)   a bundle is damaged, unsafe or of another version
-    ├── EvaluationError  (ValueError)   scores and labels do not fit together
-    ├── TrainingError    (RuntimeError) training cannot start or go on
+    ├── EvaluationError  (ValueError)   scores and labels do not match
+    ├── TrainingError    (RuntimeError) training cannot start or continue
     ├── StoreError       (OSError)      the store of events cannot be opened, read or written
     │   └── StoreFull    (OSError)      the same, because its disk is full
     ├── DeliveryError    (OSError)      an alert did not reach its sink
-    └── RuntimeMissing   (ImportError)  an optional package is needed and absent
+    └── RuntimeMissing   (ImportError)  an optional package is needed and not installed
 
-The text of an error is one line: what failed, the value seen, what was expected, what to do.
+The message of an error is one line: what failed, the value found, what was expected, and a hint.
 """
 
 from __future__ import annotations
@@ -37,11 +37,11 @@ class SourceError(ComemoryError, OSError):
 
 
 class DatasetError(ComemoryError, ValueError):
-    """A dataset folder does not hold what its kind promises."""
+    """A data set does not contain what its kind requires."""
 
 
 class ConfigError(ComemoryError, ValueError):
-    """A setting, a table entry or a command line value is not valid."""
+    """A setting, a name or a command line value is not valid."""
 
 
 class BundleError(ComemoryError, ValueError):
@@ -49,11 +49,11 @@ class BundleError(ComemoryError, ValueError):
 
 
 class EvaluationError(ComemoryError, ValueError):
-    """Scores and labels do not fit together."""
+    """Scores and labels do not match."""
 
 
 class TrainingError(ComemoryError, RuntimeError):
-    """Training cannot start or go on."""
+    """Training cannot start or continue."""
 
 
 class StoreError(ComemoryError, OSError):
@@ -69,18 +69,18 @@ class DeliveryError(ComemoryError, OSError):
 
 
 class RuntimeMissing(ComemoryError, ImportError):  # noqa: N818
-    """An optional package is needed and absent."""
+    """An optional package is needed and not installed."""
 
 
 def suggest(word: str, known: Iterable[str]) -> str:
-    """Say which known words there are, the nearest first.
+    """List the known words, the closest one first.
 
     Returns:
-        A clause to end an error with, such as `did you mean 'small'? (known: nano, paper, small)`.
+        A clause that ends an error message, such as `did you mean 'small'? (known: nano, paper, small)`.
 
-    >>> nearest("smal", ["nano", "small"])
+    >>> suggest("smal", ["nano", "small"])
     "did you mean 'small'? (known: nano, small)"
-    >>> nearest("zzz", ["nano", "small"])
+    >>> suggest("zzz", ["nano", "small"])
     'known: nano, small'
     """
     names = sorted(known)
@@ -90,7 +90,7 @@ def suggest(word: str, known: Iterable[str]) -> str:
 
 
 def short(value: object) -> str:
-    """A value as an error shows it: its `repr` on one line, cut in the middle when it is long or deep.
+    """A value for an error message: its `repr` on one line, abbreviated where it is long or deep.
 
     >>> short("small")
     "'small'"
@@ -153,7 +153,7 @@ def plain_reason(text: str) -> str:
 
 
 def last_line(error: BaseException) -> str:
-    """The last line of another library's error, where most say what was wrong.
+    """The last line of another library's error message, which usually has the reason.
 
     >>> last_line(RuntimeError("Exception from core.cpp:110:\\nunknown opset\\n"))
     'unknown opset'
@@ -163,7 +163,7 @@ def last_line(error: BaseException) -> str:
 
 
 def mask_password(text: str) -> str:
-    """Hide the passwords of the URLs in a text, and every value of their queries, so that it may be shown or logged.
+    """Hide the passwords of all URLs in a text, and the values of their queries, so that it may be shown or logged.
 
     >>> mask_password("rtsp://user:secret@host/stream")
     'rtsp://user:***@host/stream'
@@ -181,16 +181,16 @@ _PORT = r"\d{1,5}(?:[/?#]|$)"
 _URL = re.compile(
     rf"(?<=://)(?:[^/@:?#\n]*:(?!\s|{_PORT}|\d{{1,5}}:\s)(?:[^/?#\n]*@|[^\s@]*[^\S\n](?:(?!://)[^@\n])*@))?\S*?(?=:?(?:\s|$))"
 )
-"""User and password may have spaces in them, where an @ follows. The colon of `URL: what is wrong` is not its own."""
+"""A URL in a text. User and password may contain spaces, if an @ follows. The colon in `URL: reason` does not belong to it."""
 _PASSWORD = re.compile(rf"^([^/@:?#]*):(?:[^/?#]*@|(?!{_PORT}).*@)")
-"""User and password; a password with a bare slash in it ends at the last @, and a port is none."""
+"""User and password. A password with an unescaped slash ends at the last @; a port is no password."""
 _IN_PATH = re.compile(r"((?:pass\w*|pwd)=)[^&;?#]*", re.IGNORECASE)
-"""Some cameras take the password as a part of the path."""
+"""Some cameras expect the password in the path."""
 _QUERY = re.compile(r"[?#].*$")
 
 
 def _masked_url(url: str) -> str:
-    """What follows the `://` of a URL."""
+    """Mask the part of a URL after `://`."""
     return _QUERY.sub(_masked_query, _IN_PATH.sub(r"\1***", _PASSWORD.sub(r"\1:***@", url)))
 
 

@@ -1,6 +1,6 @@
-"""Files that a command is going to write: found out before the work whether they can be; written whole or not at all.
+"""Output files: checked before the work begins, and written whole or not at all.
 
-What a power cut leaves is the file before or the file after it, and a file that several change is changed by one at a time.
+After a power cut there is either the old file or the new one. Writers that change one file take turns.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from typing import Any, TypeVar
 
 from comemory.errors import ConfigError, SourceError
 
-Kept = TypeVar("Kept", dict[str, Any], list[Any])
+Content = TypeVar("Content", dict[str, Any], list[Any])
 
 
 def require_writable_folder(folder: Path) -> None:
-    """Make the folder if it is missing, and try whether files can be made in it.
+    """Make a folder if it is missing, and check that files can be created in it.
 
     Raises:
         ConfigError: they cannot.
@@ -33,24 +33,22 @@ def require_writable_folder(folder: Path) -> None:
     except FileExistsError:
         raise ConfigError(f"cannot write into {folder}: it is a file; choose a folder") from None
     except OSError as error:
-        raise ConfigError(
-            f"cannot write into {folder}: {error.strerror or error}; choose a folder that can be written"
-        ) from None
+        raise ConfigError(f"cannot write into {folder}: {error.strerror or error}; choose a writable folder") from None
 
 
 def require_writable_file(target: Path, inputs: Iterable[str] = ()) -> None:
-    """Find out whether a file can be written at `target`, its folder made where missing.
+    """Check that a file can be written, and make its folder if it is missing.
 
     Args:
-        target: a file that is there already will be replaced.
-        inputs: what must not be.
+        target: the file; an existing one will be replaced.
+        inputs: files that must not be replaced.
 
     Raises:
-        ConfigError: it cannot, it is there and not a file, or it is one of the inputs.
+        ConfigError: it cannot be written, is something else than a file, or is one of the inputs.
     """
     try:
         if target.exists() and not target.is_file():
-            raise ConfigError(f"cannot write {target}: it is there and not a file; choose another name")
+            raise ConfigError(f"cannot write {target}: it exists and is not a file; choose another name")
     except OSError as error:
         raise ConfigError(f"cannot write {target}: {error.strerror or error}") from None
     for source in inputs:
@@ -61,22 +59,24 @@ def require_writable_file(target: Path, inputs: Iterable[str] = ()) -> None:
 
 
 def write_text(target: Path, text: str) -> None:
-    """Write a text file whole, or leave what was there.
+    """Write a UTF-8 text file whole, or leave the old one. See `write_bytes`.
 
     Raises:
-        SourceError: it cannot be written, such as on a full disk.
+        SourceError: it cannot be written, for example on a full disk.
     """
     write_bytes(target, text.encode("utf-8"))
 
 
 def write_bytes(target: Path, content: bytes, *, private: bool = False) -> None:
-    """Write a file whole, or leave what was there.
+    """Write a file whole, or leave the old one: it is written beside the target, flushed, then renamed.
 
     Args:
-        private: its owner alone can read it, from its first byte on.
+        target: the file.
+        content: its new content.
+        private: whether only its owner may read it, from the first byte on.
 
     Raises:
-        SourceError: it cannot be written, such as on a full disk.
+        SourceError: it cannot be written, for example on a full disk.
     """
     place = target.resolve()
     beside = place.with_name(f".comemory-{secrets.token_hex(6)}.part")
@@ -96,13 +96,17 @@ def write_bytes(target: Path, content: bytes, *, private: bool = False) -> None:
 
 
 def sync_folder(folder: Path) -> None:
-    """Let the names in a folder outlive a power cut, where its file system can."""
+    """Flush the names in a folder to the disk, where its file system can, so that they survive a power cut."""
     with suppress(OSError):
         flush_to_disk(folder)
 
 
 def flush_to_disk(path: Path) -> None:
-    """Wait until the disk has a file, or the names in a folder. Raises OSError where it cannot."""
+    """Wait until a file, or the names in a folder, are on the disk.
+
+    Raises:
+        OSError: the file system cannot do that.
+    """
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -112,9 +116,9 @@ def flush_to_disk(path: Path) -> None:
 
 @contextmanager
 def file_lock(folder: Path) -> Iterator[None]:
-    """One at a time, of all threads and processes that ask: to read a file of the folder, change it and write it.
+    """Lock a folder among all threads and processes, to read one of its files, change it and write it back.
 
-    Where the folder cannot be locked it goes on without. It is not to be entered twice.
+    Continues without a lock where the folder cannot be locked. Not reentrant.
     """
     descriptor = None
     with suppress(OSError):
@@ -128,20 +132,24 @@ def file_lock(folder: Path) -> Iterator[None]:
 
 
 def read_json_object(path: Path) -> dict[str, Any]:
-    """The object in a JSON file that is going to be changed; an empty one where there is no file.
+    """Read the object in a JSON file that is about to be changed; an empty one where there is no file.
 
     Raises:
-        SourceError: it cannot be read, or holds something else: what is in it is not written over.
+        SourceError: it cannot be read, or is something else, which must not be overwritten.
     """
-    return _read_kept(path, dict)
+    return _read_json(path, dict)
 
 
 def read_json_list(path: Path) -> list[Any]:
-    """The list in a JSON file, as `read_object`."""
-    return _read_kept(path, list)
+    """Read the list in a JSON file that is about to be changed; an empty one where there is no file.
+
+    Raises:
+        SourceError: as `read_json_object`.
+    """
+    return _read_json(path, list)
 
 
-def _read_kept(path: Path, kind: type[Kept]) -> Kept:
+def _read_json(path: Path, kind: type[Content]) -> Content:
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -151,5 +159,5 @@ def _read_kept(path: Path, kind: type[Kept]) -> Kept:
     except (ValueError, RecursionError):
         found = None
     if not isinstance(found, kind):
-        raise SourceError(f"{path} is damaged, and stays as it is: restore it, or delete it")
+        raise SourceError(f"{path} is damaged and was left as it is: restore or delete it")
     return found

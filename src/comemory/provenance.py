@@ -1,4 +1,4 @@
-"""Where a result comes from: the commit, the versions, the machine. What cannot be found out is None."""
+"""Where a result comes from: commit, versions, machine. What cannot be determined is None."""
 
 from __future__ import annotations
 
@@ -9,7 +9,11 @@ from pathlib import Path
 
 
 def package_version(package: str) -> str | None:
-    """The installed version of a distribution, None when it is not installed."""
+    """The installed version of a distribution; None when it is not installed.
+
+    >>> package_version("no-such-distribution") is None
+    True
+    """
     try:
         return version(package)
     except PackageNotFoundError:
@@ -17,20 +21,20 @@ def package_version(package: str) -> str | None:
 
 
 def current_commit() -> str | None:
-    """The commit of the checkout that this package runs from, `-dirty` when it was edited; None when it is installed."""
+    """The commit of the checkout that this package runs from, with `-dirty` when it was edited; None outside a checkout."""
     root = Path(__file__).resolve().parents[2]
     if not (root / ".git").exists():
         return None
-    asked = ["git", "-C", str(root), "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"]
+    command = ["git", "-C", str(root), "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"]
     try:
-        answer = subprocess.run(asked, capture_output=True, text=True, timeout=10, check=False)
+        answer = subprocess.run(command, capture_output=True, text=True, timeout=10, check=False)
     except (OSError, subprocess.TimeoutExpired):
         return None
     return (answer.stdout.strip() or None) if answer.returncode == 0 else None
 
 
 def cpu_name() -> str | None:
-    """The CPU's own name, None where the system does not tell."""
+    """The model name of the CPU; None where the system does not report it."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError:

@@ -1,7 +1,7 @@
-"""Tables of strings: the only way to reach a dataset, flow, runtime or model by name.
+"""Registries: the only way to reach a dataset, flow estimator, runtime, model or alert sink by its name.
 
-A table maps a short name to `module:attribute` inside this package. Files (bundles, configs, command lines) may say a
-table's name only, never a dotted path, so that opening a file can never import a stranger.
+A registry maps a short name to `module:attribute` inside this package. Files (bundles, configs, command lines) may give a
+registry's name only, never a dotted path, so that opening a file can never import foreign code.
 """
 
 from __future__ import annotations
@@ -10,16 +10,19 @@ import importlib
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from comemory.errors import ConfigError, RuntimeMissing, short, suggest
+from comemory.errors import ConfigError, RuntimeMissing, install_hint, short, suggest
 
 
 class Registry(Mapping[str, str]):
-    """Names of one kind of thing, each with the place its class is imported from when it is asked for.
+    """Names of one kind of thing. A class is imported when it is asked for.
 
     Args:
-        kind: what the table holds, for error messages: `flow`, `dataset`, …
+        kind: what the registry holds, for error messages: `flow`, `dataset`, ...
         entries: name to `module:attribute`.
-        extras: name to the optional-dependency group that brings what the entry needs.
+        extras: name to the extra that installs what the entry needs.
+
+    >>> Registry("flow", {"dis": "comemory.flow.dis:Dis"})["dis"]
+    'comemory.flow.dis:Dis'
     """
 
     def __init__(self, kind: str, entries: Mapping[str, str], extras: Mapping[str, str] | None = None) -> None:
@@ -40,7 +43,7 @@ class Registry(Mapping[str, str]):
         """Import the entry called `name` and return it.
 
         Raises:
-            ConfigError: no such name in the table.
+            ConfigError: there is no such name.
             RuntimeMissing: the entry needs a package that is not installed.
         """
         if name not in self._entries:
@@ -49,8 +52,11 @@ class Registry(Mapping[str, str]):
         try:
             return getattr(importlib.import_module(module), attribute)
         except ImportError as error:
-            extra = self._extras.get(name)
-            cure = f"pip install 'comemory[{extra}]'" if extra else "reinstall comemory"
-            absent = isinstance(error, ModuleNotFoundError) and error.name
-            reason = f"{error.name}, which is not installed" if absent else f"what does not load ({short(str(error))})"
-            raise RuntimeMissing(f"{self.kind} {name!r} needs {reason}: {cure}") from error
+            raise RuntimeMissing(self._explain(name, error)) from error
+
+    def _explain(self, name: str, error: ImportError) -> str:
+        extra = self._extras.get(name)
+        hint = install_hint(extra or "")
+        is_absent = isinstance(error, ModuleNotFoundError) and error.name
+        reason = f"{error.name}, which is not installed" if is_absent else f"what does not load ({short(str(error))})"
+        return f"{self.kind} {name!r} needs {reason}: {hint}"

@@ -1,4 +1,4 @@
-"""Secrets that settings name and the environment holds."""
+"""Secrets in settings, taken from environment variables."""
 
 from __future__ import annotations
 
@@ -9,13 +9,17 @@ from comemory.errors import ConfigError
 PREFIX = "env:"
 
 
-def reveal(value: str, what: str) -> str:
-    """The secret that a setting stands for: `env:NAME` is read from the environment, all else is taken as it is.
+def resolve_secret(value: str, what: str) -> str:
+    """Return the secret of a setting: `env:NAME` is read from the environment, any other value is the secret itself.
+
+    Args:
+        value: of the setting.
+        what: the setting, for error messages.
 
     Raises:
-        ConfigError: the variable is not set or is empty; the text names it, never its value.
+        ConfigError: the variable is not set, or empty. The message contains its name, never a value.
 
-    >>> reveal("plain", "the password")
+    >>> resolve_secret("plain", "the password")
     'plain'
     """
     if not value.startswith(PREFIX):
@@ -23,5 +27,5 @@ def reveal(value: str, what: str) -> str:
     name = value.removeprefix(PREFIX)
     found = os.environ.get(name, "") if name and "\0" not in name and "=" not in name else ""
     if not found:
-        raise ConfigError(f"{what} is {value!r}, and the environment has no {name!r}: set that variable")
+        raise ConfigError(f"{what} is {value!r}, and the environment variable {name!r} is not set: set it")
     return found

@@ -1,4 +1,4 @@
-"""An opened bundle: verified, and only what this version knows."""
+"""Opening a bundle: every member is verified, and every name in it is one that this version knows."""
 
 from __future__ import annotations
 
@@ -26,12 +26,13 @@ from comemory.scoring import Calibration
 from comemory.types import JSON
 
 _ATTEMPTS = 5
+"""How often a bundle that is replaced while it is read is read again."""
 
 S = TypeVar("S", bound=BaseModel)
 
 
 class _Training(BaseModel):
-    """What is told of the training; what else stands there is for people."""
+    """The settings of the training that are read; the others are for people."""
 
     model_config = ConfigDict(strict=True)
 
@@ -40,7 +41,7 @@ class _Training(BaseModel):
 
 
 class _Provenance(BaseModel):
-    """What is counted with of a provenance; what else stands there is for people. Names need be no UTF-8."""
+    """The parts of the provenance that are read; the others are for people. Names of videos may be no valid UTF-8."""
 
     model_config = ConfigDict(strict=True)
 
@@ -52,16 +53,19 @@ class _Provenance(BaseModel):
 
 @dataclass(frozen=True)
 class Bundle:
-    """An opened bundle whose members are what the manifest says they are.
+    """An opened bundle. Its members are those that the manifest lists.
 
     Attributes:
         path: of the folder.
-        digest: sha256 of the manifest, the name of this very bundle.
-        config, provenance: the members of that name.
-        flow: which estimator, without the path of a weight file: opening a bundle reads no file but its own.
-        calibration, network: those of `precision`.
+        digest: sha256 of the manifest, which identifies this very bundle.
+        config: the member of that name.
+        provenance: the member of that name.
+        clips: what a clip is made of.
+        flow: the flow estimator, without the path of a weight file: opening a bundle reads no file outside it.
+        calibration: of the network in `precision`.
+        network: in `precision`.
         items: float32 (N, D) by input name of the graph, in the graph's order.
-        forms: the network in other precisions, by runtime and precision.
+        variants: the network in other precisions, by runtime and precision.
     """
 
     path: Path
@@ -77,32 +81,33 @@ class Bundle:
 
     @property
     def precision(self) -> str:
-        """What the network computes in: `fp32` until `in_precision` chose another one."""
+        """The precision in which the network computes: `fp32` unless `in_precision` chose another one."""
         return self.network.precision
 
     def is_current(self) -> bool:
-        """Whether the folder still holds this very bundle: it may be gone, or replaced by a newer one."""
+        """Whether the folder still contains this very bundle; it may have been removed or replaced."""
         try:
             return hashlib.sha256(read_member(self.path, MANIFEST)).hexdigest() == self.digest
         except BundleError:
             return False
 
     def in_precision(self, runtime: str, precision: str = "auto") -> Bundle:
-        """The bundle with the network and the calibration of a precision.
+        """Return the bundle with the network and the calibration of a precision.
 
         Args:
-            runtime: that is to execute the network.
-            precision: `fp32`, `bf16` or `int8`; `auto` takes the fastest that the bundle holds for the runtime and that
-                this CPU gains by. A bundle that is in another precision than fp32 stays in it.
+            runtime: the one that will execute the network.
+            precision: `fp32`, `bf16` or `int8`. `auto` is the fastest one that the bundle has for the runtime and in which
+                this CPU is faster. A bundle in another precision than fp32 stays in it.
 
         Raises:
-            ConfigError: no such precision for the runtime, none in the bundle, or one that this CPU does not have.
+            ConfigError: the runtime does not know the precision, the bundle has no network for it, or this CPU does not
+                support it.
         """
         if precision == self.precision or (precision == "auto" and self.precision != "fp32"):
             return self
         if precision == "auto":
-            gaining = (one for one in ("int8", "bf16") if (runtime, one) in self.variants and is_faster_in(one))
-            precision = next(gaining, "fp32")
+            faster = (one for one in ("int8", "bf16") if (runtime, one) in self.variants and is_faster_in(one))
+            precision = next(faster, "fp32")
         if precision == "fp32":
             return self
         known = PRECISIONS.get(runtime, {})
@@ -110,25 +115,27 @@ class Bundle:
             raise ConfigError(
                 f"the runtime {runtime!r} has no precision {precision!r}: {suggest(precision, [*known, 'auto'])}"
             )
-        form = self.variants.get((runtime, precision))
-        if form is None:
+        variant = self.variants.get((runtime, precision))
+        if variant is None:
             raise ConfigError(
-                f"{self.path} holds no {precision} for the runtime {runtime!r}: make it with comemory export {self.path} "
-                f"--runtime {runtime} --precision {precision} --data KIND:PATH, or take --precision auto"
+                f"{self.path} has no {precision} network for the runtime {runtime!r}: run comemory export {self.path} "
+                f"--runtime {runtime} --precision {precision} --data KIND:PATH, or use --precision auto"
             )
         if not supports(precision):
             raise ConfigError(
-                f"this CPU does not compute in {precision} as the calibration of {self.path} needs it: take --precision auto"
+                f"this CPU does not support {precision} as the calibration of {self.path} needs it: use --precision auto"
             )
-        return replace(self, calibration=form.record.calibration, network=form.network)
+        return replace(self, calibration=variant.record.calibration, network=variant.network)
 
 
 def open_bundle(path: str | Path) -> Bundle:
-    """Open a bundle and verify every member. A bundle that is replaced meanwhile is read anew, never mixed.
+    """Open a bundle and verify every member.
+
+    A bundle that is replaced at the same moment is read again; members of two bundles are never mixed.
 
     Raises:
-        BundleError: missing, damaged, unsafe, of another format, or it names a model, flow or setting that this version
-            does not know.
+        BundleError: it is missing, damaged, unsafe or of another format, or names a model, flow estimator or setting that
+            this version does not know.
     """
     folder = Path(path)
     for _ in range(_ATTEMPTS):
@@ -141,14 +148,14 @@ def open_bundle(path: str | Path) -> Bundle:
         else:
             if bundle.is_current():
                 return bundle
-    raise BundleError(f"{folder} is replaced again and again: open it when that is over")
+    raise BundleError(f"{folder} was replaced {_ATTEMPTS} times while it was opened: try again later")
 
 
 def _open(folder: Path, manifest_bytes: bytes) -> Bundle:
     manifest = parse_json_object(folder, MANIFEST, manifest_bytes)
     if manifest.get("format") != FORMAT:
         raise BundleError(
-            f"{folder} has bundle format {manifest.get('format')!r}, this version reads {FORMAT}: train it anew"
+            f"{folder} has bundle format {manifest.get('format')!r}, this version reads {FORMAT}: train it again"
         )
     members, contents = verify_members(folder, manifest)
     config = parse_json_object(folder, "config.json", contents["config.json"])
@@ -157,14 +164,14 @@ def _open(folder: Path, manifest_bytes: bytes) -> Bundle:
     provenance = parse_json_object(folder, "provenance.json", contents["provenance.json"])
     _settings(folder / "provenance.json", _Provenance, provenance)
     _settings(folder / "config.json", _Training, _group(folder, config, "train"))
-    squares, items = _inputs(folder, config)
+    layout, items = _inputs(folder, config)
     network = Network(
         graph=folder / "model.onnx",
         ir=folder / "model.xml" if {"model.xml", "model.bin"} <= members else None,
         weights=folder / "weights.safetensors",
         model=_model_name(folder, config),
         model_kwargs=_group(folder, config, "network"),
-        layout=squares,
+        layout=layout,
     )
     return Bundle(
         path=folder,
@@ -190,25 +197,25 @@ def _settings(path: Path, model: type[S], values: JSON) -> S:
 def _group(folder: Path, config: JSON, key: str) -> JSON:
     group = config.get(key)
     if not isinstance(group, dict):
-        raise BundleError(f"{folder}/config.json lacks the group {key!r}: the bundle was not written by comemory")
+        raise BundleError(f"{folder}/config.json has no group {key!r}: the bundle was not written by comemory")
     return group
 
 
 def _inputs(folder: Path, config: JSON) -> tuple[InputLayout, list[str]]:
-    """How the graph takes clips, and the names of the items that it takes after them."""
+    """The layout in which the graph takes clips, and the names of the memory items that it takes after them."""
     graph = _group(folder, config, "graph")
-    taken = graph.get("layout", {})
-    if not isinstance(taken, dict):
-        raise BundleError(f"{folder}/config.json says of the squares of the graph {short(taken)}: expected a group")
-    squares = _settings(folder / "config.json", InputLayout, taken)
-    inputs, first = graph.get("inputs"), list(squares.input_names)
+    values = graph.get("layout", {})
+    if not isinstance(values, dict):
+        raise BundleError(f"{folder}/config.json: graph.layout is {short(values)}, expected a group of settings")
+    layout = _settings(folder / "config.json", InputLayout, values)
+    inputs, first = graph.get("inputs"), list(layout.input_names)
     names = inputs if isinstance(inputs, list) else []
     items = [name for name in names if isinstance(name, str) and name.endswith("_items")]
     if names != [*first, *items] or len(set(items)) < len(items):
         raise BundleError(
-            f"{folder}/config.json lists the inputs {short(inputs)}: expected {', '.join(first)} and the items"
+            f"{folder}/config.json lists the graph inputs {short(inputs)}: expected {', '.join(first)} and the memory items"
         )
-    return squares, items
+    return layout, items
 
 
 def _items(folder: Path, names: Sequence[str], content: bytes) -> dict[str, NDArray[np.float32]]:
@@ -218,7 +225,7 @@ def _items(folder: Path, names: Sequence[str], content: bytes) -> dict[str, NDAr
     except (safetensors.SafetensorError, AttributeError, KeyError, TypeError, ValueError) as error:
         raise BundleError(f"{path} cannot be read: {' '.join(str(error).split())}") from None
     if set(stored) != set(names):
-        raise BundleError(f"{path} holds {short(sorted(stored))}: expected {short(sorted(names))}")
+        raise BundleError(f"{path} has {short(sorted(stored))}: expected {short(sorted(names))}")
     for name, items in stored.items():
         if items.dtype != np.float32 or items.ndim != 2 or not items.size or not np.isfinite(items).all():
             raise BundleError(f"{path}: {name} is {items.dtype} {items.shape}: expected finite float32 (N, D)")
@@ -229,6 +236,6 @@ def _model_name(folder: Path, config: JSON) -> str:
     name = config.get("model")
     if not isinstance(name, str) or name not in MODELS:
         raise BundleError(
-            f"{folder} names the model {short(name)}, which is not in the table of models: {suggest(str(name), MODELS)}"
+            f"{folder} names the model {short(name)}, which this version does not know: {suggest(str(name), MODELS)}"
         )
     return name

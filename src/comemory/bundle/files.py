@@ -1,4 +1,4 @@
-"""What a bundle may hold, and how its members are read: verified, bounded, and never anything but plain files."""
+"""The members that a bundle may have. Reading one is bounded and verified, and accepts plain files only."""
 
 from __future__ import annotations
 
@@ -29,19 +29,23 @@ VARIANT_FILES = {
     for precision, endings in precisions.items()
     if precision != "fp32"
 }
-"""The members of each form, by runtime and precision; the first one is its record."""
+"""The members of each precision variant, by runtime and precision; the first one is its record."""
 VARIANT_MEMBERS = tuple(name for names in VARIANT_FILES.values() for name in names)
 OPTIONAL = ("model.xml", "model.bin", "README.md", *VARIANT_MEMBERS)
 
-_LARGEST_JSON = 8 * 2**20
-_LARGEST_ITEMS = 256 * 2**20
+# Limits of the members that are read into memory, far above any real one: a hostile bundle cannot exhaust the memory.
+_MAX_JSON_BYTES = 8 * 2**20
+_MAX_ITEMS_BYTES = 256 * 2**20
 
 
 def verify_members(folder: Path, manifest: JSON) -> tuple[set[str], dict[str, bytes]]:
-    """Check every member; give their names, and the contents of those that are read here.
+    """Verify every member against the manifest.
+
+    Returns:
+        The names of all members, and the content of those that are read here (JSON and memory items).
 
     Raises:
-        BundleError: a member that no bundle holds, is missing, is damaged or is no plain file.
+        BundleError: a member is not one of a bundle, is missing, is damaged, or is no plain file.
     """
     members = manifest.get("members")
     if not isinstance(members, dict):
@@ -49,7 +53,7 @@ def verify_members(folder: Path, manifest: JSON) -> tuple[set[str], dict[str, by
     contents = {}
     for name, record in members.items():
         if name not in REQUIRED + OPTIONAL:
-            raise BundleError(f"{folder}/{MANIFEST} lists {short(name)}, which no bundle holds: refused")
+            raise BundleError(f"{folder}/{MANIFEST} lists {short(name)}, which is not a member of a bundle: refused")
         require_plain_file(folder / name)
         if name.endswith(".json") or name == "items.safetensors":
             contents[name] = read_member(folder, name)
@@ -57,29 +61,37 @@ def verify_members(folder: Path, manifest: JSON) -> tuple[set[str], dict[str, by
         else:
             digest = sha256(folder / name)
         if not isinstance(record, dict) or digest != record.get("sha256"):
-            raise BundleError(f"{folder}/{name} is damaged (sha256 differs from the manifest): copy the bundle again")
+            raise BundleError(f"{folder}/{name} is damaged (its sha256 is not the manifest's): copy the bundle again")
     missing = [name for name in REQUIRED if name not in members]
     if missing:
-        raise BundleError(f"{folder}/{MANIFEST} does not list {', '.join(missing)}: the bundle is not whole")
+        raise BundleError(f"{folder}/{MANIFEST} does not list {', '.join(missing)}: the bundle is incomplete")
     return set(members), contents
 
 
 def require_plain_file(path: Path) -> None:
-    """Raise BundleError unless there is a plain file: a link may lead out of the bundle, a pipe never ends."""
+    """Refuse anything but a plain file: a link may lead out of the bundle, and reading a pipe may never end.
+
+    Raises:
+        BundleError: it is missing, or not a plain file.
+    """
     try:
         mode = path.lstat().st_mode
     except FileNotFoundError:
-        raise BundleError(f"{path.parent} lacks {path.name}: copy the whole bundle again") from None
+        raise BundleError(f"{path.parent} has no {path.name}: copy the whole bundle again") from None
     except (OSError, ValueError) as error:
         raise BundleError(f"cannot read {path}: {error}") from None
     if stat.S_ISLNK(mode):
-        raise BundleError(f"{path} is a link: a bundle holds files only")
+        raise BundleError(f"{path} is a link: a bundle contains files only")
     if not stat.S_ISREG(mode):
-        raise BundleError(f"{path} is not a file: a bundle holds files only")
+        raise BundleError(f"{path} is not a file: a bundle contains files only")
 
 
 def sha256(path: Path) -> str:
-    """The sha256 of a file; BundleError where it cannot be read."""
+    """The sha256 of a file in hexadecimal.
+
+    Raises:
+        BundleError: the file cannot be read.
+    """
     try:
         with path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
@@ -88,33 +100,41 @@ def sha256(path: Path) -> str:
 
 
 def read_member(folder: Path, name: str) -> bytes:
-    """A member that is small in every bundle; BundleError where it is large, or cannot be read."""
+    """Read a JSON member or the memory items.
+
+    Raises:
+        BundleError: it cannot be read, or is larger than any real one.
+    """
     path = folder / name
-    largest = _LARGEST_ITEMS if name == "items.safetensors" else _LARGEST_JSON
+    limit = _MAX_ITEMS_BYTES if name == "items.safetensors" else _MAX_JSON_BYTES
     try:
         if name == MANIFEST and not (folder.is_dir() and os.path.lexists(path)):
-            reason = f"no {MANIFEST} in it" if folder.is_dir() else "no such folder"
+            reason = f"it has no {MANIFEST}" if folder.is_dir() else "there is no such folder"
             raise BundleError(f"{folder} is not a bundle: {reason}")
         require_plain_file(path)
         with path.open("rb") as file:
-            content = file.read(largest + 1)
+            content = file.read(limit + 1)
     except (OSError, ValueError) as error:
         if isinstance(error, BundleError):
             raise
         raise BundleError(f"cannot read {path}: {error}") from None
-    if len(content) > largest:
-        raise BundleError(f"{path} is larger than the {name} of any bundle: refused")
+    if len(content) > limit:
+        raise BundleError(f"{path} has more than {limit >> 20} MiB, which no bundle needs: refused")
     return content
 
 
 def parse_json_object(folder: Path, name: str, content: bytes) -> JSON:
-    """The JSON object in a member; BundleError where there is none, or a number in it that is none."""
+    """Parse a JSON member.
+
+    Raises:
+        BundleError: it is not a JSON object, or has a number that is NaN or infinite.
+    """
     try:
         value = json.loads(content, parse_constant=_refuse_number, parse_float=_finite)
     except (ValueError, RecursionError) as error:
         raise BundleError(f"{folder}/{name} is not valid JSON: {error}") from None
     if not isinstance(value, dict):
-        raise BundleError(f"{folder}/{name} holds no JSON object: the bundle was not written by comemory")
+        raise BundleError(f"{folder}/{name} is not a JSON object: the bundle was not written by comemory")
     return value
 
 
@@ -124,4 +144,4 @@ def _finite(text: str) -> float:
 
 
 def _refuse_number(text: str) -> float:
-    raise ValueError(f"{text} is not a number")
+    raise ValueError(f"{text} is not a finite number")

@@ -1,4 +1,4 @@
-"""A bundle's network in another precision: the same detector, calibrated anew, with figures of how near it comes."""
+"""A bundle's network in another precision: the same detector with a calibration of its own, and how far its scores differ."""
 
 from __future__ import annotations
 
@@ -26,42 +26,35 @@ __all__ = [
 
 
 class Agreement(Settings):
-    """How near the scores come to those of fp32, each with its own calibration, on the same frames.
+    """How closely the scores agree with those of fp32 on the same frames, each with its own calibration."""
 
-    Attributes:
-        n_frames: that were scored by both.
-        spearman, pearson: correlation of the scores' ranks, and of the scores.
-        mean_difference, largest_difference: of the scores, absolute.
-    """
-
-    n_frames: int = Field(ge=2)
-    spearman: float = Field(ge=-1, le=1)
-    pearson: float = Field(ge=-1, le=1)
-    mean_difference: float = Field(ge=0)
-    largest_difference: float = Field(ge=0)
+    n_frames: int = Field(ge=2, description="Number of frames that both scored.")
+    spearman: float = Field(ge=-1, le=1, description="Correlation of the ranks of the scores.")
+    pearson: float = Field(ge=-1, le=1, description="Correlation of the scores.")
+    mean_difference: float = Field(ge=0, description="Mean absolute difference of the scores.")
+    largest_difference: float = Field(ge=0, description="Largest absolute difference of the scores.")
 
 
 class LabelledAgreement(Agreement):
-    """The same on a labelled data set, with the micro AUC of both; None where its labels are of one kind only."""
+    """Agreement on a labelled data set, with the micro AUC of both; None where the labels are of one class only."""
 
-    auc: float | None = Field(None, ge=0, le=1)
-    auc_fp32: float | None = Field(None, ge=0, le=1)
+    auc: float | None = Field(None, ge=0, le=1, description="Micro AUC in this precision.")
+    auc_fp32: float | None = Field(None, ge=0, le=1, description="Micro AUC in fp32.")
 
 
 class VariantRecord(Settings):
-    """The JSON member of a form.
+    """The JSON member of a precision variant."""
 
-    Attributes:
-        calibration: fitted on this form's own evidence of the held-out ordinary video.
-        held_out: agreement on that video.
-        checks: agreement on labelled data sets, by `KIND:NAME`.
-        made: date, versions and settings of the export, for people.
-    """
-
-    calibration: Calibration
-    held_out: Agreement
-    checks: dict[str, LabelledAgreement] = Field(default_factory=dict)
-    created: dict[str, str | int] = Field(default_factory=dict)
+    calibration: Calibration = Field(
+        description="Fitted to the evidence of the held-out normal video as computed in this precision."
+    )
+    held_out: Agreement = Field(description="Agreement with fp32 on that video.")
+    checks: dict[str, LabelledAgreement] = Field(
+        default_factory=dict, description="Agreement on labelled data sets, by `KIND:NAME`."
+    )
+    created: dict[str, str | int] = Field(
+        default_factory=dict, description="Date, versions and settings of the export, for people to read."
+    )
 
 
 @dataclass(frozen=True)
@@ -69,7 +62,10 @@ class PrecisionVariant:
     """A network in another precision for one runtime.
 
     Attributes:
-        network: what the runtime takes in place of the bundle's.
+        runtime: entry of `runtimes.RUNTIMES`.
+        precision: `bf16` or `int8`.
+        record: calibration and agreement.
+        network: replaces that of the bundle.
     """
 
     runtime: str
@@ -81,28 +77,41 @@ class PrecisionVariant:
 def read_variants(
     folder: Path, contents: Mapping[str, bytes], members: set[str], network: Network, calibration: Calibration
 ) -> dict[tuple[str, str], PrecisionVariant]:
-    """The forms that a bundle holds, by runtime and precision.
+    """Read the precision variants of a bundle, by runtime and precision.
+
+    Args:
+        folder: of the bundle.
+        contents: content of the members that are read, by name.
+        members: names of all members.
+        network: of the bundle.
+        calibration: of the bundle.
 
     Raises:
-        BundleError: a form is not whole, cannot be read, or belongs to another decision than the bundle's.
+        BundleError: a variant is incomplete, cannot be read, or was calibrated with other scoring settings than the bundle.
     """
-    forms = {}
+    variants = {}
     for (runtime, precision), names in VARIANT_FILES.items():
-        there = members.intersection(names)
-        if not there:
+        present = members.intersection(names)
+        if not present:
             continue
-        if missing := sorted(set(names) - there):
-            raise BundleError(f"{folder} holds {sorted(there)[0]} but not {missing[0]}: export it again")
-        try:
-            record = build(VariantRecord, parse_json_object(folder, names[0], contents[names[0]]))
-        except ConfigError as error:
-            raise BundleError(f"{folder / names[0]}: {error}") from None
+        if missing := sorted(set(names) - present):
+            raise BundleError(f"{folder} has {sorted(present)[0]} but not {missing[0]}: export it again")
+        record = _read_record(folder / names[0], contents[names[0]])
         if record.calibration.settings != calibration.settings:
-            raise BundleError(f"{folder / names[0]} is calibrated for another decision: export it again")
-        forms[runtime, precision] = PrecisionVariant(
+            raise BundleError(
+                f"{folder / names[0]} was calibrated with other scoring settings than the bundle: export it again"
+            )
+        variants[runtime, precision] = PrecisionVariant(
             runtime, precision, record, _network(folder, names, network, precision)
         )
-    return forms
+    return variants
+
+
+def _read_record(path: Path, content: bytes) -> VariantRecord:
+    try:
+        return build(VariantRecord, parse_json_object(path.parent, path.name, content))
+    except ConfigError as error:
+        raise BundleError(f"{path}: {error}") from None
 
 
 def _network(folder: Path, names: tuple[str, ...], network: Network, precision: str) -> Network:

@@ -1,4 +1,4 @@
-"""A bundle's network run once before it watches anything."""
+"""Runs a bundle's network once before its first frame."""
 
 from __future__ import annotations
 
@@ -10,43 +10,48 @@ from numpy.typing import NDArray
 from comemory.bundle.bundle import Bundle
 from comemory.errors import BundleError, ConfigError
 from comemory.scoring import check_evidence, normalise
-from comemory.types import Clip, Runtime
+from comemory.types import Clip, Evidence, Runtime
 
 
 def run_self_test(bundle: Bundle, runtime: Runtime, *, updates: bool) -> None:
-    """Run the network on nothing and on noise: one that does not fit its bundle is refused now, not at a frame.
+    """Run the network on a black clip and on noise, so that a network that does not fit its bundle fails at once.
 
     Args:
+        bundle: an opened one.
         runtime: executes the bundle's network.
-        updates: whether the network is to give its items updated.
+        updates: whether the network has to return its updated memory items.
 
     Raises:
-        BundleError: it does not fit.
+        BundleError: the network does not fit the rest of the bundle.
     """
-    for clip in _clips(bundle):
-        maps = {**runtime.run({**bundle.network.layout.build_inputs(clip), **bundle.items}), **clip.named_input_maps}
-        _refuse_misfit(bundle, maps, updates=updates)
+    for clip in _test_clips(bundle):
+        outputs = runtime.run({**bundle.network.layout.build_inputs(clip), **bundle.items})
+        evidence = _normalise(bundle, {**outputs, **clip.named_input_maps})
+        if updates:
+            _check_updates(bundle, evidence)
+        try:
+            check_evidence(evidence, bundle.calibration, bundle.clips.height, bundle.clips.width)
+        except ConfigError as error:
+            raise BundleError(f"{bundle.path}: {error}") from None
 
 
-def _clips(bundle: Bundle) -> Iterator[Clip]:
-    """Black pictures that stand still, and noise all of which moves."""
+def _test_clips(bundle: Bundle) -> Iterator[Clip]:
+    """A black clip without motion, and one of noise that moves everywhere."""
     spec, random = bundle.clips, np.random.default_rng(0)
     frames, flow = (spec.n_past + 1, spec.channels, spec.height, spec.width), (2, spec.height, spec.width)
     yield Clip.from_arrays(np.zeros(frames, np.float32), np.zeros(flow, np.float32))
     yield Clip.from_arrays(random.random(frames, np.float32) * 2 - 1, random.standard_normal(flow, np.float32))
 
 
-def _refuse_misfit(bundle: Bundle, maps: Mapping[str, NDArray[np.float32]], *, updates: bool) -> None:
-    spec, fitted = bundle.clips, bundle.calibration
+def _normalise(bundle: Bundle, maps: Mapping[str, NDArray[np.float32]]) -> Evidence:
     try:
-        maps = {**normalise(maps, fitted.spatial_baselines)}
+        return normalise(maps, bundle.calibration.spatial_baselines)
     except ValueError as error:
-        raise BundleError(f"{bundle.path}: the usual levels do not fit the network: {error}") from None
-    for name, items in bundle.items.items() if updates else ():
+        raise BundleError(f"{bundle.path}: the spatial baselines do not fit the network: {error}") from None
+
+
+def _check_updates(bundle: Bundle, evidence: Evidence) -> None:
+    for name, items in bundle.items.items():
         updated = f"updated_{name.removesuffix('_items')}"
-        if updated not in maps or maps[updated].shape != items.shape:
-            raise BundleError(f"{bundle.path}: the network does not give {updated} of shape {items.shape}")
-    try:
-        check_evidence(maps, fitted, spec.height, spec.width)
-    except ConfigError as error:
-        raise BundleError(f"{bundle.path}: {error}") from None
+        if updated not in evidence.maps or evidence.maps[updated].shape != items.shape:
+            raise BundleError(f"{bundle.path}: the network returns no {updated} of shape {items.shape}")

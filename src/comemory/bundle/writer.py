@@ -1,4 +1,4 @@
-"""Bundles written whole or not at all, and nothing left beside them for longer than to the next write."""
+"""Writing a bundle whole or not at all. What a killed writer left behind is removed by the next one."""
 
 from __future__ import annotations
 
@@ -25,22 +25,24 @@ from comemory.files import flush_to_disk
 
 @contextmanager
 def bundle_writer(path: str | Path) -> Iterator[Path]:
-    """Give an empty folder to fill with members; at the end write the manifest and move the whole into place.
+    """Yield an empty folder to be filled with members; at the end write the manifest and move the whole into place.
 
-    Until then the bundle at `path`, if there is one, stays as it was; after an error it still is, and no half bundle lies
-    beside it. What a writer that was killed has left there is removed. Replaces a bundle; refuses to replace anything
-    else.
+    A bundle that was at `path` stays as it was until then, and after an error. It is replaced; anything else at `path` is
+    refused.
+
+    Args:
+        path: of the bundle.
 
     Raises:
-        BundleError: the place is taken by something else, the members are not those of a bundle, or writing failed (a
-            full disk, say).
+        BundleError: `path` is taken by something else, the members are not those of a bundle, or writing failed (a full
+            disk, for example).
     """
     target = Path(path)
     require_replaceable(target)
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        _sweep(target)
-        with _passing_folder(target) as folder:
+        _remove_leftovers(target)
+        with _temporary_folder(target) as folder:
             yield folder
             _write_manifest(folder)
             folder.chmod(0o755)
@@ -51,9 +53,12 @@ def bundle_writer(path: str | Path) -> Iterator[Path]:
 
 
 def require_replaceable(target: Path) -> None:
-    """Raise BundleError where `target` exists and is no bundle, so that no folder of somebody's is ever lost.
+    """Refuse a target that is neither free, nor an empty folder, nor a bundle, so that nobody's folder is ever lost.
 
-    An empty folder may be replaced. A bundle is a folder with a manifest that says so and nothing but members.
+    A bundle is a folder with a manifest and nothing but members.
+
+    Raises:
+        BundleError: it is something else.
     """
     try:
         mode = target.lstat().st_mode
@@ -64,17 +69,17 @@ def require_replaceable(target: Path) -> None:
         raise BundleError(f"cannot write the bundle {target}: {error}") from None
     if entries is None or (entries and not _is_manifest(target)):
         raise BundleError(f"{target} exists and is not a bundle: choose another place")
-    if strangers := sorted(entries - {MANIFEST, *REQUIRED, *OPTIONAL}):
+    if unknown := sorted(entries - {MANIFEST, *REQUIRED, *OPTIONAL}):
         raise BundleError(
-            f"{target} also holds {short(strangers[0])}, which is no part of a bundle: move it away first"
+            f"{target} also contains {short(unknown[0])}, which is not part of a bundle: move it elsewhere first"
         )
 
 
 def write_json(path: Path, value: Mapping[str, Any]) -> None:
-    """Write a JSON object readably. Text that is no UTF-8, as in odd file names, is kept as escapes.
+    """Write a JSON object for people to read. Text that is not valid UTF-8, as in odd file names, is written as escapes.
 
     Raises:
-        BundleError: it holds what JSON has no form for, such as NaN.
+        BundleError: a value cannot be expressed in JSON, such as NaN.
     """
     try:
         text = json.dumps(value, indent=1, allow_nan=False, ensure_ascii=False) + "\n"
@@ -84,7 +89,7 @@ def write_json(path: Path, value: Mapping[str, Any]) -> None:
 
 
 def copy_members(source: Path, target: Path, exclude: Collection[str] = ()) -> None:
-    """Copy the members of a bundle, less its manifest, into a folder to be filled."""
+    """Copy the members of a bundle, without its manifest and those in `exclude`, into a folder."""
     for member in source.iterdir():
         if member.name != MANIFEST and member.name not in exclude:
             shutil.copyfile(member, target / member.name)
@@ -98,10 +103,10 @@ def _is_manifest(folder: Path) -> bool:
 
 
 def _write_manifest(folder: Path) -> None:
-    """Name the members, all of them on the disk by then: a loss of power cannot leave a bundle of empty files."""
+    """Write the manifest once all members are on the disk: a power cut cannot leave a bundle of empty files."""
     names = {member.name for member in folder.iterdir()}
     if names - {*REQUIRED, *OPTIONAL} or not names.issuperset(REQUIRED):
-        raise BundleError(f"a bundle is made of {', '.join(REQUIRED)}, got {', '.join(sorted(names)) or 'nothing'}")
+        raise BundleError(f"a bundle needs {', '.join(REQUIRED)}: got {', '.join(sorted(names)) or 'nothing'}")
     members = {}
     for member in sorted(folder.iterdir()):
         members[member.name] = {"sha256": sha256(member), "bytes": member.stat().st_size}
@@ -113,12 +118,12 @@ def _write_manifest(folder: Path) -> None:
 
 
 @contextmanager
-def _passing_folder(target: Path) -> Iterator[Path]:
-    """A hidden folder beside the target, locked for as long as this process uses it, removed afterwards."""
+def _temporary_folder(target: Path) -> Iterator[Path]:
+    """A hidden folder beside the target: locked while this process uses it, then removed."""
     while True:
-        folder = Path(tempfile.mkdtemp(prefix=f".{target.name}.", suffix=".passing", dir=target.parent))
-        descriptor = _locked(folder, wait=True)
-        if folder.exists():  # a sweep may have come between the two steps
+        folder = Path(tempfile.mkdtemp(prefix=f".{target.name}.", suffix=".partial", dir=target.parent))
+        descriptor = _lock(folder, wait=True)
+        if folder.exists():  # another writer may have removed it before it was locked
             break
         _release(descriptor)
     try:
@@ -128,8 +133,8 @@ def _passing_folder(target: Path) -> Iterator[Path]:
         _release(descriptor)
 
 
-def _locked(folder: Path, *, wait: bool = False) -> int | None:
-    """A descriptor that holds the folder's lock, which ends with the process; None where that cannot be had."""
+def _lock(folder: Path, *, wait: bool = False) -> int | None:
+    """Lock a folder. Returns the descriptor that holds the lock until it is closed or the process ends; None without one."""
     with suppress(OSError):
         descriptor = os.open(folder, os.O_RDONLY)
         try:
@@ -146,15 +151,18 @@ def _release(descriptor: int | None) -> None:
         os.close(descriptor)
 
 
-def _sweep(target: Path) -> None:
-    """Remove the passing folders of writers that were killed: nobody holds their locks any more."""
-    passing = re.compile(rf"\.{re.escape(target.name)}\.[a-z0-9_]+\.passing")
+def _remove_leftovers(target: Path) -> None:
+    """Remove the temporary folders of writers that were killed: nobody holds their locks any more.
+
+    An old bundle among them, moved aside by `_move_aside`, is moved back where there is no new one.
+    """
+    pattern = re.compile(rf"\.{re.escape(target.name)}\.[a-z0-9_]+\.partial")
     for folder in list(target.parent.iterdir()):
-        if not passing.fullmatch(folder.name) or (descriptor := _locked(folder)) is None:
+        if not pattern.fullmatch(folder.name) or (descriptor := _lock(folder)) is None:
             continue
-        kept = folder / target.name
-        if kept.is_dir() and not target.exists():
-            kept.rename(target)
+        moved_aside = folder / target.name
+        if moved_aside.is_dir() and not target.exists():
+            moved_aside.rename(target)
         shutil.rmtree(folder, ignore_errors=True)
         _release(descriptor)
 
@@ -162,21 +170,21 @@ def _sweep(target: Path) -> None:
 def _move_into_place(folder: Path, target: Path) -> None:
     if not target.exists():
         folder.rename(target)
-    elif not _exchange(folder, target):
+    elif not _swap_folders(folder, target):
         _move_aside(folder, target)
     flush_to_disk(target.parent)
 
 
-def _exchange(one: Path, other: Path) -> bool:
-    """Swap two folders in one step, so that at no moment there is no bundle; False where the system cannot (not Linux)."""
+def _swap_folders(one: Path, other: Path) -> bool:
+    """Swap two folders in one step, so that there is a bundle at every moment. False where the system cannot (not Linux)."""
     call = getattr(ctypes.CDLL(None), "renameat2", None) if sys.platform == "linux" else None
     here, swap = -100, 2  # AT_FDCWD and RENAME_EXCHANGE
     return call is not None and call(here, os.fsencode(one), here, os.fsencode(other), swap) == 0
 
 
 def _move_aside(folder: Path, target: Path) -> None:
-    """Move the old bundle into a passing folder first; `_sweep` brings it back where the second step never came."""
-    with _passing_folder(target) as aside:
+    """Move the old bundle aside, then the new one in. After a crash in between, `_remove_leftovers` restores the old one."""
+    with _temporary_folder(target) as aside:
         target.rename(aside / target.name)
         try:
             folder.rename(target)

@@ -55,8 +55,13 @@ class ClipBuilder:
         """Add the next frame. Returns the clip that it completes; None until `n_past` consecutive frames came before it."""
         return self.append(self.compute_features(self.pair(frame)))
 
-    def pair(self, frame: Frame) -> FramePair:
-        """Pair the next frame with the one before it; after a gap in the index it has none."""
+    def pair(self, frame: Frame, flow_scale: float = 1.0) -> FramePair:
+        """Pair the next frame with the one before it; after a gap in the index it has none.
+
+        Args:
+            frame: the next one.
+            flow_scale: factor on the flow of this pair, for frames that are not one training interval apart.
+        """
         if self._last_paired is not None and frame.index != self._last_paired + 1:
             self.preparation.reset_image()
             if self.gate is not None:
@@ -67,7 +72,7 @@ class ClipBuilder:
         if self.gate is not None:
             model_image = self.preparation.model_image(pair.image)
             is_static = self.gate.update(model_image)
-        return FramePair(pair.image, pair.previous, model_image, is_static, frame.index, frame.time_s)
+        return FramePair(pair.image, pair.previous, model_image, is_static, frame.index, frame.time_s, flow_scale)
 
     def append(self, features: FrameFeatures) -> Clip | None:
         """Append the features of the next frame to the window; after a gap a new window starts. See `add_frame`."""

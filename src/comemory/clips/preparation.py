@@ -46,6 +46,7 @@ class FramePair:
         is_static: nothing has moved; no flow is estimated.
         index: of the frame.
         time_s: of the frame.
+        flow_scale: factor on the flow, for frames that are not one training interval apart.
     """
 
     image: NDArray[np.uint8]
@@ -54,6 +55,7 @@ class FramePair:
     is_static: bool = False
     index: int = 0
     time_s: float = 0.0
+    flow_scale: float = 1.0
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -135,7 +137,7 @@ class FramePreparer:
         image = self.model_image(pair.image) if pair.model_image is None else pair.model_image
         flow = None
         if pair.previous is not None and not pair.is_static:
-            flow = self._estimate(pair.previous, pair.image)
+            flow = self._estimate(pair.previous, pair.image, pair.flow_scale)
         return FrameFeatures(image, flow, pair.is_static, pair.index, pair.time_s)
 
     def finish(self, features: FrameFeatures) -> PreparedFrame:
@@ -168,10 +170,14 @@ class FramePreparer:
             return None
         return decay_average(self._average, spec.flow_ema_decay)
 
-    def _estimate(self, previous: NDArray[np.uint8], image: NDArray[np.uint8]) -> NDArray[np.float32]:
+    def _estimate(
+        self, previous: NDArray[np.uint8], image: NDArray[np.uint8], flow_scale: float
+    ) -> NDArray[np.float32]:
         """Estimate the flow and bring it to the network's size: its vectors shrink with the image."""
         spec = self.settings
         flow = self.estimator.estimate(previous, image)
+        if flow_scale != 1.0:
+            flow = flow * np.float32(flow_scale)
         if (spec.flow_height, spec.flow_width) != (spec.height, spec.width):
             size = (spec.width, spec.height)
             flow = np.asarray(cv2.resize(flow, size, interpolation=cv2.INTER_AREA), dtype=np.float32)

@@ -1,7 +1,10 @@
-"""What executes an exported network: named arrays in, named arrays out.
+"""Runtimes execute an exported network: named arrays in, named arrays out.
 
-openvino.py, onnx.py, pytorch.py  one runtime each    inputs.py  what a network is given of a clip
-processor.py  the precisions that pay on this CPU
+openvino.py, onnx.py, pytorch.py  one runtime each
+inputs.py                         the arrays that a graph takes for a clip
+processor.py                      the precisions that this CPU supports
+
+To add a runtime: one file with a class that takes a `Network`, one line in `RUNTIMES`, and its precisions in `PRECISIONS`.
 """
 
 from __future__ import annotations
@@ -31,20 +34,24 @@ PRECISIONS: dict[str, dict[str, tuple[str, ...]]] = {
     "onnx": {"fp32": (), "int8": (".onnx",)},
     "pytorch": {"fp32": ()},
 }
-"""What each runtime can compute in, with the endings of the graph files that it needs a bundle to hold for that."""
+"""The precisions of each runtime, each with the endings of the graph files that a bundle must hold for it.
+
+bf16 needs none: OpenVINO computes it from the fp32 graph.
+"""
 
 
 class Network(NamedTuple):
-    """Where a runtime finds the network: each takes what it needs.
+    """Where the files of a network are, and how it is run. Each runtime reads what it needs.
 
     Attributes:
-        graph: ONNX file, its inputs those of `squares` and the items by name of memory.
-        ir: OpenVINO's own file of the same graph, when it was exported.
+        graph: ONNX file, its inputs those of `layout` and the memory items.
+        ir: OpenVINO's own file of the same graph; None where it was not exported.
         weights: safetensors file of the model's parameters and buffers.
-        model, arguments: entry of `science.MODELS` and what it is made with.
-        precision: what the network computes in. The graph files of `int8` hold it in themselves.
-        squares: how it takes clips.
-        updates: whether the updated items are wanted; without them a runtime may save itself the work.
+        model: entry of `models.MODELS`.
+        model_kwargs: what the model is made with.
+        precision: what the network computes in. The graph files of `int8` contain it themselves.
+        layout: how the graph takes clips.
+        with_updates: whether the updated memory items are needed; without them a runtime may skip that work.
     """
 
     graph: Path

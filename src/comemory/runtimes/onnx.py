@@ -1,4 +1,4 @@
-"""ONNX Runtime, the portable fallback."""
+"""ONNX Runtime: portable, and slower than OpenVINO on the CPUs we measured."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from comemory.runtimes import Network
 
 
 class Onnx:
-    """One session on the CPU: one stream of work, for one caller at a time.
+    """One session on the CPU, for one caller at a time.
 
     Args:
         network: its `graph` is read.
-        threads: CPU threads; None leaves the choice to ONNX Runtime.
+        threads: number of CPU threads; None leaves it to ONNX Runtime.
 
     Raises:
         BundleError: the graph cannot be read.
@@ -40,9 +40,13 @@ class Onnx:
         self._outputs = [output.name for output in self._session.get_outputs()]
 
     def run(self, inputs: Mapping[str, NDArray[np.float32]]) -> dict[str, NDArray[np.float32]]:
-        """See `types.Runtime`. Raises BundleError where the inputs do not fit the graph."""
+        """Run the graph; see `types.Runtime.run`.
+
+        Raises:
+            BundleError: the inputs do not fit the graph.
+        """
         try:
-            answers = self._session.run(self._outputs, dict(inputs))
+            outputs = self._session.run(self._outputs, dict(inputs))
         except Exception as error:  # onnxruntime's exceptions share no public parent
             raise BundleError(f"ONNX Runtime cannot run {self._graph}: {last_line(error)}") from None
-        return dict(zip(self._outputs, answers, strict=True))
+        return dict(zip(self._outputs, outputs, strict=True))

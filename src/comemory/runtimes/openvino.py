@@ -1,4 +1,4 @@
-"""OpenVINO, the default: the fastest on the CPUs we measured, and no torch."""
+"""OpenVINO, the default runtime: the fastest on the CPUs we measured. Needs no torch."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from comemory.errors import BundleError, last_line
 from comemory.runtimes import Network
 
 CACHE = "COMEMORY_CACHE"
-"""Environment variable: a folder of this user's where compiled networks are kept, so that the next start is faster."""
+"""Environment variable: a folder of this user's for compiled networks, which makes the next start faster."""
 
 
 class OpenVino:
-    """One compiled graph and one request: one stream of work, for one caller at a time.
+    """One compiled graph and one inference request, for one caller at a time.
 
     Args:
-        network: its `ir` is read when present, else its `graph`; `bf16` is computed from the fp32 graph.
-        threads: CPU threads; None leaves the choice to OpenVINO.
+        network: its `ir` is read where there is one, else its `graph`; `bf16` is computed from the fp32 graph.
+        threads: number of CPU threads; None leaves it to OpenVINO.
 
     Raises:
         BundleError: the graph cannot be read.
@@ -37,7 +37,7 @@ class OpenVino:
             core = _core()
             model = core.read_model(str(graph))
             if not network.with_updates:
-                _leave_out_updates(model)
+                _remove_updates(model)
             self._compiled = core.compile_model(model, "CPU", _options(network.precision, threads))
         except RuntimeError as error:
             raise BundleError(f"OpenVINO cannot read {graph}: {last_line(error)}") from None
@@ -49,7 +49,11 @@ class OpenVino:
         self._bound: dict[str, NDArray[np.float32]] = {}
 
     def run(self, inputs: Mapping[str, NDArray[np.float32]]) -> dict[str, NDArray[np.float32]]:
-        """See `types.Runtime`. Raises BundleError where the inputs do not fit the graph."""
+        """Run the graph; see `types.Runtime.run`.
+
+        Raises:
+            BundleError: the inputs do not fit the graph.
+        """
         if inputs.keys() != self._inputs:
             raise BundleError(f"{self._graph} takes {sorted(self._inputs)}, not {sorted(inputs)}")
         try:
@@ -62,13 +66,17 @@ class OpenVino:
         return {name: np.array(tensor.data) for name, tensor in self._outputs}
 
     def _bind(self, name: str, array: NDArray[np.float32]) -> None:
-        """Let the request read an array where it lies: a tenth of a millisecond less than to hand all of them over anew."""
+        """Let the request read an array in place: 0.1 ms faster than passing all of them with each call.
+
+        An array that is the same object as before (the memory items, mostly) stays bound.
+        """
         contiguous = np.ascontiguousarray(array, np.float32)
         self._request.set_tensor(name, ov.Tensor(contiguous, shared_memory=True))
         self._bound[name] = contiguous
 
 
-def _leave_out_updates(model: Any) -> None:
+def _remove_updates(model: Any) -> None:
+    """Remove the outputs with updated memory items, so that nothing is computed for them."""
     for result in list(model.get_results()):
         if any(name.startswith("updated_") for name in result.input_value(0).get_names()):
             model.remove_result(result)
@@ -83,7 +91,7 @@ def _core() -> Any:
 
 
 def _options(precision: str, threads: int | None) -> dict[str, str | int | bool]:
-    """One stream that answers soon. Threads are not pinned: several cameras would be pinned to the same core."""
+    """Options for one stream of low latency. Threads are not pinned: those of several cameras would share one core."""
     options: dict[str, str | int | bool] = {
         "PERFORMANCE_HINT": "LATENCY",
         "INFERENCE_PRECISION_HINT": "bf16" if precision == "bf16" else "f32",

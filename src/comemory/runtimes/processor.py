@@ -1,4 +1,4 @@
-"""Which precisions this CPU computes in, and which of them it is faster in."""
+"""The precisions that this CPU supports, and those in which it is faster."""
 
 from __future__ import annotations
 
@@ -8,27 +8,28 @@ from functools import cache
 from pathlib import Path
 
 _CPUINFO = Path("/proc/cpuinfo")
-_DOT_PRODUCTS = {"avx512_vnni", "avx_vnni", "amx_int8"}
+_BYTE_DOT_PRODUCTS = {"avx512_vnni", "avx_vnni", "amx_int8"}
+_BFLOAT16 = {"avx512_bf16", "amx_bf16"}
 
 
 def supports(precision: str) -> bool:
-    """Whether this CPU gives the numbers that a calibration for the precision was fitted on.
+    """Whether this CPU computes the numbers to which a calibration for the precision was fitted.
 
-    int8 on an x86 CPU without dot products of bytes adds them up in 16 bits, which overflow: other scores.
+    An x86 CPU without dot products of bytes adds int8 products up in 16 bits, which overflow: the scores would differ.
     """
     if precision == "fp32":
         return True
     flags = processor_flags()
     if flags is None:
         return precision.upper() in _openvino_capabilities()
-    return bool(flags & (_DOT_PRODUCTS if precision == "int8" else {"avx512_bf16", "amx_bf16"}))
+    return bool(flags & (_BYTE_DOT_PRODUCTS if precision == "int8" else _BFLOAT16))
 
 
 def is_faster_in(precision: str) -> bool:
-    """Whether a network is faster in the precision than in fp32 on this CPU.
+    """Whether a network runs faster in the precision than in fp32 on this CPU.
 
-    bf16 pays where the CPU multiplies tiles of it (AMX), and on AMD's; Intel's `avx512_bf16` alone was measured at half
-    the speed of fp32.
+    bf16 is faster on CPUs with AMX (matrix tiles) and on AMD's. Intel's `avx512_bf16` alone was measured at half the speed of
+    fp32.
     """
     if precision == "bf16":
         flags = processor_flags() or frozenset()
@@ -42,12 +43,11 @@ def processor_flags() -> frozenset[str] | None:
     if platform.machine().lower() not in ("x86_64", "amd64"):
         return None
     try:
-        listed = _CPUINFO.read_text(encoding="ascii", errors="replace")
+        listing = _CPUINFO.read_text(encoding="ascii", errors="replace")
     except OSError:
         return None
-    return frozenset(
-        word for line in re.findall(r"^(?:flags|vendor_id)\s*:(.*)$", listed, re.M) for word in line.split()
-    )
+    lines = re.findall(r"^(?:flags|vendor_id)\s*:(.*)$", listing, re.M)
+    return frozenset(word for line in lines for word in line.split())
 
 
 @cache

@@ -1,4 +1,4 @@
-"""PyTorch, for research: the same evidence straight from the model, on any of its devices."""
+"""PyTorch, for research: the same evidence from the model itself, without an export."""
 
 from __future__ import annotations
 
@@ -18,21 +18,22 @@ from comemory.runtimes import InputLayout, Network
 
 
 def load_model(network: Network) -> Any:
-    """The model of a bundle in evaluation mode, fp32, on the CPU.
+    """Load the model of a bundle: in evaluation mode, fp32, on the CPU.
 
-    It is made without memory and takes that of the weights, so that no setting in a bundle asks for more than its file.
+    The model is made on the device `meta`, without memory, and takes over the memory of the weights: no setting in a bundle can
+    allocate more than the size of its file.
 
     Raises:
         BundleError: the weights do not fit the model.
-        ConfigError: the model is not in the table.
+        ConfigError: the model is not in the registry.
     """
     model = Registry("model", MODELS).load(network.model)
     try:
         with torch.device("meta"):
-            made = model(**network.model_kwargs)
+            made = model.from_kwargs(**network.model_kwargs)
         made.load_state_dict(safetensors.torch.load_file(network.weights), assign=True)
         for memory in made.memories().values():
-            memory.use = torch.zeros(len(memory.items))  # counted while training, and no part of the weights
+            memory.usage = torch.zeros(len(memory.items))  # counted during a training, and not part of the weights
     except ConfigError:
         raise
     except (safetensors.SafetensorError, RuntimeError, TypeError, ValueError, KeyError, OSError) as error:
@@ -41,15 +42,15 @@ def load_model(network: Network) -> Any:
 
 
 class PyTorch:
-    """The model of a bundle, see `load_model`.
+    """Runs the model of a bundle; see `load_model`.
 
     Args:
-        network: its `model`, `arguments` and `weights` are read.
-        threads: CPU threads of this process; None leaves them as they are.
+        network: its `model`, `model_kwargs` and `weights` are read.
+        threads: number of CPU threads of this process; None leaves it as it is.
 
     Raises:
         BundleError: the weights do not fit the model.
-        ConfigError: the model is not in the table.
+        ConfigError: the model is not in the registry.
     """
 
     name = "pytorch"
@@ -61,15 +62,19 @@ class PyTorch:
         self._model = load_model(network)
         self._weights = network.weights
         self._names = [*network.layout.input_names, *(f"{name}_items" for name in self._model.memories())]
-        self._observe = self._model.observe if network.layout == InputLayout() else self._model.observe_squares
+        self._infer = self._model.infer if network.layout == InputLayout() else self._model.infer_unshuffled
 
     @torch.inference_mode()
     def run(self, inputs: Mapping[str, NDArray[np.float32]]) -> dict[str, NDArray[np.float32]]:
-        """See `types.Runtime`. Raises BundleError where the inputs do not fit the model."""
+        """Run the model; see `types.Runtime.run`.
+
+        Raises:
+            BundleError: the inputs do not fit the model.
+        """
         if inputs.keys() != set(self._names):
             raise BundleError(f"the model of {self._weights} takes {sorted(self._names)}, not {sorted(inputs)}")
         tensors = [torch.from_numpy(np.ascontiguousarray(inputs[name])) for name in self._names]
         try:
-            return {name: tensor.numpy() for name, tensor in self._observe(*tensors).items()}
+            return {name: tensor.numpy() for name, tensor in self._infer(*tensors).items()}
         except RuntimeError as error:
             raise BundleError(f"the model of {self._weights} cannot run: {short(str(error))}") from None
