@@ -45,7 +45,7 @@ model = "{model}"
 {workers}
 {cameras}
 [events]
-longest_s = 10
+max_duration_s = 10
 """
 CAMERA = """
 [cameras.{name}]

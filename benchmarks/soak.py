@@ -57,9 +57,9 @@ kinds = ["new", "update", "end", "state"]
 state_delay_s = 0
 
 [events]
-before_s = 2
-after_s = 2
-longest_s = 20
+pre_capture_s = 2
+post_capture_s = 2
+max_duration_s = 20
 """
 CAMERA = """
 [cameras.{name}]

@@ -20,7 +20,7 @@ from comemory.errors import BundleError, ConfigError
 from comemory.live.config import LiveSettings
 from comemory.live.contract import CameraState, EngineContract
 from comemory.live.engine import Engine
-from comemory.server.live_pictures import Pictures
+from comemory.server.live_pictures import SnapshotEncoder
 
 Live = Callable[..., LiveSettings]
 Engines = Callable[..., Engine]
@@ -37,7 +37,7 @@ def test_it_keeps_the_contract(live: Live, looping: dict[str, object], engines: 
     until(lambda: kept.metrics().scored["gate"] > 5)
     snapshot = kept.snapshot("gate")
     assert snapshot is not None
-    assert snapshot.picture.shape == (96, 144, 3)
+    assert snapshot.image.shape == (96, 144, 3)
     if snapshot.heat is not None:
         assert 0 <= snapshot.heat.min() <= snapshot.heat.max() <= 1
     scores = kept.scores("gate", 600)
@@ -58,12 +58,12 @@ def test_the_picture_of_a_camera_that_is_down_is_the_same_one(
     engine = engines(live({"gate": {**looping, "loop": False}}))
     assert engine.wait(60)
     until(lambda: engine.status()[0].state is not CameraState.LIVE)
-    pictures = Pictures(engine)
+    pictures = SnapshotEncoder(engine)
     first, second = (engine.snapshot("gate") for _ in range(2))
     assert first is not None
     assert second is not None
     assert first.time == second.time
-    tags = {picture.tag for picture in (pictures.newest("gate") for _ in range(3)) if picture is not None}
+    tags = {picture.tag for picture in (pictures.latest("gate") for _ in range(3)) if picture is not None}
     assert len(tags) == 1
 
 
@@ -213,7 +213,7 @@ def test_a_fault_of_one_thing_leaves_the_others_looked_after(
         until(lambda: bool(faults))
         path.symlink_to(clips[0])
         until(lambda: engine.status()[0].state is CameraState.LIVE)
-        told = all_of(messages, "trouble")
+        told = all_of(messages, "warning")
     assert [message["message"] for message in told] == ["the watchdog died of a fault and begins anew"]
     assert faults == ["RecursionError"]
 
@@ -259,7 +259,7 @@ def test_a_location_that_is_no_text_is_a_state_that_is_told_and_stored(
         engine.stop()
         assert "gone\\udcff.mp4" in engine.status()[0].message
         assert [(state.state, state.message) for state in store.states()] == [("down", engine.status()[0].message)]
-        assert engine.journal.trouble == ""
+        assert engine.event_writer.error == ""
     told = [json.loads(line) for line in (settings.out / "events.jsonl").read_text().splitlines()]
     assert [line["message"] for line in told] == [engine.status()[0].message]
 

@@ -112,7 +112,7 @@ def test_the_server_dies_five_times(ped2: dict[str, Path], engines: Engines, rts
     server.kill()
     until(are_all(CameraState.DOWN), 60)
     assert max(took) < 10
-    until(lambda: all(camera.waiting is None and not camera.busy for camera in engine._cameras.values()), 60)
+    until(lambda: all(camera.waiting_since is None and not camera.busy for camera in engine._cameras.values()), 60)
     for status in engine.status():
         frames, scored, filling = counted(engine, status.name)
         assert status.reconnects == 5

@@ -23,7 +23,7 @@ from moving_disc import pictures
 from comemory.live.capture import connection
 from comemory.live.config import LiveSettings
 from comemory.live.contract import CameraState
-from comemory.live.doctor import examine
+from comemory.live.doctor import run_checks
 from comemory.live.engine import Engine
 from comemory.live.service import camera_flags
 from comemory.video.source import open_source
@@ -188,7 +188,7 @@ class TestDevices:
 
     def test_it_is_a_camera_and_no_file(self, live: Live) -> None:
         assert camera_flags(["usb=/dev/video0"]) == {"usb": {"url": "/dev/video0"}}
-        assert live({"usb": {"url": "/dev/video0"}}).cameras["usb"].location == "/dev/video0"
+        assert live({"usb": {"url": "/dev/video0"}}).cameras["usb"].resolved_url == "/dev/video0"
 
     @pytest.mark.parametrize(
         ("device", "said"), [("/dev/video97", "is the camera plugged in"), ("/dev/null", "another kind of device")]
@@ -202,6 +202,6 @@ class TestDevices:
         until(lambda: engine.status()[0].attempts > 1)
         assert said in engine.status()[0].message
         assert not engine.finished
-        found = {check.what: check for check in examine(settings)}["camera usb"]
-        assert found.well is False
+        found = {check.name: check for check in run_checks(settings)}["camera usb"]
+        assert found.ok is False
         assert said in found.found

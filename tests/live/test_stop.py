@@ -20,8 +20,8 @@ from live.test_live import BUDGET, all_of, expected, lines, seconds
 from comemory.live.config import LiveSettings
 from comemory.live.contract import CameraState
 from comemory.live.engine import Engine
-from comemory.live.recording.event_writer import Errands
-from comemory.live.recording.packet_buffer import Film
+from comemory.live.recording.event_writer import TaskQueue
+from comemory.live.recording.packet_buffer import ClipWriter
 from comemory.live.scoring.shared_network import SharedNetwork
 
 Live = Callable[..., LiveSettings]
@@ -68,7 +68,7 @@ def test_a_camera_that_is_stopped_has_no_fault(clips: list[Path], live: Live, en
 def test_a_worker_that_does_not_come_back_is_left_behind(clips: list[Path], live: Live, engines: Engines) -> None:
     settings = live({"gate": looping(clips[0], realtime=False)})
     engine = engines(settings)
-    watch = engine._cameras["gate"].watch
+    watch = engine._cameras["gate"].scorer
     stuck, released = threading.Event(), threading.Event()
 
     def hold() -> None:
@@ -97,13 +97,13 @@ def test_a_worker_that_does_not_come_back_is_left_behind(clips: list[Path], live
 def test_clips_that_cannot_be_written_in_time_end_where_they_are(
     clips: list[Path], live: Live, engines: Engines, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    write = Film.write
+    write = ClipWriter.write
 
-    def slowly(film: Film, sent: Any) -> None:
+    def slowly(film: ClipWriter, sent: Any) -> None:
         time.sleep(0.2)
         write(film, sent)
 
-    monkeypatch.setattr(Film, "write", slowly)
+    monkeypatch.setattr(ClipWriter, "write", slowly)
     settings = live({"gate": looping(clips[0], realtime=False)})
     engine = engines(settings)
     until(lambda: engine._films.n_waiting > 50, 30)
@@ -208,13 +208,13 @@ def test_an_errand_that_fails_of_a_fault_is_the_only_one_lost(monkeypatch: pytes
     faults: list[str] = []
     monkeypatch.setattr(threading, "excepthook", lambda told: faults.append(str(told.exc_value)))
     done: list[int] = []
-    errands = Errands("journal")
+    errands = TaskQueue("journal")
     errands.start()
     errands.submit(lambda: [][0])
     errands.submit(lambda: done.append(1))
     until(lambda: bool(faults))
     time.sleep(0.1)
-    errands.revive()
+    errands.restart()
     until(lambda: done == [1])
     errands.submit(lambda: done.append(2))
     assert errands.finish(5)

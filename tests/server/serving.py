@@ -35,8 +35,8 @@ false_alarms = "1/min"
 url = "env:YARD_URL"
 
 [events]
-before_s = 1
-after_s = 1
+pre_capture_s = 1
+post_capture_s = 1
 """
 
 

@@ -1,4 +1,4 @@
-"""What the commands that watch cameras share: their options, and the log of what happens."""
+"""What the live commands share: their options and their log."""
 
 from __future__ import annotations
 
@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 
 import typer
 
-from comemory.cli.options import error_console
+from comemory.cli.application import setting
+from comemory.cli.options import ADVANCED, DEFAULT_FALSE_ALARMS, error_console
 from comemory.cli.terminal import print_line
 from comemory.errors import ConfigError, mask_password
 
@@ -27,20 +28,26 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class LiveOptions:
-    """What the options of a live command say."""
+    """The options of a live command."""
 
     cameras: Annotated[
         list[str] | None,
-        typer.Option("--camera", metavar="NAME=URL", help="A camera, or a file as if it were one; repeatable."),
+        typer.Option("--camera", metavar="NAME=URL", help="A camera by name, or a file to play as one; repeatable."),
     ] = None
-    model: Annotated[Path | None, typer.Option("--model", help="Bundle of the cameras that name none.")] = None
+    model: Annotated[
+        Path | None,
+        typer.Option("--model", metavar="BUNDLE", help=setting("comemory.live.config:LiveSettings.model")),
+    ] = None
     config: Annotated[
-        Path | None, typer.Option("--config", metavar="FILE.toml", help="Everything live in one file.")
+        Path | None, typer.Option("--config", metavar="FILE.toml", help="File with all settings of the live system.")
     ] = None
     false_alarms: Annotated[
         str | None,
         typer.Option(
-            "--false-alarms", metavar="N/UNIT", help="False alarms to be expected of each camera.", show_default="1/day"
+            "--false-alarms",
+            metavar="N/UNIT",
+            help=setting("comemory.live.config:CameraSettings.false_alarms"),
+            show_default=DEFAULT_FALSE_ALARMS,
         ),
     ] = None
     store: Annotated[
@@ -48,23 +55,29 @@ class LiveOptions:
         typer.Option(
             "--store",
             metavar="URL",
-            help="Where events are kept.",
-            show_default="sqlite, in OUT; `none` for files alone",
+            help=setting("comemory.live.config:StoreSettings.url", "`none` keeps events in `events.jsonl` only."),
+            show_default="SQLite, events.db in the folder of --out",
+            rich_help_panel=ADVANCED,
         ),
     ] = None
     out: Annotated[
-        Path | None, typer.Option("--out", help="Folder of everything that is written.", show_default="live")
+        Path | None,
+        typer.Option(
+            "--out", metavar="FOLDER", help=setting("comemory.live.config:LiveSettings.out"), show_default="live"
+        ),
     ] = None
     settings: Annotated[
         list[str] | None,
-        typer.Option("--set", metavar="KEY=VALUE", help="One setting, such as health.stalled_s=10; repeatable."),
+        typer.Option(
+            "--set", metavar="KEY=VALUE", help="Override one setting, such as health.stalled_s=10; repeatable."
+        ),
     ] = None
 
     def read(self, runtime: str | None = None) -> LiveSettings:
-        """The settings that they come to.
+        """The live settings: those of the file, with the options laid over them.
 
         Raises:
-            ConfigError: they do not fit.
+            ConfigError: a setting is not valid, or there is no camera.
         """
         from comemory.live.config import read_live
         from comemory.live.service import camera_flags
@@ -88,17 +101,17 @@ class LiveOptions:
         return read
 
     def folder(self) -> Path:
-        """Where everything is kept, for what needs no camera."""
+        """The output folder, for what needs no camera."""
         from comemory.live.config import read_live
 
         return self.out if self.out is not None else read_live(self.config, {}, self.settings or ()).out
 
 
 def with_live_options(*left_out: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """Give a command the options of `LiveOptions` in the place of its parameter `told`.
+    """Replace the parameter `options` of a command by the options of `LiveOptions`.
 
     Args:
-        left_out: options that it does not take.
+        left_out: options that the command does not have.
     """
     hints = get_type_hints(LiveOptions, include_extras=True)
     shared = [
@@ -111,12 +124,12 @@ def with_live_options(*left_out: str) -> Callable[[Callable[..., None]], Callabl
         signature = inspect.signature(command, eval_str=True)
 
         def call(**given: Any) -> None:
-            told = LiveOptions(**{one.name: given.pop(one.name) for one in shared})
-            command(told=told, **given)
+            options = LiveOptions(**{one.name: given.pop(one.name) for one in shared})
+            command(options=options, **given)
 
         parameters: list[inspect.Parameter] = []
         for one in signature.parameters.values():
-            parameters += shared if one.name == "told" else [one]
+            parameters += shared if one.name == "options" else [one]
         call.__name__, call.__doc__ = command.__name__, command.__doc__
         call.__annotations__ = {one.name: one.annotation for one in parameters}
         call.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
@@ -126,10 +139,10 @@ def with_live_options(*left_out: str) -> Callable[[Callable[..., None]], Callabl
 
 
 class LiveLog:
-    """What happens, line by line on stderr: for people, or as JSON.
+    """The log of a live command, one line an entry on standard error, as text or as JSON.
 
     Attributes:
-        is_stuck: nobody takes the lines any more, such as of a pipe that is full; no more are written.
+        is_stuck: nothing reads the output any more, such as a full pipe; no more lines are written.
     """
 
     def __init__(self, as_json: bool) -> None:
@@ -137,7 +150,7 @@ class LiveLog:
         self.is_stuck = False
 
     def write(self, what: str, text: str, **more: Any) -> None:
-        """One line."""
+        """Write one entry."""
         if self.is_stuck:
             return
         from datetime import UTC, datetime
@@ -150,7 +163,7 @@ class LiveLog:
             print_line(error_console, f"{at[11:19]} {what:<6} {text}")
 
     def write_message(self, message: dict[str, Any]) -> None:
-        """One message of the engine, where it is one for a log."""
+        """Write an entry for a message of the engine, if it belongs in a log."""
         camera = message.get("camera", "")
         if message["kind"] == "state":
             text = ": ".join(part for part in (camera, message["state"], message["message"]) if part)
@@ -162,13 +175,13 @@ class LiveLog:
             self.write(
                 "event", text, camera=camera, change=message["change"], id=event["id"], peak_score=event["peak_score"]
             )
-        elif message["kind"] in ("drift", "model", "trouble") and message["message"]:
+        elif message["kind"] in ("drift", "model", "warning") and message["message"]:
             self.write(message["kind"], f"{camera}: {message['message']}" if camera else message["message"])
 
 
 @contextmanager
 def log_messages(service: Service, log: LiveLog) -> Iterator[None]:
-    """Log what the engine tells, until the end of the block."""
+    """Log the messages of the engine until the end of the block."""
     ended = threading.Event()
 
     def follow(messages: queue.Queue[dict[str, Any]]) -> None:
@@ -192,7 +205,7 @@ def log_messages(service: Service, log: LiveLog) -> Iterator[None]:
 
 @contextmanager
 def interrupted_by_sigterm() -> Iterator[None]:
-    """Let SIGTERM end a command as Ctrl-C does, with what it has to clear away."""
+    """End a command on SIGTERM as on Ctrl-C, with its cleaning up."""
 
     def end(number: int, frame: object) -> None:
         raise KeyboardInterrupt

@@ -1,10 +1,12 @@
-"""Cameras watched as they happen: threads live here, and nowhere else below the page.
+"""Live cameras: capture, scoring, recording, monitoring and learning. All threads of the project are in this package.
 
-settings/                        one TOML for everything live    contract.py subscribers.py  what others may know and hear
-reader.py connection.py          a camera, read again and again  attempts.py clock.py        how often, and when it was
-pace.py slot.py                  which frames, how they wait     health.py                   frozen, black, blinded, moved
-watch.py reporter.py             a camera's scores and events    zones.py feedback.py lessons.py  what may win
-footage.py pictures.py journal.py  clips, pictures, lines, rows  camera.py workers.py network.py engine.py  all together
-service.py                       with store, alerts and signals  doctor.py                   what is wrong here
-recorder.py learn.py models.py drift.py progress.py              a camera's own model
+config/      settings of a live system, from one TOML file
+capture/     connections, clocks, sampling, the queue between reader and workers
+scoring/     scores and events of a camera, zones, suppressed events
+recording/   events, thumbnails, heat maps and clips, written in the background
+monitoring/  image faults, score drift, statistics, watchdog
+learning/    training on a camera's own footage; verdicts
+contract.py  what the page and the API may use          subscribers.py  messages to them
+camera.py workers.py engine.py service.py               from one camera to the whole system
+doctor.py    checks whether a live system can run on this machine
 """

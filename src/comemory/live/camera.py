@@ -1,4 +1,4 @@
-"""One camera of a running engine: its reader, its slot, its watch, and the state they come to together."""
+"""One camera of a running engine: its reader, queue and scorer, and the state that follows from them."""
 
 from __future__ import annotations
 
@@ -11,25 +11,38 @@ from pathlib import Path
 
 from comemory.detector import Detector
 from comemory.errors import mask_password
-from comemory.live.capture.frame_queue import Slot
-from comemory.live.capture.frame_sampler import Pace
-from comemory.live.capture.reader import Reader
+from comemory.live.capture.frame_queue import FrameQueue
+from comemory.live.capture.frame_sampler import FrameSampler
+from comemory.live.capture.reader import CameraReader
 from comemory.live.config import CameraSettings, LiveSettings
 from comemory.live.contract import CameraState, CameraStatus, Message
-from comemory.live.recording.event_writer import Errands, Journal
-from comemory.live.recording.packet_buffer import Footage
-from comemory.live.scoring.camera_scorer import Watch
+from comemory.live.recording.event_writer import EventWriter
+from comemory.live.recording.packet_buffer import MAX_BUFFER_BYTES, PacketBuffer
+from comemory.live.recording.task_queue import TaskQueue
+from comemory.live.scoring.camera_scorer import CameraScorer
 
 RESTART_S = 5.0
+"""Pause before a reader that died of an error is replaced."""
+SLOW_CAMERA = 0.8
+"""Below this share of the trained frame rate, a camera's status says so: flow over longer intervals is less exact."""
+RATE_FRAMES = 100
+"""Frames before the camera's rate is compared: the first seconds of a connection come in bursts."""
+COUNTERS = ("frames", "attempts", "reconnects", "corrupt", "clock_jumps")
+"""Counters that go on when a reader is replaced."""
 
 
 class Camera:
-    """One camera being watched.
+    """One camera of a running engine.
 
     Attributes:
-        busy: a worker is at it; the engine's to set.
-        state, since, message: how it is.
-        restarts: of a reader that died of a fault.
+        busy: whether a worker is scoring its frames; set by the workers.
+        state, since, message: the camera's state, when it began (UTC), and one line on it.
+        restarts: how often a reader that died of an error was replaced.
+
+    Args:
+        clip_tasks: writes the clips.
+        publish: sends a message to all subscribers.
+        on_put: called for each queued frame.
     """
 
     def __init__(
@@ -37,190 +50,193 @@ class Camera:
         name: str,
         settings: LiveSettings,
         detector: Detector,
-        journal: Journal,
-        films: Errands,
+        event_writer: EventWriter,
+        clip_tasks: TaskQueue,
         publish: Callable[[Message], None],
         on_put: Callable[[], None],
     ) -> None:
         self.name, self.settings = name, settings
-        self._journal, self._publish = journal, publish
-        camera, kept = settings.cameras[name], settings.events
-        self.footage = Footage(
-            kept.before_s if kept.clips else 0.0,
-            kept.after_s,
-            int(kept.buffer_mb * 2**20) if kept.clips else 0,
-            films.submit,
-            self._keep_clip,
-            self._recording_failed,
+        self._event_writer, self._publish = event_writer, publish
+        camera, events = settings.cameras[name], settings.events
+        self.packets = PacketBuffer(
+            events.pre_capture_s if events.clips else 0.0,
+            events.post_capture_s,
+            MAX_BUFFER_BYTES if events.clips else 0,
+            clip_tasks.submit,
+            self._attach_clip,
+            self._report_clip_error,
         )
-        self.watch = Watch(name, camera, settings, detector, self.footage, journal, publish)
-        self.pace = Pace(detector.bundle.calibration.rate_hz, camera.fps)
-        self.slot = Slot(detector.bundle.clips.n_past + 1, lossless=not camera.realtime, on_put=on_put)
+        self.scorer = CameraScorer(name, camera, settings, detector, self.packets, event_writer, publish)
+        self.sampler = FrameSampler(detector.bundle.calibration.rate_hz, camera.fps)
+        self.queue = FrameQueue(detector.bundle.clips.n_past + 1, lossless=not camera.realtime, on_put=on_put)
         self.reader = self._new_reader(camera)
         self.busy = False
         self.restarts = 0
         self.state, self.since, self.message = CameraState.CONNECTING, datetime.now(UTC), "connecting"
-        self._died: float | None = None
+        self._died_at: float | None = None
         self._stopping = threading.Event()
 
     def start(self) -> None:
-        """Begin to read."""
+        """Start reading."""
         self.reader.start()
 
     @property
-    def waiting(self) -> float | None:
-        """When the oldest frame arrived that no worker has taken; None when there is none, or one is at it."""
-        return None if self.busy else self.slot.oldest
+    def waiting_since(self) -> float | None:
+        """When the oldest queued frame arrived, on the monotonic clock; None without one, or while a worker scores."""
+        return None if self.busy else self.queue.oldest_arrival
 
     @property
     def finished(self) -> bool:
-        """Whether a file is over, everything of it is scored, and that it is over has been told."""
+        """Whether a file has ended, all of it is scored, and its end has been published."""
         return self._is_scored and self.state in (CameraState.DOWN, CameraState.ENDED)
 
     @property
     def failed(self) -> bool:
-        """Whether a file is over because it cannot be read to its end, or over without a score of its last frame."""
-        return self.reader.failed or (self.reader.finished and bool(self.watch.fault))
+        """Whether a file has ended because of an error: of reading, or of scoring its last frame."""
+        return self.reader.failed or (self.reader.finished and bool(self.scorer.fault))
 
-    def look(self) -> None:
-        """Find out how it is; tell it when that has changed; end the event of a camera that is not live."""
+    def update_state(self) -> None:
+        """Work out the state and publish a change; end the event of a camera that is not live."""
         state, message = self._find_state()
         if self._stopping.is_set():
             return
-        if state is not CameraState.LIVE and self.slot.oldest is None and not self.busy:
-            self.watch.close_event()
-        self.footage.finish(time.time())
+        if state is not CameraState.LIVE and self.queue.oldest_arrival is None and not self.busy:
+            self.scorer.close_event()
+        self.packets.finish_clips(time.time())
         if state is not self.state:
             before, self.state, self.since = self.state, state, datetime.now(UTC)
             self.message = message
-            self._journal.state(self.name, state.value, message)
-            self._publish(
-                {
-                    "kind": "state",
-                    "camera": self.name,
-                    "time": self.since.isoformat(timespec="milliseconds").replace("+00:00", "Z"),
-                    "state": state.value,
-                    "before": before.value,
-                    "message": message,
-                }
-            )
+            self._event_writer.write_state(self.name, state.value, message)
+            self._publish_state(before)
         self.message = message
 
-    def revive(self) -> None:
-        """Begin anew with a reader that died of a fault, not at once and not for a file that is over."""
+    def restart_reader(self) -> None:
+        """Replace a reader that died of an error, after a pause; the end of a file is no error."""
         if self._stopping.is_set() or self.reader.is_alive() or self.reader.finished:
-            self._died = None
-        elif self._died is None:
-            self._died = time.monotonic()
-        elif time.monotonic() - self._died >= RESTART_S:
-            old, self._died = self.reader, None
+            self._died_at = None
+        elif self._died_at is None:
+            self._died_at = time.monotonic()
+        elif time.monotonic() - self._died_at >= RESTART_S:
+            old, self._died_at = self.reader, None
             self.restarts += 1
-            self.reader = self._new_reader(self.watch.camera)
-            for counter in ("frames", "attempts", "reconnects", "corrupt", "leaps"):
+            self.reader = self._new_reader(self.scorer.camera)
+            for counter in COUNTERS:
                 setattr(self.reader, counter, getattr(old, counter))
             self.reader.start()
             if self._stopping.is_set():
                 self.reader.stop()
 
-    def hand_over(self, detector: Detector) -> None:
-        """Go over to another bundle without a gap; see `Watch.hand_over`."""
-        self.pace.rate_hz = detector.bundle.calibration.rate_hz
-        self.slot.length = detector.bundle.clips.n_past + 1
-        self.watch.hand_over(detector)
+    def swap_model(self, detector: Detector) -> None:
+        """Switch to another bundle without a gap; see `CameraScorer.swap_model`."""
+        self.sampler.rate_hz = detector.bundle.calibration.rate_hz
+        self.queue.capacity = detector.bundle.clips.n_past + 1
+        self.scorer.swap_model(detector)
 
     def stop(self) -> None:
-        """Ask the reader to end and take no frame any more; its state stays as it was, for that is no fault."""
+        """Stop reading and scoring; the state stays as it is, because stopping is no fault."""
         self._stopping.set()
-        self.watch.halt()
+        self.scorer.stop()
         self.reader.stop()
 
     def finish(self, timeout_s: float = 5.0) -> None:
-        """End what is open, once it is stopped.
+        """End the open event and clip of a stopped camera.
 
         Args:
-            timeout_s: to wait for a worker that is at it.
+            timeout_s: how long to wait for a worker that is scoring.
         """
-        self.watch.finish(timeout_s)
-        self.footage.finish()
+        self.scorer.close(timeout_s)
+        self.packets.finish_clips()
 
     def status(self) -> CameraStatus:
-        """How it is doing."""
-        watch, reader, figures = self.watch, self.reader, self.watch.figures
-        event, bundle = watch.open_event, watch.detector.bundle
-        message = self.message or (self._journal.trouble and f"not all is stored: {self._journal.trouble}")
+        """The camera's status, for the page and the API."""
+        scorer, reader, stats = self.scorer, self.reader, self.scorer.stats
+        event, bundle = scorer.open_event, scorer.detector.bundle
+        message = self.message or (self._event_writer.error and f"not everything is stored: {self._event_writer.error}")
         return CameraStatus(
             name=self.name,
-            url=mask_password(watch.camera.url),
+            url=mask_password(scorer.camera.url),
             state=self.state,
             since=self.since,
             fps_in=reader.rate.hz(),
-            fps_scored=figures.rate.hz(),
+            fps_scored=stats.rate.hz(),
             frames=reader.frames,
-            dropped=self.slot.dropped + figures.skipped,
-            scored=figures.scored,
-            latency_ms_p50=figures.latency_ms(0.5),
-            latency_ms_p99=figures.latency_ms(0.99),
+            dropped=self.queue.dropped + stats.skipped,
+            scored=stats.scored,
+            latency_ms_p50=stats.latency_ms(0.5),
+            latency_ms_p99=stats.latency_ms(0.99),
             reconnects=reader.reconnects,
             attempts=reader.attempts,
-            last_score=figures.last_score if self.state is CameraState.LIVE else None,
-            threshold=watch.threshold,
-            false_alarms=watch.camera.false_alarms,
+            last_score=stats.last_score if self.state is CameraState.LIVE else None,
+            threshold=scorer.threshold,
+            false_alarms=scorer.camera.false_alarms,
             model=bundle.path.name,
             model_sha256=bundle.digest,
             size=reader.size,
-            zones=watch.camera.zones,
-            active=watch.camera.is_active(datetime.now().astimezone()),
+            zones=scorer.camera.zones,
+            active=scorer.camera.is_active(datetime.now().astimezone()),
             open_event=None if event is None else event.id,
             message=message,
-            drift=watch.guard.message,
+            drift=scorer.drift_guard.message,
+        )
+
+    def _publish_state(self, before: CameraState) -> None:
+        self._publish(
+            {
+                "kind": "state",
+                "camera": self.name,
+                "time": self.since.isoformat(timespec="milliseconds").replace("+00:00", "Z"),
+                "state": self.state.value,
+                "before": before.value,
+                "message": self.message,
+            }
         )
 
     @property
     def _is_scored(self) -> bool:
-        return self.reader.finished and self.slot.oldest is None and not self.busy
+        return self.reader.finished and self.queue.oldest_arrival is None and not self.busy
 
     def _find_state(self) -> tuple[CameraState, str]:
-        reader, finding = self.reader, self.watch.finding
+        reader, finding = self.reader, self.scorer.finding
         if reader.finished and not self._is_scored:
             return self.state, self.message
         if not reader.is_alive() and not reader.finished:
-            return CameraState.DOWN, "its reader died of a fault and begins anew"
-        if reader.link is CameraState.ENDED and self.watch.fault:
-            return CameraState.DOWN, self.watch.fault
+            return CameraState.DOWN, "its reader stopped with an error and is being restarted"
+        if reader.link is CameraState.ENDED and self.scorer.fault:
+            return CameraState.DOWN, self.scorer.fault
         if reader.link is not CameraState.LIVE:
-            return self._apart(reader.link, reader.message)
+            return self._keep_fault(reader.link, reader.message)
         quiet_s = 0.0 if reader.last_frame is None else time.monotonic() - reader.last_frame
         if quiet_s > self.settings.health.stalled_s:
             return CameraState.STALLED, f"no frame for {quiet_s:.0f} s: check the camera's network"
-        if finding.state is CameraState.LIVE and self.watch.fault:
-            return CameraState.DOWN, self.watch.fault
+        if finding.state is CameraState.LIVE and self.scorer.fault:
+            return CameraState.DOWN, self.scorer.fault
         if finding.state is CameraState.LIVE:
             return CameraState.LIVE, self._rate_note()
         return finding.state, finding.message
 
-    def _apart(self, link: CameraState, message: str) -> tuple[CameraState, str]:
-        """A camera that is down stays so while it is tried again."""
+    def _keep_fault(self, link: CameraState, message: str) -> tuple[CameraState, str]:
+        """A camera that is down or stalled stays so during the next attempts to connect."""
         if link is CameraState.CONNECTING and self.state in (CameraState.DOWN, CameraState.STALLED):
             return self.state, self.message
         return link, message
 
     def _rate_note(self) -> str:
-        camera_hz, trained_hz = self.pace.camera_hz, self.pace.rate_hz
-        if camera_hz is None or self.reader.frames < 100 or camera_hz >= 0.8 * trained_hz:
+        camera_hz, trained_hz = self.sampler.camera_hz, self.sampler.rate_hz
+        if camera_hz is None or self.reader.frames < RATE_FRAMES or camera_hz >= SLOW_CAMERA * trained_hz:
             return ""
         return (
-            f"the camera sends {camera_hz:.1f} frames a second and the model learned at {trained_hz:g}: "
-            "raise the camera's rate, or learn from this camera"
+            f"the camera sends {camera_hz:.1f} frames a second and the model was trained at {trained_hz:g}: "
+            "raise the camera's frame rate, or train on this camera with comemory learn"
         )
 
-    def _keep_clip(self, event_id: str, path: Path) -> None:
-        if not self._journal.attach(event_id, "clip", lambda: path, self.watch.figures.lose):
+    def _attach_clip(self, event_id: str, path: Path) -> None:
+        if not self._event_writer.attach(event_id, "clip", lambda: path, self.scorer.stats.count_recording_error):
             with suppress(OSError):
                 path.unlink()
 
-    def _recording_failed(self, trouble: str) -> None:
-        self.watch.figures.lose()
-        self._journal.tell("clips", trouble)
+    def _report_clip_error(self, error: str) -> None:
+        self.scorer.stats.count_recording_error()
+        self._event_writer.report("clips", error)
 
-    def _new_reader(self, camera: CameraSettings) -> Reader:
-        return Reader(self.name, camera, self.settings.health, self.pace, self.slot, self.footage)
+    def _new_reader(self, camera: CameraSettings) -> CameraReader:
+        return CameraReader(self.name, camera, self.settings.health, self.sampler, self.queue, self.packets)

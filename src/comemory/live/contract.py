@@ -1,4 +1,4 @@
-"""What others may know and ask of a running engine; what the page, the API and the tests are built against."""
+"""What a running engine offers to others: the page, the API and the tests use nothing else of it."""
 
 from __future__ import annotations
 
@@ -19,9 +19,17 @@ Verdict = Literal["normal", "abnormal"]
 
 
 class CameraState(StrEnum):
-    """How a camera is. Frames are scored in `live` alone: all else is a state of its own, never normal.
+    """The state of a camera. Frames are scored in `live` only: a camera fault is reported, never scored as normal.
 
-    `ended` is a file that was played to its end; one that could not be read is `down`.
+    connecting  no connection yet
+    live        frames arrive and are scored
+    stalled     connected, but no frames arrive
+    frozen      frames arrive, but the image does not change
+    black       the image is black
+    covered     the lens is covered, dirty or out of focus
+    moved       the camera shows another view than it used to
+    down        no connection, or an error that stops the scoring
+    ended       a file that was played to its end
     """
 
     CONNECTING = "connecting"
@@ -29,7 +37,7 @@ class CameraState(StrEnum):
     STALLED = "stalled"
     FROZEN = "frozen"
     BLACK = "black"
-    BLINDED = "blinded"
+    COVERED = "covered"
     MOVED = "moved"
     DOWN = "down"
     ENDED = "ended"
@@ -37,22 +45,26 @@ class CameraState(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class CameraStatus:
-    """How a camera is doing.
+    """The status of a camera.
 
     Attributes:
         url: with the password masked.
-        since: when the state began, UTC.
-        fps_in, fps_scored: over the last seconds.
-        frames, dropped, scored: frames that arrived; that gave way to a newer one unseen; that were scored.
-        latency_ms_p50, latency_ms_p99: from the frame's arrival to its score, over the last minutes; None before any.
-        reconnects: connections that were made anew after one was lost.
-        attempts: connections that were tried.
-        last_score: None until there is one, and while the camera is not live.
-        threshold: of the score; events begin there.
-        model: name of the bundle; `model_sha256` its digest.
-        size: (height, width) of the camera's picture, None before the first.
-        message: one line for people: why it is not live, and the cure.
-        drift: one line when the scores of ordinary hours moved away from the calibration, else None.
+        state: see `CameraState`; it began at `since`, UTC.
+        fps_in: frames a second that arrive, over the last seconds; `fps_scored` those that are scored.
+        frames: number of frames received.
+        dropped: number of frames that were due but not scored, because newer ones were waiting.
+        scored: number of frames scored.
+        latency_ms_p50, latency_ms_p99: from a frame's arrival to its score, over the last minutes; None before the first.
+        reconnects: number of connections made after one was lost.
+        attempts: number of connection attempts.
+        last_score: None before the first score, and while the camera is not live.
+        threshold: the score above which events start; it follows from the budget `false_alarms`.
+        model: name of the bundle; `model_sha256` is its digest.
+        size: (height, width) of the camera's frames, in pixels; None before the first.
+        active: whether events count at this time of day.
+        open_event: id of the event under way, None without one.
+        message: one line for people: why it is not live, with a hint.
+        drift: one line if the scores of normal hours have moved away from the calibration, else None.
     """
 
     name: str
@@ -83,16 +95,16 @@ class CameraStatus:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Snapshot:
-    """The newest picture of a camera.
+    """The newest image of a camera.
 
     Attributes:
-        picture: uint8 (H, W, 3), RGB, of the camera's own size or smaller (640 wide at most).
-        heat: float32 (h, w) in [0, 1], another size than the picture's; None where the picture was not scored.
-        score: None where the picture was not scored.
-        time: when it arrived, UTC; of a picture that was not scored when it was first asked for.
+        image: uint8 (H, W, 3), RGB, at most 640 pixels wide.
+        heat: float32 (h, w) in [0, 1], of another size than the image; None if the frame was not scored.
+        score: None if the frame was not scored.
+        time: when it arrived, UTC; for a frame that was not scored, when it was first asked for.
     """
 
-    picture: NDArray[np.uint8]
+    image: NDArray[np.uint8]
     heat: NDArray[np.float32] | None
     score: float | None
     time: datetime
@@ -101,14 +113,14 @@ class Snapshot:
 
 @dataclass(slots=True)
 class Metrics:
-    """Counters since the start, by camera; what `/metrics` is made of.
+    """Counters since the start, by camera; the source of `/metrics`.
 
     Attributes:
-        latency_buckets_s: upper bounds of the histogram; the last is infinity.
-        latency_counts: frames at or under each bound, for each camera.
-        latency_sum_s: for each camera.
-        queue_depth: cameras with a frame waiting for a worker.
-        events: events begun, by camera; suppressed ones apart.
+        latency_buckets_s: upper bounds of the latency histogram, in seconds; the last is infinity.
+        latency_counts: frames at or under each bound, by camera.
+        latency_sum_s: sum of the latencies, by camera.
+        queue_depth: number of cameras with a frame waiting for a worker.
+        events: events started, without the suppressed ones.
     """
 
     frames: dict[str, int] = field(default_factory=dict)
@@ -127,59 +139,75 @@ class Metrics:
 
 
 Message = dict[str, Any]
-"""What a subscriber gets; all are plain JSON values. By `kind`:
+"""A message to subscribers; all values are plain JSON. By `kind`:
 
 `score`  camera, time (ISO 8601, UTC), score, appearance, motion, threshold, box
 `event`  camera, change (`new`, `update`, `end`), event (the stored event as JSON)
-`state`  camera, time, state, before, message
-`drift`  camera, message
-`model`  camera, model, message: it has gone over to another bundle
-`trouble`  message: something could not be written or used
+`state`  camera, time, state, before, message: the state has changed
+`drift`  camera, message: the scores have moved away from the calibration
+`model`  camera, model, message: the camera uses another bundle now
+`warning`  message: something could not be written or used (`error` is taken: browsers use it for the connection)
 """
 
 
 class EngineContract(Protocol):
-    """A running engine, as the page and the API see it. Every method may be called from any thread."""
+    """A running engine. Every method may be called from any thread; a camera that does not exist is a ConfigError."""
 
     @property
     def settings(self) -> LiveSettings: ...
 
     def start(self) -> None:
-        """Begin watching. Raises ComemoryError where a bundle cannot be used; a camera that cannot is only a state."""
+        """Start all cameras. A camera that cannot be reached is a state, not an error.
+
+        Raises:
+            ComemoryError: a bundle cannot be used.
+        """
         ...
 
     def stop(self, timeout_s: float = 5.0) -> None:
-        """End within the time: open events are closed and stored. May be called twice."""
+        """End within `timeout_s`: open events are closed and stored. May be called twice."""
         ...
 
     def status(self) -> list[CameraStatus]: ...
 
     def snapshot(self, camera: str) -> Snapshot | None:
-        """The newest picture. Raises ConfigError where there is no such camera, as all that follow do."""
+        """The newest image of a camera, with its heat map; None before the first."""
         ...
 
     def scores(self, camera: str, seconds: float) -> Sequence[tuple[datetime, float]]:
-        """Scores of the last seconds (600 at most), oldest first."""
+        """Times (UTC) and scores of the last `seconds` (at most 600), oldest first."""
         ...
 
     def subscribe(self) -> AbstractContextManager[queue.Queue[Message]]:
-        """A bounded queue of messages; the oldest give way where it is full."""
+        """A bounded queue of messages; if it is full, the oldest message is dropped."""
         ...
 
     def set_zones(self, camera: str, zones: Sequence[Zone]) -> None: ...
 
     def set_budget(self, camera: str, false_alarms: str) -> float:
-        """Set the false-alarm budget; gives the threshold. Raises ConfigError where it cannot be read."""
+        """Set the false-alarm budget and give the threshold that follows.
+
+        Raises:
+            ConfigError: the budget cannot be parsed.
+        """
         ...
 
     def set_verdict(self, event_id: str, verdict: Verdict | None, by: str) -> None:
-        """Mark an event; `normal` teaches the camera, None takes it back. Raises ConfigError where there is none."""
+        """Set the verdict on an event. `normal` suppresses similar events of the camera from now on; None removes it.
+
+        Args:
+            by: name of the user.
+
+        Raises:
+            ConfigError: there is no such event.
+        """
         ...
 
     def reload(self, settings: LiveSettings) -> list[str]:
-        """Take new settings; cameras that did not change are not disturbed. Gives one line for each change.
+        """Apply new settings; cameras whose settings did not change go on undisturbed. Gives one line per change.
 
-        Raises ComemoryError where something of them cannot be used, such as a bundle: then nothing has changed.
+        Raises:
+            ComemoryError: a part of them, such as a bundle, cannot be used; nothing has changed then.
         """
         ...
 

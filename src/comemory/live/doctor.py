@@ -1,4 +1,4 @@
-"""Whether a live system can run here, and what cures what is wrong."""
+"""Checks whether a live system can run on this machine, with a hint for each problem."""
 
 from __future__ import annotations
 
@@ -15,40 +15,43 @@ from pathlib import Path
 from comemory.bundle import open_bundle
 from comemory.detector import Detector
 from comemory.errors import ComemoryError, ConfigError, last_line, mask_password
-from comemory.files import require_folder
-from comemory.live.capture.frame_queue import Slot
-from comemory.live.capture.frame_sampler import Pace
-from comemory.live.capture.reader import Reader
+from comemory.files import require_writable_folder
+from comemory.live.capture.frame_queue import FrameQueue
+from comemory.live.capture.frame_sampler import FrameSampler
+from comemory.live.capture.reader import CameraReader
 from comemory.live.config import LiveSettings
-from comemory.live.recording.packet_buffer import Footage
-from comemory.secret_values import reveal
+from comemory.live.recording.packet_buffer import PacketBuffer
+from comemory.secret_values import resolve_secret
 
 FRAME_WAIT_S = 12.0
+"""Time limit for the first frame: more than the time limits of a connection and of the longest usual key frame interval."""
 FREE_GB = 2.0
-_MEND = "mend what the line names"
+"""Disk space to leave free beside the media files."""
+_FIX = "fix what the line names"
 FIRST_YEAR = 2025
+"""A clock before this year was never set."""
 SYNCHRONISED = (Path("/run/systemd/timesync/synchronized"), Path("/run/chrony/chronyd.pid"), Path("/run/ntpd.pid"))
 
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """One thing looked at.
+    """The result of one check.
 
     Attributes:
-        what: such as `camera gate`.
-        well: None where it cannot be told.
-        found: what was seen, one line.
-        cure: what to do where it is not well, else empty.
+        name: such as `camera gate`.
+        ok: None if it cannot be found out.
+        found: what was found, in one line.
+        hint: what to do if it is not ok, else empty.
     """
 
-    what: str
-    well: bool | None
+    name: str
+    ok: bool | None
     found: str
-    cure: str = ""
+    hint: str = ""
 
 
-def examine(settings: LiveSettings) -> Iterator[Check]:
-    """Look at everything that a live system needs, one check after the other."""
+def run_checks(settings: LiveSettings) -> Iterator[Check]:
+    """Check everything that a live system needs, one after the other."""
     yield from _models(settings)
     for name in settings.cameras:
         yield _camera(settings, name)
@@ -62,11 +65,11 @@ def examine(settings: LiveSettings) -> Iterator[Check]:
 
 
 def _models(settings: LiveSettings) -> Iterator[Check]:
-    wanted: dict[Path, list[str]] = {}
+    cameras_of: dict[Path, list[str]] = {}
     for name in settings.cameras:
-        wanted.setdefault(settings.bundle_of(name), []).append(name)
+        cameras_of.setdefault(settings.bundle_of(name), []).append(name)
     load = 0.0
-    for path, names in wanted.items():
+    for path, names in cameras_of.items():
         check, frame_s, rate_hz = _model(settings, path)
         load += sum(frame_s * min(settings.cameras[name].fps or rate_hz, rate_hz) for name in names)
         yield check
@@ -75,23 +78,23 @@ def _models(settings: LiveSettings) -> Iterator[Check]:
         "processor",
         load <= 0.8 * cores,
         f"{len(settings.cameras)} cameras need about {load:.2f} of {cores} cores",
-        "" if load <= 0.8 * cores else "lower fps of the cameras, or take a smaller model",
+        "" if load <= 0.8 * cores else "lower the fps of the cameras, or use a smaller model",
     )
 
 
 def _model(settings: LiveSettings, path: Path) -> tuple[Check, float, float]:
-    """The check of a bundle, its seconds a frame, and its rate."""
+    """The check of a bundle, its seconds per frame, and its frames a second."""
     try:
         bundle = open_bundle(path)
         detector = Detector(bundle, runtime=settings.runtime, precision=settings.precision, threads=1)
     except ConfigError as error:
-        return Check(f"model {path.name}", False, str(error), "or leave precision at auto"), 0.0, 1.0
+        return Check(f"model {path.name}", False, str(error), "or set precision to auto"), 0.0, 1.0
     except ComemoryError as error:
-        return Check(f"model {path.name}", False, str(error), "give another bundle, or copy this one again"), 0.0, 1.0
-    inputs, times = detector.example_inputs(), []
+        return Check(f"model {path.name}", False, str(error), "use another bundle, or copy this one again"), 0.0, 1.0
+    inputs, times = detector.stages.example_inputs(), []
     for _ in range(5):
         start = time.perf_counter()
-        detector.runtime.run(inputs)
+        detector.stages.runtime.run(inputs)
         times.append(time.perf_counter() - start)
     rate_hz = bundle.calibration.rate_hz
     found = f"{min(times) * 1000:.1f} ms for the network, trained at {rate_hz:g} frames a second"
@@ -100,8 +103,8 @@ def _model(settings: LiveSettings, path: Path) -> tuple[Check, float, float]:
 
 def _camera(settings: LiveSettings, name: str) -> Check:
     camera = settings.cameras[name].model_copy(update={"realtime": True})
-    slot, what = Slot(32, lossless=False), f"camera {name}"
-    reader = Reader(name, camera, settings.health, Pace(10.0), slot, Footage(0, 0, 0, lambda _: True, _none, _none))
+    queue, what = FrameQueue(32, lossless=False), f"camera {name}"
+    reader = CameraReader(name, camera, settings.health, FrameSampler(10.0), queue, PacketBuffer.unused())
     reader.start()
     start = time.monotonic()
     while reader.frames < 20 and not reader.finished and time.monotonic() - start < FRAME_WAIT_S:
@@ -111,15 +114,15 @@ def _camera(settings: LiveSettings, name: str) -> Check:
     reader.stop()
     shown = mask_password(camera.url)
     if reader.frames == 0:
-        return Check(what, False, reader.message or f"{shown}: no frame in {FRAME_WAIT_S:.0f} s", _cure(reader.message))
+        return Check(what, False, reader.message or f"{shown}: no frame in {FRAME_WAIT_S:.0f} s", _hint(reader.message))
     size = reader.size or (0, 0)
-    rate = f", {reader.pace.camera_hz:.1f} frames a second" if reader.pace.camera_hz else ""
+    rate = f", {reader.sampler.camera_hz:.1f} frames a second" if reader.sampler.camera_hz else ""
     return Check(what, True, f"{shown}: {size[1]}x{size[0]}{rate}")
 
 
-def _cure(message: str) -> str:
+def _hint(message: str) -> str:
     words = message.lower()
-    cures: tuple[tuple[str, str], ...] = (
+    hints: tuple[tuple[str, str], ...] = (
         ("unauthorized", "check user and password"),
         ("401", "check user and password"),
         ("refused", "check address and port, and that the camera serves RTSP"),
@@ -127,34 +130,32 @@ def _cure(message: str) -> str:
         ("no such file", "check the path"),
         ("environment", "set that variable before starting"),
     )
-    return next((cure for word, cure in cures if word in words), "check its power, its network and its address")
+    return next((hint for word, hint in hints if word in words), "check its power, its network and its address")
 
 
 def _disk(settings: LiveSettings) -> Check:
     try:
-        require_folder(settings.out)
+        require_writable_folder(settings.out)
         free_gb = shutil.disk_usage(settings.out).free / 1e9
     except (ComemoryError, OSError) as error:
         return Check("disk", False, last_line(error), "choose another folder with --out")
-    wanted = settings.retention.gigabytes + FREE_GB
-    cure = (
-        ""
-        if free_gb >= wanted
-        else f"free some space, or set retention.gigabytes under {max(0.0, free_gb - FREE_GB):.0f}"
+    needed = settings.retention.max_gb + FREE_GB
+    hint = (
+        "" if free_gb >= needed else f"free some space, or set retention.max_gb below {max(0.0, free_gb - FREE_GB):.0f}"
     )
-    return Check("disk", free_gb >= wanted, f"{free_gb:.0f} GB free of {wanted:.0f} wanted at {settings.out}", cure)
+    return Check("disk", free_gb >= needed, f"{free_gb:.0f} GB free of {needed:.0f} needed at {settings.out}", hint)
 
 
 def _store(settings: LiveSettings) -> Check:
     if not settings.store.enabled:
-        return Check("store", True, "events go to events.jsonl alone")
+        return Check("store", True, "events go to events.jsonl only")
     try:
         from comemory.store.store import EventStore
 
         with EventStore.open(settings.store_url, settings.media, shared=True) as store:
             return Check("store", True, f"{store.url}: {store.counts().events} events")
     except (ComemoryError, ImportError) as error:
-        return Check("store", False, last_line(error), "see what the line says; events.jsonl is written in any case")
+        return Check("store", False, last_line(error), "fix what the line names; events.jsonl is written in any case")
 
 
 def _alert(settings: LiveSettings, name: str) -> Check:
@@ -165,20 +166,22 @@ def _alert(settings: LiveSettings, name: str) -> Check:
 
         open_sink(name, settings.alerts[name]).close()
     except (ComemoryError, ImportError) as error:
-        return Check(what, False, last_line(error), _cure(str(error)) if "environment" in str(error) else _MEND)
+        return Check(what, False, last_line(error), _hint(str(error)) if "environment" in str(error) else _FIX)
     if not settings.store.enabled:
-        return Check(what, False, "no alert is sent without a store", "leave --store none out, or the alert")
-    return Check(what, True, "its settings can be used; nothing was sent")
+        return Check(what, False, "alerts are not sent without a store", "remove --store none, or the alert")
+    return Check(what, True, "its settings are valid; nothing was sent")
 
 
 def _time() -> Check:
     now = datetime.now(UTC)
     if now.year < FIRST_YEAR:
-        return Check("time", False, f"the clock says {now:%Y-%m-%d %H:%M} UTC", "set the clock: events carry its time")
-    known = next((path for path in SYNCHRONISED if path.exists()), None)
+        return Check(
+            "time", False, f"the clock says {now:%Y-%m-%d %H:%M} UTC", "set the clock: events are stored with its time"
+        )
+    service = next((path for path in SYNCHRONISED if path.exists()), None)
     found = f"{now:%Y-%m-%d %H:%M} UTC"
-    if known is None:
-        return Check("time", None, f"{found}, no time service seen", "switch one on: timedatectl set-ntp true")
+    if service is None:
+        return Check("time", None, f"{found}, no time service seen", "enable one: timedatectl set-ntp true")
     return Check("time", True, f"{found}, synchronised")
 
 
@@ -191,30 +194,29 @@ def _port(settings: LiveSettings) -> Check:
     except (OSError, OverflowError) as error:
         reason = getattr(error, "strerror", None) or last_line(error)
         return Check(
-            "port", False, f"{host}:{port}: {reason}", "choose another with --set web.port=…, or end what holds it"
+            "port",
+            False,
+            f"{host}:{port}: {reason}",
+            "choose another with --set web.port=…, or stop the program that uses it",
         )
     return Check("port", True, f"{host}:{port} is free")
 
 
 def _page(settings: LiveSettings) -> Iterator[Check]:
-    """Whether the page of `comemory serve` has what it is told of; nothing where it is told nothing."""
+    """Whether the password, token and certificate of `comemory serve` can be read; no check where none is set."""
     web, used = settings.web, []
     try:
         for value, what in ((web.password, "the page's password"), (web.token, "the API's token")):
             if value is not None:
-                reveal(value, what)
+                resolve_secret(value, what)
                 used.append(what)
         if web.certificate is not None:
             ssl.create_default_context(ssl.Purpose.CLIENT_AUTH).load_cert_chain(web.certificate, web.key)
             used.append("the certificate")
     except ConfigError as error:
-        yield Check("page", False, str(error), _cure(str(error)))
+        yield Check("page", False, str(error), _hint(str(error)))
     except OSError as error:
-        yield Check("page", False, f"the certificate {web.certificate} and its key: {last_line(error)}", _MEND)
+        yield Check("page", False, f"the certificate {web.certificate} and its key: {last_line(error)}", _FIX)
     else:
         if used:
-            yield Check("page", True, f"{', '.join(used)} can be used")
-
-
-def _none(*_: object) -> None:
-    """Nothing follows from it."""
+            yield Check("page", True, f"{', '.join(used)} can be read")

@@ -1,4 +1,4 @@
-"""The engine: cameras, the workers that score them, and what others may ask of it. See `contract.EngineContract`."""
+"""The engine: runs cameras and the workers that score them. See `contract.EngineContract`."""
 
 from __future__ import annotations
 
@@ -14,101 +14,105 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from comemory.detector import Detector
-from comemory.errors import ComemoryError, ConfigError, nearest
-from comemory.files import require_folder
+from comemory.errors import ComemoryError, ConfigError, suggest
+from comemory.files import require_writable_folder
 from comemory.live.camera import Camera
 from comemory.live.config import CameraSettings, LiveSettings, Zone
 from comemory.live.config.overrides import Overrides
 from comemory.live.contract import CameraStatus, Message, Metrics, Snapshot, Verdict
-from comemory.live.learning.feedback import Lessons
-from comemory.live.monitoring.watchdog import Duty, Watchdog
-from comemory.live.recording.event_writer import Errands, Journal
-from comemory.live.scoring.shared_network import Networks
-from comemory.live.subscribers import Subscribers
+from comemory.live.learning.feedback import FeedbackStore
+from comemory.live.monitoring.watchdog import Task, Watchdog
+from comemory.live.recording.event_writer import EventWriter
+from comemory.live.recording.task_queue import TaskQueue
+from comemory.live.scoring.shared_network import NetworkPool
+from comemory.live.subscribers import MessageBus
 from comemory.live.workers import Workers
 from comemory.scoring import parse_budget
 
 if TYPE_CHECKING:
     from comemory.store.store import EventStore
 
-DRIFT_S = 60.0
-SCENE_S = 600.0
-"""How often the learned scenes are kept, for a start after a crash."""
+DRIFT_INTERVAL_S = 60.0
+REFERENCE_INTERVAL_S = 600.0
+"""How often the reference views are saved, for a start after a crash."""
+MAX_CLIP_TASKS = 20_000
+"""Packets that may wait for the disk: about a minute of ten cameras at 30 frames a second."""
 LIVE_CHANGES = {"zones", "false_alarms", "hours"}
-"""Settings of a camera that change without a new connection."""
+"""Settings of a camera that can change without a new connection."""
 FIXED = ("out", "runtime", "precision", "workers", "store", "web", "alerts")
-"""Settings that need a restart."""
-Needs = tuple[Detector, list[Sequence[float]]]
-"""What a camera is begun with: its detector, and what was called normal in front of it."""
+"""Settings that take effect after a restart only."""
+Requirements = tuple[Detector, list[Sequence[float]]]
+"""What starting a camera requirements: its detector, and the signatures of its events with the verdict normal."""
 
 
 class Engine:
-    """Watches cameras until it is stopped.
+    """Runs cameras until it is stopped.
 
-    One thread reads each camera; as many workers as there are cores score the oldest frames that wait, whichever
-    camera they are of; one looks after all of them; files and store have their own. No camera waits for another.
+    One thread reads each camera. A pool of workers, one per core, scores the frames that have waited longest, whichever
+    camera they are from. A watchdog looks after all threads. Clips and events are written by two threads of their own. No
+    camera waits for another.
 
     Attributes:
-        journal: of its events.
+        event_writer: writes the events.
 
     Args:
-        settings: of everything live.
-        store: where events are kept; None keeps them in `events.jsonl` alone. The engine does not close it.
+        settings: all live settings.
+        store: the event store; None writes events to `events.jsonl` only. The engine does not close it.
 
     Raises:
-        ConfigError: the folder cannot be written.
+        ConfigError: the output folder cannot be written.
     """
 
     def __init__(self, settings: LiveSettings, store: EventStore | None = None) -> None:
-        require_folder(settings.out)
+        require_writable_folder(settings.out)
         self._overrides = Overrides(settings.out)
-        self._told = settings
-        self._settings = self._overrides.laid_over(settings)
+        self._base_settings = settings
+        self._settings = self._overrides.apply(settings)
         self._store = store
-        self._subscribers = Subscribers()
-        self._lessons = Lessons(settings.out, store)
-        self.journal = Journal(settings.out, store, self._journal_trouble)
-        self._films = Errands("films", 20_000)
+        self._subscribers = MessageBus()
+        self._feedback = FeedbackStore(settings.out, store)
+        self.event_writer = EventWriter(settings.out, store, self._publish_error)
+        self._clip_tasks = TaskQueue("clips", MAX_CLIP_TASKS)
         self._cameras: dict[str, Camera] = {}
-        self._networks = Networks(self._settings.runtime, self._settings.precision, self.workers)
-        self._changing = threading.RLock()
+        self._networks = NetworkPool(self._settings.runtime, self._settings.precision, self.workers)
+        self._change_lock = threading.RLock()
         self._reloading = False
         self._stopping = threading.Event()
         self._workers = Workers(self.workers, lambda: list(self._cameras.values()))
-        self._watchdog = Watchdog(self._round, self._watchdog_died, self._stopping)
+        self._watchdog = Watchdog(self._tasks, self._watchdog_died, self._stopping)
         self._started: float | None = None
-        self._drifts: dict[str, str | None] = {}
-        self._drift_told = self._scenes_kept = time.monotonic()
+        self._drift_messages: dict[str, str | None] = {}
+        self._last_drift_check = self._last_reference_save = time.monotonic()
 
     @property
     def settings(self) -> LiveSettings:
-        """As they are in force, with what was set while running."""
+        """The settings in force, with what was set while running."""
         return self._settings
 
     @property
     def workers(self) -> int:
-        """Threads that run the network."""
+        """Number of threads that score."""
         return self._settings.workers or len(os.sched_getaffinity(0))
 
     @property
     def finished(self) -> bool:
-        """Whether all cameras were files, and all of them are over; never while a reload is on, or without a camera."""
+        """Whether every camera was a file that has ended; False during a reload, or without a camera."""
         cameras = list(self._cameras.values())
         return bool(cameras) and not self._reloading and all(camera.finished for camera in cameras)
 
     @property
     def failed(self) -> list[str]:
-        """The cameras that are files which cannot be read to their end."""
+        """Names of the cameras that are files and could not be read to their end."""
         return [name for name, camera in list(self._cameras.items()) if camera.failed]
 
     def start(self) -> None:
         """See `contract.EngineContract.start`."""
-        with self._changing:
+        with self._change_lock:
             for name, camera in self._settings.cameras.items():
-                if camera.watch:
-                    self._cameras[name] = self._new_camera(name, self._needs(name, self._settings))
-            self.journal.start()
-            self._films.start()
+                if camera.enabled:
+                    self._cameras[name] = self._new_camera(name, self._requirements_of(name, self._settings))
+            self.event_writer.start()
+            self._clip_tasks.start()
             self._started = time.monotonic()
             for camera_ in self._cameras.values():
                 camera_.start()
@@ -122,7 +126,7 @@ class Engine:
         end = time.monotonic() + timeout_s
 
         def left(share: float) -> float:
-            """Seconds until this share of the time is left."""
+            """Seconds until only this share of the time is left."""
             return max(0.01, end - share * timeout_s - time.monotonic())
 
         if not self._stopping.is_set():
@@ -132,14 +136,14 @@ class Engine:
             self._watchdog.join(left(0.6))
             for camera in list(self._cameras.values()):
                 camera.finish(left(0.5))
-            if not self._films.finish(left(0.35)):
+            if not self._clip_tasks.finish(left(0.35)):
                 for camera in list(self._cameras.values()):
-                    camera.footage.hurry()
-                self._films.finish(left(0.2))
-        self.journal.stop(left(0))
+                    camera.packets.flush()
+                self._clip_tasks.finish(left(0.2))
+        self.event_writer.stop(left(0))
 
     def wait(self, timeout_s: float | None = None) -> bool:
-        """Wait until all cameras are files that are over; False where the time is up first."""
+        """Wait until every camera was a file that has ended; False if the time is up first."""
         end = None if timeout_s is None else time.monotonic() + timeout_s
         while not self.finished:
             if end is not None and time.monotonic() >= end:
@@ -155,207 +159,218 @@ class Engine:
     def snapshot(self, camera: str) -> Snapshot | None:
         """See `contract.EngineContract.snapshot`."""
         found = self._camera(camera)
-        return found.watch.snapshot(found.reader.newest, found.state)
+        return found.scorer.snapshot(found.reader.newest, found.state)
 
     def scores(self, camera: str, seconds: float) -> Sequence[tuple[datetime, float]]:
         """See `contract.EngineContract.scores`."""
-        return self._camera(camera).watch.figures.scores(seconds)
+        return self._camera(camera).scorer.stats.scores(seconds)
 
     def subscribe(self) -> AbstractContextManager[queue.Queue[Message]]:
         """See `contract.EngineContract.subscribe`."""
         return self._subscribers.subscribe()
 
     def publish(self, message: Message) -> None:
-        """Tell a message to all who listen."""
+        """Send a message to all subscribers."""
         self._subscribers.publish(message)
 
     def set_zones(self, camera: str, zones: Sequence[Zone]) -> None:
-        """See `contract.EngineContract.set_zones`. Raises ConfigError where a zone is none."""
+        """See `contract.EngineContract.set_zones`.
+
+        Raises:
+            ConfigError: a zone is not a valid polygon.
+        """
         self._set(camera, "zones", [[list(point) for point in zone] for zone in zones])
 
     def set_budget(self, camera: str, false_alarms: str) -> float:
         """See `contract.EngineContract.set_budget`."""
         parse_budget(false_alarms)
         self._set(camera, "false_alarms", false_alarms)
-        return self._camera(camera).watch.threshold
+        return self._camera(camera).scorer.threshold
 
     def thresholds(self, camera: str, budgets: Sequence[str]) -> list[float]:
-        """The thresholds that budgets would give a camera."""
-        calibration = self._camera(camera).watch.detector.bundle.calibration
+        """The thresholds that follow from budgets for a camera."""
+        calibration = self._camera(camera).scorer.detector.bundle.calibration
         return [calibration.threshold(budget) for budget in budgets]
 
     def set_verdict(self, event_id: str, verdict: Verdict | None, by: str) -> None:
         """See `contract.EngineContract.set_verdict`."""
-        name = self._lessons.set(event_id, verdict, by)
+        name = self._feedback.set_verdict(event_id, verdict, by)
         if (camera := self._cameras.get(name)) is not None:
-            camera.watch.teach(self._lessons.normal(name))
+            camera.scorer.set_suppressions(self._feedback.normal_signatures(name))
 
     def set_model(self, camera: str, bundle: Path) -> None:
-        """Go over to another bundle without a gap; it is remembered beyond a restart.
+        """Switch a camera to another bundle without a gap; the choice survives a restart.
 
         Raises:
-            BundleError: it cannot be used; the camera goes on with the one it has.
+            BundleError: it cannot be used; the camera keeps its present one.
         """
-        detector = self._networks.detector(bundle)
+        detector = self._networks.open_detector(bundle)
         self._set(camera, "model", str(bundle))
-        self._camera(camera).hand_over(detector)
+        self._camera(camera).swap_model(detector)
 
-    def accept_view(self, camera: str) -> None:
-        """Take the present view of a moved camera for its scene."""
-        self._camera(camera).watch.accept_view()
+    def reset_reference_view(self, camera: str) -> None:
+        """Accept the present view of a moved camera as its reference."""
+        self._camera(camera).scorer.reset_reference_view()
 
     def reload(self, settings: LiveSettings) -> list[str]:
         """See `contract.EngineContract.reload`."""
-        with self._changing:
-            before, after = self._settings, self._overrides.laid_over(settings)
+        with self._change_lock:
+            before, after = self._settings, self._overrides.apply(settings)
             fixed = [key for key in FIXED if _differ(before, after, key)]
             after = after.model_copy(update={key: getattr(before, key) for key in fixed})
             changes = self._changes(before, after)
-            begun = [name for name, change in changes.items() if change is None and _is_watched(name, after)]
-            needs = {name: self._needs(name, after) for name in begun}
-            self._told, self._settings, self._reloading = settings, after, True
+            started = [name for name, change in changes.items() if change is None and _is_enabled(name, after)]
+            requirements = {name: self._requirements_of(name, after) for name in started}
+            self._base_settings, self._settings, self._reloading = settings, after, True
             try:
-                lines = [self._reload_camera(name, change, needs.get(name)) for name, change in changes.items()]
+                lines = [self._reload_camera(name, change, requirements.get(name)) for name, change in changes.items()]
             finally:
                 self._reloading = False
-            return [*(f"{key}: needs a restart" for key in fixed), *lines]
+            return [*(f"{key}: takes effect after a restart" for key in fixed), *lines]
 
     def metrics(self) -> Metrics:
         """See `contract.EngineContract.metrics`."""
         cameras = dict(self._cameras)
-        figures = {name: camera.watch.figures for name, camera in cameras.items()}
+        stats = {name: camera.scorer.stats for name, camera in cameras.items()}
         return Metrics(
             frames={name: camera.reader.frames for name, camera in cameras.items()},
-            dropped={name: camera.slot.dropped + figures[name].skipped for name, camera in cameras.items()},
-            scored={name: figure.scored for name, figure in figures.items()},
+            dropped={name: camera.queue.dropped + stats[name].skipped for name, camera in cameras.items()},
+            scored={name: one.scored for name, one in stats.items()},
             reconnects={name: camera.reader.reconnects for name, camera in cameras.items()},
             states={name: camera.state for name, camera in cameras.items()},
-            events={name: figure.events for name, figure in figures.items()},
-            suppressed={name: figure.suppressed for name, figure in figures.items()},
-            recording_errors={name: figure.recording_errors for name, figure in figures.items()},
-            latency_counts={name: list(figure.latency_counts) for name, figure in figures.items()},
-            latency_sum_s={name: figure.latency_sum_s for name, figure in figures.items()},
-            queue_depth=sum(camera.waiting is not None for camera in cameras.values()),
+            events={name: one.events for name, one in stats.items()},
+            suppressed={name: one.suppressed for name, one in stats.items()},
+            recording_errors={name: one.recording_errors for name, one in stats.items()},
+            latency_counts={name: list(one.latency_counts) for name, one in stats.items()},
+            latency_sum_s={name: one.latency_sum_s for name, one in stats.items()},
+            queue_depth=sum(camera.waiting_since is not None for camera in cameras.values()),
             uptime_s=0.0 if self._started is None else time.monotonic() - self._started,
         )
 
     def _camera(self, name: str) -> Camera:
         if name not in self._cameras:
-            raise ConfigError(f"there is no camera {name[:64]!r}: {nearest(name, self._cameras)}")
+            raise ConfigError(f"there is no camera {name[:64]!r}: {suggest(name, self._cameras)}")
         return self._cameras[name]
 
-    def _needs(self, name: str, settings: LiveSettings) -> Needs:
-        """All of a camera that may be refused, before anything is begun or ended."""
-        return self._networks.detector(settings.bundle_of(name)), self._lessons.normal(name)
+    def _requirements_of(self, name: str, settings: LiveSettings) -> Requirements:
+        """Everything of a camera that can be refused: made before any camera is started or stopped."""
+        return self._networks.open_detector(settings.bundle_of(name)), self._feedback.normal_signatures(name)
 
-    def _new_camera(self, name: str, needs: Needs) -> Camera:
-        detector, normal = needs
-        camera = Camera(name, self._settings, detector, self.journal, self._films, self.publish, self._workers.wake)
-        camera.watch.teach(normal)
+    def _new_camera(self, name: str, requirements: Requirements) -> Camera:
+        detector, normal = requirements
+        camera = Camera(
+            name, self._settings, detector, self.event_writer, self._clip_tasks, self.publish, self._workers.wake
+        )
+        camera.scorer.set_suppressions(normal)
         return camera
 
     def _set(self, camera: str, key: str, value: object) -> None:
-        with self._changing:
+        with self._change_lock:
             self._camera(camera)
-            was = self._told.cameras[camera].model_dump(mode="json")[key]
+            was = self._base_settings.cameras[camera].model_dump(mode="json")[key]
             changed = CameraSettings.model_validate({**self._settings.cameras[camera].model_dump(), key: value})
             self._overrides.set(camera, key, was, changed.model_dump(mode="json")[key])
             self._settings = self._settings.model_copy(update={"cameras": {**self._settings.cameras, camera: changed}})
-            self._cameras[camera].watch.configure(changed)
+            self._cameras[camera].scorer.configure(changed)
 
     def _changes(self, before: LiveSettings, after: LiveSettings) -> dict[str, set[str] | None]:
-        """The cameras that a reload changes: what of them changes while they run, None where they begin anew or end."""
-        shared = any(_differ(before, after, key) for key in ("events", "health", "model", "drift"))
+        """What a reload changes, by camera: the settings that change while it runs; None if it must start again or stop."""
+        shared = any(_differ(before, after, key) for key in ("events", "health", "model"))
         found: dict[str, set[str] | None] = {}
         for name in sorted({*before.cameras, *after.cameras}):
             old, new = before.cameras.get(name), after.cameras.get(name)
             changed = {key for key in CameraSettings.model_fields if getattr(old, key, None) != getattr(new, key, None)}
             if changed or shared:
-                goes_on = changed <= LIVE_CHANGES and not shared and name in self._cameras and new is not None
-                found[name] = changed if goes_on else None
+                can_go_on = changed <= LIVE_CHANGES and not shared and name in self._cameras and new is not None
+                found[name] = changed if can_go_on else None
         return found
 
-    def _reload_camera(self, name: str, changed: set[str] | None, needs: Needs | None) -> str:
-        """Bring one camera to the new settings; one that begins anew gives way when the new one is there."""
+    def _reload_camera(self, name: str, changed: set[str] | None, requirements: Requirements | None) -> str:
+        """Apply the new settings to one camera: change it, or stop it and start it again."""
         running = self._cameras.get(name)
         if changed is not None and running is not None:
-            running.watch.configure(self._settings.cameras[name])
+            running.scorer.configure(self._settings.cameras[name])
             return f"{name}: {', '.join(sorted(changed))}"
         if running is not None:
             running.stop()
             running.finish()
-        if needs is None:
+        if requirements is None:
             self._cameras.pop(name, None)
-            return f"{name}: no longer watched"
-        camera = self._cameras[name] = self._new_camera(name, needs)
+            return f"{name}: stopped"
+        camera = self._cameras[name] = self._new_camera(name, requirements)
         if self._stopping.is_set():
             camera.stop()
         else:
             camera.start()
-        return f"{name}: {'begun anew' if running else 'begun'}"
+        return f"{name}: {'restarted' if running else 'started'}"
 
     def _halt(self, timeout_s: float) -> None:
-        """Let readers and workers come to their end; whoever is changing cameras is not waited for longer than this."""
-        is_alone = self._changing.acquire(timeout=timeout_s)
+        """Stop readers and workers; waits no longer than `timeout_s` for a change of cameras that is under way."""
+        is_locked = self._change_lock.acquire(timeout=timeout_s)
         try:
             for camera in list(self._cameras.values()):
                 camera.stop()
         finally:
-            if is_alone:
-                self._changing.release()
+            if is_locked:
+                self._change_lock.release()
         self._workers.stop()
 
     def _watchdog_died(self) -> None:
-        self.publish({"kind": "trouble", "message": "the watchdog died of a fault and begins anew"})
+        self.publish({"kind": "warning", "message": "the watchdog stopped with an error and is being restarted"})
 
-    def _round(self) -> Iterator[Duty]:
-        """The duties of one round: states, dead threads, what others have set, drift and learned scenes."""
+    def _tasks(self) -> Iterator[Task]:
+        """The tasks of one round: states, dead threads, overrides, drift and reference views."""
         cameras, now = list(self._cameras.values()), time.monotonic()
         for camera in cameras:
-            yield from (camera.look, camera.revive)
-        yield from (self._workers.replace_dead, self._films.revive, self.journal.revive, self._take_overrides)
-        if now - self._drift_told >= DRIFT_S:
-            self._drift_told = now
-            yield self._tell_drift
-        if now - self._scenes_kept >= SCENE_S:
-            self._scenes_kept = now
+            yield from (camera.update_state, camera.restart_reader)
+        yield from (
+            self._workers.replace_dead,
+            self._clip_tasks.restart,
+            self.event_writer.restart,
+            self._apply_overrides,
+        )
+        if now - self._last_drift_check >= DRIFT_INTERVAL_S:
+            self._last_drift_check = now
+            yield self._publish_drift
+        if now - self._last_reference_save >= REFERENCE_INTERVAL_S:
+            self._last_reference_save = now
             for camera in cameras:
-                yield partial(self._films.submit, camera.watch.health.save)
+                yield partial(self._clip_tasks.submit, camera.scorer.health.save)
 
-    def _take_overrides(self) -> None:
-        """Go over to what another process has set, such as a bundle that a camera has learned."""
-        if self._overrides.changed():
-            with self._changing:
-                after = self._overrides.laid_over(self._told)
+    def _apply_overrides(self) -> None:
+        """Apply what another process has set, such as the bundle that `comemory learn` has trained."""
+        if self._overrides.has_changed():
+            with self._change_lock:
+                after = self._overrides.apply(self._base_settings)
                 for name, camera in list(self._cameras.items()):
-                    self._take_override(camera, after.cameras[name], after)
+                    self._apply_override(camera, after.cameras[name], after)
 
-    def _take_override(self, camera: Camera, told: CameraSettings, after: LiveSettings) -> None:
+    def _apply_override(self, camera: Camera, changed: CameraSettings, after: LiveSettings) -> None:
         before, wanted = self._settings.bundle_of(camera.name), after.bundle_of(camera.name)
         try:
-            detector = self._networks.detector(wanted) if wanted != before else None
+            detector = self._networks.open_detector(wanted) if wanted != before else None
         except ComemoryError as error:
-            self.publish({"kind": "trouble", "message": f"{camera.name} keeps its model: {error}"})
+            self.publish({"kind": "warning", "message": f"{camera.name} keeps its present model: {error}"})
             return
-        cameras = {**self._settings.cameras, camera.name: told}
+        cameras = {**self._settings.cameras, camera.name: changed}
         self._settings = self._settings.model_copy(update={"cameras": cameras})
-        camera.watch.configure(told)
+        camera.scorer.configure(changed)
         if detector is not None:
-            camera.hand_over(detector)
+            camera.swap_model(detector)
 
-    def _tell_drift(self) -> None:
+    def _publish_drift(self) -> None:
         for name, camera in list(self._cameras.items()):
-            message = camera.watch.guard.message
-            if message and message != self._drifts.get(name):
+            message = camera.scorer.drift_guard.message
+            if message and message != self._drift_messages.get(name):
                 self.publish({"kind": "drift", "camera": name, "message": message})
-            self._drifts[name] = message
+            self._drift_messages[name] = message
 
-    def _journal_trouble(self, trouble: str) -> None:
-        self.publish({"kind": "trouble", "message": trouble})
+    def _publish_error(self, error: str) -> None:
+        self.publish({"kind": "warning", "message": error})
 
 
-def _is_watched(name: str, settings: LiveSettings) -> bool:
-    return name in settings.cameras and settings.cameras[name].watch
+def _is_enabled(name: str, settings: LiveSettings) -> bool:
+    return name in settings.cameras and settings.cameras[name].enabled
 
 
 def _differ(before: LiveSettings, after: LiveSettings, key: str) -> bool:

@@ -1,4 +1,4 @@
-"""Everything live, put together: store, alerts, engine, retention, signals."""
+"""A complete live system: store, alerts, engine, retention, signals."""
 
 from __future__ import annotations
 
@@ -18,43 +18,44 @@ from typing import TYPE_CHECKING
 from comemory.errors import ComemoryError, ConfigError, mask_password
 from comemory.live.config import LiveSettings, absolute
 from comemory.live.engine import Engine
-from comemory.live.monitoring.memory_use import share_arenas
+from comemory.live.monitoring.memory_use import limit_malloc_arenas
 
 if TYPE_CHECKING:
     from comemory.alerts.dispatcher import Dispatcher
     from comemory.store.store import EventStore
 
-SWEEP_S = 600.0
+SWEEP_INTERVAL_S = 600.0
 STOP_S = 4.5
-"""From when it is to end until all of it has: half a second less than is promised, for the process to leave."""
+"""Shutdown budget: the promised 5 s less 0.5 s for the process to exit."""
 ENGINE_S = 2.7
-"""Of these, the share of cameras, events and clips."""
+"""Part of the shutdown budget for cameras, events and clips; the rest is for alerts and the store."""
 HARD_END_S = 4.9
-"""From when it is to end until the system ends the process, whatever hangs."""
-HUNG = "hung.txt"
-"""File in OUT: where each thread was when that happened."""
+"""Seconds after which the process is killed, whatever hangs."""
+HANG_REPORT = "hung.txt"
+"""File in OUT with the stack of each thread when that happened."""
 
 
 class Service:
     """A running system: `with Service(settings) as service: service.run()`.
 
     Attributes:
-        engine, store: None for a store that the settings switch off.
-        dispatcher: of alerts; None without a store or without alerts.
+        engine: the running engine.
+        store: the event store; None if the settings switch it off.
+        dispatcher: sends the alerts; None without a store or without alerts.
 
     Args:
-        reread: reads the settings again, for SIGHUP; None leaves them.
-        on_reload: called with one line for each thing that a reload changed, or why it failed.
-        ends_process: the process ends with it: `HARD_END_S` after it is to end at the latest.
+        reload_settings: reads the settings again, for SIGHUP; None ignores SIGHUP.
+        on_reload: called with one line for each change of a reload, or with why it failed.
+        ends_process: the process ends with the service: `HARD_END_S` after its end was asked for at the latest.
 
     Raises:
-        ComemoryError: from entering it, where something of it cannot be used.
+        ComemoryError: on entering, if a part of it cannot be used.
     """
 
     def __init__(
         self,
         settings: LiveSettings,
-        reread: Callable[[], LiveSettings] | None = None,
+        reload_settings: Callable[[], LiveSettings] | None = None,
         on_reload: Callable[[str], None] = lambda line: None,
         *,
         ends_process: bool = False,
@@ -62,14 +63,14 @@ class Service:
         self.settings = settings
         self.store: EventStore | None = None
         self.dispatcher: Dispatcher | None = None
-        self._reread, self._on_reload, self._ends_process = reread, on_reload, ends_process
+        self._reload_settings, self._on_reload, self._ends_process = reload_settings, on_reload, ends_process
         self._stack = ExitStack()
-        self._ending = threading.Event()
+        self._end_requested = threading.Event()
         self._deadline: float | None = None
-        self._reloading = threading.Event()
+        self._reload_requested = threading.Event()
 
     def __enter__(self) -> Service:
-        share_arenas()
+        limit_malloc_arenas()
         with ExitStack() as stack:
             stack.enter_context(self.signals())
             self.store = self._open_store(stack)
@@ -84,69 +85,73 @@ class Service:
         self._stack.close()
         if self._ends_process:
             with suppress(OSError):
-                report = self.settings.out / HUNG
+                report = self.settings.out / HANG_REPORT
                 if not report.stat().st_size:
                     report.unlink()
 
     def stop_engine(self) -> None:
-        """End what is watched, with its events stored; alerts and store go on until the end of the block."""
+        """Stop the cameras and store their events; alerts and store go on until the end of the block."""
         self.engine.stop(self._left(STOP_S - ENGINE_S))
 
     def end(self) -> None:
-        """Let `run` come to its end; from now on everything has `STOP_S` to end in."""
+        """End `run`; everything must have ended `STOP_S` from now."""
         if self._deadline is None:
             self._deadline = time.monotonic() + STOP_S
             if self._ends_process:
                 self._limit_the_end()
-        self._ending.set()
+        self._end_requested.set()
 
     def run(self, seconds: float | None = None, *, until_finished: bool = True) -> None:
-        """Go on until SIGTERM, SIGINT, `end`, the time is up, or every camera was a file that is over.
+        """Run until SIGTERM, SIGINT, `end`, the time is up, or every camera was a file that has ended.
 
         Args:
-            until_finished: whether files that are over end it.
+            seconds: None sets no limit.
+            until_finished: whether the end of all files ends it.
         """
         end = None if seconds is None else time.monotonic() + seconds
         swept = time.monotonic()
-        while not self._ending.wait(0.1):
+        while not self._end_requested.wait(0.1):
             if end is not None and time.monotonic() >= end:
                 return
             if until_finished and self.engine.finished:
                 return
-            if self._reloading.is_set():
-                self._reloading.clear()
+            if self._reload_requested.is_set():
+                self._reload_requested.clear()
                 threading.Thread(target=self.reload, name="reload", daemon=True).start()
-            if time.monotonic() - swept >= SWEEP_S:
+            if time.monotonic() - swept >= SWEEP_INTERVAL_S:
                 swept = time.monotonic()
                 threading.Thread(target=self.sweep, name="sweep", daemon=True).start()
 
     def reload(self) -> None:
-        """Read the settings again; what is wrong with them is told, and the present ones stay."""
-        if self._reread is None:
+        """Read the settings again and apply them; if they are invalid, report it and keep the present ones."""
+        if self._reload_settings is None:
             return
         try:
-            for line in self.engine.reload(self._reread()) or ["nothing changed"]:
+            for line in self.engine.reload(self._reload_settings()) or ["nothing changed"]:
                 self._on_reload(line)
             if self.dispatcher is not None:
                 self.dispatcher.set_cameras(list(self.engine.settings.cameras))
         except ComemoryError as error:
-            self._on_reload(f"the settings stay as they were: {error}")
+            self._on_reload(f"the settings have not changed: {error}")
 
     def sweep(self) -> None:
-        """Delete what is older, or more, than the retention allows."""
+        """Delete what the retention settings do not allow to be stored any longer."""
         if self.store is None:
             return
-        kept = self.engine.settings.retention
+        retention = self.engine.settings.retention
         try:
-            self.store.sweep(datetime.now(UTC), kept.days, int(kept.gigabytes * 1e9), int(kept.free_gigabytes * 1e9))
+            self.store.sweep(
+                datetime.now(UTC), retention.days, int(retention.max_gb * 1e9), int(retention.min_free_gb * 1e9)
+            )
         except (ComemoryError, OSError) as error:
             self._on_reload(f"old events were not deleted: {error}")
 
     @contextmanager
     def signals(self) -> Iterator[None]:
-        """SIGTERM and SIGINT end it, SIGHUP reloads; only the main thread can ask for that, others leave them.
+        """Handle signals within the block: SIGTERM and SIGINT end the service, SIGHUP reloads its settings.
 
-        They do so from the beginning of the block to its end: an end that is on is not broken off by a second signal.
+        A second signal does not interrupt an end that is under way. Only the main thread can handle signals; in other
+        threads this does nothing.
         """
         if threading.current_thread() is not threading.main_thread():
             yield
@@ -156,29 +161,29 @@ class Service:
             self.end()
 
         def reload(number: int, frame: FrameType | None) -> None:
-            self._reloading.set()
+            self._reload_requested.set()
 
-        wanted = {signal.SIGTERM: end, signal.SIGINT: end, signal.SIGHUP: reload}
-        before = {number: signal.signal(number, handler) for number, handler in wanted.items()}
+        handlers = {signal.SIGTERM: end, signal.SIGINT: end, signal.SIGHUP: reload}
+        before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
         try:
             yield
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)
 
-    def _left(self, kept_s: float = 0.0) -> float:
-        """Seconds of the time to end in, less those to be kept for what follows; it begins with the first question."""
+    def _left(self, reserved_s: float = 0.0) -> float:
+        """Seconds left of the shutdown budget, less `reserved_s` for what follows; the first call starts it."""
         self.end()
-        return max(0.1, (self._deadline or 0.0) - kept_s - time.monotonic())
+        return max(0.1, (self._deadline or 0.0) - reserved_s - time.monotonic())
 
     def _limit_the_end(self) -> None:
-        """Have the process ended by a thread of the interpreter that waits for no lock, not even its own."""
+        """Let faulthandler's thread kill the process: it needs no lock, not even that of the interpreter."""
         try:
-            with (self.settings.out / HUNG).open("a", encoding="utf-8") as file:
-                kept = os.dup(file.fileno())
+            with (self.settings.out / HANG_REPORT).open("a", encoding="utf-8") as file:
+                report = os.dup(file.fileno())
         except OSError:
-            kept = sys.__stderr__.fileno() if sys.__stderr__ is not None else 2
-        faulthandler.dump_traceback_later(HARD_END_S, exit=True, file=kept)
+            report = sys.__stderr__.fileno() if sys.__stderr__ is not None else 2
+        faulthandler.dump_traceback_later(HARD_END_S, exit=True, file=report)
 
     def _open_store(self, stack: ExitStack) -> EventStore | None:
         if not self.settings.store.enabled:
@@ -202,10 +207,10 @@ class Service:
 
 
 def camera_flags(flags: Sequence[str]) -> dict[str, dict[str, str]]:
-    """`NAME=URL` flags as the settings of cameras.
+    """Parse `NAME=URL` flags into camera settings.
 
     Raises:
-        ConfigError: one is no such pair.
+        ConfigError: a flag is not such a pair, or two have the same name.
 
     >>> camera_flags(["gate=rtsp://gate.lan/live?a=b"])
     {'gate': {'url': 'rtsp://gate.lan/live?a=b'}}
@@ -218,6 +223,6 @@ def camera_flags(flags: Sequence[str]) -> dict[str, dict[str, str]]:
                 f"cannot read --camera {mask_password(flag)!r}: expected NAME=URL, such as gate=rtsp://host/stream"
             )
         if name in cameras:
-            raise ConfigError(f"two cameras are called {name!r}: give each a name of its own")
+            raise ConfigError(f"two cameras have the name {name!r}: give each its own name")
         cameras[name] = {"url": absolute(url, Path.cwd())}
     return cameras

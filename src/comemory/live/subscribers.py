@@ -1,4 +1,4 @@
-"""Who listens to a running engine."""
+"""Delivers the messages of a running engine to its subscribers."""
 
 from __future__ import annotations
 
@@ -8,11 +8,12 @@ from contextlib import contextmanager, suppress
 
 from comemory.live.contract import Message
 
-LONGEST_QUEUE = 1000
+MAX_QUEUED = 1000
+"""Messages that may wait for one subscriber: more than a minute of scores of a camera."""
 
 
-class Subscribers:
-    """Queues of messages; nobody who listens slowly holds up who tells."""
+class MessageBus:
+    """One bounded queue per subscriber; a slow subscriber never blocks the publisher."""
 
     def __init__(self) -> None:
         self._queues: tuple[queue.Queue[Message], ...] = ()
@@ -20,7 +21,7 @@ class Subscribers:
     @contextmanager
     def subscribe(self) -> Iterator[queue.Queue[Message]]:
         """See `contract.EngineContract.subscribe`."""
-        mine: queue.Queue[Message] = queue.Queue(LONGEST_QUEUE)
+        mine: queue.Queue[Message] = queue.Queue(MAX_QUEUED)
         self._queues = (*self._queues, mine)
         try:
             yield mine
@@ -28,7 +29,7 @@ class Subscribers:
             self._queues = tuple(other for other in self._queues if other is not mine)
 
     def publish(self, message: Message) -> None:
-        """Give a message to all; the oldest gives way where a queue is full."""
+        """Put a message into all queues; a full queue drops its oldest message."""
         for subscriber in self._queues:
             while True:
                 try:

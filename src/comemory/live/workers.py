@@ -1,4 +1,4 @@
-"""The threads that run the network: each takes the camera whose frame has waited longest."""
+"""The threads that score frames: each takes the camera whose frame has waited longest."""
 
 from __future__ import annotations
 
@@ -8,17 +8,18 @@ from collections.abc import Callable, Iterable
 
 from comemory.live.camera import Camera
 
-NAP_S = 0.5
-PAUSE_S = 0.2
-"""From the death of a worker to the next one in its place."""
+POLL_S = 0.5
+"""How often an idle worker looks for frames even if nothing woke it."""
+RESTART_S = 0.2
+"""Pause before a worker that died of an error is replaced."""
 
 
 class Workers:
-    """As many threads as may run the network at once.
+    """A pool of scoring threads.
 
     Args:
-        n: of them.
-        cameras: that there are at the moment.
+        n: number of threads.
+        cameras: gives the cameras of the moment.
     """
 
     def __init__(self, n: int, cameras: Callable[[], Iterable[Camera]]) -> None:
@@ -28,39 +29,39 @@ class Workers:
         self._threads: list[threading.Thread] = []
 
     def start(self) -> None:
-        """Begin."""
-        self._threads = [self._begun(f"worker-{number}") for number in range(self.n)]
+        """Start the threads."""
+        self._threads = [self._start_thread(f"worker-{number}") for number in range(self.n)]
 
     def wake(self) -> None:
-        """A frame waits."""
+        """Wake an idle worker: a frame is waiting."""
         with self._ready:
             self._ready.notify()
 
     def stop(self) -> None:
-        """Ask them to end; each does after the frames it is at."""
+        """Ask the threads to end; each does so after the frames that it is scoring."""
         self._stopping.set()
         with self._ready:
             self._ready.notify_all()
 
     def join(self, until: float) -> None:
-        """Wait for their end, no longer than to a time of the monotonic clock."""
+        """Wait for the end of the threads, at most until a time of the monotonic clock."""
         for thread in self._threads:
             thread.join(max(0.01, until - time.monotonic()))
 
     def replace_dead(self) -> None:
-        """Begin anew what died of a fault."""
+        """Replace threads that died of an error."""
         for place, thread in enumerate(self._threads):
-            if not thread.is_alive() and not self._stopping.wait(PAUSE_S):
-                self._threads[place] = self._begun(thread.name)
+            if not thread.is_alive() and not self._stopping.wait(RESTART_S):
+                self._threads[place] = self._start_thread(thread.name)
 
-    def _begun(self, name: str) -> threading.Thread:
+    def _start_thread(self, name: str) -> threading.Thread:
         thread = threading.Thread(target=self._work, name=name, daemon=True)
         thread.start()
         return thread
 
-    def _next(self) -> Camera | None:
-        """The camera whose oldest frame has waited longest, taken; None when none waits."""
-        waiting = [(at, camera.name, camera) for camera in self._cameras() if (at := camera.waiting) is not None]
+    def _claim_camera(self) -> Camera | None:
+        """The camera whose oldest frame has waited longest, marked as busy; None if no frame waits."""
+        waiting = [(at, camera.name, camera) for camera in self._cameras() if (at := camera.waiting_since) is not None]
         if not waiting:
             return None
         camera = min(waiting, key=lambda one: one[:2])[2]
@@ -70,13 +71,13 @@ class Workers:
     def _work(self) -> None:
         while True:
             with self._ready:
-                camera = self._next()
+                camera = self._claim_camera()
                 while camera is None and not self._stopping.is_set():
-                    self._ready.wait(NAP_S)
-                    camera = self._next()
+                    self._ready.wait(POLL_S)
+                    camera = self._claim_camera()
             if camera is None or self._stopping.is_set():
                 return
             try:
-                camera.watch.take(camera.slot.take(), lossless=camera.slot.lossless)
+                camera.scorer.score_frames(camera.queue.pop_all(), lossless=camera.queue.lossless)
             finally:
                 camera.busy = False

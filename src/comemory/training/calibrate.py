@@ -1,4 +1,4 @@
-"""From a trained model to its calibration, on ordinary video that it has not seen."""
+"""From a trained model to its calibration, on normal video that it was not trained on."""
 
 from __future__ import annotations
 
@@ -10,92 +10,110 @@ import torch
 from numpy.typing import NDArray
 
 from comemory.clips.static_gate import fit_threshold
-from comemory.scoring import Calibration, fit_calibration, needed_evidence
+from comemory.scoring import Calibration, evidence_to_normalise, fit_calibration
 from comemory.training.cache import PreparedVideo
-from comemory.training.config import Recipe
-from comemory.training.split import hold_out, spread
+from comemory.training.config import TrainingConfig
+from comemory.training.split import evenly_spaced, split_frames
 
-MOST_USUAL = 800
-"""Frames that say what is usual at each place."""
+MAX_BASELINE_FRAMES = 800
+"""About so many training frames are enough for the spatial baselines, which are quantiles at each place."""
 
 
-def split(
+def split_videos(
     videos: Sequence[PreparedVideo], share: float, n_past: int
 ) -> tuple[list[PreparedVideo], list[PreparedVideo]]:
-    """Keep part of the ordinary video back for the calibration.
-
-    See `pseudo.holdout.hold_out` for the rule.
+    """Split prepared videos into training and calibration, see `split.split_frames`.
 
     Returns:
-        Videos to train on and videos held out; no frame is in both.
+        Videos to train on and videos held out for the calibration; no frame is in both.
     """
-    counts = [len(video.indices) for video in videos]
-    clips = [len(video.newest(n_past)) for video in videos]
-    trained, held = ([videos[i].part(part) for i, part in parts] for parts in hold_out(counts, share, n_past, clips))
-    return trained, held
+    n_frames = [len(video.indices) for video in videos]
+    n_clips = [len(video.clip_ends(n_past)) for video in videos]
+    trained, held_out = (
+        [videos[i].part(frames) for i, frames in parts] for parts in split_frames(n_frames, share, n_past, n_clips)
+    )
+    return trained, held_out
 
 
-def observe(
+def infer_evidence(
     model: Any,
     video: PreparedVideo,
-    recipe: Recipe,
+    config: TrainingConfig,
     on_frame: Callable[[], None] = lambda: None,
-    newest: Sequence[int] | None = None,
+    clip_ends: Sequence[int] | None = None,
 ) -> Iterator[Mapping[str, NDArray[np.float32]]]:
-    """The evidence maps of every clip of a video, in fp32 and one clip at a time, as a detector sees them.
+    """The evidence of the clips of a video, in fp32 and one clip at a time, as a detector computes it.
 
     Args:
-        newest: the clips that end at these frames alone.
+        clip_ends: the clips that end at these frames; None takes all of them.
     """
     items = [memory.items for memory in model.memories().values()]
-    for last in video.newest(recipe.clips.n_past) if newest is None else newest:
-        frames, flow = (torch.from_numpy(array[None]) for array in video.clip(last, recipe.clips))
+    for end in video.clip_ends(config.clips.n_past) if clip_ends is None else clip_ends:
+        frames, flow = (torch.from_numpy(array[None]) for array in video.clip(end, config.clips))
         with torch.inference_mode():
-            answered = model.observe(frames, flow, *items)
-        maps = {name: tensor.numpy() for name, tensor in answered.items() if not name.startswith("updated_")}
-        yield {**maps, **video.evidence(last)}
+            outputs = model.infer(frames, flow, *items)
+        evidence = {name: tensor.numpy() for name, tensor in outputs.items() if not name.startswith("updated_")}
+        yield {**evidence, **video.evidence(end)}
         on_frame()
 
 
 def calibrate(
     model: Any,
-    videos: Sequence[PreparedVideo],
-    recipe: Recipe,
+    held_out: Sequence[PreparedVideo],
+    config: TrainingConfig,
     rate_hz: float,
     on_frame: Callable[[], None] = lambda: None,
     trained: Sequence[PreparedVideo] = (),
 ) -> Calibration:
-    """Fit the calibration on held-out ordinary videos.
+    """Fit the calibration on held-out normal video.
 
     Args:
-        trained: the videos that were trained on; `MOST_USUAL` frames spread over them say what is usual at each place, and
-            alarms are counted on the frames of some too, see `counted_on`.
+        held_out: videos that were not trained on.
+        rate_hz: frames per second of the videos.
+        on_frame: called for each of `n_calibration_frames`.
+        trained: videos that were trained on. `MAX_BASELINE_FRAMES` frames spread over them give the spatial baselines,
+            and alarms are counted on some of them too, see `alarm_count_videos`.
+
+    Raises:
+        ConfigError: fewer than 20 held-out frames, or a channel whose evidence the model does not give.
     """
-    held = [list(observe(model, video, recipe, on_frame)) for video in videos]
-    seen = (observe(model, video, recipe, on_frame) for video in counted_on(trained))
-    fitted = fit_calibration(held, recipe.decision, rate_hz, trained=_spread(model, trained, recipe), seen=seen)
-    return fitted.model_copy(update={"still": fit_threshold([video.pictures for video in videos])})
+    evidence = [list(infer_evidence(model, video, config, on_frame)) for video in held_out]
+    counted = (infer_evidence(model, video, config, on_frame) for video in alarm_count_videos(trained))
+    fitted = fit_calibration(
+        evidence,
+        config.scoring,
+        rate_hz,
+        baseline_frames=_baseline_evidence(model, trained, config),
+        training_videos=counted,
+    )
+    return fitted.model_copy(update={"static_threshold": fit_threshold([video.images for video in held_out])})
 
 
-def counted_on(trained: Sequence[PreparedVideo]) -> Sequence[PreparedVideo]:
-    """The videos trained on that alarms are counted on; see `pseudo.holdout.spread`."""
-    return trained[spread([len(video.indices) for video in trained])]
+def alarm_count_videos(trained: Sequence[PreparedVideo]) -> Sequence[PreparedVideo]:
+    """The training videos on which alarms are counted, see `split.evenly_spaced`."""
+    return trained[evenly_spaced([len(video.indices) for video in trained])]
 
 
-def n_observed(held: Sequence[PreparedVideo], trained: Sequence[PreparedVideo], n_past: int) -> int:
-    """The frames of which `calibrate` tells."""
-    return sum(len(video.newest(n_past)) for video in (*held, *counted_on(trained)))
+def n_calibration_frames(held_out: Sequence[PreparedVideo], trained: Sequence[PreparedVideo], n_past: int) -> int:
+    """How often `calibrate` calls `on_frame`."""
+    return sum(len(video.clip_ends(n_past)) for video in (*held_out, *alarm_count_videos(trained)))
 
 
-def _spread(model: Any, videos: Sequence[PreparedVideo], recipe: Recipe) -> list[Mapping[str, NDArray[np.float32]]]:
-    """The evidence of frames spread evenly over the videos, as far as what is usual is taken from it."""
-    needed = needed_evidence(recipe.decision)
+def _baseline_evidence(
+    model: Any, videos: Sequence[PreparedVideo], config: TrainingConfig
+) -> list[Mapping[str, NDArray[np.float32]]]:
+    """The evidence that spatial baselines are fitted on, of frames spread evenly over the videos."""
+    needed = evidence_to_normalise(config.scoring)
     if not needed:
         return []
-    places = [(video, newest) for video in videos for newest in video.newest(recipe.clips.n_past)]
-    step = max(1, -(-len(places) // MOST_USUAL))
+    clips = [(number, end) for number, video in enumerate(videos) for end in video.clip_ends(config.clips.n_past)]
+    step = max(1, -(-len(clips) // MAX_BASELINE_FRAMES))
     chosen: dict[int, list[int]] = {}
-    for video, newest in places[::step]:
-        chosen.setdefault(id(video), []).append(newest)
-    found = (maps for video in videos for maps in observe(model, video, recipe, newest=chosen.get(id(video), [])))
-    return [{name: maps[name] for name in needed & set(maps)} for maps in found]
+    for number, end in clips[::step]:
+        chosen.setdefault(number, []).append(end)
+    found = (
+        evidence
+        for number, ends in chosen.items()
+        for evidence in infer_evidence(model, videos[number], config, clip_ends=ends)
+    )
+    return [{name: evidence[name] for name in needed & set(evidence)} for evidence in found]

@@ -7,14 +7,14 @@ from itertools import accumulate, pairwise
 from hypothesis import given
 from hypothesis import strategies as st
 
-from comemory.live.capture.backoff import Attempts
+from comemory.live.capture.backoff import Backoff
 
 
 def times(per_min: int, longest_s: float, failures: list[int], live_s: list[float]) -> list[float]:
     """When attempts are made, each of which took some time until it was lost."""
-    attempts, now, found = Attempts(per_min, longest_s), 1000.0, []
+    attempts, now, found = Backoff(per_min, longest_s), 1000.0, []
     for failed, lived_s in zip(failures, live_s, strict=False):
-        attempts.begin(now)
+        attempts.record_attempt(now)
         found.append(now)
         now += lived_s
         now += attempts.pause_s(now, failed)

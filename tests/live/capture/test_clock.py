@@ -8,7 +8,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from comemory.live.capture.clock import KEPT_S, LATE_S, LEAP_S, SET_S, Arrivals, Playback, StreamClock, TimeOfDay
+from comemory.live.capture.clock import (
+    ADJUSTMENT_S,
+    FORWARD_JUMP_S,
+    MAX_LAG_S,
+    OFFSET_WINDOW_S,
+    ArrivalClock,
+    PlaybackClock,
+    StreamClock,
+    WallClock,
+)
 
 stamps = st.lists(st.one_of(st.none(), st.integers(-(2**40), 2**40)), max_size=50)
 
@@ -16,21 +25,21 @@ stamps = st.lists(st.one_of(st.none(), st.integers(-(2**40), 2**40)), max_size=5
 @given(stamps)
 def test_a_stream_never_runs_backwards(pts: list[int | None]) -> None:
     clock = StreamClock(1 / 90_000, 10)
-    times = [clock.time_s(one) for one in pts]
+    times = [clock.frame_time_s(one) for one in pts]
     assert times == sorted(times)
     assert not times or times[0] == 0
 
 
 def test_a_clock_that_begins_anew_goes_on() -> None:
     clock = StreamClock(0.1, 10)
-    assert [clock.time_s(pts) for pts in (50, 51, 0, 1)] == pytest.approx([0, 0.1, 0.2, 0.3])
+    assert [clock.frame_time_s(pts) for pts in (50, 51, 0, 1)] == pytest.approx([0, 0.1, 0.2, 0.3])
 
 
 @given(st.lists(st.floats(0, 1.5), min_size=1, max_size=100))
 def test_delays_of_the_network_move_no_time(delays: list[float]) -> None:
     """Frames were when they were sent, as soon as one of them came at once; never before, and in order."""
-    arrivals, begun = Arrivals(), 1000.0
-    times = [arrivals.at(k * 0.1, begun + k * 0.1 + delay) for k, delay in enumerate([*delays, 0.0, *delays])]
+    arrivals, begun = ArrivalClock(), 1000.0
+    times = [arrivals.frame_time(k * 0.1, begun + k * 0.1 + delay) for k, delay in enumerate([*delays, 0.0, *delays])]
     assert times == sorted(times)
     n = len(delays) + 1
     assert all(at >= begun + k * 0.1 - 1e-6 for k, at in enumerate(times))
@@ -40,62 +49,62 @@ def test_delays_of_the_network_move_no_time(delays: list[float]) -> None:
 
 
 def test_a_stream_that_lost_time_for_good_is_set_anew() -> None:
-    arrivals = Arrivals()
-    assert arrivals.at(0.0, 100.0) == 100.0
-    assert arrivals.at(1.0, 101.0 + LATE_S + 0.5) == 101.0 + LATE_S + 0.5
-    assert arrivals.at(2.0, 102.0 + LATE_S + 0.5) == 102.0 + LATE_S + 0.5
+    arrivals = ArrivalClock()
+    assert arrivals.frame_time(0.0, 100.0) == 100.0
+    assert arrivals.frame_time(1.0, 101.0 + MAX_LAG_S + 0.5) == 101.0 + MAX_LAG_S + 0.5
+    assert arrivals.frame_time(2.0, 102.0 + MAX_LAG_S + 0.5) == 102.0 + MAX_LAG_S + 0.5
 
 
 @pytest.mark.parametrize("faster", [-1e-4, 1e-4])
 def test_a_clock_that_runs_otherwise_is_followed(faster: float) -> None:
-    arrivals = Arrivals()
+    arrivals = ArrivalClock()
     for k in range(20_000):
         now = 100.0 + k * (1 + faster)
-        assert abs(arrivals.at(float(k), now) - now) < 0.01
+        assert abs(arrivals.frame_time(float(k), now) - now) < 0.01
 
 
 def test_time_that_was_lost_for_good_is_seen_after_a_while() -> None:
-    arrivals = Arrivals()
-    assert arrivals.at(0.0, 100.0) == 100.0
-    behind = [arrivals.at(k * 0.1, 103.0 + k * 0.1) for k in range(1, 700)]
+    arrivals = ArrivalClock()
+    assert arrivals.frame_time(0.0, 100.0) == 100.0
+    behind = [arrivals.frame_time(k * 0.1, 103.0 + k * 0.1) for k in range(1, 700)]
     assert behind[0] == pytest.approx(100.1)
     assert behind[-1] == pytest.approx(103.0 + 69.9)
-    assert behind[int(2 * KEPT_S * 10) + 10] == pytest.approx(103.0 + 61.1, abs=0.2)
+    assert behind[int(2 * OFFSET_WINDOW_S * 10) + 10] == pytest.approx(103.0 + 61.1, abs=0.2)
 
 
 def test_what_is_played_keeps_its_distances_and_waits_for_its_pieces() -> None:
-    piece = Playback(100.0, waits=True)
-    assert [piece.at(k * 0.1, 100.0) for k in (0, 1, 20)] == pytest.approx([100.0, 100.1, 102.0])
-    assert piece.at(3.0, 105.0) == 105.0
-    assert piece.at(3.1, 105.0) == pytest.approx(105.1)
-    assert piece.at(3.1 + 2 * LEAP_S, 105.2) == pytest.approx(105.2)
-    file = Playback(100.0, waits=False)
-    assert file.at(3.0, 105.0) == 103.0
-    assert piece.look(3.2 + 4 * LEAP_S, 105.3) == 105.3
-    assert piece.at(3.2 + 2 * LEAP_S, 105.3) == pytest.approx(105.3)
+    piece = PlaybackClock(100.0, rebuffers=True)
+    assert [piece.frame_time(k * 0.1, 100.0) for k in (0, 1, 20)] == pytest.approx([100.0, 100.1, 102.0])
+    assert piece.frame_time(3.0, 105.0) == 105.0
+    assert piece.frame_time(3.1, 105.0) == pytest.approx(105.1)
+    assert piece.frame_time(3.1 + 2 * FORWARD_JUMP_S, 105.2) == pytest.approx(105.2)
+    file = PlaybackClock(100.0, rebuffers=False)
+    assert file.frame_time(3.0, 105.0) == 103.0
+    assert piece.packet_time(3.2 + 4 * FORWARD_JUMP_S, 105.3) == 105.3
+    assert piece.frame_time(3.2 + 2 * FORWARD_JUMP_S, 105.3) == pytest.approx(105.3)
 
 
 @pytest.mark.parametrize("set_s", [-3600.0, -1.0, 1.0, 3600.0])
 def test_a_time_of_day_that_is_set_is_followed_at_once(set_s: float, monkeypatch: pytest.MonkeyPatch) -> None:
-    day, true = TimeOfDay(), time.time
-    assert not day.was_set()
+    day, true = WallClock(), time.time
+    assert not day.was_adjusted()
     at = time.monotonic()
-    unix = day.unix(at)
+    unix = day.to_unix(at)
     monkeypatch.setattr(time, "time", lambda: true() + set_s)
-    assert day.unix(at) == unix
-    assert day.was_set()
-    assert not day.was_set()
-    assert day.unix(at) == pytest.approx(unix + set_s, abs=SET_S / 2)
+    assert day.to_unix(at) == unix
+    assert day.was_adjusted()
+    assert not day.was_adjusted()
+    assert day.to_unix(at) == pytest.approx(unix + set_s, abs=ADJUSTMENT_S / 2)
 
 
 def test_a_look_at_the_clock_that_takes_long_finds_nothing_set(monkeypatch: pytest.MonkeyPatch) -> None:
-    day, true = TimeOfDay(), time.time
+    day, true = WallClock(), time.time
 
     def slowly() -> float:
-        time.sleep(2 * SET_S)
+        time.sleep(2 * ADJUSTMENT_S)
         unix = true()
-        time.sleep(2 * SET_S)
+        time.sleep(2 * ADJUSTMENT_S)
         return unix
 
     monkeypatch.setattr(time, "time", slowly)
-    assert not day.was_set()
+    assert not day.was_adjusted()

@@ -134,7 +134,7 @@ def test_the_longest_retention_can_be_kept(tmp_path: Path) -> None:
 
     kept = read_live(None, {"retention": {"days": 36500, "gigabytes": 1e6, "free_gigabytes": 0}}).retention
     with EventStore.open(f"sqlite:///{tmp_path / 'events.db'}", tmp_path / "media") as store:
-        assert store.sweep(datetime.now(UTC), kept.days, int(kept.gigabytes * 1e9)).events == 0
+        assert store.sweep(datetime.now(UTC), kept.days, int(kept.max_gb * 1e9)).events == 0
 
 
 def test_a_camera_needs_a_model() -> None:
@@ -145,9 +145,9 @@ def test_a_camera_needs_a_model() -> None:
 def test_secrets_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     read = read_live(None, {"model": "m", "cameras": {"gate": {"url": "env:GATE_URL"}}})
     with pytest.raises(ConfigError, match="GATE_URL"):
-        _ = read.cameras["gate"].location
+        _ = read.cameras["gate"].resolved_url
     monkeypatch.setenv("GATE_URL", "rtsp://user:pass@gate.lan")
-    assert read.cameras["gate"].location == "rtsp://user:pass@gate.lan"
+    assert read.cameras["gate"].resolved_url == "rtsp://user:pass@gate.lan"
     told = read_live(None, {"model": "m", "cameras": {"gate": {"url": "rtsp://user:hidden@gate.lan"}}})
     assert "hidden" not in repr(told)
 
@@ -208,19 +208,19 @@ class TestOverrides:
     def test_what_was_set_outlives_a_restart_until_the_setting_changes(self, tmp_path: Path) -> None:
         Overrides(tmp_path).set("gate", "false_alarms", "1/day", "5/h")
         again = Overrides(tmp_path)
-        assert again.laid_over(self.settings()).cameras["gate"].false_alarms == "5/h"
-        assert again.laid_over(self.settings(false_alarms="3/h")).cameras["gate"].false_alarms == "3/h"
+        assert again.apply(self.settings()).cameras["gate"].false_alarms == "5/h"
+        assert again.apply(self.settings(false_alarms="3/h")).cameras["gate"].false_alarms == "3/h"
 
     def test_setting_it_back_forgets_it(self, tmp_path: Path) -> None:
         kept = Overrides(tmp_path)
         kept.set("gate", "false_alarms", "1/day", "5/h")
         kept.set("gate", "false_alarms", "1/day", "1/day")
-        assert kept.laid_over(self.settings()) == self.settings()
+        assert kept.apply(self.settings()) == self.settings()
 
     @pytest.mark.parametrize("content", ["", "[]", "{", '{"gate": 3}', '{"gate": {"zones": {"was": [], "now": 7}}}'])
     def test_a_damaged_file_is_passed_over(self, tmp_path: Path, content: str) -> None:
         (tmp_path / "overrides.json").write_text(content, encoding="utf-8")
-        assert Overrides(tmp_path).laid_over(self.settings()) == self.settings()
+        assert Overrides(tmp_path).apply(self.settings()) == self.settings()
 
     @pytest.mark.parametrize("content", ["", "[]", "{"])
     def test_and_is_not_written_over(self, tmp_path: Path, content: str) -> None:

@@ -25,15 +25,15 @@ from comemory.datasets import open_dataset
 from comemory.detector import Detector
 from comemory.errors import ConfigError, RuntimeMissing, SourceError, TrainingError
 from comemory.live.config import DriftSettings, LearnSettings, LiveSettings, read_live
-from comemory.live.doctor import examine
+from comemory.live.doctor import run_checks
 from comemory.live.engine import Engine
-from comemory.live.learning.learn import learned, recalibrated, train_apart
+from comemory.live.learning.learn import learn, recalibrate_bundle, train_in_subprocess
 from comemory.live.learning.models import CameraModels
-from comemory.live.learning.progress import Progress
-from comemory.live.learning.recorder import Recorder
-from comemory.live.monitoring.score_drift import DriftGuard
+from comemory.live.learning.progress import LearningProgress
+from comemory.live.learning.recorder import CameraRecorder
+from comemory.live.monitoring.score_drift import DriftMonitor
 from comemory.live.recording.minute_scores import PARTS, MinuteScores
-from comemory.runtimes import runs_in
+from comemory.runtimes import supports
 
 Live = Callable[..., LiveSettings]
 Engines = Callable[..., Engine]
@@ -45,7 +45,7 @@ def settings(clips: list[Path], live: Live) -> LiveSettings:
 
 
 def test_record_calibrate_hand_over_and_back(settings: LiveSettings, engines: Engines, tmp_path: Path) -> None:
-    recorder = Recorder(settings, "gate", tmp_path / "recorded")
+    recorder = CameraRecorder(settings, "gate", tmp_path / "recorded")
     data = recorder.run(4, lambda _: None)
     counts = []
     for clip in sorted(data.iterdir()):
@@ -54,7 +54,7 @@ def test_record_calibrate_hand_over_and_back(settings: LiveSettings, engines: En
             assert container.streams.video[0].average_rate == 10
     assert sum(counts) == recorder.n_frames
     old = open_bundle(settings.bundle_of("gate"))
-    place = recalibrated(old.path, data, tmp_path / "new")
+    place = recalibrate_bundle(old.path, data, tmp_path / "new")
     new = open_bundle(place)
     assert new.digest != old.digest
     assert new.calibration.settings == old.calibration.settings
@@ -65,7 +65,7 @@ def test_record_calibrate_hand_over_and_back(settings: LiveSettings, engines: En
         models.roll_back()
     engine = engines(settings)
     until(lambda: engine.status()[0].scored > 2)
-    models.put(place)
+    models.activate(place)
     assert models.current == place
     until(lambda: engine.status()[0].model_sha256 == new.digest)
     assert models.roll_back() == old.path
@@ -74,11 +74,11 @@ def test_record_calibrate_hand_over_and_back(settings: LiveSettings, engines: En
 
 def test_every_precision_is_calibrated_on_its_own_answers(clips: list[Path], tmp_path: Path) -> None:
     shipped = open_bundle(REPOSITORY / "models" / "ped2-small")
-    if not runs_in("int8"):
+    if not supports("int8"):
         pytest.skip("this CPU does not compute in int8")
-    new = open_bundle(recalibrated(shipped.path, clips[1].parent, tmp_path / "new"))
-    assert set(new.forms) == set(shipped.forms) == {("openvino", "int8")}
-    record, before = new.forms["openvino", "int8"].record, shipped.forms["openvino", "int8"].record
+    new = open_bundle(recalibrate_bundle(shipped.path, clips[1].parent, tmp_path / "new"))
+    assert set(new.variants) == set(shipped.variants) == {("openvino", "int8")}
+    record, before = new.variants["openvino", "int8"].record, shipped.variants["openvino", "int8"].record
     assert record.calibration.scales != before.calibration.scales
     assert record.calibration.scales != new.calibration.scales
     assert record.held_out.n_frames == new.calibration.n_frames
@@ -92,7 +92,7 @@ def test_the_quota_ends_the_recording(settings: LiveSettings, tmp_path: Path) ->
     data.mkdir()
     (data / "before.mp4").write_bytes(b"full")
     said: list[str] = []
-    recorder, start = Recorder(tiny, "gate", data), time.monotonic()
+    recorder, start = CameraRecorder(tiny, "gate", data), time.monotonic()
     with pytest.raises(SourceError, match="usable frames came"):
         recorder.run(60, said.append)
     assert time.monotonic() - start < 40
@@ -105,7 +105,7 @@ def test_the_quota_ends_the_recording(settings: LiveSettings, tmp_path: Path) ->
 
 def test_a_training_that_fails_says_why(tmp_path: Path) -> None:
     with pytest.raises(TrainingError, match="the training failed: error"):
-        train_apart(tmp_path / "nothing", tmp_path / "out", LearnSettings(cpu_share=0.9), lambda _: None)
+        train_in_subprocess(tmp_path / "nothing", tmp_path / "out", LearnSettings(cpu_share=0.9), lambda _: None)
 
 
 @pytest.mark.parametrize("name", ["typer", "comemory"])
@@ -115,7 +115,7 @@ def test_a_training_takes_no_program_from_the_folder_it_is_begun_in(
     (tmp_path / f"{name}.py").write_text("open('taken', 'w').close()")
     monkeypatch.chdir(tmp_path)
     with pytest.raises(TrainingError, match="the training failed: error"):
-        train_apart(tmp_path / "nothing", tmp_path / "out", LearnSettings(cpu_share=0.9), lambda _: None)
+        train_in_subprocess(tmp_path / "nothing", tmp_path / "out", LearnSettings(cpu_share=0.9), lambda _: None)
     assert not (tmp_path / "taken").exists()
 
 
@@ -123,9 +123,9 @@ def test_without_torch_nothing_is_recorded(
     settings: LiveSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "torch", None)
-    progress = Progress(tmp_path, "gate")
-    with pytest.raises(RuntimeMissing, match=r"learning needs torch.*pip install 'comemory\[train\]'"):
-        learned(settings, "gate", 3600, recalibrate=False, progress=progress, say=pytest.fail)
+    progress = LearningProgress(tmp_path, "gate")
+    with pytest.raises(RuntimeMissing, match=r"learning needs torch.*pip install '\.\[train\]'"):
+        learn(settings, "gate", 3600, recalibrate=False, progress=progress, say=pytest.fail)
     assert not (settings.out / "cameras").exists()
 
 
@@ -136,7 +136,7 @@ def test_learned_from_the_camera_and_gone_over_to_without_a_gap(
     quick_bundle: Path, live: Live, engines: Engines, tmp_path: Path
 ) -> None:
     """The command beside a running engine: recorded, trained for a share of a core, in force; and back."""
-    pytest.importorskip("torch", reason="needs torch: pip install 'comemory[train]'")
+    pytest.importorskip("torch", reason="needs torch: pip install '.[train]'")
     walkway = open_dataset("synthetic:seed=9,frames=250,training=1,testing=1,size=96x144").training()[0].source
     clip = save_video(tmp_path / "gate.mp4", 12 * [frame.image for frame in walkway])  # type: ignore[union-attr]
     told = tmp_path / "live.toml"
@@ -180,7 +180,7 @@ def test_learned_from_the_camera_and_gone_over_to_without_a_gap(
 
 def test_a_training_ends_with_the_process_that_began_it(tmp_path: Path) -> None:
     """Even one that is at rest then, and even where nobody could clear away."""
-    pytest.importorskip("torch", reason="needs torch: pip install 'comemory[train]'")
+    pytest.importorskip("torch", reason="needs torch: pip install '.[train]'")
     save_video(tmp_path / "data" / "training" / "gate.mp4", pictures(150, 96, 144))
     code = (
         "import sys; from pathlib import Path; from comemory.live.learning.learn import train_apart;"
@@ -202,16 +202,16 @@ def test_a_training_ends_with_the_process_that_began_it(tmp_path: Path) -> None:
 
 
 class TestDrift:
-    def feed(self, shift: float, hours: int) -> DriftGuard:
-        guard = DriftGuard(DriftSettings(hours=3, least_frames=100))
+    def feed(self, shift: float, hours: int) -> DriftMonitor:
+        guard = DriftMonitor(DriftSettings(hours=3, least_frames=100))
         rng = np.random.default_rng(0)
         for k in range(hours * 360 + 1):
-            guard.push(k * 10.0, float(-np.log10(1 - rng.random())) + shift)
+            guard.add(k * 10.0, float(-np.log10(1 - rng.random())) + shift)
         return guard
 
     def test_scores_as_calibrated_are_no_drift(self) -> None:
         guard = self.feed(0.0, 4)
-        assert guard.passed == pytest.approx(1, abs=0.15)
+        assert guard.top_decile == pytest.approx(1, abs=0.15)
         assert guard.message is None
 
     @pytest.mark.parametrize(
@@ -230,10 +230,10 @@ class TestDrift:
 
 def test_minutes_keep_the_highest_of_each_part() -> None:
     minutes, at = MinuteScores(), 60_000_000.0
-    assert minutes.push(at, 1.0) is None
-    assert minutes.push(at + 1, 3.0) is None
-    assert minutes.push(at + 59.9, 2.0) is None
-    done = minutes.push(at + 60, 0.5)
+    assert minutes.add(at, 1.0) is None
+    assert minutes.add(at + 1, 3.0) is None
+    assert minutes.add(at + 59.9, 2.0) is None
+    done = minutes.add(at + 60, 0.5)
     assert done == (datetime.fromtimestamp(at, UTC), [3.0, *[2.0] * (PARTS - 1)])
     assert minutes.finish() is not None
     assert minutes.finish() is None
@@ -248,15 +248,15 @@ def test_the_doctor_finds_what_is_wrong_and_its_cure(clips: list[Path], live: Li
         },
         store={"enabled": False},
     )
-    found = {check.what: check for check in examine(told)}
-    assert found["camera gate"].well
+    found = {check.name: check for check in run_checks(told)}
+    assert found["camera gate"].ok
     assert "144x96" in found["camera gate"].found
-    assert found["camera dead"].well is False
-    assert "address and port" in found["camera dead"].cure
+    assert found["camera dead"].ok is False
+    assert "address and port" in found["camera dead"].hint
     assert "hidden" not in repr(found)
     assert "NO_SUCH" in found["camera none"].found
-    assert found["disk"].well is not None
-    assert all(check.cure for check in found.values() if check.well is False)
+    assert found["disk"].ok is not None
+    assert all(check.hint for check in found.values() if check.ok is False)
 
 
 def test_the_doctor_finds_what_a_watch_would_refuse(
@@ -267,10 +267,10 @@ def test_the_doctor_finds_what_a_watch_would_refuse(
 
     def ill(**told: Any) -> dict[str, str]:
         asked = live({"gate": {"url": str(clips[0])}}, **told)
-        found = [check for check in examine(asked) if check.what.split()[0] in ("model", "alert", "page")]
-        assert all(check.cure for check in found if check.well is False)
+        found = [check for check in run_checks(asked) if check.name.split()[0] in ("model", "alert", "page")]
+        assert all(check.hint for check in found if check.ok is False)
         assert "a known secret" not in repr(found)
-        return {check.what.split()[0]: check.found for check in found if check.well is False}
+        return {check.name.split()[0]: check.found for check in found if check.ok is False}
 
     hook = {"kind": "webhook", "url": "https://desk.lan/hook"}
     well = {"alerts": {"desk": {**hook, "secret": "env:KNOWN"}}, "web": {"password": "env:KNOWN"}}

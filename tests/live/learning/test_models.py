@@ -19,12 +19,12 @@ def settings(tmp_path: Path, nano_bundle: Path) -> LiveSettings:
 
 def test_those_who_put_at_once_all_stay(settings: LiveSettings, nano_bundle: Path) -> None:
     with ThreadPoolExecutor(4) as pool:
-        list(pool.map(lambda _: CameraModels(settings, "gate").put(nano_bundle), range(4)))
+        list(pool.map(lambda _: CameraModels(settings, "gate").activate(nano_bundle), range(4)))
     models = CameraModels(settings, "gate")
-    assert models.learned == [nano_bundle.absolute()] * 4
+    assert models.history == [nano_bundle.absolute()] * 4
     with ThreadPoolExecutor(4) as pool:
         list(pool.map(lambda _: CameraModels(settings, "gate").roll_back(), range(4)))
-    assert models.learned == []
+    assert models.history == []
     with pytest.raises(ConfigError, match="nothing to go back to"):
         models.roll_back()
 
@@ -32,10 +32,10 @@ def test_those_who_put_at_once_all_stay(settings: LiveSettings, nano_bundle: Pat
 @pytest.mark.parametrize("text", ["", "{}", "[" * 100_000])
 def test_nothing_is_put_over_a_damaged_list(settings: LiveSettings, nano_bundle: Path, text: str) -> None:
     models = CameraModels(settings, "gate")
-    models.put(nano_bundle)
+    models.activate(nano_bundle)
     file = models.folder / "models.json"
     file.write_text(text)
-    for change in (lambda: models.put(nano_bundle), models.roll_back):
+    for change in (lambda: models.activate(nano_bundle), models.roll_back):
         with pytest.raises(SourceError, match="is damaged, and stays as it is"):
             change()
     assert file.read_text() == text

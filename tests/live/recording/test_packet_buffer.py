@@ -11,7 +11,7 @@ import av
 import pytest
 from moving_disc import pictures
 
-from comemory.live.recording.packet_buffer import Feed, Footage, Sent
+from comemory.live.recording.packet_buffer import Packet, PacketBuffer, StreamParams
 
 RATE_HZ = 10
 N_FRAMES = 60
@@ -41,27 +41,28 @@ def submit(errand: Callable[[], None]) -> bool:
 class Camera:
     """Packets of a file, fed one by one into a footage."""
 
-    def __init__(self, path: Path, footage: Footage) -> None:
+    def __init__(self, path: Path, footage: PacketBuffer) -> None:
         with av.open(str(path)) as container:
             stream = container.streams.video[0]
-            footage.open(Feed(stream))
+            footage.start_connection(StreamParams(stream))
             packets = [packet for packet in container.demux(stream) if packet.size]
             self.sent = [
-                Sent(bytes(p), p.pts, p.dts, p.duration or 0, p.is_keyframe, k / RATE_HZ) for k, p in enumerate(packets)
+                Packet(bytes(p), p.pts, p.dts, p.duration or 0, p.is_keyframe, k / RATE_HZ)
+                for k, p in enumerate(packets)
             ]
 
 
 @pytest.mark.parametrize("codec", ["libx264", "mjpeg", "mpeg4"])
 def test_a_clip_has_the_seconds_before_and_after(tmp_path: Path, codec: str) -> None:
     made: dict[str, Path] = {}
-    footage = Footage(1.0, 0.5, 2**20, submit, lambda event_id, path: made.update({event_id: path}), pytest.fail)
+    footage = PacketBuffer(1.0, 0.5, 2**20, submit, lambda event_id, path: made.update({event_id: path}), pytest.fail)
     camera = Camera(encoded(tmp_path, codec), footage)
     for sent in camera.sent[:41]:
-        footage.push(sent)
-    footage.begin("one", tmp_path / "one.mp4", start=4.0)
-    footage.end("one", end=4.5)
+        footage.append(sent)
+    footage.begin_clip("one", tmp_path / "one.mp4", start=4.0)
+    footage.end_clip("one", end=4.5)
     for sent in camera.sent[41:]:
-        footage.push(sent)
+        footage.append(sent)
     with av.open(str(made["one"])) as clip:
         assert clip.streams.video[0].codec_context.name == "h264"
         n_frames = sum(1 for _ in clip.decode(video=0))
@@ -74,15 +75,15 @@ def test_a_clip_has_the_seconds_before_and_after(tmp_path: Path, codec: str) -> 
 @pytest.mark.parametrize("leap_s", [3600, -3600])
 def test_a_clock_of_the_camera_that_leaps_leaves_no_hole(tmp_path: Path, leap_s: int) -> None:
     made: dict[str, Path] = {}
-    footage = Footage(1.0, 1.5, 2**20, submit, lambda event_id, path: made.update({event_id: path}), pytest.fail)
+    footage = PacketBuffer(1.0, 1.5, 2**20, submit, lambda event_id, path: made.update({event_id: path}), pytest.fail)
     camera = Camera(encoded(tmp_path, "libx264"), footage)
     ticks = leap_s * 1000
     for k, sent in enumerate(camera.sent):
         late = replace(sent, pts=(sent.pts or 0) + ticks, dts=None if sent.dts is None else sent.dts + ticks)
-        footage.push(sent if k < 35 else late)
+        footage.append(sent if k < 35 else late)
         if k == 30:
-            footage.begin("one", tmp_path / "one.mp4", start=3.0)
-            footage.end("one", end=3.5)
+            footage.begin_clip("one", tmp_path / "one.mp4", start=3.0)
+            footage.end_clip("one", end=3.5)
     with av.open(str(made["one"])) as clip:
         times = [frame.time for frame in clip.decode(video=0)]
     assert times == sorted(set(times))
@@ -92,53 +93,53 @@ def test_a_clock_of_the_camera_that_leaps_leaves_no_hole(tmp_path: Path, leap_s:
 
 def test_a_pause_of_the_camera_stays_one(tmp_path: Path) -> None:
     made: dict[str, Path] = {}
-    footage = Footage(1.0, 1.5, 2**20, submit, lambda event_id, path: made.update({event_id: path}), pytest.fail)
+    footage = PacketBuffer(1.0, 1.5, 2**20, submit, lambda event_id, path: made.update({event_id: path}), pytest.fail)
     camera = Camera(encoded(tmp_path, "libx264"), footage)
     for k, sent in enumerate(camera.sent):
         late = replace(sent, pts=(sent.pts or 0) + 20_000, dts=(sent.dts or 0) + 20_000, time=sent.time + 20)
-        footage.push(sent if k < 35 else late)
+        footage.append(sent if k < 35 else late)
         if k == 30:
-            footage.begin("one", tmp_path / "one.mp4", start=3.0)
+            footage.begin_clip("one", tmp_path / "one.mp4", start=3.0)
         if k == 40:
-            footage.end("one", end=24.0)
-    footage.finish()
+            footage.end_clip("one", end=24.0)
+    footage.finish_clips()
     with av.open(str(made["one"])) as clip:
         times = [frame.time for frame in clip.decode(video=0)]
     assert 19.5 < max(after - before for before, after in itertools.pairwise(times)) < 20.5
 
 
 def test_memory_is_bounded(tmp_path: Path) -> None:
-    footage = Footage(60.0, 0.0, 4000, submit, lambda *_: None, pytest.fail)
+    footage = PacketBuffer(60.0, 0.0, 4000, submit, lambda *_: None, pytest.fail)
     for sent in Camera(encoded(tmp_path, "libx264"), footage).sent:
-        footage.push(sent)
+        footage.append(sent)
         assert footage.n_bytes <= 4000
 
 
 def test_a_disk_that_refuses_is_told_once_and_nothing_stays(tmp_path: Path) -> None:
     troubles: list[str] = []
-    footage = Footage(1.0, 0.5, 2**20, submit, lambda *_: pytest.fail("there is no clip"), troubles.append)
+    footage = PacketBuffer(1.0, 0.5, 2**20, submit, lambda *_: pytest.fail("there is no clip"), troubles.append)
     camera = Camera(encoded(tmp_path, "libx264"), footage)
     for sent in camera.sent[:20]:
-        footage.push(sent)
+        footage.append(sent)
     (tmp_path / "file").write_text("in the way")
     footage._submit = lambda errand: True
-    footage.begin("one", tmp_path / "file" / "one.mp4", start=1.5)
+    footage.begin_clip("one", tmp_path / "file" / "one.mp4", start=1.5)
     footage._submit = submit
     for sent in camera.sent[20:]:
-        footage.push(sent)
+        footage.append(sent)
     assert len(troubles) == 1
     assert "cannot write the clip" in troubles[0]
 
 
 def test_a_connection_that_ends_ends_the_clip(tmp_path: Path) -> None:
     made: list[str] = []
-    footage = Footage(1.0, 5.0, 2**20, submit, lambda event_id, _: made.append(event_id), pytest.fail)
+    footage = PacketBuffer(1.0, 5.0, 2**20, submit, lambda event_id, _: made.append(event_id), pytest.fail)
     camera = Camera(encoded(tmp_path, "libx264"), footage)
     for sent in camera.sent[:30]:
-        footage.push(sent)
-    footage.begin("one", tmp_path / "one.mp4", start=2.5)
-    footage.open(None)
+        footage.append(sent)
+    footage.begin_clip("one", tmp_path / "one.mp4", start=2.5)
+    footage.start_connection(None)
     assert made == ["one"]
-    footage.begin("two", tmp_path / "two.mp4", start=2.5)
-    footage.finish()
+    footage.begin_clip("two", tmp_path / "two.mp4", start=2.5)
+    footage.finish_clips()
     assert made == ["one"]

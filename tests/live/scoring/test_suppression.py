@@ -18,9 +18,9 @@ from comemory.detector import Detector
 from comemory.errors import ConfigError
 from comemory.live.config import LiveSettings
 from comemory.live.engine import Engine
-from comemory.live.scoring.suppression import COLUMNS, ROWS, Signature, Tolerance, channels_of, read_cells
-from comemory.live.scoring.zones import ZoneMask, inside
-from comemory.scoring import PatchMap, Scorer, peak, with_relative
+from comemory.live.scoring.suppression import COLUMNS, ROWS, Signature, SuppressionFilter, parse_cells, score_channels
+from comemory.live.scoring.zones import ZoneMask, contains
+from comemory.scoring import PatchMap, Scorer, normalise, peak
 
 WHOLE = ((0.0, 0.0), (1.0, 0.0), (1.0, 1.0), (0.0, 1.0))
 LEFT = ((0.0, 0.0), (0.5, 0.0), (0.5, 1.0), (0.0, 1.0))
@@ -31,10 +31,10 @@ Live = Callable[..., LiveSettings]
 def evidence(quick_bundle: Path, clips: list[Path]) -> list[dict[str, np.ndarray]]:
     detector, found = Detector.open(quick_bundle, threads=1), []
     for frame in detector.open_source(clips[0]):
-        clip = detector.builder.push(frame)
+        clip = detector.builder.add_frame(frame)
         if clip is not None and 30 <= frame.index < 60:
             maps = detector.evidence(clip).maps
-            found.append({**with_relative(maps, detector.bundle.calibration.usual)})
+            found.append({**normalise(maps, detector.bundle.calibration.spatial_baselines)})
     return found
 
 
@@ -48,7 +48,7 @@ class TestZones:
             (np.abs(x - 0.2) > 1e-9) & (np.abs(x - 0.8) > 1e-9) & (np.abs(y - 0.1) > 1e-9) & (np.abs(y - 0.6) > 1e-9)
         )
         expected_ = (x > 0.2) & (x < 0.8) & (y > 0.1) & (y < 0.6)
-        assert (inside(zone, x, y) == expected_)[clear].all()
+        assert (contains(zone, x, y) == expected_)[clear].all()
 
     def test_patches_are_told_by_their_centres(self) -> None:
         patches = PatchMap(np.zeros((3, 4)), 4, 4)
@@ -58,22 +58,22 @@ class TestZones:
     def test_no_patch_of_a_zone_wins(self, quick_bundle: Path, evidence: list[dict[str, np.ndarray]]) -> None:
         bundle = open_bundle(quick_bundle)
         size = (bundle.clips.height, bundle.clips.width)
-        keep = Tolerance(bundle.calibration, size, [LEFT]).keep
+        keep = SuppressionFilter(bundle.calibration, size, [LEFT]).patch_filter
         for maps in evidence:
-            for channel in channels_of(bundle.calibration):
+            for channel in score_channels(bundle.calibration):
                 left, _, right, _ = peak(maps, channel, keep).box
                 assert (left + right) / 2 >= size[1] / 2
 
     def test_without_zones_and_verdicts_nothing_is_asked(self, quick_bundle: Path) -> None:
-        assert Tolerance(open_bundle(quick_bundle).calibration, (64, 96)).keep is None
+        assert SuppressionFilter(open_bundle(quick_bundle).calibration, (64, 96)).patch_filter is None
 
     def test_a_zone_over_all_leaves_nothing_to_fire(
         self, quick_bundle: Path, evidence: list[dict[str, np.ndarray]]
     ) -> None:
         calibration = open_bundle(quick_bundle).calibration
         judge = Scorer(calibration)
-        keep = Tolerance(calibration, (64, 96), [WHOLE]).keep
-        assert max(judge.push(maps, keep).value for maps in evidence) < 1
+        keep = SuppressionFilter(calibration, (64, 96), [WHOLE]).patch_filter
+        assert max(judge.update(maps, keep).value for maps in evidence) < 1
 
 
 class TestSignature:
@@ -83,22 +83,22 @@ class TestSignature:
         calibration = open_bundle(quick_bundle).calibration
         signature = Signature(calibration, (64, 96))
         for maps in evidence:
-            signature.push(maps)
+            signature.add(maps)
         cells = signature.cells()
-        assert len(cells) == 3 + len(channels_of(calibration)) * ROWS * COLUMNS
-        keep = Tolerance(calibration, (64, 96), normal=[cells]).keep
+        assert len(cells) == 3 + len(score_channels(calibration)) * ROWS * COLUMNS
+        keep = SuppressionFilter(calibration, (64, 96), normal=[cells]).patch_filter
         plain, taught, elsewhere = Scorer(calibration), Scorer(calibration), Scorer(calibration)
-        before = [plain.push(maps).value for maps in evidence]
-        after = [taught.push(maps, keep).value for maps in evidence]
+        before = [plain.update(maps).value for maps in evidence]
+        after = [taught.update(maps, keep).value for maps in evidence]
         flipped = [{name: values[..., ::-1] for name, values in maps.items()} for maps in evidence]
-        other = [elsewhere.push(maps, keep).value for maps in flipped]
+        other = [elsewhere.update(maps, keep).value for maps in flipped]
         assert max(before) > 2.5
         assert max(after) < 1.2
         assert max(other) > 2
 
     @pytest.mark.parametrize("cells", [None, (), (1.0,), (12.0, 16.0, 9.0, 0.5), (12.0, 16.0, 3.0, float("nan"))])
     def test_another_signature_is_none(self, cells: tuple[float, ...] | None) -> None:
-        assert read_cells(cells, 3) is None
+        assert parse_cells(cells, 3) is None
 
 
 def test_an_event_called_normal_no_longer_fires(

@@ -1,1 +1,1 @@
-"""Reading cameras: connections, decoding, clocks, and which frames are scored."""
+"""Reading cameras: connections, decoding, clocks, and the choice of the frames to score."""

@@ -1,44 +1,50 @@
-"""How often a lost camera is tried again."""
+"""When a lost camera is tried again."""
 
 from __future__ import annotations
 
 import random
 
 FIRST_PAUSE_S = 0.5
+MAX_PAUSE_S = 8.0
+"""Short enough that a camera that is back is seen within the ten seconds that an operator waits."""
+ATTEMPTS_PER_MIN = 12
+"""Cameras lock an account, or run out of sessions, when they are asked much more often."""
 
 
-class Attempts:
-    """The pauses between attempts to connect: longer each time, and in no minute more attempts than allowed.
+class Backoff:
+    """The pauses between connection attempts: exponential, and never more attempts a minute than allowed.
 
-    Ours: a third of the minute's attempts may follow each other closely, the others are spread evenly over it. A window
-    that simply counts lets all of them be used up within seconds, and then a camera that is back waits for a minute.
+    Ours: a token bucket. A third of the minute's attempts may follow each other at once, the others are spread evenly.
+    A plain count per minute would let all attempts be used up within seconds; a camera that comes back then would wait
+    for the rest of the minute.
 
     Args:
-        per_min: attempts a minute, at most.
-        longest_s: the longest pause, where the minute allows it.
+        attempts_per_min: limit on the attempts in a minute.
+        max_pause_s: longest pause, where the limit allows it.
     """
 
-    def __init__(self, per_min: int, longest_s: float) -> None:
-        self._longest_s = longest_s
-        self._most = max(1, per_min // 3)
-        self._rate_hz = max(1, per_min - self._most) / 60
-        self._left = float(self._most)
-        self._at: float | None = None
+    def __init__(self, attempts_per_min: int = ATTEMPTS_PER_MIN, max_pause_s: float = MAX_PAUSE_S) -> None:
+        self._max_pause_s = max_pause_s
+        self._burst = max(1, attempts_per_min // 3)
+        self._rate_hz = max(1, attempts_per_min - self._burst) / 60
+        self._tokens = float(self._burst)
+        self._refilled_at: float | None = None
 
-    def begin(self, now: float) -> None:
-        """An attempt is made."""
-        self._left = self._refilled(now) - 1
-        self._at = now
+    def record_attempt(self, now: float) -> None:
+        """Count an attempt made at `now`, seconds of the monotonic clock."""
+        self._tokens = self._tokens_at(now) - 1
+        self._refilled_at = now
 
     def pause_s(self, now: float, failures: int) -> float:
         """Seconds to wait before the next attempt.
 
         Args:
-            failures: attempts in a row that gave no frame.
+            failures: consecutive attempts that gave no frame.
         """
-        wished_s = min(self._longest_s, FIRST_PAUSE_S * 2.0 ** min(failures, 10)) * random.uniform(0.8, 1.0)
-        return max(wished_s, (1 - self._refilled(now)) / self._rate_hz)
+        # The jitter keeps cameras that were lost together (a switch that restarts) from coming back in step.
+        exponential_s = min(self._max_pause_s, FIRST_PAUSE_S * 2.0 ** min(failures, 10)) * random.uniform(0.8, 1.0)
+        return max(exponential_s, (1 - self._tokens_at(now)) / self._rate_hz)
 
-    def _refilled(self, now: float) -> float:
-        passed_s = 0.0 if self._at is None else now - self._at
-        return min(float(self._most), self._left + passed_s * self._rate_hz)
+    def _tokens_at(self, now: float) -> float:
+        passed_s = 0.0 if self._refilled_at is None else now - self._refilled_at
+        return min(float(self._burst), self._tokens + passed_s * self._rate_hz)

@@ -1,4 +1,4 @@
-"""Where a camera leaves its frames and a worker fetches them: short, so that the newest wins."""
+"""The queue between a camera's reader and the workers: short, and the newest frames win."""
 
 from __future__ import annotations
 
@@ -11,25 +11,27 @@ import av
 import numpy as np
 from numpy.typing import NDArray
 
-from comemory.live.capture.frame_sampler import Beat
+from comemory.live.capture.frame_sampler import Sample
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Tick:
+class QueuedFrame:
     """One frame on its way to a score.
 
     Attributes:
-        picture: as decoded, or RGB.
+        image: as decoded, or uint8 (H, W, 3), RGB.
+        sample: its place in the clip.
         time: Unix time of the frame.
-        time_s: on the clock of its connection, to the microsecond: what lies between two frames, whatever came late.
-        arrived: on the monotonic clock.
-        size: (height, width) of the picture, upright.
-        connection: number of the connection that it came by, or of the turn of a file that is played again; another one
-            too when this machine's clock was set.
+        time_s: seconds on the clock of its connection, to the microsecond; differences are exact however late frames
+            arrive.
+        arrived: when it arrived, on the monotonic clock.
+        size: (height, width) of the upright image, in pixels.
+        connection: number of the connection, or of the round of a looped file; also changes when the time of day was
+            set.
     """
 
-    picture: av.VideoFrame | NDArray[np.uint8]
-    beat: Beat
+    image: av.VideoFrame | NDArray[np.uint8]
+    sample: Sample
     time: float
     time_s: float
     arrived: float
@@ -37,47 +39,52 @@ class Tick:
     connection: int = 0
 
 
-class Slot:
+class FrameQueue:
     """The newest frames of a camera, as many as make one clip.
 
-    Ours: a slot of one would tear the clips of a busy machine apart, for the network needs consecutive frames. As long as
-    a clip, it always holds the newest whole clip, and a camera that is served late is still scored on its newest frame.
+    Ours: the network needs consecutive frames, so a queue of one frame would tear the clips of a busy machine apart. With
+    the length of a clip it always holds the newest whole clip: a camera that is served late is still scored on its
+    newest frame.
 
     Args:
-        length: frames of a clip.
-        lossless: wait for room rather than let the oldest go; for files that need not keep pace.
+        capacity: frames of a clip.
+        lossless: block the reader instead of dropping the oldest frame; for files that are not played in real time.
         on_put: called after each frame.
     """
 
-    def __init__(self, length: int, *, lossless: bool, on_put: Callable[[], None] = lambda: None) -> None:
+    def __init__(self, capacity: int, *, lossless: bool, on_put: Callable[[], None] = lambda: None) -> None:
         self.lossless = lossless
         self.dropped = 0
-        self.length = length
+        self.capacity = capacity
         self._on_put = on_put
-        self._ticks: deque[Tick] = deque()
-        self._room = threading.Condition()
+        self._frames: deque[QueuedFrame] = deque()
+        self._has_room = threading.Condition()
 
-    def put(self, tick: Tick, is_stopped: Callable[[], bool]) -> None:
-        """Leave a frame; the oldest gives way where there is no room."""
-        with self._room:
-            while self.lossless and len(self._ticks) >= self.length and not is_stopped():
-                self._room.wait(0.2)
-            self._ticks.append(tick)
-            if len(self._ticks) > self.length:
-                self._ticks.popleft()
+    def put(self, frame: QueuedFrame, is_stopped: Callable[[], bool]) -> None:
+        """Add a frame; a full queue drops its oldest one, or waits if it is lossless.
+
+        Args:
+            is_stopped: ends the waiting.
+        """
+        with self._has_room:
+            while self.lossless and len(self._frames) >= self.capacity and not is_stopped():
+                self._has_room.wait(0.2)
+            self._frames.append(frame)
+            if len(self._frames) > self.capacity:
+                self._frames.popleft()
                 self.dropped += 1
         self._on_put()
 
-    def take(self) -> list[Tick]:
-        """Fetch all frames, oldest first."""
-        with self._room:
-            ticks = list(self._ticks)
-            self._ticks.clear()
-            self._room.notify_all()
-        return ticks
+    def pop_all(self) -> list[QueuedFrame]:
+        """Remove all frames; gives them oldest first."""
+        with self._has_room:
+            frames = list(self._frames)
+            self._frames.clear()
+            self._has_room.notify_all()
+        return frames
 
     @property
-    def oldest(self) -> float | None:
-        """When the oldest frame arrived; None when there is none."""
-        with self._room:
-            return self._ticks[0].arrived if self._ticks else None
+    def oldest_arrival(self) -> float | None:
+        """When the oldest frame arrived, on the monotonic clock; None for an empty queue."""
+        with self._has_room:
+            return self._frames[0].arrived if self._frames else None

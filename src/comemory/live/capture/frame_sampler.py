@@ -1,4 +1,4 @@
-"""Which frames of a camera make the clips: the network learned at one rate, cameras send at another."""
+"""Which frames of a camera are scored: the network was trained at one frame rate, cameras send at another."""
 
 from __future__ import annotations
 
@@ -11,92 +11,97 @@ from numpy.typing import NDArray
 
 from comemory.types import FlowEstimator
 
-AS_TRAINED = 0.1
-"""Cameras whose rate differs by no more than this share are taken as they are, frame by frame."""
-JITTER = 0.5
-"""Intervals that differ from the ordinary one by no more than this share are jitter of the clock."""
-GAP = 2.5
-"""An interval of so many ordinary ones is a hole: the clip begins anew after it."""
+RATE_TOLERANCE = 0.1
+"""Relative difference up to which a camera counts as having the rate of the training: every frame is taken."""
+JITTER_TOLERANCE = 0.5
+"""Relative difference up to which an interval is jitter of the clock; flow is not scaled for it."""
+GAP_INTERVALS = 2.5
+"""An interval of this many normal ones is a gap: a new clip starts after it."""
 _N_INTERVALS = 31
 
 
 @dataclass(frozen=True, slots=True)
-class Beat:
-    """A frame that is taken.
+class Sample:
+    """The place of a frame in the clip.
 
     Attributes:
-        index: one more than that of the frame taken before; two more after a hole.
-        factor: what its flow is multiplied with, so that speeds read as at the rate of the training.
-        due: whether it is to be scored; else it only keeps the clip whole.
+        index: one more than that of the frame before; two more after a gap.
+        flow_scale: factor for its optical flow, so that speeds are those at the rate of the training.
+        is_due: whether the frame is scored; other frames only complete the clip.
     """
 
     index: int
-    factor: float
-    due: bool
+    flow_scale: float
+    is_due: bool
 
 
-class Pace:
-    """Frames of a camera, by their times, to the rate that the network was trained at.
+class FrameSampler:
+    """Resamples the frames of a camera, by their times, to the rate that the network was trained at.
 
-    Ours: a camera of about that rate is taken frame by frame, as `comemory score` does. Of a faster one the frames next
-    to the beats are taken; of a slower one all. In both the flow is stretched to the interval of the training, so that
-    speeds keep their meaning. Every beat is prepared, so that clips are what the network learned; `fps` says how many
-    of them the network sees.
+    Ours: a camera of about that rate is taken frame by frame, as `comemory score` does. Of a faster camera the frames
+    nearest to the sampling times are taken, of a slower one all frames; in both cases the flow is scaled to the interval
+    of the training, so that speeds keep their meaning. Every sample is prepared, so that clips are what the network was
+    trained on; `fps` limits how many of them are scored.
 
     Args:
-        rate_hz: of the training.
-        fps: beats a second to score; None scores all.
+        rate_hz: frames a second of the training.
+        fps: limit on the frames a second to score; None scores all.
     """
 
     def __init__(self, rate_hz: float, fps: float | None = None) -> None:
         self.rate_hz, self.fps = rate_hz, fps
         self._index = -1
         self._credit = 1.0
-        self.begin(None)
+        self.restart(None)
 
-    def begin(self, camera_hz: float | None) -> None:
-        """Begin after a hole, such as a new connection.
+    def restart(self, camera_hz: float | None) -> None:
+        """Start a new clip and measure the camera's rate again, such as for a new connection.
 
         Args:
-            camera_hz: frames a second as the camera states them; they are measured as they come.
+            camera_hz: frames a second that the stream states, until they are measured.
         """
         self._intervals: deque[float] = deque([1 / camera_hz] if camera_hz else [], maxlen=_N_INTERVALS)
-        self._seen_s: float | None = None
-        self._taken_s: float | None = None
-        self._due_s = 0.0
+        self._last_seen_s: float | None = None
+        self._last_taken_s: float | None = None
+        self._next_s = 0.0
         self._index += 1
 
     @property
     def camera_hz(self) -> float | None:
-        """Frames a second that the camera sends, None before that can be told."""
+        """Frames a second that the camera sends; None before it is known."""
         return 1 / median(self._intervals) if self._intervals else None
 
-    def lose(self) -> None:
-        """A frame was lost: the clip begins anew."""
+    def mark_gap(self) -> None:
+        """A frame was lost: start a new clip."""
         self._index += 1
 
-    def push(self, time_s: float) -> Beat | None:
-        """Take the next frame, or leave it out."""
-        if self._seen_s is not None and time_s > self._seen_s:
-            self._intervals.append(time_s - self._seen_s)
-        self._seen_s = time_s
+    def sample(self, time_s: float) -> Sample | None:
+        """Take the next frame; gives its place, or None for a frame that is left out.
+
+        Args:
+            time_s: on the clock of the stream.
+        """
+        if self._last_seen_s is not None and time_s > self._last_seen_s:
+            self._intervals.append(time_s - self._last_seen_s)
+        self._last_seen_s = time_s
         camera_s, nominal_s = 1 / (self.camera_hz or self.rate_hz), 1 / self.rate_hz
-        as_trained = abs(nominal_s / camera_s - 1) <= AS_TRAINED
-        if self._taken_s is None:
-            self._due_s = time_s
-        elif not as_trained and time_s < self._due_s - camera_s / 2:
+        has_trained_rate = abs(nominal_s / camera_s - 1) <= RATE_TOLERANCE
+        if self._last_taken_s is None:
+            self._next_s = time_s
+        elif not has_trained_rate and time_s < self._next_s - camera_s / 2:
             return None
-        interval_s = nominal_s if self._taken_s is None else time_s - self._taken_s
-        if interval_s > GAP * max(camera_s, nominal_s):
+        interval_s = nominal_s if self._last_taken_s is None else time_s - self._last_taken_s
+        if interval_s > GAP_INTERVALS * max(camera_s, nominal_s):
             self._index += 1
-        jitters = as_trained and abs(interval_s / nominal_s - 1) <= JITTER
-        factor = 1.0 if jitters else min(max(nominal_s / max(interval_s, 1e-6), 0.1), 10.0)
-        self._due_s = max(self._due_s + nominal_s, time_s + nominal_s / 2)
-        self._taken_s = time_s
+        is_jitter = has_trained_rate and abs(interval_s / nominal_s - 1) <= JITTER_TOLERANCE
+        flow_scale = 1.0 if is_jitter else min(max(nominal_s / max(interval_s, 1e-6), 0.1), 10.0)
+        self._next_s = max(self._next_s + nominal_s, time_s + nominal_s / 2)
+        self._last_taken_s = time_s
         self._index += 1
-        return Beat(self._index, factor, self._is_due())
+        return Sample(self._index, flow_scale, self._is_due())
 
     def _is_due(self) -> bool:
+        # A credit of `fps / rate_hz` per sample, spent by each scored one, spreads them evenly at any ratio.
         self._credit += 1.0 if self.fps is None else min(1.0, self.fps / self.rate_hz)
         if self._credit < 1 - 1e-9:
             return False

@@ -1,4 +1,4 @@
-"""One camera's connection: frames into the slot, packets into the footage, and again when it is lost."""
+"""One camera's connection: reads frames into the queue and packets into the buffer, and reconnects when it is lost."""
 
 from __future__ import annotations
 
@@ -13,62 +13,76 @@ import av
 from av.video.stream import VideoStream
 
 from comemory.errors import SourceError, mask_password
-from comemory.live.capture.backoff import Attempts
-from comemory.live.capture.clock import Arrivals, Playback, StreamClock, TimeOfDay
-from comemory.live.capture.connection import Connection, reason_of, sent
-from comemory.live.capture.frame_queue import Slot, Tick
-from comemory.live.capture.frame_sampler import Pace
+from comemory.live.capture.backoff import Backoff
+from comemory.live.capture.clock import ArrivalClock, PlaybackClock, StreamClock, WallClock
+from comemory.live.capture.connection import Connection, copy_packet, explain
+from comemory.live.capture.frame_queue import FrameQueue, QueuedFrame
+from comemory.live.capture.frame_sampler import FrameSampler
 from comemory.live.config import CameraSettings, HealthSettings
 from comemory.live.contract import CameraState
-from comemory.live.monitoring.camera_stats import Rate
-from comemory.live.recording.packet_buffer import LIBRARY_ERRORS, Feed, Footage
+from comemory.live.monitoring.camera_stats import RateMeter
+from comemory.live.recording.packet_buffer import LIBRARY_ERRORS, PacketBuffer, StreamParams
 from comemory.video.image_folder import FrameFolder
 
-N_REMEMBERED = 256
-"""Keyframes of a play list that are known again."""
+N_REMEMBERED_KEYFRAMES = 256
+"""Key frames of a playlist that are recognised when they come again; more than any live playlist lists."""
+FILE_RETRY_S = 1.0
+"""Pause before a looped file that could not be read is tried again."""
+MAX_RATE_HZ = 240
+"""A stated frame rate above this is a mistake of the container; the rate is measured instead."""
 
 
-class Reader(threading.Thread):
-    """Reads one camera until it is stopped; a file until its end.
+class CameraReader(threading.Thread):
+    """Reads one camera until it is stopped, or a file until its end.
 
     Attributes:
-        link: `connecting`, `live` while connected and from turn to turn of a file, `down`, `ended`.
-        message: one line on why it is not live.
-        frames, attempts, reconnects, corrupt, leaps: counters; `leaps` of this machine's time of day, which was set.
-        last_frame: when a frame last arrived, on the monotonic clock; None before any.
-        newest: the newest picture.
-        rate: of the frames that arrive.
-        size: (height, width) of the pictures.
-        finished: the file is over, or cannot be read to its end.
-        failed: it is over because it cannot be read, or nothing is in it.
+        link: `connecting`, `live` while connected (also between two rounds of a looped file), `down` or `ended`.
+        message: why it is not live, in one line.
+        frames: number of frames received.
+        attempts: number of connection attempts.
+        reconnects: number of connections made after one was lost.
+        corrupt: number of frames that could not be decoded, or were decoded with errors.
+        clock_jumps: how often the time of day of this machine was set.
+        last_frame: when the last frame arrived, on the monotonic clock; None before the first.
+        newest: the newest frame, as decoded.
+        rate: measures the frames a second that arrive.
+        size: (height, width) of the frames, in pixels.
+        finished: the file has ended, or cannot be read to its end.
+        failed: it has ended because it cannot be read, or because it is empty.
     """
 
     def __init__(
-        self, name: str, camera: CameraSettings, health: HealthSettings, pace: Pace, slot: Slot, footage: Footage
+        self,
+        name: str,
+        camera: CameraSettings,
+        health: HealthSettings,
+        sampler: FrameSampler,
+        queue: FrameQueue,
+        packets: PacketBuffer,
     ) -> None:
         super().__init__(name=f"camera-{name}", daemon=True)
-        self.camera, self.health, self.pace, self.slot, self.footage = camera, health, pace, slot, footage
+        self.camera, self.health, self.sampler, self.queue, self.packets = camera, health, sampler, queue, packets
         self.link = CameraState.CONNECTING
         self.message = "connecting"
-        self.frames = self.attempts = self.reconnects = self.corrupt = self.leaps = 0
+        self.frames = self.attempts = self.reconnects = self.corrupt = self.clock_jumps = 0
         self.last_frame: float | None = None
-        self.rate = Rate()
+        self.rate = RateMeter()
         self.newest: Any = None
         self.size: tuple[int, int] | None = None
         self.finished = self.failed = False
         self._location = ""
         self._stopping = threading.Event()
-        self._pauses = Attempts(health.attempts_per_min, health.backoff_s)
+        self._backoff = Backoff()
         self._was_live = False
-        self._seen: deque[int] = deque(maxlen=N_REMEMBERED)
+        self._seen_keyframes: deque[int] = deque(maxlen=N_REMEMBERED_KEYFRAMES)
 
     @property
     def is_file(self) -> bool:
-        """Whether it plays a file or a folder, which ends."""
+        """Whether it plays a file or a folder, which has an end."""
         return "://" not in self._location and not self._location.startswith("/dev/")
 
     def stop(self) -> None:
-        """Ask it to end; it does within the time that a read may take."""
+        """Ask it to end; it does so within the time limit of one read."""
         self._stopping.set()
 
     def run(self) -> None:
@@ -82,147 +96,167 @@ class Reader(threading.Thread):
             self._wait(failures)
 
     def _connect_and_read(self) -> None:
-        self._pauses.begin(time.monotonic())
+        self._backoff.record_attempt(time.monotonic())
         self.attempts += 1
         frames_before = self.frames
         try:
-            self._location = self.camera.location
+            self._location = self.camera.resolved_url
             if self.link is not CameraState.LIVE:
                 self.link = CameraState.CONNECTING
-            shown = mask_password(self._location)
-            if self.is_file and Path(self._location).is_dir():
-                self._play_folder(FrameFolder(Path(self._location), name="", size=None, rate_hz=self.pace.rate_hz))
-            else:
-                with Connection(self._location, self.camera, self.health, is_file=self.is_file) as connection:
-                    self._refuse_again(connection, shown)
-                    self._read(connection)
-            plays_again = self.is_file and self.camera.loop and self.frames > frames_before
-            if not (plays_again or self._stopping.is_set()):
-                if self.is_file and self.frames == frames_before:
-                    raise SourceError(f"{shown}: there is no picture in it that can be read")
-                if self.is_file:
-                    self._lost("the file is over", CameraState.ENDED)
-                else:
-                    self._lost(f"{shown}: the camera ended the stream")
-        except (SourceError, *LIBRARY_ERRORS) as error:
-            said = isinstance(error, SourceError)
-            shown = mask_password(self._location)
-            self._lost(str(error) if said else f"{shown}: {reason_of(error, self._location)}")
+            self._read_location()
+            if not self._stopping.is_set():
+                self._handle_end(got_frames=self.frames > frames_before)
+        except SourceError as error:
+            self._set_lost(str(error))
+        except LIBRARY_ERRORS as error:
+            self._set_lost(f"{mask_password(self._location)}: {explain(error, self._location)}")
 
-    def _refuse_again(self, connection: Connection, shown: str) -> None:
-        """A recording at a URL is seen once: played again, its events would be told again."""
+    def _read_location(self) -> None:
+        if self.is_file and Path(self._location).is_dir():
+            self._play_folder(FrameFolder(Path(self._location), name="", size=None, rate_hz=self.sampler.rate_hz))
+        else:
+            with Connection(self._location, self.camera, self.health, is_file=self.is_file) as connection:
+                self._refuse_replay(connection)
+                self._read(connection)
+
+    def _handle_end(self, *, got_frames: bool) -> None:
+        """What follows from the end of a file or stream; a looped file simply starts again."""
+        shown = mask_password(self._location)
+        if not self.is_file:
+            self._set_lost(f"{shown}: the camera ended the stream")
+        elif not got_frames:
+            raise SourceError(f"{shown}: it contains no frame that can be decoded")
+        elif not self.camera.loop:
+            self._set_lost("the file has ended", CameraState.ENDED)
+
+    def _refuse_replay(self, connection: Connection) -> None:
+        """A recording at a URL is played once: played again, it would raise the same events again."""
         if connection.is_recording and not self.is_file and self._was_live and not self.camera.loop:
-            raise SourceError(f"{shown}: the stream has ended, and was seen: loop = true plays what it left again")
+            raise SourceError(
+                f"{mask_password(self._location)}: the recording has ended: set loop = true to play it again"
+            )
 
-    def _lost(self, message: str, link: CameraState = CameraState.DOWN) -> None:
-        """A file that is not played again is over with this. A path may hold bytes that no text can be written with."""
-        written = message.encode(errors="backslashreplace").decode()
-        self.link, self.message = link, mask_password(written)
+    def _set_lost(self, message: str, link: CameraState = CameraState.DOWN) -> None:
+        """The connection is lost; a file that is not looped has ended with it."""
+        # A path may contain bytes that are no valid text: escape them, or the message could not be written.
+        printable = message.encode(errors="backslashreplace").decode()
+        self.link, self.message = link, mask_password(printable)
         if self.is_file and not self.camera.loop:
             self.failed = link is not CameraState.ENDED
             self.finished = True
 
     def _wait(self, failures: int) -> None:
-        """Pause before the next attempt; a file is played again at once, unless it cannot be read."""
+        """Pause before the next attempt; a looped file starts again at once unless it cannot be read."""
         if not self.is_file:
-            self._stopping.wait(self._pauses.pause_s(time.monotonic(), failures))
+            self._stopping.wait(self._backoff.pause_s(time.monotonic(), failures))
         elif failures:
-            self._stopping.wait(1.0)
+            self._stopping.wait(FILE_RETRY_S)
 
     def _play_folder(self, folder: FrameFolder) -> None:
-        start, day = time.monotonic(), TimeOfDay()
-        self._begin(self.pace.rate_hz, None)
+        start, wall = time.monotonic(), WallClock()
+        self._begin_connection(self.sampler.rate_hz, None)
         for frame in folder:
-            if not self._keep_pace(start + frame.time_s):
+            if not self._wait_until(start + frame.time_s):
                 return
-            self._follow(day, None)
-            self._arrive(frame.image, frame.time_s, day.unix(start + frame.time_s))
+            self._follow_wall_clock(wall, None)
+            self._add_frame(frame.image, frame.time_s, wall.to_unix(start + frame.time_s))
 
     def _read(self, connection: Connection) -> None:
-        """Read what is open, to its end or until it is to stop."""
-        feed = Feed(connection.stream)
-        stated = None if connection.by_arrival else feed.rate_hz
-        rate_hz = stated if stated and 0 < stated <= 240 else None
-        self._begin(rate_hz, feed)
-        clock = StreamClock(float(feed.time_base), rate_hz or self.pace.rate_hz)
-        plays = connection.is_recording or connection.is_piecewise
-        waits = not connection.is_file and (self.camera.realtime or not connection.is_recording)
-        begun, day = time.monotonic(), TimeOfDay()
-        wall = Playback(begun, waits=waits) if plays else Arrivals()
-        for packet in self._unseen(connection) if connection.is_piecewise else connection.packets():
+        """Read an open connection until it ends or the reader is stopped."""
+        params = StreamParams(connection.stream)
+        stated = None if connection.uses_arrival_time else params.rate_hz
+        rate_hz = stated if stated and 0 < stated <= MAX_RATE_HZ else None
+        self._begin_connection(rate_hz, params)
+        stream_clock = StreamClock(float(params.time_base), rate_hz or self.sampler.rate_hz)
+        is_played_back = connection.is_recording or connection.is_segmented
+        rebuffers = not connection.is_file and (self.camera.realtime or not connection.is_recording)
+        start, wall = time.monotonic(), WallClock()
+        clock = PlaybackClock(start, rebuffers=rebuffers) if is_played_back else ArrivalClock()
+        for packet in self._new_packets(connection) if connection.is_segmented else connection.packets():
             if self._stopping.is_set():
                 return
             now = time.monotonic()
-            self._follow(day, feed)
+            self._follow_wall_clock(wall, params)
             if packet is not None:
-                time_s = now - begun if connection.by_arrival else clock.peek(packet.pts)
-                self.footage.push(sent(packet, day.unix(wall.look(time_s, now))))
-            for picture in self._decoded(connection.stream, packet):
-                time_s = now - begun if connection.by_arrival else clock.time_s(picture.pts)
-                at = wall.at(time_s, now)
-                if plays and not self._keep_pace(at):
+                time_s = now - start if connection.uses_arrival_time else stream_clock.packet_time_s(packet.pts)
+                self.packets.append(copy_packet(packet, wall.to_unix(clock.packet_time(time_s, now))))
+            for image in self._decode(connection.stream, packet):
+                time_s = now - start if connection.uses_arrival_time else stream_clock.frame_time_s(image.pts)
+                at = clock.frame_time(time_s, now)
+                if is_played_back and not self._wait_until(at):
                     return
-                self._arrive(picture, time_s, day.unix(at))
+                self._add_frame(image, time_s, wall.to_unix(at))
 
-    def _unseen(self, connection: Connection) -> Iterator[Any]:
-        """Packets from the first keyframe on that no connection gave before: a list that does not grow is given again."""
+    def _new_packets(self, connection: Connection) -> Iterator[Any]:
+        """The packets from the first new key frame on: a playlist that does not grow gives its segments again."""
         is_new = False
         for packet in connection.packets():
             if packet is not None and packet.is_keyframe:
                 mark = hash(bytes(packet))
-                is_new = is_new or mark not in self._seen
-                self._seen.append(mark)
+                is_new = is_new or mark not in self._seen_keyframes
+                self._seen_keyframes.append(mark)
             if is_new or packet is None:
                 yield packet
 
-    def _decoded(self, stream: VideoStream, packet: Any) -> Iterator[av.VideoFrame]:
+    def _decode(self, stream: VideoStream, packet: Any) -> Iterator[av.VideoFrame]:
         try:
-            pictures = stream.codec_context.decode(packet)
+            images = stream.codec_context.decode(packet)
         except LIBRARY_ERRORS:
-            self.corrupt += 1
-            self.pace.lose()
+            self._count_corrupt()
             return
-        for picture in pictures:
-            if picture.is_corrupt:
-                self.corrupt += 1
-                self.pace.lose()
+        for image in images:
+            if image.is_corrupt:
+                self._count_corrupt()
             else:
-                yield picture
+                yield image
 
-    def _begin(self, rate_hz: float | None, feed: Feed | None) -> None:
-        """A connection stands: what was seen before belongs to another clip."""
-        self.footage.open(feed)
-        self.pace.begin(rate_hz)
+    def _count_corrupt(self) -> None:
+        self.corrupt += 1
+        self.sampler.mark_gap()
+
+    def _begin_connection(self, rate_hz: float | None, params: StreamParams | None) -> None:
+        """A connection is made: frames seen before belong to another clip."""
+        self.packets.start_connection(params)
+        self.sampler.restart(rate_hz)
         if self._was_live and not self.is_file:
             self.reconnects += 1
 
-    def _follow(self, day: TimeOfDay, feed: Feed | None) -> None:
-        """Where this machine's clock was set, what follows belongs to another event and clip."""
-        if day.was_set():
-            self.leaps += 1
-            self.footage.open(feed)
+    def _follow_wall_clock(self, wall: WallClock, params: StreamParams | None) -> None:
+        """Where the time of day was set, the following frames belong to another event and clip."""
+        if wall.was_adjusted():
+            self.clock_jumps += 1
+            self.packets.start_connection(params)
 
-    def _keep_pace(self, at: float) -> bool:
-        """Wait until a file's frame would have come, by the monotonic clock; False when it is to stop."""
+    def _wait_until(self, at: float) -> bool:
+        """Wait until a recorded frame is due, by the monotonic clock; False when the reader is stopped."""
         if not self.camera.realtime:
             return not self._stopping.is_set()
         return not self._stopping.wait(max(0.0, at - time.monotonic()))
 
-    def _arrive(self, picture: Any, time_s: float, at: float) -> None:
+    def _add_frame(self, image: Any, time_s: float, at: float) -> None:
+        """Count a frame and queue it where it is sampled.
+
+        Args:
+            time_s: on the stream's clock.
+            at: Unix time.
+        """
         self.frames += 1
-        self.rate.tick()
-        self.newest = picture
+        self.rate.count()
+        self.newest = image
         self.last_frame = time.monotonic()
         if self.link is not CameraState.LIVE:
             self.link, self.message = CameraState.LIVE, ""
             self._was_live = True
-        if isinstance(picture, av.VideoFrame):
-            turned = round(picture.rotation / 90) % 2
-            self.size = (picture.width, picture.height) if turned else (picture.height, picture.width)
-        else:
-            self.size = (picture.shape[0], picture.shape[1])
-        beat = self.pace.push(time_s)
-        if beat is not None:
-            line = self.attempts + self.leaps
-            tick = Tick(picture, beat, at, round(time_s, 6), time.monotonic(), self.size, line)
-            self.slot.put(tick, self._stopping.is_set)
+        self.size = _upright_size(image)
+        sample = self.sampler.sample(time_s)
+        if sample is not None:
+            connection = self.attempts + self.clock_jumps
+            frame = QueuedFrame(image, sample, at, round(time_s, 6), time.monotonic(), self.size, connection)
+            self.queue.put(frame, self._stopping.is_set)
+
+
+def _upright_size(image: Any) -> tuple[int, int]:
+    if not isinstance(image, av.VideoFrame):
+        return (image.shape[0], image.shape[1])
+    is_turned = round(image.rotation / 90) % 2
+    return (image.width, image.height) if is_turned else (image.height, image.width)

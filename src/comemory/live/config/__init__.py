@@ -1,4 +1,4 @@
-"""What a live system is told: cameras, store, alerts, page, retention, learning. One TOML, or flags.
+"""The settings of a live system: cameras, store, alerts, page, retention, learning; from a TOML file or flags.
 
 [cameras.gate]
 url = "rtsp://user:pass@gate.lan/stream"        # or "env:GATE_URL"
@@ -9,14 +9,14 @@ false_alarms = "1/day"
 kind = "webhook"
 url = "https://desk.lan/hook"
 
-camera.py  one camera    groups.py  store, page, retention, health, …    live.py  all of it, and the file
+camera.py     one camera                  groups.py  store, page, retention, events, health, learning
+live.py       all of it, and the file     overrides.py  what was set while the system ran
 """
 
 from __future__ import annotations
 
 from comemory.live.config.camera import CameraSettings, Point, Zone
 from comemory.live.config.groups import (
-    DriftSettings,
     EventSettings,
     HealthSettings,
     LearnSettings,
@@ -28,7 +28,6 @@ from comemory.live.config.live import LiveSettings, absolute, read_live
 
 __all__ = [
     "CameraSettings",
-    "DriftSettings",
     "EventSettings",
     "HealthSettings",
     "LearnSettings",

@@ -1,4 +1,4 @@
-"""One camera: where it is, how it is watched."""
+"""The settings of one camera."""
 
 from __future__ import annotations
 
@@ -9,45 +9,62 @@ from typing import Literal
 from pydantic import Field, field_validator
 
 from comemory.alerts.hours import Hours
-from comemory.config_model import Settings
+from comemory.config import Settings
 from comemory.scoring import parse_budget
-from comemory.secret_values import reveal
+from comemory.secret_values import resolve_secret
 
 Point = tuple[float, float]
-"""x and y as shares of the picture's width and height, 0 to 1, from the top left."""
+"""(x, y) as fractions of the image width and height, from 0 to 1, origin at the top left."""
 Zone = tuple[Point, ...]
-"""A polygon of at least three points; the last one is joined to the first."""
-MOST_ZONES, MOST_POINTS = 32, 64
-"""Of a camera, and of a zone: what the page shows and takes."""
+"""A closed polygon of three points or more; the last point is joined to the first."""
+MAX_ZONES, MAX_POINTS = 32, 64
+"""Limits per camera and per zone: what the page can show and edit."""
 
 
 class CameraSettings(Settings):
-    """One camera, or a file that is played as if it were one.
+    """One camera, or a file that is played like one: `[cameras.NAME]`."""
 
-    Attributes:
-        url: `rtsp://`, `http://` (MJPEG, HLS), `/dev/video0`, a file; or `env:NAME`.
-        model: bundle; None takes the one for all cameras.
-        false_alarms: how many are bearable on ordinary video.
-        fps: frames a second to score; None is the rate that the model was trained at. Other rates than that are scored
-            at their own risk: what moves looks faster or slower than what was learned.
-        zones: polygons in which nothing counts, `MOST_ZONES` of `MOST_POINTS` points at most.
-        hours: when events count, such as `08:00-18:00` or `mon-fri 22:00-06:00`, local time; always when empty.
-        transport: of RTSP.
-        realtime: play a file at its own pace, as if it were live; False reads it as fast as it is scored.
-        loop: begin a file anew at its end.
-        watch: whether the camera is watched at all.
-    """
-
-    url: str = Field(min_length=1, repr=False)
-    model: Path | None = None
-    false_alarms: str = "1/day"
-    fps: float | None = Field(None, gt=0, le=240)
-    zones: tuple[Zone, ...] = ()
-    hours: tuple[str, ...] = ()
-    transport: Literal["tcp", "udp"] = "tcp"
-    realtime: bool = True
-    loop: bool = False
-    watch: bool = True
+    url: str = Field(
+        min_length=1,
+        repr=False,
+        title="URL",
+        description="`rtsp://`, `http://` (MJPEG, HLS, FLV), `/dev/video0`, a video file, a folder of images, "
+        "or `env:NAME` for the name of an environment variable that holds it.",
+    )
+    model: Path | None = Field(
+        None, title="Model", description="Bundle of this camera. Default: the model for all cameras."
+    )
+    false_alarms: str = Field(
+        "1/day",
+        title="False-alarm budget",
+        description="False alarms that are acceptable on normal video, such as `1/day` or `2/h`; sets the threshold.",
+    )
+    fps: float | None = Field(
+        None,
+        gt=0,
+        le=240,
+        title="Scored frames per second",
+        description="Limit on the frames per second that are scored, to save CPU. Default: the rate of the training.",
+    )
+    zones: tuple[Zone, ...] = Field(
+        (),
+        title="Ignored zones",
+        description="Polygons in which nothing counts; points are fractions of the image width and height.",
+    )
+    hours: tuple[str, ...] = Field(
+        (),
+        title="Active hours",
+        description="Local times at which events count, such as `08:00-18:00` or `mon-fri 22:00-06:00`. "
+        "Events at other times are stored as suppressed. Default: always.",
+    )
+    transport: Literal["tcp", "udp"] = Field("tcp", title="RTSP transport", description="`tcp` or `udp`.")
+    realtime: bool = Field(
+        True,
+        title="Real time",
+        description="Play a file at its own speed, like a live camera. `false` reads it as fast as it can be scored.",
+    )
+    loop: bool = Field(False, title="Loop", description="Start a file again at its end.")
+    enabled: bool = Field(True, title="Enabled", description="`false` switches the camera off.")
 
     @field_validator("false_alarms")
     @classmethod
@@ -59,28 +76,32 @@ class CameraSettings(Settings):
     @classmethod
     def _readable(cls, hours: tuple[str, ...]) -> tuple[str, ...]:
         for text in hours:
-            Hours.read(text)
+            Hours.parse(text)
         return hours
 
     @field_validator("zones")
     @classmethod
     def _inside(cls, zones: tuple[Zone, ...]) -> tuple[Zone, ...]:
-        if len(zones) > MOST_ZONES:
-            raise ValueError(f"a camera has {MOST_ZONES} zones at most, got {len(zones)}")
+        if len(zones) > MAX_ZONES:
+            raise ValueError(f"a camera can have {MAX_ZONES} zones at most, got {len(zones)}")
         for zone in zones:
-            if len(zone) > MOST_POINTS:
-                raise ValueError(f"a zone has {MOST_POINTS} points at most, got {len(zone)}")
+            if len(zone) > MAX_POINTS:
+                raise ValueError(f"a zone can have {MAX_POINTS} points at most, got {len(zone)}")
             if len(zone) < 3:
-                raise ValueError(f"a zone is a polygon of three points or more, got {len(zone)}")
+                raise ValueError(f"a zone is a polygon and needs three points or more, got {len(zone)}")
             if any(not 0 <= number <= 1 for point in zone for number in point):
-                raise ValueError("the points of a zone are shares of width and height, from 0 to 1")
+                raise ValueError("the points of a zone are fractions of the image width and height, from 0 to 1")
         return zones
 
     @property
-    def location(self) -> str:
-        """The URL or path itself, fetched from the environment where `url` says so. Never log it unmasked."""
-        return reveal(self.url, "the url of a camera")
+    def resolved_url(self) -> str:
+        """The URL or path, read from the environment for `env:NAME`. It may hold a password: mask it before logging.
+
+        Raises:
+            ConfigError: the environment variable is not set.
+        """
+        return resolve_secret(self.url, "the url of a camera")
 
     def is_active(self, now: datetime) -> bool:
         """Whether events count at this local time."""
-        return not self.hours or any(Hours.read(text).covers(now) for text in self.hours)
+        return not self.hours or any(Hours.parse(text).contains(now) for text in self.hours)

@@ -1,4 +1,4 @@
-"""Everything live in one model, and the file that it is read from."""
+"""All live settings in one model, and how they are read from a TOML file."""
 
 from __future__ import annotations
 
@@ -9,13 +9,11 @@ from typing import Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from comemory.alerts.config import SinkSettings, read_alert
-from comemory.config import apply_settings, build, read_toml
-from comemory.config_model import Settings
+from comemory.alerts.config import SinkSettings, parse_sink_settings
+from comemory.config import Settings, apply_settings, build, read_toml
 from comemory.errors import ConfigError
 from comemory.live.config.camera import CameraSettings
 from comemory.live.config.groups import (
-    DriftSettings,
     EventSettings,
     HealthSettings,
     LearnSettings,
@@ -23,45 +21,51 @@ from comemory.live.config.groups import (
     StoreSettings,
     WebSettings,
 )
-from comemory.secret_values import reveal
+from comemory.secret_values import resolve_secret
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 
 
 class LiveSettings(Settings):
-    """Everything live.
+    """All settings of a live system: cameras, store, page, alerts, retention, events, health, learning."""
 
-    Attributes:
-        cameras: by name.
-        model: bundle of the cameras that name none.
-        out: folder of everything that is written.
-        runtime: entry of `runtimes.RUNTIMES`.
-        precision: what the network computes in: `fp32`, `bf16`, `int8`; `auto` takes the fastest that the bundle holds
-            and this CPU gains by, as `comemory score` does.
-        workers: threads that run the network, one core each; None is one for each core.
-    """
-
-    cameras: dict[str, CameraSettings] = Field(default_factory=dict)
-    model: Path | None = None
-    out: Path = Path("live")
-    runtime: str = "openvino"
-    precision: Literal["auto", "fp32", "bf16", "int8"] = "auto"
-    workers: int | None = Field(None, ge=1, le=256)
+    cameras: dict[str, CameraSettings] = Field(
+        default_factory=dict, title="Cameras", description="`[cameras.NAME]`: one table per camera."
+    )
+    model: Path | None = Field(None, title="Model", description="Bundle of all cameras that name none of their own.")
+    out: Path = Field(Path("live"), title="Output folder", description="Folder of everything that is written.")
+    runtime: str = Field(
+        "openvino", title="Runtime", description="What executes the network: `openvino`, `onnx` or `pytorch`."
+    )
+    precision: Literal["auto", "fp32", "bf16", "int8"] = Field(
+        "auto",
+        title="Precision",
+        description="Number format of the network. `auto` takes the fastest one that the bundle contains and this "
+        "CPU runs faster than fp32.",
+    )
+    workers: int | None = Field(
+        None,
+        ge=1,
+        le=256,
+        title="Workers",
+        description="Threads that score frames, one core each. Default: one per core.",
+    )
     store: StoreSettings = StoreSettings()
-    alerts: dict[str, SinkSettings] = Field(default_factory=dict)
+    alerts: dict[str, SinkSettings] = Field(
+        default_factory=dict, title="Alerts", description="`[alerts.NAME]`: one table per alert sink."
+    )
     web: WebSettings = WebSettings()
     retention: RetentionSettings = RetentionSettings()
     events: EventSettings = EventSettings()
     health: HealthSettings = HealthSettings()
-    drift: DriftSettings = DriftSettings()
     learn: LearnSettings = LearnSettings()
 
     @model_validator(mode="before")
     @classmethod
     def _writable(cls, values: Any) -> Any:
-        """No path, URL or text of any kind can be used with a null byte in it."""
+        """Refuse null bytes: no path, URL or text with one can be used."""
         if place := _null_byte(values):
-            raise ValueError(f"{place} has a null byte in it")
+            raise ValueError(f"{place} contains a null byte")
         return values
 
     @field_validator("alerts", mode="before")
@@ -69,14 +73,19 @@ class LiveSettings(Settings):
     def _alerts(cls, alerts: Any) -> Any:
         if not isinstance(alerts, Mapping):
             return alerts
-        return {name: read_alert(name, told) if isinstance(told, Mapping) else told for name, told in alerts.items()}
+        return {
+            name: parse_sink_settings(name, told) if isinstance(told, Mapping) else told
+            for name, told in alerts.items()
+        }
 
     @field_validator("cameras", "alerts")
     @classmethod
     def _named(cls, things: dict[str, Any]) -> dict[str, Any]:
         for name in things:
             if not NAME.fullmatch(name):
-                raise ValueError(f"the name {name!r} needs letters, digits, '.', '-' or '_', 64 at most")
+                raise ValueError(
+                    f"the name {name!r} may have letters, digits, '.', '-' and '_' only, 64 characters at most"
+                )
         return things
 
     @model_validator(mode="after")
@@ -85,12 +94,12 @@ class LiveSettings(Settings):
             if camera.model is None and self.model is None:
                 raise ValueError(f"camera {name!r} has no model: give model, or --model for all cameras")
         for name, alert in self.alerts.items():
-            if strangers := sorted({*alert.cameras, *alert.per_camera} - set(self.cameras)):
-                raise ValueError(f"alert {name!r} is for the camera {strangers[0]!r}, which is none")
+            if unknown := sorted({*alert.cameras, *alert.per_camera} - set(self.cameras)):
+                raise ValueError(f"alert {name!r} names the camera {unknown[0]!r}, which does not exist")
         return self
 
     def bundle_of(self, camera: str) -> Path:
-        """The bundle that a camera is watched with."""
+        """The path of the bundle that scores a camera."""
         path = self.cameras[camera].model or self.model
         if path is None:
             raise ConfigError(f"camera {camera!r} has no model: give model, or --model for all cameras")
@@ -98,75 +107,77 @@ class LiveSettings(Settings):
 
     @property
     def store_url(self) -> str:
-        """The URL of the event store, or the path of its file. Never log it unmasked."""
-        return reveal(self.store.url, "store.url") if self.store.url else str(self.out.absolute() / "events.db")
+        """The URL of the event store, or the path of its file. It may hold a password: mask it before logging."""
+        return resolve_secret(self.store.url, "store.url") if self.store.url else str(self.out.absolute() / "events.db")
 
     @property
     def media(self) -> Path:
-        """The folder of the events' files."""
+        """The folder of thumbnails, heat maps and clips."""
         return self.store.media or self.out / "media"
 
 
 def read_live(file: Path | None, values: Mapping[str, Any] | None = None, settings: Sequence[str] = ()) -> LiveSettings:
-    """Live settings from a TOML file, with nested values laid over it, and `key=value` settings over both.
+    """Read live settings from a TOML file; nested values override the file, `key=value` settings override both.
 
-    Paths in the file are relative to the file's folder; those given otherwise to the working folder.
+    Relative paths in the file start at the file's folder, all others at the working folder.
 
     Raises:
-        ConfigError: a file that cannot be read, an unknown key, a value that does not fit.
+        ConfigError: the file cannot be read, a key is unknown, or a value is invalid.
     """
-    merged = {} if file is None else _anchored(read_toml(file), file.absolute().parent)
-    _lay_over(merged, values or {})
+    merged = {} if file is None else _with_absolute_paths(read_toml(file), file.absolute().parent)
+    _merge(merged, values or {})
     return build(LiveSettings, apply_settings(merged, settings))
 
 
-def _lay_over(below: dict[str, Any], above: Mapping[str, Any]) -> None:
-    for key, value in above.items():
-        if isinstance(value, Mapping) and isinstance(below.get(key), dict):
-            _lay_over(below[key], value)
+def _merge(base: dict[str, Any], values: Mapping[str, Any]) -> None:
+    for key, value in values.items():
+        if isinstance(value, Mapping) and isinstance(base.get(key), dict):
+            _merge(base[key], value)
         else:
-            below[key] = value
+            base[key] = value
 
 
-def _anchored(values: dict[str, Any], folder: Path) -> dict[str, Any]:
-    """The file's relative paths made absolute; what does not fit is left for the check of the settings."""
+def _with_absolute_paths(values: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """The file's values with absolute paths; values of the wrong type are left for the validation to report."""
 
     def groups(name: str) -> list[dict[str, Any]]:
         found = values.get(name)
         return [group for group in found.values() if isinstance(group, dict)] if isinstance(found, dict) else []
 
-    def anchor(group: Any, keys: Sequence[str], to: Callable[[str], str] = lambda path: str(folder / path)) -> None:
+    def replace(group: Any, keys: Sequence[str], make: Callable[[str], str] = lambda path: str(folder / path)) -> None:
         for key in keys:
             if isinstance(group, dict) and isinstance(group.get(key), str):
-                group[key] = to(group[key])
+                group[key] = make(group[key])
 
-    anchor(values, ("model", "out"))
-    anchor(values.get("store"), ("media",))
-    anchor(values.get("store"), ("url",), lambda url: _absolute_store(url, folder))
-    anchor(values.get("web"), ("certificate", "key"))
+    replace(values, ("model", "out"))
+    replace(values.get("store"), ("media",))
+    replace(values.get("store"), ("url",), lambda url: _absolute_store(url, folder))
+    replace(values.get("web"), ("certificate", "key"))
     for camera in groups("cameras"):
-        anchor(camera, ("model",))
-        anchor(camera, ("url",), lambda url: absolute(url, folder))
+        replace(camera, ("model",))
+        replace(camera, ("url",), lambda url: absolute(url, folder))
     for alert in groups("alerts"):
-        anchor(alert, ("ca_file",))
+        replace(alert, ("ca_file",))
     return values
 
 
 def _absolute_store(url: str, folder: Path) -> str:
-    """The file of a SQLite store made absolute; other databases and `env:NAME` as they are.
+    """Make the file of a SQLite database absolute; leave other databases and `env:NAME` as they are.
 
-    A path says the same in any folder; in a URL, a `?` or `%` of the folder's name would say something else.
+    The result is a plain path where possible: a `?` or `%` in a folder's name would change the meaning of a URL.
     """
     scheme = "sqlite:///"
     path = url.removeprefix(scheme)
     if path != url:
-        whole = str(folder / path)
-        return url if path in ("", ":memory:") else whole if {"?", "%"}.isdisjoint(path) else scheme + whole
+        if path in ("", ":memory:"):
+            return url
+        full = str(folder / path)
+        return full if {"?", "%"}.isdisjoint(path) else scheme + full
     return absolute(url, folder)
 
 
 def _null_byte(values: Any, place: str = "") -> str:
-    """Where in nested values a text or path has a null byte, such as `cameras.gate.url`; empty where none has."""
+    """The key of the first text or path with a null byte, such as `cameras.gate.url`; empty if there is none."""
     if isinstance(values, Mapping):
         parts = [(str(key), value) for key, value in values.items()]
         if strange := [key for key, _ in parts if "\0" in key]:
@@ -179,7 +190,7 @@ def _null_byte(values: Any, place: str = "") -> str:
 
 
 def absolute(url: str, folder: Path) -> str:
-    """A file's path made absolute; URLs, devices and `env:NAME` as they are.
+    """Make the path of a file absolute; leave URLs, devices and `env:NAME` as they are.
 
     >>> absolute("clip.mp4", Path("/videos")), absolute("rtsp://gate/live", Path("/videos"))
     ('/videos/clip.mp4', 'rtsp://gate/live')

@@ -1,4 +1,4 @@
-"""Zones and budgets set while running: they outlive a restart, until the settings say something new."""
+"""Zones, budgets and models set while the system runs: they survive a restart until the settings file changes."""
 
 from __future__ import annotations
 
@@ -9,61 +9,64 @@ from typing import Any
 
 from comemory.config import build
 from comemory.errors import ConfigError
-from comemory.files import alone_in, read_object, write_text
+from comemory.files import file_lock, read_json_object, write_text
 from comemory.live.config import CameraSettings, LiveSettings
 
 KEYS = ("zones", "false_alarms", "model")
 
 
 class Overrides:
-    """What was set while running, in `overrides.json`, each with the setting that it took the place of.
+    """Values set while the system runs, in `overrides.json`, each with the setting that it replaced.
 
-    A setting that has changed since wins over what was set before: who edits the file means it.
+    A setting that was edited since then wins over the override.
     """
 
     def __init__(self, out: Path) -> None:
         self.path = out / "overrides.json"
-        self._seen = self._stamp()
+        self._last_version = self._version()
 
-    def laid_over(self, settings: LiveSettings) -> LiveSettings:
-        """The settings with what was set while running."""
-        kept = self._read()
-        cameras = {name: self._camera(camera, kept.get(name, {})) for name, camera in settings.cameras.items()}
+    def apply(self, settings: LiveSettings) -> LiveSettings:
+        """The settings with the overrides applied."""
+        stored = self._read()
+        cameras = {name: self._camera(camera, stored.get(name, {})) for name, camera in settings.cameras.items()}
         return settings.model_copy(update={"cameras": cameras})
 
-    def changed(self) -> bool:
-        """Whether the file is another one than at the last call."""
-        before, self._seen = self._seen, self._stamp()
-        return self._seen != before
+    def has_changed(self) -> bool:
+        """Whether the file has changed since the last call."""
+        before, self._last_version = self._last_version, self._version()
+        return self._last_version != before
 
     def set(self, camera: str, key: str, was: Any, now: Any) -> None:
-        """Keep a value of a camera, in plain JSON, and the setting that it takes the place of.
+        """Store a value of a camera.
+
+        Args:
+            was: the setting that it replaces, in plain JSON; so is `now`. Equal values remove the override.
 
         Raises:
-            SourceError: it cannot be written, or what is there cannot be read.
+            SourceError: the file cannot be written, or the present one cannot be read.
         """
-        with alone_in(self.path.parent):
-            kept = _entries(read_object(self.path))
-            entry = kept.setdefault(camera, {})
+        with file_lock(self.path.parent):
+            stored = _entries(read_json_object(self.path))
+            entry = stored.setdefault(camera, {})
             if was == now:
                 entry.pop(key, None)
             else:
                 entry[key] = {"was": was, "now": now}
-            write_text(self.path, json.dumps(kept, indent=1) + "\n")
+            write_text(self.path, json.dumps(stored, indent=1) + "\n")
 
-    def _stamp(self) -> tuple[int, int]:
+    def _version(self) -> tuple[int, int]:
         try:
             status = self.path.stat()
         except OSError:
             return (0, 0)
         return (status.st_mtime_ns, status.st_ino)
 
-    def _camera(self, camera: CameraSettings, kept: Mapping[str, Any]) -> CameraSettings:
+    def _camera(self, camera: CameraSettings, stored: Mapping[str, Any]) -> CameraSettings:
         plain = camera.model_dump(mode="json")
         changes = {
-            key: kept[key]["now"]
+            key: stored[key]["now"]
             for key in KEYS
-            if isinstance(kept.get(key), dict) and "now" in kept[key] and kept[key].get("was") == plain[key]
+            if isinstance(stored.get(key), dict) and "now" in stored[key] and stored[key].get("was") == plain[key]
         }
         try:
             return build(CameraSettings, {**plain, **changes}) if changes else camera
@@ -72,11 +75,11 @@ class Overrides:
 
     def _read(self) -> dict[str, Any]:
         try:
-            kept = json.loads(self.path.read_text(encoding="utf-8"))
+            stored = json.loads(self.path.read_text(encoding="utf-8"))
         except (OSError, ValueError):
             return {}
-        return _entries(kept) if isinstance(kept, dict) else {}
+        return _entries(stored) if isinstance(stored, dict) else {}
 
 
-def _entries(kept: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: entry for name, entry in kept.items() if isinstance(entry, dict)}
+def _entries(stored: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: entry for name, entry in stored.items() if isinstance(entry, dict)}

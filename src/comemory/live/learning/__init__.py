@@ -1,1 +1,1 @@
-"""Training on the footage of a camera, and swapping in the new model."""
+"""Training on the footage of a camera, activating the new model, and learning from verdicts."""

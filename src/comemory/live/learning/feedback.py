@@ -1,4 +1,4 @@
-"""What operators said of events: kept in the store, or in a file where there is none."""
+"""Verdicts of operators on events: in the store, or in a file without one."""
 
 from __future__ import annotations
 
@@ -9,20 +9,21 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from comemory.errors import ComemoryError, ConfigError
-from comemory.files import alone_in, read_object, write_text
+from comemory.files import file_lock, read_json_object, write_text
 from comemory.store.event import StoredEvent, Verdict
 
 if TYPE_CHECKING:
     from comemory.store.store import EventStore
 
-_PAGE = 500
+_PAGE_SIZE = 500
 
 
-class Lessons:
-    """Verdicts on events, and the signatures of those that are normal.
+class FeedbackStore:
+    """Stores verdicts on events, and gives the signatures of those that are normal.
 
     Args:
-        store: None keeps verdicts in `verdicts.json`, for the events of `events.jsonl`.
+        out: folder of `events.jsonl` and `verdicts.json`.
+        store: the event store; None uses the two files.
     """
 
     def __init__(self, out: Path, store: EventStore | None) -> None:
@@ -30,39 +31,39 @@ class Lessons:
         self.path = out / "verdicts.json"
         self._events = out / "events.jsonl"
 
-    def set(self, event_id: str, verdict: Verdict | None, by: str) -> str:
-        """Keep a verdict; gives the event's camera.
+    def set_verdict(self, event_id: str, verdict: Verdict | None, by: str) -> str:
+        """Store a verdict and give the event's camera.
 
         Raises:
             ConfigError: there is no such event.
-            ComemoryError: it cannot be written.
+            ComemoryError: the verdict cannot be written.
         """
         if self.store is not None:
             if self.store.get(event_id) is None:
                 raise ConfigError(f"there is no event {event_id[:64]!r}")
             return self.store.set_verdict(event_id, verdict, by).camera
         event = self._find(event_id)
-        with alone_in(self.path.parent):
-            kept = _entries(read_object(self.path))
+        with file_lock(self.path.parent):
+            stored = _entries(read_json_object(self.path))
             if verdict is None:
-                kept.pop(event_id, None)
+                stored.pop(event_id, None)
             else:
                 cells = list(event.cells or ())
-                kept[event_id] = {"camera": event.camera, "verdict": verdict, "by": by, "cells": cells}
-            write_text(self.path, json.dumps(kept) + "\n")
+                stored[event_id] = {"camera": event.camera, "verdict": verdict, "by": by, "cells": cells}
+            write_text(self.path, json.dumps(stored) + "\n")
         return event.camera
 
-    def normal(self, camera: str) -> list[Sequence[float]]:
-        """The signatures of the camera's events that were called normal."""
+    def normal_signatures(self, camera: str) -> list[Sequence[float]]:
+        """The signatures of the camera's events with the verdict `normal`."""
         if self.store is None:
             entries = [entry for entry in self._read().values() if entry.get("camera") == camera]
             return [entry["cells"] for entry in entries if entry.get("verdict") == "normal" and entry.get("cells")]
         found: list[Sequence[float]] = []
         before: str | None = None
         while True:
-            page = self.store.page(camera=camera, verdict="normal", before=before, limit=_PAGE)
+            page = self.store.page(camera=camera, verdict="normal", before=before, limit=_PAGE_SIZE)
             found += [event.cells for event in page if event.cells is not None]
-            if len(page) < _PAGE:
+            if len(page) < _PAGE_SIZE:
                 return found
             before = page[-1].id
 
@@ -81,18 +82,18 @@ class Lessons:
 
     def _read(self) -> dict[str, dict[str, Any]]:
         try:
-            kept = json.loads(self.path.read_text(encoding="utf-8"))
+            stored = json.loads(self.path.read_text(encoding="utf-8"))
         except (OSError, ValueError):
             return {}
-        return _entries(kept) if isinstance(kept, dict) else {}
+        return _entries(stored) if isinstance(stored, dict) else {}
 
 
-def _entries(kept: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    return {id_: entry for id_, entry in kept.items() if isinstance(entry, dict)}
+def _entries(stored: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    return {id_: entry for id_, entry in stored.items() if isinstance(entry, dict)}
 
 
 def _event_of(line: str, event_id: str) -> dict[str, Any] | None:
-    """The event of a line of `events.jsonl`; None where it is another one, or the line was torn."""
+    """The event in a line of `events.jsonl`; None if it is another one, or the line is incomplete."""
     try:
         values = json.loads(line)
     except ValueError:

@@ -1,4 +1,4 @@
-"""Which bundles a camera had: the newest is in force, the one before it is a rollback away."""
+"""The bundles that were trained for a camera: the newest is active, and a rollback leads to the one before it."""
 
 from __future__ import annotations
 
@@ -9,15 +9,18 @@ from pathlib import Path
 
 from comemory.bundle import open_bundle
 from comemory.errors import BundleError, ConfigError
-from comemory.files import alone_in, read_list, require_folder, write_text
+from comemory.files import file_lock, read_json_list, require_writable_folder, write_text
 from comemory.live.config import LiveSettings
 from comemory.live.config.overrides import Overrides
 
 
 class CameraModels:
-    """The bundles that a camera has learned, oldest first, in `cameras/NAME/models.json`.
+    """The bundles trained for a camera, oldest first, in `cameras/NAME/models.json`.
 
-    Putting one in force writes it to the overrides, where a running engine finds it and goes over to it without a gap.
+    Activating one writes it to the overrides, where a running engine finds it and switches without a gap.
+
+    Raises:
+        ConfigError: the settings have no such camera.
     """
 
     def __init__(self, settings: LiveSettings, camera: str) -> None:
@@ -29,59 +32,57 @@ class CameraModels:
         self._overrides = Overrides(settings.out)
 
     @property
-    def learned(self) -> list[Path]:
-        """Those learned and in force or before the one in force.
+    def history(self) -> list[Path]:
+        """The active bundle and those before it.
 
         Raises:
-            SourceError: the list is damaged: nothing is put in force over it.
+            SourceError: the list is damaged.
         """
-        return [Path(str(path)) for path in read_list(self._file)]
+        return [Path(str(path)) for path in read_json_list(self._file)]
 
     @property
     def current(self) -> Path:
-        """The bundle in force."""
-        return self._overrides.laid_over(self.settings).bundle_of(self.camera)
+        """The active bundle."""
+        return self._overrides.apply(self.settings).bundle_of(self.camera)
 
-    def put(self, bundle: Path) -> None:
-        """Put a bundle in force; the one before stays for rollback.
+    def activate(self, bundle: Path) -> None:
+        """Activate a bundle; the one before it stays for a rollback.
 
         Raises:
-            BundleError: it is none, or damaged.
+            BundleError: it is not a bundle, or damaged.
         """
         open_bundle(bundle)
         with self._changing():
-            self._write([*self.learned, bundle.absolute()])
+            self._write([*self.history, bundle.absolute()])
 
     def roll_back(self) -> Path:
-        """Go back to the bundle before; gives it.
+        """Activate the bundle before the present one, and give its path.
 
         Raises:
-            ConfigError: there is none before it.
-            BundleError: that one is gone or damaged.
+            ConfigError: there is none.
+            BundleError: it is missing or damaged.
         """
         with self._changing():
-            learned = self.learned
-            if not learned:
-                raise ConfigError(
-                    f"camera {self.camera!r} has learned no model of its own: there is nothing to go back to"
-                )
-            told = self.settings.bundle_of(self.camera)
-            before = learned[-2] if len(learned) > 1 else told
+            history = self.history
+            if not history:
+                raise ConfigError(f"camera {self.camera!r} has no model of its own: there is nothing to go back to")
+            configured = self.settings.bundle_of(self.camera)
+            before = history[-2] if len(history) > 1 else configured
             try:
                 open_bundle(before)
             except BundleError as error:
                 raise BundleError(f"cannot go back to {before}: {error}") from None
-            self._write(learned[:-1])
+            self._write(history[:-1])
             return before
 
     @contextmanager
     def _changing(self) -> Iterator[None]:
-        """The list is read, changed and written by one process at a time."""
-        require_folder(self.folder)
-        with alone_in(self.folder):
+        """Hold the lock of the camera: one process at a time reads, changes and writes the list."""
+        require_writable_folder(self.folder)
+        with file_lock(self.folder):
             yield
 
-    def _write(self, learned: list[Path]) -> None:
-        write_text(self._file, json.dumps([str(path) for path in learned], indent=1) + "\n")
-        told = self.settings.cameras[self.camera].model_dump(mode="json")["model"]
-        self._overrides.set(self.camera, "model", told, str(learned[-1]) if learned else told)
+    def _write(self, history: list[Path]) -> None:
+        write_text(self._file, json.dumps([str(path) for path in history], indent=1) + "\n")
+        configured = self.settings.cameras[self.camera].model_dump(mode="json")["model"]
+        self._overrides.set(self.camera, "model", configured, str(history[-1]) if history else configured)

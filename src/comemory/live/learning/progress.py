@@ -1,4 +1,4 @@
-"""How far the learning of a camera is: told by the process that learns, read by the one that shows it."""
+"""The progress of training a camera's model: written by the process that trains, read by the one with the page."""
 
 from __future__ import annotations
 
@@ -11,17 +11,18 @@ from typing import Self
 
 from pydantic import BaseModel, Field
 
-from comemory.config_model import Settings
+from comemory.config import Settings
 from comemory.errors import ComemoryError, SourceError, mask_password
 from comemory.files import write_text
 from comemory.types import JSON
 
-KEPT_S = 24 * 3600.0
+SHOWN_S = 24 * 3600.0
+"""How long the end of a training is shown."""
 _NAME = "learning.json"
 
 
-class _Told(Settings):
-    """What the file holds."""
+class _Record(Settings):
+    """The content of the file."""
 
     camera: str
     stage: str
@@ -35,15 +36,15 @@ class _Told(Settings):
 
 
 class _Epoch(BaseModel):
-    """What is read of a line in a training's log."""
+    """The part of a line in a training log that is read."""
 
     epoch: int = Field(ge=0, le=10**9)
 
 
-class Progress:
-    """Tells how far the learning of a camera is, in a file of the camera's folder.
+class LearningProgress:
+    """Writes the progress of training a camera's model to a file in the camera's folder.
 
-    A context manager: leaving it says how it ended.
+    A context manager: leaving it writes how it ended.
 
     Args:
         folder: of the camera.
@@ -53,19 +54,19 @@ class Progress:
         self._file, self._camera = folder / _NAME, camera
 
     def __enter__(self) -> Self:
-        self.tell("beginning")
+        self.begin_stage("beginning")
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         if error is None:
-            self.tell("done", "the camera goes over to what was learned", running=False)
+            self.begin_stage("done", "the camera uses the new model", running=False)
         else:
-            text = str(error) if isinstance(error, ComemoryError) else "it was broken off"
-            self.tell("failed", mask_password(text), running=False)
+            text = str(error) if isinstance(error, ComemoryError) else "it was interrupted"
+            self.begin_stage("failed", mask_password(text), running=False)
 
-    def tell(
+    def begin_stage(
         self,
         stage: str,
         message: str = "",
@@ -75,13 +76,17 @@ class Progress:
         epochs: int | None = None,
         running: bool = True,
     ) -> None:
-        """A stage begins.
+        """Write that a stage begins.
 
         Args:
-            seconds: how long it takes, where that is known.
-            run: folder of a training's log; `epochs` how many there will be.
+            stage: such as `recording`.
+            message: one line on it.
+            seconds: how long it will take, if known.
+            run: folder of the training log.
+            epochs: number of epochs of the training.
+            running: False for the last stage, which says how it ended.
         """
-        told = _Told(
+        record = _Record(
             camera=self._camera,
             stage=stage,
             message=_utf8(message),
@@ -94,52 +99,50 @@ class Progress:
         )
         self._file.parent.mkdir(parents=True, exist_ok=True)
         with suppress(SourceError):
-            write_text(self._file, told.model_dump_json() + "\n")
+            write_text(self._file, record.model_dump_json() + "\n")
 
 
-def learning(out: Path, now: float | None = None) -> list[JSON]:
-    """What is being learned in a folder of `comemory watch`, or was within a day.
+def read_progress(out: Path, now: float | None = None) -> list[JSON]:
+    """The trainings in an output folder that are running, or ended within a day.
 
     Returns:
         For each camera: camera, stage, share (0 to 1, None when not known), message, running.
     """
     now = time.time() if now is None else now
     found = (_read(file, now) for file in sorted((out / "cameras").glob(f"*/{_NAME}")))
-    return [told for told in found if told is not None]
+    return [record for record in found if record is not None]
 
 
 def _read(file: Path, now: float) -> JSON | None:
     try:
-        told = _Told.model_validate_json(file.read_bytes())
+        record = _Record.model_validate_json(file.read_bytes())
     except (OSError, ValueError):
         return None
-    age_s, running, stage, message = now - told.started, told.running, told.stage, told.message
+    age_s, running, stage, message = now - record.started, record.running, record.stage, record.message
     share = None
-    if running and not _is_alive(told.process):
-        running, stage, message = False, "broken off", "the process that learned is gone"
-    elif running and told.seconds:
-        share = min(1.0, max(0.0, age_s / told.seconds))
-    elif running and told.run:
-        share, message = _epochs(Path(told.run), told.epochs, message)
-    if not running and age_s > KEPT_S:
+    if running and not _is_alive(record.process):
+        running, stage, message = False, "interrupted", "the training process has ended unexpectedly"
+    elif running and record.seconds:
+        share = min(1.0, max(0.0, age_s / record.seconds))
+    elif running and record.run:
+        share, message = _epochs(Path(record.run), record.epochs, message)
+    if not running and age_s > SHOWN_S:
         return None
     return {"camera": file.parent.name, "stage": stage, "share": share, "message": message, "running": running}
 
 
 def _epochs(run: Path, epochs: int | None, message: str) -> tuple[float | None, str]:
-    """How many epochs of a training are done, by its log."""
+    """The share and number of finished epochs, from the training log."""
     try:
         lines = (run / "log.jsonl").read_text(encoding="utf-8").splitlines()
         done = _Epoch.model_validate_json(lines[-1]).epoch + 1
     except (OSError, ValueError, IndexError):
         return (0.0 if epochs else None), message
-    return (min(1.0, done / epochs) if epochs else None), f"{done} epochs are done" + (
-        f" of {epochs}" if epochs else ""
-    )
+    return (min(1.0, done / epochs) if epochs else None), f"{done} of {epochs} epochs" if epochs else f"{done} epochs"
 
 
 def _utf8(text: str) -> str:
-    """The text with what is no UTF-8, as in odd file names, as escapes."""
+    """The text with bytes that are not UTF-8 escaped: file names may contain any byte."""
     return text.encode("utf-8", "backslashreplace").decode("utf-8")
 
 

@@ -1,4 +1,4 @@
-"""Recording what is ordinary in front of a camera, to learn from."""
+"""Records normal video of a camera, to train on."""
 
 from __future__ import annotations
 
@@ -15,41 +15,45 @@ from numpy.typing import NDArray
 
 from comemory.bundle import open_bundle
 from comemory.errors import SourceError
-from comemory.live.capture.frame_queue import Slot, Tick
-from comemory.live.capture.frame_sampler import AS_TRAINED, Pace
-from comemory.live.capture.reader import Reader
+from comemory.live.capture.frame_queue import FrameQueue, QueuedFrame
+from comemory.live.capture.frame_sampler import RATE_TOLERANCE, FrameSampler
+from comemory.live.capture.reader import CameraReader
 from comemory.live.config import LiveSettings
 from comemory.live.contract import CameraState
-from comemory.live.monitoring.picture_health import PictureHealth
-from comemory.live.recording.packet_buffer import Footage
-from comemory.video.image_folder import upright
+from comemory.live.monitoring.image_health import ImageHealth
+from comemory.live.recording.packet_buffer import PacketBuffer
+from comemory.video.image_folder import upright_rgb
 from comemory.video.resize import resize
 from comemory.video.writer import VideoWriter
 
 SEGMENT_S = 60.0
-MOST_SEGMENTS = 90
-LEAST_FRAMES = 150
-SHORTEST = 20
+"""Length of one recorded segment."""
+MAX_SEGMENTS = 90
+MIN_FRAMES = 150
+MIN_CLIP_FRAMES = 20
+"""Shorter clips are deleted."""
 RATE_FRAMES = 15
-"""Frames after which the camera's rate is told."""
+"""Frames after which the camera's frame rate is known well enough."""
 QUALITY = 16
+"""Constant rate factor: compression artefacts below those of the camera itself."""
 
-Say = Callable[[str], None]
+Print = Callable[[str], None]
 
 
-class Recorder:
-    """Records samples of a camera at the rate and size that the network works at, within a disk quota.
+class CameraRecorder:
+    """Records segments of a camera at the frame rate and size of the network, within a disk quota.
 
-    Ours: up to 90 minutes, spread evenly over the time asked for; pictures that are black, frozen, blinded or moved are
-    left out, and a hole ends the clip. A camera that is slower than the network's rate is recorded at its own, so that
-    what learns from it learns that rate.
+    Ours: up to 90 minutes, spread evenly over the time asked for. Images with a fault (black, frozen, covered, moved) are
+    left out, and a gap ends the clip. A camera slower than the network's rate is recorded at its own rate, and the
+    training then takes that rate.
 
     Attributes:
-        rate_hz: of the clips.
+        rate_hz: frames a second of the clips.
+        n_frames: frames recorded so far.
 
     Args:
-        folder: of the clips; those of an earlier recording are kept while they are within the quota.
-        size: (height, width) of the clips; by default what the flow of the camera's bundle works at.
+        folder: of the clips; those of an earlier recording stay while the quota allows it.
+        size: (height, width) of the clips, in pixels; by default the size at which the camera's bundle computes flow.
     """
 
     def __init__(self, settings: LiveSettings, camera: str, folder: Path, size: tuple[int, int] | None = None) -> None:
@@ -57,48 +61,48 @@ class Recorder:
         spec = bundle.clips
         self.size = size or (spec.flow_height, spec.flow_width)
         self.rate_hz, self.folder = bundle.calibration.rate_hz, folder
-        self.quota = int(settings.learn.gigabytes * 1e9)
+        self.quota = int(settings.learn.max_gb * 1e9)
         self.n_frames = 0
-        self._health = PictureHealth(settings.health)
-        told = settings.cameras[camera]
-        self._slot = Slot(32, lossless=not told.realtime)
-        self._reader = Reader(
+        self._health = ImageHealth(settings.health)
+        camera_settings = settings.cameras[camera]
+        self._queue = FrameQueue(32, lossless=not camera_settings.realtime)
+        self._reader = CameraReader(
             camera,
-            told,
+            camera_settings,
             settings.health,
-            Pace(self.rate_hz),
-            self._slot,
-            Footage(0, 0, 0, lambda _: True, _none, _none),
+            FrameSampler(self.rate_hz),
+            self._queue,
+            PacketBuffer.unused(),
         )
         self._reformatter = VideoReformatter()
         self._writer: VideoWriter | None = None
-        self._newest = -1
+        self._last_index = -1
         self._earlier: list[Path] = []
         self._is_rate_known = False
         self._stopping = threading.Event()
 
     def stop(self) -> None:
-        """Let `run` come to its end."""
+        """End `run`."""
         self._stopping.set()
 
-    def run(self, seconds: float, say: Say) -> Path:
-        """Record; gives the folder.
+    def run(self, seconds: float, say: Print) -> Path:
+        """Record for `seconds` and give the folder.
 
         Raises:
-            SourceError: too little came, or it cannot be written.
+            SourceError: too few usable frames, or the clips cannot be written.
         """
         self.folder.mkdir(parents=True, exist_ok=True)
         self._earlier = sorted(self.folder.glob("*.mp4"))
-        every_s = max(SEGMENT_S, seconds / MOST_SEGMENTS)
+        every_s = max(SEGMENT_S, seconds / MAX_SEGMENTS)
         start, message = time.monotonic(), ""
         self._reader.start()
         try:
             while (passed := time.monotonic() - start) < seconds and not self._stopping.is_set():
                 if not self._has_room():
-                    say(f"the recording ends: learn.gigabytes is full after {passed / 60:.0f} minutes")
+                    say(f"the recording ends: the disk quota learn.max_gb is used up after {passed / 60:.0f} minutes")
                     break
-                self._take(self._slot.take(), passed % every_s < SEGMENT_S)
-                if self._reader.finished and self._slot.oldest is None:
+                self._record(self._queue.pop_all(), passed % every_s < SEGMENT_S)
+                if self._reader.finished and self._queue.oldest_arrival is None:
                     break
                 if self._reader.link is CameraState.DOWN and self._reader.message != message:
                     message = self._reader.message
@@ -106,16 +110,16 @@ class Recorder:
                 self._stopping.wait(0.02)
         finally:
             self._reader.stop()
-            self._cut()
-        if self.n_frames < LEAST_FRAMES:
+            self._end_clip()
+        if self.n_frames < MIN_FRAMES:
             raise SourceError(
-                f"only {self.n_frames} usable frames came from the camera, at least {LEAST_FRAMES} are needed: "
+                f"the camera gave {self.n_frames} usable frames, at least {MIN_FRAMES} are needed: "
                 f"{self._reader.message or 'record longer'}"
             )
         return self.folder
 
     def _has_room(self) -> bool:
-        """Whether the quota leaves room for more; clips of an earlier recording give way, the oldest first."""
+        """Whether the quota leaves room for more; clips of an earlier recording are deleted for it, oldest first."""
         used = sum(path.stat().st_size for path in self.folder.glob("*.mp4"))
         while used >= self.quota and self._earlier:
             oldest = self._earlier.pop(0)
@@ -124,46 +128,42 @@ class Recorder:
         return used < self.quota
 
     def _knows_rate(self) -> bool:
-        """Whether the camera's rate can be told; it is then taken where it is under the network's."""
-        camera_hz = self._reader.pace.camera_hz
+        """Whether the camera's rate is known; a rate below that of the network is taken for the clips."""
+        camera_hz = self._reader.sampler.camera_hz
         if not self._is_rate_known and camera_hz is not None and self._reader.frames >= RATE_FRAMES:
             self._is_rate_known = True
-            if camera_hz < (1 - AS_TRAINED) * self.rate_hz:
+            if camera_hz < (1 - RATE_TOLERANCE) * self.rate_hz:
                 self.rate_hz = round(camera_hz, 1)
         return self._is_rate_known
 
-    def _take(self, ticks: list[Tick], wanted: bool) -> None:
-        if not wanted or not self._knows_rate():
-            self._cut()
+    def _record(self, frames: list[QueuedFrame], is_wanted: bool) -> None:
+        if not is_wanted or not self._knows_rate():
+            self._end_clip()
             return
-        for tick in ticks:
-            picture = self._picture(tick)
-            if not self._health.push(picture, tick.time).usable or (
-                self._newest >= 0 and tick.beat.index != self._newest + 1
+        for frame in frames:
+            image = self._image(frame)
+            if not self._health.check(image, frame.time).usable or (
+                self._last_index >= 0 and frame.sample.index != self._last_index + 1
             ):
-                self._cut()
-            self._newest = tick.beat.index
+                self._end_clip()
+            self._last_index = frame.sample.index
             if self._writer is None:
                 path = self.folder / f"{datetime.now(UTC):%Y%m%dT%H%M%S.%f}.mp4"
                 self._writer = VideoWriter(path, self.size, self.rate_hz, quality=QUALITY)
                 self._writer.__enter__()
-            self._writer.write(picture)
+            self._writer.write(image)
             self.n_frames += 1
 
-    def _picture(self, tick: Tick) -> NDArray[np.uint8]:
-        if isinstance(tick.picture, av.VideoFrame):
-            return upright(tick.picture, self.size, self._reformatter)
-        return resize(tick.picture, self.size)
+    def _image(self, frame: QueuedFrame) -> NDArray[np.uint8]:
+        if isinstance(frame.image, av.VideoFrame):
+            return upright_rgb(frame.image, self.size, self._reformatter)
+        return resize(frame.image, self.size)
 
-    def _cut(self) -> None:
+    def _end_clip(self) -> None:
         writer, self._writer = self._writer, None
-        self._newest = -1
-        if writer is not None and writer.n_frames < SHORTEST:
+        self._last_index = -1
+        if writer is not None and writer.n_frames < MIN_CLIP_FRAMES:
             writer.__exit__(SourceError, None, None)
             self.n_frames -= writer.n_frames
         elif writer is not None:
             writer.close()
-
-
-def _none(*_: object) -> None:
-    """Nothing follows from it."""

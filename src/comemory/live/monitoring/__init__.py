@@ -1,1 +1,1 @@
-"""The health of cameras and of the service."""
+"""The health of cameras and of the service: image faults, score drift, statistics, watchdog."""

@@ -1,4 +1,4 @@
-"""How the process keeps its memory over months."""
+"""Keeps the memory of a long-running process from growing."""
 
 from __future__ import annotations
 
@@ -7,16 +7,17 @@ import os
 from contextlib import suppress
 
 M_ARENA_MAX = -8
-"""Of glibc's `mallopt`."""
-ARENAS = 2
+"""Parameter of glibc's `mallopt`."""
+N_ARENAS = 2
+"""Measured: with two, the process stays level over days; with one, threads wait for each other."""
 
 
-def share_arenas(number: int = ARENAS) -> bool:
-    """Let all threads of this process share a few heaps; say whether the C library takes that.
+def limit_malloc_arenas(number: int = N_ARENAS) -> bool:
+    """Let all threads of this process share a few heaps (malloc arenas); False if the C library does not support it.
 
-    glibc gives up to eight heaps a core to threads. Cameras come and go, and with them packets and pictures of all
-    sizes: each heap keeps the holes they leave for itself, and the process grows though nothing more is in use. Call it
-    before threads are started. `MALLOC_ARENA_MAX` in the environment stands above it.
+    glibc gives threads up to eight arenas per core. Cameras allocate packets and images of all sizes in many threads, and
+    each arena keeps its own holes: the process grows although no more memory is in use. Call it before threads start.
+    `MALLOC_ARENA_MAX` in the environment takes precedence.
     """
     if "MALLOC_ARENA_MAX" in os.environ:
         return False

@@ -1,4 +1,4 @@
-"""The thread that looks after everything else, and goes on after a fault of its own."""
+"""The thread that looks after everything else, and survives its own errors."""
 
 from __future__ import annotations
 
@@ -6,48 +6,48 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterable
 
-LOOK_S = 0.2
-PAUSE_S = 1.0
-"""From the death of the watchdog to the next one in its place."""
-Duty = Callable[[], object]
+INTERVAL_S = 0.2
+RESTART_S = 1.0
+"""Pause before a thread that died of an error is replaced, so that a permanent error does not use up a core."""
+Task = Callable[[], object]
 
 
 class Watchdog:
-    """Does its rounds until it is told to stop.
+    """Runs its tasks in rounds until it is stopped.
 
     Args:
-        duties: of the next round.
-        died: called when a fault in one duty has ended the thread; the next one goes on with the duty after it.
-        stopping: set when all is to end; the owner's to set.
+        tasks: gives the tasks of the next round.
+        on_death: called when an error in a task has ended the thread; a new thread goes on with the task after it.
+        stopping: set by the owner to end it.
     """
 
     def __init__(
-        self, duties: Callable[[], Iterable[Duty]], died: Callable[[], None], stopping: threading.Event
+        self, tasks: Callable[[], Iterable[Task]], on_death: Callable[[], None], stopping: threading.Event
     ) -> None:
-        self._duties, self._died, self._stopping = duties, died, stopping
-        self._left: deque[Duty] = deque()
-        self._thread = self._new()
+        self._tasks, self._on_death, self._stopping = tasks, on_death, stopping
+        self._pending: deque[Task] = deque()
+        self._thread = self._new_thread()
 
     def start(self) -> None:
-        """Begin."""
+        """Start the thread."""
         self._thread.start()
 
     def join(self, timeout_s: float) -> None:
-        """Wait for its end."""
+        """Wait for the end of the thread."""
         self._thread.join(timeout_s)
 
-    def _new(self) -> threading.Thread:
-        return threading.Thread(target=self._look_after, name="watchdog", daemon=True)
+    def _new_thread(self) -> threading.Thread:
+        return threading.Thread(target=self._run, name="watchdog", daemon=True)
 
-    def _look_after(self) -> None:
+    def _run(self) -> None:
         try:
-            while not self._stopping.wait(LOOK_S):
-                while self._left:
-                    self._left.popleft()()
-                self._left.extend(self._duties())
+            while not self._stopping.wait(INTERVAL_S):
+                while self._pending:
+                    self._pending.popleft()()
+                self._pending.extend(self._tasks())
         finally:
-            if not self._stopping.wait(PAUSE_S):
-                self._died()
-                thread = self._new()
+            if not self._stopping.wait(RESTART_S):
+                self._on_death()
+                thread = self._new_thread()
                 thread.start()
                 self._thread = thread

@@ -1,1 +1,1 @@
-"""What is written while cameras run: pictures, clips, events and scores."""
+"""What is written while cameras run: events, scores, thumbnails, heat maps and clips."""

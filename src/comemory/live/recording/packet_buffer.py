@@ -1,4 +1,4 @@
-"""The last seconds of a camera as it sent them, and clips of events cut from them."""
+"""The newest packets of a camera, and clips of events cut from them without encoding again where possible."""
 
 from __future__ import annotations
 
@@ -17,27 +17,30 @@ from av.video.reformatter import VideoReformatter
 from av.video.stream import VideoStream
 
 from comemory.errors import SourceError
-from comemory.video.image_folder import upright
+from comemory.video.image_folder import upright_rgb
 from comemory.video.writer import VideoWriter
 
-AS_SENT = ("h264", "av1")
-"""Codecs that browsers play from an mp4; pictures of others are encoded anew."""
+COPIED_CODECS = ("h264", "av1")
+"""Codecs that browsers play from an mp4; streams of other codecs are re-encoded."""
 
-AHEAD_S = 2.0
-"""An event never ends so long after the newest packet: one that does was timed before this machine's clock was set."""
+MAX_AHEAD_S = 2.0
+"""An event cannot end this long after the newest packet: where it seems to, the time of day was set back in between."""
 
-HOLE_S = 5.0
-"""A stamp that leaps so much farther than the packets lay apart is of a clock that was set: a clip goes on without a hole."""
+MAX_JUMP_S = 5.0
+"""A timestamp that jumps this much farther than the packets arrived apart is of a clock that was set; a clip skips it."""
+
+MAX_BUFFER_BYTES = 32 * 2**20
+"""Memory for the pre-capture of one camera: 5 s at 50 Mbit/s, more than cameras send."""
 
 LIBRARY_ERRORS = (av.FFmpegError, ValueError, OverflowError, MemoryError, OSError)
 
 
 @dataclass(frozen=True, slots=True)
-class Sent:
+class Packet:
     """One packet as the camera sent it.
 
     Attributes:
-        time: Unix time of its picture.
+        time: Unix time of its frame.
     """
 
     data: bytes
@@ -48,8 +51,8 @@ class Sent:
     time: float
 
 
-class Feed:
-    """What the packets of one connection need to be written or decoded later, when the connection may be gone."""
+class StreamParams:
+    """The codec parameters of a connection, to write or decode its packets after it has been closed."""
 
     def __init__(self, stream: VideoStream) -> None:
         context = stream.codec_context
@@ -59,13 +62,14 @@ class Feed:
         self._decoder = context.codec.name
         self._extradata, self._size, self._format = context.extradata, (context.height, context.width), context.pix_fmt
         self.template: VideoStream | None = None
-        if self.codec in AS_SENT:
+        if self.codec in COPIED_CODECS:
+            # A stream can be copied from only while its container is open: an empty output in memory stays open.
             with suppress(*LIBRARY_ERRORS):
-                self._holder = av.open(io.BytesIO(), "w", format="mp4")
-                self.template = self._holder.add_stream_from_template(stream)
+                self._template_holder = av.open(io.BytesIO(), "w", format="mp4")
+                self.template = self._template_holder.add_stream_from_template(stream)
 
-    def decoder(self) -> Any:
-        """A decoder of its own, for packets from a keyframe on."""
+    def open_decoder(self) -> Any:
+        """Open a new decoder, for packets from a key frame on."""
         decoder: Any = av.CodecContext.create(self._decoder, "r")
         if self._extradata:
             decoder.extradata = self._extradata
@@ -75,254 +79,271 @@ class Feed:
         decoder.thread_count = 1
         return decoder
 
-    def packet(self, sent: Sent) -> Any:
-        """The packet for a muxer or a decoder."""
-        packet: Any = av.Packet(sent.data)
-        packet.pts, packet.dts, packet.duration = sent.pts, sent.dts, sent.duration
-        packet.time_base, packet.is_keyframe = self.time_base, sent.keyframe
-        return packet
+    def av_packet(self, packet: Packet) -> Any:
+        """The packet in the form that muxers and decoders read."""
+        made: Any = av.Packet(packet.data)
+        made.pts, made.dts, made.duration = packet.pts, packet.dts, packet.duration
+        made.time_base, made.is_keyframe = self.time_base, packet.keyframe
+        return made
 
 
-class Film:
-    """A clip being written: as it was sent where browsers play that, else encoded anew.
+class ClipWriter:
+    """Writes a clip: packets are copied where browsers play the codec, and re-encoded otherwise.
 
     Raises:
-        SourceError: from every method, where it cannot be written, such as on a full disk; nothing is left behind.
+        SourceError: from every method, if the file cannot be written, such as on a full disk; no part of it is left.
     """
 
-    def __init__(self, path: Path, feed: Feed) -> None:
-        self.path, self.feed = path, feed
+    def __init__(self, path: Path, params: StreamParams) -> None:
+        self.path, self.params = path, params
         self.n_packets = 0
         self._part = path.with_name(f".{path.name}.part")
         self._output: Any = None
         self._stream: Any = None
-        self._writer: VideoWriter | None = None
+        self._encoder: VideoWriter | None = None
         self._decoder: Any = None
         self._reformatter = VideoReformatter()
-        self._last: Sent | None = None
-        self._shift = self._newest = 0
+        self._last: Packet | None = None
+        self._offset = self._last_dts = 0
 
-    def write(self, sent: Sent) -> None:
-        """Add the next packet; those before the first keyframe are left out."""
-        if self.n_packets == 0 and not sent.keyframe:
+    def write(self, packet: Packet) -> None:
+        """Add the next packet; packets before the first key frame are skipped."""
+        if self.n_packets == 0 and not packet.keyframe:
             return
         try:
-            if self.feed.template is not None:
-                self._remux(sent)
+            if self.params.template is not None:
+                self._copy(packet)
             else:
-                self._encode(sent)
+                self._encode(packet)
         except LIBRARY_ERRORS as error:
-            self.discard()
-            raise SourceError(
-                f"cannot write the clip {self.path}: {getattr(error, 'strerror', None) or error}"
-            ) from error
+            self._fail(error)
         self.n_packets += 1
 
     def close(self) -> Path | None:
-        """Finish the file and give it its name; None where there was nothing to write."""
+        """Finish the file and give it its name; None if nothing was written."""
         try:
             if self._output is not None:
                 self._output.close()
                 self._output = None
                 self._part.replace(self.path)
                 return self.path
-            if self._writer is not None:
-                for picture in self._decoder.decode(None):
-                    self._add(picture, None)
-                writer, self._writer = self._writer, None
-                writer.close()
+            if self._encoder is not None:
+                for image in self._decoder.decode(None):
+                    self._add_image(image, None)
+                encoder, self._encoder = self._encoder, None
+                encoder.close()
                 return self.path
         except LIBRARY_ERRORS as error:
-            self.discard()
-            raise SourceError(
-                f"cannot write the clip {self.path}: {getattr(error, 'strerror', None) or error}"
-            ) from error
+            self._fail(error)
         return None
 
     def discard(self) -> None:
-        """Leave nothing behind."""
+        """Delete what was written."""
         if self._output is not None:
             with suppress(*LIBRARY_ERRORS):
                 self._output.close()
             self._output = None
-        if self._writer is not None:
-            self._writer.__exit__(SourceError, None, None)
-            self._writer = None
+        if self._encoder is not None:
+            self._encoder.__exit__(SourceError, None, None)
+            self._encoder = None
         with suppress(OSError):
             self._part.unlink()
 
-    def _remux(self, sent: Sent) -> None:
+    def _fail(self, error: BaseException) -> None:
+        self.discard()
+        reason = getattr(error, "strerror", None) or error
+        raise SourceError(f"cannot write the clip {self.path}: {reason}") from error
+
+    def _copy(self, packet: Packet) -> None:
         if self._output is None:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             self._output = av.open(str(self._part), "w", format="mp4", options={"movflags": "faststart"})
-            self._stream = self._output.add_stream_from_template(self.feed.template)
-            self._stream.time_base = self.feed.time_base
-        packet = self.feed.packet(sent)
-        dts = self._placed(packet.dts if packet.dts is not None else packet.pts, sent)
-        packet.pts = dts if packet.pts is None else max(packet.pts + self._shift, dts)
-        packet.dts = dts
-        packet.stream = self._stream
-        self._output.mux(packet)
+            self._stream = self._output.add_stream_from_template(self.params.template)
+            self._stream.time_base = self.params.time_base
+        copied = self.params.av_packet(packet)
+        dts = self._next_dts(copied.dts if copied.dts is not None else copied.pts, packet)
+        copied.pts = dts if copied.pts is None else max(copied.pts + self._offset, dts)
+        copied.dts = dts
+        copied.stream = self._stream
+        self._output.mux(copied)
 
-    def _placed(self, stamp: int | None, sent: Sent) -> int:
-        """Where a packet lies in the clip: after the one before, as far as its stamps say, whose clock may be set."""
+    def _next_dts(self, stamp: int | None, packet: Packet) -> int:
+        """The timestamp of a packet in the clip: strictly after the last one, whatever the camera's clock does."""
         if self._last is None:
-            self._shift, dts = -(stamp or 0), 0
+            self._offset, dts = -(stamp or 0), 0
         else:
-            passed = round((sent.time - self._last.time) / self.feed.time_base)
-            hole = round(HOLE_S / self.feed.time_base)
-            expected = self._newest + max(1, sent.duration)
-            dts = expected if stamp is None else stamp + self._shift
-            if stamp is not None and (dts >= self._newest + passed + hole or dts <= self._newest - hole):
-                dts = max(expected, self._newest + passed)
-                self._shift = dts - stamp
-            dts = dts if dts > self._newest else expected
-        self._last, self._newest = sent, dts
+            passed = round((packet.time - self._last.time) / self.params.time_base)
+            max_jump = round(MAX_JUMP_S / self.params.time_base)
+            expected = self._last_dts + max(1, packet.duration)
+            dts = expected if stamp is None else stamp + self._offset
+            if stamp is not None and (dts >= self._last_dts + passed + max_jump or dts <= self._last_dts - max_jump):
+                dts = max(expected, self._last_dts + passed)
+                self._offset = dts - stamp
+            dts = dts if dts > self._last_dts else expected
+        self._last, self._last_dts = packet, dts
         return dts
 
-    def _encode(self, sent: Sent) -> None:
+    def _encode(self, packet: Packet) -> None:
         if self._decoder is None:
-            self._decoder = self.feed.decoder()
-        for picture in self._decoder.decode(self.feed.packet(sent)):
-            self._add(picture, sent.time)
+            self._decoder = self.params.open_decoder()
+        for image in self._decoder.decode(self.params.av_packet(packet)):
+            self._add_image(image, packet.time)
 
-    def _add(self, picture: av.VideoFrame, time: float | None) -> None:
-        image = upright(picture, None, self._reformatter)
-        if self._writer is None:
+    def _add_image(self, decoded: av.VideoFrame, time: float | None) -> None:
+        image = upright_rgb(decoded, None, self._reformatter)
+        if self._encoder is None:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            self._writer = VideoWriter(self.path, (image.shape[0], image.shape[1]), self.feed.rate_hz)
-            self._writer.__enter__()
-        self._writer.write(image, time)
+            self._encoder = VideoWriter(self.path, (image.shape[0], image.shape[1]), self.params.rate_hz)
+            self._encoder.__enter__()
+        self._encoder.write(image, time)
 
 
 @dataclass(slots=True, eq=False)
-class Take:
-    """A clip in the making: `until` is set when the event is over."""
+class ClipJob:
+    """A clip that is being written; `until`, its end as a Unix time, is set when the event ends."""
 
     event_id: str
-    film: Film
+    writer: ClipWriter
     until: float | None = None
 
 
-class Footage:
-    """The packets of a camera: the newest seconds in memory, and the clips that want those that follow.
-
-    Disk work is handed to `submit`, which runs it elsewhere, in order.
+class PacketBuffer:
+    """The newest packets of a camera in memory, and the clips that are being written from them.
 
     Args:
-        before_s, after_s: seconds of a clip before and after its event.
-        largest_bytes: of the seconds in memory.
-        on_clip: called, from where the disk work runs, with the event and its clip.
-        on_trouble: called with one line where a clip could not be written.
+        pre_capture_s, post_capture_s: seconds of a clip before and after its event.
+        max_bytes: limit on the packets in memory; 0 for a camera without clips.
+        submit: queues disk work, which runs in another thread, in order; False if the queue is full.
+        on_clip: called from that thread with an event's id and its finished clip.
+        on_error: called with one line if a clip cannot be written.
     """
 
     def __init__(
         self,
-        before_s: float,
-        after_s: float,
-        largest_bytes: int,
+        pre_capture_s: float,
+        post_capture_s: float,
+        max_bytes: int,
         submit: Callable[[Callable[[], None]], bool],
         on_clip: Callable[[str, Path], None],
-        on_trouble: Callable[[str], None],
+        on_error: Callable[[str], None],
     ) -> None:
-        self.before_s, self.after_s, self.largest_bytes = before_s, after_s, largest_bytes
-        self._submit, self._on_clip, self._on_trouble = submit, on_clip, on_trouble
+        self.pre_capture_s, self.post_capture_s, self.max_bytes = pre_capture_s, post_capture_s, max_bytes
+        self._submit, self._on_clip, self._on_error = submit, on_clip, on_error
         self._lock = threading.RLock()
-        self._feed: Feed | None = None
-        self._groups: deque[list[Sent]] = deque()
+        self._params: StreamParams | None = None
+        # Packets by group of pictures: each group starts with a key frame, so a clip can start at any of them.
+        self._groups: deque[list[Packet]] = deque()
         self._n_bytes = 0
-        self._takes: list[Take] = []
-        self._hurried = False
+        self._jobs: list[ClipJob] = []
+        self._is_flushed = False
+
+    @classmethod
+    def unused(cls) -> PacketBuffer:
+        """A buffer that stores nothing, for readers whose packets nobody needs."""
+        return cls(0, 0, 0, lambda work: True, lambda event_id, path: None, lambda error: None)
 
     @property
     def n_bytes(self) -> int:
-        """Held in memory."""
+        """Bytes of the packets in memory."""
         return self._n_bytes
 
-    def open(self, feed: Feed | None) -> None:
-        """A connection begins: what is held belongs to the one before, and clips of that end."""
+    def start_connection(self, params: StreamParams | None) -> None:
+        """Start another connection: the buffer is cleared, and clips of the old connection end.
+
+        Args:
+            params: None for a source without packets, such as a folder of images.
+        """
         with self._lock:
-            self._end_takes(lambda take: True)
-            self._feed = feed
+            self._end_clips(lambda job: True)
+            self._params = params
             self._groups.clear()
             self._n_bytes = 0
 
-    def push(self, sent: Sent) -> None:
-        """Take the next packet."""
-        with self._lock:
-            if sent.keyframe or not self._groups:
-                self._groups.append([])
-            self._groups[-1].append(sent)
-            self._n_bytes += len(sent.data)
-            self._trim(sent.time)
-            for take in self._takes:
-                self._write(take, sent)
-            self._end_takes(
-                lambda take: take.until is not None and not -self.after_s - AHEAD_S <= sent.time - take.until <= 0
-            )
+    def append(self, packet: Packet) -> None:
+        """Add the next packet to the buffer and to the clips under way."""
 
-    def begin(self, event_id: str, path: Path, start: float) -> None:
-        """Begin the clip of an event with the packets held, from the last keyframe before its start."""
+        def is_over(job: ClipJob) -> bool:
+            return job.until is not None and not -self.post_capture_s - MAX_AHEAD_S <= packet.time - job.until <= 0
+
         with self._lock:
-            if self._feed is None:
+            if packet.keyframe or not self._groups:
+                self._groups.append([])
+            self._groups[-1].append(packet)
+            self._n_bytes += len(packet.data)
+            self._trim(packet.time)
+            for job in list(self._jobs):
+                self._queue_write(job, packet)
+            self._end_clips(is_over)
+
+    def begin_clip(self, event_id: str, path: Path, start: float) -> None:
+        """Start the clip of an event with the buffered packets, from the last key frame before its pre-capture.
+
+        Args:
+            start: Unix time of the event's start.
+        """
+        with self._lock:
+            if self._params is None:
                 return
             groups = list(self._groups)
-            while len(groups) > 1 and groups[1][0].time <= start - self.before_s:
+            while len(groups) > 1 and groups[1][0].time <= start - self.pre_capture_s:
                 groups.pop(0)
-            take = Take(event_id, Film(path, self._feed))
-            self._takes.append(take)
+            job = ClipJob(event_id, ClipWriter(path, self._params))
+            self._jobs.append(job)
             for group in groups:
-                for sent in group:
-                    self._write(take, sent)
+                for packet in group:
+                    self._queue_write(job, packet)
 
-    def end(self, event_id: str, end: float) -> None:
-        """The event is over: its clip ends `after_s` later."""
+    def end_clip(self, event_id: str, end: float) -> None:
+        """The event has ended, at a Unix time: its clip ends `post_capture_s` later."""
         with self._lock:
-            for take in self._takes:
-                if take.event_id == event_id:
-                    take.until = end + self.after_s
+            for job in self._jobs:
+                if job.event_id == event_id:
+                    job.until = end + self.post_capture_s
 
-    def finish(self, now: float | None = None) -> None:
-        """End the clips whose time has come, where no packets follow; all of them without a time."""
+    def finish_clips(self, now: float | None = None) -> None:
+        """Finish the clips that should have ended by a Unix time though no packet followed; all clips for None."""
         with self._lock:
-            self._end_takes(lambda take: now is None or (take.until is not None and now > take.until + 1))
+            self._end_clips(lambda job: now is None or (job.until is not None and now > job.until + 1))
 
-    def hurry(self) -> None:
-        """Let the clips end with what is written of them."""
-        self._hurried = True
+    def flush(self) -> None:
+        """Finish clips with what has been written so far; queued packets are skipped."""
+        self._is_flushed = True
 
     def _trim(self, now: float) -> None:
         while len(self._groups) > 1 and (
-            self._groups[1][0].time <= now - self.before_s or self._n_bytes > self.largest_bytes
+            self._groups[1][0].time <= now - self.pre_capture_s or self._n_bytes > self.max_bytes
         ):
-            self._n_bytes -= sum(len(sent.data) for sent in self._groups.popleft())
-        if self._n_bytes > self.largest_bytes:
+            self._n_bytes -= sum(len(packet.data) for packet in self._groups.popleft())
+        if self._n_bytes > self.max_bytes:
             self._groups.clear()
             self._n_bytes = 0
 
-    def _write(self, take: Take, sent: Sent) -> None:
-        if not self._submit(lambda: self._guarded(take, lambda: self._shoot(take, sent))):
-            self._takes = [other for other in self._takes if other is not take]
-            self._submit(take.film.discard)
-            self._on_trouble(f"the clip {take.film.path} is given up: too much waits to be written")
+    def _queue_write(self, job: ClipJob, packet: Packet) -> None:
+        if not self._submit(lambda: self._report_errors(job, lambda: self._write(job, packet))):
+            self._drop(job)
+            self._submit(job.writer.discard)
+            self._on_error(f"the clip {job.writer.path} is abandoned: the disk is too slow for all clips at once")
 
-    def _shoot(self, take: Take, sent: Sent) -> None:
-        if not self._hurried:
-            take.film.write(sent)
+    def _write(self, job: ClipJob, packet: Packet) -> None:
+        if not self._is_flushed:
+            job.writer.write(packet)
 
-    def _end_takes(self, is_over: Callable[[Take], bool]) -> None:
-        for take in [take for take in self._takes if is_over(take)]:
-            self._takes.remove(take)
-            self._submit(lambda take=take: self._guarded(take, lambda: self._close(take)))  # type: ignore[misc]
+    def _end_clips(self, is_over: Callable[[ClipJob], bool]) -> None:
+        for job in [job for job in self._jobs if is_over(job)]:
+            self._jobs.remove(job)
+            self._submit(lambda job=job: self._report_errors(job, lambda: self._close(job)))  # type: ignore[misc]
 
-    def _close(self, take: Take) -> None:
-        if (path := take.film.close()) is not None:
-            self._on_clip(take.event_id, path)
+    def _close(self, job: ClipJob) -> None:
+        if (path := job.writer.close()) is not None:
+            self._on_clip(job.event_id, path)
 
-    def _guarded(self, take: Take, act: Callable[[], None]) -> None:
+    def _drop(self, job: ClipJob) -> None:
+        with self._lock:
+            self._jobs = [other for other in self._jobs if other is not job]
+
+    def _report_errors(self, job: ClipJob, work: Callable[[], None]) -> None:
         try:
-            act()
+            work()
         except SourceError as error:
-            with self._lock:
-                self._takes = [other for other in self._takes if other is not take]
-            self._on_trouble(str(error))
+            self._drop(job)
+            self._on_error(str(error))

@@ -16,25 +16,25 @@ from numpy.typing import NDArray
 
 from comemory.detector import Detector, scaled_box
 from comemory.errors import BundleError
-from comemory.live.capture.frame_queue import Tick
+from comemory.live.capture.frame_queue import QueuedFrame
 from comemory.live.capture.frame_sampler import PacedFlow
 from comemory.live.config import CameraSettings, LiveSettings
 from comemory.live.contract import CameraState, Message, Snapshot
-from comemory.live.monitoring.camera_stats import Figures
-from comemory.live.monitoring.picture_health import Finding, PictureHealth
-from comemory.live.monitoring.score_drift import DriftGuard
-from comemory.live.recording.event_writer import Journal
+from comemory.live.monitoring.camera_stats import CameraStats
+from comemory.live.monitoring.image_health import HealthFinding, ImageHealth
+from comemory.live.monitoring.score_drift import DriftMonitor
+from comemory.live.recording.event_writer import EventWriter
 from comemory.live.recording.minute_scores import MinuteScores
-from comemory.live.recording.packet_buffer import Footage
-from comemory.live.recording.snapshots import as_picture, shrunk
-from comemory.live.scoring.event_tracker import Reporter, Seen
-from comemory.live.scoring.suppression import Tolerance
+from comemory.live.recording.packet_buffer import PacketBuffer
+from comemory.live.recording.snapshots import shrink, to_rgb
+from comemory.live.scoring.event_tracker import EventTracker, ScoredSample
+from comemory.live.scoring.suppression import SuppressionFilter
 from comemory.store.event import StoredEvent, iso
 from comemory.types import Clip, Frame, Score
-from comemory.video.image_folder import upright
+from comemory.video.image_folder import upright_rgb
 from comemory.video.resize import resize
 
-LATE_S = 0.25
+MAX_WAIT_S = 0.25
 """A frame that waited longer is prepared but not scored, where a newer one waits behind it."""
 UPDATE_S = 1.0
 SNAPSHOT_WIDTH = 640
@@ -42,7 +42,7 @@ SNAPSHOT_WIDTH = 640
 Cells = tuple[float, ...]
 
 
-class Watch:
+class CameraScorer:
     """Frames of one camera to scores, events and their files.
 
     Attributes:
@@ -58,15 +58,15 @@ class Watch:
         camera: CameraSettings,
         settings: LiveSettings,
         detector: Detector,
-        footage: Footage,
-        journal: Journal,
+        footage: PacketBuffer,
+        journal: EventWriter,
         publish: Callable[[Message], None],
     ) -> None:
         self.name, self.camera, self.settings = name, camera, settings
         self.footage, self.journal, self._publish = footage, journal, publish
-        self.figures, self.guard = Figures(), DriftGuard(settings.drift)
+        self.stats, self.drift_guard = CameraStats(), DriftMonitor()
         self.lock = threading.RLock()
-        self.finding = Finding(CameraState.LIVE, True, "")
+        self.finding = HealthFinding(CameraState.LIVE, True, "")
         self.fault = ""
         self._reformatter = VideoReformatter()
         self._minutes = MinuteScores()
@@ -94,24 +94,24 @@ class Watch:
             self._reporter.configure(camera)
             self._refit()
 
-    def teach(self, normal: Iterable[Sequence[float] | None]) -> None:
+    def set_suppressions(self, normal: Iterable[Sequence[float] | None]) -> None:
         """Take the signatures of all events of this camera that were called normal."""
         with self.lock:
             self._normal = [tuple(cells) for cells in normal if cells is not None]
             self._refit()
 
-    def hand_over(self, detector: Detector) -> None:
+    def swap_model(self, detector: Detector) -> None:
         """Go over to another bundle as soon as its first clip is whole; until then the present one goes on."""
         with self.lock:
             self._incoming = detector
 
-    def take(self, ticks: Sequence[Tick], *, lossless: bool) -> None:
+    def score_frames(self, ticks: Sequence[QueuedFrame], *, lossless: bool) -> None:
         """Work through the frames that waited, oldest first; late ones are scored only where none waits behind them."""
         with self.lock:
             for tick in ticks:
                 if self._halted:
                     return
-                in_time = lossless or tick is ticks[-1] or time.monotonic() - tick.arrived < LATE_S
+                in_time = lossless or tick is ticks[-1] or time.monotonic() - tick.arrived < MAX_WAIT_S
                 self._push(tick, in_time)
 
     def close_event(self) -> None:
@@ -119,23 +119,23 @@ class Watch:
         with self.lock:
             self._close_event()
 
-    def accept_view(self) -> None:
+    def reset_reference_view(self) -> None:
         """Take the present view of a moved camera for its scene."""
         with self.lock:
-            self.health.accept()
+            self.health.reset_reference()
 
-    def halt(self) -> None:
+    def stop(self) -> None:
         """Take no frame any more; what is being scored no longer counts."""
         self._halted = True
 
-    def finish(self, timeout_s: float = 5.0) -> None:
+    def close(self, timeout_s: float = 5.0) -> None:
         """End what is open and keep what the next start can use, even where a worker does not come back in time."""
-        self.halt()
+        self.stop()
         is_alone = self.lock.acquire(timeout=timeout_s)
         try:
             self._close_event()
             if (minute := self._minutes.finish()) is not None:
-                self.journal.scores(self.name, *minute, self._model)
+                self.journal.write_scores(self.name, *minute, self._model)
             self.health.save()
         finally:
             if is_alone:
@@ -156,13 +156,13 @@ class Watch:
         if seen is None:
             if newest is None or unscored is None:
                 return None
-            return Snapshot(shrunk(as_picture(unscored[0]), SNAPSHOT_WIDTH), None, None, unscored[1], state)
-        picture = shrunk(as_picture(seen.tick.picture), SNAPSHOT_WIDTH)
+            return Snapshot(shrink(to_rgb(unscored[0]), SNAPSHOT_WIDTH), None, None, unscored[1], state)
+        picture = shrink(to_rgb(seen.tick.image), SNAPSHOT_WIDTH)
         return Snapshot(picture, heat, seen.score.value, _utc(seen.tick.time), state)
 
     def _close_event(self) -> None:
-        self._reporter.finish()
-        self.figures.last_score = None
+        self._reporter.close()
+        self.stats.last_score = None
 
     def _use(self, detector: Detector) -> None:
         spec = detector.bundle.clips
@@ -170,62 +170,62 @@ class Watch:
         self._flow = _pace_flow(detector)
         self._size = (spec.flow_height, spec.flow_width)
         self._model = detector.bundle.digest[:16]
-        self._reporter = Reporter(
+        self._reporter = EventTracker(
             self.name,
             self.camera,
             self.settings.events,
             detector,
             self.footage,
             self.journal,
-            self.figures,
+            self.stats,
             self._publish,
         )
         view = self.settings.out / "cameras" / self.name / f"view-{self._model}.npz"
-        self.health = PictureHealth(self.settings.health, view)
-        self._seen: Seen | None = None
+        self.health = ImageHealth(self.settings.health, view)
+        self._seen: ScoredSample | None = None
         self.fault = ""
         self._index, self._last_beat = -1, -1
-        self.guard.reset()
+        self.drift_guard.reset()
         self._refit()
 
     def _refit(self) -> None:
         self._repeatable = False
         spec = self.detector.bundle.clips
-        self._tolerance = Tolerance(
+        self._tolerance = SuppressionFilter(
             self.detector.bundle.calibration, (spec.height, spec.width), self.camera.zones, self._normal
         )
 
-    def _push(self, tick: Tick, in_time: bool) -> None:
+    def _push(self, tick: QueuedFrame, in_time: bool) -> None:
         if tick.connection != self._connection:
             self._connection = tick.connection
             self._close_event()
-            self.health.forget_frames()
+            self.health.reset_frames()
         picture = self._resized(tick, self._size)
-        self.finding = self.health.push(picture, tick.time)
+        self.finding = self.health.check(picture, tick.time)
         if not self.finding.usable:
             self.detector.builder.reset()
             self.close_event()
             return
-        self._flow.factor = tick.beat.factor
+        self._flow.factor = tick.sample.flow_scale
         builder = self.detector.builder
-        look = builder.look(Frame(picture, tick.time, tick.beat.index))
-        clip = builder.add(builder.measure(look))
-        self._repeatable = self._repeatable and look.still
-        if tick.beat.index != self._last_beat + 1:
+        look = builder.pair(Frame(picture, tick.time, tick.sample.index))
+        clip = builder.append(builder.compute_features(look))
+        self._repeatable = self._repeatable and look.is_static
+        if tick.sample.index != self._last_beat + 1:
             self._index += 1
-        self._last_beat = tick.beat.index
+        self._last_beat = tick.sample.index
         clip = self._taken_over(tick) or clip
-        if clip is None or not tick.beat.due:
+        if clip is None or not tick.sample.is_due:
             return
         if not in_time:
-            self.figures.skipped += 1
+            self.stats.skipped += 1
             return
         self._score(tick, clip)
 
-    def _score(self, tick: Tick, clip: Clip) -> None:
+    def _score(self, tick: QueuedFrame, clip: Clip) -> None:
         act = self.detector.repeat if self._repeatable else self.detector.score
         try:
-            score = act(clip, self._size, self._tolerance.keep)
+            score = act(clip, self._size, self._tolerance.patch_filter)
         except BundleError as error:
             self.fault, self._seen, self._repeatable = str(error), None, False
             self._close_event()
@@ -235,19 +235,19 @@ class Watch:
             return
         self._index += 1
         score = replace(score, index=self._index, box=scaled_box(score.box, self._size, tick.size))
-        self._seen = Seen(tick, score, None)
-        self._reporter.take(self._seen)
+        self._seen = ScoredSample(tick, score, None)
+        self._reporter.update(self._seen)
         self._record(score, tick.time, tick.arrived)
 
-    def _taken_over(self, tick: Tick) -> Clip | None:
+    def _taken_over(self, tick: QueuedFrame) -> Clip | None:
         """Feed the bundle that is to follow; once its clip is whole it takes over with it."""
         incoming = self._incoming
         if incoming is None:
             return None
-        _pace_flow(incoming).factor = tick.beat.factor
+        _pace_flow(incoming).factor = tick.sample.flow_scale
         spec = incoming.bundle.clips
         picture = self._resized(tick, (spec.flow_height, spec.flow_width))
-        clip = incoming.builder.push(Frame(picture, tick.time, tick.beat.index))
+        clip = incoming.builder.add_frame(Frame(picture, tick.time, tick.sample.index))
         if clip is not None:
             self.close_event()
             index, beat = self._index, self._last_beat
@@ -259,17 +259,17 @@ class Watch:
             )
         return clip
 
-    def _resized(self, tick: Tick, size: tuple[int, int]) -> NDArray[np.uint8]:
-        if isinstance(tick.picture, av.VideoFrame):
-            return upright(tick.picture, size, self._reformatter)
-        return resize(tick.picture, size)
+    def _resized(self, tick: QueuedFrame, size: tuple[int, int]) -> NDArray[np.uint8]:
+        if isinstance(tick.image, av.VideoFrame):
+            return upright_rgb(tick.image, size, self._reformatter)
+        return resize(tick.image, size)
 
     def _record(self, score: Score, at: float, arrived: float) -> None:
-        self.figures.score(at, score.value, time.monotonic() - arrived)
+        self.stats.record_score(at, score.value, time.monotonic() - arrived)
         if self.open_event is None:
-            self.guard.push(at, score.value)
-        if (minute := self._minutes.push(at, score.value)) is not None:
-            self.journal.scores(self.name, *minute, self._model)
+            self.drift_guard.add(at, score.value)
+        if (minute := self._minutes.add(at, score.value)) is not None:
+            self.journal.write_scores(self.name, *minute, self._model)
         self._publish(
             {
                 "kind": "score",

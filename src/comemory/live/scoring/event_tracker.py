@@ -10,13 +10,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from comemory.detector import Detector
-from comemory.live.capture.frame_queue import Tick
+from comemory.live.capture.frame_queue import QueuedFrame
 from comemory.live.config import CameraSettings, EventSettings
 from comemory.live.contract import Message
-from comemory.live.monitoring.camera_stats import Figures
-from comemory.live.recording.event_writer import Journal
-from comemory.live.recording.packet_buffer import Footage
-from comemory.live.recording.snapshots import save_heat, save_thumbnail
+from comemory.live.monitoring.camera_stats import CameraStats
+from comemory.live.recording.event_writer import EventWriter
+from comemory.live.recording.packet_buffer import PacketBuffer
+from comemory.live.recording.snapshots import save_heat_map, save_thumbnail
 from comemory.live.scoring.suppression import Signature
 from comemory.scoring import EventFinder
 from comemory.store.event import StoredEvent, new_id
@@ -26,15 +26,15 @@ UPDATE_S = 1.0
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Seen:
+class ScoredSample:
     """A scored frame, and what was seen in it."""
 
-    tick: Tick
+    tick: QueuedFrame
     score: Score
-    heat: NDArray[np.float32] | None
+    heat_map: NDArray[np.float32] | None
 
 
-class Reporter:
+class EventTracker:
     """The events of one camera by one bundle.
 
     Attributes:
@@ -51,9 +51,9 @@ class Reporter:
         camera: CameraSettings,
         settings: EventSettings,
         detector: Detector,
-        footage: Footage,
-        journal: Journal,
-        figures: Figures,
+        footage: PacketBuffer,
+        journal: EventWriter,
+        figures: CameraStats,
         publish: Callable[[Message], None],
     ) -> None:
         self.name, self.camera, self._settings = name, camera, settings
@@ -64,8 +64,8 @@ class Reporter:
         self._finder = EventFinder(name, self.threshold, calibration.settings)
         self._signature = Signature(calibration, (spec.height, spec.width))
         self._model = detector.bundle.digest[:16]
-        self._best: Seen | None = None
-        self._attached: Seen | None = None
+        self._best: ScoredSample | None = None
+        self._attached: ScoredSample | None = None
         self._started: int | None = None
         self._began = self._ended = self._updated = 0.0
 
@@ -79,10 +79,10 @@ class Reporter:
         self.camera = camera
         self._finder.threshold = self.threshold
 
-    def take(self, seen: Seen) -> None:
+    def update(self, seen: ScoredSample) -> None:
         """Take the next scored frame."""
         score, at = replace(seen.score, time_s=seen.tick.time_s), seen.tick.time
-        if (ended := self._finder.push(score)) is not None:
+        if (ended := self._finder.update(score)) is not None:
             self._end(ended)
         held = self._finder.open
         if held is not None and held.end_frame == score.index:
@@ -90,13 +90,13 @@ class Reporter:
                 self._started, self._began = held.start_frame, at
                 self._signature.reset()
             self._ended = at
-            self._signature.push(self._detector.maps)
+            self._signature.add(self._detector.maps)
             if held.peak_frame == score.index:
                 self._best = replace(seen, heat=self._detector.heat())
         if held is not None and self._finder.active:
             self._go_on(held, at)
 
-    def finish(self) -> None:
+    def close(self) -> None:
         """End what is open: frames do not follow, or are not to be trusted."""
         if (ended := self._finder.finish()) is not None:
             self._end(ended)
@@ -104,7 +104,7 @@ class Reporter:
     def _go_on(self, held: Event, at: float) -> None:
         if self.open_event is None:
             self._begin(held)
-        elif at - self._began >= self._settings.longest_s:
+        elif at - self._began >= self._settings.max_duration_s:
             if (ended := self._finder.finish()) is not None:
                 self._end(ended)
         elif at - self._updated >= UPDATE_S and held.peak_score > self.open_event.peak_score:
@@ -143,7 +143,7 @@ class Reporter:
             self._figures.events += 1
         self._tell("new", event)
         if self._settings.clips:
-            self._footage.begin(event.id, self._journal.scratch / f"{event.id}.mp4", self._began)
+            self._footage.begin_clip(event.id, self._journal.scratch / f"{event.id}.mp4", self._began)
         self._attach_pictures(event.id)
 
     def _end(self, ended: Event) -> None:
@@ -153,12 +153,12 @@ class Reporter:
             self._tell("new", replace(event, end=None))
         self.open_event = None
         self._tell("end", event)
-        self._footage.end(event.id, self._ended)
+        self._footage.end_clip(event.id, self._ended)
         self._attach_pictures(event.id)
         self._best = self._attached = None
 
     def _tell(self, change: str, event: StoredEvent) -> None:
-        self._journal.event(change, event)
+        self._journal.write_event(change, event)
         self._publish({"kind": "event", "camera": self.name, "change": change, "event": event.to_json()})
 
     def _attach_pictures(self, event_id: str) -> None:
@@ -166,14 +166,16 @@ class Reporter:
         if best is None or best is self._attached:
             return
         self._attached = best
-        folder, threshold, lose = self._journal.scratch, self._finder.threshold, self._figures.lose
+        folder, threshold, lose = self._journal.scratch, self._finder.threshold, self._figures.count_recording_error
         self._journal.attach(
-            event_id, "thumbnail", lambda: save_thumbnail(best.tick.picture, folder / f"{event_id}.jpg"), lose
+            event_id, "thumbnail", lambda: save_thumbnail(best.tick.image, folder / f"{event_id}.jpg"), lose
         )
         self._journal.attach(
             event_id,
             "heat",
-            lambda: save_heat(best.tick.picture, best.score, best.heat, folder / f"{event_id}-heat.jpg", threshold),
+            lambda: save_heat_map(
+                best.tick.image, best.score, best.heat_map, folder / f"{event_id}-heat.jpg", threshold
+            ),
             lose,
         )
 

@@ -62,11 +62,11 @@ class SharedNetwork:
             if self._n_made >= self.workers:
                 return None
             self._n_made += 1
-        made: Runtime = self._make(self.bundle.network._replace(updates=False), 1)
+        made: Runtime = self._make(self.bundle.network._replace(with_updates=False), 1)
         return made
 
 
-class Networks:
+class NetworkPool:
     """Detectors of bundles, each bundle compiled once; one that no camera needs any more is given back.
 
     Args:
@@ -80,7 +80,7 @@ class Networks:
         self._shared: WeakValueDictionary[str, SharedNetwork] = WeakValueDictionary()
         self._opening = threading.Lock()
 
-    def detector(self, path: Path) -> Detector:
+    def open_detector(self, path: Path) -> Detector:
         """A detector of the bundle at `path`.
 
         Raises:

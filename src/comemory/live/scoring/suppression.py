@@ -8,17 +8,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from comemory.live.config import Zone
-from comemory.live.scoring.zones import ZoneMask, centres
-from comemory.scoring import Calibration, Keep, PatchMap, TailScale, patch_map
+from comemory.live.scoring.zones import ZoneMask, patch_centres
+from comemory.scoring import Calibration, PatchFilter, PatchMap, TailScale, patch_map
 
 ROWS, COLUMNS = 12, 16
-LEAST = 0.7
+MIN_LEVEL = 0.7
 """Decades under which a place was ordinary during an event, and is not part of it."""
 MARGIN = 0.3
 """Decades that a place may pass what was called normal: twice as rare."""
 
 
-def channels_of(calibration: Calibration) -> tuple[str, ...]:
+def score_channels(calibration: Calibration) -> tuple[str, ...]:
     """The channels that make the score, in the order of a signature."""
     return (*calibration.settings.motion, *calibration.settings.appearance)
 
@@ -35,9 +35,9 @@ class Signature:
 
     def reset(self) -> None:
         """Begin another event."""
-        self._largest = {name: np.full((ROWS, COLUMNS), -np.inf) for name in channels_of(self.calibration)}
+        self._largest = {name: np.full((ROWS, COLUMNS), -np.inf) for name in score_channels(self.calibration)}
 
-    def push(self, maps: Mapping[str, NDArray[np.float32]]) -> None:
+    def add(self, maps: Mapping[str, NDArray[np.float32]]) -> None:
         """Take the evidence of the event's next frame."""
         for channel, largest in self._largest.items():
             patches = patch_map(maps, channel)
@@ -50,11 +50,11 @@ class Signature:
         for channel, largest in self._largest.items():
             scale = self.calibration.scales[channel]
             scaled = scale(np.maximum(largest, scale.knots[0]))
-            decades.append(np.where(scaled >= LEAST, scaled, 0.0))
+            decades.append(np.where(scaled >= MIN_LEVEL, scaled, 0.0))
         return (float(ROWS), float(COLUMNS), float(len(decades)), *np.round(np.stack(decades), 2).ravel().tolist())
 
 
-def read_cells(cells: Sequence[float] | None, n_channels: int) -> NDArray[np.float64] | None:
+def parse_cells(cells: Sequence[float] | None, n_channels: int) -> NDArray[np.float64] | None:
     """The decades of a signature, (channels, rows, columns); None where it is none, or of another kind of model."""
     if cells is None or tuple(cells[:3]) != (ROWS, COLUMNS, n_channels):
         return None
@@ -64,7 +64,7 @@ def read_cells(cells: Sequence[float] | None, n_channels: int) -> NDArray[np.flo
     return values.reshape(n_channels, ROWS, COLUMNS)
 
 
-class Tolerance:
+class SuppressionFilter:
     """Which patches may win: those in no zone that are rarer than what was called normal at their place.
 
     Ours: a patch whose channel stays within `MARGIN` decades of the largest value that a normal event had in its cell, or
@@ -86,10 +86,10 @@ class Tolerance:
     ) -> None:
         self.size = size
         self._zones = ZoneMask(zones, size)
-        names = channels_of(calibration)
+        names = score_channels(calibration)
         decades = np.zeros((len(names), ROWS, COLUMNS))
         for cells in normal:
-            if (found := read_cells(cells, len(names))) is not None:
+            if (found := parse_cells(cells, len(names))) is not None:
                 decades = np.maximum(decades, found)
         self._floors = {
             name: _raw(calibration.scales[name], _spread(decades[k]))
@@ -98,7 +98,7 @@ class Tolerance:
         }
 
     @property
-    def keep(self) -> Keep | None:
+    def patch_filter(self) -> PatchFilter | None:
         """What the judge asks; None where every patch counts."""
         return self._keep if self._zones.zones or self._floors else None
 
@@ -112,7 +112,7 @@ class Tolerance:
 
 def _cells(patches: PatchMap, size: tuple[int, int]) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
     """The row and the column of the cell that each patch's centre lies in."""
-    x, y = centres(patches, size)
+    x, y = patch_centres(patches, size)
     rows = np.minimum((y * ROWS).astype(np.intp), ROWS - 1)
     columns = np.minimum((x * COLUMNS).astype(np.intp), COLUMNS - 1)
     return np.broadcast_arrays(rows, columns)  # type: ignore[return-value]

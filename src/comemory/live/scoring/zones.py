@@ -12,7 +12,7 @@ from comemory.live.config import Zone
 from comemory.scoring import PatchMap
 
 
-def inside(zone: Zone, x: NDArray[np.float64], y: NDArray[np.float64]) -> NDArray[np.bool_]:
+def contains(zone: Zone, x: NDArray[np.float64], y: NDArray[np.float64]) -> NDArray[np.bool_]:
     """Which points lie in a polygon, by the even-odd rule.
 
     Shapes:
@@ -31,7 +31,7 @@ def inside(zone: Zone, x: NDArray[np.float64], y: NDArray[np.float64]) -> NDArra
     return found
 
 
-def centres(patches: PatchMap, size: tuple[int, int]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def patch_centres(patches: PatchMap, size: tuple[int, int]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Where the patches have their centres, as shares of a picture of `size` (height, width).
 
     Shapes:
@@ -66,9 +66,9 @@ class ZoneMask:
         """True where a patch counts: its centre lies in no zone."""
         key = (*patches.values.shape, patches.pitch, patches.side)
         if key not in self._masks:
-            x, y = np.broadcast_arrays(*centres(patches, self.size))
+            x, y = np.broadcast_arrays(*patch_centres(patches, self.size))
             ignored = np.zeros(x.shape, np.bool_)
             for zone in self.zones:
-                ignored |= inside(zone, x, y)
+                ignored |= contains(zone, x, y)
             self._masks[key] = ~ignored
         return self._masks[key]

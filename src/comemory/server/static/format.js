@@ -50,5 +50,5 @@ export function size(bytes) {
 
 export const STATES = {
   connecting: "Connecting", live: "Live", stalled: "Stalled", frozen: "Frozen", black: "Black",
-  blinded: "Blinded", moved: "Moved", down: "Down", ended: "Ended",
+  covered: "Covered", moved: "Moved", down: "Down", ended: "Ended",
 };

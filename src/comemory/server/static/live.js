@@ -3,7 +3,7 @@
 import * as api from "./api.js";
 
 const HISTORY_S = 120;
-const KINDS = ["status", "scores", "event", "state", "drift", "trouble"];
+const KINDS = ["status", "scores", "event", "state", "drift", "warning"];
 
 export const known = { cameras: new Map(), learning: [], history: new Map(), connected: false };
 const listeners = new Set();

@@ -126,7 +126,7 @@ listen((message) => {
     const isInSight = shown === "#/" && !player;
     notify(`Event at ${message.camera}, score ${number(message.event.peak_score)}`, isInSight ? "unseen" : "alarm", `#/events/${message.event.id}`);
   }
-  if (message.kind === "trouble") notify(message.message, "bad");
+  if (message.kind === "warning") notify(message.message, "bad");
   if (message.kind === "state" && message.before === "live" && !["live", "connecting"].includes(message.state)) notify(`${message.camera}: ${message.message || message.state}`, "bad");
 });
 begin();
