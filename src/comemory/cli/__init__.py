@@ -1,18 +1,17 @@
-"""The command line: parse, call, print. Heavy imports stay inside the commands.
+"""The command line: parse the options, call the library, print the result.
 
-application.py  the application, and its exit codes      options.py   what commands share
-training.py     demo, train                              watching.py  score, evaluate
-bundles.py      export, info                             data.py      data check
-bench.py        bench                                    reproducing.py  reproduce
-live.py         watch, learn, doctor                     serving.py   serve
-live_options.py  what these share
+Each module adds its commands to the application; what a command needs is imported when it runs, so that a help is quick.
+
+application.py  the application, its help and its exit codes    options.py       options that several commands have
+score.py        score, evaluate                                 live_options.py  options and log of the live commands
+train.py        train                                           terminal.py      tables, progress, plain text
+live.py         watch, learn, doctor                            bundles.py       export, info
+serve.py        serve                                           data.py          data check
+demo.py         demo                                            bench.py         bench
+reproduce.py    reproduce
 """
 
-from comemory.cli import bench, bundles, data, live
-from comemory.cli import reproduce as reproducing
-from comemory.cli import score as watching
-from comemory.cli import serve as serving
-from comemory.cli import train as training
+from comemory.cli import bench, bundles, data, demo, live, reproduce, score, serve, train
 from comemory.cli.application import app, main
 
-__all__ = ["app", "bench", "bundles", "data", "live", "main", "reproducing", "serving", "training", "watching"]
+__all__ = ["app", "bench", "bundles", "data", "demo", "live", "main", "reproduce", "score", "serve", "train"]

@@ -1,4 +1,4 @@
-"""Commands on a bundle."""
+"""Commands on bundles."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from comemory.cli.application import MODELS, app
+from comemory.cli.application import MODELS, PlainCommand, app
 from comemory.cli.options import (
+    ADVANCED,
     Bundle,
     ExportPrecisionName,
     ExportRuntimeName,
@@ -25,36 +26,45 @@ if TYPE_CHECKING:
     from comemory.bundle import Bundle as OpenedBundle
 
 
-@app.command(rich_help_panel=MODELS)
+@app.command(rich_help_panel=MODELS, cls=PlainCommand)
 def export(
     bundle: Bundle,
     precision: Annotated[
-        ExportPrecisionName, typer.Option(help="What the network is to compute in.")
+        ExportPrecisionName, typer.Option(help="Number format of the network.")
     ] = ExportPrecisionName.fp32,
-    runtime: Annotated[ExportRuntimeName, typer.Option(help="Whose form.")] = ExportRuntimeName.openvino,
+    runtime: Annotated[
+        ExportRuntimeName, typer.Option(help="Runtime to write the network for.")
+    ] = ExportRuntimeName.openvino,
     data: Annotated[
         str | None,
         typer.Option(
-            metavar="KIND:PATH", help="The data set it was trained on; not needed for fp32.", show_default=False
+            metavar="KIND:PATH", help="The data set it was trained on; needed for bf16 and int8.", show_default=False
         ),
     ] = None,
     check: Annotated[
         list[str] | None,
         typer.Option(
-            metavar="KIND:PATH", help="A labelled data set to compare with fp32 on; repeatable.", show_default=False
+            metavar="KIND:PATH",
+            help="A labelled data set on which to compare the AUC with fp32; repeatable.",
+            show_default=False,
         ),
     ] = None,
     cache: Annotated[
         Path | None,
-        typer.Option(help="Folder of prepared frames, as that of `train`.", show_default="BUNDLE.run/cache if there"),
+        typer.Option(
+            metavar="FOLDER",
+            help="Folder of prepared frames, as in `train`.",
+            show_default="BUNDLE.run/cache if it exists",
+            rich_help_panel=ADVANCED,
+        ),
     ] = None,
     flow_weights: FlowWeights = None,
     as_json: Json = False,
 ) -> None:
-    """Add the network in a runtime's own form to the bundle: fp32 loads faster; bf16 and int8 run faster.
+    """Add a faster variant of the network to a bundle: fp32 for a runtime loads faster; bf16 and int8 run faster.
 
-    Each precision gets a calibration of its own, fitted on the held-out video of the training. It is kept only when its
-    scores correlate with those of fp32 by 0.99 or more.
+    Each precision gets its own calibration, fitted on the held-out video of the training. It is added only if its scores
+    correlate with those of fp32 by 0.99 or more.
 
     Examples:
 
@@ -76,20 +86,20 @@ def export(
             on_stage=bars.stage,
             on_frame=bars.advance,
         )
-    figures = {} if done.record is None else done.record.model_dump(mode="json", exclude={"calibration"})
+    agreement = {} if done.record is None else done.record.model_dump(mode="json", exclude={"calibration"})
     if as_json:
-        print_json({"files": [str(file) for file in done.files], **figures, "problems": list(done.problems)})
+        print_json({"files": [str(file) for file in done.files], **agreement, "problems": list(done.problems)})
     else:
         for file in done.files:
-            print_line(console, str(file))
-        if figures:
-            print_agreement(console, figures)
+            print_line(console, f"wrote {file}")
+        if agreement:
+            print_agreement(console, agreement)
     report_problems(done.problems)
 
 
-@app.command(rich_help_panel=MODELS)
+@app.command(rich_help_panel=MODELS, cls=PlainCommand)
 def info(bundle: Bundle, as_json: Json = False) -> None:
-    """Say what a bundle is: data, config, calibration, precisions, provenance; verify every member.
+    """Describe a bundle: training data, settings, thresholds, precisions, provenance; verify each of its files.
 
     Example: `comemory info models/ped2-small`
     """
@@ -106,7 +116,7 @@ def info(bundle: Bundle, as_json: Json = False) -> None:
         "config": opened.config,
         "calibration": {
             "n_frames": calibration.n_frames,
-            "n_seen": calibration.n_seen,
+            "n_seen": calibration.n_training_frames,
             "n_alarms": calibration.n_alarms,
             "rate_hz": calibration.rate_hz,
             "thresholds": {
@@ -117,18 +127,18 @@ def info(bundle: Bundle, as_json: Json = False) -> None:
     if as_json:
         print_json(facts)
     else:
-        used = {"clips": opened.clips, "flow": opened.flow, "decision": calibration.settings}
-        told = {name: settings.model_dump(mode="json") for name, settings in used.items()}
-        print_info(console, {**facts, "config": {**opened.config, **told}})
+        used = {"clips": opened.clips, "flow": opened.flow, "scoring": calibration.settings}
+        resolved = {name: settings.model_dump(mode="json") for name, settings in used.items()}
+        print_info(console, {**facts, "config": {**opened.config, **resolved}})
 
 
 def _precisions(bundle: OpenedBundle) -> list[dict[str, Any]]:
-    """The precisions beside fp32, with their figures."""
+    """The precisions other than fp32, with their agreement with fp32."""
     return [
         {
             "runtime": form.runtime,
             "precision": form.precision,
             **form.record.model_dump(mode="json", exclude={"calibration"}),
         }
-        for form in bundle.forms.values()
+        for form in bundle.variants.values()
     ]

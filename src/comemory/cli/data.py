@@ -2,41 +2,78 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from comemory.cli.application import RESEARCH, app
+from comemory.cli.application import START, OrderedGroup, PlainCommand, app
 from comemory.cli.options import Json, console, print_json, report_problems
 from comemory.cli.terminal import print_notes, print_table
 
-data_app = typer.Typer(help="Look at data sets.\n\nExample: `comemory data check ped2:data/ped2`", no_args_is_help=True)
-app.add_typer(data_app, name="data", rich_help_panel=RESEARCH)
+if TYPE_CHECKING:
+    from comemory.types import DataCheck
+
+data_app = typer.Typer(
+    cls=OrderedGroup,
+    help="Check data sets and footage.\n\nExample: `comemory data check folder:footage`",
+    no_args_is_help=True,
+)
+app.add_typer(data_app, name="data", rich_help_panel=START)
 
 
-@data_app.command("check")
+@data_app.command("check", cls=PlainCommand)
 def data_check(
-    data: Annotated[str, typer.Argument(metavar="KIND:PATH", show_default=False)],
+    data: Annotated[
+        str,
+        typer.Argument(
+            metavar="KIND:PATH", help="The data set, such as `folder:footage` or `ped2:data/ped2`.", show_default=False
+        ),
+    ],
     as_json: Json = False,
 ) -> None:
-    """Look at every frame, label and mask of a data set; name each problem with its path.
+    """Read every frame, label and mask of a data set; count them, and name each problem with its path.
 
-    Example: `comemory data check ped2:data/ped2`
+    Example: `comemory data check folder:footage`
     """
     from comemory.datasets import open_dataset
 
-    found = open_dataset(data).check()
+    check = open_dataset(data).check()
     if as_json:
         print_json(
             {
-                "found": dict(found.found),
-                "published": dict(found.published),
-                "problems": list(found.problems),
-                "notes": list(found.notes),
+                "found": dict(check.found),
+                "published": dict(check.published),
+                "seconds": dict(check.seconds),
+                "problems": list(check.problems),
+                "notes": list(check.notes),
             }
         )
     else:
-        rows = [(what, str(count), str(found.published.get(what, "–"))) for what, count in found.found.items()]
-        print_table(console, data, rows, ("", "found", "published"))
-        print_notes(console, found.notes)
-    report_problems(found.problems)
+        _print_counts(data, check)
+        print_notes(console, check.notes)
+    report_problems(check.problems)
+
+
+def _print_counts(title: str, check: DataCheck) -> None:
+    """Print what was found beside what its authors published, where they did."""
+    published = ("published",) if check.published else ()
+    rows = [
+        (name, str(count), *(str(check.published.get(name, "–")) for _ in published))
+        for name, count in check.found.items()
+    ]
+    rows += [
+        (name, _duration(seconds), *("" for _ in published)) for name, seconds in check.seconds.items() if seconds > 0
+    ]
+    print_table(console, title, rows, ("", "found", *published))
+
+
+def _duration(seconds: float) -> str:
+    """A duration in the two largest units.
+
+    >>> _duration(93.4), _duration(3725), _duration(7.24)
+    ('1 min 33 s', '1 h 2 min', '7.2 s')
+    """
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes} min {rest} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"

@@ -1,42 +1,31 @@
-"""The demo: a scene that nobody filmed, a detector that has never seen it, and what it makes of it."""
+"""The demo: render a scene that no camera filmed, score it with a detector that has not seen it, and report on it."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Annotated
 
-from comemory.batch import score_sources
-from comemory.datasets import open_dataset
-from comemory.detector import Detector
-from comemory.errors import BundleError
-from comemory.evaluation.evaluate import evaluate, write_evaluation_report
-from comemory.files import require_writable
+import typer
+
+from comemory.cli.application import START, PlainCommand, app
+from comemory.cli.options import console, error_console, report_problems
+from comemory.cli.terminal import ProgressBars, StageProgress, print_results, print_table
+from comemory.errors import BundleError, install_hint
+from comemory.files import require_writable_file
 from comemory.types import JSON
-from comemory.video.source import open_source
-from comemory.video.writer import write_video
 
 SCENE = "synthetic:seed=7,frames=240,training=6,testing=2"
 BUNDLE = "synthetic-nano"
 
 
-class DemoProgress(Protocol):
-    """Who is told how far the demo is."""
-
-    def stage(self, name: str, total: int | None) -> None:
-        """A stage begins; `total` steps if known."""
-
-    def advance(self, note: str = "") -> None:
-        """One step of the stage is done."""
-
-
 @dataclass(frozen=True)
 class DemoResult:
-    """What the demo made.
+    """What the demo wrote.
 
     Attributes:
         files: path by what it shows.
-        figures: of the evaluation, as `evaluate --json`.
+        results: metrics of the evaluation, as `evaluate --json` writes them.
         problems: one line each.
     """
 
@@ -45,37 +34,61 @@ class DemoResult:
     problems: list[str]
 
 
+@app.command(rich_help_panel=START, cls=PlainCommand)
+def demo(
+    out: Annotated[
+        Path, typer.Option(metavar="FOLDER", help="Folder for the video, the report and the tables.")
+    ] = Path("demo-out"),
+) -> None:
+    """Render a scene, score it with the bundle that comes with comemory, and write an annotated video and a report.
+
+    Example: `comemory demo --out demo-out`
+    """
+    with ProgressBars(error_console) as bars:
+        made = run_demo(out, bars)
+    print_results(console, made.results)
+    print_table(console, "Look at", [(name, str(path)) for name, path in made.files.items()])
+    report_problems(made.problems)
+
+
 def shipped_bundle(name: str) -> Path:
-    """A bundle that comes with comemory.
+    """The folder of a bundle that comes with comemory.
 
     Raises:
-        BundleError: it is not there.
+        BundleError: it is missing.
     """
     here = Path(__file__).resolve()
     for folder in (here.parents[1] / "bundles", here.parents[3] / "models"):
         if (folder / name).is_dir():
             return folder / name
-    raise BundleError(f"the bundle {name!r} that comes with comemory is missing: install comemory again")
+    raise BundleError(f"the bundle {name!r} that comes with comemory is missing: {install_hint()}")
 
 
-def run_demo(out: Path, reporter: DemoProgress) -> DemoResult:
-    """Render a scene to mp4, score the file, and evaluate on the scene's own labels.
+def run_demo(out: Path, progress: StageProgress) -> DemoResult:
+    """Render a scene to mp4, score the file, and evaluate on the labels of the scene.
 
     Raises:
         ConfigError: `out` cannot be written.
         BundleError: the bundle that comes with comemory is missing.
     """
+    from comemory.batch import score_sources
+    from comemory.datasets import open_dataset
+    from comemory.detector import Detector
+    from comemory.evaluation.evaluate import evaluate, write_evaluation_report
+    from comemory.video.source import open_source
+    from comemory.video.writer import write_video
+
     for name in ("scene.mp4", "report.html"):
-        require_writable(out / name)
+        require_writable_file(out / name)
     detector = Detector.open(shipped_bundle(BUNDLE))
-    reporter.stage("Rendering the scene", None)
+    progress.stage("Rendering the scene", None)
     scene = out / "scene.mp4"
-    first = open_dataset(SCENE).testing()[0]
-    write_video(open_source(first.source), scene, 10.0)
-    result = score_sources(
-        detector, [str(scene)], out / "scores", video=True, on_source=reporter.stage, on_frame=reporter.advance
+    dataset = open_dataset(SCENE)
+    write_video(open_source(dataset.testing()[0].source), scene, 10.0)
+    scored = score_sources(
+        detector, [str(scene)], out / "scores", video=True, on_source=progress.stage, on_frame=progress.advance
     )
-    done = evaluate(detector, SCENE, images=True, on_video=reporter.stage, on_frame=reporter.advance)
+    done = evaluate(detector, dataset, images=True, on_video=progress.stage, on_frame=progress.advance)
     write_evaluation_report(done, detector.bundle, "openvino", out / "report.html")
     files = {
         "the scene": scene,
@@ -84,4 +97,4 @@ def run_demo(out: Path, reporter: DemoProgress) -> DemoResult:
         "scores": out / "scores" / "scores.csv",
         "events": out / "scores" / "events.json",
     }
-    return DemoResult(files, done.results, [*result.problems, *done.problems])
+    return DemoResult(files, done.results, [*scored.problems, *done.problems])

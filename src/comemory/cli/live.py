@@ -1,4 +1,4 @@
-"""Commands that watch cameras."""
+"""Commands that score live cameras."""
 
 from __future__ import annotations
 
@@ -7,120 +7,131 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from comemory.cli.application import LIVE, app, exit_immediately
+from comemory.cli.application import LIVE, PlainCommand, app, exit_immediately, setting
 from comemory.cli.live_options import LiveLog, LiveOptions, interrupted_by_sigterm, log_messages, with_live_options
-from comemory.cli.options import Json, RuntimeName, console, print_json
-from comemory.cli.terminal import print_line
+from comemory.cli.options import ADVANCED, Json, RuntimeName, console, print_json
+from comemory.cli.terminal import count_of, print_line
 
 if TYPE_CHECKING:
     from comemory.live.config import LiveSettings
 
 
-@app.command(rich_help_panel=LIVE)
+@app.command(rich_help_panel=LIVE, cls=PlainCommand)
 @with_live_options()
 def watch(
-    told: LiveOptions,
+    options: LiveOptions,
     runtime: Annotated[
-        RuntimeName | None, typer.Option(help="What executes the network.", show_default="openvino")
+        RuntimeName | None,
+        typer.Option(
+            help=setting("comemory.live.config:LiveSettings.runtime"), show_default="openvino", rich_help_panel=ADVANCED
+        ),
     ] = None,
     seconds: Annotated[
-        float | None, typer.Option("--for", min=0.1, metavar="SECONDS", help="Stop after that time.")
+        float | None, typer.Option("--for", min=0.1, metavar="SECONDS", help="Stop after this time.")
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Log JSON lines.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Write the log as JSON lines.")] = False,
 ) -> None:
-    """Watch cameras until SIGTERM or Ctrl-C: events go to `events.jsonl`, the store and the alerts.
+    """Score cameras until Ctrl-C or SIGTERM; events go to `events.jsonl`, the event store and the alerts.
 
-    SIGHUP reads the file of `--config` again. Files as if live end it when all of them are over, with exit code 1 where
-    one could not be read to its end.
+    SIGHUP makes it read the file of `--config` again. If all cameras are files, it stops at the end of the last one, with
+    exit code 1 if one could not be read to its end.
 
     Example: `comemory watch --camera gate=rtsp://gate.lan/stream --model models/gate --false-alarms 1/day`
     """
     from comemory.live.service import Service
 
     def read() -> LiveSettings:
-        return told.read(runtime and runtime.value)
+        return options.read(runtime and runtime.value)
 
     log = LiveLog(as_json)
-    watching = Service(read(), read, lambda line: log.write("reload", line), ends_process=True)
-    with watching as service, log_messages(service, log):
-        log.write("start", f"{len(service.engine.settings.cameras)} cameras, {service.engine.workers} workers")
+    with (
+        Service(read(), read, lambda line: log.write("reload", line), ends_process=True) as service,
+        log_messages(service, log),
+    ):
+        cameras = count_of(len(service.engine.settings.cameras), "camera")
+        log.write("start", f"{cameras}, {count_of(service.engine.workers, 'worker')}")
         service.run(seconds)
         failed = service.engine.failed if service.engine.finished else []
-    log.write("stop", f"could not be read and scored to the end: {', '.join(failed)}" if failed else "stopped")
+    log.write("stop", f"not read and scored to the end: {', '.join(failed)}" if failed else "stopped")
     exit_immediately()
     if failed:
         raise typer.Exit(1)
 
 
-@app.command(rich_help_panel=LIVE)
+@app.command(rich_help_panel=LIVE, cls=PlainCommand)
 @with_live_options("false_alarms", "store")
 def learn(
-    camera: Annotated[str, typer.Argument(help="Name of the camera.", show_default=False)],
-    told: LiveOptions,
-    how_long: Annotated[str, typer.Option("--for", metavar="TIME", help="How long to record: 24h, 90m, 600s.")] = "24h",
+    camera: Annotated[str, typer.Argument(metavar="CAMERA", help="Name of the camera.", show_default=False)],
+    options: LiveOptions,
+    how_long: Annotated[
+        str, typer.Option("--for", metavar="TIME", help="How long to record, such as 24h, 90m or 600s.")
+    ] = "24h",
     recalibrate: Annotated[
-        bool, typer.Option("--recalibrate", help="Keep the network and fit its calibration alone: minutes, not hours.")
+        bool,
+        typer.Option("--recalibrate", help="Fit the calibration only and keep the network: minutes in place of hours."),
     ] = False,
     rollback: Annotated[
-        bool, typer.Option("--rollback", help="Go back to the bundle before, and record nothing.")
+        bool, typer.Option("--rollback", help="Return to the previous bundle; record nothing.")
     ] = False,
 ) -> None:
-    """Learn what is ordinary for a camera from the camera itself, and go over to it.
+    """Train a model for a camera on its own video, and switch the camera to it.
 
-    Records samples, trains beside everything else at the lowest priority, and puts the new bundle in force; a running
-    `comemory watch` or `serve` of the same folder goes over to it without a gap.
+    Records samples, trains at the lowest priority, and activates the new bundle. A running `comemory watch` or `serve`
+    with the same output folder switches to it without a gap.
 
     Example: `comemory learn gate --config live.toml --for 24h`
     """
     from comemory.bundle import open_bundle
-    from comemory.live.learning.learn import learned
+    from comemory.live.learning.learn import learn as learn_camera
     from comemory.live.learning.models import CameraModels
-    from comemory.live.learning.progress import Progress
+    from comemory.live.learning.progress import LearningProgress
 
-    read = told.read()
-    models, log = CameraModels(read, camera), LiveLog(False)
+    settings = options.read()
+    models, log = CameraModels(settings, camera), LiveLog(False)
     if rollback:
-        log.write("learn", f"{camera} is back at {models.roll_back()}")
+        log.write("learn", f"{camera} returns to {models.roll_back()}")
         return
     seconds = _parse_duration(how_long)
-    one = read.cameras[camera].model_copy(update={"model": models.current})
-    read = read.model_copy(update={"cameras": {camera: one}})
-    with interrupted_by_sigterm(), Progress(models.folder, camera) as progress:
+    own = settings.cameras[camera].model_copy(update={"model": models.current})
+    settings = settings.model_copy(update={"cameras": {camera: own}})
+    with interrupted_by_sigterm(), LearningProgress(models.folder, camera) as progress:
         log.write("learn", f"{camera}: recording for {how_long}")
-        made = learned(
-            read,
+        made = learn_camera(
+            settings,
             camera,
             seconds,
             recalibrate=recalibrate,
             progress=progress,
             say=lambda text: log.write("learn", f"{camera}: {text}"),
         )
-        models.put(made)
+        models.activate(made)
     if caution := open_bundle(made).calibration.caution:
         log.write("learn", f"{camera}: {caution}")
-    log.write("learn", f"{camera} goes over to {made}; comemory learn {camera} --rollback goes back")
+    log.write(
+        "learn", f"{camera} switches to {made}; comemory learn {camera} --rollback returns to the previous bundle"
+    )
 
 
-@app.command(rich_help_panel=LIVE)
+@app.command(rich_help_panel=LIVE, cls=PlainCommand)
 @with_live_options("false_alarms")
-def doctor(told: LiveOptions, as_json: Json = False) -> None:
-    """Check cameras, models, processor, disk, store, time and port, and say the cure of what is not well.
+def doctor(options: LiveOptions, as_json: Json = False) -> None:
+    """Check cameras, models, processor, disk, event store, clock and port, with a hint for each problem.
 
     Example: `comemory doctor --config live.toml`
     """
     from dataclasses import asdict
 
-    from comemory.live.doctor import examine
+    from comemory.live.doctor import run_checks
 
     checks = []
-    for check in examine(told.read()):
+    for check in run_checks(options.read()):
         checks.append(check)
         if not as_json:
-            sign = {True: "well", False: "ill ", None: "?   "}[check.well]
-            print_line(console, f"{sign}  {check.what}: {check.found}" + (f"; {check.cure}" if check.cure else ""))
+            sign = {True: "ok  ", False: "FAIL", None: "?   "}[check.ok]
+            print_line(console, f"{sign}  {check.name}: {check.found}" + (f"; {check.hint}" if check.hint else ""))
     if as_json:
         print_json([asdict(check) for check in checks])
-    if any(check.well is False for check in checks):
+    if any(check.ok is False for check in checks):
         raise typer.Exit(1)
 
 
@@ -131,5 +142,5 @@ def _parse_duration(text: str) -> float:
     number, unit = text[:-1], text[-1:]
     is_number = number.isascii() and number.replace(".", "", 1).isdigit()
     if unit not in units or not is_number or not 0 < float(number) < math.inf:
-        raise ConfigError(f"cannot read the time {text!r}: expected such as 24h, 90m or 600s")
+        raise ConfigError(f"cannot read the time {text!r}: expected a number and a unit, such as 24h, 90m or 600s")
     return float(number) * units[unit]

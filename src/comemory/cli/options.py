@@ -1,8 +1,9 @@
-"""What the commands share: the options that several of them take, and where they print."""
+"""What the commands share: the options that several of them have, and how they print."""
 
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Sequence
 from enum import StrEnum
 from pathlib import Path
@@ -12,12 +13,20 @@ import typer
 from rich.console import Console
 
 from comemory.cli.terminal import CONTROL_CHARACTERS, print_line
+from comemory.errors import ConfigError
 
 if TYPE_CHECKING:
     from comemory.bundle import Bundle as OpenedBundle
 
 console = Console()
 error_console = Console(stderr=True)
+
+
+ADVANCED = "Advanced"
+"""Panel of the options that few users need."""
+
+DEFAULT_FALSE_ALARMS = "1/h"
+"""The default of all commands, as the help shows it: that of `comemory.scoring`, which a help does not import."""
 
 
 class RuntimeName(StrEnum):
@@ -55,7 +64,7 @@ class PrecisionName(StrEnum):
 
 
 class ExportPrecisionName(StrEnum):
-    """Precisions that `export` can make."""
+    """Precisions that `export` can write."""
 
     fp32 = "fp32"
     bf16 = "bf16"
@@ -63,70 +72,112 @@ class ExportPrecisionName(StrEnum):
 
 
 class ExportRuntimeName(StrEnum):
-    """What `export` can write."""
+    """Runtimes that `export` can write for."""
 
     onnx = "onnx"
     openvino = "openvino"
 
 
-Bundle = Annotated[Path, typer.Argument(help="A bundle: the folder that `comemory train` wrote.", show_default=False)]
+Bundle = Annotated[
+    Path,
+    typer.Argument(metavar="BUNDLE", help="Folder of a bundle, as `comemory train` writes it.", show_default=False),
+]
 Data = Annotated[
     str,
     typer.Option(
-        help="`KIND:PATH`; kinds: ped1, ped2, avenue, avenue-npy, shanghaitech, folder, synthetic, pseudo.",
+        metavar="KIND:PATH",
+        help="The data set. Kinds: folder, ped1, ped2, avenue, avenue-npy, shanghaitech, synthetic, pseudo.",
         show_default=False,
     ),
 ]
-Runtime = Annotated[RuntimeName, typer.Option(help="What executes the network.")]
-Threads = Annotated[
-    int | None, typer.Option(min=1, help="CPU threads of the network.", show_default="the runtime's choice")
-]
+Runtime = Annotated[RuntimeName, typer.Option(help="Library that runs the network.", rich_help_panel=ADVANCED)]
 Precision = Annotated[
     PrecisionName,
-    typer.Option(help="What the network computes in: `auto` takes the fastest that the bundle holds and this CPU has."),
+    typer.Option(
+        help="Number format of the network; `auto` takes the fastest one that the bundle has and this CPU supports.",
+        rich_help_panel=ADVANCED,
+    ),
 ]
 Workers = Annotated[
     int | None,
-    typer.Option("--threads", min=1, help="Cores to score on; 1 scores one frame after the other.", show_default="all"),
+    typer.Option("--threads", min=1, help="CPU cores to score on.", show_default="all cores", rich_help_panel=ADVANCED),
 ]
 Gate = Annotated[
     bool,
-    typer.Option("--gate/--no-gate", help="Let frames in which nothing moves repeat the evidence before them."),
+    typer.Option(
+        "--gate/--no-gate",
+        help="Skip the network on frames in which nothing moves, and repeat the evidence of the frame before.",
+        rich_help_panel=ADVANCED,
+    ),
 ]
 Update = Annotated[
     UpdateName,
     typer.Option(
-        help="Update the memories while watching: never, after ordinary frames, after every frame, or `bounded`: slowly, "
-        "and no score leaves the one without updates by more than 0.3. Starts anew for each source."
+        help="Update the memories while scoring: `gated` after normal frames, `always` after every frame, `bounded` slowly "
+        "(a score then differs by 0.3 at most from the one without updates). Each source starts from the trained items.",
+        rich_help_panel=ADVANCED,
     ),
 ]
 FlowWeights = Annotated[
     Path | None,
     typer.Option(
-        help="Weight file of the flow, for a bundle trained with `raft`; a bundle never names one.", show_default=False
+        metavar="FILE",
+        help="Weights of the RAFT flow, for a bundle that was trained with it; a bundle holds none.",
+        show_default=False,
+        rich_help_panel=ADVANCED,
     ),
 ]
 Budget = Annotated[
-    str, typer.Option(metavar="N/UNIT", help="False alarms to be expected on ordinary video: `1/h`, `2/day`, …")
+    str | None,
+    typer.Option(
+        metavar="N/UNIT",
+        help="Number of false alarms to accept on normal video, such as `2/day`; units: min, h, day, week.",
+        show_default=DEFAULT_FALSE_ALARMS,
+    ),
 ]
-Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON in place of a table.")]
+
+
+def budget_or_default(false_alarms: str | None) -> str:
+    """The false-alarm budget asked for, or the default of all commands."""
+    from comemory.scoring.config import DEFAULT_FALSE_ALARMS
+
+    return false_alarms or DEFAULT_FALSE_ALARMS
+
+
+def check_bundle_comes_first(bundle: Path, sources: Sequence[str]) -> None:
+    """Refuse swapped arguments: a video in the place of the bundle and the bundle among the videos.
+
+    Raises:
+        ConfigError: they are swapped; the text has the right order.
+    """
+    swapped = next((source for source in sources if _is_bundle(Path(source))), None)
+    if swapped is not None and not _is_bundle(bundle):
+        raise ConfigError(f"{bundle} is not a bundle, but {swapped} is: give the bundle first, then the video")
+
+
+def _is_bundle(path: Path) -> bool:
+    return (path / "manifest.json").is_file()
 
 
 def print_json(value: Any) -> None:
-    """Print a value as indented JSON; what steers a terminal stands escaped in it."""
-    print(
-        CONTROL_CHARACTERS.sub(lambda found: f"\\u{ord(found[0]):04x}", json.dumps(value, indent=1, ensure_ascii=False))
-    )
+    """Print a value as indented JSON; control characters, and those the output cannot encode, are escaped in it."""
+    text = json.dumps(value, indent=1, ensure_ascii=False)
+    try:
+        text.encode(sys.stdout.encoding or "utf-8", "surrogatepass")
+    except (UnicodeEncodeError, LookupError):
+        text = json.dumps(value, indent=1)
+    print(CONTROL_CHARACTERS.sub(lambda found: f"\\u{ord(found[0]):04x}", text))
 
 
 def print_precision(bundle: OpenedBundle) -> None:
-    """Say which of a bundle's precisions is used, where it holds several."""
-    if bundle.forms:
-        print_line(error_console, f"note: the network computes in {bundle.precision}", style="dim")
+    """Print in which precision the network runs, where the bundle has several."""
+    if bundle.variants:
+        print_line(error_console, f"note: the network runs in {bundle.precision}", style="dim")
 
 
 def report_problems(problems: Sequence[str]) -> None:
-    """Name what could not be used; the command did the rest and exits with 1."""
+    """Print each input that could not be used, and exit with 1 if there is any; the rest is done by then."""
     for problem in problems:
         print_line(error_console, f"problem: {problem}", style="yellow")
     if problems:

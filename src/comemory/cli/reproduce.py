@@ -1,4 +1,4 @@
-"""The command that runs experiments."""
+"""The command that runs the experiments of the thesis, and your own."""
 
 from __future__ import annotations
 
@@ -12,52 +12,81 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
-from comemory.cli.application import RESEARCH, app
-from comemory.cli.options import console, error_console, report_problems
-from comemory.cli.terminal import print_line, print_table
+from comemory.cli.application import RESEARCH, PlainCommand, app
+from comemory.cli.options import ADVANCED, console, error_console, report_problems
+from comemory.cli.terminal import count_of, print_line, print_table
 from comemory.errors import ConfigError
-from comemory.files import require_folder, require_writable
+from comemory.files import require_writable_file, require_writable_folder
 
 if TYPE_CHECKING:
-    from comemory.research.reproduce.reproduce import Places, Plan
+    from comemory.research.reproduce.reproduce import Paths, Plan
     from comemory.types import JSON
 
 RUNS = Path("runs")
 
 
-@app.command(rich_help_panel=RESEARCH)
+@app.command(rich_help_panel=RESEARCH, cls=PlainCommand)
 def reproduce(
     name: Annotated[
-        str | None, typer.Argument(help="An experiment: a file of `experiments/`, or a path.", show_default=False)
+        str | None,
+        typer.Argument(
+            metavar="EXPERIMENT", help="Name of a file in `experiments/`, or a path to one.", show_default=False
+        ),
     ] = None,
-    seeds: Annotated[int | None, typer.Option(min=1, help="So many seeds.", show_default="those of the file")] = None,
+    seeds: Annotated[int | None, typer.Option(min=1, help="Number of seeds.", show_default="as in the file")] = None,
     only: Annotated[
         list[str] | None,
-        typer.Option(metavar="GLOB", help="Cells to run: `variant`, `data/variant`, `data/variant/seed`; repeatable."),
+        typer.Option(metavar="GLOB", help="Runs to do: `variant`, `data/variant` or `data/variant/seed`; repeatable."),
     ] = None,
-    list_cells: Annotated[
-        bool, typer.Option("--list", help="Say what is done and what would run; run nothing.")
-    ] = False,
-    jobs: Annotated[int, typer.Option(min=1, help="Cells at a time, a process each.")] = 1,
+    list_only: Annotated[bool, typer.Option("--list", help="List the runs and their state; run nothing.")] = False,
+    jobs: Annotated[int, typer.Option(min=1, help="Runs at the same time, one process each.")] = 1,
     threads: Annotated[int, typer.Option(min=1, help="CPU threads of each process.")] = 1,
     data: Annotated[
         Path | None,
-        typer.Option(help="Folder of recorded data, `{data}` in the file.", show_default="$COMEMORY_DATA"),
+        typer.Option(
+            metavar="FOLDER", help="Folder of the data sets, `{data}` in the file.", show_default="$COMEMORY_DATA"
+        ),
     ] = None,
-    bundles: Annotated[Path, typer.Option(help="Folder of networks and bundles.")] = RUNS,
-    cache: Annotated[Path | None, typer.Option(help="Folder of prepared frames.", show_default="BUNDLES/cache")] = None,
+    bundles: Annotated[
+        Path, typer.Option(metavar="FOLDER", help="Folder for the trained bundles.", rich_help_panel=ADVANCED)
+    ] = RUNS,
+    cache: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FOLDER",
+            help="Folder for the prepared frames.",
+            show_default="cache in the folder of --bundles",
+            rich_help_panel=ADVANCED,
+        ),
+    ] = None,
     table_file: Annotated[
-        Path | None, typer.Option("--table", help="The table of rows.", show_default="docs/results/rows.jsonl")
+        Path | None,
+        typer.Option(
+            "--table",
+            metavar="FILE.jsonl",
+            help="File with the result of each run.",
+            show_default="docs/results/rows.jsonl",
+            rich_help_panel=ADVANCED,
+        ),
     ] = None,
-    render: Annotated[bool, typer.Option("--render", help="Write the page of results and its plots.")] = False,
+    render: Annotated[bool, typer.Option("--render", help="Write the results page and its plots.")] = False,
     page: Annotated[
-        Path | None, typer.Option(metavar="FILE.md", help="That page.", show_default="docs/results.md")
+        Path | None,
+        typer.Option(metavar="FILE.md", help="Where to write the results page.", show_default="docs/results.md"),
     ] = None,
-    template: Annotated[Path | None, typer.Option(help="Its words.", show_default="experiments/results.md.in")] = None,
+    template: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Text of the page, with a place for each table.",
+            show_default="experiments/results.md.in",
+            rich_help_panel=ADVANCED,
+        ),
+    ] = None,
 ) -> None:
-    """Run a grid of trainings and evaluations, and render the page of results from the table of its rows.
+    """Run an experiment: a grid of trainings and evaluations; render the results page.
 
-    A cell that the table has is skipped; one that was killed goes on where it was.
+    A run whose result is stored is skipped. A run that was interrupted continues from its last checkpoint.
 
     Examples:
 
@@ -66,35 +95,40 @@ def reproduce(
     `comemory reproduce --render`
     """
     from comemory.research.reproduce.experiment import find_root
-    from comemory.research.reproduce.reproduce import Places, find_recorded, make_plan
+    from comemory.research.reproduce.reproduce import Paths, find_recorded, make_plan
 
     if name is None and not render:
-        raise ConfigError("nothing to do: name an experiment, or ask for --render")
+        raise ConfigError("nothing to do: give the name of an experiment, or --render")
     root = find_root()
     rows = table_file or root / "docs" / "results" / "rows.jsonl"
-    places = Places(root, find_recorded(data, root), bundles, cache or bundles / "cache", rows)
+    places = Paths(root, find_recorded(data, root), bundles, cache or bundles / "cache", rows)
     problems: Sequence[str] = ()
     if name is not None:
         plan = make_plan(name, places, seeds, only or ())
-        if list_cells:
+        if list_only:
             _print_plan(plan, places)
         else:
             problems = _run(plan, places, jobs, threads)
     if render:
-        _render(rows, page or root / "docs" / "results.md", template or root / "experiments" / "results.md.in")
+        from comemory.research.reproduce.page import write_page
+
+        text = _template(root, template, name, own_page=page is not None)
+        for target in write_page(rows, page or root / "docs" / "results.md", text):
+            print_line(console, f"wrote {target}")
     report_problems(problems)
 
 
 class RunBars:
-    """A bar for all cells and one for each that runs, on a terminal; elsewhere a line for each that is over.
+    """On a terminal, one progress bar for all runs and one for each active run; elsewhere a line for each finished run.
 
     A `reproduce.pool.Watcher`.
 
     Attributes:
-        problems: one line for each cell that failed.
+        n_done: runs finished so far.
+        problems: one line for each run that failed.
     """
 
-    def __init__(self, out: Console, n_cells: int) -> None:
+    def __init__(self, out: Console, n_runs: int) -> None:
         self._out = out
         self._progress = Progress(
             TextColumn("{task.description}"),
@@ -105,7 +139,7 @@ class RunBars:
             console=out,
             disable=not out.is_terminal,
         )
-        self._all = self._progress.add_task("Cells", total=n_cells, note="")
+        self._all = self._progress.add_task("Runs", total=n_runs, note="")
         self._running: dict[str, TaskID] = {}
         self.n_done = 0
         self.problems: list[str] = []
@@ -134,53 +168,55 @@ class RunBars:
     def finished(self, label: str, row: JSON) -> None:
         """See `reproduce.pool.Watcher`."""
         self.n_done += 1
-        figure = (row["figures"].get("causal") or {}).get("auc_micro")
+        auc = (row["figures"].get("causal") or {}).get("auc_micro")
         minutes = (row["training"]["wall_s"] + row["evaluated"]["wall_s"]) / 60
-        said = "no AUC" if figure is None else f"AUC {figure:.4f}"
-        self._over(label, f"done: {label}: {said}, {minutes:.1f} min")
+        result = "no AUC" if auc is None else f"AUC {auc:.4f}"
+        self._end(label, f"done: {label}: {result}, {minutes:.1f} min")
 
     def failed(self, label: str, reason: str) -> None:
         """See `reproduce.pool.Watcher`."""
         self.problems.append(f"{label}: {reason}")
-        self._over(label, f"failed: {label}: {reason}")
+        self._end(label, f"failed: {label}: {reason}")
 
-    def _over(self, label: str, line: str) -> None:
+    def _end(self, label: str, line: str) -> None:
         if label in self._running:
             self._progress.remove_task(self._running.pop(label))
         self._progress.update(self._all, advance=1)
         print_line(self._out, line)
 
 
-def _run(plan: Plan, places: Places, jobs: int, threads: int) -> Sequence[str]:
+def _run(plan: Plan, places: Paths, jobs: int, threads: int) -> Sequence[str]:
     from comemory.research.reproduce.reproduce import run_plan
 
-    require_folder(places.bundles)
-    require_writable(places.table)
-    with RunBars(error_console, len(plan.cells) - len(plan.done)) as bars:
+    require_writable_folder(places.bundles)
+    require_writable_file(places.table)
+    with RunBars(error_console, len(plan.runs) - len(plan.done)) as bars:
         run_plan(plan, places, jobs, threads, bars)
-    said = f"{plan.name}: {len(plan.cells)} cells, {len(plan.done)} done before, {bars.n_done} now"
-    print_line(console, f"{said}, {len(bars.problems)} failed" if bars.problems else said)
+    summary = f"{plan.name}: {count_of(len(plan.runs), 'run')}, {len(plan.done)} done before, {bars.n_done} now"
+    print_line(console, f"{summary}, {len(bars.problems)} failed" if bars.problems else summary)
     return bars.problems
 
 
-def _print_plan(plan: Plan, places: Places) -> None:
-    from comemory.research.reproduce.reproduce import cell_folder
+def _print_plan(plan: Plan, places: Paths) -> None:
+    from comemory.research.reproduce.reproduce import run_folder
 
     rows = []
-    for cell in plan.cells:
-        row, equal = plan.done.get(cell.label), plan.equal.get(cell.label)
+    for run in plan.runs:
+        row, equal = plan.done.get(run.label), plan.equivalent.get(run.label)
         state = "done" if row else f"as {equal['experiment']}/{equal['variant']}" if equal else "to run"
         causal = ((row or equal or {}).get("figures") or {}).get("causal") or {}
-        figure = causal.get("auc_micro")
-        folder = cell_folder(cell, places) / "bundle"
-        rows.append(
-            (cell.label, state, "" if figure is None else f"{figure:.4f}", str(folder) if folder.is_dir() else "")
-        )
-    print_table(console, plan.experiment.title, rows, ("cell", "", "AUC", "bundle"))
+        auc = causal.get("auc_micro")
+        folder = run_folder(run, places) / "bundle"
+        rows.append((run.label, state, "" if auc is None else f"{auc:.4f}", str(folder) if folder.is_dir() else ""))
+    print_table(console, plan.experiment.title, rows, ("run", "", "AUC", "bundle"))
 
 
-def _render(rows: Path, page: Path, template: Path) -> None:
-    from comemory.research.reproduce.page import write_page
+def _template(root: Path, template: Path | None, name: str | None, *, own_page: bool) -> str:
+    """The text of the page: the template asked for, that of one experiment on a page of its own, else the project's."""
+    from comemory.research.reproduce.experiment import find_experiment, read_experiment
+    from comemory.research.reproduce.page import experiment_template, read_template
 
-    for target in write_page(rows, page, template):
-        print_line(console, f"wrote {target}")
+    if template is None and name is not None and own_page:
+        file = find_experiment(name, root)
+        return experiment_template(file.stem, read_experiment(file))
+    return read_template(template or root / "experiments" / "results.md.in")

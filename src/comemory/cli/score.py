@@ -1,4 +1,4 @@
-"""Commands that watch recorded video."""
+"""Commands that score recorded video."""
 
 from __future__ import annotations
 
@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from comemory.cli.application import RESEARCH, START, app
+from comemory.cli.application import RESEARCH, START, PlainCommand, app
 from comemory.cli.live_options import interrupted_by_sigterm
 from comemory.cli.options import (
+    ADVANCED,
     Budget,
     Bundle,
     Data,
@@ -26,6 +27,8 @@ from comemory.cli.options import (
     Update,
     UpdateName,
     Workers,
+    budget_or_default,
+    check_bundle_comes_first,
     console,
     error_console,
     print_json,
@@ -41,13 +44,15 @@ from comemory.cli.terminal import (
     print_notes,
     print_results,
 )
-from comemory.files import require_writable, write_text
+from comemory.errors import ConfigError
+from comemory.files import require_writable_file, write_text
 
 if TYPE_CHECKING:
+    from comemory.batch import BatchResult
     from comemory.detector import Detector
 
 
-def opened(
+def open_detector(
     bundle: Path,
     runtime: RuntimeName,
     precision: PrecisionName,
@@ -55,7 +60,7 @@ def opened(
     update: UpdateName,
     gate: bool,
 ) -> Detector:
-    """The detector that the options ask for, on one thread; says what it computes in."""
+    """Open the detector that the options ask for, on one thread, and print its precision."""
     from comemory.detector import Detector
 
     detector = Detector.open(
@@ -65,24 +70,33 @@ def opened(
         threads=1,
         flow_weights=flow_weights,
         update=update.value,
-        gate=gate,
+        skip_static=gate,
     )
     print_precision(detector.bundle)
     return detector
 
 
-@app.command(rich_help_panel=START)
+@app.command(rich_help_panel=START, cls=PlainCommand)
 @interrupted_by_sigterm()
 def score(
     bundle: Bundle,
     sources: Annotated[
-        list[str], typer.Argument(metavar="SOURCE...", help="Video files or folders of frames.", show_default=False)
+        list[str], typer.Argument(metavar="SOURCE", help="Video files or folders of frames.", show_default=False)
     ],
-    out: Annotated[Path, typer.Option(help="Where the tables, pictures and videos go.")] = Path("scores"),
+    out: Annotated[
+        Path, typer.Option(metavar="FOLDER", help="Folder for the tables, images and annotated videos.")
+    ] = Path("scores"),
     video: Annotated[bool, typer.Option("--video", help="Also write an annotated mp4 of each source.")] = False,
-    false_alarms: Budget = "1/h",
+    false_alarms: Budget = None,
+    as_json: Json = False,
     rate: Annotated[
-        float | None, typer.Option(min=0.01, help="Frames per second of folders of frames.", show_default="as trained")
+        float | None,
+        typer.Option(
+            min=0.01,
+            help="Frames per second of folders of frames.",
+            show_default="rate of the training video",
+            rich_help_panel=ADVANCED,
+        ),
     ] = None,
     runtime: Runtime = RuntimeName.openvino,
     precision: Precision = PrecisionName.auto,
@@ -90,25 +104,25 @@ def score(
     flow_weights: FlowWeights = None,
     update: Update = UpdateName.off,
     gate: Gate = True,
-    as_json: Json = False,
 ) -> None:
-    """Score video: `scores.csv`, `events.json`, a picture of each event.
+    """Score video files: write `scores.csv`, `events.json` and an image of each event.
 
-    The rows of a run that was killed are in `scores.csv.part`.
+    If the run is killed, `scores.csv.part` has the rows written so far.
 
     Example: `comemory score models/gate monday.mp4 tuesday.mp4 --out scores --video --false-alarms 2/day`
     """
     from comemory.batch import score_sources
-    from comemory.parallel import workers_of
+    from comemory.parallel import n_workers
 
-    workers = workers_of(threads)
-    detector = opened(bundle, runtime, precision, flow_weights, update, gate)
+    check_bundle_comes_first(bundle, sources)
+    budget, workers = budget_or_default(false_alarms), n_workers(threads)
+    detector = open_detector(bundle, runtime, precision, flow_weights, update, gate)
     with ProgressBars(error_console) as bars:
         result = score_sources(
             detector,
             sources,
             out,
-            false_alarms=false_alarms,
+            false_alarms=budget,
             video=video,
             rate_hz=rate,
             workers=workers,
@@ -120,48 +134,70 @@ def score(
             {
                 "precision": detector.bundle.precision,
                 "frames": result.n_frames,
-                "highest_score": result.highest,
+                "highest_score": result.highest_score,
                 "events": [asdict(event) for event in result.events],
                 "files": [str(file) for file in result.files],
                 "problems": result.problems,
             }
         )
     else:
-        print_events(console, result.events, result.n_frames)
-        if not result.events and result.highest is not None:
-            calibration = detector.bundle.calibration
-            needed = f"{calibration.settings.min_frames} frames of {calibration.threshold(false_alarms):.2f}"
-            print_line(
-                console,
-                f"the highest score is {result.highest:.2f}; an event for {false_alarms} takes {needed} or more",
-            )
-        print_line(console, f"wrote {', '.join(str(file) for file in result.files if file.suffix != '.jpg')}")
+        _print_scored(result, detector, budget)
     report_problems(result.problems)
 
 
-@app.command(rich_help_panel=RESEARCH)
+def _print_scored(result: BatchResult, detector: Detector, budget: str) -> None:
+    """Print the events, how far the scores are from one where there is none, and the files."""
+    print_events(console, result.events, result.n_frames)
+    if not result.events and result.highest_score is not None:
+        calibration = detector.bundle.calibration
+        needed = f"{calibration.settings.min_frames} frames in a row at {calibration.threshold(budget):.2f}"
+        print_line(
+            console, f"the highest score is {result.highest_score:.2f}; an event at {budget} needs {needed} or higher"
+        )
+    print_line(console, f"wrote {', '.join(str(file) for file in result.files if file.suffix != '.jpg')}")
+
+
+@app.command(rich_help_panel=RESEARCH, cls=PlainCommand)
 @interrupted_by_sigterm()
 def evaluate(
-    bundle: Bundle,
     data: Data,
-    protocol: Annotated[
-        ProtocolName, typer.Option(help="`causal` is what a live system gets; `paper` normalises each video.")
-    ] = ProtocolName.both,
-    json_file: Annotated[
-        Path | None, typer.Option("--json", metavar="FILE", help="Write the figures; `-` prints them.")
+    bundle: Annotated[
+        Path | None,
+        typer.Argument(metavar="BUNDLE", help="Folder of a bundle, as `comemory train` writes it.", show_default=False),
     ] = None,
-    report: Annotated[Path | None, typer.Option(metavar="FILE.html", help="Write a self-contained report.")] = None,
+    scores_file: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE.npz",
+            help="Evaluate scores of any method in place of a bundle: for each video an array of its name, one number a frame.",
+            show_default=False,
+        ),
+    ] = None,
+    json_file: Annotated[
+        Path | None, typer.Option("--json", metavar="FILE", help="Write the metrics as JSON; `-` prints them.")
+    ] = None,
+    report: Annotated[
+        Path | None, typer.Option(metavar="FILE.html", help="Write a report, one self-contained HTML file.")
+    ] = None,
     scores: Annotated[
         Path | None, typer.Option(metavar="FILE.npz", help="Write the scores of every frame, for NumPy.")
     ] = None,
+    false_alarms: Budget = None,
+    protocol: Annotated[
+        ProtocolName,
+        typer.Option(
+            help="`causal` uses the scores a live system has; `paper` normalises each video, as papers do.",
+            rich_help_panel=ADVANCED,
+        ),
+    ] = ProtocolName.both,
     matrix: Annotated[
         bool,
         typer.Option(
             "--matrix",
-            help="Also print what normalising and smoothing would make of the AUC, and other budgets of the alarms.",
+            help="Also print the AUC under other normalisations and smoothings, and the alarms at other budgets.",
+            rich_help_panel=ADVANCED,
         ),
     ] = False,
-    false_alarms: Budget = "1/h",
     runtime: Runtime = RuntimeName.openvino,
     precision: Precision = PrecisionName.auto,
     threads: Workers = None,
@@ -169,45 +205,92 @@ def evaluate(
     update: Update = UpdateName.off,
     gate: Gate = True,
 ) -> None:
-    """Score a labelled data set and print the figures beside the control that needs no training.
+    """Score a labelled data set and print the metrics beside those of the motion baseline, which needs no training.
 
-    Example: `comemory evaluate models/ped2-small --data ped2:data/ped2 --json figures.json --report ped2.html`
+    Examples:
+
+    `comemory evaluate models/ped2-small --data ped2:data/ped2 --json metrics.json --report ped2.html`
+
+    `comemory evaluate --scores-file other-model.npz --data ped2:data/ped2`
     """
-    from comemory.evaluation.evaluate import PROTOCOLS, evaluate
-    from comemory.evaluation.evaluate import write_evaluation_report as write_report
+    if scores_file is not None:
+        if bundle is not None or report is not None or scores is not None:
+            raise ConfigError("--scores-file takes no bundle, no --report and no --scores: it needs only --data")
+        _evaluate_file(scores_file, data, json_file)
+        return
+    bundle = _bundle_to_evaluate(bundle)
+    from comemory.datasets import open_dataset
+    from comemory.evaluation.evaluate import evaluate, write_evaluation_report
+    from comemory.evaluation.results import PROTOCOLS
     from comemory.evaluation.scores_file import write_scores
-    from comemory.parallel import workers_of
+    from comemory.parallel import n_workers
 
     file = None if json_file is None or str(json_file) == "-" else json_file
-    for target in filter(None, (file, report, scores)):
-        require_writable(target)
-    workers = workers_of(threads)
-    detector = opened(bundle, runtime, precision, flow_weights, update, gate)
-    protocols = PROTOCOLS if protocol is ProtocolName.both else (protocol.value,)
+    targets = [target for target in (file, report, scores) if target is not None]
+    for target in targets:
+        require_writable_file(target)
+    workers = n_workers(threads)
+    detector = open_detector(bundle, runtime, precision, flow_weights, update, gate)
     with ProgressBars(error_console) as bars:
         done = evaluate(
             detector,
-            data,
-            protocols=protocols,
-            false_alarms=false_alarms,
+            open_dataset(data),
+            protocols=PROTOCOLS if protocol is ProtocolName.both else (protocol.value,),
+            false_alarms=budget_or_default(false_alarms),
             images=report is not None,
             workers=workers,
             on_video=bars.stage,
             on_frame=bars.advance,
         )
     if report is not None:
-        write_report(done, detector.bundle, f"{runtime.value}, {detector.bundle.precision}", report)
+        write_evaluation_report(done, detector.bundle, f"{runtime.value}, {detector.bundle.precision}", report)
     if scores is not None:
         write_scores(scores, done.videos)
-    figures = {**done.results, "runtime": runtime.value, "precision": detector.bundle.precision}
+    results = {**done.results, "runtime": runtime.value, "precision": detector.bundle.precision}
     if file is not None:
-        write_text(file, json.dumps(figures, indent=1) + "\n")
+        write_text(file, json.dumps(results, indent=1) + "\n")
     if json_file is not None and file is None:
-        print_json(figures)
+        print_json(results)
     else:
         print_results(console, done.results)
         if matrix:
             print_matrix(console, done.results["protocols"])
             print_budgets(console, done.results["budgets"])
         print_notes(console, done.notes)
+        if targets:
+            print_line(console, f"wrote {', '.join(map(str, targets))}")
     report_problems(done.problems)
+
+
+def _bundle_to_evaluate(bundle: Path | None) -> Path:
+    """The bundle of `evaluate`.
+
+    Raises:
+        ConfigError: there is none, or a file of scores is in its place.
+    """
+    if bundle is None:
+        raise ConfigError("nothing to evaluate: give a bundle, or --scores-file FILE.npz")
+    if bundle.suffix == ".npz":
+        raise ConfigError(f"{bundle} is a file of scores, not a bundle: give it as --scores-file {bundle}")
+    return bundle
+
+
+def _evaluate_file(scores_file: Path, data: str, json_file: Path | None) -> None:
+    """Print or write the metrics of the scores in a file."""
+    from comemory.datasets import open_dataset
+    from comemory.evaluation.scores_file import evaluate_scores_file
+
+    file = None if json_file is None or str(json_file) == "-" else json_file
+    if file is not None:
+        require_writable_file(file)
+    dataset = open_dataset(data)
+    results, notes = evaluate_scores_file(scores_file, dataset.name, dataset.testing())
+    if file is not None:
+        write_text(file, json.dumps(results, indent=1) + "\n")
+    if json_file is not None and file is None:
+        print_json(results)
+        return
+    print_results(console, results)
+    print_notes(console, notes)
+    if file is not None:
+        print_line(console, f"wrote {file}")

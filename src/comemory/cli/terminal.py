@@ -3,24 +3,34 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
-from io import StringIO
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from io import StringIO, TextIOWrapper
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 from rich.table import Table
 
 if TYPE_CHECKING:
     from comemory.types import Event
 
 PIPE_WIDTH = 1000
-"""Columns of what is not a terminal."""
+"""Width of a table that is not printed on a terminal, columns: wide enough to keep each row on one line."""
 
 CONTROL_CHARACTERS = re.compile("[^\\n\\t -~\\u00a0-\\u2029\\u202f-\\u2065\\u206a-\\ud7ff\\ue000-\\U0010ffff]")
-"""What steers a terminal, turns the direction of what follows, or cannot be written."""
+"""Characters that are never printed: control codes, direction marks and lone surrogates."""
 
 METRICS = {
     "auc_micro": "AUC, micro",
@@ -33,16 +43,35 @@ METRICS = {
     "rbdc": "RBDC",
     "tbdc": "TBDC",
     "false_alarms_per_hour": "false alarms per hour",
-    "detection_delay_s": "detection delay, s",
-    "detection_delay_in_view_s": "  of what began in view, s",
-    "anomalies_in_view": "  anomalies that began in view",
+    "detection_delay_s": "detection delay (s)",
+    "detection_delay_in_view_s": "  of anomalies that start in view (s)",
+    "anomalies_in_view": "  anomalies that start in view",
 }
 
 
-class ProgressBars:
-    """Progress bars on a terminal, nothing elsewhere; a stage is one bar. A `train.run.Reporter`."""
+class StageProgress(Protocol):
+    """Receives the progress of a task that runs in stages."""
 
-    def __init__(self, console: Console) -> None:
+    def stage(self, name: str, total: int | None) -> None:
+        """A stage begins; `total` is its number of steps, None if unknown."""
+
+    def advance(self, note: str = "") -> None:
+        """One step of the stage is done."""
+
+
+class ProgressBars:
+    """Shows the progress of a task: one bar for each stage on a terminal, lines of text elsewhere.
+
+    Args:
+        console: where to print.
+        line_every_s: seconds between two lines where `console` is not a terminal; None prints no lines there.
+        clock: time in seconds, monotonic.
+    """
+
+    def __init__(
+        self, console: Console, line_every_s: float | None = None, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._console = console
         self._progress = Progress(
             TextColumn("{task.description}"),
             BarColumn(),
@@ -53,7 +82,11 @@ class ProgressBars:
             console=console,
             disable=not console.is_terminal,
         )
-        self._task: Any = None
+        self._task: TaskID | None = None
+        self._line_every_s = None if console.is_terminal else line_every_s
+        self._clock = clock
+        self._stage, self._total, self._n_done = "", "", 0
+        self._last_line_s = 0.0
 
     def __enter__(self) -> ProgressBars:
         self._progress.start()
@@ -65,17 +98,35 @@ class ProgressBars:
         self._progress.stop()
 
     def stage(self, name: str, total: int | None = None) -> None:
-        """Begin a bar of `total` steps, if known."""
+        """Begin a stage of `total` steps, None if unknown."""
         self._task = self._progress.add_task(escape(printable(name)), total=total, note="")
+        self._stage, self._total, self._n_done = name, "" if total is None else f" of {total}", 0
+        self._print(f"{name} ...")
 
     def advance(self, note: str = "") -> None:
-        """One step further."""
-        if self._task is not None:
-            self._progress.update(self._task, advance=1, note=escape(printable(note)))
+        """Complete one step of the stage."""
+        if self._task is None:
+            return
+        self._progress.update(self._task, advance=1, note=escape(printable(note)))
+        self._n_done += 1
+        if self._line_every_s is not None and self._clock() - self._last_line_s >= self._line_every_s:
+            self._print(f"{self._stage}: {self._n_done}{self._total}" + (f", {note}" if note else ""))
+
+    def _print(self, line: str) -> None:
+        if self._line_every_s is not None:
+            self._last_line_s = self._clock()
+            print_line(self._console, line)
+
+
+def replace_unencodable() -> None:
+    """Print a replacement for every character that an output's encoding lacks, in place of an exception."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper) and stream.errors == "strict":
+            stream.reconfigure(errors="replace")
 
 
 def printable(text: str) -> str:
-    """A text that does nothing to a terminal but to stand on it.
+    """The text without characters that control a terminal.
 
     >>> plain("gate\\x1b[2J, Größe 3")
     'gate�[2J, Größe 3'
@@ -89,7 +140,7 @@ def print_line(console: Console, text: str, style: str | None = None) -> None:
 
 
 def print_notes(console: Console, notes: Sequence[str]) -> None:
-    """Print sentences on the data."""
+    """Print remarks on the data, one paragraph each."""
     for note in notes:
         console.print(
             printable(f"note: {note}"), style="dim", highlight=False, markup=False, soft_wrap=not console.is_terminal
@@ -99,9 +150,10 @@ def print_notes(console: Console, notes: Sequence[str]) -> None:
 def print_table(
     console: Console, title: str, rows: Sequence[Sequence[str]], columns: Sequence[str] | None = None
 ) -> None:
-    """Print a title and a table of text under it: the first column to the left, the others to the right if named.
+    """Print a title and a table of text under it.
 
-    On a terminal long cells are folded to its width; elsewhere a row is a line.
+    The first column is aligned left, the others right if `columns` names them. On a terminal, long cells are folded to
+    its width; elsewhere each row is one line.
     """
     print_line(console, title, style="bold")
     if not rows:
@@ -125,11 +177,16 @@ def print_table(
 
 
 def print_events(console: Console, events: Sequence[Event], n_frames: int) -> None:
-    """Print what `score` found: one row for each event."""
-    from comemory.video.overlay import clock
+    """Print the events that `score` found, one a row."""
+    from comemory.video.overlay import format_time
 
     rows = [
-        (str(number), event.source, f"{clock(event.start_s)} to {clock(event.end_s)}", f"{event.peak_score:.2f}")
+        (
+            str(number),
+            event.source,
+            f"{format_time(event.start_s)} to {format_time(event.end_s)}",
+            f"{event.peak_score:.2f}",
+        )
         for number, event in enumerate(events, 1)
     ]
     print_table(
@@ -140,31 +197,50 @@ def print_events(console: Console, events: Sequence[Event], n_frames: int) -> No
     )
 
 
-def print_results(console: Console, figures: Mapping[str, Any]) -> None:
-    """Print what `evaluate --json` writes: the model beside the control."""
-    columns = [name for name in ("causal", "paper") if figures.get(name)]
+def print_results(console: Console, results: Mapping[str, Any]) -> None:
+    """Print what `evaluate --json` writes: the metrics of the model beside those of the motion baseline."""
+    columns = [name for name in ("causal", "paper") if results.get(name)]
     rows = []
     for key, name in METRICS.items():
-        cells = [_format_number((figures[column] or {}).get(key)) for column in columns]
-        control = _format_number(figures["control"]["auc_micro"]) if key == "auc_micro" else ""
+        cells = [_format_number((results[column] or {}).get(key)) for column in columns]
+        baseline = _format_number(results["motion_baseline"]["auc_micro"]) if key == "auc_micro" else ""
         if any(cell != "–" for cell in cells):
-            rows.append((name, *cells, control))
-    videos = count_of(figures["n_videos"], "video")
-    title = f"{figures['dataset']}: {videos}, {figures['n_scored']} of {figures['n_frames']} frames scored"
-    print_table(console, title, rows, ("", *columns, "control"))
+            rows.append((name, *cells, baseline))
+    videos = count_of(results["n_videos"], "video")
+    title = f"{results['dataset']}: {videos}, {results['n_scored']} of {results['n_frames']} frames scored"
+    print_table(console, title, rows, ("", *columns, "motion baseline"))
     if not rows:
-        print_line(console, "no figures: the labels hold no normal and abnormal frames to tell apart")
-    missed = figures["missed_anomalies"]
+        print_line(console, "no metrics: they need labels of both normal and abnormal frames")
+    if "threshold" in results:
+        print_line(console, _alarm_summary(results), style="dim")
+    if warning := below_baseline(results):
+        print_line(console, warning, style="yellow")
+
+
+def _alarm_summary(results: Mapping[str, Any]) -> str:
+    missed = results["missed_anomalies"]
     parts = [
-        f"threshold {figures['threshold']:.2f} for {figures['false_alarm_budget']}",
-        *([] if missed is None else [f"{missed} anomalies missed" if missed != 1 else "1 anomaly missed"]),
-        f"{figures['frames_per_second']} frames per second",
+        f"threshold {results['threshold']:.2f} at {results['false_alarm_budget']}",
+        *([] if missed is None else [f"{count_of(missed, 'anomaly', 'anomalies')} missed"]),
+        f"{results['frames_per_second']} frames per second",
     ]
-    print_line(console, "; ".join(parts), style="dim")
+    return "; ".join(parts)
+
+
+def below_baseline(results: Mapping[str, Any]) -> str | None:
+    """A sentence that says so if the model's causal AUC is below that of the motion baseline, else None."""
+    model = (results.get("causal") or {}).get("auc_micro")
+    baseline = results["motion_baseline"]["auc_micro"]
+    if model is None or baseline is None or model >= baseline:
+        return None
+    return (
+        f"The model is below the motion baseline: AUC {model:.4f} against {baseline:.4f}. "
+        "On this data, the speed of the optical flow alone separates normal from abnormal frames better."
+    )
 
 
 def print_matrix(console: Console, protocols: Sequence[Mapping[str, Any]]) -> None:
-    """Print the AUC, micro and macro, of every score under every normalisation, a column for each smoothing."""
+    """Print the micro and macro AUC of each score and normalisation (rows) and smoothing (columns)."""
     smoothings = list(dict.fromkeys(record["smoothing"] for record in protocols))
     cells: dict[tuple[str, str], dict[str, str]] = {}
     for record in protocols:
@@ -175,12 +251,12 @@ def print_matrix(console: Console, protocols: Sequence[Mapping[str, Any]]) -> No
 
 
 def print_budgets(console: Console, budgets: Sequence[Mapping[str, Any]]) -> None:
-    """Print what other budgets would make of the alarms."""
+    """Print the alarm metrics at other false-alarm budgets."""
     names = {
         "threshold": "threshold",
         "false_alarms_per_hour": "false alarms per hour",
-        "detection_delay_s": "delay, s",
-        "detection_delay_in_view_s": "in view, s",
+        "detection_delay_s": "delay (s)",
+        "detection_delay_in_view_s": "in view (s)",
         "missed_anomalies": "missed",
     }
     rows = [(str(one["false_alarm_budget"]), *(_format_number(one[key]) for key in names)) for one in budgets]
@@ -198,9 +274,9 @@ def _format_number(value: Any) -> str:
 
 
 def print_info(console: Console, facts: Mapping[str, Any]) -> None:
-    """Print the gist of what `info --json` writes."""
+    """Print the most important facts of `info --json`."""
     config, provenance, calibration = facts["config"], facts["provenance"], facts["calibration"]
-    network, clips, decision = config["network"], config["clips"], config["decision"]
+    network, clips, decision = config["network"], config["clips"], config["scoring"]
     trained_on, held_out = provenance.get("trained_on") or {}, provenance.get("held_out") or {}
     thresholds = ", ".join(f"{value:.2f} for {budget}" for budget, value in calibration["thresholds"].items())
     n_alarms = calibration["n_alarms"]
@@ -208,27 +284,24 @@ def print_info(console: Console, facts: Mapping[str, Any]) -> None:
     loss = provenance.get("loss") or {}
     rows = [
         ("trained on", f"{provenance.get('dataset') or '–'}: {_frames_of_videos(trained_on)}"),
-        ("held out", f"{_frames_of_videos(held_out)}, for the calibration"),
+        ("calibrated on", f"{_frames_of_videos(held_out)}, held out of the training"),
         ("trained at", f"{provenance.get('date') or '–'}, commit {provenance.get('commit') or '–'}"),
         ("training", f"{count_of(config['train']['epochs'], 'epoch')}, seed {config['train']['seed']}"),
         ("loss", ", ".join(f"{name} {value:.4g}" for name, value in loss.items()) or "–"),
         ("unused items", used or "–"),
         ("model", f"{config['model']}, base width {network.get('base_width', '–')}"),
-        ("picture", f"{clips['height']}x{clips['width']}, {'grey' if clips['channels'] == 1 else 'colour'}"),
+        ("frame", f"{clips['height']}x{clips['width']}, {'grey' if clips['channels'] == 1 else 'colour'}"),
         ("flow", f"{config['flow']['name']} at {clips['flow_height']}x{clips['flow_width']}"),
         ("score", f"{decision['score']} of {', '.join([*decision['motion'], *decision['appearance']])}"),
         ("thresholds", thresholds),
-        (
-            "known from",
-            f"{count_of(n_alarms, 'ordinary alarm')}" if n_alarms else "ordinary alarms that were not counted",
-        ),
+        ("thresholds from", f"{count_of(n_alarms, 'alarm') if n_alarms else 'alarms'} on held-out normal video"),
         ("rate", f"{calibration['rate_hz']:g} frames per second"),
         ("graph", ", ".join(facts["graphs"])),
         *((f"{one['precision']}", _precision(one)) for one in facts["precisions"]),
         ("sha256", facts["sha256"]),
     ]
-    print_table(console, f"{facts['bundle']}: every member is as its manifest says", rows)
-    print_line(console, "everything: comemory info --json", style="dim")
+    print_table(console, f"{facts['bundle']}: every file matches its manifest", rows)
+    print_line(console, "for everything: comemory info --json", style="dim")
 
 
 def _precision(form: Mapping[str, Any]) -> str:
@@ -237,12 +310,12 @@ def _precision(form: Mapping[str, Any]) -> str:
         f"AUC {_format_number(found['auc'])} against {_format_number(found['auc_fp32'])} on {name}"
         for name, found in checks.items()
     ]
-    near = f"scores correlate with fp32 by {held['spearman']:.4f} (rank), {held['pearson']:.4f}"
-    return "; ".join([f"{form['runtime']}: {near}", *aucs])
+    agreement = f"correlation with fp32 {held['spearman']:.4f} (Spearman), {held['pearson']:.4f} (Pearson)"
+    return "; ".join([f"{form['runtime']}: {agreement}", *aucs])
 
 
-def print_agreement(console: Console, figures: Mapping[str, Any]) -> None:
-    """Print how near the scores of an export come to those of fp32."""
+def print_agreement(console: Console, agreement: Mapping[str, Any]) -> None:
+    """Print how well the scores of an export agree with those of fp32."""
     rows = [
         (
             name,
@@ -250,22 +323,27 @@ def print_agreement(console: Console, figures: Mapping[str, Any]) -> None:
             *(f"{found[key]:.4f}" for key in ("spearman", "pearson", "mean_difference", "largest_difference")),
             *(_format_number(found.get(key)) for key in ("auc", "auc_fp32")),
         )
-        for name, found in {"held-out video": figures["held_out"], **figures["checks"]}.items()
+        for name, found in {"held-out video": agreement["held_out"], **agreement["checks"]}.items()
     ]
-    columns = ("", "frames", "rank corr.", "corr.", "mean diff.", "largest", "AUC", "AUC fp32")
-    print_table(console, "Scores beside those of fp32", rows, columns)
+    columns = ("", "frames", "Spearman", "Pearson", "mean diff.", "largest diff.", "AUC", "AUC fp32")
+    print_table(console, "Scores compared with fp32", rows, columns)
 
 
 def _frames_of_videos(frames: Mapping[str, int]) -> str:
     return f"{count_of(sum(frames.values()), 'frame')} of {count_of(len(frames), 'video')}"
 
 
-def count_of(count: int, what: str) -> str:
-    return f"{count} {what}{'' if count == 1 else 's'}"
+def count_of(count: int, singular: str, plural: str | None = None) -> str:
+    """A number with its noun.
+
+    >>> count_of(1, "camera"), count_of(2, "camera"), count_of(0, "anomaly", "anomalies")
+    ('1 camera', '2 cameras', '0 anomalies')
+    """
+    return f"{count} {singular if count == 1 else plural or singular + 's'}"
 
 
 def print_timings(console: Console, measured: Mapping[str, Any]) -> None:
-    """Print a benchmark: one row for each thing timed, then the circumstances."""
+    """Print a benchmark: one row for each timing, then the environment."""
     timings = measured.get("timings") or {_flow_name(flow): flow for flow in measured["flows"]}
     keys = ("median_ms", "lowest_ms", "highest_ms")
     rows = [(name, *(f"{timing[key]:.2f}" for key in keys), str(timing["rounds"])) for name, timing in timings.items()]

@@ -9,10 +9,10 @@ from __future__ import annotations
 from typing import cast
 
 from comemory.errors import ConfigError
-from comemory.registry import Table
+from comemory.registry import Registry
 from comemory.types import Dataset
 
-DATASETS = Table(
+DATASETS = Registry(
     "dataset",
     {
         "ped1": "comemory.datasets.ucsd:Ped1",
@@ -22,7 +22,6 @@ DATASETS = Table(
         "shanghaitech": "comemory.datasets.shanghaitech:ShanghaiTech",
         "folder": "comemory.datasets.folder:Folder",
         "synthetic": "comemory.datasets.synthetic:Synthetic",
-        "pseudo": "comemory.research.pseudo_anomalies.dataset:Pseudo",
     },
 )
 

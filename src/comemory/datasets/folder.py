@@ -1,4 +1,4 @@
-"""Footage of one's own: any videos or folders of pictures, with labels for as many as one likes."""
+"""Your own footage: videos or folders of images, with labels for as many of them as you like."""
 
 from __future__ import annotations
 
@@ -10,25 +10,26 @@ import numpy as np
 from numpy.typing import NDArray
 
 from comemory.datasets.labels import LabelFile, read_intervals
-from comemory.datasets.listing import frame_times, is_folder, list_entries, list_images, list_videos
+from comemory.datasets.listing import is_folder, is_video, list_entries, list_images, list_videos
 from comemory.datasets.masks import MaskFiles
 from comemory.datasets.recorded import SPLITS, RecordedDataset
 from comemory.datasets.recording import Recording
+from comemory.datasets.video_scan import scan_recording
 from comemory.errors import DatasetError
 
 _RESERVED = ("labels", "masks")
 
 
 class Folder(RecordedDataset):
-    """Videos and folders of pictures in one of three layouts.
+    """Videos and folders of images in one of three layouts.
 
-    - `training/` and `testing/`, or one of them, each holding video files and folders of pictures;
-    - video files and folders of pictures directly: all of it is training video;
-    - one video file or one folder of pictures: one training video.
+    - `training/` and `testing/`, or one of them, with video files and folders of images in it;
+    - video files and folders of images: all of them are training videos;
+    - one video file or one folder of images: one training video.
 
-    Only one level is read; what lies deeper is named in the notes of `check`. A test video `NAME` may have its abnormal
-    intervals in `testing/labels/NAME.csv` (columns `start_frame,end_frame`, counted from 0 and both abnormal, or
-    `start_s,end_s`) and a picture for each of its frames in `testing/masks/NAME/`.
+    Only one level of folders is read; whatever is left out is named in the notes of `check`. The labels of a test video
+    `NAME` are optional: abnormal intervals in `testing/labels/NAME.csv` (columns `start_frame,end_frame`, counted from 0,
+    both ends abnormal; or `start_s,end_s`), and masks, one image for each frame, in `testing/masks/NAME/`.
     """
 
     name = "folder"
@@ -42,7 +43,7 @@ class Folder(RecordedDataset):
         if not any(self.recordings(split) for split in SPLITS):
             deeper = self._unused()
             hint = f"; {deeper[0]}" if deeper else ""
-            raise DatasetError(f"{self.path}: holds no video and no folder of pictures{hint}")
+            raise DatasetError(f"{self.path}: holds no video and no folder of images{hint}")
 
     def recordings(self, split: str) -> Sequence[Recording]:
         found = [(_name(path), path) for path in self._clips(split) if _is_usable(path)]
@@ -57,7 +58,7 @@ class Folder(RecordedDataset):
             return ()
 
     def problems(self) -> Sequence[str]:
-        """Labels and masks that belong to no video, such as those with a misspelt name."""
+        """Labels and masks that belong to no video, such as those with a misspelled name."""
         try:
             names = {recording.name for recording in self.recordings("testing")}
             files = [
@@ -99,37 +100,54 @@ class Folder(RecordedDataset):
         return MaskFiles(folder) if is_folder(folder) else None
 
     def _unused(self) -> list[str]:
-        """One line for each thing that looks like footage and is not read."""
+        """A line for each thing that is left out: folders without images, other files, images beside the videos."""
         lines = []
         for split in SPLITS:
             for path in self._clips(split):
                 if not _is_usable(path):
-                    what = "is empty" if not list_entries(path) else "holds no pictures; videos go one level up"
+                    what = "is empty" if not list_entries(path) else "holds no images; videos go one level up"
                     lines.append(f"{path}: is not used, because it {what}")
         places = [self.path / split for split in SPLITS] if self._has_splits else [self.path]
-        for folder in places:
-            if is_folder(folder) and self._clips("training") != [folder] and (loose := list_images(folder)):
+        for folder in filter(is_folder, places):
+            lines += _other_files(folder)
+            if self._clips("training") != [folder] and (loose := list_images(folder)):
                 lines.append(
-                    f"{folder}: {len(loose)} pictures beside the videos are not used; give them their own folder"
+                    f"{folder}: {len(loose)} images beside the videos are not used; put them into a folder of their own"
                 )
         return lines
 
 
+def _other_files(folder: Path) -> list[str]:
+    """A line for each ending of the files in a folder that are neither videos nor images."""
+    images = set(list_images(folder))
+    others: dict[str, list[Path]] = {}
+    for path in list_entries(folder):
+        if not is_folder(path) and not is_video(path) and path not in images:
+            others.setdefault(path.suffix.lower(), []).append(path)
+    return [
+        f"{files[0]}: is not used, because {suffix or 'a missing ending'} is not the ending of a video"
+        + (f" (and {len(files) - 1} more such files)" if len(files) > 1 else "")
+        for suffix, files in others.items()
+    ]
+
+
 def _read_labels(path: Path, video: Path, n_frames: int | None) -> NDArray[np.bool_]:
-    if n_frames is None:
-        raise DatasetError(f"{path}: cannot be used, because the frames of {video} cannot be counted")
-    return read_intervals(path, n_frames, None if is_folder(video) else frame_times(video, n_frames))
+    """Read a CSV of intervals over the frames that the video shows, whatever its header states."""
+    scan = scan_recording(video)
+    if not scan.n_frames:
+        raise DatasetError(f"{path}: cannot be used, because no frame of {video} can be read")
+    return read_intervals(path, scan.n_frames, scan.times_s)
 
 
 def _name(path: Path) -> str:
-    """What a video is called: a link as the link is, and the folder one stands in as itself."""
+    """The name of a video: that of the link for a link, that of the folder itself for `.` and `..`."""
     if not is_folder(path):
         return path.stem
     return path.resolve().name if path.name in ("", "..") else path.name
 
 
 def _is_usable(path: Path) -> bool:
-    """A video file, or a folder with pictures; one that cannot be listed too, so that the check names it."""
+    """Whether this is a video file or a folder with images; True if it cannot be listed, so that the check names it."""
     try:
         return not is_folder(path) or bool(list_images(path))
     except DatasetError:

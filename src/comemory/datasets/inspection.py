@@ -1,4 +1,4 @@
-"""Look at every frame, label and mask of a recording and say everything that is wrong, one line each."""
+"""Checks every frame, label and mask of a recording; each problem is one line."""
 
 from __future__ import annotations
 
@@ -9,151 +9,89 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
 
-import av
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from comemory.datasets.labels import LabelError
-from comemory.datasets.listing import count_packets, format_numbers, format_ranges, is_folder, last_number, list_images
-from comemory.datasets.masks import read_image
+from comemory.datasets.listing import format_numbers, format_ranges, is_folder, last_number, list_images
 from comemory.datasets.recording import Recording, count_labels, count_mismatch, read_labels
+from comemory.datasets.video_scan import Size, VideoScan, scan_recording
 from comemory.errors import DatasetError
-from comemory.video.formats import MAX_PIXELS, open_file
-
-Size = tuple[int, int]
-"""Width and height in pixels."""
 
 
 @dataclass(slots=True)
 class Findings:
-    """What has been found so far, see `comemory.types.DataCheck`."""
+    """What has been found so far; see `comemory.types.DataCheck`."""
 
     found: Counter[str] = field(default_factory=Counter)
+    seconds: dict[str, float] = field(default_factory=dict)
     problems: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
     def add_error(self, error: DatasetError) -> None:
-        """Keep an error as problems, one line each."""
+        """Add an error as problems, one line each."""
         self.problems.extend(error.lines if isinstance(error, LabelError) else [str(error)])
 
 
-def inspect_recording(recording: Recording, split: str, findings: Findings, *, numbered: bool) -> None:
-    """Decode a recording frame by frame and hold its labels and masks against it.
+def inspect_recording(
+    recording: Recording, split: str, findings: Findings, *, numbered: bool, rate_hz: float | None = None
+) -> None:
+    """Decode a recording frame by frame and compare its labels and masks with it.
 
     Args:
-        recording: what to look at.
+        recording: what to inspect.
         split: `training` or `testing`.
-        findings: what is found is added here.
-        numbered: whether the names of pictures must count without a gap; otherwise gaps are notes.
+        findings: receives what is found.
+        numbered: whether a gap in the numbers of image files is a problem; otherwise it is a note.
+        rate_hz: frames per second of a folder of images; None if not known.
     """
     with _quiet_opencv():
-        sizes = _Sizes(recording.path)
-        if is_folder(recording.path):
-            n_frames = _inspect_pictures(recording.path, sizes, findings, numbered)
-        else:
-            n_frames = _inspect_video(recording.path, sizes, findings)
-        findings.problems.extend(sizes.problems())
+        path = recording.path
+        scan = scan_recording(path)
+        findings.problems.extend([*scan.problems, *scan.size_problems(path)])
+        if is_folder(path):
+            (findings.problems if numbered else findings.notes).extend(_numbering(path, strict=numbered))
         findings.found[f"{split} videos"] += 1
-        findings.found[f"{split} frames"] += n_frames
-        labels = _inspect_labels(recording, n_frames, findings)
+        findings.found[f"{split} frames"] += scan.n_frames
+        footage = f"{split} footage"
+        findings.seconds[footage] = findings.seconds.get(footage, 0.0) + _duration_s(scan, rate_hz)
+        labels = _inspect_labels(recording, scan.n_frames, findings)
         if labels is not None:
             findings.found["abnormal frames"] += int(labels.sum())
-        _inspect_masks(recording, n_frames, sizes.first, labels, findings)
+        _inspect_masks(recording, scan, labels, findings)
 
 
-class _Sizes:
-    """The size of the first frame, and which frames had another."""
-
-    def __init__(self, path: Path) -> None:
-        self.first: Size | None = None
-        self._path = path
-        self._others: dict[Size, list[str]] = {}
-
-    def add(self, size: Size, frame: str) -> None:
-        if self.first is None:
-            self.first = size
-        elif size != self.first:
-            self._others.setdefault(size, []).append(frame)
-
-    def problems(self) -> Iterator[str]:
-        width, height = self.first or (0, 0)
-        for (other_width, other_height), frames in self._others.items():
-            yield (
-                f"{self._path}: {len(frames)} frames are {other_width}x{other_height}, first {frames[0]}, "
-                f"but the clip began with {width}x{height}"
-            )
+def _duration_s(scan: VideoScan, rate_hz: float | None) -> float:
+    """How long a recording is, in seconds; 0 for a folder of images of unknown rate."""
+    if scan.times_s is None:
+        return scan.n_frames / rate_hz if rate_hz else 0.0
+    gaps_s = np.diff(scan.times_s)
+    return float(scan.times_s[-1] + np.median(gaps_s)) if len(gaps_s) else 0.0
 
 
-def _inspect_pictures(folder: Path, sizes: _Sizes, findings: Findings, numbered: bool) -> int:
+def _numbering(folder: Path, *, strict: bool) -> Iterator[str]:
+    """A line for each irregularity in the numbers of a folder's image files."""
     try:
         files = list_images(folder)
-    except DatasetError as error:
-        findings.add_error(error)
-        return 0
-    if not files:
-        findings.problems.append(f"{folder}: holds no pictures")
-    (findings.problems if numbered else findings.notes).extend(_numbering(folder, files, strict=numbered))
-    for file in files:
-        try:
-            height, width = read_image(file).shape[:2]
-        except DatasetError as error:
-            findings.add_error(error)
-        else:
-            sizes.add((width, height), file.name)
-    return len(files)
-
-
-def _numbering(folder: Path, files: list[Path], *, strict: bool) -> Iterator[str]:
+    except DatasetError:
+        return  # named already
     numbers = Counter(value for file in files if (value := last_number(file.stem)) is not None)
     if not numbers:
         return
     rising = sorted(numbers)
     if strict and rising[0] > 1:
-        yield f"{folder}: the numbering of its pictures starts at {rising[0]}, expected 0 or 1"
+        yield f"{folder}: the numbering of its images starts at {rising[0]}, expected 0 or 1"
     gaps = [(a + 1, b - 1) for a, b in pairwise(rising) if b > a + 1]
     if gaps:
-        yield f"{folder}: the numbering of its pictures lacks {format_ranges(gaps)}"
+        yield f"{folder}: the numbering of its images lacks {format_ranges(gaps)}"
     twice = [value for value in rising if numbers[value] > 1]
     if twice:
-        yield f"{folder}: several pictures have the number {format_numbers(twice)}"
-
-
-def _inspect_video(path: Path, sizes: _Sizes, findings: Findings) -> int:
-    decoded, damaged = 0, []
-    stated = None
-    try:
-        with open_file(str(path.absolute())) as container:
-            stream = container.streams.video[0]
-            if stream.codec_context is None:
-                raise ValueError("there is no decoder for it")
-            stream.codec_context.thread_count = 1
-            stream.codec_context.options = {"max_pixels": str(MAX_PIXELS)}
-            stated = stream.frames or None
-            for frame in container.decode(stream):
-                sizes.add((frame.width, frame.height), f"frame {decoded}")
-                if frame.is_corrupt:
-                    damaged.append(decoded)
-                decoded += 1
-    except IndexError:
-        findings.problems.append(f"{path}: holds no video")
-        return 0
-    except (av.FFmpegError, OSError, ValueError) as error:
-        if isinstance(error, av.ArgumentError) and not decoded:
-            findings.problems.append(f"{path}: holds no video")
-            return 0
-        where = f"cannot be decoded after frame {decoded - 1}" if decoded else "cannot be opened as a video"
-        findings.problems.append(f"{path}: {where}: {getattr(error, 'strerror', None) or error}")
-    stated = stated or count_packets(path)
-    if stated is not None and stated != decoded:
-        findings.problems.append(f"{path}: {decoded} frames can be decoded, but the file states {stated}")
-    if damaged:
-        findings.problems.append(f"{path}: {len(damaged)} frames are damaged: {format_numbers(damaged)}")
-    return decoded
+        yield f"{folder}: several images have the number {format_numbers(twice)}"
 
 
 def _inspect_labels(recording: Recording, n_frames: int, findings: Findings) -> NDArray[np.bool_] | None:
-    """The labels where they can be read and are as many as the frames."""
+    """The labels, if they can be read and are as many as the frames."""
     if recording.labels is None and recording.masks is not None:
         return None
     try:
@@ -167,10 +105,8 @@ def _inspect_labels(recording: Recording, n_frames: int, findings: Findings) -> 
     return labels
 
 
-def _inspect_masks(
-    recording: Recording, n_frames: int, size: Size | None, labels: NDArray[np.bool_] | None, findings: Findings
-) -> None:
-    masks = recording.masks
+def _inspect_masks(recording: Recording, scan: VideoScan, labels: NDArray[np.bool_] | None, findings: Findings) -> None:
+    masks, n_frames, size = recording.masks, scan.n_frames, scan.size
     if masks is None:
         return
     try:
@@ -207,7 +143,7 @@ def _inspect_masks(
 
 @contextmanager
 def _quiet_opencv() -> Iterator[None]:
-    """Keep OpenCV from printing its own lines about pictures that are named as problems anyway."""
+    """Silence OpenCV's own messages: each image that cannot be read is reported as a problem."""
     logging = getattr(cv2.utils, "logging", cv2)
     before = logging.getLogLevel()
     logging.setLogLevel(0)

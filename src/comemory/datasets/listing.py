@@ -1,4 +1,4 @@
-"""What lies in a dataset's folders: clips in natural order, junk left out, frames counted without decoding."""
+"""Lists what a data set's folders hold: videos and images in natural order, without system files."""
 
 from __future__ import annotations
 
@@ -8,26 +8,12 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import av
-import numpy as np
-from numpy.typing import NDArray
 
 from comemory.errors import DatasetError
-from comemory.video.formats import open_file
+from comemory.video.formats import VIDEO_SUFFIXES, open_file
+from comemory.video.image_folder import IMAGE_SUFFIXES, natural_key
 
-IMAGES = frozenset({".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})
-VIDEOS = frozenset({".avi", ".flv", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".ts", ".webm", ".wmv"})
 _JUNK = frozenset({"thumbs.db", "desktop.ini", "__macosx"})
-
-
-def natural(name: str) -> list[tuple[int, int, str]]:
-    """The sort key of a name in which numbers count as numbers.
-
-    >>> sorted(["10.jpg", "2.jpg", "b.jpg", "1.jpg"], key=natural)
-    ['1.jpg', '2.jpg', '10.jpg', 'b.jpg']
-    """
-    parts = re.split(r"([0-9]+)", name.casefold())
-    key = [(0, int(part), part) if place % 2 else (1, 0, part) for place, part in enumerate(parts) if part]
-    return [*key, (2, 0, name)]
 
 
 def last_number(name: str) -> int | None:
@@ -59,7 +45,7 @@ def dataset_path(path: str, kind: str) -> Path:
 
 
 def list_entries(folder: Path) -> list[Path]:
-    """Everything in a folder in natural order, without hidden files and what operating systems leave behind.
+    """Everything in a folder in natural order, except hidden files and those of operating systems.
 
     Raises:
         DatasetError: the folder cannot be listed.
@@ -68,12 +54,12 @@ def list_entries(folder: Path) -> list[Path]:
         found = [path for path in folder.iterdir() if path.name[0] != "." and path.name.casefold() not in _JUNK]
     except OSError as error:
         raise DatasetError(f"{folder}: this folder cannot be listed: {error.strerror or error}") from None
-    return sorted(found, key=lambda path: natural(path.name))
+    return sorted(found, key=lambda path: natural_key(path.name))
 
 
 def list_images(folder: Path) -> list[Path]:
-    """The picture files of a folder in natural order; those that cannot be read are left for their reader to refuse."""
-    return [path for path in list_entries(folder) if path.suffix.lower() in IMAGES and not is_folder(path)]
+    """The image files of a folder in natural order, readable or not."""
+    return [path for path in list_entries(folder) if path.suffix.lower() in IMAGE_SUFFIXES and not is_folder(path)]
 
 
 def list_videos(folder: Path) -> list[Path]:
@@ -82,7 +68,7 @@ def list_videos(folder: Path) -> list[Path]:
 
 
 def is_folder(path: Path) -> bool:
-    """Whether this is a folder; False too where it cannot be told."""
+    """Whether this is a folder; False if that is not known."""
     try:
         return path.is_dir()
     except OSError:
@@ -90,9 +76,9 @@ def is_folder(path: Path) -> bool:
 
 
 def is_video(path: Path) -> bool:
-    """Whether the name is one of a video file and it is not a folder, pipe or device."""
+    """Whether this is a regular file with the ending of a video; True if it cannot be looked at, so that it gets named."""
     try:
-        return path.suffix.lower() in VIDEOS and stat.S_ISREG(path.stat().st_mode)
+        return path.suffix.lower() in VIDEO_SUFFIXES and stat.S_ISREG(path.stat().st_mode)
     except OSError:
         return True
 
@@ -103,7 +89,10 @@ def first_folder(candidates: Iterable[Path]) -> Path | None:
 
 
 def count_frames(path: Path) -> int | None:
-    """The frames of a folder of pictures or of a video as its container states them; None when not known."""
+    """Frames of a folder of images, or those that the header of a video states; None if not known.
+
+    A header may be wrong; `scan_recording` counts the frames that are shown.
+    """
     if is_folder(path):
         try:
             return len(list_images(path))
@@ -114,36 +103,6 @@ def count_frames(path: Path) -> int | None:
             return container.streams.video[0].frames or None
     except (av.FFmpegError, OSError, ValueError, IndexError):
         return None
-
-
-def count_packets(path: Path) -> int | None:
-    """The frames of a video, counted by reading the file without decoding; None when it cannot be read."""
-    try:
-        with open_file(str(path.absolute())) as container:
-            return sum(1 for packet in container.demux(container.streams.video[0]) if packet.size)
-    except (av.FFmpegError, OSError, ValueError, IndexError):
-        return None
-
-
-def frame_times(path: Path, n_frames: int) -> NDArray[np.float64] | None:
-    """When each frame of a video is shown, in seconds from the first, read without decoding; None where nothing says so.
-
-    Args:
-        n_frames: of the video; where the file has stamps for others, its frame rate tells.
-
-    Shapes: (n_frames,), rising.
-    """
-    try:
-        with open_file(str(path.absolute())) as container:
-            stream = container.streams.video[0]
-            stamps = [packet.pts for packet in container.demux(stream) if packet.size]
-            base, rate = stream.time_base, stream.average_rate
-    except (av.FFmpegError, OSError, ValueError, IndexError):
-        return None
-    known = [stamp for stamp in stamps if stamp is not None]
-    if base and known and len(known) == n_frames:
-        return np.asarray([float((stamp - min(known)) * base) for stamp in sorted(known)])
-    return np.arange(n_frames) / float(rate) if rate else None
 
 
 def format_numbers(numbers: Iterable[int], most: int = 5) -> str:

@@ -16,7 +16,7 @@ from comemory.datasets.listing import list_images
 from comemory.datasets.mat5 import read_cells
 from comemory.datasets.npy import open_npy
 from comemory.errors import DatasetError
-from comemory.video.formats import MAX_PIXELS, picture_size
+from comemory.video.formats import MAX_PIXELS, image_size
 
 MAX_IMAGE_BYTES = 1 << 28
 
@@ -54,7 +54,7 @@ def read_image(path: Path) -> NDArray[Any]:
         raise DatasetError(f"{path}: cannot be read: {error.strerror or error}") from None
     if not data:
         raise DatasetError(f"{path}: the file is empty")
-    size = picture_size(data)
+    size = image_size(data)
     if size is not None and size[0] * size[1] > MAX_PIXELS:
         raise DatasetError(
             f"{path}: the picture is {size[0]}x{size[1]}, expected at most {MAX_PIXELS // 10**6} megapixels"

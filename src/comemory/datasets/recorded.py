@@ -1,4 +1,4 @@
-"""What every dataset of recorded video does alike: list its recordings, read their labels, check them all."""
+"""The base of the data sets of recorded video: lists the recordings, reads their labels, checks them."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ SPLITS = ("training", "testing")
 
 
 class RecordedDataset(ABC):
-    """A dataset of video files or folders of pictures.
+    """A data set of video files or folders of images.
 
-    A reader of one more layout gives `recordings`; reading the labels, checking and counting is done here.
+    A subclass for another layout only lists its `recordings`; this class reads the labels, checks and counts.
 
     Attributes:
-        name: the table's name.
-        title: the name in print.
-        rate_hz: frames per second of folders of pictures.
-        published: counts as their authors publish them, with the keys of `DataCheck.found`.
-        benchmark: whether it is a published one: there a gap in the numbering or a test video without labels is a
-            problem, in footage of one's own it is a note.
+        name: the name in the registry.
+        title: the name in reports.
+        rate_hz: frames per second of folders of images.
+        published: counts as the authors publish them, with the keys of `DataCheck.found`.
+        benchmark: whether it is a published data set. There, a gap in the numbering or a test video without labels is a
+            problem; in your own footage it is a note.
     """
 
     name: str
@@ -42,10 +42,10 @@ class RecordedDataset(ABC):
 
     @abstractmethod
     def recordings(self, split: str) -> Sequence[Recording]:
-        """The recordings of `training` or `testing` in natural order; a split that is not there has none."""
+        """The recordings of `training` or `testing` in natural order; empty for a missing split."""
 
     def training(self) -> Sequence[LabelledSource]:
-        """The ordinary videos.
+        """The training videos, which show only what is normal.
 
         Raises:
             DatasetError: the folder cannot be listed, or two videos have one name.
@@ -53,7 +53,7 @@ class RecordedDataset(ABC):
         return [open_recording(recording) for recording in self._unique("training")]
 
     def testing(self) -> Sequence[LabelledSource]:
-        """The test videos; their label files are read here.
+        """The test videos, with their labels read.
 
         Raises:
             DatasetError: as for `training`, or labels are damaged or do not fit the video.
@@ -61,7 +61,7 @@ class RecordedDataset(ABC):
         return [open_recording(recording) for recording in self._unique("testing")]
 
     def usable_testing(self) -> tuple[list[LabelledSource], list[str]]:
-        """The test videos whose labels can be read and fit, and one line for each of the others.
+        """The test videos whose labels can be read and fit, and a line for each of the others.
 
         Raises:
             DatasetError: as for `training`.
@@ -76,7 +76,7 @@ class RecordedDataset(ABC):
         return videos, problems
 
     def check(self) -> DataCheck:
-        """Decode every frame, read every label and mask, and say all that is wrong."""
+        """Decode every frame, read every label and mask, and report all problems."""
         findings = Findings()
         for split in SPLITS:
             self._check_split(split, findings)
@@ -88,14 +88,16 @@ class RecordedDataset(ABC):
         self._compare(found, findings)
         findings.problems.extend(self.problems())
         notes = dict.fromkeys([*self.notes(), *findings.notes])
-        return DataCheck(found, dict(self.published), tuple(dict.fromkeys(findings.problems)), tuple(notes))
+        return DataCheck(
+            found, dict(self.published), tuple(dict.fromkeys(findings.problems)), tuple(notes), dict(findings.seconds)
+        )
 
     def notes(self) -> Sequence[str]:
-        """What a user should know of this copy that is not a problem."""
+        """What a user should know about this copy that is not a problem, one line each."""
         return ()
 
     def problems(self) -> Sequence[str]:
-        """What is wrong with this copy beside its videos, their labels and masks."""
+        """What is wrong with this copy, other than with a video, its labels or masks; one line each."""
         return ()
 
     def _unique(self, split: str) -> Sequence[Recording]:
@@ -112,14 +114,14 @@ class RecordedDataset(ABC):
             return
         findings.problems.extend(_repeated(recordings))
         if split == "training" and not recordings:
-            findings.notes.append(f"{self.path}: there is no training video here")
+            findings.notes.append(f"{self.path}: holds no training video")
         for recording in recordings:
-            inspect_recording(recording, split, findings, numbered=self.benchmark)
+            inspect_recording(recording, split, findings, numbered=self.benchmark, rate_hz=self.rate_hz)
             if split == "testing" and recording.labels is None and recording.masks is None:
                 (findings.problems if self.benchmark else findings.notes).append(f"{recording.path}: has no labels")
 
     def _compare(self, found: Mapping[str, int], findings: Findings) -> None:
-        """Hold the counts against the published ones; fewer videos make a subset, which is not a problem."""
+        """Compare the counts with the published ones; a subset of the videos is a note, not a problem."""
         for split in SPLITS:
             videos, frames = f"{split} videos", f"{split} frames"
             expected = self.published.get(videos, found[videos])

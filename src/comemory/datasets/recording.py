@@ -1,4 +1,4 @@
-"""One video of a dataset as it lies on disk, before its labels are read."""
+"""One video of a data set with the files of its labels and masks."""
 
 from __future__ import annotations
 
@@ -9,20 +9,22 @@ import numpy as np
 from numpy.typing import NDArray
 
 from comemory.datasets.labels import LabelFile
-from comemory.datasets.listing import count_frames, count_packets
+from comemory.datasets.listing import count_frames
 from comemory.datasets.masks import Masks
-from comemory.errors import DatasetError
+from comemory.datasets.video_scan import scan_recording
+from comemory.errors import DatasetError, SourceError
 from comemory.types import LabelledSource
+from comemory.video.source import open_source
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Recording:
-    """A video file or folder of pictures, with the files that its labels and masks are in.
+    """A video file or folder of images, with the files that hold its labels and masks.
 
     Attributes:
         name: unique in its split.
-        path: of the video file or the folder of pictures.
-        labels: the file of its frame labels; without one the masks give them.
+        path: the video file or the folder of images.
+        labels: the file of its frame labels; None takes the labels from the masks.
         masks: its pixel masks.
     """
 
@@ -33,26 +35,42 @@ class Recording:
 
 
 def open_recording(recording: Recording) -> LabelledSource:
-    """Read the labels of a recording.
+    """Read the labels of a recording and check that they and the masks fit its frames.
 
     Raises:
-        DatasetError: the labels or masks cannot be read, or there are more or fewer of them than frames.
+        DatasetError: labels or masks cannot be read, are more or fewer than the frames, or the masks have another size.
     """
     path, masks = recording.path, recording.masks
     n_frames = count_frames(path)
-    if recording.labels is None and masks is None:
-        return LabelledSource(recording.name, str(path), n_frames)
-    if n_frames is None:
-        n_frames = count_packets(path)
     labels = read_labels(recording, n_frames)
-    for count, what in ((count_labels(labels), "labels"), (None if masks is None else len(masks), "masks")):
+    counts = [(count_labels(labels), "labels"), (None if masks is None else len(masks), "masks")]
+    if any(count not in (None, n_frames) for count, _ in counts):
+        n_frames = scan_recording(path).n_frames  # the header does not say, or is wrong
+    for count, what in counts:
         if problem := count_mismatch(recording, n_frames, count, what):
             raise DatasetError(problem)
-    return LabelledSource(recording.name, str(path), n_frames, labels, None if masks is None else masks.__getitem__)
+    if masks is None:
+        return LabelledSource(recording.name, str(path), n_frames, labels)
+    _check_mask_size(masks, path)
+    return LabelledSource(recording.name, str(path), n_frames, labels, masks.__getitem__)
+
+
+def _check_mask_size(masks: Masks, path: Path) -> None:
+    """Refuse masks whose size is not that of the upright frames, by the first mask and the first frame."""
+    try:
+        frame_size = open_source(path).size
+    except SourceError:
+        return  # scoring the recording will name what is wrong with it
+    if frame_size is None or not len(masks):
+        return
+    if (size := masks[0].shape) != frame_size:
+        raise DatasetError(
+            f"{masks.path}: the masks are {size[1]}x{size[0]}, but the frames {frame_size[1]}x{frame_size[0]}"
+        )
 
 
 def read_labels(recording: Recording, n_frames: int | None) -> NDArray[np.bool_] | None:
-    """The frame labels of a recording, from its label file, else from its masks; None when it has neither."""
+    """The frame labels of a recording, from its label file, else from its masks; None if it has neither."""
     if recording.labels:
         return recording.labels.read(n_frames)
     masks = recording.masks
@@ -62,12 +80,12 @@ def read_labels(recording: Recording, n_frames: int | None) -> NDArray[np.bool_]
 
 
 def count_labels(labels: NDArray[np.bool_] | None) -> int | None:
-    """How many labels there are; None when there are none at all."""
+    """Number of labels; None if the recording has none."""
     return None if labels is None else len(labels)
 
 
 def count_mismatch(recording: Recording, n_frames: int | None, count: int | None, what: str) -> str | None:
-    """What to say when a recording has more or fewer labels or masks than frames; None when there is nothing to say."""
+    """A problem if a recording has more or fewer labels or masks than frames, else None."""
     if n_frames is None or count is None or n_frames == count:
         return None
     place = recording.masks if what == "masks" or recording.labels is None else recording.labels

@@ -1,4 +1,4 @@
-"""Videos in containers: files and streams at a URL, decoded to upright RGB with the times of their own clock."""
+"""Video files, and streams at a URL: decoded to upright RGB frames with the times of their own clock."""
 
 from __future__ import annotations
 
@@ -19,36 +19,38 @@ from comemory.errors import SourceError, mask_password
 from comemory.types import Frame
 from comemory.video.formats import FILE_FORMATS as FILE_FORMATS
 from comemory.video.formats import open_file
-from comemory.video.image_folder import DEFAULT_RATE_HZ, upright
+from comemory.video.image_folder import DEFAULT_RATE_HZ, upright_rgb, upright_size
 from comemory.video.resize import MAX_PIXELS
 
 URL_PROTOCOLS = "http,https,httpproxy,tcp,tls,crypto,rtsp,rtsps,rtp,srtp,udp,rtmp,rtmps,srt"
-"""What a stream may use. `file` is not in it: a camera's play list cannot reach into this machine."""
+"""Protocols that a stream may use. Without `file`, a camera's playlist cannot read files of this machine."""
 
 OPEN_TIMEOUT_S = 10.0
 READ_TIMEOUT_S = 10.0
 MAX_RATE_HZ = 1000.0
 JUMP_S = 1.0
+"""A timestamp that goes back by more than this starts a new time line; see `_Clock`."""
 
 _LIBRARY_ERRORS = (av.FFmpegError, ValueError, OverflowError, MemoryError)
 
 
 class Video:
-    """A video file, or a stream at a URL, as a source.
+    """A source: a video file, or a stream at a URL.
 
-    A file is opened, and its first frame decoded, when the source is made, so that a file that is no video is refused
-    at once. A URL is not contacted before it is iterated. Nothing stays open between iterations.
+    The constructor opens a file and decodes its first frame, so that a file that is no video is refused at once. A URL is
+    contacted when it is iterated. Nothing stays open between iterations.
 
-    Damage in a file does not end it: pictures that cannot be decoded whole are left out but keep their index (where the
-    container itself lost them, they cannot be counted), a file that is cut short ends early, and either is one line in
-    `problems`. A stream that breaks raises.
+    Damage in a file does not end its iteration. Frames that cannot be decoded completely are skipped and keep their index;
+    frames that the container itself lost cannot be counted. A truncated file ends early. Each of these is one line in
+    `problems`. A stream that breaks raises an error.
 
     Attributes:
         name: short and safe for file names.
-        rate_hz: the average rate as the container states it, else the rate given, else None.
-        n_frames: as the header of a file states it, None where it does not.
+        rate_hz: average rate as the container states it, else the rate given, else None.
+        n_frames: as the header of a file states it; None where it does not.
         size: (height, width) of the first frame, upright, before any resize; None for a URL that was never read.
-        problems: what was wrong in the newest iteration, one line each, starting with the path.
+        problems: what went wrong in the newest iteration, one line each, starting with the path.
+        time_base: seconds of a unit of the time stamps; None before the first iteration.
     """
 
     def __init__(
@@ -64,42 +66,54 @@ class Video:
         self.n_frames: int | None = None
         self.size: tuple[int, int] | None = None
         self.problems: list[str] = []
-        self._live = isinstance(location, str)
+        self.time_base: Fraction | None = None
+        self._is_stream = isinstance(location, str)
         self._location = str(location)
-        self._shown = mask_password(self._location).partition("?")[0] if self._live else self._location
-        self._asked_size = size
-        if not self._live:
+        self._display_name = mask_password(self._location).partition("?")[0] if self._is_stream else self._location
+        self._target_size = size
+        if not self._is_stream:
             self._read_header()
             with closing(iter(self)) as frames:
                 next(frames)
 
     def __iter__(self) -> Generator[Frame, None, None]:
-        """Yield the frames from the first.
+        """Yield the frames from the first on.
 
         Raises:
-            SourceError: it cannot be opened; nothing in it can be decoded; the size of the picture changes on the way
-                and no size was asked for; a stream at a URL breaks or sends nothing for `READ_TIMEOUT_S`.
+            SourceError: it cannot be opened, or nothing in it can be decoded; the image size changes and no size was asked
+                for; a stream breaks, or sends nothing for `READ_TIMEOUT_S`.
+        """
+        reformatter = VideoReformatter()
+        first_size = None
+        with closing(self.decode()) as frames:
+            for index, time_s, decoded in frames:
+                first_size = first_size or (decoded.height, decoded.width)
+                if self._target_size is None and first_size != (decoded.height, decoded.width):
+                    raise SourceError(
+                        f"{self._display_name}: the image size changes from {first_size[0]}x{first_size[1]} to "
+                        f"{decoded.height}x{decoded.width} at frame {index} ({time_s:.2f} s): pass `size` to resize all frames"
+                    )
+                yield Frame(upright_rgb(decoded, self._target_size, reformatter), time_s, index)
+
+    def decode(self) -> Generator[tuple[int, float, av.VideoFrame], None, None]:
+        """Yield index, time in seconds and decoded frame of every frame, before it is turned upright and converted to RGB.
+
+        Raises:
+            SourceError: as in iterating, a change of size apart.
         """
         self.problems.clear()
-        reformatter = VideoReformatter()
         with self._open() as container:
             stream = self._video_stream(container)
-            self._learn_rate(stream)
+            self._read_rate(stream)
+            self.time_base = stream.time_base
             clock = _Clock(stream.time_base, self.rate_hz or DEFAULT_RATE_HZ)
             decoding = _Decoding(container, stream)
-            native, count = None, 0
-            for index, picture in decoding:
-                time_s = clock.time_s(picture.pts)
-                if native is None:
-                    native = (picture.height, picture.width)
-                    self.size = native[::-1] if round(picture.rotation / 90) % 2 else native
-                elif self._asked_size is None and native != (picture.height, picture.width):
-                    raise SourceError(
-                        f"{self._shown}: the picture changes from {native[0]}x{native[1]} to "
-                        f"{picture.height}x{picture.width} at frame {index} ({time_s:.2f} s): ask for a size to go on"
-                    )
+            count = 0
+            for index, decoded in decoding:
+                if count == 0:
+                    self.size = upright_size(decoded)
                 count += 1
-                yield Frame(upright(picture, self._asked_size, reformatter), time_s, index)
+                yield index, clock.time_s(decoded.pts), decoded
             self._report(decoding, container, count)
 
     def _open(self) -> InputContainer:
@@ -107,7 +121,7 @@ class Video:
         if self._location.lower().startswith("rtsp"):
             options |= {"rtsp_transport": "tcp", "probesize": "32768", "analyzeduration": "200000"}
         try:
-            if not self._live:
+            if not self._is_stream:
                 return open_file(self._location)
             return av.open(
                 self._location,
@@ -116,11 +130,11 @@ class Video:
                 timeout=(OPEN_TIMEOUT_S, READ_TIMEOUT_S),
             )
         except _LIBRARY_ERRORS as error:
-            if self._live:
-                raise SourceError(f"cannot open the stream {self._shown}: {_reason(error)}") from error
-            reason = "not a kind of video file" if isinstance(error, av.ArgumentError) else _reason(error)
+            if self._is_stream:
+                raise SourceError(f"cannot open the stream {self._display_name}: {_reason(error)}") from error
+            reason = "not a known video format" if isinstance(error, av.ArgumentError) else _reason(error)
             raise SourceError(
-                f"cannot open {self._shown} as a video: {reason}; expected a whole video file such as "
+                f"cannot open {self._display_name} as a video: {reason}; expected an undamaged video file such as "
                 "mp4, avi, mkv or webm, or a folder of frames"
             ) from error
 
@@ -128,20 +142,22 @@ class Video:
         streams = [s for s in container.streams.video if not s.disposition & Disposition.attached_pic]
         if not streams:
             kinds = ", ".join(sorted({s.type for s in container.streams})) or "nothing"
-            raise SourceError(f"{self._shown}: there is no video in it, only {kinds}: expected a video stream")
+            raise SourceError(f"{self._display_name}: it contains no video, only {kinds}: expected a video stream")
         stream = streams[0]
         if stream.codec_context is None:
-            raise SourceError(f"{self._shown}: no decoder for its video: convert it to H.264, for example with ffmpeg")
+            raise SourceError(
+                f"{self._display_name}: no decoder for its video: convert it to H.264, for example with ffmpeg"
+            )
         height, width = stream.codec_context.height, stream.codec_context.width
         if height * width > MAX_PIXELS:
             raise SourceError(
-                f"{self._shown}: its pictures are {height}x{width}, expected at most {MAX_PIXELS // 10**6} megapixels"
+                f"{self._display_name}: its frames are {height}x{width}, expected at most {MAX_PIXELS // 10**6} megapixels"
             )
         stream.codec_context.thread_count = 1
         stream.codec_context.options = {"max_pixels": str(MAX_PIXELS)}
         return stream
 
-    def _learn_rate(self, stream: VideoStream) -> None:
+    def _read_rate(self, stream: VideoStream) -> None:
         for rate in (stream.average_rate, stream.guessed_rate):
             if rate is not None and 0 < rate <= MAX_RATE_HZ:
                 self.rate_hz = float(rate)
@@ -155,35 +171,38 @@ class Video:
                 self.n_frames = entries or stream.frames
 
     def _report(self, decoding: _Decoding, container: InputContainer, count: int) -> None:
-        """Turn what went wrong while decoding into problems, or an error where there is nothing left to use."""
-        if self._live and decoding.stopped_by is not None:
+        """Report what went wrong while decoding: as problems, or as an error where no frame is usable."""
+        if self._is_stream and decoding.stopped_by is not None:
             raise SourceError(
-                f"{self._shown}: the stream broke after {count} frames: {_reason(decoding.stopped_by)}"
+                f"{self._display_name}: the stream broke after {count} frames: {_reason(decoding.stopped_by)}"
             ) from decoding.stopped_by
         if count == 0:
             cause = f": {_reason(decoding.error)}" if decoding.error else ""
-            raise SourceError(f"{self._shown}: no frame of it can be decoded{cause}; it is damaged, cut short or empty")
-        if self._live:
+            raise SourceError(
+                f"{self._display_name}: no frame can be decoded{cause}; it is damaged, truncated or empty"
+            )
+        if self._is_stream:
             return
         if decoding.n_lost:
-            what = "1 damaged picture" if decoding.n_lost == 1 else f"{decoding.n_lost} damaged pictures"
-            self.problems.append(f"{self._shown}: {what} left out, from frame {decoding.first_lost}")
+            what = "1 damaged frame" if decoding.n_lost == 1 else f"{decoding.n_lost} damaged frames"
+            self.problems.append(f"{self._display_name}: {what} skipped, from frame {decoding.first_lost}")
         if decoding.stopped_by is not None:
             self.problems.append(
-                f"{self._shown}: reading broke off: {_reason(decoding.stopped_by)}; frames read: {count}"
+                f"{self._display_name}: reading stopped: {_reason(decoding.stopped_by)}; frames read: {count}"
             )
-        elif decoding.is_cut_short(container):
-            promised = f" of {self.n_frames}" if self.n_frames else ""
-            self.problems.append(f"{self._shown}: the file is cut short or damaged, frames read: {count}{promised}")
+        elif decoding.is_truncated(container):
+            total = f" of {self.n_frames}" if self.n_frames else ""
+            self.problems.append(f"{self._display_name}: the file is truncated or damaged; frames read: {count}{total}")
 
 
 class _Decoding:
-    """One pass through a stream: (index, picture) of every whole picture, and what was lost on the way.
+    """One pass through a stream: yields (index, decoded frame) of every undamaged frame, and counts the lost ones.
 
     Attributes:
-        n_lost, first_lost: pictures left out, and the index of the first of them.
-        error: the newest error of the decoder, None when there was none.
-        stopped_by: the error that ended the pass before the end, None when none did.
+        n_lost: number of frames that were skipped.
+        first_lost: index of the first of them.
+        error: newest error of the decoder; None without one.
+        stopped_by: error that ended the pass early; None without one.
     """
 
     def __init__(self, container: InputContainer, stream: VideoStream) -> None:
@@ -197,7 +216,7 @@ class _Decoding:
         self._index = 0
         self._n_packets = 0
         self._end = 0
-        self._torn: set[int | None] = set()
+        self._corrupt_pts: set[int | None] = set()
         self._missing: list[int] = []
 
     def __iter__(self) -> Iterator[tuple[int, av.VideoFrame]]:
@@ -217,24 +236,24 @@ class _Decoding:
             start = packet.pts if packet.pts is not None else packet.dts
             self._end = max(self._end, (start or 0) + (packet.duration or 0))
             if packet.is_corrupt and "mpeg" not in self._format:
-                self._torn.add(packet.pts)
+                self._corrupt_pts.add(packet.pts)
         try:
-            pictures = self._stream.codec_context.decode(packet)
+            frames = self._stream.codec_context.decode(packet)
         except _LIBRARY_ERRORS as error:
             self.error = error
             if packet is not None:
                 self._miss(packet.pts)
             return
-        for picture in pictures:
-            self._lose_until(picture.pts)
-            if picture.is_corrupt or (self._torn and picture.pts in self._torn):
+        for decoded in frames:
+            self._lose_until(decoded.pts)
+            if decoded.is_corrupt or (self._corrupt_pts and decoded.pts in self._corrupt_pts):
                 self._lose()
             else:
                 self._index += 1
-                yield self._index - 1, picture
+                yield self._index - 1, decoded
 
     def _miss(self, pts: int | None) -> None:
-        """Keep the place of a packet that gave no picture: the pictures before it may come out after it."""
+        """Remember a packet that gave no frame. Frames that are shown before it may still come out of the decoder later."""
         if pts is None:
             self._lose()
         else:
@@ -250,20 +269,20 @@ class _Decoding:
         self.first_lost = self._index if self.first_lost is None else self.first_lost
         self._index += 1
 
-    def is_cut_short(self, container: InputContainer) -> bool:
-        """Whether the header promised more than there was."""
+    def is_truncated(self, container: InputContainer) -> bool:
+        """Whether the header states more frames, or a longer duration, than were read."""
         stream = self._stream
         if "mp4" in self._format:
             return self._n_packets < len(stream.index_entries)
-        promised_s = _promised_s(container, stream)
-        if promised_s is None or stream.time_base is None:
+        stated_s = _stated_duration_s(container, stream)
+        if stated_s is None or stream.time_base is None:
             return False
         tolerance_s = (0.5 if self._format == "avi" else 1.5) / float(stream.average_rate or DEFAULT_RATE_HZ)
-        return float(self._end * stream.time_base) < promised_s - tolerance_s
+        return float(self._end * stream.time_base) < stated_s - tolerance_s
 
 
-def _promised_s(container: InputContainer, stream: VideoStream) -> float | None:
-    """How long the video is by its header, in seconds; None where the header does not say."""
+def _stated_duration_s(container: InputContainer, stream: VideoStream) -> float | None:
+    """The duration in seconds that the header states; None where it states none."""
     if container.format.name == "avi" and stream.frames and stream.time_base:
         return float(stream.frames * stream.time_base)
     tag = re.fullmatch(r"(\d+):(\d\d):(\d\d(?:\.\d+)?)", stream.metadata.get("DURATION", "").strip())
@@ -275,10 +294,10 @@ def _promised_s(container: InputContainer, stream: VideoStream) -> float | None:
 
 
 class _Clock:
-    """Seconds since the first frame from the stream's own timestamps; never running backwards.
+    """Seconds since the first frame, from the stream's own timestamps. They never decrease.
 
-    A missing timestamp is extrapolated from the rate. A jump back by more than `JUMP_S` is a new time line (a camera
-    that restarted, files joined end to end) and goes on one interval after the frame before.
+    A missing timestamp is extrapolated from the rate. A timestamp that goes back by more than `JUMP_S` starts a new time line
+    (a restarted camera, or files joined end to end), which continues one interval after the frame before.
     """
 
     def __init__(self, time_base: Fraction | None, rate_hz: float) -> None:

@@ -1,4 +1,4 @@
-"""What a file of pictures may be, for every reader of one."""
+"""The image and video formats that are read, and limits that every reader of a file keeps."""
 
 from __future__ import annotations
 
@@ -9,32 +9,47 @@ import av
 from av.container import InputContainer
 
 MAX_PIXELS = 100_000_000
-"""Pictures with more pixels than this are refused before they are decoded."""
+"""Larger images are refused before they are decoded, so that a small file cannot exhaust the memory."""
 
 FILE_FORMATS = (
     "mov,mp4,m4a,3gp,3g2,mj2,avi,matroska,webm,mpegts,mpeg,mpegvideo,flv,asf,ogg,mxf,nut,ivf,dv,dhav,wtv,gif,"
     "h264,hevc,m4v,mjpeg,mpjpeg,obu,av1,yuv4mpegpipe"
 )
-"""What a file may be. Play lists and scripts that name other files (hls, dash, concat, sdp, …) are not in it."""
+"""The containers that a file may be. Playlists and scripts that name other files (hls, dash, concat, sdp) are excluded."""
+
+
+VIDEO_SUFFIXES = frozenset(
+    {
+        *(".mp4", ".m4v", ".mov", ".3gp", ".3g2", ".f4v", ".mj2", ".avi", ".mkv", ".mk3d", ".webm", ".flv"),
+        *(".ts", ".m2t", ".m2ts", ".mts", ".mpg", ".mpeg", ".mpe", ".m2v", ".vob", ".wmv", ".asf", ".wtv"),
+        *(".ogg", ".ogv", ".mxf", ".nut", ".ivf", ".dv", ".dif", ".dav", ".gif", ".y4m", ".mjpeg", ".mjpg"),
+        *(".264", ".h264", ".265", ".h265", ".hevc", ".obu"),
+    }
+)
+"""Endings of the files of `FILE_FORMATS`, lower case: what counts as a video in a folder."""
 
 
 def open_file(path: str) -> InputContainer:
-    """Open a video file that is of `FILE_FORMATS` and names no other. Raises what PyAV does."""
+    """Open a video file of one of `FILE_FORMATS`. It cannot make FFmpeg open another file.
+
+    Raises:
+        av.FFmpegError: it cannot be opened.
+    """
     options = {"max_pixels": str(MAX_PIXELS), "protocol_whitelist": "file", "format_whitelist": FILE_FORMATS}
     return av.open(path, options=options, metadata_errors="replace")
 
 
 def image_size(data: bytes) -> tuple[int, int] | None:
-    """Width and height as the header of a picture file states them; None where it is no jpg, png, tif, bmp or webp.
+    """Read width and height from the header of an image file; None where it is no jpg, png, tif, bmp or webp.
 
     >>> picture_size(b"\\x89PNG\\r\\n\\x1a\\n\\0\\0\\0\\rIHDR\\0\\0\\x75\\x30\\0\\0\\0\\x02")
     (30000, 2)
     """
     with suppress(struct.error, IndexError):
         if data.startswith(b"\x89PNG\r\n\x1a\n"):
-            return _two(">II", data, 16)
+            return _unpack_pair(">II", data, 16)
         if data.startswith(b"BM"):
-            return _two("<HH" if struct.unpack_from("<I", data, 14)[0] == 12 else "<ii", data, 18)
+            return _unpack_pair("<HH" if struct.unpack_from("<I", data, 14)[0] == 12 else "<ii", data, 18)
         if data.startswith(b"\xff\xd8"):
             return _size_of_jpeg(data)
         if data.startswith((b"II*\x00", b"MM\x00*")):
@@ -44,21 +59,51 @@ def image_size(data: bytes) -> tuple[int, int] | None:
     return None
 
 
-def _two(form: str, data: bytes, place: int) -> tuple[int, int]:
-    width, height = struct.unpack_from(form, data, place)
+def jpeg_end(data: bytes) -> int | None:
+    """Length of the JPEG at the start of `data`, up to its end marker; None if it is cut short.
+
+    Cameras and phones append data after the end marker (previews, motion photos), which may hold markers itself. So the
+    segments are walked from the start; looking for the last end marker would accept a cut image with such a trailer.
+
+    >>> jpeg_end(b"\\xff\\xd8\\xff\\xda\\0\\2\\1\\xff\\0\\1\\xff\\xd9trailer")
+    12
+    """
+    offset, in_scan = 2, False
+    while offset + 1 < len(data):
+        if in_scan or data[offset] != 0xFF:
+            offset = data.find(b"\xff", offset)
+            if offset < 0 or not in_scan:
+                return None
+        marker = data[offset + 1 : offset + 2]
+        if marker == b"\xd9":
+            return offset + 2
+        if marker == b"\xff":
+            offset += 1
+        elif marker == b"\x00" or b"\xd0" <= marker <= b"\xd7":
+            offset += 2
+        elif len(data) < offset + 4 or marker == b"\xd8":
+            return None
+        else:
+            in_scan = marker == b"\xda"
+            offset += 2 + int.from_bytes(data[offset + 2 : offset + 4], "big")
+    return None
+
+
+def _unpack_pair(form: str, data: bytes, offset: int) -> tuple[int, int]:
+    width, height = struct.unpack_from(form, data, offset)
     return abs(width), abs(height)
 
 
 def _size_of_jpeg(data: bytes) -> tuple[int, int] | None:
-    place = 2
-    while (place := data.find(b"\xff", place)) >= 0:
-        marker = data[place + 1]
+    offset = 2
+    while (offset := data.find(b"\xff", offset)) >= 0:
+        marker = data[offset + 1]
         if marker in (0x00, 0x01, 0xFF) or 0xD0 <= marker <= 0xD8:
-            place += 1 if marker == 0xFF else 2
+            offset += 1 if marker == 0xFF else 2
         elif 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):
-            return _two(">HH", data, place + 5)[::-1]
+            return _unpack_pair(">HH", data, offset + 5)[::-1]
         else:
-            place += 2 + int(struct.unpack_from(">H", data, place + 2)[0])
+            offset += 2 + int(struct.unpack_from(">H", data, offset + 2)[0])
     return None
 
 
@@ -66,10 +111,10 @@ def _size_of_tiff(data: bytes, order: str) -> tuple[int, int] | None:
     (start,) = struct.unpack_from(f"{order}I", data, 4)
     (count,) = struct.unpack_from(f"{order}H", data, start)
     found: dict[int, int] = {}
-    for place in range(start + 2, start + 2 + 12 * count, 12):
-        tag, kind = struct.unpack_from(f"{order}HH", data, place)
+    for offset in range(start + 2, start + 2 + 12 * count, 12):
+        tag, kind = struct.unpack_from(f"{order}HH", data, offset)
         if tag in (256, 257):
-            (value,) = struct.unpack_from(f"{order}{'H' if kind == 3 else 'I'}", data, place + 8)
+            (value,) = struct.unpack_from(f"{order}{'H' if kind == 3 else 'I'}", data, offset + 8)
             found[tag] = max(value, found.get(tag, 0))
     return (found[256], found[257]) if len(found) == 2 else None
 
@@ -82,6 +127,6 @@ def _size_of_webp(data: bytes) -> tuple[int, int] | None:
         (bits,) = struct.unpack_from("<I", data, 21)
         return (bits & 0x3FFF) + 1, (bits >> 14 & 0x3FFF) + 1
     if kind == b"VP8 ":
-        width, height = _two("<HH", data, 26)
+        width, height = _unpack_pair("<HH", data, 26)
         return width & 0x3FFF, height & 0x3FFF
     return None

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from comemory.errors import SourceError
 from comemory.types import Frame
+from comemory.video.formats import jpeg_end
 from comemory.video.resize import MAX_PIXELS, resize
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp", ".webp")
@@ -124,16 +125,17 @@ def read_image(
         context = cast(VideoCodecContext, av.CodecContext.create(codec, "r"))
         context.thread_count = 1
         context.options = {"max_pixels": str(MAX_PIXELS)} | ({} if codec == "tiff" else {"err_detect": "explode"})
-        frames = [*context.decode(av.Packet(data)), *context.decode(None)]
+        end = jpeg_end(data) if codec == "mjpeg" else None
+        frames = [*context.decode(av.Packet(data[:end])), *context.decode(None)]
     except (av.FFmpegError, ValueError, MemoryError) as error:
         limit = f"{MAX_PIXELS // 1_000_000} megapixels"
         raise SourceError(f"{path}: the picture is damaged, cut short or over {limit} ({_reason(error)})") from error
     if not frames or frames[0].is_corrupt or not _is_whole(codec, data):
         raise SourceError(f"{path}: the picture is damaged or cut short")
-    return upright(frames[0], size, reformatter)
+    return upright_rgb(frames[0], size, reformatter)
 
 
-def upright(
+def upright_rgb(
     frame: av.VideoFrame, size: tuple[int, int] | None, reformatter: VideoReformatter | None
 ) -> NDArray[np.uint8]:
     """RGB of a decoded frame, turned as its rotation tag says, of the size asked for.
@@ -147,6 +149,12 @@ def upright(
     if size is not None and turns % 2:
         size = (size[1], size[0])
     return np.ascontiguousarray(np.rot90(resize(frame, size, reformatter=reformatter), turns))
+
+
+def upright_size(frame: av.VideoFrame) -> tuple[int, int]:
+    """Height and width of a decoded frame after it is turned as its rotation tag says."""
+    size = (frame.height, frame.width)
+    return size[::-1] if round(frame.rotation / 90) % 2 else size
 
 
 def _list_pictures(folder: Path) -> list[Path]:
@@ -194,7 +202,7 @@ def _read_bytes(path: Path) -> bytes:
 def _is_whole(codec: str, data: bytes) -> bool:
     """Whether a JPEG or TIFF reaches its end: their decoders may fill the rest of a cut picture with grey unsaid."""
     if codec == "mjpeg":
-        return data.rfind(b"\xff\xd9") > data.rfind(b"\xff\xda")
+        return jpeg_end(data) is not None
     if codec == "tiff":
         return _tiff_end(data) <= len(data)
     return True

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from comemory.datasets.scene.traffic import KINDS
-from comemory.errors import ConfigError, nearest
+from comemory.errors import ConfigError, suggest
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +60,7 @@ def read_settings(text: str) -> SceneSettings:
         if not equals or not key or not value:
             raise ConfigError(f"cannot read the synthetic setting {_short(item)}: expected key=value, such as seed=3")
         if key not in _READERS:
-            raise ConfigError(f"unknown synthetic setting {_short(key)}: {nearest(key[:40], _READERS)}")
+            raise ConfigError(f"unknown synthetic setting {_short(key)}: {suggest(key[:40], _READERS)}")
         if key in values:
             raise ConfigError(f"the synthetic setting {key!r} is given twice: keep one")
         values[key] = _READERS[key](key, value)
@@ -115,7 +115,7 @@ def _kinds(key: str, value: str) -> tuple[str, ...]:
     kinds = tuple(kind.strip() for kind in value.split("+"))
     for kind in kinds:
         if kind not in KINDS:
-            raise _refusal(key, kind, f"anomalies joined by +, such as cart+runner; {nearest(kind[:40], KINDS)}")
+            raise _refusal(key, kind, f"anomalies joined by +, such as cart+runner; {suggest(kind[:40], KINDS)}")
     if len(set(kinds)) < len(kinds):
         raise _refusal(key, value, "each anomaly once")
     return kinds
