@@ -26,10 +26,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from comemory.bench import Timing, circumstances, interleave, peak_rss_mib
+from comemory.bench import Timing, environment, interleave, peak_rss_mib
 from comemory.detector import Detector
 from comemory.errors import ComemoryError
-from comemory.parallel import watch
+from comemory.parallel import score_frames
 
 MNAD_SIDE = 256
 NETWORK_RUNS = 50
@@ -48,7 +48,7 @@ def mnad_calls(frames: int, side: int = MNAD_SIDE) -> dict[str, Callable[[], obj
     past = torch.rand(1, 12, side, side) * 2 - 1
 
     def call(layout: torch.memory_format) -> Callable[[], object]:
-        network: Any = Mnad().eval()
+        network: Any = Mnad.from_kwargs(channels=3, n_past=4).eval()
         network.to(memory_format=layout)
         clip = past.to(memory_format=layout).view(1, 4, 3, side, side)
 
@@ -65,7 +65,7 @@ def mnad_calls(frames: int, side: int = MNAD_SIDE) -> dict[str, Callable[[], obj
 def whole_pipeline(detector: Detector, video: str, workers: int) -> int:
     """Score the video from the file on; the number of its frames."""
     frames, scored = 0, 0
-    for seen in watch(detector, detector.open_source(video), workers):
+    for seen in score_frames(detector, detector.open_source(video), workers):
         frames += 1
         scored += seen.score is not None
     if scored == 0:
@@ -134,7 +134,7 @@ def measure(bundle: str, video: str, rounds: int, threads: int, mnad_frames: int
         "mnad_size": [MNAD_SIDE, MNAD_SIDE],
         "rounds": rounds,
         "threads": threads,
-        **circumstances(),
+        **environment(),
     }
 
 

@@ -18,15 +18,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from comemory.bench import circumstances, interleave
+from comemory.bench import environment, interleave
 from comemory.datasets import open_dataset
 from comemory.detector import Detector
 from comemory.metrics.frame import auc
-from comemory.models import MODELS
-from comemory.registry import Table
 from comemory.scoring import Scorer, peak
 from comemory.training.cache import PreparedVideo, prepare_videos
-from comemory.training.config import Recipe, read_recipe
+from comemory.training.config import TrainingConfig, model_class, read_training_config
 from comemory.training.train import train
 from comemory.types import JSON
 
@@ -35,24 +33,28 @@ ENCODERS = ("pair:11", "recurrent:5", "volume:10")
 CHANNELS = ("flow_speed:8", "flow_residual:8", "flow_error:16", "motion_distance:16", "frame_error:16")
 
 
-def recipe_of(encoder: str, seed: int, epochs: int) -> Recipe:
+def recipe_of(encoder: str, seed: int, epochs: int) -> TrainingConfig:
     """The nano preset with one encoder, `NAME:WIDTH`."""
     name, _, width = encoder.partition(":")
     chosen = [f"network.motion_encoder={name}", f"network.motion_width={width}"]
-    return read_recipe("nano", None, [*chosen, f"train.seed={seed}", f"train.epochs={epochs}", "train.threads=1"])
+    return read_training_config(
+        "nano", None, [*chosen, f"train.seed={seed}", f"train.epochs={epochs}", "train.threads=1"]
+    )
 
 
-def figures(detector: Detector, recipe: Recipe, videos: Sequence[tuple[PreparedVideo, NDArray[np.bool_]]]) -> JSON:
+def figures(
+    detector: Detector, recipe: TrainingConfig, videos: Sequence[tuple[PreparedVideo, NDArray[np.bool_]]]
+) -> JSON:
     """AUC of every channel and of the score, over all frames of the labelled videos."""
     values: dict[str, list[float]] = {name: [] for name in (*CHANNELS, "motion", "score")}
     truth: list[bool] = []
     for video, labels in videos:
         judge = Scorer(detector.bundle.calibration)
-        for newest in video.newest(recipe.clips.n_past):
+        for newest in video.clip_ends(recipe.clips.n_past):
             frames, flow = video.clip(newest, recipe.clips)
             answered = detector.runtime.run({"frames": frames[None], "flow": flow[None], **detector.bundle.items})
             maps = {**answered, **video.evidence(newest)}
-            judged = judge.push(maps)
+            judged = judge.update(maps)
             for channel in CHANNELS:
                 values[channel].append(peak(maps, channel).value)
             values["motion"].append(judged.motion)
@@ -61,19 +63,18 @@ def figures(detector: Detector, recipe: Recipe, videos: Sequence[tuple[PreparedV
     return {name: round(auc(scores, truth) or 0.0, 4) for name, scores in values.items()}
 
 
-def training_step(recipe: Recipe) -> Callable[[], object]:
+def training_step(recipe: TrainingConfig) -> Callable[[], object]:
     """One step of a training of this recipe, on random clips."""
     torch.manual_seed(0)
-    model: Any = Table("model", MODELS).load(recipe.model)(**recipe.arguments())
+    model: Any = model_class(recipe.model).from_kwargs(**recipe.model_kwargs())
     model.to(memory_format=torch.channels_last).train()
     optimizer = torch.optim.AdamW(model.parameters())
     spec, batch = recipe.clips, recipe.train.batch
     frames = torch.rand(batch, spec.n_past + 1, spec.channels, spec.height, spec.width) * 2 - 1
     flow = torch.randn(batch, 2, spec.height, spec.width)
-    weights = recipe.train.loss.model_dump()
 
     def step() -> None:
-        total, _ = model.loss(frames, flow, weights)
+        total, _ = model.loss(frames, flow)
         optimizer.zero_grad()
         total.backward()
         optimizer.step()
@@ -146,7 +147,7 @@ def main() -> None:
         "scene": SCENE,
         "epochs": asked.epochs,
         "encoders": {name: {**cost[name], "runs": results[name]} for name in encoders},
-        **circumstances(),
+        **environment(),
     }
     print(json.dumps(report, indent=1))
     if asked.json:

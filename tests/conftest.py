@@ -41,8 +41,8 @@ def data() -> Path:
 @pytest.fixture(scope="session")
 def nano_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A bundle of a tiny model, trained in seconds on rendered walkers; its score takes what it learned at full weight."""
-    pytest.importorskip("torch", reason="needs torch: pip install 'comemory[train]'")
-    from comemory.training.config import read_recipe
+    pytest.importorskip("torch", reason="needs torch: pip install '.[train]'")
+    from comemory.training.config import read_training_config
     from comemory.training.train import train
 
     tiny = [
@@ -53,11 +53,13 @@ def nano_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "network.base_width=4",
         "train.epochs=1",
         "train.threads=1",
-        "decision.motion_handicap=0",
-        "decision.appearance_handicap=0",
+        "scoring.motion_penalty=0",
+        "scoring.appearance_penalty=0",
     ]
     path = tmp_path_factory.mktemp("nano") / "nano"
-    train("synthetic:seed=1,frames=60,training=3,testing=1,size=96x144", read_recipe("nano", settings=tiny), path)
+    train(
+        "synthetic:seed=1,frames=60,training=3,testing=1,size=96x144", read_training_config("nano", settings=tiny), path
+    )
     return path
 
 

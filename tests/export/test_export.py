@@ -16,18 +16,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from comemory import runtimes
-from comemory.bundle import FORM_MEMBERS, open_bundle
+from comemory.bundle import VARIANT_MEMBERS, open_bundle
 from comemory.detector import Detector
 from comemory.errors import BundleError, ConfigError, DatasetError
-from comemory.export import FLOOR, export, openvino
-from comemory.export.agreement import agreement
-from comemory.export.footage import training_footage
-from comemory.runtimes import PRECISIONS, RUNTIMES, gains_by, processor, runs_in
+from comemory.export import MIN_CORRELATION, export, openvino
+from comemory.export.agreement import compare_scores
+from comemory.export.videos import prepare_training_videos
+from comemory.runtimes import PRECISIONS, RUNTIMES, is_faster_in, processor, supports
 
 DATA = "synthetic:seed=1,frames=60,training=3,testing=1,size=96x144"
 """What `nano_bundle` was trained on."""
 
-needs_int8 = pytest.mark.skipif(not runs_in("int8"), reason="this CPU has no dot products of bytes")
+needs_int8 = pytest.mark.skipif(not supports("int8"), reason="this CPU has no dot products of bytes")
 
 
 @pytest.fixture
@@ -38,13 +38,13 @@ def bundle(nano_bundle: Path, tmp_path: Path) -> Path:
 @pytest.fixture(scope="session")
 def small_bundles(nano_bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, Path]:
     """Copies of `nano_bundle` with int8, by runtime."""
-    if not runs_in("int8"):
+    if not supports("int8"):
         pytest.skip("this CPU has no dot products of bytes")
     made = {}
     for runtime, package in (("openvino", "nncf"), ("onnx", "onnxruntime")):
         pytest.importorskip(package, reason="needs comemory[export]")
         made[runtime] = bundles.copied(nano_bundle, tmp_path_factory.mktemp(runtime))
-        export(made[runtime], runtime, "int8", data=DATA, checks=[DATA], floor=0.3)
+        export(made[runtime], runtime, "int8", data=DATA, checks=[DATA], min_correlation=0.3)
     return made
 
 
@@ -111,7 +111,7 @@ class TestInt8:
         self, small_bundles: Mapping[str, Path], nano_bundle: Path, runtime: str
     ) -> None:
         opened = open_bundle(small_bundles[runtime])
-        form = opened.forms[runtime, "int8"]
+        form = opened.variants[runtime, "int8"]
         assert opened.precision == "fp32"
         assert opened.calibration == open_bundle(nano_bundle).calibration
         assert form.record.calibration != opened.calibration
@@ -123,14 +123,14 @@ class TestInt8:
         assert found.auc_fp32 is not None
         assert abs(found.auc - found.auc_fp32) < 0.2
         assert set(contents(small_bundles[runtime])) - set(contents(nano_bundle)) == {
-            name for name in FORM_MEMBERS if name.startswith(f"{runtime}-int8")
+            name for name in VARIANT_MEMBERS if name.startswith(f"{runtime}-int8")
         }
 
     def test_auto_takes_it_where_the_runtime_has_it(self, small_bundles: Mapping[str, Path]) -> None:
         opened = open_bundle(small_bundles["openvino"])
         detector = Detector(opened, threads=1)
         assert detector.bundle.precision == detector.runtime.precision == "int8"  # type: ignore[attr-defined]
-        assert detector.bundle.calibration == opened.forms["openvino", "int8"].record.calibration
+        assert detector.bundle.calibration == opened.variants["openvino", "int8"].record.calibration
         assert Detector(opened, precision="fp32", threads=1).bundle.calibration == opened.calibration
         assert Detector(opened, runtime="onnx", threads=1).bundle.precision == "fp32"
         assert Detector(opened, runtime=detector.runtime).bundle.precision == "int8"
@@ -170,7 +170,7 @@ class TestInt8:
         with pytest.raises(
             BundleError, match=r"scores otherwise than fp32: correlation .* expected at least 2; nothing"
         ):
-            export(bundle, "onnx", "int8", data=DATA, floor=2)
+            export(bundle, "onnx", "int8", data=DATA, min_correlation=2)
         assert contents(bundle) == before
         assert list(bundle.parent.iterdir()) == [bundle]
 
@@ -224,9 +224,9 @@ class TestRefusals:
 
 def test_the_held_out_part_is_that_of_the_training(nano_bundle: Path, tmp_path: Path) -> None:
     opened = open_bundle(nano_bundle)
-    footage = training_footage(opened, DATA, tmp_path, None, lambda: None)
-    assert {video.name: len(video.indices) for video in footage.held} == opened.provenance["held_out"]
-    for held in footage.held:
+    footage = prepare_training_videos(opened, DATA, tmp_path, None, lambda: None)
+    assert {video.name: len(video.indices) for video in footage.held_out} == opened.provenance["held_out"]
+    for held in footage.held_out:
         trained = [video for video in footage.trained if video.name == held.name]
         assert all(video.indices[-1] < held.indices[0] for video in trained)
 
@@ -242,7 +242,7 @@ def test_the_held_out_part_is_that_of_the_training(nano_bundle: Path, tmp_path: 
 )
 def test_what_a_cpu_gains_by(monkeypatch: pytest.MonkeyPatch, flags: set[str], int8: bool, bf16: bool) -> None:
     monkeypatch.setattr(processor, "processor_flags", lambda: frozenset(flags))
-    assert (gains_by("int8"), gains_by("bf16"), gains_by("fp32")) == (int8, bf16, True)
+    assert (is_faster_in("int8"), is_faster_in("bf16"), is_faster_in("fp32")) == (int8, bf16, True)
 
 
 def test_every_runtime_has_fp32() -> None:
@@ -255,9 +255,9 @@ def test_every_runtime_has_fp32() -> None:
 def test_agreement_is_that_of_scipy(pairs: list[tuple[int, int]]) -> None:
     stats = pytest.importorskip("scipy.stats")
     one, other = np.array(pairs, np.float64).T
-    found = agreement(one, other)
-    assert agreement(one, one).spearman == agreement(one, one).pearson == 1
+    found = compare_scores(one, other)
+    assert compare_scores(one, one).spearman == compare_scores(one, one).pearson == 1
     if one.std() and other.std():
         assert found.pearson == pytest.approx(stats.pearsonr(one, other)[0], abs=1e-5)
         assert found.spearman == pytest.approx(stats.spearmanr(one, other)[0], abs=1e-5)
-    assert FLOOR == 0.99
+    assert MIN_CORRELATION == 0.99

@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 
-torch = pytest.importorskip("torch", reason="needs torch: pip install 'comemory[train]'")
+torch = pytest.importorskip("torch", reason="needs torch: pip install '.[train]'")
 
 from comemory.models import evidence, losses  # noqa: E402
 from comemory.models.comemory import CoMemory  # noqa: E402
 from comemory.models.memory import update  # noqa: E402
-from comemory.training.config import LossWeights, NetworkSettings, Recipe  # noqa: E402
+from comemory.training.config import LossWeights, NetworkSettings, TrainingConfig  # noqa: E402
 
 WEIGHTS = {
     "flow": 1.0,
@@ -49,11 +49,11 @@ def items_of(model: CoMemory) -> dict[str, torch.Tensor]:
 
 def test_the_recipe_offers_the_arguments_of_the_network_and_no_others() -> None:
     arguments = {name: each.default for name, each in inspect.signature(CoMemory).parameters.items()}
-    assert set(Recipe().arguments()) == set(arguments)
+    assert set(TrainingConfig().model_kwargs()) == set(arguments)
     assert set(NetworkSettings.model_fields) == set(arguments) - {"channels", "n_past"}
-    paper = Recipe(
+    paper = TrainingConfig(
         network=NetworkSettings(stem=1, base_width=64, motion_decodes="both", motion_temperature=1.0)
-    ).arguments()
+    ).model_kwargs()
     shared = {name: value for name, value in paper.items() if name not in ("channels", "n_past")}
     assert {name: tuple(value) if isinstance(value, list) else value for name, value in shared.items()} == {
         name: arguments[name] for name in shared
@@ -81,7 +81,7 @@ def test_a_stem_makes_the_queries_coarser_and_keeps_the_size_of_what_is_decoded(
     model, (frames_BTCHW, flow_B2HW) = made(stem=2).eval(), clips()
     with torch.no_grad():
         explained = model(frames_BTCHW[:, :-1])
-        observed = model.observe(frames_BTCHW, flow_B2HW, *items_of(model).values())
+        observed = model.infer(frames_BTCHW, flow_B2HW, *items_of(model).values())
     assert explained.flow_B2HW.shape == flow_B2HW.shape
     assert explained.frame_BCHW.shape == frames_BTCHW[:, -1].shape
     assert observed["motion_distance"].shape == (2, 1, 2, 3)
@@ -113,7 +113,7 @@ def test_every_memory_may_be_off(motion_items: int, appearance_items: int, decod
     assert set(parts) == {"flow", "prediction"} | terms
     assert all(parameter.grad is not None for parameter in model.parameters())
     with torch.no_grad():
-        observed = model.eval().observe(*clips(), *items_of(model).values())
+        observed = model.eval().infer(*clips(), *items_of(model).values())
     maps = {"flow_error": 1, "flow_residual": 2, "flow_mean": 2, "frame_error": 1}
     assert {name: tuple(tensor.shape) for name, tensor in observed.items()} == {
         **{name: (2, channels, 8, 12) for name, channels in maps.items()},
@@ -141,7 +141,7 @@ def test_the_motion_branch_sees_two_frames_and_the_appearance_branch_all_but_the
             changed = model(with_other(number)[:, :-1])
             assert not torch.equal(changed.flow_B2HW, whole.flow_B2HW)
             assert not torch.equal(changed.frame_BCHW, whole.frame_BCHW)
-        before, after = (model.observe(frames, flow_B2HW, *items) for frames in (frames_BTCHW, with_other(3)))
+        before, after = (model.infer(frames, flow_B2HW, *items) for frames in (frames_BTCHW, with_other(3)))
     assert {name for name in before if not torch.equal(before[name], after[name])} == {"frame_error"}
 
 
@@ -189,8 +189,8 @@ def test_the_order_of_the_items_does_not_matter() -> None:
     model = made().eval()
     motion, appearance = items_of(model).values()
     with torch.no_grad():
-        one = model.observe(*clips(), motion, appearance)
-        other = model.observe(*clips(), motion.flip(0), appearance.flip(0))
+        one = model.infer(*clips(), motion, appearance)
+        other = model.infer(*clips(), motion.flip(0), appearance.flip(0))
     for name, value in one.items():
         swapped = other[name].flip(0) if name.startswith("updated_") else other[name]
         torch.testing.assert_close(swapped, value, atol=1e-5, rtol=1e-5)
@@ -202,11 +202,11 @@ def test_observes_what_it_explains(momentum: float | None) -> None:
     items = items_of(model)
     with torch.no_grad():
         explained = model(frames_BTCHW[:, :-1])
-        observed = model.observe(frames_BTCHW, flow_B2HW, *items.values())
+        observed = model.infer(frames_BTCHW, flow_B2HW, *items.values())
     expected = {
         "flow_error": evidence.flow_error(explained.flow_B2HW, flow_B2HW),
         "flow_residual": evidence.flow_residual(explained.flow_B2HW, flow_B2HW),
-        "flow_mean": evidence.cells(flow_B2HW),
+        "flow_mean": evidence.cell_means(flow_B2HW),
         "frame_error": evidence.frame_error(explained.frame_BCHW, frames_BTCHW[:, -1]),
         "motion_distance": evidence.memory_distance(explained.motion, items["motion"], 4, 6),
         "appearance_distance": evidence.memory_distance(explained.appearance, items["appearance"], 4, 6),
@@ -225,7 +225,7 @@ def test_observes_what_it_explains(momentum: float | None) -> None:
 def test_observing_wants_the_items_of_every_memory() -> None:
     model = made().eval()
     with pytest.raises(ValueError, match="zip"):
-        model.observe(*clips(), model.motion_memory.items)
+        model.infer(*clips(), model.motion_memory.items)
 
 
 def test_the_loss_is_the_weighted_sum_with_the_items_as_they_were() -> None:
@@ -299,7 +299,7 @@ def test_the_state_rebuilds_the_network() -> None:
     twin = made(momentum=0.5)
     twin.load_state_dict(model.state_dict())
     with torch.no_grad():
-        one, other = (each.observe(*clips(), *items_of(each).values()) for each in (model.eval(), twin.eval()))
+        one, other = (each.infer(*clips(), *items_of(each).values()) for each in (model.eval(), twin.eval()))
     assert {"motion_memory.items", "appearance_memory.items"} <= set(model.state_dict())
     assert all(torch.equal(one[name], other[name]) for name in one)
     with pytest.raises(RuntimeError, match="motion_memory"):

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-torch = pytest.importorskip("torch", reason="needs torch: pip install 'comemory[train]'")
+torch = pytest.importorskip("torch", reason="needs torch: pip install '.[train]'")
 
 from comemory import scoring as decision  # noqa: E402
 from comemory.models import evidence  # noqa: E402
@@ -31,7 +31,7 @@ def test_both_sides_of_the_graph_agree_on_the_cell() -> None:
 @given(SEEDS, st.sampled_from([1, 2, 3]))
 def test_cells_are_means_of_pixels(seed: int, channels: int) -> None:
     pixels, _ = pair(seed, channels)
-    maps = evidence.cells(pixels)
+    maps = evidence.cell_means(pixels)
     assert maps.shape == (2, channels, 24 // CELL, 32 // CELL)
     for row, column in ((0, 0), (2, 3), (24 // CELL - 1, 32 // CELL - 1)):
         block = pixels[:, :, row * CELL : (row + 1) * CELL, column * CELL : (column + 1) * CELL]
@@ -66,7 +66,9 @@ def test_patch_means_of_cells_are_those_of_pixels(seed: int, patch: int) -> None
 @given(SEEDS)
 def test_the_residual_keeps_the_direction_and_cancels_what_swings(seed: int) -> None:
     flow, decoded = pair(seed, 2)
-    torch.testing.assert_close(evidence.flow_residual(decoded, flow), evidence.cells(flow) - evidence.cells(decoded))
+    torch.testing.assert_close(
+        evidence.flow_residual(decoded, flow), evidence.cell_means(flow) - evidence.cell_means(decoded)
+    )
     swing = torch.ones(1, 2, 8, 8)
     swing[..., ::2] = -1
     assert evidence.flow_residual(torch.zeros_like(swing), swing).abs().max() == 0

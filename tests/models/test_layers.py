@@ -6,7 +6,7 @@ from itertools import chain, combinations
 
 import pytest
 
-torch = pytest.importorskip("torch", reason="needs torch: pip install 'comemory[train]'")
+torch = pytest.importorskip("torch", reason="needs torch: pip install '.[train]'")
 
 from comemory.models.layers import LEVELS, Decoder, Encoder  # noqa: E402
 

@@ -8,16 +8,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-torch = pytest.importorskip("torch", reason="needs torch: pip install 'comemory[train]'")
+torch = pytest.importorskip("torch", reason="needs torch: pip install '.[train]'")
 
 from comemory.models import losses  # noqa: E402
-from comemory.models.memory import Reading, read  # noqa: E402
+from comemory.models.memory import MemoryRead, read  # noqa: E402
 
 Array = NDArray[np.float64]
 PROPERTY = settings(max_examples=50, deadline=None)
 
 
-def made(n_items: int, seed: int, temperature: float = 1.0) -> tuple[Reading, torch.Tensor]:
+def made(n_items: int, seed: int, temperature: float = 1.0) -> tuple[MemoryRead, torch.Tensor]:
     """A reading of 2 clips with 7 queries each, and the items."""
     generator = torch.Generator().manual_seed(seed)
     query_BKD = torch.randn(2, 7, 6, generator=generator, dtype=torch.float64)

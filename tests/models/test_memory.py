@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-torch = pytest.importorskip("torch", reason="needs torch: pip install 'comemory[train]'")
+torch = pytest.importorskip("torch", reason="needs torch: pip install '.[train]'")
 
 from comemory.models.memory import Memory, read, update  # noqa: E402
 
@@ -167,13 +167,13 @@ def test_reading_does_not_depend_on_the_scale_of_the_encoder() -> None:
 def test_learning_is_the_update_with_the_queries_of_all_clips_and_counts_the_use() -> None:
     memory, query_BKD = Memory(6, 8), torch.nn.functional.normalize(torch.randn(3, 10, 8), dim=-1)
     items = memory.items.clone()
-    memory.learn(query_BKD)
+    memory.update_items(query_BKD)
     torch.testing.assert_close(memory.items, update(query_BKD.flatten(0, 1), items))
     counted = torch.bincount((query_BKD.flatten(0, 1) @ items.T).argmax(dim=1), minlength=6) / 30
-    share = memory.take_use()
+    share = memory.pop_usage()
     torch.testing.assert_close(share, counted)
     assert share.sum() == pytest.approx(1)
-    assert memory.take_use().tolist() == [0] * 6
+    assert memory.pop_usage().tolist() == [0] * 6
 
 
 def test_learning_before_the_backward_pass_leaves_the_gradient_of_the_read_alone() -> None:
@@ -184,7 +184,7 @@ def test_learning_before_the_backward_pass_leaves_the_gradient_of_the_read_alone
         leaf = query_BDHW.clone().requires_grad_()
         reading = memory(leaf)
         if learns:
-            memory.learn(reading.query_BKD)
+            memory.update_items(reading.query_BKD)
         ((reading.read_BKD - target) ** 2).sum().backward()
         gradients.append(leaf.grad)
     assert torch.equal(*gradients)
@@ -195,11 +195,11 @@ def test_learning_is_exact_under_autocast() -> None:
     plain, halved = Memory(4, 32), Memory(4, 32)
     halved.load_state_dict(plain.state_dict())
     query_BKD = torch.nn.functional.normalize(torch.randn(2, 50, 32), dim=-1)
-    plain.learn(query_BKD)
+    plain.update_items(query_BKD)
     with torch.autocast("cpu", torch.bfloat16):
-        halved.learn(query_BKD)
+        halved.update_items(query_BKD)
     assert torch.equal(plain.items, halved.items)
-    assert torch.equal(plain.use, halved.use)
+    assert torch.equal(plain.usage, halved.usage)
 
 
 @pytest.mark.parametrize("options", [{"temperature": 1.0}, {"temperature": 0.1}])
@@ -267,8 +267,8 @@ def test_workers_learn_the_same_items_as_one_that_sees_all_queries(tmp_path: Pat
         alone = Memory(5, 8, momentum=momentum)
         alone.load_state_dict({"items": items_ND})
         for query_BKD in queries_SBKD:
-            alone.learn(query_BKD)
+            alone.update_items(query_BKD)
         assert torch.equal(items, same_items)
         assert torch.equal(use, same_use)
         torch.testing.assert_close(items, alone.items, atol=1e-5, rtol=1e-5)
-        torch.testing.assert_close(use, alone.take_use())
+        torch.testing.assert_close(use, alone.pop_usage())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-torch = pytest.importorskip("torch", reason="needs torch: pip install 'comemory[train]'")
+torch = pytest.importorskip("torch", reason="needs torch: pip install '.[train]'")
 
 from comemory.models.baselines.mnad import Mnad  # noqa: E402
 
@@ -64,8 +64,8 @@ def test_equal_input_gives_equal_output(network: Mnad) -> None:
     again = Mnad().eval()
     again.load_state_dict(network.state_dict())
     with torch.inference_mode():
-        first = network.observe(frames_BTCHW, flow_B2HW, network.memory.items)
-        second = again.observe(frames_BTCHW, flow_B2HW, again.memory.items)
+        first = network.infer(frames_BTCHW, flow_B2HW, network.memory.items)
+        second = again.infer(frames_BTCHW, flow_B2HW, again.memory.items)
     for name, value in first.items():
         assert torch.equal(value, second[name]), name
 
@@ -93,7 +93,7 @@ def test_the_order_of_the_items_does_not_matter(network: Mnad) -> None:
 def test_observes_maps_over_cells_and_updated_items(network: Mnad) -> None:
     frames_BTCHW, flow_B2HW = clips(batch=2)
     with torch.inference_mode():
-        observed = network.observe(frames_BTCHW, flow_B2HW, network.memories()["appearance"].items)
+        observed = network.infer(frames_BTCHW, flow_B2HW, network.memories()["appearance"].items)
     assert {name: tuple(value.shape) for name, value in observed.items()} == {
         "flow_mean": (2, 2, 16, 16),
         "frame_error": (2, 1, 16, 16),

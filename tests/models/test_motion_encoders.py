@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-torch = pytest.importorskip("torch", reason="needs torch: pip install 'comemory[train]'")
+torch = pytest.importorskip("torch", reason="needs torch: pip install '.[train]'")
 
 from hypothesis import given, settings  # noqa: E402
 from hypothesis import strategies as st  # noqa: E402
@@ -15,13 +15,13 @@ from hypothesis import strategies as st  # noqa: E402
 from comemory.models.comemory import CoMemory  # noqa: E402
 from comemory.models.layers import LEVELS, Encoder  # noqa: E402
 from comemory.models.motion_encoders import MOTION_ENCODERS, ConvGRU, PairEncoder  # noqa: E402
-from comemory.runtimes import RUNTIMES, Squares  # noqa: E402
-from comemory.training.config import Recipe, read_recipe  # noqa: E402
+from comemory.runtimes import RUNTIMES, InputLayout  # noqa: E402
+from comemory.training.config import TrainingConfig, read_training_config  # noqa: E402
 from comemory.training.graph import write_graph  # noqa: E402
 from comemory.types import Clip  # noqa: E402
 
 LONG = ("recurrent", "volume")
-WEIGHTS = Recipe().train.loss.model_dump()
+WEIGHTS = TrainingConfig().train.loss.model_dump()
 
 
 @pytest.fixture(autouse=True)
@@ -148,8 +148,8 @@ def test_every_runtime_executes_the_exported_network(
 ) -> None:
     chosen = ["network.base_width=4", f"network.stem={stem}", "network.motion_width=5", "network.motion_skips=[0,2]"]
     size = ["clips.height=32", "clips.width=48"]
-    recipe = read_recipe("small", settings=[*chosen, *more, *size, f"network.motion_encoder={name}"])
-    model = CoMemory(**recipe.arguments())
+    recipe = read_training_config("small", settings=[*chosen, *more, *size, f"network.motion_encoder={name}"])
+    model = CoMemory(**recipe.model_kwargs())
     with torch.no_grad():
         for _ in range(3):
             model.train()(torch.rand(4, 4, 1, 32, 48) * 2 - 1)
@@ -158,11 +158,11 @@ def test_every_runtime_executes_the_exported_network(
     frames_TCHW = rng.uniform(-1, 1, (5, 1, 32, 48)).astype(np.float32)
     flow_2HW = rng.normal(0, 1, (2, 32, 48)).astype(np.float32)
     items = {f"{key}_items": memory.items.numpy() for key, memory in model.memories().items()}
-    inputs = {**Squares(**graph["squares"]).inputs(Clip.of(frames_TCHW, flow_2HW)), **items}
+    inputs = {**InputLayout(**graph["layout"]).build_inputs(Clip.from_arrays(frames_TCHW, flow_2HW)), **items}
     assert list(inputs) == graph["inputs"]
     with torch.no_grad():
         given = (torch.from_numpy(array) for array in (frames_TCHW[None], flow_2HW[None], *items.values()))
-        expected = model.observe(*given)
+        expected = model.infer(*given)
     pytest.importorskip("openvino")
     import openvino
 
@@ -182,12 +182,12 @@ def test_the_default_widths_of_the_benchmark_cost_the_same_arithmetic() -> None:
     counts = {}
     for encoder, width in (("pair", 11), ("recurrent", 5), ("volume", 10)):
         chosen = [f"network.motion_encoder={encoder}", f"network.motion_width={width}"]
-        recipe = read_recipe("nano", settings=chosen)
-        counts[encoder] = multiplications(CoMemory(**recipe.arguments()).eval(), recipe)
+        recipe = read_training_config("nano", settings=chosen)
+        counts[encoder] = multiplications(CoMemory(**recipe.model_kwargs()).eval(), recipe)
     assert max(counts.values()) < 1.1 * min(counts.values()), counts
 
 
-def multiplications(model: CoMemory, recipe: Recipe) -> int:
+def multiplications(model: CoMemory, recipe: TrainingConfig) -> int:
     total = 0
 
     def count(layer: torch.nn.Module, given: tuple[torch.Tensor, ...], made: torch.Tensor) -> None:
@@ -222,7 +222,7 @@ class Plain(torch.nn.Module):
 
 
 def test_a_model_without_squares_takes_clips_as_they_are(tmp_path: Path) -> None:
-    recipe = read_recipe("medium", settings=["clips.height=32", "clips.width=48"])
+    recipe = read_training_config("medium", settings=["clips.height=32", "clips.width=48"])
     graph = write_graph(Plain(), recipe.clips, tmp_path / "model.onnx")
     assert (graph["inputs"], graph["outputs"]) == (["frames", "flow"], ["frame_error"])
-    assert Squares(**graph["squares"]) == Squares()
+    assert InputLayout(**graph["layout"]) == InputLayout()

@@ -15,13 +15,13 @@ from typing import Any
 
 from comemory.datasets import open_dataset
 from comemory.training.cache import PreparedVideo, prepare_videos
-from comemory.training.config import Recipe, read_recipe
+from comemory.training.config import TrainingConfig, read_training_config
 
 DATA = "synthetic:frames=30,training=3,testing=0,size=64x96,crowd=3"
 SETTINGS = (
     *("clips.height=32", "clips.width=48", "clips.flow_height=64", "clips.flow_width=96", "flow.preset=ultrafast"),
     *("network.base_width=4", "network.motion_items=3", "network.appearance_items=3", "network.appearance_width=6"),
-    *("train.epochs=2", "train.holdout=0.5", "train.threads=1", "train.accelerator=cpu", "train.devices=1"),
+    *("train.epochs=2", "train.calibration_share=0.5", "train.threads=1", "train.accelerator=cpu", "train.devices=1"),
 )
 N_STEPS = 12
 """Steps of a training on the first of the videos."""
@@ -29,11 +29,11 @@ N_STEPS = 12
 TESTS = Path(__file__).resolve().parent.parent
 
 
-def recipe(*settings: str) -> Recipe:
-    return read_recipe("small", settings=[*SETTINGS, *settings])
+def recipe(*settings: str) -> TrainingConfig:
+    return read_training_config("small", settings=[*SETTINGS, *settings])
 
 
-def videos(cache: Path, spec: Recipe | None = None) -> list[PreparedVideo]:
+def videos(cache: Path, spec: TrainingConfig | None = None) -> list[PreparedVideo]:
     spec = spec or recipe()
     prepared, problems = prepare_videos(open_dataset(DATA).training(), cache, spec.clips, spec.flow, dataset=DATA)
     assert not problems

@@ -15,10 +15,11 @@ import pytest
 from moving_disc import pictures
 from training import made
 
-from comemory.clips.builder import ClipBuilder, ClipSettings
+from comemory.clips.builder import ClipBuilder
+from comemory.clips.config import ClipSettings
 from comemory.errors import SourceError, TrainingError
 from comemory.flow import FlowSettings, open_flow
-from comemory.training.cache import PreparedVideo, content_hash, prepare_videos
+from comemory.training.cache import PreparedVideo, content_sha256, prepare_videos
 from comemory.types import Frame, LabelledSource
 
 CLIPS = ClipSettings(height=32, width=48, flow_height=64, flow_width=96)
@@ -60,7 +61,7 @@ def keys(cache: Path) -> set[str]:
 def assert_equal(one: PreparedVideo, other: PreparedVideo) -> None:
     for name in ("pictures", "flows", "shown", "indices"):
         np.testing.assert_array_equal(getattr(one, name), getattr(other, name))
-    assert (one.name, one.content) == (other.name, other.content)
+    assert (one.name, one.sha256) == (other.name, other.sha256)
 
 
 @pytest.mark.parametrize("flow_of", ["next", "seen"])
@@ -71,14 +72,14 @@ def test_a_clip_from_the_cache_is_the_clip_that_a_detector_sees(tmp_path: Path, 
     source = Made("gate", 24, missing=[9, 10, 17])
     (video,), problems = prepare(tmp_path, LabelledSource("gate", source), clips=clips)
     builder = ClipBuilder(clips, open_flow(FLOW))
-    seen = [clip for frame in source if (clip := builder.push(frame)) is not None]
-    assert [int(video.indices[t]) for t in video.newest(clips.n_past)] == [clip.index for clip in seen]
+    seen = [clip for frame in source if (clip := builder.add_frame(frame)) is not None]
+    assert [int(video.indices[t]) for t in video.clip_ends(clips.n_past)] == [clip.index for clip in seen]
     assert [clip.index for clip in seen] == [4, 5, 6, 7, 8, 15, 16, 22, 23]
-    for t, clip in zip(video.newest(clips.n_past), seen, strict=True):
+    for t, clip in zip(video.clip_ends(clips.n_past), seen, strict=True):
         frames, flow = video.clip(t, clips)
         np.testing.assert_array_equal(frames, clip.frames)
         np.testing.assert_array_equal(flow, clip.flow)
-        np.testing.assert_array_equal(video.evidence(t)["restlessness"], clip.evidence["restlessness"])
+        np.testing.assert_array_equal(video.evidence(t)["agitation"], clip.named_input_maps["agitation"])
     assert problems == []
 
 
@@ -98,7 +99,7 @@ def test_the_second_time_nothing_is_decoded_and_every_frame_is_reported(tmp_path
 
 def test_sources_made_in_memory_are_told_apart_by_name_and_data_set(tmp_path: Path) -> None:
     videos = [LabelledSource(name, Made(name, 8)) for name in ("gate", "yard")]
-    assert content_hash(videos[0], "a:") != content_hash(videos[1], "a:") != content_hash(videos[1], "b:")
+    assert content_sha256(videos[0], "a:") != content_sha256(videos[1], "a:") != content_sha256(videos[1], "b:")
     prepare(tmp_path, *videos)
     assert len(keys(tmp_path)) == 2
 
@@ -113,8 +114,8 @@ def test_a_changed_pixel_is_another_video(tmp_path: Path) -> None:
     assert cv2.imwrite(str(path), image)
     (after,), _ = prepare(tmp_path / "cache", video)
     assert len(keys(tmp_path / "cache")) == 2
-    assert before.content != after.content
-    assert [t for t in range(12) if not np.array_equal(before.pictures[t], after.pictures[t])] == [5]
+    assert before.sha256 != after.sha256
+    assert [t for t in range(12) if not np.array_equal(before.images[t], after.images[t])] == [5]
 
 
 @pytest.mark.parametrize(
@@ -124,8 +125,8 @@ def test_a_changed_pixel_is_another_video(tmp_path: Path) -> None:
         {"width": 64},
         {"channels": 3},
         {"flow_height": 80},
-        {"flow_carry": 0.0},
-        {"flow_steady": 0.0},
+        {"flow_ema_decay": 0.0},
+        {"flow_shrinkage": 0.0},
         {"name": "farneback"},
         {"preset": "fast"},
     ],
@@ -156,7 +157,7 @@ def test_a_corrupt_frame_is_named_each_time_and_leaves_a_gap(tmp_path: Path) -> 
     for _ in range(2):
         (prepared,), problems = prepare(tmp_path / "cache", video)
         assert prepared.indices.tolist() == [0, 1, 2, 3, 4, 5, 7, 8, 9, 10, 11, 12, 13]
-        newest = [int(prepared.indices[t]) for t in prepared.newest(4)]
+        newest = [int(prepared.indices[t]) for t in prepared.clip_ends(4)]
         assert newest == [4, 5, 11, 12, 13]
         assert np.abs(prepared.flows[6]).max() == 0
         assert len(problems) == 1
@@ -192,7 +193,7 @@ def test_no_usable_video_at_all_is_an_error_of_one_line(tmp_path: Path) -> None:
 
 def test_a_folder_of_videos_that_vanished_is_no_traceback(tmp_path: Path) -> None:
     with pytest.raises(SourceError, match="gone"):
-        content_hash(LabelledSource("gone", str(tmp_path / "gone")), "made:")
+        content_sha256(LabelledSource("gone", str(tmp_path / "gone")), "made:")
 
 
 @pytest.mark.parametrize("suffix", [".pictures", ".flows", ".shown", ".json"])
@@ -202,7 +203,7 @@ def test_arrays_that_are_not_whole_are_made_anew(tmp_path: Path, suffix: str, da
     video = LabelledSource("gate", source)
     (before,), _ = prepare(tmp_path, video)
     before = PreparedVideo(
-        before.name, before.pictures.copy(), before.flows.copy(), before.shown.copy(), before.indices, before.content
+        before.name, before.images.copy(), before.flows.copy(), before.input_maps.copy(), before.indices, before.sha256
     )
     (file,) = tmp_path.glob(f"*{suffix}")
     if damage == "cut":

@@ -10,16 +10,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-torch = pytest.importorskip("torch", reason="needs torch: pip install 'comemory[train]'")
+torch = pytest.importorskip("torch", reason="needs torch: pip install '.[train]'")
 
 from training import made  # noqa: E402
 
 from comemory.models.comemory import CoMemory  # noqa: E402
 from comemory.scoring import Calibration, Scorer  # noqa: E402
 from comemory.training.cache import PreparedVideo  # noqa: E402
-from comemory.training.calibrate import calibrate, observe, split  # noqa: E402
-from comemory.training.split import LEAST  # noqa: E402
-from comemory.types import SHOWN  # noqa: E402
+from comemory.training.calibrate import calibrate, infer_evidence, split_videos  # noqa: E402
+from comemory.training.split import MIN_CALIBRATION_CLIPS  # noqa: E402
+from comemory.types import INPUT_MAPS  # noqa: E402
 
 N_PAST = 4
 
@@ -30,16 +30,16 @@ def video(number: int, n_frames: int, gaps: Sequence[int] = ()) -> PreparedVideo
     pictures = np.stack([np.full(n_frames, number), frames // 256, frames % 256], axis=1).astype(np.uint8)
     indices = np.delete(np.arange(n_frames + len(gaps)), gaps).astype(np.int64)
     flows = np.zeros((n_frames, 2, 1, 1), np.float16)
-    shown = np.zeros((n_frames, len(SHOWN), 1, 1), np.float16)
+    shown = np.zeros((n_frames, len(INPUT_MAPS), 1, 1), np.float16)
     return PreparedVideo(f"{number:02d}", pictures[:, :, None, None], flows, shown, indices, f"content {number}")
 
 
 def frames_of(videos: Sequence[PreparedVideo]) -> list[tuple[int, ...]]:
-    return [tuple(picture.ravel().tolist()) for each in videos for picture in each.pictures]
+    return [tuple(picture.ravel().tolist()) for each in videos for picture in each.images]
 
 
 def n_clips(videos: Sequence[PreparedVideo]) -> int:
-    return sum(len(each.newest(N_PAST)) for each in videos)
+    return sum(len(each.clip_ends(N_PAST)) for each in videos)
 
 
 @settings(max_examples=200, deadline=None)
@@ -48,22 +48,22 @@ def n_clips(videos: Sequence[PreparedVideo]) -> int:
 )
 def test_every_frame_is_in_exactly_one_half(lengths: list[int], share: float, n_past: int) -> None:
     videos = [video(number, length) for number, length in enumerate(lengths)]
-    trained, held = split(videos, share, n_past)
+    trained, held = split_videos(videos, share, n_past)
     assert sorted(frames_of(trained) + frames_of(held)) == sorted(frames_of(videos))
     assert held
     assert trained or len(videos) == 1
     for part in (*trained, *held):
-        assert len(part.pictures) == len(part.flows) == len(part.indices)
+        assert len(part.images) == len(part.flows) == len(part.indices)
         assert (np.diff(part.indices) == 1).all()
-        assert part.content == f"content {int(part.name)}"
+        assert part.sha256 == f"content {int(part.name)}"
 
 
 @pytest.mark.parametrize("n_videos", [1, 2, 3, 5, 16])
 @pytest.mark.parametrize("n_frames", [130, 400])
 def test_about_the_share_is_held_out_and_enough_of_it(n_videos: int, n_frames: int) -> None:
     videos = [video(number, n_frames) for number in range(n_videos)]
-    trained, held = split(videos, 0.2, N_PAST)
-    assert n_clips(held) >= LEAST
+    trained, held = split_videos(videos, 0.2, N_PAST)
+    assert n_clips(held) >= MIN_CALIBRATION_CLIPS
     assert 0.15 < len(frames_of(held)) / (n_videos * n_frames) < 0.25
     whole = {each.name for each in held}.isdisjoint(each.name for each in trained)
     assert whole == (n_videos == 16)
@@ -71,49 +71,49 @@ def test_about_the_share_is_held_out_and_enough_of_it(n_videos: int, n_frames: i
 
 def test_whole_videos_that_hold_too_little_give_way_to_parts_of_all() -> None:
     videos = [video(number, 7 if number in (4, 9) else 200) for number in range(10)]
-    trained, held = split(videos, 0.2, N_PAST)
-    assert n_clips(held) >= LEAST
+    trained, held = split_videos(videos, 0.2, N_PAST)
+    assert n_clips(held) >= MIN_CALIBRATION_CLIPS
     assert {"04", "09"} <= {each.name for each in trained}
     assert len(held) == 8
 
 
 def test_of_videos_too_short_to_cut_the_last_is_held_out() -> None:
     videos = [video(number, 2 * N_PAST) for number in range(3)]
-    trained, held = split(videos, 0.2, N_PAST)
+    trained, held = split_videos(videos, 0.2, N_PAST)
     assert [each.name for each in trained] == ["00", "01"]
     assert [each.name for each in held] == ["02"]
 
 
 def test_short_videos_among_long_ones_are_trained_on_whole() -> None:
-    trained, held = split([video(0, 6), video(1, 200)], 0.2, N_PAST)
+    trained, held = split_videos([video(0, 6), video(1, 200)], 0.2, N_PAST)
     assert [(each.name, len(each.indices)) for each in trained] == [("00", 6), ("01", 160)]
     assert [(each.name, len(each.indices)) for each in held] == [("01", 40)]
 
 
 def test_a_part_keeps_the_gaps_of_its_frames() -> None:
-    (trained,), (held,) = split([video(0, 100, gaps=[30, 90])], 0.2, N_PAST)
+    (trained,), (held,) = split_videos([video(0, 100, gaps=[30, 90])], 0.2, N_PAST)
     assert trained.indices.tolist() == [*range(30), *range(31, 81)]
     assert held.indices.tolist() == [*range(81, 90), *range(91, 102)]
-    assert len(held.newest(N_PAST)) == len(held.indices) - 2 * N_PAST
+    assert len(held.clip_ends(N_PAST)) == len(held.indices) - 2 * N_PAST
 
 
 @pytest.fixture(scope="module")
 def network() -> CoMemory:
     torch.set_num_threads(1)
     torch.manual_seed(0)
-    return CoMemory(**made.recipe().arguments()).eval()
+    return CoMemory(**made.recipe().model_kwargs()).eval()
 
 
 def test_evidence_is_that_of_each_clip_alone(network: CoMemory, cache: Path) -> None:
     recipe, (first, *_) = made.recipe(), made.videos(cache)
     told: list[None] = []
-    answers = list(observe(network, first, recipe, lambda: told.append(None)))
-    places = first.newest(recipe.clips.n_past)
+    answers = list(infer_evidence(network, first, recipe, lambda: told.append(None)))
+    places = first.clip_ends(recipe.clips.n_past)
     assert len(answers) == len(told) == len(places) == 26
     frames, flow = first.clip(places[7], recipe.clips)
     items = [memory.items for memory in network.memories().values()]
     with torch.no_grad():
-        expected = network.observe(torch.from_numpy(frames)[None], torch.from_numpy(flow)[None], *items)
+        expected = network.infer(torch.from_numpy(frames)[None], torch.from_numpy(flow)[None], *items)
     shown = first.evidence(places[7])
     assert set(answers[7]) == {*shown, *(name for name in expected if not name.startswith("updated_"))}
     for name, value in answers[7].items():
@@ -123,11 +123,11 @@ def test_evidence_is_that_of_each_clip_alone(network: CoMemory, cache: Path) -> 
 def test_the_calibration_puts_held_out_frames_on_its_scale(network: CoMemory, cache: Path) -> None:
     recipe, videos = made.recipe(), made.videos(cache)
     fitted = calibrate(network, videos, recipe, 10.0)
-    assert (fitted.n_frames, fitted.rate_hz, fitted.settings) == (78, 10.0, recipe.decision)
+    assert (fitted.n_frames, fitted.rate_hz, fitted.settings) == (78, 10.0, recipe.scoring)
     assert Calibration.model_validate(fitted.model_dump(mode="json")) == fitted
     judge, values = Scorer(fitted), []
     for each in videos:
         judge.reset()
-        values += [judge.push(maps).value for maps in observe(network, each, recipe)]
+        values += [judge.update(maps).value for maps in infer_evidence(network, each, recipe)]
     assert np.isfinite(values).all()
     assert np.mean(np.array(values) > 1) == pytest.approx(0.1, abs=0.05)

@@ -13,19 +13,19 @@ from typing import Any
 
 import pytest
 
-torch = pytest.importorskip("torch", reason="needs torch: pip install 'comemory[train]'")
+torch = pytest.importorskip("torch", reason="needs torch: pip install '.[train]'")
 
 import safetensors.torch  # noqa: E402
 from training import made  # noqa: E402
 
 from comemory.errors import TrainingError  # noqa: E402
-from comemory.training.checkpoint import CHECKPOINT, Progress  # noqa: E402
+from comemory.training.checkpoint import CHECKPOINT, TrainingState  # noqa: E402
 from comemory.training.config import TrainSettings  # noqa: E402
 from comemory.training.loop import make_fabric  # noqa: E402
 
 
 @pytest.fixture(scope="module")
-def trained(cache: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, torch.Tensor], Progress]:
+def trained(cache: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, torch.Tensor], TrainingState]:
     """The state after a training without a break, and its progress."""
     model, progress = made.fit(cache, tmp_path_factory.mktemp("run"))
     return model.state_dict(), progress
@@ -42,7 +42,7 @@ class StoppedError(Exception):
 
 
 def stop_after(step: int) -> Any:
-    def on_step(progress: Progress, loss: float) -> None:
+    def on_step(progress: TrainingState, loss: float) -> None:
         if progress.step == step:
             raise StoppedError
 

@@ -6,15 +6,15 @@ from pathlib import Path
 
 import pytest
 
-pytest.importorskip("torch", reason="needs torch: pip install 'comemory[train]'")
+pytest.importorskip("torch", reason="needs torch: pip install '.[train]'")
 
 from bundles import copied, read, write
 
 from comemory.bundle import open_bundle
 from comemory.detector import Detector
 from comemory.errors import BundleError, ConfigError, TrainingError
-from comemory.scoring import DecisionSettings
-from comemory.training.recalibrate import bundle_recipe, recalibrate
+from comemory.scoring import ScoringSettings
+from comemory.training.recalibrate import bundle_training_config, recalibrate
 from comemory.types import Frame
 
 DATA = "synthetic:seed=1,frames=60,training=3,testing=1,size=96x144"
@@ -33,14 +33,14 @@ def test_the_same_decision_gives_the_same_calibration(nano_bundle: Path, cache: 
 def test_clips_of_a_bundle_that_says_less_of_them_are_made_as_it_was_trained(
     nano_bundle: Path, cache: Path, tmp_path: Path
 ) -> None:
-    """As before there was a `flow_steady`: nothing was taken off the flow then."""
+    """As before there was a `flow_shrinkage`: nothing was taken off the flow then."""
     old = copied(nano_bundle, tmp_path)
     config = read(old, "config.json")
-    del config["clips"]["flow_steady"]
+    del config["clips"]["flow_shrinkage"]
     write(old, "config.json", config)
     bundle = open_bundle(old)
-    assert bundle.clips.flow_steady == 0
-    assert bundle_recipe(bundle).clips == bundle.clips
+    assert bundle.clips.flow_shrinkage == 0
+    assert bundle_training_config(bundle).clips == bundle.clips
     after = open_bundle(recalibrate(old, DATA, bundle.calibration.settings, tmp_path / "new", cache=cache).bundle)
     assert after.clips == bundle.clips
     shipped = open_bundle(nano_bundle).calibration
@@ -51,26 +51,26 @@ def test_another_decision_changes_the_calibration_alone(
     nano_bundle: Path, cache: Path, tmp_path: Path, scene_frames: list[Frame]
 ) -> None:
     before = open_bundle(nano_bundle)
-    decision = DecisionSettings(motion=("motion_distance:8",), appearance=("frame_error:8",), appearance_weight=2.0)
+    decision = ScoringSettings(motion=("motion_distance:8",), appearance=("frame_error:8",), appearance_penalty=2.0)
     recalibrate(nano_bundle, DATA, decision, tmp_path / "other", cache=cache)
     after = open_bundle(tmp_path / "other")
     assert after.calibration.settings == decision
     assert set(after.calibration.scales) == {"motion_distance:8", "frame_error:8", "score"}
-    assert after.config["decision"] == decision.model_dump(mode="json")
-    assert {**after.config, "decision": 0} == {**before.config, "decision": 0}
+    assert after.config["scoring"] == decision.model_dump(mode="json")
+    assert {**after.config, "scoring": 0} == {**before.config, "scoring": 0}
     for member in ("weights.safetensors", "items.safetensors", "model.onnx"):
         assert (tmp_path / "other" / member).read_bytes() == (nano_bundle / member).read_bytes()
     assert after.provenance["recalibrated"]["from"] == before.digest[:16]
     assert after.provenance["held_out"] == before.provenance["held_out"]
     assert open_bundle(nano_bundle).digest == before.digest
     detector = Detector(after, threads=1)
-    scores = [score for frame in scene_frames if (score := detector.push(frame)) is not None]
+    scores = [score for frame in scene_frames if (score := detector.step(frame)) is not None]
     assert len(scores) == len(scene_frames) - after.clips.n_past
 
 
 def test_other_video_is_refused(nano_bundle: Path, cache: Path, tmp_path: Path) -> None:
     with pytest.raises(TrainingError, match=r"is not the video that .* was trained with \(its content differs\)"):
-        recalibrate(nano_bundle, DATA.replace("seed=1", "seed=2"), DecisionSettings(), tmp_path / "x", cache=cache)
+        recalibrate(nano_bundle, DATA.replace("seed=1", "seed=2"), ScoringSettings(), tmp_path / "x", cache=cache)
     assert not (tmp_path / "x").exists()
 
 
@@ -78,7 +78,7 @@ def test_another_split_of_the_same_video_is_refused(nano_bundle: Path, cache: Pa
     provenance = {**read(nano_bundle, "provenance.json"), "held_out": {"01": 7}}
     changed = write(copied(nano_bundle, tmp_path), "provenance.json", provenance)
     with pytest.raises(TrainingError, match=r"held out \{'01': 7\} .* this version holds out"):
-        recalibrate(changed, DATA, DecisionSettings(), tmp_path / "x", cache=cache)
+        recalibrate(changed, DATA, ScoringSettings(), tmp_path / "x", cache=cache)
 
 
 def test_settings_of_another_version_are_refused(nano_bundle: Path, tmp_path: Path) -> None:
@@ -86,7 +86,7 @@ def test_settings_of_another_version_are_refused(nano_bundle: Path, tmp_path: Pa
     config["train"]["warmth"] = 3
     changed = write(copied(nano_bundle, tmp_path), "config.json", config)
     with pytest.raises(BundleError, match=r"unknown config key 'train\.warmth'.* train it anew"):
-        bundle_recipe(open_bundle(changed))
+        bundle_training_config(open_bundle(changed))
 
 
 def test_a_channel_needs_its_memory(nano_bundle: Path, tmp_path: Path) -> None:
@@ -94,4 +94,4 @@ def test_a_channel_needs_its_memory(nano_bundle: Path, tmp_path: Path) -> None:
     config["network"]["motion_items"] = 0
     changed = write(copied(nano_bundle, tmp_path), "config.json", config)
     with pytest.raises(ConfigError, match=r"'motion_distance:8' needs a memory, but network\.motion_items is 0"):
-        bundle_recipe(open_bundle(changed), DecisionSettings(motion=("motion_distance:8",)))
+        bundle_training_config(open_bundle(changed), ScoringSettings(motion=("motion_distance:8",)))

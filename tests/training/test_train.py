@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from moving_disc import pictures
 
-torch = pytest.importorskip("torch", reason="needs torch: pip install 'comemory[train]'")
+torch = pytest.importorskip("torch", reason="needs torch: pip install '.[train]'")
 
 import safetensors.torch  # noqa: E402
 from training import made  # noqa: E402
@@ -22,7 +22,7 @@ from comemory.detector import Detector  # noqa: E402
 from comemory.errors import BundleError, ComemoryError, TrainingError  # noqa: E402
 from comemory.runtimes import RUNTIMES  # noqa: E402
 from comemory.training.checkpoint import CHECKPOINT  # noqa: E402
-from comemory.training.config import Recipe  # noqa: E402
+from comemory.training.config import TrainingConfig  # noqa: E402
 from comemory.training.plot import plot_history  # noqa: E402
 from comemory.training.train import train  # noqa: E402
 from comemory.types import Clip, Frame  # noqa: E402
@@ -92,7 +92,7 @@ def test_the_bundle_rebuilds_what_was_trained(out: Path, bundle: Bundle) -> None
         np.testing.assert_array_equal(items, stored[f"{name.removesuffix('_items')}_memory.items"].numpy())
     recipe = made.recipe()
     network = {name: value for name, value in bundle.config["network"].items() if name not in ("channels", "n_past")}
-    rebuilt = build(Recipe, {**{k: v for k, v in bundle.config.items() if k != "graph"}, "network": network})
+    rebuilt = build(TrainingConfig, {**{k: v for k, v in bundle.config.items() if k != "graph"}, "network": network})
     assert rebuilt == recipe
     assert bundle.clips == recipe.clips
     assert bundle.calibration.n_frames == 52
@@ -139,14 +139,14 @@ def test_the_graph_is_the_network(bundle: Bundle, runtime: str, seed: int) -> No
     from comemory.models.comemory import CoMemory
 
     pytest.importorskip({"onnx": "onnxruntime", "openvino": "openvino", "pytorch": "torch"}[runtime])
-    network = CoMemory(**bundle.network.arguments).eval()
+    network = CoMemory(**bundle.network.model_kwargs).eval()
     network.load_state_dict(safetensors.torch.load_file(bundle.network.weights))
     rng = np.random.default_rng(seed)
     frames = rng.uniform(-1, 1, (5, 1, 32, 48)).astype(np.float32)
     flow = (3 * rng.standard_normal((2, 32, 48))).astype(np.float32)
     with torch.no_grad():
-        expected = network.observe(*map(torch.from_numpy, (frames[None], flow[None], *bundle.items.values())))
-    inputs = {**bundle.network.squares.inputs(Clip.of(frames, flow)), **bundle.items}
+        expected = network.infer(*map(torch.from_numpy, (frames[None], flow[None], *bundle.items.values())))
+    inputs = {**bundle.network.layout.build_inputs(Clip.from_arrays(frames, flow)), **bundle.items}
     answered = RUNTIMES.load(runtime)(bundle.network, 1).run(inputs)
     assert set(answered) == set(expected)
     for name, value in expected.items():
@@ -156,7 +156,7 @@ def test_the_graph_is_the_network(bundle: Bundle, runtime: str, seed: int) -> No
 def test_the_bundle_detects(bundle: Bundle) -> None:
     detector = Detector(bundle, threads=1)
     frames = [Frame(image, i / 10, i) for i, image in enumerate(pictures(8, 64, 96))]
-    scores = [detector.push(frame) for frame in frames]
+    scores = [detector.step(frame) for frame in frames]
     assert scores[:4] == [None] * 4
     assert all(score is not None and np.isfinite(score.value) for score in scores[4:])
 
@@ -232,7 +232,7 @@ def test_two_devices_train_as_one(cache: Path, tmp_path: Path) -> None:
     scores = list(Detector(bundle, threads=1).run(str(tmp_path / "footage" / "gate1")))
     assert len(scores) == 26
     flow = np.random.default_rng(0).standard_normal((2, 32, 48)).astype(np.float32)
-    clip = bundle.network.squares.inputs(Clip.of(np.zeros((5, 1, 32, 48), np.float32), flow))
+    clip = bundle.network.layout.build_inputs(Clip.from_arrays(np.zeros((5, 1, 32, 48), np.float32), flow))
     answers = [RUNTIMES.load(name)(bundle.network, 1).run(clip) for name in ("openvino", "pytorch")]
     assert set(answers[0]) == set(answers[1]) == {"flow_error", "flow_residual", "flow_mean", "frame_error"}
     for name, value in answers[0].items():

@@ -1,10 +1,10 @@
-"""A bundle's network in another form for a runtime: faster to load, or faster to run in fewer bits.
+"""Adds a variant of a bundle's network for one runtime: faster to load, or faster to run in lower precision.
 
-run.py        the export, whole or not at all         footage.py     the video of the training again, told by its hash
-openvino.py   OpenVINO's own file, and int8 in it     comparison.py  one form beside fp32 on the same frames
-onnx.py       int8 for ONNX Runtime                   agreement.py   how near two series of scores come
+run.py       the export, complete or not at all    comparison.py  a variant compared with fp32 on the same frames
+openvino.py  OpenVINO's own files, and int8        agreement.py   how close two series of scores are
+onnx.py      int8 for ONNX Runtime                 videos.py      the video of the training, found by its hash
 """
 
-from comemory.export.run import FLOOR, TOLERANCE, Exported, export
+from comemory.export.run import MIN_CORRELATION, TOLERANCE, ExportResult, export
 
-__all__ = ["FLOOR", "TOLERANCE", "Exported", "export"]
+__all__ = ["MIN_CORRELATION", "TOLERANCE", "ExportResult", "export"]

@@ -1,4 +1,4 @@
-"""How near the scores of one precision come to those of another."""
+"""How close the scores of two precisions are."""
 
 from __future__ import annotations
 
@@ -7,36 +7,38 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from comemory.bundle import Agreement, Check
+from comemory.bundle import Agreement, LabelledAgreement
 from comemory.metrics import auc
 
 Scores = NDArray[np.float64]
 
 
-def agreement(scores: Scores, fp32: Scores) -> Agreement:
-    """Compare the scores of the same frames.
+def compare_scores(scores: Scores, fp32: Scores) -> Agreement:
+    """Compare two series of scores of the same frames.
+
+    Shapes: float64 (n,) each.
 
     >>> agreement(np.array([1.0, 2.0, 4.0]), np.array([1.0, 2.0, 3.0])).spearman
     1.0
     """
-    far = np.abs(scores - fp32)
+    difference = np.abs(scores - fp32)
     return Agreement(
         n_frames=len(scores),
         spearman=_correlation(_ranks(scores), _ranks(fp32)),
         pearson=_correlation(scores, fp32),
-        mean_difference=round(float(far.mean()), 6),
-        largest_difference=round(float(far.max()), 6),
+        mean_difference=round(float(difference.mean()), 6),
+        largest_difference=round(float(difference.max()), 6),
     )
 
 
-def check(scores: Scores, fp32: Scores, labels: NDArray[np.bool_]) -> Check:
-    """The same on labelled frames, with the micro AUC of both."""
+def compare_labelled_scores(scores: Scores, fp32: Scores, labels: NDArray[np.bool_]) -> LabelledAgreement:
+    """Compare on labelled frames, with the micro AUC of both. Shapes: (n,) each."""
     aucs = [None if value is None else round(value, 6) for value in (auc(scores, labels), auc(fp32, labels))]
-    return Check(**agreement(scores, fp32).model_dump(), auc=aucs[0], auc_fp32=aucs[1])
+    return LabelledAgreement(**compare_scores(scores, fp32).model_dump(), auc=aucs[0], auc_fp32=aucs[1])
 
 
 def _correlation(one: Scores, other: Scores) -> float:
-    """Pearson's; where one does not vary, 1 for equal numbers and 0 for others."""
+    """Pearson's correlation; where a series is constant, 1 if both are equal and 0 if not."""
     spread = float(one.std() * other.std())
     if not spread:
         return float(np.array_equal(one, other))
@@ -45,7 +47,7 @@ def _correlation(one: Scores, other: Scores) -> float:
 
 
 def _ranks(values: Sequence[float] | Scores) -> Scores:
-    """The rank of each value, equal ones sharing the mean of theirs."""
+    """The rank of each value; equal values share their mean rank."""
     _, places, counts = np.unique(values, return_inverse=True, return_counts=True)
     last = np.cumsum(counts)
     return np.asarray((last - (counts - 1) / 2)[places], np.float64)

@@ -1,4 +1,4 @@
-"""One form of a network beside fp32, on the same frames, each with its own calibration."""
+"""A network in another precision compared with fp32, on the same frames, each with its own calibration."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from comemory.bundle import Agreement, Bundle, Check, FormRecord
+from comemory.bundle import Agreement, Bundle, LabelledAgreement, VariantRecord
 from comemory.errors import BundleError
-from comemory.export.agreement import agreement, check
-from comemory.export.footage import clips_of
+from comemory.export.agreement import compare_labelled_scores, compare_scores
+from comemory.export.videos import network_inputs
 from comemory.runtimes import RUNTIMES, Network
-from comemory.scoring import Calibration, Scorer, fit_calibration
+from comemory.scoring import Calibration, Scorer, fit_calibration, normalise
 from comemory.training.cache import PreparedVideo
 from comemory.types import Runtime
 
@@ -20,68 +20,84 @@ Maps = dict[str, NDArray[np.float32]]
 
 
 class Comparison:
-    """One form beside fp32, each on one thread and with its own calibration.
+    """A precision variant and fp32, each on one thread and with its own calibration.
+
+    Args:
+        bundle: of the fp32 network.
+        runtime: that executes both.
+        network: the variant.
+        on_frame: called for each frame that either network has scored.
 
     Attributes:
-        calibration: of the form, once `held_out` has fitted it.
+        calibration: of the variant, once `calibrate` has fitted it.
     """
 
     def __init__(self, bundle: Bundle, runtime: str, network: Network, on_frame: Callable[[], None]) -> None:
-        make = RUNTIMES.load(runtime)
+        open_runtime = RUNTIMES.load(runtime)
         self._bundle, self._on_frame = bundle, on_frame
-        self._fp32: Runtime = make(bundle.network, 1)
-        self._form: Runtime = make(network, 1)
+        self._fp32: Runtime = open_runtime(bundle.network, 1)
+        self._variant: Runtime = open_runtime(network, 1)
         self.calibration: Calibration = bundle.calibration
 
-    def held_out(self, videos: Sequence[PreparedVideo], trained: Sequence[PreparedVideo] = ()) -> Agreement:
-        """Fit the form's calibration on held-out ordinary video, and compare there.
+    def calibrate(self, held_out: Sequence[PreparedVideo], trained: Sequence[PreparedVideo] = ()) -> Agreement:
+        """Fit the calibration of the variant on held-out normal video, and compare the scores there.
 
         Args:
-            trained: video that was trained on, to count alarms on too.
+            held_out: videos that were not trained on.
+            trained: videos that were trained on, to count alarms on as well.
         """
-        fitted = self._bundle.calibration
-        maps = [list(self._observe(self._form, video)) for video in videos]
-        seen = (self._observe(self._form, video) for video in trained)
-        self.calibration = fit_calibration(maps, fitted.settings, fitted.rate_hz, usual=fitted.usual, seen=seen)
-        scores = np.concatenate([_scores(self.calibration, video) for video in maps])
-        return agreement(scores, self._all(self._fp32, fitted, videos))
+        fp32 = self._bundle.calibration
+        evidence = [list(self._evidence(self._variant, video)) for video in held_out]
+        self.calibration = fit_calibration(
+            evidence,
+            fp32.settings,
+            fp32.rate_hz,
+            spatial_baselines=fp32.spatial_baselines,
+            training_videos=(self._evidence(self._variant, video) for video in trained),
+        )
+        scores = np.concatenate([_scores(self.calibration, video) for video in evidence])
+        return compare_scores(scores, self._score_all(self._fp32, fp32, held_out))
 
-    def check(self, videos: Sequence[tuple[PreparedVideo, NDArray[np.bool_]]]) -> Check:
-        """Compare on labelled video."""
+    def compare_labelled(self, videos: Sequence[tuple[PreparedVideo, NDArray[np.bool_]]]) -> LabelledAgreement:
+        """Compare the scores and the AUC on labelled video."""
         alone = [video for video, _ in videos]
-        labels = np.concatenate([labels[video.newest(self._bundle.clips.n_past)] for video, labels in videos])
-        scores = self._all(self._form, self.calibration, alone)
-        return check(scores, self._all(self._fp32, self._bundle.calibration, alone), labels)
+        labels = np.concatenate([labels[video.clip_ends(self._bundle.clips.n_past)] for video, labels in videos])
+        scores = self._score_all(self._variant, self.calibration, alone)
+        return compare_labelled_scores(scores, self._score_all(self._fp32, self._bundle.calibration, alone), labels)
 
-    def _all(self, runtime: Runtime, fitted: Calibration, videos: Sequence[PreparedVideo]) -> NDArray[np.float64]:
-        return np.concatenate([_scores(fitted, self._observe(runtime, video)) for video in videos])
+    def _score_all(
+        self, runtime: Runtime, calibration: Calibration, videos: Sequence[PreparedVideo]
+    ) -> NDArray[np.float64]:
+        return np.concatenate([_scores(calibration, self._evidence(runtime, video)) for video in videos])
 
-    def _observe(self, runtime: Runtime, video: PreparedVideo) -> Iterator[Maps]:
-        newest = video.newest(self._bundle.clips.n_past)
-        for last, inputs in zip(newest, clips_of(video, self._bundle), strict=True):
-            answered = {**runtime.run(inputs), **video.evidence(last)}
+    def _evidence(self, runtime: Runtime, video: PreparedVideo) -> Iterator[Maps]:
+        """The raw evidence of every clip of a video; BundleError where it is not finite."""
+        ends = video.clip_ends(self._bundle.clips.n_past)
+        for end, inputs in zip(ends, network_inputs(video, self._bundle), strict=True):
+            outputs = {**runtime.run(inputs), **video.evidence(end)}
             self._on_frame()
-            for name, values in answered.items():
+            for name, values in outputs.items():
                 if not np.isfinite(values).all():
                     raise BundleError(
-                        f"{runtime.name} gives a {name} that is no number in this precision; nothing was changed"
+                        f"{runtime.name} gives a {name} that is not finite in this precision; nothing was changed"
                     )
-            yield {name: values for name, values in answered.items() if not name.startswith("updated_")}
+            yield {name: values for name, values in outputs.items() if not name.startswith("updated_")}
 
 
-def _scores(calibration: Calibration, maps: Iterator[Maps] | Sequence[Maps]) -> NDArray[np.float64]:
-    judge = Scorer(calibration)
-    return np.array([judge.push(one).value for one in maps], np.float64)
+def _scores(calibration: Calibration, video: Iterator[Maps] | Sequence[Maps]) -> NDArray[np.float64]:
+    scorer = Scorer(calibration)
+    evidence = (normalise(maps, calibration.spatial_baselines) for maps in video)
+    return np.array([scorer.update(one).value for one in evidence], np.float64)
 
 
-def refuse_distant(record: FormRecord, runtime: str, precision: str, floor: float) -> None:
-    """Raise BundleError where the scores correlate less than the floor asks for."""
+def require_agreement(record: VariantRecord, runtime: str, precision: str, min_correlation: float) -> None:
+    """Raise BundleError where the scores correlate less with those of fp32 than `min_correlation`."""
     compared: Mapping[str, Agreement] = {"held-out training video": record.held_out, **record.checks}
     for name, found in compared.items():
         lowest = min(found.spearman, found.pearson)
-        if not lowest >= floor:
+        if not lowest >= min_correlation:
             raise BundleError(
-                f"{precision} for {runtime} scores otherwise than fp32: correlation {lowest:.4f} on {name} "
+                f"{precision} for {runtime} does not score like fp32: correlation {lowest:.4f} on {name} "
                 f"(Spearman {found.spearman:.4f}, Pearson {found.pearson:.4f}, {found.n_frames} frames), expected at "
-                f"least {floor:g}; nothing was changed"
+                f"least {min_correlation:g}; nothing was changed"
             )

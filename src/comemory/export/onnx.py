@@ -10,17 +10,17 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from comemory.errors import BundleError, RuntimeMissing, last_line
+from comemory.errors import BundleError, RuntimeMissing, install_hint, last_line
 
 OPERATORS = ["Conv", "ConvTranspose", "MaxPool", "Concat", "Relu"]
-"""What is computed in int8: the convolutions and what lies between two of them; see `openvino.write_int8` for why."""
+"""Operators that are computed in int8: convolutions and what lies between two of them, see `openvino.write_int8`."""
 
 
 def write_int8(graph: Path, target: Path, clips: Sequence[dict[str, NDArray[np.float32]]]) -> None:
     """Write the graph with its convolutions in int8.
 
     Args:
-        clips: inputs to take the ranges from.
+        clips: inputs from which the ranges of the activations are taken.
 
     Raises:
         BundleError: ONNX Runtime cannot do it. RuntimeMissing: it, or `onnx`, is not installed.
@@ -31,7 +31,7 @@ def write_int8(graph: Path, target: Path, clips: Sequence[dict[str, NDArray[np.f
             from onnxruntime import quantization
     except ImportError as error:
         raise RuntimeMissing(
-            f"int8 for ONNX Runtime needs {error.name or 'onnx'}, which does not load: pip install 'comemory[export]'"
+            f"int8 for ONNX Runtime needs {error.name or 'onnx'}, which does not load: {install_hint('export')}"
         ) from error
     root, level = logging.getLogger(), logging.getLogger().level
     root.setLevel(logging.ERROR)
@@ -48,14 +48,14 @@ def write_int8(graph: Path, target: Path, clips: Sequence[dict[str, NDArray[np.f
         )
     except Exception as error:  # onnx's and onnxruntime's exceptions share no public parent
         raise BundleError(
-            f"ONNX Runtime cannot bring {graph} to int8: {last_line(error)}; nothing was changed"
+            f"ONNX Runtime cannot quantise {graph} to int8: {last_line(error)}; nothing was changed"
         ) from None
     finally:
         root.setLevel(level)
 
 
 class _Reader:
-    """Clips one by one, as ONNX Runtime asks for them."""
+    """Clips one by one, in the form that ONNX Runtime reads them."""
 
     def __init__(self, clips: Sequence[dict[str, NDArray[np.float32]]]) -> None:
         self._clips: Iterator[dict[str, NDArray[np.float32]]] = iter(clips)

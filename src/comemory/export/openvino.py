@@ -1,4 +1,4 @@
-"""OpenVINO's own files of a network: fp32 as it is, or its convolutions in int8."""
+"""OpenVINO's own files of a network: in fp32, or with its convolutions in int8."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from comemory.errors import BundleError, RuntimeMissing, last_line
+from comemory.errors import BundleError, RuntimeMissing, install_hint, last_line
 
 CONVOLUTIONS = ("Convolution", "ConvolutionBackpropData")
 _PASSED = ("Constant", "Parameter", "Result")
@@ -30,12 +30,12 @@ def write_fp32(graph: Path, ir: Path) -> None:
 def write_int8(graph: Path, ir: Path, clips: Sequence[dict[str, NDArray[np.float32]]]) -> None:
     """Write the graph with its convolutions in int8 as `ir` and its `.bin`.
 
-    Ours: only convolutions, which are nearly all of the cost. Reading the memory is a sharp softmax over small
-    differences, and errors and residuals are small differences themselves: with these in int8 too, the scores of Ped2
-    correlate with those of fp32 by 0.85, with convolutions alone by 0.9999, at the same speed.
+    Ours: only convolutions, which are nearly all of the cost. The read of the memory is a sharp softmax over small
+    differences, and errors and residuals are small differences too. With these in int8 as well, the scores of Ped2
+    correlate with those of fp32 by 0.85; with the convolutions only, by 0.9999, at the same speed.
 
     Args:
-        clips: inputs to take the ranges from.
+        clips: inputs from which the ranges of the activations are taken.
 
     Raises:
         BundleError: OpenVINO or NNCF cannot do it. RuntimeMissing: NNCF is not installed.
@@ -53,7 +53,7 @@ def write_int8(graph: Path, ir: Path, clips: Sequence[dict[str, NDArray[np.float
                 ignored_scope=nncf.IgnoredScope(types=sorted(others), validate=False),
             )
     except Exception as error:  # nncf's and openvino's exceptions share no public parent
-        raise BundleError(f"NNCF cannot bring {graph} to int8: {last_line(error)}; nothing was changed") from None
+        raise BundleError(f"NNCF cannot quantise {graph} to int8: {last_line(error)}; nothing was changed") from None
     _save(quantised, ir)
 
 
@@ -64,7 +64,7 @@ def _nncf() -> Any:
             import nncf
     except ImportError as error:
         raise RuntimeMissing(
-            f"int8 for OpenVINO needs {error.name or 'nncf'}, which does not load: pip install 'comemory[export]'"
+            f"int8 for OpenVINO needs {error.name or 'nncf'}, which does not load: {install_hint('export')}"
         ) from error
     import logging
 
@@ -73,7 +73,7 @@ def _nncf() -> Any:
 
 
 def _read(graph: Path) -> Any:
-    """The graph without the arithmetic on its constant shapes, half of its nodes, which costs time at every start."""
+    """Read the graph and fold its constants: arithmetic on constant shapes is half of the nodes and would slow every start."""
     import openvino as ov
     from openvino.passes import ConstantFolding, Manager
 

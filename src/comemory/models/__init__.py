@@ -1,18 +1,17 @@
-"""The networks. Torch only; nothing else of comemory is known here.
+"""The networks. They need torch, pydantic and nothing else of comemory.
 
-The model contract. A model of `MODELS` is a `torch.nn.Module` made from keyword arguments that are plain JSON values,
-with
+To add a network, write one file with a subclass of `contract.Model` and its `Settings`, and add one line to `MODELS`.
 
-* `observe(frames_BTCHW, flow_B2HW, *items) -> dict of named tensors`: the evidence of a batch of clips, then the memory
-  items after an update with these clips, one `updated_<memory>` for each memory. This is the exported graph: it holds
-  no state, so that a runtime is a short file and a detector decides whether to keep the updated items;
-* where its graph is to take clips folded, `squares`, the fields of `runtimes.Squares` as a dict, and `observe_squares`,
-  which is `observe` of what that makes of a clip;
-* `memories() -> dict of Memory`: the memories by name, in the order in which `observe` takes their items;
-* `forward(past_BTCHW)`, with `flow_B2HW` and `frame_BCHW` of what it makes of the past, where it is to teach; and
-* `loss(frames_BTCHW, flow_B2HW, weights) -> (total, parts)`: what training minimises.
-
-Evidence maps are means over cells of `evidence.CELL` x `evidence.CELL` pixels.
+contract.py   what every network provides      settings.py  settings, read without torch
+comemory.py   the co-memory network            layers.py, memory.py, motion_encoders.py, losses.py  its parts
+evidence.py   maps for the scoring             baselines/   published networks to compare with
 """
 
-MODELS = {"comemory": "comemory.models.comemory:CoMemory"}
+MODELS = {
+    "comemory": "comemory.models.comemory:CoMemory",
+    "mnad-prediction": "comemory.models.baselines.mnad:Mnad",
+}
+"""Networks by the name that a configuration and a bundle give."""
+
+SETTINGS = {"comemory": "comemory.models.settings:CoMemorySettings"}
+"""Settings that are read without torch. A network that is not listed has its class imported for its `Settings`."""

@@ -1,7 +1,7 @@
-"""What the network could not explain, as maps of means over small cells of pixels.
+"""What the network did not predict, as maps of means over small cells of pixels.
 
 A patch whose side is a multiple of `CELL` is a whole number of cells, so every patch mean of Eq. (17) to (19) is a
-mean of cells: the full error maps need not leave the graph, and several patch sizes cost next to nothing.
+mean of cells: the full error maps need not leave the graph, and further patch sizes cost almost nothing.
 Shape suffixes: B batch, C channels, H W pixels, h w cells, K queries, D feature width, N items.
 """
 
@@ -10,18 +10,18 @@ from __future__ import annotations
 import torch.nn.functional as nnf
 from torch import Tensor
 
-from .memory import Reading
+from .memory import MemoryRead
 
 CELL = 4
 """Side of a cell in pixels."""
 
 
-def cells(map_BCHW: Tensor, stem: int = 1) -> Tensor:
+def cell_means(map_BCHW: Tensor, stem: int = 1) -> Tensor:
     """Means over cells, (B, C, H / CELL, W / CELL).
 
     Args:
-        map_BCHW: with a stem, folded: (B, C stem**2, H / stem, W / stem), as `pixel_unshuffle` leaves it. Nothing needs to
-            be unfolded only to be averaged.
+        map_BCHW: after space-to-depth by `stem`, (B, C stem**2, H / stem, W / stem). The mean over a block is the mean
+            over its channels, so the map need not be shuffled back.
         stem: 1, 2 or 4.
     """
     means = nnf.avg_pool2d(map_BCHW, CELL // stem)
@@ -30,28 +30,28 @@ def cells(map_BCHW: Tensor, stem: int = 1) -> Tensor:
 
 def flow_error(decoded_B2HW: Tensor, flow_B2HW: Tensor, stem: int = 1) -> Tensor:
     """Squared error of the flow vector. Source: seed, the summand of Eq. (18). Shapes: (B, 1, h, w), pixels squared."""
-    return cells((flow_B2HW - decoded_B2HW) ** 2, stem).sum(dim=1, keepdim=True)
+    return cell_means((flow_B2HW - decoded_B2HW) ** 2, stem).sum(dim=1, keepdim=True)
 
 
 def flow_residual(decoded_B2HW: Tensor, flow_B2HW: Tensor, stem: int = 1) -> Tensor:
-    """The part of the flow that was not expected, with its direction.
+    """The flow that was not predicted, with its direction.
 
-    Ours: the mean of a patch's residual vectors cancels what swings (arms, legs, noise) and keeps what carries on.
+    Ours: the mean of a patch's residual vectors cancels motion to and fro (arms, legs, noise) and keeps steady motion.
     Shapes: (B, 2, h, w), pixels.
     """
-    return cells(flow_B2HW - decoded_B2HW, stem)
+    return cell_means(flow_B2HW - decoded_B2HW, stem)
 
 
 def frame_error(predicted_BCHW: Tensor, frame_BCHW: Tensor, stem: int = 1) -> Tensor:
     """Squared error of the predicted frame. Source: seed, the summand of Eq. (17). Shapes: (B, 1, h, w)."""
-    return cells((frame_BCHW - predicted_BCHW) ** 2, stem).mean(dim=1, keepdim=True)
+    return cell_means((frame_BCHW - predicted_BCHW) ** 2, stem).mean(dim=1, keepdim=True)
 
 
-def memory_distance(reading: Reading, items_ND: Tensor, height: int, width: int) -> Tensor:
-    """Squared distance of each query to its nearest item, laid out as the map of queries.
+def memory_distance(memory_read: MemoryRead, items_ND: Tensor, height: int, width: int) -> Tensor:
+    """Squared distance of each query to its nearest item, as a map.
 
-    Ours: what the memory holds no item for, before any decoder could make up for it.
+    Ours: shows what the memory holds no item for, before a decoder can compensate for it.
     Shapes: (B, 1, height, width), in [0, 4].
     """
-    likeness_BK = (reading.query_BKD @ items_ND.T).amax(dim=-1)
-    return (2 - 2 * likeness_BK).reshape(-1, 1, height, width)
+    similarity_BK = (memory_read.query_BKD @ items_ND.T).amax(dim=-1)
+    return (2 - 2 * similarity_BK).reshape(-1, 1, height, width)

@@ -1,7 +1,7 @@
-"""The six terms that training minimises, one function each.
+"""The six terms of the loss, one function each.
 
 Deviation: the seed prints norms and sums; these are means over pixels and queries, so that the weights of
-Eq. (15) mean the same at every picture size and batch size.
+Eq. (15) have the same effect at every frame size and batch size.
 Shape suffixes: B batch, C channels, H W pixels, K queries, D feature width, N items.
 """
 
@@ -12,7 +12,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from .memory import Reading
+from .memory import MemoryRead
 
 
 def flow_loss(decoded_B2HW: Tensor, flow_B2HW: Tensor) -> Tensor:
@@ -25,23 +25,23 @@ def prediction_loss(predicted_BCHW: Tensor, frame_BCHW: Tensor) -> Tensor:
     return torch.mean((predicted_BCHW - frame_BCHW) ** 2)
 
 
-def compactness_loss(reading: Reading, items_ND: Tensor) -> Tensor:
+def compactness_loss(memory_read: MemoryRead, items_ND: Tensor) -> Tensor:
     """Mean squared distance of each query to its nearest item. Source: seed, Eq. (13).
 
-    Deviation: squared, which keeps the gradient finite at distance 0. MNAD, the seed's source, squares it too and takes the
-    mean over the width where this takes the sum.
+    Deviation: the distance is squared, which keeps the gradient finite at 0. MNAD, the seed's source, squares it too, and
+    takes the mean over the width where this takes the sum.
     """
-    first_BK, _ = _nearest_two(reading, items_ND)
+    first_BK, _ = _nearest_two(memory_read, items_ND)
     return first_BK.mean()
 
 
-def separateness_loss(reading: Reading, items_ND: Tensor, margin: float) -> Tensor:
-    """Hinge that keeps the second nearest item farther than the nearest by `margin`; 0 with a single item.
+def separateness_loss(memory_read: MemoryRead, items_ND: Tensor, margin: float) -> Tensor:
+    """Hinge that keeps the second-nearest item farther than the nearest by `margin`; 0 with a single item.
 
     Source: seed, Eq. (14), read as max(0, d1 - d2 + margin).
-    Deviation: squared distances, as in Eq. (13); MNAD, the seed's source, does not square these.
+    Deviation: distances are squared, as in Eq. (13); MNAD, the seed's source, does not square these.
     """
-    first_BK, second_BK = _nearest_two(reading, items_ND)
+    first_BK, second_BK = _nearest_two(memory_read, items_ND)
     if second_BK is None:
         return first_BK.new_zeros(())
     return torch.relu(first_BK - second_BK + margin).mean()
@@ -56,11 +56,14 @@ def total_loss(parts: Mapping[str, Tensor], weights: Mapping[str, float]) -> Ten
     return torch.stack([weights[name] * term for name, term in parts.items()]).sum()
 
 
-def _nearest_two(reading: Reading, items_ND: Tensor) -> tuple[Tensor, Tensor | None]:
-    """Squared distances to the two nearest items, told by likeness: at a low temperature all weights but one are 0."""
+def _nearest_two(memory_read: MemoryRead, items_ND: Tensor) -> tuple[Tensor, Tensor | None]:
+    """Squared distances to the two nearest items; the second is None with a single item.
+
+    The nearest are found by similarity and not by the weights of the read: at a low temperature all weights but one are 0.
+    """
     n_items = len(items_ND)
     with torch.no_grad():
-        nearest_BKn = torch.topk(reading.query_BKD @ items_ND.T, min(2, n_items), dim=-1).indices
-    gap_BKnD = reading.query_BKD.unsqueeze(2) - items_ND[nearest_BKn]
+        nearest_BKn = torch.topk(memory_read.query_BKD @ items_ND.T, min(2, n_items), dim=-1).indices
+    gap_BKnD = memory_read.query_BKD.unsqueeze(2) - items_ND[nearest_BKn]
     distance_BKn = (gap_BKnD**2).sum(-1)
     return distance_BKn[..., 0], distance_BKn[..., 1] if n_items > 1 else None

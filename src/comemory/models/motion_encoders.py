@@ -1,7 +1,7 @@
-"""Encoders of the motion branch that differ in how many past frames they see.
+"""Encoders of the motion branch: two past frames, or all of them.
 
-The seed's sees the last two. Its first future work asks for a longer view, by a recurrent network or by convolutions
-over time. All of them give what `layers.Encoder` gives: the features of every level, the queries last.
+The seed's encoder sees the last two frames. Its first future work proposes a longer input, by a recurrent network or by
+convolutions over time. All encoders return the features of every level, the queries last, as `layers.Encoder` does.
 Shape suffixes: B batch, T frames, P pairs of frames, C channels, H W pixels of the level at hand, D feature width.
 """
 
@@ -10,16 +10,21 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from .layers import LEVELS, Encoder, convolutions
+from .layers import Encoder, conv_block
+from .settings import UNET_LEVELS
 
 
 class PairEncoder(Encoder):
     """The last two frames, stacked. Source: seed, Eq. (1).
 
     Args:
-        channels: of one frame.
-        n_past: frames given; all but the last two are left aside.
+        channels: channels of one frame.
+        n_past: frames of the input; all but the last two are ignored.
         base_width: see `layers.Encoder`.
+
+    Attributes:
+        n_seen: newest past frames that the encoder reads.
+        width: feature channels of the queries.
     """
 
     def __init__(self, channels: int, n_past: int, base_width: int) -> None:
@@ -34,10 +39,8 @@ class PairEncoder(Encoder):
 class RecurrentEncoder(nn.Module):
     """Every pair of neighbouring frames through one encoder, and a convolutional GRU over their queries, oldest first.
 
-    Ours: the first of the seed's future works. Where only a pair is given, the GRU takes one step from zeros. The
-    skip connections are those of the newest pair.
-
-    Args: see `PairEncoder`.
+    Ours: the first of the seed's future works. With two past frames the GRU takes one step from zeros. The skip
+    connections are those of the newest pair. The arguments are those of `PairEncoder`.
     """
 
     def __init__(self, channels: int, n_past: int, base_width: int) -> None:
@@ -49,6 +52,7 @@ class RecurrentEncoder(nn.Module):
 
     def forward(self, frames_BTCHW: Tensor) -> list[Tensor]:
         """Features of every level, the queries last."""
+        # All pairs go through the encoder as one batch: that is one call of each layer in place of `n_pairs`.
         batch, n_pairs = len(frames_BTCHW), frames_BTCHW.shape[1] - 1
         pairs_BPCHW = torch.cat([frames_BTCHW[:, :-1], frames_BTCHW[:, 1:]], dim=2)
         features = [
@@ -63,10 +67,10 @@ class RecurrentEncoder(nn.Module):
 class ConvGRU(nn.Module):
     """One step of a gated recurrent unit whose candidate is a 3x3 convolution.
 
-    Ours: the gates are 1x1 convolutions, which leaves the arithmetic to the encoder.
+    Ours: the gates are 1x1 convolutions, so that nearly all of the cost stays in the encoder.
 
     Args:
-        width: D, of the input and of the state.
+        width: D, channels of the input and of the state.
     """
 
     def __init__(self, width: int) -> None:
@@ -87,24 +91,23 @@ class ConvGRU(nn.Module):
 
 
 class VolumeEncoder(nn.Module):
-    """Convolutions over time and picture at once: two frames deep with stride two, until one frame is left.
+    """Convolutions over time and space, two frames deep with stride two, until one frame is left.
 
-    Ours: the first of the seed's future works. The kernel of 2x3x3 is computed as a 3x3 one over stacked neighbours,
-    which every runtime has fast. The oldest frame is doubled where their number is odd; what is left beyond one at the
-    queries is averaged. The skip connections are the newest of their level.
-
-    Args: see `PairEncoder`.
+    Ours: the first of the seed's future works. A kernel of 2x3x3 is computed as one of 3x3 over stacked
+    neighbours, which is fast in every runtime. An odd number of frames is made even by doubling the oldest one. Where more
+    than one frame is left at the queries, they are averaged. The skip connections are the newest features of their
+    level. The arguments are those of `PairEncoder`.
     """
 
     def __init__(self, channels: int, n_past: int, base_width: int) -> None:
         super().__init__()
         self.n_seen = n_past
-        widths = [base_width * 2**level for level in range(LEVELS)]
+        widths = [base_width * 2**level for level in range(UNET_LEVELS)]
         self.width = widths[-1]
         self.levels = nn.ModuleList()
         for inputs, outputs in zip([channels, *widths[:-1]], widths, strict=True):
             depth = min(n_past, 2)
-            self.levels.append(convolutions(depth * inputs, outputs, open_end=outputs == widths[-1]))
+            self.levels.append(conv_block(depth * inputs, outputs, linear_output=outputs == widths[-1]))
             n_past = (n_past + 1) // 2
         self.halve = nn.MaxPool2d(2)
 
@@ -113,14 +116,14 @@ class VolumeEncoder(nn.Module):
         features, value_BTCHW = [], frames_BTCHW
         for number, level in enumerate(self.levels):
             if number:
-                value_BTCHW = _each(self.halve, value_BTCHW)
-            value_BTCHW = _each(level, _paired(value_BTCHW))
+                value_BTCHW = _apply_to_frames(self.halve, value_BTCHW)
+            value_BTCHW = _apply_to_frames(level, _frame_pairs(value_BTCHW))
             features.append(value_BTCHW[:, -1])
         return [*features[:-1], value_BTCHW.mean(dim=1)]
 
 
-def _paired(frames_BTCHW: Tensor) -> Tensor:
-    """Neighbours as the channels of one frame, half as many of them; one alone stays."""
+def _frame_pairs(frames_BTCHW: Tensor) -> Tensor:
+    """Stack neighbouring frames as channels, which halves their number; a single frame stays as it is."""
     if frames_BTCHW.shape[1] == 1:
         return frames_BTCHW
     if frames_BTCHW.shape[1] % 2:
@@ -128,8 +131,8 @@ def _paired(frames_BTCHW: Tensor) -> Tensor:
     return torch.cat([frames_BTCHW[:, 0::2], frames_BTCHW[:, 1::2]], dim=2)
 
 
-def _each(layer: nn.Module, frames_BTCHW: Tensor) -> Tensor:
-    """A layer on every frame."""
+def _apply_to_frames(layer: nn.Module, frames_BTCHW: Tensor) -> Tensor:
+    """Apply a layer to every frame."""
     made: Tensor = layer(frames_BTCHW.flatten(0, 1))
     return made.reshape(*frames_BTCHW.shape[:2], *made.shape[1:])
 
@@ -139,4 +142,4 @@ MOTION_ENCODERS: dict[str, type[PairEncoder | RecurrentEncoder | VolumeEncoder]]
     "recurrent": RecurrentEncoder,
     "volume": VolumeEncoder,
 }
-"""What the motion branch may see the past with, by name."""
+"""Motion encoders by the names of `CoMemorySettings.motion_encoder`."""

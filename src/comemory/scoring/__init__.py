@@ -1,33 +1,32 @@
-"""Evidence to score to events: numpy, causal, fitted on ordinary video alone.
+"""Evidence to score to event: numpy, causal, fitted on normal video only.
 
-A *channel* is one named statistic of the evidence at one patch size, such as `flow_speed:12`, taken at the frame's
-largest patch.
-Every channel is put on one scale by the ordinary video kept back from training: a value of 3 is passed by one
-ordinary frame in 10 ** 3. The rarest channel is the score, the learned ones held back; or a weighted sum, as in the
-seed's Eq. (16).
+A *channel* is one statistic of the evidence at one patch size, such as `flow_speed:12`; its value for a frame is that of
+the largest patch. Held-out normal video puts all channels on one scale, -log10 of the tail probability: one normal frame
+in 10 ** 3 reaches a level of 3. The score is the maximum of the channels, calibrated once more; the learned ones carry a
+fixed penalty.
 
-channels.py  statistics of the evidence    scale.py  their rarity    calibration.py  what was fitted, and the judge
-places.py    what is usual where           heat.py   the score of each place
-store.py    scores to events        fitting.py  the fit         config_model.py
+config.py            settings, and the default false-alarm budget
+channels.py          statistics of the evidence, and their largest patch
+spatial_baseline.py  the normal level at each place, which some statistics are divided by
+tail.py              the scale
+calibration.py       everything that is fitted on normal video, and thresholds
+fit.py               the fit
+scorer.py            evidence to score, frame by frame
+memory_update.py     memory items that adapt while the detector runs
+heatmap.py           the score of each place
+events.py            scores to events
 """
 
 from __future__ import annotations
 
-from comemory.scoring.calibration import (
-    Calibration,
-    Judgement,
-    Scorer,
-    combine,
-    join,
-    needed_evidence,
-    parse_budget,
-)
+from comemory.scoring.calibration import Calibration, evidence_to_normalise, parse_budget
 from comemory.scoring.channels import (
+    HAND_DESIGNED,
     STATISTICS,
-    UNLEARNED,
-    Keep,
+    PatchFilter,
     PatchMap,
     Peak,
+    evidence_name,
     parse_channel,
     patch_map,
     patch_means,
@@ -35,48 +34,52 @@ from comemory.scoring.channels import (
     thesis_parts,
     thesis_score,
 )
-from comemory.scoring.config import DecisionSettings
-from comemory.scoring.drift import farthest_distance_change, follow, hold
+from comemory.scoring.config import DEFAULT_FALSE_ALARMS, ScoringSettings
 from comemory.scoring.events import EventFinder
 from comemory.scoring.fit import fit_calibration
-from comemory.scoring.heatmap import HOTTEST, heat, refuse_misfit, score_map
-from comemory.scoring.spatial_baseline import UsualLevels, with_relative
-from comemory.scoring.tail import FARTHEST, TailScale, fit_tail_scale
+from comemory.scoring.heatmap import HEAT_MAP_MAX, check_evidence, heat_map, score_map
+from comemory.scoring.memory_update import bounded_update, clamp, max_distance_change
+from comemory.scoring.scorer import ScoreParts, Scorer, fuse_channels, fuse_parts, thesis_peak
+from comemory.scoring.spatial_baseline import SpatialBaseline, normalise
+from comemory.scoring.tail import LINEAR_LIMIT, TailScale, fit_tail_scale
 from comemory.types import CELL
 
 __all__ = [
     "CELL",
-    "FARTHEST",
-    "HOTTEST",
+    "DEFAULT_FALSE_ALARMS",
+    "HAND_DESIGNED",
+    "HEAT_MAP_MAX",
+    "LINEAR_LIMIT",
     "STATISTICS",
-    "UNLEARNED",
     "Calibration",
-    "DecisionSettings",
     "EventFinder",
-    "Judgement",
-    "Keep",
+    "PatchFilter",
     "PatchMap",
     "Peak",
+    "ScoreParts",
     "Scorer",
+    "ScoringSettings",
+    "SpatialBaseline",
     "TailScale",
-    "UsualLevels",
-    "combine",
-    "farthest_distance_change",
+    "bounded_update",
+    "check_evidence",
+    "clamp",
+    "evidence_name",
+    "evidence_to_normalise",
     "fit_calibration",
     "fit_tail_scale",
-    "follow",
-    "heat",
-    "hold",
-    "join",
-    "needed_evidence",
+    "fuse_channels",
+    "fuse_parts",
+    "heat_map",
+    "max_distance_change",
+    "normalise",
     "parse_budget",
     "parse_channel",
     "patch_map",
     "patch_means",
     "peak",
-    "refuse_misfit",
     "score_map",
     "thesis_parts",
+    "thesis_peak",
     "thesis_score",
-    "with_relative",
 ]

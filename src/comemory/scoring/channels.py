@@ -1,11 +1,16 @@
-"""Named statistics of the evidence: which patch of a frame is the worst, and how bad it is.
+"""Channels: named statistics of the evidence, each the largest patch of a frame.
 
-Shape suffixes: h w cells, H W places of a patch map.
+A channel is written `STATISTIC:PATCH`, such as `flow_speed:12`: the statistic, and the side of the square patches in
+pixels that it is averaged over. A statistic is one of `STATISTICS`, or any other map or number that a model gives as
+evidence, by its name. The channel of a number is its name alone.
+
+Shape suffixes: C components, h w cells of the evidence, H W positions of a patch.
 """
 
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
@@ -13,42 +18,52 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from comemory.errors import ConfigError, nearest, short
+from comemory.errors import ConfigError, short, suggest
+from comemory.scoring.spatial_baseline import NORMALISED
 from comemory.types import CELL, Box
 
 STATISTICS = {
     "flow_speed": "length of the patch's mean flow vector, pixels",
-    "perspective_speed": "length of the patch's mean flow vector over the speed that is usual in its rows of the picture, "
-    "as far as what changes there is no noise",
-    "restlessness": "motion that goes nowhere: mean root of the swing beyond the speed, over the last seconds",
-    "flow_residual": "length of the patch's mean unexplained flow vector, pixels",
-    "flow_error": "mean squared error of the flow, pixels squared: S_F of the seed's Eq. (18)",
+    "relative_speed": "length of the patch's mean flow vector over the normal top speed of its image rows; cells that "
+    "changed by no more than noise count less",
+    "agitation": "motion in place: mean square root of the flow's deviation beyond its speed, over the last seconds",
+    "flow_residual": "length of the patch's mean flow vector that the network did not predict, pixels",
+    "flow_error": "mean squared error of the predicted flow, pixels squared: S_F of the seed's Eq. (18)",
     "frame_error": "mean squared error of the predicted frame: S_I of the seed's Eq. (17)",
-    "motion_distance": "mean squared distance of the motion queries to their nearest item",
-    "appearance_distance": "mean squared distance of the appearance queries to their nearest item",
-    "motion_novelty": "motion_distance over what is usual at its place",
-    "appearance_novelty": "appearance_distance over what is usual at its place",
+    "motion_distance": "mean squared distance of the motion queries to their nearest memory item",
+    "appearance_distance": "mean squared distance of the appearance queries to their nearest memory item",
+    "motion_novelty": "motion_distance over its normal level at the same place",
+    "appearance_novelty": "appearance_distance over its normal level at the same place",
 }
+"""Every statistic with what it measures."""
 
+HAND_DESIGNED = ("flow_speed", "relative_speed", "agitation")
+"""Statistics of the measured flow alone: training fits their scale and nothing else."""
 
-UNLEARNED = ("flow_speed", "perspective_speed", "restlessness")
-"""Statistics of the flow as it is: nothing is learned of them but their scale."""
-VECTORS = ("flow_speed", "perspective_speed", "flow_residual")
-"""Statistics whose patches have a mean vector, of which the length counts."""
+VECTOR_STATISTICS = ("flow_speed", "relative_speed", "flow_residual")
+"""Statistics whose value is the length of the patch's mean vector: opposite motions inside a patch cancel out."""
+
+THESIS_PATCH = 16
+"""Side of the patches of Eq. (16) to (19), pixels."""
+
+THESIS_LAMBDA = 0.2
+"""lambda_S of Eq. (16): the weight of the frame error."""
 
 
 def parse_channel(channel: str) -> tuple[str, int]:
-    """Split `STATISTIC:PATCH`.
+    """Split `STATISTIC:PATCH`; a number's patch is a single cell.
 
     Raises:
-        ConfigError: an unknown statistic, or a patch that is not a multiple of the cell.
+        ConfigError: the statistic is no name, or the patch side is no multiple of `CELL`.
 
     >>> parse_channel("flow_speed:12")
     ('flow_speed', 12)
     """
-    name, _, side = channel.partition(":")
-    if name not in STATISTICS:
-        raise ConfigError(f"unknown statistic {short(name)} in channel {short(channel)}: {nearest(name, STATISTICS)}")
+    name, colon, side = channel.partition(":")
+    if not re.fullmatch(r"[a-z][a-z0-9_]{0,63}", name):
+        raise ConfigError(f"unknown statistic {short(name)} in channel {short(channel)}: {suggest(name, STATISTICS)}")
+    if not colon and name not in STATISTICS:
+        return name, CELL
     if not (side.isascii() and side.isdigit() and len(side) <= 5) or not int(side) or int(side) % CELL:
         raise ConfigError(
             f"channel {short(channel)} needs a patch side that is a multiple of {CELL}, such as {name}:16"
@@ -57,7 +72,12 @@ def parse_channel(channel: str) -> tuple[str, int]:
 
 
 class Peak(NamedTuple):
-    """The largest patch of a frame: its value and the box in pixels of the model's picture, inside of it."""
+    """The patch of a frame with the largest value.
+
+    Attributes:
+        value: of the patch.
+        box: the patch in pixels of the model's image.
+    """
 
     value: float
     box: Box
@@ -67,9 +87,9 @@ class PatchMap(NamedTuple):
     """A channel's value at every patch of a frame.
 
     Attributes:
-        values: float64 (H, W); the patch at row y, column x begins at the pixel (y * pitch, x * pitch).
+        values: float64 (H, W). The patch at row y, column x starts at pixel (y * pitch, x * pitch).
         pitch: pixels from one patch to the next.
-        side: of the patches in pixels: whole places, and no more of them than the picture has.
+        side: of the patches in pixels; a whole number of cells, and no larger than the image.
     """
 
     values: NDArray[np.float64]
@@ -82,14 +102,14 @@ class PatchMap(NamedTuple):
         return (left, top, left + self.side, top + self.side)
 
 
-Keep = Callable[[str, PatchMap], NDArray[np.bool_]]
-"""Which patches of a channel may win: bool (H, W), such as those outside of the zones to ignore."""
+PatchFilter = Callable[[str, PatchMap], NDArray[np.bool_]]
+"""Takes a channel and its patches; returns bool (H, W), True for the patches that may set the score."""
 
 
 def patch_means(cells_Chw: NDArray[np.float32], side: int) -> NDArray[np.float64]:
     """Means over all square patches of `side` cells that lie fully inside the map.
 
-    Ours: the seed does not say what happens at the border; padding there cost 5 points of AUC on Ped2.
+    Ours: the seed leaves the border open. Padding it cost 5 points of AUC on Ped2, so patches stay inside.
 
     Shapes:
         cells_Chw: float (C, h, w). returns: float64 (C, h - side + 1, w - side + 1).
@@ -100,6 +120,7 @@ def patch_means(cells_Chw: NDArray[np.float32], side: int) -> NDArray[np.float64
     n_maps, height, width = cells_Chw.shape
     means = np.empty((n_maps, height - side + 1, width - side + 1))
     for mean, cells in zip(means, cells_Chw, strict=True):
+        # Four look-ups in an integral image give the sum of a patch of any size at the same cost.
         total = cv2.integral(cells, sdepth=cv2.CV_64F)
         np.subtract(total[side:, side:], total[:-side, side:], out=mean)
         mean -= total[side:, :-side]
@@ -109,38 +130,59 @@ def patch_means(cells_Chw: NDArray[np.float32], side: int) -> NDArray[np.float64
 
 
 def patch_map(maps: Mapping[str, NDArray[np.float32]], channel: str) -> PatchMap:
-    """A channel's value at every patch.
+    """Compute a channel's value at every patch.
 
     Shapes:
-        maps: float32 (1, C, h, w) by name of evidence, as the graph gives them.
+        maps: float32 (1, C, h, w), or (1,) for a number, by name of evidence.
 
     Raises:
-        ConfigError: the evidence has no such statistic.
+        ConfigError: the evidence lacks the statistic.
     """
     name, side = parse_channel(channel)
     stored = "flow_mean" if name == "flow_speed" else name
     if stored not in maps:
         raise ConfigError(
-            f"channel {channel!r} needs the evidence {stored!r}, which this model does not give: {nearest(stored, maps)}"
+            f"channel {channel!r} needs the evidence {stored!r}, which this model does not give: {suggest(stored, maps)}"
         )
-    cells = maps[stored][0]
+    cells = _as_map(maps, stored)
+    # The finest map has cells of CELL pixels; a coarser one, such as the distances of queries, has larger cells.
     finest = max(found.shape[-1] for found in maps.values() if found.ndim == 4)
     pitch = CELL * finest // cells.shape[-1]
     n_cells = min(max(1, side // pitch), *cells.shape[-2:])
     means = patch_means(cells, n_cells)
-    values = np.sqrt((means**2).sum(axis=0)) if name in VECTORS else means[0]
+    values = np.sqrt((means**2).sum(axis=0)) if name in VECTOR_STATISTICS else means[0]
     return PatchMap(values, pitch, n_cells * pitch)
 
 
-def peak(maps: Mapping[str, NDArray[np.float32]], channel: str, keep: Keep | None = None) -> Peak:
-    """The largest patch of a channel, of those that may win; the smallest of all where none may."""
-    return _largest(_kept(patch_map(maps, channel), channel, keep))
+def evidence_name(channel: str) -> str:
+    """The evidence that a channel is computed from.
+
+    >>> evidence_name("flow_speed:12"), evidence_name("motion_novelty:8"), evidence_name("frame_error:16")
+    ('flow_mean', 'motion_distance', 'frame_error')
+    """
+    name, _ = parse_channel(channel)
+    return "flow_mean" if name == "flow_speed" else NORMALISED.get(name, name)
 
 
-def _kept(patches: PatchMap, channel: str, keep: Keep | None) -> PatchMap:
-    if keep is None:
+def _as_map(maps: Mapping[str, NDArray[np.float32]], name: str) -> NDArray[np.float32]:
+    """The evidence as a map (C, h, w). A number holds everywhere: its map is constant and covers the image."""
+    found = maps[name]
+    if found.ndim == 4:
+        cells: NDArray[np.float32] = found[0]
+        return cells
+    finest = max((one for one in maps.values() if one.ndim == 4), key=lambda one: one.shape[-1])
+    return np.broadcast_to(found.reshape(1, 1, 1), (1, *finest.shape[-2:])).astype(np.float32)
+
+
+def peak(maps: Mapping[str, NDArray[np.float32]], channel: str, patch_filter: PatchFilter | None = None) -> Peak:
+    """Find a channel's largest patch among those that the filter allows; the smallest of all where it allows none."""
+    return _largest(_filtered(patch_map(maps, channel), channel, patch_filter))
+
+
+def _filtered(patches: PatchMap, channel: str, patch_filter: PatchFilter | None) -> PatchMap:
+    if patch_filter is None:
         return patches
-    values = np.where(keep(channel, patches), patches.values, patches.values.min())
+    values = np.where(patch_filter(channel, patches), patches.values, patches.values.min())
     return patches._replace(values=values)
 
 
@@ -149,16 +191,23 @@ def _largest(patches: PatchMap) -> Peak:
     return Peak(float(patches.values[row, column]), patches.box(row, column))
 
 
-def thesis_parts(maps: Mapping[str, NDArray[np.float32]], patch: int, keep: Keep | None = None) -> tuple[Peak, float]:
-    """S_F of the patch where it is largest, and S_I of that same patch. Source: seed, Eq. (17) to (19)."""
+def thesis_parts(
+    maps: Mapping[str, NDArray[np.float32]], patch: int = THESIS_PATCH, patch_filter: PatchFilter | None = None
+) -> tuple[Peak, float]:
+    """Find the patch with the largest flow error S_F, and the frame error S_I of that same patch.
+
+    Source: seed, Eq. (17) to (19).
+    """
     channel = f"flow_error:{patch}"
-    flow = _kept(patch_map(maps, channel), channel, keep)
+    flow = _filtered(patch_map(maps, channel), channel, patch_filter)
     frame = patch_map(maps, f"frame_error:{patch}")
     return _largest(flow), float(frame.values.flat[int(flow.values.argmax())])
 
 
-def thesis_score(flow: float, frame: float, w_flow: float, w_frame: float, weight: float) -> float:
-    """S = log(w_F S_F) + lambda_S log(w_I S_I). Source: seed, Eq. (16), with the second log of its source.
+def thesis_score(flow: float, frame: float, w_flow: float, w_frame: float, weight: float = THESIS_LAMBDA) -> float:
+    """Compute S = log(w_F S_F) + lambda_S log(w_I S_I).
+
+    Source: seed, Eq. (16), with the second log that the slide drops and its source has.
 
     >>> thesis_score(2.0, 1.0, 0.5, 1.0, 0.2)
     0.0

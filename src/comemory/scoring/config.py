@@ -1,4 +1,4 @@
-"""How evidence becomes a score and a score an event."""
+"""How evidence becomes a score, and a score an event."""
 
 from __future__ import annotations
 
@@ -6,61 +6,93 @@ from typing import Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from comemory.config_model import Settings
-from comemory.scoring.channels import UNLEARNED, parse_channel
-from comemory.types import CELL
+from comemory.config import Settings
+from comemory.scoring.channels import HAND_DESIGNED, parse_channel
+
+DEFAULT_FALSE_ALARMS = "1/h"
+"""The false-alarm budget of every command that is given none.
+
+One an hour, because minutes of normal video are enough to place that threshold; a smaller budget such as `1/day` then
+extrapolates, gives a conservative threshold, and misses events. All published results use it too.
+"""
 
 
-class DecisionSettings(Settings):
-    """How evidence becomes a score and a score an event.
+class ScoringSettings(Settings):
+    """How evidence becomes a score, and a score an event."""
 
-    Attributes:
-        score: `comemory`, or `thesis` for the seed's Eq. (16) with its w fitted on held-out ordinary video.
-        motion, appearance: channels of each part, `STATISTIC:PATCH` with the patch side in pixels; one of the two parts
-            may have none.
-        fusion: `either` takes the rarest channel, each after its handicap; `sum` takes the mean of each part's channels and
-            adds appearance, weighted.
-        motion_handicap: decades by which a motion channel that stands on learning must be rarer than one of the flow as it is
-            to count as much.
-        appearance_handicap: the same of an appearance channel.
-        appearance_weight: of the appearance part in the sum; lambda_S of Eq. (16) for our own score.
-        thesis_patch: patch side of Eq. (16) to (19), pixels.
-        thesis_lambda: lambda_S of Eq. (16).
-        smoothing: share of the past in the running average over scores; 0 for none.
-        release: an event ends when the score falls under this share of the threshold.
-        min_frames: shorter events are dropped.
-        join_s: events closer than this many seconds are one.
-    """
-
-    score: Literal["comemory", "thesis"] = "comemory"
-    motion: tuple[str, ...] = ("flow_speed:8", "perspective_speed:8", "restlessness:12", "flow_residual:8")
-    appearance: tuple[str, ...] = ("frame_error:32",)
-    fusion: Literal["either", "sum"] = "either"
-    motion_handicap: float = Field(1.0, ge=0, le=6)
-    appearance_handicap: float = Field(3.0, ge=0, le=6)
-    appearance_weight: float = Field(0.2, gt=0)
-    thesis_patch: int = Field(16, ge=CELL, multiple_of=CELL)
-    thesis_lambda: float = Field(0.2, ge=0)
-    smoothing: float = Field(0.0, ge=0, lt=1)
-    release: float = Field(0.8, gt=0, le=1)
-    min_frames: int = Field(2, ge=1)
-    join_s: float = Field(1.0, ge=0)
+    score: Literal["comemory", "thesis"] = Field(
+        "comemory",
+        title="Score",
+        description="`comemory` takes the maximum of the calibrated channels; `thesis` takes the seed's Eq. (16).",
+    )
+    motion: tuple[str, ...] = Field(
+        ("flow_speed:8", "relative_speed:8", "agitation:12", "flow_residual:8"),
+        title="Motion channels",
+        description="Channels of the motion part, each `STATISTIC:PATCH` with the side of its patches in pixels. Either "
+        "this list or `appearance` may be empty.",
+    )
+    appearance: tuple[str, ...] = Field(
+        ("frame_error:32",),
+        title="Appearance channels",
+        description="Channels of the appearance part, written as those of `motion`.",
+    )
+    motion_penalty: float = Field(
+        1.0,
+        ge=0,
+        le=6,
+        title="Penalty of learned motion channels",
+        description="Subtracted from the level of motion channels that a network learned, in log10 units: with 1, they "
+        "must be ten times as rare as hand-designed channels to count as much.",
+    )
+    appearance_penalty: float = Field(
+        3.0,
+        ge=0,
+        le=6,
+        title="Penalty of appearance channels",
+        description="Subtracted from the level of appearance channels, in log10 units.",
+    )
+    smoothing: float = Field(
+        0.0,
+        ge=0,
+        lt=1,
+        title="Smoothing",
+        description="Weight of the past in the moving average over scores; 0 turns it off.",
+    )
+    release: float = Field(
+        0.8,
+        gt=0,
+        le=1,
+        title="Release threshold",
+        description="An event goes on while the score stays above this share of the threshold.",
+    )
+    min_frames: int = Field(
+        2,
+        ge=1,
+        title="Shortest event",
+        description="Events with fewer frames above the threshold are dropped.",
+    )
+    join_s: float = Field(
+        1.0,
+        ge=0,
+        title="Longest gap inside an event",
+        description="Scores above the threshold that are no more than this many seconds apart belong to one event.",
+    )
 
     @field_validator("motion", "appearance")
     @classmethod
-    def _readable(cls, channels: tuple[str, ...]) -> tuple[str, ...]:
+    def _check_channels(cls, channels: tuple[str, ...]) -> tuple[str, ...]:
         for channel in channels:
             parse_channel(channel)
         return channels
 
     @model_validator(mode="after")
-    def _judges_something(self) -> DecisionSettings:
+    def _check_not_empty(self) -> ScoringSettings:
         if not self.motion and not self.appearance:
             raise ValueError("neither motion nor appearance has a channel: give one, such as flow_speed:12")
         return self
 
-    def handicap(self, channel: str) -> float:
-        """The decades that are taken off a channel's level before the rarest is chosen."""
+    def penalty(self, channel: str) -> float:
+        """Log10 units that are subtracted from a channel's level before the maximum is taken."""
         if channel in self.appearance:
-            return self.appearance_handicap
-        return 0.0 if parse_channel(channel)[0] in UNLEARNED else self.motion_handicap
+            return self.appearance_penalty
+        return 0.0 if parse_channel(channel)[0] in HAND_DESIGNED else self.motion_penalty

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from comemory.scoring.config import DecisionSettings
+from comemory.scoring.config import ScoringSettings
 from comemory.types import Event, Score
 
-TICK_S = 1e-4
-"""Gaps this much longer than `join_s` are as long: 10 frames at 10 a second are a second, whatever the clock began at."""
+TOLERANCE_S = 1e-4
+"""Rounding that is forgiven in gaps: ten frames at 10 a second last a second, wherever the clock started."""
 
 
 class EventFinder:
-    """Scores of one source, in order, to events: up at the threshold, down at a share of it.
+    """Finds events in the scores of one source, frame by frame, by two thresholds (hysteresis).
 
-    Ours: what follows a high score at the next frame belongs to its event while it stays over the release; after low
-    scores, or frames without any, a high score still does where no more than `join_s` lie between the two. Events with
-    fewer high scores than `min_frames` are dropped after that.
+    Ours: an event starts when a score reaches the threshold, and goes on at every following frame whose score is above
+    the release threshold. After lower scores, or frames without any, a score at the threshold still belongs to it if no
+    more than `join_s` lie between. Events with fewer than `min_frames` such frames are dropped at their end.
 
     Args:
         source: name that the events carry.
@@ -24,65 +24,65 @@ class EventFinder:
         settings: `release`, `min_frames` and `join_s` are used.
     """
 
-    def __init__(self, source: str, threshold: float, settings: DecisionSettings) -> None:
+    def __init__(self, source: str, threshold: float, settings: ScoringSettings) -> None:
         self.source, self.threshold, self.settings = source, threshold, settings
         self._open: Event | None = None
-        self._n_high = 0
-        self._last_high: Score | None = None
-        self._held = False
+        self._n_above = 0
+        self._last_above: Score | None = None
+        self._is_above = False
 
     @property
     def open(self) -> Event | None:
-        """The event as far as it goes, long enough to count or not yet; None when there is none."""
+        """The event so far, even while it is too short to count; None when there is none."""
         return self._open
 
     @property
     def active(self) -> bool:
-        """Whether the last score pushed belongs to an event that is long enough to count."""
-        return self._open is not None and self._n_high >= self.settings.min_frames and self._held
+        """Whether the newest score belongs to an event that is long enough to count."""
+        return self._open is not None and self._n_above >= self.settings.min_frames and self._is_above
 
     @property
-    def high(self) -> bool:
-        """Whether the last score pushed is part of an event by itself, and does not only lie between two that are."""
-        return self._held
+    def above_threshold(self) -> bool:
+        """Whether the newest score is part of an event by itself, and not only between two that are."""
+        return self._is_above
 
-    def push(self, score: Score) -> Event | None:
-        """Take the next score; give the event that is over with it, if one is."""
+    def update(self, score: Score) -> Event | None:
+        """Add the next score; return the event that ended with it, if one did."""
         ended = None
-        if self._last_high is not None:
-            follows = self._held and score.index == self._last_high.index + 1
-            if not follows and score.time_s - self._last_high.time_s > self.settings.join_s + TICK_S:
+        if self._last_above is not None:
+            follows = self._is_above and score.index == self._last_above.index + 1
+            if not follows and score.time_s - self._last_above.time_s > self.settings.join_s + TOLERANCE_S:
                 ended = self.finish()
+        # A negative threshold times the release share would lie above the threshold itself.
         release = min(self.threshold, self.threshold * self.settings.release)
-        self._held = score.value >= (release if self._held else self.threshold)
-        if self._held:
+        self._is_above = score.value >= (release if self._is_above else self.threshold)
+        if self._is_above:
             self._grow(score)
         return ended
 
     def finish(self) -> Event | None:
-        """End the open event, if there is one: the source is over."""
-        event, n_high = self._open, self._n_high
-        self._open, self._n_high, self._last_high, self._held = None, 0, None, False
-        return event if event is not None and n_high >= self.settings.min_frames else None
+        """End the open event, if there is one: the source has ended."""
+        event, n_above = self._open, self._n_above
+        self._open, self._n_above, self._last_above, self._is_above = None, 0, None, False
+        return event if event is not None and n_above >= self.settings.min_frames else None
 
     def run(self, scores: Iterable[Score]) -> Iterable[Event]:
         """All events of a source."""
         for score in scores:
-            if (event := self.push(score)) is not None:
+            if (event := self.update(score)) is not None:
                 yield event
         if (event := self.finish()) is not None:
             yield event
 
     def _grow(self, score: Score) -> None:
-        self._last_high = score
-        self._n_high += 1
+        self._last_above = score
+        self._n_above += 1
         old = self._open
+        start = (score.index, score.time_s) if old is None else (old.start_frame, old.start_s)
         if old is None or score.value > old.peak_score:
-            start = (score.index, score.time_s) if old is None else (old.start_frame, old.start_s)
-            peak_of = (score.index, score.time_s, score.value, score.box)
+            peak = (score.index, score.time_s, score.value, score.box)
         else:
-            start = (old.start_frame, old.start_s)
-            peak_of = (old.peak_frame, old.peak_s, old.peak_score, old.box)
+            peak = (old.peak_frame, old.peak_s, old.peak_score, old.box)
         self._open = Event(
-            self.source, start[0], score.index, peak_of[0], start[1], score.time_s, peak_of[1], peak_of[2], peak_of[3]
+            self.source, start[0], score.index, peak[0], start[1], score.time_s, peak[1], peak[2], peak[3]
         )

@@ -1,4 +1,4 @@
-"""The fit: from the evidence of ordinary video to a calibration."""
+"""Fits the calibration on the evidence of normal video."""
 
 from __future__ import annotations
 
@@ -9,117 +9,150 @@ import numpy as np
 from numpy.typing import NDArray
 
 from comemory.errors import ConfigError
-from comemory.scoring.calibration import Calibration, Scorer, needed_evidence, unscaled
+from comemory.scoring.calibration import Calibration, evidence_to_normalise, expanded
 from comemory.scoring.channels import peak, thesis_parts
-from comemory.scoring.config import DecisionSettings
+from comemory.scoring.config import ScoringSettings
 from comemory.scoring.events import EventFinder
-from comemory.scoring.spatial_baseline import UsualLevels, fit_perspective, fit_usual, with_relative
-from comemory.scoring.tail import TAIL, TailScale, fit_tail_scale
-from comemory.types import Score
+from comemory.scoring.scorer import Scorer
+from comemory.scoring.spatial_baseline import SpatialBaseline, fit_row_baseline, fit_spatial_baseline, normalise
+from comemory.scoring.tail import TAIL_START, TailScale, fit_tail_scale
+from comemory.types import Evidence, Score
 
-ENOUGH_ALARMS = 10
-"""Ordinary alarms that tell how many frames one has."""
-CAREFUL_AT = 3.0
-"""The level at which two scales are compared: one ordinary frame in a thousand."""
-STEP = 0.1
-"""From one threshold to the next at which alarms are counted, in decades."""
+Maps = Mapping[str, NDArray[np.float32]]
+"""Raw evidence maps of one frame by name, before the spatial baselines are known."""
+
+MIN_ALARMS = 10
+"""Alarms that are needed to measure how many frames one has."""
+
+COMPARED_AT = 3.0
+"""The level, one normal frame in a thousand, at which two scales are compared."""
+
+THRESHOLD_STEP = 0.1
+"""Distance of the thresholds at which alarms are counted, in log10 units."""
 
 
 def fit_calibration(
-    videos: Sequence[Sequence[Mapping[str, NDArray[np.float32]]]],
-    settings: DecisionSettings,
+    videos: Sequence[Sequence[Maps]],
+    settings: ScoringSettings,
     rate_hz: float,
     *,
-    trained: Sequence[Mapping[str, NDArray[np.float32]]] = (),
-    usual: Mapping[str, UsualLevels] | None = None,
-    seen: Iterable[Iterable[Mapping[str, NDArray[np.float32]]]] = (),
+    baseline_frames: Sequence[Maps] = (),
+    spatial_baselines: Mapping[str, SpatialBaseline] | None = None,
+    training_videos: Iterable[Iterable[Maps]] = (),
 ) -> Calibration:
-    """Fit on the evidence of ordinary videos that were not trained on.
+    """Fit on the evidence of normal videos that the network was not trained on.
 
-    Ours: what was trained on errs less, so these are what scales are fitted on. But they are a fifth of the video, and may
-    be the calmer fifth: people are faster in the morning than at noon. So the score's own scale is fitted twice, without
-    and with what was trained on, the more careful of the two is kept, and alarms are counted on all of it.
+    Ours: a network errs less on its training video, so scales are fitted on held-out video. But that is only a fifth of
+    the video and may be its quieter fifth. So the score's own scale is fitted twice, without and with training video;
+    the more conservative one is used, and alarms are counted on all of it.
 
     Args:
-        videos: evidence maps of every frame of every video, in order.
+        videos: evidence of every frame of every held-out video, in order.
+        settings: what to fit for.
         rate_hz: frames per second of the videos.
-        trained: evidence of frames spread over the video that was trained on: what is usual at each place is taken
-            from these, because it takes more of the camera's life than what was held out. Without them, from `videos`.
-        usual: what is usual, where it is known already.
-        seen: evidence of every frame, in order, of videos that were trained on; taken once, one frame at a time.
+        baseline_frames: evidence of frames spread over the training video, to fit the spatial baselines on: it covers
+            more of the camera's life than the held-out video. Without it, `videos` are used.
+        spatial_baselines: baselines that are known already; none is fitted then.
+        training_videos: evidence of every frame of training videos, in order; iterated once, one frame at a time.
 
     Raises:
-        ConfigError: fewer than 20 frames, or a channel that the evidence does not hold.
+        ConfigError: fewer than 20 frames, or the evidence lacks a channel.
     """
-    known = (
-        dict(usual) if usual is not None else _usual(trained or [maps for video in videos for maps in video], settings)
-    )
-    frames = [with_relative(maps, known) for video in videos for maps in video]
+    if spatial_baselines is None:
+        frames = baseline_frames or [maps for video in videos for maps in video]
+        spatial_baselines = _fit_spatial_baselines(frames, settings)
+    held_out = [[normalise(maps, spatial_baselines) for maps in video] for video in videos]
+    plain = _fit_channels([evidence for video in held_out for evidence in video], settings, rate_hz, spatial_baselines)
+    training = [_raw_scores(plain, (normalise(m, plain.spatial_baselines) for m in video)) for video in training_videos]
+    return _with_score_scale(plain, [_raw_scores(plain, video) for video in held_out], training)
+
+
+def _fit_channels(
+    frames: Sequence[Evidence], settings: ScoringSettings, rate_hz: float, baselines: Mapping[str, SpatialBaseline]
+) -> Calibration:
+    """A calibration whose channels have scales, and whose score is still as it is before calibration."""
     channels = (*settings.motion, *settings.appearance)
-    scales = {channel: fit_tail_scale([peak(maps, channel).value for maps in frames]) for channel in channels}
-    thesis = [thesis_parts(maps, settings.thesis_patch) for maps in frames]
-    plain = Calibration(
+    scales = {
+        channel: fit_tail_scale([peak(evidence.maps, channel).value for evidence in frames]) for channel in channels
+    }
+    w_flow, w_frame = _thesis_weights(frames)
+    return Calibration(
         settings=settings,
         scales={**scales, "score": TailScale(knots=(0.0,), levels=(0.0,), excess=1.0)},
-        usual=known,
-        w_flow=_one_over_mean([flow.value for flow, _ in thesis]),
-        w_frame=_one_over_mean([frame for _, frame in thesis]),
+        spatial_baselines=dict(baselines),
+        w_flow=w_flow,
+        w_frame=w_frame,
         rate_hz=rate_hz,
         frames_per_alarm=1.0,
         n_frames=len(frames),
     )
-    return _with_score(plain, [_raw(plain, video) for video in videos], [_raw(plain, video) for video in seen])
 
 
-def _raw(plain: Calibration, video: Iterable[Mapping[str, NDArray[np.float32]]]) -> NDArray[np.float64]:
-    """The scores of a video before they are put on their own scale."""
-    judge = Scorer(plain)
-    return unscaled(np.array([judge.push(maps).raw for maps in video], np.float64), plain.settings)
+def _raw_scores(calibration: Calibration, video: Iterable[Evidence]) -> NDArray[np.float64]:
+    """The scores of a video before calibration, in log10 units."""
+    scorer = Scorer(calibration)
+    return expanded(np.array([scorer.update(evidence).raw for evidence in video], np.float64), calibration.settings)
 
 
-def _with_score(
-    plain: Calibration, held: Sequence[NDArray[np.float64]], seen: Sequence[NDArray[np.float64]]
+def _with_score_scale(
+    plain: Calibration, held_out: Sequence[NDArray[np.float64]], training: Sequence[NDArray[np.float64]]
 ) -> Calibration:
-    """A calibration with a scale of the score itself and a count of its alarms."""
-    both = [*held, *seen]
-    fitted = (fit_tail_scale(np.concatenate(videos)) for videos in (held, both))
-    scale = max(fitted, key=lambda scale: scale.value_at(CAREFUL_AT))
-    n_alarms, frames_per_alarm = _alarms([scale(values) for values in both], plain.settings, plain.rate_hz)
-    counted = {"frames_per_alarm": frames_per_alarm, "n_alarms": n_alarms, "n_seen": sum(map(len, seen))}
+    """The calibration with the scale of the score itself and its alarm count."""
+    both = [*held_out, *training]
+    scales = (fit_tail_scale(np.concatenate(videos)) for videos in (held_out, both))
+    # The scale that needs the higher raw score for the same level gives the higher thresholds.
+    scale = max(scales, key=lambda scale: scale.value_at(COMPARED_AT))
+    n_alarms, frames_per_alarm = _count_alarms([scale(values) for values in both], plain.settings, plain.rate_hz)
+    counted = {
+        "frames_per_alarm": frames_per_alarm,
+        "n_alarms": n_alarms,
+        "n_training_frames": sum(map(len, training)),
+    }
     return plain.model_copy(update={"scales": {**plain.scales, "score": scale}, **counted})
 
 
-def _usual(frames: Sequence[Mapping[str, NDArray[np.float32]]], settings: DecisionSettings) -> dict[str, UsualLevels]:
-    found: dict[str, UsualLevels] = {}
-    for name in sorted(needed_evidence(settings)):
+def _fit_spatial_baselines(frames: Sequence[Maps], settings: ScoringSettings) -> dict[str, SpatialBaseline]:
+    fitted: dict[str, SpatialBaseline] = {}
+    for name in sorted(evidence_to_normalise(settings)):
         if not frames:
-            raise ConfigError("a calibration needs at least 20 ordinary frames, got 0")
+            raise ConfigError("a calibration needs at least 20 normal frames, got 0")
         if name not in frames[0]:
-            raise ConfigError(f"the decision needs the evidence {name!r}, which this model does not give")
-        seen = (maps[name][0] for maps in frames)
-        found[name] = fit_perspective(seen) if name == "flow_mean" else fit_usual(one[0] for one in seen)
-    return found
+            raise ConfigError(f"the score needs the evidence {name!r}, which this model does not give")
+        found = (maps[name][0] for maps in frames)
+        fitted[name] = fit_row_baseline(found) if name == "flow_mean" else fit_spatial_baseline(one[0] for one in found)
+    return fitted
+
+
+def _thesis_weights(frames: Sequence[Evidence]) -> tuple[float, float] | tuple[None, None]:
+    """w_F and w_I of Eq. (17) and (18); None where the model does not give both errors."""
+    if not frames or not {"flow_error", "frame_error"} <= set(frames[0].maps):
+        return None, None
+    parts = [thesis_parts(evidence.maps) for evidence in frames]
+    return _one_over_mean([flow.value for flow, _ in parts]), _one_over_mean([frame for _, frame in parts])
 
 
 def _one_over_mean(errors: Sequence[float]) -> float:
     mean = float(np.mean(errors))
     if not math.isfinite(mean):
-        raise ConfigError(f"the mean error of ordinary frames is {mean}: the network is damaged, train it anew")
+        raise ConfigError(f"the mean error of normal frames is {mean}: the network is damaged, train it again")
     return 1 / max(mean, float(np.finfo(np.float32).tiny))
 
 
-def _alarms(videos: Sequence[NDArray[np.float64]], settings: DecisionSettings, rate_hz: float) -> tuple[int, float]:
-    """How many alarms the tail begins with, and how many frames above a threshold make one.
+def _count_alarms(
+    videos: Sequence[NDArray[np.float64]], settings: ScoringSettings, rate_hz: float
+) -> tuple[int, float]:
+    """Count the alarms where the tail starts, and how many frames above the threshold an alarm has.
 
-    The latter at the highest threshold that still gives `ENOUGH_ALARMS`: the higher it is, the shorter they are.
+    Alarms are shorter the higher the threshold is, so their frames are counted at the highest threshold that still has
+    `MIN_ALARMS`.
     """
-    threshold = TAIL
-    begun_with = n_alarms = _n_alarms(videos, threshold, settings, rate_hz)
-    frames = _n_above(videos, threshold)
-    while (more := _n_alarms(videos, threshold + STEP, settings, rate_hz)) >= ENOUGH_ALARMS:
-        threshold += STEP
-        n_alarms, frames = more, _n_above(videos, threshold)
-    return max(1, begun_with), max(1.0, frames / max(1, n_alarms))
+    threshold = TAIL_START
+    n_at_start = n_alarms = _n_alarms(videos, threshold, settings, rate_hz)
+    n_frames = _n_above(videos, threshold)
+    while (more := _n_alarms(videos, threshold + THRESHOLD_STEP, settings, rate_hz)) >= MIN_ALARMS:
+        threshold += THRESHOLD_STEP
+        n_alarms, n_frames = more, _n_above(videos, threshold)
+    return max(1, n_at_start), max(1.0, n_frames / max(1, n_alarms))
 
 
 def _n_above(videos: Sequence[NDArray[np.float64]], threshold: float) -> int:
@@ -127,11 +160,11 @@ def _n_above(videos: Sequence[NDArray[np.float64]], threshold: float) -> int:
 
 
 def _n_alarms(
-    videos: Sequence[NDArray[np.float64]], threshold: float, settings: DecisionSettings, rate_hz: float
+    videos: Sequence[NDArray[np.float64]], threshold: float, settings: ScoringSettings, rate_hz: float
 ) -> int:
-    alarms = 0
+    n_alarms = 0
     for values in videos:
         finder = EventFinder("", threshold, settings)
         scores = (Score(i, i / rate_hz, float(value), 0.0, 0.0) for i, value in enumerate(values))
-        alarms += sum(1 for _ in finder.run(scores))
-    return alarms
+        n_alarms += sum(1 for _ in finder.run(scores))
+    return n_alarms

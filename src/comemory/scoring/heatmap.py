@@ -1,109 +1,114 @@
-"""How abnormal each place of a frame is, on the scale of its score.
+"""The score of each place of a frame, on the scale of the frame's own score.
 
-Shape suffixes: h w cells of the model's picture.
+Shape suffixes: h w cells of the model's image.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
 from comemory.errors import ConfigError
-from comemory.scoring.calibration import Calibration, combine, join
-from comemory.scoring.channels import patch_map
-from comemory.scoring.spatial_baseline import with_relative
-from comemory.types import CELL
+from comemory.scoring.calibration import Calibration
+from comemory.scoring.channels import THESIS_LAMBDA, THESIS_PATCH, patch_map
+from comemory.scoring.scorer import fuse_channels, fuse_parts
+from comemory.types import CELL, Evidence
 
-HOTTEST = 4.0
-"""The scaled value at which the heat map is full: one ordinary frame in 10,000."""
+HEAT_MAP_MAX = 4.0
+"""The score at which a heat map reaches 1: one normal frame in 10,000."""
+
+_THESIS_CHANNELS = tuple(f"{name}:{THESIS_PATCH}" for name in ("flow_error", "frame_error"))
 
 
-def score_map(
-    maps: Mapping[str, NDArray[np.float32]], calibration: Calibration, height: int, width: int
-) -> NDArray[np.float32]:
-    """The score at each place, on the scale of the frame's and not clipped.
+def score_map(evidence: Evidence, calibration: Calibration, height: int, width: int) -> NDArray[np.float32]:
+    """Compute the score of each place, on the scale of `Score.value` and not clipped.
 
-    Ours: the score that the frame would have if the patch around this place were all there is in it, each channel
-    taken as 0 where it is calmer than the calmest ordinary frame: a place is not held against what else it shows.
-    So a place at the threshold would raise an alarm alone. Without the running average over frames.
+    Ours: a place gets the score that the frame would have if the patch around the place were all that it shows, so a
+    place at the threshold would raise an alarm alone. A channel that is quieter than the quietest normal frame counts as
+    0 there. Scores are not smoothed over time.
 
     Args:
-        maps: the frame's evidence, by name.
-        height, width: of the model's picture, pixels.
+        evidence: of the frame's clip.
+        calibration: of the bundle.
+        height, width: of the model's image, pixels.
 
     Shapes: float32 (height / CELL, width / CELL).
     """
-    settings = calibration.settings
-    maps = with_relative(maps, calibration.usual)
-    if settings.score == "thesis":
-        smallest = np.finfo(np.float32).tiny
-        flow, frame = (patch_map(maps, f"{name}:{settings.thesis_patch}") for name in ("flow_error", "frame_error"))
-        log_flow, log_frame = (
-            np.log(np.maximum(w * errors.values, smallest))
-            for w, errors in ((calibration.w_flow, flow), (calibration.w_frame, frame))
-        )
-        raw = _cells(log_flow + settings.thesis_lambda * log_frame, flow.pitch, height, width)
+    if calibration.settings.score == "thesis":
+        raw = _thesis_map(evidence, calibration, height, width)
     else:
-        motion, appearance = (
-            _part(maps, channels, calibration, height, width) for channels in (settings.motion, settings.appearance)
-        )
-        raw = combine(motion, appearance, settings)
-    return np.asarray(calibration.scaled(raw), np.float32)
+        settings = calibration.settings
+        motion = _part_map(evidence, settings.motion, calibration, height, width)
+        appearance = _part_map(evidence, settings.appearance, calibration, height, width)
+        raw = fuse_parts(motion, appearance, settings)
+    return np.asarray(calibration.calibrated(raw), np.float32)
 
 
-def refuse_misfit(maps: Mapping[str, NDArray[np.float32]], calibration: Calibration, height: int, width: int) -> None:
-    """Refuse evidence that the calibration cannot judge, or that does not cover the picture.
+def check_evidence(evidence: Evidence, calibration: Calibration, height: int, width: int) -> None:
+    """Check that the calibration can score the evidence, and that the evidence covers the whole image.
 
     Raises:
-        ConfigError: a map that is none, a channel that is missing, or one of another size.
+        ConfigError: a map is no map of finite numbers, a channel is missing, or a map has another size.
     """
-    for name, cells in maps.items():
-        if not np.isfinite(cells).all() or (cells.ndim != 4 and not name.startswith("updated_")):
-            raise ConfigError(f"the network does not give maps of numbers, see {name}")
+    for name, cells in evidence.maps.items():
+        if not np.isfinite(cells).all() or (cells.ndim not in (1, 4) and not name.startswith("updated_")):
+            raise ConfigError(f"the network does not give maps or single values of finite numbers, see {name}")
     settings = calibration.settings
-    thesis = [f"{name}:{settings.thesis_patch}" for name in ("flow_error", "frame_error")]
+    thesis = _THESIS_CHANNELS if calibration.has_thesis_score else ()
     for channel in (*settings.motion, *settings.appearance, *thesis):
-        values, pitch, side = patch_map(maps, channel)
+        values, pitch, side = patch_map(evidence.maps, channel)
         size = tuple(pitch * (n - 1) + side for n in values.shape)
         if size != (height, width):
             raise ConfigError(f"the network's {channel} covers {size}, expected {(height, width)}")
 
 
-def heat(score_hw: NDArray[np.float32]) -> NDArray[np.float32]:
-    """A score map as float32 (H, W) of the model's size in [0, 1]: 0 is ordinary, 1 is 1 in 10,000.
+def heat_map(score_hw: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Turn a score map into a heat map: float32 (H, W) of the model's size, 0 is normal, 1 is `HEAT_MAP_MAX` or more.
 
-    >>> heat(np.array([[2.0]], np.float32)).shape
+    >>> heat_map(np.array([[2.0]], np.float32)).shape
     (4, 4)
     """
-    clipped = np.clip(score_hw / np.float32(HOTTEST), 0, 1)
+    clipped = np.clip(score_hw / np.float32(HEAT_MAP_MAX), 0, 1)
     return np.asarray(clipped.repeat(CELL, axis=0).repeat(CELL, axis=1), np.float32)
 
 
-def _part(
-    maps: Mapping[str, NDArray[np.float32]], channels: Sequence[str], fitted: Calibration, height: int, width: int
+def _thesis_map(evidence: Evidence, calibration: Calibration, height: int, width: int) -> NDArray[np.float64]:
+    """Eq. (16) at every cell."""
+    smallest = np.finfo(np.float32).tiny
+    flow, frame = (patch_map(evidence.maps, channel) for channel in _THESIS_CHANNELS)
+    w_flow, w_frame = calibration.thesis_weights
+    log_flow = np.log(np.maximum(w_flow * flow.values, smallest))
+    log_frame = np.log(np.maximum(w_frame * frame.values, smallest))
+    return _at_cells(log_flow + THESIS_LAMBDA * log_frame, flow.pitch, height, width)
+
+
+def _part_map(
+    evidence: Evidence, channels: Sequence[str], calibration: Calibration, height: int, width: int
 ) -> NDArray[np.float64]:
-    """The channels of a part joined at every cell; 0 without channels."""
+    """The fused level of a part's channels at every cell; 0 without channels."""
     if not channels:
         return np.zeros(1)
-    patches = [patch_map(maps, channel) for channel in channels]
-    cells = [_cells(one.values, one.pitch, height, width) for one in patches]
-    levels = [np.maximum(fitted.scales[channel](each), 0) for channel, each in zip(channels, cells, strict=True)]
-    return np.maximum(join(levels, channels, fitted.settings), 0)
+    patches = [patch_map(evidence.maps, channel) for channel in channels]
+    cells = [_at_cells(found.values, found.pitch, height, width) for found in patches]
+    levels = [
+        np.maximum(calibration.scales[channel](values), 0) for channel, values in zip(channels, cells, strict=True)
+    ]
+    return np.maximum(fuse_channels(levels, channels, calibration.settings), 0)
 
 
-def _cells(patches: NDArray[np.float64], pitch: int, height: int, width: int) -> NDArray[np.float64]:
-    """The values of patches at every cell of the picture."""
+def _at_cells(patches: NDArray[np.float64], pitch: int, height: int, width: int) -> NDArray[np.float64]:
+    """The values of patches at every cell of the image."""
     cells = _centred(patches, height // pitch, width // pitch)
     return cells.repeat(pitch // CELL, axis=0).repeat(pitch // CELL, axis=1)
 
 
 def _centred(patches: NDArray[np.float64], height: int, width: int) -> NDArray[np.float64]:
-    """Each patch's value at the middle of the patch, the border taken from the nearest.
+    """Put each patch's value at the middle of the patch; cells at the border get the value of the nearest.
 
-    The middle of a patch of an even side is a corner of four cells: all of them have it, and each the largest it is given. So
-    what the map shows is where it is, and a mirrored picture has the mirrored map.
+    The middle of a patch with an even side is a corner of four cells. All four get its value, and each cell the largest
+    that it is given. So the map shows things where they are, and a mirrored image has the mirrored map.
 
     Shapes: patches (height - side + 1, width - side + 1); returns (height, width).
     """

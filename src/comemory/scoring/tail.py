@@ -1,4 +1,4 @@
-"""One scale for every statistic: how rare it is on ordinary video."""
+"""One scale for every statistic: -log10 of its tail probability on normal video."""
 
 from __future__ import annotations
 
@@ -11,28 +11,30 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
-from comemory.config_model import Settings
+from comemory.config import Settings
 from comemory.errors import ConfigError
 
-FARTHEST = 6.0
-"""The last decade that a scale counts."""
-TAIL = 1.0
-"""The level at which counting ends and the exponential tail begins: the 90th percentile."""
+LINEAR_LIMIT = 6.0
+"""The level, one normal frame in a million, above which the scale grows as a logarithm: no footage supports more."""
+
+TAIL_START = 1.0
+"""The level, the 90th percentile, at which counting frames ends and the exponential tail begins."""
+
 _LARGEST = float(np.finfo(np.float64).max)
-_DECADE = math.log10(math.e)
+_LOG10_E = math.log10(math.e)
 
 
 class TailScale(Settings):
-    """A statistic to the number of zeros in "one ordinary frame in …", strictly increasing.
+    """Maps a statistic to its level: -log10 of the share of normal frames above it. Strictly increasing.
 
-    Ours: up to the 90th percentile the share of ordinary frames above is counted; beyond, where counting
-    runs out of frames, the excess is taken as exponential with the mean excess seen there; beyond `FARTHEST`, one frame
-    in a million, no footage could tell, and the scale grows as the logarithm. Below the
-    lowest ordinary frame it nears -1, so that one calm channel cannot outweigh an alarm of another.
+    Ours: up to the 90th percentile the share of normal frames above the value is counted. Beyond it too few frames are
+    left to count, so the excess is modelled as exponential with the mean excess of the frames there. Beyond
+    `LINEAR_LIMIT` the scale grows as a logarithm. Below the lowest normal frame it approaches -1, so that one quiet
+    channel cannot cancel the alarm of another.
 
     Attributes:
-        knots: quantiles of the statistic on ordinary frames, increasing.
-        levels: -log10 of the share above each knot, increasing.
+        knots: quantiles of the statistic on normal frames, increasing.
+        levels: -log10 of the share of frames above each knot, increasing.
         excess: mean excess over the last knot.
     """
 
@@ -41,7 +43,7 @@ class TailScale(Settings):
     excess: float = Field(gt=0)
 
     @model_validator(mode="after")
-    def _increasing(self) -> TailScale:
+    def _check_increasing(self) -> TailScale:
         if not self.knots or len(self.knots) != len(self.levels):
             raise ValueError(f"a scale has as many knots as levels, got {len(self.knots)} and {len(self.levels)}")
         if any(low >= high for numbers in (self.knots, self.levels) for low, high in pairwise(numbers)):
@@ -49,61 +51,62 @@ class TailScale(Settings):
         return self
 
     def __call__(self, value: float | NDArray[np.float64]) -> NDArray[np.float64]:
-        """The scaled value; one decade of frames for each unit."""
+        """The level of each value, in log10 units."""
         if isinstance(value, float):
-            return np.asarray(self._of_one(value))
+            return np.asarray(self._level_of_one(value))
         x = np.asarray(value, np.float64)
         inside = np.interp(x, _array(self.knots), _array(self.levels))
         with np.errstate(over="ignore"):
-            above = np.minimum(np.maximum(x - self.knots[-1], 0) / self.excess, _LARGEST) * _DECADE
-            depth = np.minimum(np.maximum(self.knots[0] - x, 0) / self.excess, _LARGEST) * _DECADE
+            above = np.minimum(np.maximum(x - self.knots[-1], 0) / self.excess, _LARGEST) * _LOG10_E
+            depth = np.minimum(np.maximum(self.knots[0] - x, 0) / self.excess, _LARGEST) * _LOG10_E
         below = -depth / (1 + depth)
         scaled = inside + above + below
-        beyond = np.log10(1 + np.maximum(scaled - FARTHEST, 0))
-        return np.asarray(np.where(scaled > FARTHEST, FARTHEST + beyond, scaled))
+        beyond = np.log10(1 + np.maximum(scaled - LINEAR_LIMIT, 0))
+        return np.asarray(np.where(scaled > LINEAR_LIMIT, LINEAR_LIMIT + beyond, scaled))
 
-    def _of_one(self, x: float) -> float:
-        """The same of one number, bit for bit, in a fifth of the time: every frame asks for a few."""
-        above = min(max(x - self.knots[-1], 0.0) / self.excess, _LARGEST) * _DECADE
-        depth = min(max(self.knots[0] - x, 0.0) / self.excess, _LARGEST) * _DECADE
+    def _level_of_one(self, x: float) -> float:
+        """The same for one number, bit for bit, in a fifth of the time: every frame asks for several."""
+        above = min(max(x - self.knots[-1], 0.0) / self.excess, _LARGEST) * _LOG10_E
+        depth = min(max(self.knots[0] - x, 0.0) / self.excess, _LARGEST) * _LOG10_E
         scaled = float(np.interp(x, _array(self.knots), _array(self.levels))) + above + -depth / (1 + depth)
-        return FARTHEST + float(np.log10(1 + (scaled - FARTHEST))) if scaled > FARTHEST else scaled
+        return LINEAR_LIMIT + float(np.log10(1 + (scaled - LINEAR_LIMIT))) if scaled > LINEAR_LIMIT else scaled
 
     def value_at(self, level: float) -> float:
-        """The statistic that has a level of the tail, from `TAIL` to `FARTHEST`."""
-        return self.knots[-1] + (level - self.levels[-1]) / _DECADE * self.excess
+        """The value that has a given level, from `TAIL_START` to `LINEAR_LIMIT`."""
+        return self.knots[-1] + (level - self.levels[-1]) / _LOG10_E * self.excess
 
 
-def compressed(level: float) -> float:
-    """What the scale makes of decades beyond `FARTHEST`.
+def compress(level: float) -> float:
+    """Map a level as the scale does: as it is up to `LINEAR_LIMIT`, logarithmic beyond. Undone by `expand`.
 
-    >>> compressed(4.0), compressed(15.0)
+    >>> compress(4.0), compress(15.0)
     (4.0, 7.0)
     """
-    return level if level <= FARTHEST else FARTHEST + math.log10(1 + level - FARTHEST)
+    return level if level <= LINEAR_LIMIT else LINEAR_LIMIT + math.log10(1 + level - LINEAR_LIMIT)
 
 
-def spread_out(level: float | NDArray[np.float64]) -> NDArray[np.float64]:
-    """The decades that the scale has compressed, where they lie beyond `FARTHEST`.
+def expand(level: float | NDArray[np.float64]) -> NDArray[np.float64]:
+    """Undo `compress`: levels in log10 units everywhere.
 
-    >>> float(spread_out(compressed(15.0)))
+    >>> float(expand(compress(15.0)))
     15.0
     """
     x = np.asarray(level, np.float64)
-    if isinstance(level, float) and level <= FARTHEST:
+    if isinstance(level, float) and level <= LINEAR_LIMIT:
         return x
     with np.errstate(over="ignore"):
-        beyond = np.power(10.0, np.maximum(x - FARTHEST, 0)) - 1
-    return np.asarray(np.where(x > FARTHEST, FARTHEST + np.minimum(beyond, _LARGEST / 2), x))
+        beyond = np.power(10.0, np.maximum(x - LINEAR_LIMIT, 0)) - 1
+    return np.asarray(np.where(x > LINEAR_LIMIT, LINEAR_LIMIT + np.minimum(beyond, _LARGEST / 2), x))
 
 
 @lru_cache(maxsize=256)
 def _array(numbers: tuple[float, ...]) -> NDArray[np.float64]:
+    """The tuple as an array; cached, because interpolation of one value would spend most of its time converting it."""
     return np.array(numbers)
 
 
 def fit_tail_scale(values: Sequence[float] | NDArray[np.float64]) -> TailScale:
-    """Fit the scale on a statistic of ordinary frames.
+    """Fit the scale on a statistic of normal frames.
 
     Raises:
         ConfigError: fewer than 20 values, or one that is not finite.
@@ -116,10 +119,11 @@ def fit_tail_scale(values: Sequence[float] | NDArray[np.float64]) -> TailScale:
     n_finite = int(np.isfinite(x).sum())
     if n_finite < max(20, len(x)):
         raise ConfigError(
-            f"a calibration needs at least 20 ordinary frames with finite values, got {len(x)}, {n_finite} of them finite"
+            f"a calibration needs at least 20 normal frames with finite values, got {len(x)}, {n_finite} of them finite"
         )
     shares = 1 - np.arange(0.0, 0.901, 0.05)
     knots = np.quantile(x, 1 - shares)
+    # Equal quantiles, as of a scene without motion, are spread by a millionth of the range: the scale must increase.
     smallest = max(float(np.ptp(x)), abs(float(x[-1])), 1e-9) * 1e-6
     knots = np.maximum.accumulate(knots + np.arange(len(knots)) * smallest)
     tail = x[x > knots[-1]]

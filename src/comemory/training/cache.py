@@ -1,7 +1,7 @@
 """Prepared frames on disk: each frame is decoded and its flow estimated once, whatever the number of epochs.
 
-Three arrays for each video, named by what went into it: the content of the video and the settings that shape the
-arrays. A change of either is another name, so a stale array is never read.
+A video has three arrays. Their file name is a hash of the video's content and of the settings that shape the arrays, so
+that arrays of other content or settings are never read.
 """
 
 from __future__ import annotations
@@ -17,16 +17,18 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from comemory.clips.builder import ClipSettings, Preparation, Prepared, assemble
+from comemory.clips.config import ClipSettings
+from comemory.clips.layout import assemble
+from comemory.clips.preparation import FramePreparer, PreparedFrame
 from comemory.errors import SourceError, TrainingError
 from comemory.flow import FlowSettings, open_flow
-from comemory.types import CELL, JSON, SHOWN, LabelledSource, shown_maps
+from comemory.types import CELL, INPUT_MAPS, JSON, LabelledSource, named_input_maps
 from comemory.video.source import open_source
 
-PREPARATION = 9
-"""Raised whenever `video.clips.Preparation`, a resize or a flow estimator gives other numbers than before."""
-_ARRAYS = (".pictures", ".flows", ".shown")
-_BLOCK = 2**20
+CACHE_VERSION = 9
+"""Part of the hash. Raise it whenever `clips.preparation`, a resize or a flow estimator gives other numbers than before."""
+_ARRAYS = (".images", ".flows", ".maps")
+_BLOCK_BYTES = 2**20
 
 
 @dataclass(frozen=True)
@@ -34,36 +36,39 @@ class PreparedVideo:
     """The prepared frames of one video, mapped from disk.
 
     Attributes:
-        content: sha256 of what the frames were made from, see `content_hash`.
+        name: of the video in its data set.
+        sha256: of the video's content, see `content_sha256`.
 
     Shapes:
-        pictures: uint8 (n, C, H, W). flows: float16 (n, 2, H, W). shown: float16 (n, S, h, w). indices: int64 (n,), of the
-        frames in their source.
+        images: uint8 (n, C, H, W).
+        flows: float16 (n, 2, H, W), pixels.
+        input_maps: float16 (n, S, h, w), one map for each of `types.INPUT_MAPS`.
+        indices: int64 (n,), of the frames in their source.
     """
 
     name: str
-    pictures: NDArray[np.uint8]
+    images: NDArray[np.uint8]
     flows: NDArray[np.float16]
-    shown: NDArray[np.float16]
+    input_maps: NDArray[np.float16]
     indices: NDArray[np.int64]
-    content: str = ""
+    sha256: str = ""
 
-    def newest(self, n_past: int) -> list[int]:
-        """The places whose `n_past` frames before are consecutive in the source, so that a clip can end there."""
+    def clip_ends(self, n_past: int) -> list[int]:
+        """The frames at which a clip can end: they and the `n_past` before them are consecutive in the source."""
         return [t for t in range(n_past, len(self.indices)) if self.indices[t] - self.indices[t - n_past] == n_past]
 
-    def clip(self, newest: int, settings: ClipSettings) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """The clip whose newest frame is number `newest`, as `video.clips.assemble` gives it."""
-        window = range(newest - settings.n_past, newest + 1)
-        return assemble([Prepared(self.pictures[t], self.flows[t], self.shown[t]) for t in window], settings)
+    def clip(self, end: int, settings: ClipSettings) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Frames and flow of the clip whose newest frame is number `end`, see `clips.layout.assemble`."""
+        window = range(end - settings.n_past, end + 1)
+        return assemble([PreparedFrame(self.images[t], self.flows[t], self.input_maps[t]) for t in window], settings)
 
-    def evidence(self, newest: int) -> dict[str, NDArray[np.float32]]:
-        """What that clip shows by itself, see `types.Clip.evidence`."""
-        return shown_maps(self.shown[newest].astype(np.float32))
+    def evidence(self, end: int) -> dict[str, NDArray[np.float32]]:
+        """The evidence that the clip has without a network, see `types.Clip.evidence`."""
+        return named_input_maps(self.input_maps[end].astype(np.float32))
 
     def part(self, frames: slice) -> PreparedVideo:
-        """Some frames of it."""
-        arrays = {name: getattr(self, name)[frames] for name in ("pictures", "flows", "shown", "indices")}
+        """A part of the video."""
+        arrays = {name: getattr(self, name)[frames] for name in ("images", "flows", "input_maps", "indices")}
         return replace(self, **arrays)
 
 
@@ -77,16 +82,16 @@ def prepare_videos(
     rate_hz: float | None = None,
     on_frame: Callable[[str], None] = lambda name: None,
 ) -> tuple[list[PreparedVideo], list[str]]:
-    """Prepare the videos that the cache does not hold yet, and map all of them.
+    """Prepare the videos that the cache does not hold yet, and map all of them into memory.
 
     Args:
-        folder: of the cache.
-        dataset: names the data set; part of the key of sources that are made in memory.
-        rate_hz: frames per second where a video does not say.
-        on_frame: called with the video's name for each frame, prepared now or found in the cache.
+        folder: the cache.
+        dataset: name of the data set; part of the hash of sources that are rendered in memory.
+        rate_hz: frames per second, where a video does not say.
+        on_frame: called with the video's name for each frame, prepared or found in the cache.
 
     Returns:
-        The videos long enough to train on, and one line for each problem met (a corrupt frame, a short video).
+        The videos that hold a clip, and one line for each problem met (a corrupt frame, a short video).
 
     Raises:
         TrainingError: no video is long enough, or the cache cannot be used.
@@ -102,7 +107,7 @@ def prepare_videos(
         except OSError as error:
             raise TrainingError(f"cannot use the flow cache {folder}: {error.strerror or error}") from None
         problems += met
-        if not ready.newest(clips.n_past):
+        if not ready.clip_ends(clips.n_past):
             problems.append(
                 f"{video.name}: {len(ready.indices)} frames are too few, {clips.n_past + 1} in a row are needed"
             )
@@ -122,16 +127,16 @@ def _prepared(
     rate_hz: float | None,
     on_frame: Callable[[str], None],
 ) -> tuple[PreparedVideo, list[str]]:
-    """The frames of a video from the cache, written into it first where they are not there, and the problems met."""
-    content = content_hash(video, dataset)
+    """One video from the cache, which is filled first where needed, and the problems met."""
+    content = content_sha256(video, dataset)
     stem = folder / _key(content, clips, flow, rate_hz)
-    note = _note(stem, clips)
-    if note is None:
-        note = _write(video, stem, clips, flow, rate_hz, on_frame)
+    index = _read_index(stem, clips)
+    if index is None:
+        index = _write(video, stem, clips, flow, rate_hz, on_frame)
     else:
-        for _ in note["indices"]:
+        for _ in index["indices"]:
             on_frame(video.name)
-    return _map(video.name, stem, clips, note, content), list(note.get("problems", []))
+    return _open_arrays(video.name, stem, clips, index, content), list(index.get("problems", []))
 
 
 def _write(
@@ -142,37 +147,40 @@ def _write(
     rate_hz: float | None,
     on_frame: Callable[[str], None],
 ) -> JSON:
-    """Write the arrays, then the JSON file that says how long they are and marks them as whole."""
-    preparation = Preparation(clips, open_flow(flow), rate_hz)
+    """Write the arrays, and last the JSON index, which says how long they are and marks them as complete.
+
+    The files have temporary names with the process id until all are written: a kill leaves nothing that looks complete.
+    """
+    preparation = FramePreparer(clips, open_flow(flow), rate_hz)
     source = open_source(video.source, size=(clips.flow_height, clips.flow_width), rate_hz=rate_hz)
     stem.parent.mkdir(parents=True, exist_ok=True)
-    _sweep(stem)
+    _remove_leftovers(stem)
     indices: list[int] = []
-    passing = {suffix: Path(f"{stem}{suffix}.{os.getpid()}") for suffix in (*_ARRAYS, ".json")}
+    temporary = {suffix: Path(f"{stem}{suffix}.{os.getpid()}") for suffix in (*_ARRAYS, ".json")}
     try:
         with ExitStack() as opened:
-            pictures, flows, shown = (opened.enter_context(passing[suffix].open("wb")) for suffix in _ARRAYS)
+            images, flows, maps = (opened.enter_context(temporary[suffix].open("wb")) for suffix in _ARRAYS)
             for frame in source:
                 if indices and frame.index != indices[-1] + 1:
                     preparation.reset()
                 indices.append(frame.index)
-                one = preparation.push(frame.image)
-                pictures.write(one.picture.tobytes())
-                flows.write(one.flow.tobytes())
-                shown.write(one.shown.tobytes())
+                prepared = preparation.prepare(frame.image)
+                images.write(prepared.image.tobytes())
+                flows.write(prepared.flow.tobytes())
+                maps.write(prepared.input_maps.tobytes())
                 on_frame(video.name)
-        note = {"name": video.name, "indices": indices, "problems": list(source.problems)}
-        passing[".json"].write_text(json.dumps(note), encoding="utf-8")
-        for suffix, path in passing.items():
+        index = {"name": video.name, "indices": indices, "problems": list(source.problems)}
+        temporary[".json"].write_text(json.dumps(index), encoding="utf-8")
+        for suffix, path in temporary.items():
             path.replace(stem.with_suffix(suffix))
     finally:
-        for path in passing.values():
+        for path in temporary.values():
             path.unlink(missing_ok=True)
-    return note
+    return index
 
 
-def _sweep(stem: Path) -> None:
-    """Remove what processes that were killed have left of this video."""
+def _remove_leftovers(stem: Path) -> None:
+    """Remove temporary files of this video whose process is gone."""
     for left in stem.parent.glob(f"{stem.name}.*.*"):
         try:
             os.kill(int(left.suffix[1:]), 0)
@@ -182,11 +190,11 @@ def _sweep(stem: Path) -> None:
             continue
 
 
-def _note(stem: Path, clips: ClipSettings) -> JSON | None:
-    """What the cache says of the arrays; None where it does not hold the whole of them."""
+def _read_index(stem: Path, clips: ClipSettings) -> JSON | None:
+    """The index of the arrays; None where the cache does not hold all of them completely."""
     try:
-        note: JSON = json.loads(stem.with_suffix(".json").read_text(encoding="utf-8"))
-        n_values = len(note["indices"]) * clips.height * clips.width
+        index: JSON = json.loads(stem.with_suffix(".json").read_text(encoding="utf-8"))
+        n_values = len(index["indices"]) * clips.height * clips.width
         sizes = [stem.with_suffix(suffix).stat().st_size for suffix in _ARRAYS]
     except (OSError, ValueError, KeyError, TypeError):
         return None
@@ -194,29 +202,29 @@ def _note(stem: Path, clips: ClipSettings) -> JSON | None:
     expected = [
         n_values * clips.channels * np.dtype(np.uint8).itemsize,
         n_values * 2 * half,
-        len(SHOWN) * n_values // CELL**2 * half,
+        len(INPUT_MAPS) * n_values // CELL**2 * half,
     ]
-    return note if sizes == expected else None
+    return index if sizes == expected else None
 
 
-def _map(name: str, stem: Path, clips: ClipSettings, note: JSON, content: str) -> PreparedVideo:
-    indices = np.array(note["indices"], np.int64)
+def _open_arrays(name: str, stem: Path, clips: ClipSettings, index: JSON, content: str) -> PreparedVideo:
+    indices = np.array(index["indices"], np.int64)
     n_frames, shape = len(indices), (clips.height, clips.width)
-    cells = (len(SHOWN), clips.height // CELL, clips.width // CELL)
+    cells = (len(INPUT_MAPS), clips.height // CELL, clips.width // CELL)
     if not n_frames:
         empty = np.zeros((0, clips.channels, *shape), np.uint8)
-        flows, shown = np.zeros((0, 2, *shape), np.float16), np.zeros((0, *cells), np.float16)
-        return PreparedVideo(name, empty, flows, shown, indices, content)
-    pictures = np.memmap(stem.with_suffix(".pictures"), np.uint8, "r", shape=(n_frames, clips.channels, *shape))
+        flows, maps = np.zeros((0, 2, *shape), np.float16), np.zeros((0, *cells), np.float16)
+        return PreparedVideo(name, empty, flows, maps, indices, content)
+    images = np.memmap(stem.with_suffix(".images"), np.uint8, "r", shape=(n_frames, clips.channels, *shape))
     flows = np.memmap(stem.with_suffix(".flows"), np.float16, "r", shape=(n_frames, 2, *shape))
-    shown = np.memmap(stem.with_suffix(".shown"), np.float16, "r", shape=(n_frames, *cells))
-    return PreparedVideo(name, pictures, flows, shown, indices, content)
+    maps = np.memmap(stem.with_suffix(".maps"), np.float16, "r", shape=(n_frames, *cells))
+    return PreparedVideo(name, images, flows, maps, indices, content)
 
 
 def _key(content: str, clips: ClipSettings, flow: FlowSettings, rate_hz: float | None) -> str:
-    """Names the arrays. What only chooses among prepared frames (`n_past`, `flow_of`) shapes none of them."""
+    """The file name of the arrays. `n_past` and `flow_of` only choose among prepared frames, so they are no part of it."""
     shaping = clips.model_dump(exclude={"n_past", "flow_of"})
-    digest = hashlib.sha256(json.dumps([PREPARATION, shaping, flow.model_dump(), rate_hz], sort_keys=True).encode())
+    digest = hashlib.sha256(json.dumps([CACHE_VERSION, shaping, flow.model_dump(), rate_hz], sort_keys=True).encode())
     digest.update(content.encode())
     if flow.weights is not None:
         with suppress(OSError):
@@ -225,8 +233,8 @@ def _key(content: str, clips: ClipSettings, flow: FlowSettings, rate_hz: float |
     return digest.hexdigest()[:32]
 
 
-def content_hash(video: LabelledSource, dataset: str) -> str:
-    """sha256 of a video's file or of its folder's files; of its name and data set where it is made in memory.
+def content_sha256(video: LabelledSource, dataset: str) -> str:
+    """sha256 of a video's file, or of the files in its folder; of its name and data set where it is rendered in memory.
 
     Raises:
         SourceError: the file or folder cannot be read.
@@ -249,5 +257,5 @@ def content_hash(video: LabelledSource, dataset: str) -> str:
 
 def _blocks(file: Path) -> Iterator[bytes]:
     with file.open("rb") as content:
-        while block := content.read(_BLOCK):
+        while block := content.read(_BLOCK_BYTES):
             yield block

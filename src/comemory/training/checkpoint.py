@@ -1,6 +1,6 @@
-"""A training as one file, from which it goes on as if nothing had been.
+"""A checkpoint: one file from which a training continues with the same result as without the interruption.
 
-Safetensors and JSON, because Fabric's checkpoints are pickles.
+It is safetensors with JSON in its header. Fabric's own checkpoints are pickles, which could run code when opened.
 """
 
 from __future__ import annotations
@@ -9,36 +9,28 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import safetensors.torch
 import torch
 from torch import Tensor
 
 from comemory.errors import TrainingError
-from comemory.models.memory import Memory
-from comemory.training.config import Recipe
+from comemory.models.contract import Model
+from comemory.training.config import TrainingConfig
 
 CHECKPOINT = "checkpoint.safetensors"
 
 
-class Model(Protocol):
-    """What a checkpoint needs of a network; `science` has the whole contract."""
-
-    def memories(self) -> Mapping[str, Memory]: ...
-
-    def state_dict(self) -> dict[str, Any]: ...
-
-    def load_state_dict(self, state_dict: Mapping[str, Any]) -> Any: ...
-
-
 @dataclass
-class Progress:
-    """Where training stands.
+class TrainingState:
+    """The progress of a training.
 
     Attributes:
-        step, n_steps: done and in all.
-        history: one record for each epoch done: mean of each term of the loss, and the use of each memory's items.
+        n_steps: steps of the whole training.
+        step: steps done.
+        history: one record for each epoch done: `epoch`, the mean of each term of the `loss`, and for each memory the
+            share of the queries that were nearest to each item, `item_usage`.
     """
 
     n_steps: int
@@ -46,113 +38,116 @@ class Progress:
     history: list[dict[str, Any]] = field(default_factory=list)
 
 
-class Sums:
-    """Running means of an epoch; they travel with the checkpoint, so that a resumed run logs the same."""
+class EpochMeans:
+    """Running means of the terms of the loss in an epoch. A checkpoint stores them, so that a resumed run logs the same."""
 
     def __init__(self) -> None:
         self.values: dict[str, float] = {}
         self.steps = 0
 
     def add(self, parts: Mapping[str, float]) -> None:
-        """Count the terms of one more step."""
+        """Add the terms of one step."""
         self.steps += 1
         for name, value in parts.items():
             self.values[name] = self.values.get(name, 0.0) + value
 
-    def restore(self, progress: Progress) -> None:
-        """Go on with the sums that a checkpoint held."""
-        if progress.history and "partial" in progress.history[-1]:
-            partial = progress.history.pop()["partial"]
+    def restore(self, state: TrainingState) -> None:
+        """Take over the sums of a checkpoint that was written within an epoch."""
+        if state.history and "partial" in state.history[-1]:
+            partial = state.history.pop()["partial"]
             self.values, self.steps = partial["values"], partial["steps"]
 
-    def take(self, model: Model, epoch: int) -> dict[str, Any]:
-        """The record of an epoch; the next one begins at nothing."""
+    def finish_epoch(self, model: Model, epoch: int) -> dict[str, Any]:
+        """The record of an epoch for the history; the sums restart at zero."""
         means = {name: value / max(1, self.steps) for name, value in self.values.items()}
-        use = {
-            name: [round(share, 6) for share in memory.take_use().tolist()] for name, memory in model.memories().items()
+        usage = {
+            name: [round(share, 6) for share in memory.pop_usage().tolist()]
+            for name, memory in model.memories().items()
         }
         self.values, self.steps = {}, 0
-        return {"epoch": epoch, "loss": means, "item_use": use}
+        return {"epoch": epoch, "loss": means, "item_usage": usage}
 
 
 def save_checkpoint(
     run: Path,
     model: Model,
     optimizer: torch.optim.Optimizer,
-    progress: Progress,
-    recipe: Recipe,
-    footage: str,
-    sums: Sums,
+    state: TrainingState,
+    config: TrainingConfig,
+    data_sha256: str,
+    means: EpochMeans,
 ) -> None:
-    """Write all that resuming needs into one file, under a passing name first: a kill leaves the old one whole.
+    """Write all that resuming needs into one file.
+
+    It is written under a temporary name and renamed, so that a kill leaves the older checkpoint whole.
 
     Raises:
         TrainingError: it cannot be written; the older checkpoint stays.
     """
     tensors = {f"model.{name}": tensor for name, tensor in model.state_dict().items()}
-    for number, state in optimizer.state_dict()["state"].items():
-        tensors |= {f"optimizer.{number}.{name}": tensor for name, tensor in state.items()}
+    for number, moments in optimizer.state_dict()["state"].items():
+        tensors |= {f"optimizer.{number}.{name}": tensor for name, tensor in moments.items()}
     for name, memory in model.memories().items():
-        tensors[f"use.{name}"] = memory.use
-    history = [*progress.history]
-    if sums.steps:
-        history.append({"partial": {"values": sums.values, "steps": sums.steps}})
+        tensors[f"usage.{name}"] = memory.usage
+    history = [*state.history]
+    if means.steps:
+        history.append({"partial": {"values": means.values, "steps": means.steps}})
     note = {
-        "step": progress.step,
-        "n_steps": progress.n_steps,
+        "step": state.step,
+        "n_steps": state.n_steps,
         "history": history,
-        "recipe": recipe.model_dump(mode="json"),
-        "footage": footage,
+        "config": config.model_dump(mode="json"),
+        "data_sha256": data_sha256,
     }
-    passing = run / f"{CHECKPOINT}.tmp"
+    temporary = run / f"{CHECKPOINT}.tmp"
     try:
         safetensors.torch.save_file(
             {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()},
-            passing,
+            temporary,
             {"note": json.dumps(note)},
         )
-        passing.replace(run / CHECKPOINT)
+        temporary.replace(run / CHECKPOINT)
     except (OSError, safetensors.SafetensorError) as error:
-        passing.unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
         raise TrainingError(f"cannot write the checkpoint {run / CHECKPOINT}: {error}") from None
 
 
 def load_checkpoint(
-    run: Path, model: Model, optimizer: torch.optim.Optimizer, recipe: Recipe, footage: str
-) -> Progress:
-    """Set model and optimizer to where the checkpoint left them.
+    run: Path, model: Model, optimizer: torch.optim.Optimizer, config: TrainingConfig, data_sha256: str
+) -> TrainingState:
+    """Restore model and optimiser from the checkpoint.
 
     Raises:
-        TrainingError: the checkpoint is damaged or belongs to another recipe or other footage.
+        TrainingError: the checkpoint is damaged, or was made with other settings or other video.
     """
     path = run / CHECKPOINT
     try:
         with safetensors.safe_open(path, "pt") as file:
             note = json.loads((file.metadata() or {})["note"])
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        progress = Progress(note["n_steps"], note["step"], note["history"])
-        made_with = {"settings": note["recipe"], "footage or teachers": note["footage"]}
+        state = TrainingState(note["n_steps"], note["step"], note["history"])
+        made_with = {"settings": note["config"], "video": note["data_sha256"]}
     except (safetensors.SafetensorError, OSError, KeyError, ValueError, TypeError) as error:
-        raise TrainingError(f"the checkpoint {path} cannot be read ({error}): delete it to start anew") from None
-    for what, used in {"settings": recipe.model_dump(mode="json"), "footage or teachers": footage}.items():
-        if _shaping(made_with[what]) != _shaping(used):
+        raise TrainingError(f"the checkpoint {path} cannot be read ({error}): delete it to start again") from None
+    for what, used in {"settings": config.model_dump(mode="json"), "video": data_sha256}.items():
+        if _relevant(made_with[what]) != _relevant(used):
             raise TrainingError(
-                f"the checkpoint {path} was made with other {what}: use the same, or delete it to start anew"
+                f"the checkpoint {path} was made with other {what}: use the same, or delete it to start again"
             )
     model.load_state_dict(_under("model.", tensors))
     for name, memory in model.memories().items():
-        memory.use.copy_(tensors[f"use.{name}"])
+        memory.usage.copy_(tensors[f"usage.{name}"])
     states: dict[int, dict[str, Tensor]] = {}
     for key, tensor in _under("optimizer.", tensors).items():
         number, _, name = key.partition(".")
         states.setdefault(int(number), {})[name] = tensor
     optimizer.load_state_dict({**optimizer.state_dict(), "state": states})
-    return progress
+    return state
 
 
-def _shaping(used: Any) -> Any:
-    """What shapes a training: all of a recipe but the decision, which is fitted when the training is over."""
-    return {key: value for key, value in used.items() if key != "decision"} if isinstance(used, dict) else used
+def _relevant(used: Any) -> Any:
+    """All of a configuration that shapes the weights: the scoring is fitted when the training is over."""
+    return {key: value for key, value in used.items() if key != "scoring"} if isinstance(used, dict) else used
 
 
 def _under(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:

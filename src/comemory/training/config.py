@@ -1,4 +1,4 @@
-"""Everything that decides what a training makes: one recipe, from a preset, a TOML file and `--set key=value`."""
+"""The configuration of a training: a preset, then a TOML file, then `--set key=value`."""
 
 from __future__ import annotations
 
@@ -6,95 +6,53 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import Field, ValidationInfo, field_validator, model_validator
+from pydantic import Field, SerializeAsAny, ValidationInfo, create_model, field_validator
 
-from comemory.clips.builder import ClipSettings
-from comemory.config import apply_settings, build, read_toml
-from comemory.config_model import Settings
-from comemory.errors import ConfigError, nearest
+from comemory.clips.config import ClipSettings
+from comemory.config import Settings, apply_settings, build, read_toml
+from comemory.errors import ConfigError, suggest
 from comemory.flow import FlowSettings
-from comemory.scoring import DecisionSettings, parse_channel
-from comemory.types import JSON
-
-Level = Literal[0, 1, 2]
-
-
-class NetworkSettings(Settings):
-    """The arguments of `science.comemory.CoMemory`, which explains them, less those that follow from the clips."""
-
-    stem: Literal[1, 2, 4] = 2
-    base_width: int = Field(16, ge=4, le=256)
-    motion_encoder: Literal["pair", "recurrent", "volume"] = "pair"
-    motion_width: int | None = Field(None, ge=4, le=256)
-    appearance_stem: Literal[1, 2, 4] | None = None
-    appearance_width: int | None = Field(None, ge=4, le=256)
-    appearance_levels: Literal[3, 4] = 4
-    motion_items: int = Field(10, ge=0, le=4096)
-    appearance_items: int = Field(10, ge=0, le=4096)
-    motion_skips: tuple[Level, ...] = ()
-    appearance_skips: tuple[Level, ...] = (0, 1, 2)
-    motion_decodes: Literal["both", "read"] = "read"
-    appearance_decodes: Literal["both", "read"] = "both"
-    appearance_predicts: Literal["frame", "change"] = "frame"
-    motion_temperature: float = Field(0.1, gt=0)
-    appearance_temperature: float = Field(1.0, gt=0)
-    unit_queries: bool = False
-    momentum: float | None = Field(None, ge=0, lt=1)
-    margin: float = Field(1.0, ge=0)
-
-    @model_validator(mode="after")
-    def _branches_fit(self) -> NetworkSettings:
-        stem = self.appearance_stem or self.stem
-        if stem < self.stem or stem * 2**self.appearance_levels < self.stem * 16:
-            raise ValueError(
-                f"the appearance branch is nowhere finer than the motion branch, got stem={self.stem}, "
-                f"appearance_stem={stem}, appearance_levels={self.appearance_levels}"
-            )
-        return self
-
-    def coarsest_place(self) -> int:
-        """Side in pixels of the largest squares that become one place."""
-        return int((self.appearance_stem or self.stem) * 2 ** (self.appearance_levels - 1))
-
-
-class LossWeights(Settings):
-    """The six weights of the seed's Eq. (15)."""
-
-    flow: float = Field(1.0, ge=0)
-    prediction: float = Field(1.0, ge=0)
-    motion_compactness: float = Field(0.1, ge=0)
-    motion_separateness: float = Field(0.1, ge=0)
-    appearance_compactness: float = Field(0.1, ge=0)
-    appearance_separateness: float = Field(0.1, ge=0)
+from comemory.models import MODELS, SETTINGS
+from comemory.models.settings import CoMemorySettings, ModelSettings
+from comemory.registry import Registry
+from comemory.scoring import STATISTICS, ScoringSettings, evidence_name
+from comemory.types import INPUT_MAPS, JSON
 
 
 class TrainSettings(Settings):
-    """How training runs.
+    """How a training runs."""
 
-    Attributes:
-        epochs: passes over the training clips.
-        batch: clips of a step, of all devices together.
-        lr: the highest learning rate of a one-cycle schedule.
-        taught: where there are teachers, the share of flow and frame to be learned that is theirs.
-        holdout: share of the training video that is kept for the calibration and never trained on.
-        precision: `auto` takes bfloat16 where a GPU has it, else fp32.
-        devices: `auto` takes the GPUs present, else the CPU; or a number of devices.
-        threads: CPU threads; None leaves the choice to torch.
-        checkpoint_s: seconds between checkpoints.
-    """
-
-    epochs: int = Field(3, ge=1)
-    batch: int = Field(4, ge=1)
-    lr: float = Field(1e-3, gt=0)
-    seed: int = Field(0, ge=0, le=2**32 - 1)
-    taught: float = Field(0.5, gt=0, le=1)
-    holdout: float = Field(0.2, gt=0, lt=0.9)
-    precision: Literal["auto", "32-true", "bf16-mixed", "16-mixed"] = "auto"
-    accelerator: Literal["auto", "cpu", "gpu"] = "auto"
-    devices: int | Literal["auto"] = "auto"
-    threads: int | None = Field(None, ge=1)
-    checkpoint_s: float = Field(60.0, ge=0)
-    loss: LossWeights = LossWeights()
+    epochs: int = Field(3, ge=1, title="Epochs", description="Passes over the training clips.")
+    batch: int = Field(4, ge=1, title="Batch size", description="Clips of a step, of all devices together.")
+    lr: float = Field(1e-3, gt=0, title="Learning rate", description="Highest learning rate of the one-cycle schedule.")
+    seed: int = Field(
+        0, ge=0, le=2**32 - 1, title="Seed", description="Of the first weights and of the order of the clips."
+    )
+    calibration_share: float = Field(
+        0.2,
+        gt=0,
+        lt=0.9,
+        title="Calibration share",
+        description="Share of the training video that is never trained on: scores are calibrated on it.",
+    )
+    precision: Literal["auto", "32-true", "bf16-mixed", "16-mixed"] = Field(
+        "auto", title="Precision", description="`auto` is bfloat16 where a GPU computes in it, else fp32."
+    )
+    accelerator: Literal["auto", "cpu", "gpu"] = Field(
+        "auto", title="Accelerator", description="`auto` is the GPU where there is one, else the CPU."
+    )
+    devices: int | Literal["auto"] = Field(
+        "auto", title="Devices", description="Number of devices; `auto` is all of them."
+    )
+    threads: int | None = Field(
+        None, ge=1, title="CPU threads", description="CPU threads of the training; unset leaves the choice to torch."
+    )
+    checkpoint_s: float = Field(
+        60.0,
+        ge=0,
+        title="Checkpoint interval",
+        description="Seconds between checkpoints within an epoch; each epoch ends with one.",
+    )
 
     @field_validator("devices", mode="before")
     @classmethod
@@ -104,48 +62,61 @@ class TrainSettings(Settings):
         raise ValueError("expected 'auto' or a number of devices, 1 or more")
 
 
-class Recipe(Settings):
-    """The resolved config; it goes into the bundle as it is.
+class TrainingConfig(Settings):
+    """All that decides the outcome of a training; the bundle stores it.
 
-    Where a memory is switched off, the default channels of the decision that need it go with it; one that was asked
-    for is refused, before any training.
+    The fields of `network` are those of the model's own settings. Channels that are not set are the defaults of the
+    scoring, less those whose evidence the model does not give, or the model's own. A channel that is set and whose
+    evidence the model does not give is refused before the training.
     """
 
-    model: Literal["comemory"] = "comemory"
-    network: NetworkSettings = NetworkSettings()
-    clips: ClipSettings = ClipSettings()
-    flow: FlowSettings = FlowSettings()
-    decision: DecisionSettings = DecisionSettings()
-    train: TrainSettings = TrainSettings()
+    model: str = Field("comemory", title="Model", description="Name of the network in the registry of models.")
+    network: SerializeAsAny[ModelSettings] = Field(
+        CoMemorySettings(), title="Network", description="Settings of the network, and weights of its losses."
+    )
+    clips: ClipSettings = Field(
+        ClipSettings(), title="Clips", description="Size and number of the frames, and how the flow is filtered."
+    )
+    flow: FlowSettings = Field(FlowSettings(), title="Flow", description="The optical flow estimator.")
+    scoring: ScoringSettings = Field(
+        ScoringSettings(), title="Scoring", description="From evidence to scores, and from scores to events."
+    )
+    train: TrainSettings = Field(TrainSettings(), title="Training", description="How the training runs.")
+
+    @field_validator("model")
+    @classmethod
+    def _known(cls, model: str) -> str:
+        if model not in MODELS:
+            raise ValueError(f"there is no such model: {suggest(model, MODELS)}")
+        return model
+
+    @field_validator("network", mode="before")
+    @classmethod
+    def _of_the_model(cls, network: Any, info: ValidationInfo) -> ModelSettings:
+        settings = settings_class(info.data.get("model", "comemory"))
+        return network if type(network) is settings else settings.model_validate(_plain(network))
 
     @field_validator("clips")
     @classmethod
-    def _whole_places(cls, clips: ClipSettings, info: ValidationInfo) -> ClipSettings:
-        network = info.data.get("network", NetworkSettings())
-        place = network.coarsest_place()
-        if clips.height % place or clips.width % place:
+    def _fits_the_network(cls, clips: ClipSettings, info: ValidationInfo) -> ClipSettings:
+        multiple = info.data["network"].size_multiple() if "network" in info.data else 1
+        if clips.height % multiple or clips.width % multiple:
             raise ValueError(
-                f"with network.stem={network.stem} the height and width of clips are multiples of {place}, "
+                f"with this network the height and width of clips are multiples of {multiple}, "
                 f"got {clips.height}x{clips.width}"
             )
         return clips
 
-    @field_validator("decision")
+    @field_validator("scoring")
     @classmethod
-    def _observed(cls, decision: DecisionSettings, info: ValidationInfo) -> DecisionSettings:
-        network = info.data.get("network", NetworkSettings())
-        left: dict[str, tuple[str, ...]] = {}
-        for part in ("motion", "appearance"):
-            channels: tuple[str, ...] = getattr(decision, part)
-            blind = tuple(channel for channel in channels if _is_off(channel, network))
-            if blind and part in decision.model_fields_set:
-                memory = f"{blind[0].partition('_')[0]}_items"
-                raise ValueError(f"the {part} channel {blind[0]!r} needs a memory, but network.{memory} is 0")
-            left[part] = tuple(channel for channel in channels if channel not in blind)
-        return decision.model_copy(update=left)
+    def _has_evidence(cls, scoring: ScoringSettings, info: ValidationInfo) -> ScoringSettings:
+        if "network" not in info.data:
+            return scoring
+        network: ModelSettings = info.data["network"]
+        return scoring.model_copy(update={part: _channels(scoring, part, network) for part in ("motion", "appearance")})
 
-    def arguments(self) -> JSON:
-        """What the model is made with."""
+    def model_kwargs(self) -> JSON:
+        """The arguments of the model's `from_kwargs`."""
         shared = {"channels": self.clips.channels, "n_past": self.clips.n_past}
         return {**self.network.model_dump(mode="json"), **shared}
 
@@ -155,7 +126,7 @@ PRESETS: Mapping[str, JSON] = {
         "network": {
             "stem": 1,
             "base_width": 64,
-            "motion_skips": [0, 1, 2],
+            "motion_skips": True,
             "motion_decodes": "both",
             "motion_temperature": 1.0,
         },
@@ -166,10 +137,10 @@ PRESETS: Mapping[str, JSON] = {
             "flow_height": 256,
             "flow_width": 256,
             "flow_of": "seen",
-            "flow_carry": 0,
+            "flow_ema_decay": 0,
         },
         "flow": {"preset": "medium"},
-        "decision": {"score": "thesis", "smoothing": 0.0},
+        "scoring": {"score": "thesis", "smoothing": 0.0},
         "train": {"epochs": 60, "lr": 2e-4},
     },
     "medium": {},
@@ -185,36 +156,103 @@ PRESETS: Mapping[str, JSON] = {
     "nano": {
         "network": {"stem": 1, "base_width": 8},
         "clips": {"height": 64, "width": 96},
-        "decision": {"appearance": ["frame_error:16"]},
+        "scoring": {"appearance": ["frame_error:16"]},
         "train": {"epochs": 5, "batch": 8, "lr": 2e-3},
     },
 }
+"""What each preset changes of the defaults. Its `network` and `scoring` are for the model `comemory`; another model starts
+from its own defaults."""
 
 
-def read_recipe(preset: str = "small", file: Path | None = None, settings: Sequence[str] = ()) -> Recipe:
+def read_training_config(
+    preset: str = "small", file: Path | None = None, settings: Sequence[str] = ()
+) -> TrainingConfig:
     """A preset, then the TOML file over it, then the settings over both.
+
+    Args:
+        settings: `key=value` each, such as `train.epochs=2`.
 
     Raises:
         ConfigError: an unknown preset or key (with the nearest known one), or a value that does not fit.
+        RuntimeMissing: the settings of the model are beside its layers, and torch is not installed.
 
-    >>> read_recipe("small", settings=["train.epochs=2"]).train.epochs
+    >>> read_training_config("small", settings=["train.epochs=2"]).train.epochs
     2
     """
     if preset not in PRESETS:
-        raise ConfigError(f"unknown preset {preset!r}: {nearest(preset, PRESETS)}")
-    values = _laid_over(PRESETS[preset], read_toml(file) if file else {})
-    return build(Recipe, apply_settings(values, settings))
+        raise ConfigError(f"unknown preset {preset!r}: {suggest(preset, PRESETS)}")
+    chosen = apply_settings(read_toml(file) if file else {}, settings)
+    below = dict(PRESETS[preset])
+    if chosen.get("model", "comemory") != "comemory":
+        below = {key: value for key, value in below.items() if key not in ("network", "scoring")}
+    return build_training_config(_merged(below, chosen))
 
 
-def _is_off(channel: str, network: NetworkSettings) -> bool:
-    statistic, _ = parse_channel(channel)
-    part, _, measure = statistic.partition("_")
-    return measure in ("distance", "novelty") and not getattr(network, f"{part}_items")
+def build_training_config(values: Mapping[str, Any]) -> TrainingConfig:
+    """A configuration from nested plain values. See `read_training_config` for the errors."""
+    name, network = values.get("model", "comemory"), values.get("network", {})
+    if name in MODELS and not isinstance(network, ModelSettings):
+        # Validated on its own first: the error then names the nearest setting of this very model.
+        settings = settings_class(name)
+        alone = create_model("Network", __base__=Settings, network=(settings, Field(default_factory=settings)))
+        values = {**values, "network": build(alone, {"network": network}).network}  # type: ignore[attr-defined]
+    return build(TrainingConfig, values)
 
 
-def _laid_over(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+def settings_class(model: str) -> type[ModelSettings]:
+    """The class of a model's settings; imports torch unless `models.SETTINGS` lists it.
+
+    Raises:
+        ConfigError: there is no such model. RuntimeMissing: torch is needed and not installed.
+    """
+    if model in SETTINGS:
+        found: type[ModelSettings] = Registry("model", SETTINGS).load(model)
+        return found
+    return model_class(model).Settings  # type: ignore[no-any-return]
+
+
+def model_class(model: str) -> Any:
+    """The class of a model, a `models.contract.Model`.
+
+    Raises:
+        ConfigError: there is no such model. RuntimeMissing: torch is not installed.
+    """
+    return Registry("model", MODELS, dict.fromkeys(MODELS, "train")).load(model)
+
+
+def _channels(scoring: ScoringSettings, part: str, network: ModelSettings) -> tuple[str, ...]:
+    """The channels of one part of the score, as far as the network gives the evidence for them.
+
+    Raises:
+        ValueError: a channel was set, and its evidence is not given.
+    """
+    given = {*network.evidence(), *INPUT_MAPS}
+    is_set = part in scoring.model_fields_set
+    own: tuple[str, ...] | None = None if is_set else getattr(network, f"{part}_channels")
+    channels: tuple[str, ...] = getattr(scoring, part) if own is None else own
+    missing = [channel for channel in channels if evidence_name(channel) not in given]
+    if missing and (is_set or own is not None):
+        known = sorted({*given, *(name for name in STATISTICS if evidence_name(f"{name}:4") in given)})
+        raise ValueError(_refusal(part, missing[0], network, known))
+    return tuple(channel for channel in channels if channel not in missing)
+
+
+def _refusal(part: str, channel: str, network: ModelSettings, known: Sequence[str]) -> str:
+    evidence = evidence_name(channel)
+    memory = f"{evidence.partition('_')[0]}_items"
+    if getattr(network, memory, None) == 0:
+        return f"the {part} channel {channel!r} needs a memory, but network.{memory} is 0"
+    nearest = suggest(channel.partition(":")[0], known)
+    return f"the {part} channel {channel!r} needs the evidence {evidence!r}, which this model does not give: {nearest}"
+
+
+def _plain(network: Any) -> Any:
+    return network.model_dump() if isinstance(network, ModelSettings) else network
+
+
+def _merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
     merged = dict(below)
     for key, value in above.items():
         nested = isinstance(value, Mapping) and isinstance(merged.get(key), Mapping)
-        merged[key] = _laid_over(merged[key], value) if nested else value
+        merged[key] = _merged(merged[key], value) if nested else value
     return merged

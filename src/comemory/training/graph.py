@@ -14,43 +14,41 @@ import onnx
 import torch
 from torch import Tensor, nn
 
-from comemory.clips.builder import ClipSettings
-from comemory.runtimes import Squares
+from comemory.clips.config import ClipSettings
+from comemory.runtimes import InputLayout
 from comemory.types import JSON, Clip
 
 OPSET = 18
 
 
-class _Observe(nn.Module):
-    """What is exported as the `forward` that the exporter looks for."""
+class _Infer(nn.Module):
+    """The model with `infer_unshuffled` as `forward`, the method that the exporter traces."""
 
     def __init__(self, model: Any) -> None:
         super().__init__()
         self.model = model
-        self.observe = getattr(model, "observe_squares", model.observe)
 
     def forward(self, *inputs: Tensor) -> tuple[Tensor, ...]:
-        return tuple(self.observe(*inputs).values())
+        return tuple(self.model.infer_unshuffled(*inputs).values())
 
 
 def write_graph(model: Any, clips: ClipSettings, path: Path) -> JSON:
     """Write the graph for one clip at a time, in fp32.
 
     Returns:
-        The names: `inputs` in the graph's order, and `outputs`; and the `squares` in which it takes clips.
+        The names of the `inputs`, in the order of the graph, and of the `outputs`; and the `layout` of the inputs.
     """
     model = model.float().eval()
-    squares = Squares(**getattr(model, "squares", {}))
-    observed = _Observe(model)
+    layout = InputLayout(**model.input_layout)
     frames = np.zeros((clips.n_past + 1, clips.channels, clips.height, clips.width), np.float32)
-    clip = squares.inputs(Clip.of(frames, np.zeros((2, clips.height, clips.width), np.float32)))
+    clip = layout.build_inputs(Clip.from_arrays(frames, np.zeros((2, clips.height, clips.width), np.float32)))
     inputs = {name: torch.from_numpy(array) for name, array in clip.items()}
     inputs |= {f"{name}_items": memory.items.clone() for name, memory in model.memories().items()}
     with torch.no_grad():
-        outputs: Sequence[str] = list(observed.observe(*inputs.values()))
-    with _quiet():
+        outputs: Sequence[str] = list(model.infer_unshuffled(*inputs.values()))
+    with _silenced():
         torch.onnx.export(
-            observed,
+            _Infer(model),
             tuple(inputs.values()),
             path,
             input_names=list(inputs),
@@ -61,12 +59,12 @@ def write_graph(model: Any, clips: ClipSettings, path: Path) -> JSON:
             verbose=False,
             optimize=True,
         )
-    _forget_origin(path)
-    return {"inputs": list(inputs), "outputs": list(outputs), "squares": squares.model_dump()}
+    _remove_metadata(path)
+    return {"inputs": list(inputs), "outputs": list(outputs), "layout": layout.model_dump()}
 
 
-def _forget_origin(path: Path) -> None:
-    """Take the exporter's notes out of the file: they hold the source lines and the folders of the machine that wrote it."""
+def _remove_metadata(path: Path) -> None:
+    """Remove the exporter's metadata, which holds source lines and folders of the machine that wrote the file."""
     model = onnx.load(path)
     graph = model.graph
     for thing in (model, graph, *graph.node, *graph.value_info, *graph.input, *graph.output, *graph.initializer):
@@ -76,8 +74,8 @@ def _forget_origin(path: Path) -> None:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
-    """Without the exporter's notes on packages that are not needed here."""
+def _silenced() -> Iterator[None]:
+    """Silence the exporter's warnings about optional packages that are not needed here."""
     log = logging.getLogger("torch.onnx")
     level = log.level
     log.setLevel(logging.ERROR)

@@ -1,6 +1,6 @@
-"""The training loop: one pass over random clips an epoch, on whatever Lightning Fabric finds.
+"""The training loop: each epoch is one pass over the clips in random order, on the devices that Lightning Fabric finds.
 
-Fabric owns devices, precision and data-parallel.
+Fabric handles devices, precision and data-parallel workers.
 """
 
 from __future__ import annotations
@@ -20,16 +20,13 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from comemory.errors import TrainingError
-from comemory.models import MODELS
-from comemory.registry import Table
 from comemory.training.cache import PreparedVideo
-from comemory.training.checkpoint import CHECKPOINT, Progress, Sums, load_checkpoint, save_checkpoint
-from comemory.training.config import Recipe, TrainSettings
-from comemory.training.teachers import Teachers
+from comemory.training.checkpoint import CHECKPOINT, EpochMeans, TrainingState, load_checkpoint, save_checkpoint
+from comemory.training.config import TrainingConfig, TrainSettings, model_class
 
 
 def make_fabric(settings: TrainSettings) -> Fabric:
-    """The devices and the precision, started."""
+    """Choose devices and precision, and start the workers."""
     precision = settings.precision
     if precision == "auto":
         half = settings.accelerator != "cpu" and torch.cuda.is_available() and torch.cuda.is_bf16_supported()
@@ -48,107 +45,104 @@ def make_fabric(settings: TrainSettings) -> Fabric:
 
 def fit(
     fabric: Fabric,
-    recipe: Recipe,
+    config: TrainingConfig,
     videos: Sequence[PreparedVideo],
     run: Path,
     *,
-    teachers: Teachers | None = None,
     resume: bool = False,
-    on_step: Callable[[Progress, float], None] = lambda progress, loss: None,
-    on_epoch: Callable[[Progress], None] = lambda progress: None,
-) -> tuple[nn.Module, Progress]:
-    """Train the recipe's model on prepared videos.
+    on_step: Callable[[TrainingState, float], None] = lambda state, loss: None,
+    on_epoch: Callable[[TrainingState], None] = lambda state: None,
+) -> tuple[nn.Module, TrainingState]:
+    """Train the model of the configuration on prepared videos.
 
     Args:
         run: folder of the checkpoint.
-        teachers: networks that it learns from beside the videos.
-        resume: go on from the checkpoint in `run`, if there is one; the result is the same as without the break.
+        resume: continue from the checkpoint in `run`, if there is one; the result is the same as without the
+            interruption.
         on_step, on_epoch: called on the first worker; `on_epoch` also when a resumed training already has epochs done.
 
     Returns:
         The model in evaluation mode on the CPU.
 
     Raises:
-        TrainingError: there are fewer clips than a batch takes, the devices cannot share a batch evenly, the loss is
+        TrainingError: there are fewer clips than a batch needs, the devices cannot share a batch evenly, the loss is
             not finite, or a checkpoint cannot be written or read.
     """
-    settings = recipe.train
+    settings = config.train
     seed_everything(settings.seed, verbose=False)
-    batches = _Batches(fabric, videos, recipe, teachers)
+    batches = _Batches(fabric, videos, config)
     per_epoch = batches.per_epoch
-    progress = Progress(per_epoch * settings.epochs)
-    bare = Table("model", MODELS).load(recipe.model)(**recipe.arguments()).to(memory_format=torch.channels_last)
-    optimizer = torch.optim.AdamW(bare.parameters(), lr=settings.lr)
+    state = TrainingState(per_epoch * settings.epochs)
+    # Channels last is the faster memory layout of convolutions; it changes no weight.
+    bare = model_class(config.model).from_kwargs(**config.model_kwargs()).to(memory_format=torch.channels_last)
+    optimizer = bare.make_optimizer(settings.lr)
     model, wrapped = fabric.setup(bare, optimizer)
     model.mark_forward_method("loss")
     model.train()
-    footage = _footage(videos, teachers)
-    sums = Sums()
+    data_sha256 = _data_sha256(videos)
+    means = EpochMeans()
     if resume and (run / CHECKPOINT).is_file():
-        progress = load_checkpoint(run, bare, optimizer, recipe, footage)
-        sums.restore(progress)
-        if progress.history and fabric.is_global_zero:
-            on_epoch(progress)
+        state = load_checkpoint(run, bare, optimizer, config, data_sha256)
+        means.restore(state)
+        if state.history and fabric.is_global_zero:
+            on_epoch(state)
     saved_s = time.monotonic()
-    for epoch in range(progress.step // per_epoch, settings.epochs):
-        for number in range(progress.step % per_epoch, per_epoch):
-            _set_rate(wrapped, settings.lr, progress)
-            loss = _step(fabric, model, wrapped, batches.take(epoch, number), settings, sums)
-            progress.step += 1
+    for epoch in range(state.step // per_epoch, settings.epochs):
+        for number in range(state.step % per_epoch, per_epoch):
+            _set_learning_rate(wrapped, settings.lr, state)
+            loss = _step(fabric, model, wrapped, batches.load(epoch, number), settings, means)
+            state.step += 1
             if fabric.is_global_zero:
-                on_step(progress, loss)
+                on_step(state, loss)
                 if time.monotonic() - saved_s >= settings.checkpoint_s and number + 1 < per_epoch:
-                    save_checkpoint(run, bare, optimizer, progress, recipe, footage, sums)
+                    save_checkpoint(run, bare, optimizer, state, config, data_sha256, means)
                     saved_s = time.monotonic()
-        progress.history.append(sums.take(bare, epoch))
+        state.history.append(means.finish_epoch(bare, epoch))
         if fabric.is_global_zero:
-            save_checkpoint(run, bare, optimizer, progress, recipe, footage, sums)
-            on_epoch(progress)
-    return bare.cpu().eval(), progress
+            save_checkpoint(run, bare, optimizer, state, config, data_sha256, means)
+            on_epoch(state)
+    return bare.cpu().eval(), state
 
 
 class _Batches:
-    """The clips of every step, in an order that the seed and the epoch decide, on this process's device."""
+    """The clips of every step, in an order that seed and epoch decide, on the device of this process."""
 
-    def __init__(
-        self, fabric: Fabric, videos: Sequence[PreparedVideo], recipe: Recipe, teachers: Teachers | None
-    ) -> None:
-        self._fabric, self._videos, self._recipe, self._teachers = fabric, videos, recipe, teachers
-        self._places = [(v, t) for v, video in enumerate(videos) for t in video.newest(recipe.clips.n_past)]
-        self.per_epoch = _steps(len(self._places), recipe.train, fabric.world_size)
+    def __init__(self, fabric: Fabric, videos: Sequence[PreparedVideo], config: TrainingConfig) -> None:
+        self._fabric, self._videos, self._config = fabric, videos, config
+        self._clips = [(v, t) for v, video in enumerate(videos) for t in video.clip_ends(config.clips.n_past)]
+        self.per_epoch = _steps_per_epoch(len(self._clips), config.train, fabric.world_size)
         self._order: tuple[int, NDArray[np.int64]] | None = None
-        if teachers:
-            teachers.to(fabric.device)
 
-    def take(self, epoch: int, number: int) -> tuple[Tensor, Tensor]:
-        """Frames and flow of one step."""
-        settings, fabric = self._recipe.train, self._fabric
+    def load(self, epoch: int, number: int) -> tuple[Tensor, Tensor]:
+        """Frames and flow of one step. Shapes: (B, n_past + 1, C, H, W) and (B, 2, H, W), B of this process."""
+        settings, fabric = self._config.train, self._fabric
         if self._order is None or self._order[0] != epoch:
-            self._order = (epoch, np.random.default_rng([settings.seed, epoch]).permutation(len(self._places)))
+            # Seeded by the epoch, so that a resumed training sees the same order without replaying the epochs before.
+            self._order = (epoch, np.random.default_rng([settings.seed, epoch]).permutation(len(self._clips)))
         order = self._order[1]
         chosen = order[number * settings.batch : (number + 1) * settings.batch][fabric.global_rank :: fabric.world_size]
-        clips = [self._videos[v].clip(t, self._recipe.clips) for v, t in (self._places[i] for i in chosen)]
+        clips = [self._videos[v].clip(t, self._config.clips) for v, t in (self._clips[i] for i in chosen)]
         frames, flow = (fabric.to_device(torch.from_numpy(np.stack(arrays))) for arrays in zip(*clips, strict=True))
-        return self._teachers.lay_over(frames, flow) if self._teachers else (frames, flow)
+        return frames, flow
 
 
-def _steps(n_clips: int, settings: TrainSettings, n_devices: int) -> int:
-    """Steps of an epoch. The clips that fill no batch are left out, other ones in each epoch."""
+def _steps_per_epoch(n_clips: int, settings: TrainSettings, n_devices: int) -> int:
+    """Steps of an epoch. Clips that do not fill a batch are left out, different ones in each epoch."""
     if settings.batch % n_devices:
         raise TrainingError(
             f"{n_devices} devices cannot share train.batch={settings.batch} clips evenly: "
             f"set train.batch to a multiple of {n_devices}"
         )
     if n_clips < settings.batch:
-        raise TrainingError(f"{n_clips} clips are fewer than train.batch={settings.batch}: give more footage")
+        raise TrainingError(f"{n_clips} clips are fewer than train.batch={settings.batch}: give more video")
     return n_clips // settings.batch
 
 
-def _footage(videos: Sequence[PreparedVideo], teachers: Teachers | None) -> str:
-    """What was trained on, and by whom, in short."""
-    digest = hashlib.sha256("".join(teachers.digests if teachers else ()).encode())
+def _data_sha256(videos: Sequence[PreparedVideo]) -> str:
+    """Identifies the frames that are trained on."""
+    digest = hashlib.sha256()
     for video in videos:
-        digest.update(f"{video.content}:{len(video.indices)}:".encode())
+        digest.update(f"{video.sha256}:{len(video.indices)}:".encode())
         digest.update(video.indices.tobytes())
     return digest.hexdigest()
 
@@ -159,12 +153,13 @@ def _step(
     optimizer: Any,
     batch: tuple[Tensor, Tensor],
     settings: TrainSettings,
-    sums: Sums,
+    means: EpochMeans,
 ) -> float:
-    loss, parts = model.loss(*batch, settings.loss.model_dump())
+    """One step of the optimiser; returns the loss, a mean over all devices."""
+    loss, parts = model.loss(*batch)
     own = torch.stack([loss.detach(), *(part.detach() for part in parts.values())]).float()
     of_all: Any = fabric.all_reduce(own, reduce_op="mean")
-    mean, *means = of_all.tolist()
+    mean, *part_means = of_all.tolist()
     if not math.isfinite(mean):
         raise TrainingError(
             f"the loss became {mean}: lower train.lr (now {settings.lr}) or set train.precision=32-true"
@@ -172,13 +167,16 @@ def _step(
     optimizer.zero_grad()
     fabric.backward(loss)
     optimizer.step()
-    sums.add(dict(zip(parts, means, strict=True)))
+    means.add(dict(zip(parts, part_means, strict=True)))
     return float(mean)
 
 
-def _set_rate(optimizer: Any, highest: float, progress: Progress) -> None:
-    """One cycle: up over the first tenth, then down along a half cosine."""
-    share = progress.step / max(1, progress.n_steps)
+def _set_learning_rate(optimizer: Any, highest: float, state: TrainingState) -> None:
+    """One cycle: from a tenth linearly up over the first tenth of the steps, then down along a half cosine.
+
+    The rate ends at a thousandth of the highest. It depends on the step alone, so that a resumed training has the same.
+    """
+    share = state.step / max(1, state.n_steps)
     rate = highest * (0.1 + 9 * share if share < 0.1 else 0.5 * (1 + np.cos(np.pi * (share - 0.1) / 0.9)) + 1e-3)
     for group in optimizer.param_groups:
         group["lr"] = float(rate)

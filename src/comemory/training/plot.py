@@ -1,4 +1,4 @@
-"""The sanity report of a training: loss curves and the use of the memory's items, one picture in the run folder."""
+"""The plot of a training: loss curves, and how the queries are shared among the items of each memory."""
 
 from __future__ import annotations
 
@@ -11,16 +11,17 @@ import numpy as np
 from matplotlib.figure import Figure
 
 DEAD = 1e-4
-"""An item nearest to a smaller share of the queries than this is dead."""
+"""An item is dead if it is nearest to a smaller share of the queries than this."""
 
 
 def plot_history(history: Sequence[Mapping[str, Any]], path: Path) -> None:
     """Draw each term of the loss over the epochs, and each memory's share of queries for each item.
 
     Args:
-        history: one record for each epoch, as `train.checkpoint.Progress` keeps them.
+        history: one record for each epoch, as in `checkpoint.TrainingState.history`.
+        path: of the PNG file to write.
     """
-    memories = list(history[-1]["item_use"])
+    memories = list(history[-1]["item_usage"])
     with mpl.rc_context({"font.size": 9, "axes.spines.top": False, "axes.spines.right": False}):
         figure = Figure(figsize=(4.2 * (1 + len(memories)), 3.4), layout="constrained")
         axes = figure.subplots(1, 1 + len(memories), squeeze=False)[0]
@@ -30,11 +31,11 @@ def plot_history(history: Sequence[Mapping[str, Any]], path: Path) -> None:
         axes[0].set(xlabel="epoch", ylabel="mean of the term", yscale="log", title="Losses")
         axes[0].legend(frameon=False, fontsize=7)
         for axis, name in zip(axes[1:], memories, strict=True):
-            _plot_use(axis, epochs, np.array([record["item_use"][name] for record in history]), name)
+            _plot_usage(axis, epochs, np.array([record["item_usage"][name] for record in history]), name)
         figure.savefig(path, dpi=120)
 
 
-def _plot_use(axis: Any, epochs: Sequence[int], share_en: np.ndarray[Any, Any], name: str) -> None:
+def _plot_usage(axis: Any, epochs: Sequence[int], share_en: np.ndarray[Any, Any], name: str) -> None:
     order = np.argsort(-share_en[-1])
     axis.stackplot(epochs, share_en[:, order].T, edgecolor="white", linewidth=0.4)
     dead = int((share_en[-1] < DEAD).sum())

@@ -1,4 +1,4 @@
-"""Another decision for a network that is trained already: the same weights, calibrated on the same held-out video."""
+"""Another scoring for a trained network: the same weights, calibrated on the same held-out video."""
 
 from __future__ import annotations
 
@@ -8,104 +8,103 @@ import shutil
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
-
-import safetensors
-import safetensors.torch
-import torch
 
 from comemory.bundle import Bundle, bundle_writer, open_bundle, write_json
-from comemory.config import build
 from comemory.datasets import open_dataset
 from comemory.errors import BundleError, ConfigError, TrainingError, short
-from comemory.models import MODELS
-from comemory.provenance import commit
-from comemory.registry import Table
-from comemory.scoring import DecisionSettings
+from comemory.provenance import current_commit
+from comemory.runtimes.pytorch import load_model
+from comemory.scoring import ScoringSettings
 from comemory.training.cache import PreparedVideo, prepare_videos
-from comemory.training.calibrate import calibrate, n_observed, split
-from comemory.training.config import Recipe
-from comemory.training.train import Reporter, Silence, Trained
+from comemory.training.calibrate import calibrate, n_calibration_frames, split_videos
+from comemory.training.config import TrainingConfig, build_training_config
+from comemory.training.train import Reporter, SilentReporter, TrainingResult
 from comemory.types import JSON
 
-_KEPT = ("weights.safetensors", "items.safetensors", "model.onnx", "model.xml", "model.bin")
-"""Members that another decision leaves as they are. The forms of other precisions have calibrations of their own."""
+_UNCHANGED = ("weights.safetensors", "items.safetensors", "model.onnx", "model.xml", "model.bin")
+"""Members that another scoring does not change. Variants in other precisions are left out: each has a calibration of its
+own."""
 
 
 def recalibrate(
     path: Path,
     data: str,
-    decision: DecisionSettings,
+    scoring: ScoringSettings,
     out: Path,
     *,
     cache: Path,
     flow_weights: str | None = None,
     reporter: Reporter | None = None,
-) -> Trained:
-    """Write a bundle of the same network with another decision.
+) -> TrainingResult:
+    """Write a bundle of the same network with another scoring.
 
-    The video must be the one that the network was trained with: it is told by the hash of its content, and the same
-    part of it is held out. With the bundle's own decision the calibration comes out as it was.
+    The video must be that of the training: its content is compared by hash, and the same part of it is held out. With
+    the bundle's own scoring the calibration comes out unchanged.
 
     Args:
-        path: of the bundle; it stays as it is.
+        path: the bundle; it is not changed.
         data: `KIND:PATH` of the data set it was trained on.
+        scoring: the new one.
+        out: path of the new bundle.
         cache: folder of prepared frames.
         flow_weights: path of the flow's weight file, where the flow needs one.
+        reporter: receives the progress.
 
     Raises:
-        ConfigError: the decision needs a memory that the network does not have.
-        TrainingError: the video is not the one of the training.
+        ConfigError: a channel whose evidence the network does not give.
+        TrainingError: the video is not that of the training.
         DatasetError, BundleError: one line each.
     """
-    reporter = reporter or Silence()
+    reporter = reporter or SilentReporter()
     bundle = open_bundle(path)
-    recipe = bundle_recipe(bundle, decision)
+    config = bundle_training_config(bundle, scoring)
     videos = open_dataset(data).training()
     counts = [video.n_frames for video in videos]
     reporter.stage("Preparing frames", None if None in counts else sum(count or 0 for count in counts))
     prepared, problems = prepare_videos(
         videos,
         cache,
-        recipe.clips,
-        recipe.flow.model_copy(update={"weights": flow_weights}),
+        config.clips,
+        config.flow.model_copy(update={"weights": flow_weights}),
         dataset=data,
         rate_hz=bundle.calibration.rate_hz,
         on_frame=reporter.advance,
     )
-    trained, held = _parts(bundle, prepared, recipe, data)
-    reporter.stage("Calibrating on held-out video", n_observed(held, trained, recipe.clips.n_past))
-    calibration = calibrate(_model(bundle), held, recipe, bundle.calibration.rate_hz, reporter.advance, trained)
-    note = {"date": datetime.now(UTC).date().isoformat(), "commit": commit(), "from": bundle.digest[:16]}
+    trained, held_out = _split_as_trained(bundle, prepared, config, data)
+    reporter.stage("Calibrating on held-out video", n_calibration_frames(held_out, trained, config.clips.n_past))
+    model = load_model(bundle.network)
+    calibration = calibrate(model, held_out, config, bundle.calibration.rate_hz, reporter.advance, trained)
+    note = {"date": datetime.now(UTC).date().isoformat(), "commit": current_commit(), "from": bundle.digest[:16]}
     with bundle_writer(out) as folder:
-        link_members(bundle.path, folder, _KEPT)
-        write_json(folder / "config.json", {**bundle.config, "decision": recipe.decision.model_dump(mode="json")})
+        link_members(bundle.path, folder, _UNCHANGED)
+        write_json(folder / "config.json", {**bundle.config, "scoring": config.scoring.model_dump(mode="json")})
         write_json(folder / "calibration.json", calibration.model_dump(mode="json"))
         write_json(folder / "provenance.json", {**bundle.provenance, "recalibrated": note})
-    return Trained(out, problems, calibration.caution)
+    return TrainingResult(out, problems, calibration.caution)
 
 
-def bundle_recipe(bundle: Bundle, decision: DecisionSettings | None = None) -> Recipe:
-    """The recipe that a bundle was trained with, with another decision over it if given.
+def bundle_training_config(bundle: Bundle, scoring: ScoringSettings | None = None) -> TrainingConfig:
+    """The configuration that a bundle was trained with, with another scoring if given.
 
     Raises:
-        BundleError: this version does not know its settings. ConfigError: the decision does not fit the network.
+        BundleError: this version does not know its settings.
+        ConfigError: a channel of the scoring whose evidence the network does not give.
     """
     values: JSON = {key: value for key, value in bundle.config.items() if key != "graph"}
     values["clips"] = bundle.clips.model_dump()
     values["network"] = {k: v for k, v in bundle.config["network"].items() if k not in ("channels", "n_past")}
     try:
-        recipe = build(Recipe, values)
+        config = build_training_config(values)
     except ConfigError as error:
-        raise BundleError(f"{bundle.path}/config.json: {error}: train it anew with this version") from None
-    return recipe if decision is None else build(Recipe, {**values, "decision": decision})
+        raise BundleError(f"{bundle.path}/config.json: {error}: train it again with this version") from None
+    return config if scoring is None else build_training_config({**values, "scoring": scoring})
 
 
 def link_members(source: Path, target: Path, names: Iterable[str]) -> None:
-    """Put members of a bundle into a folder, as further names of the same files where the disk can do that.
+    """Put members of a bundle into another folder, as hard links where the file system has them, else as copies.
 
     Args:
-        names: those that the bundle does not have are passed over.
+        names: those that the bundle does not have are skipped.
     """
     for name in names:
         if (source / name).is_file():
@@ -115,33 +114,20 @@ def link_members(source: Path, target: Path, names: Iterable[str]) -> None:
                 shutil.copyfile(source / name, target / name)
 
 
-def _parts(
-    bundle: Bundle, prepared: Sequence[PreparedVideo], recipe: Recipe, data: str
+def _split_as_trained(
+    bundle: Bundle, prepared: Sequence[PreparedVideo], config: TrainingConfig, data: str
 ) -> tuple[list[PreparedVideo], list[PreparedVideo]]:
-    """What was trained on and what was held out, or TrainingError where the video is another one."""
-    content = hashlib.sha256("".join(video.content for video in prepared).encode()).hexdigest()
+    """The training and the calibration videos of the bundle; TrainingError where the video or its split is another."""
+    content = hashlib.sha256("".join(video.sha256 for video in prepared).encode()).hexdigest()
     if content != bundle.provenance.get("data_sha256"):
         raise TrainingError(
-            f"{data} is not the video that {bundle.path} was trained with (its content differs): give that video, or train anew"
+            f"{data} is not the video that {bundle.path} was trained with (its content differs): give that video, or "
+            "train again"
         )
-    trained, held = split(prepared, recipe.train.holdout, recipe.clips.n_past)
-    found, noted = {video.name: len(video.indices) for video in held}, bundle.provenance.get("held_out")
+    trained, held_out = split_videos(prepared, config.train.calibration_share, config.clips.n_past)
+    found, noted = {video.name: len(video.indices) for video in held_out}, bundle.provenance.get("held_out")
     if found != noted:
         raise TrainingError(
-            f"{bundle.path} held out {short(noted)} of {data}, this version holds out {short(found)}: train it anew"
+            f"{bundle.path} held out {short(noted)} of {data}, this version holds out {short(found)}: train it again"
         )
-    return trained, held
-
-
-def _model(bundle: Bundle) -> Any:
-    """The network in evaluation mode on the CPU, as the training left it to the calibration."""
-    network = bundle.network
-    try:
-        with torch.device("meta"):
-            model = Table("model", MODELS).load(network.model)(**network.arguments)
-        model.load_state_dict(safetensors.torch.load_file(network.weights), assign=True)
-    except (safetensors.SafetensorError, RuntimeError, TypeError, ValueError, KeyError, OSError) as error:
-        if isinstance(error, ConfigError):
-            raise
-        raise BundleError(f"the weights {network.weights} do not fit the model: {short(str(error))}") from None
-    return model.float().eval()
+    return trained, held_out

@@ -17,39 +17,39 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
-from comemory.bundle import bundle_writer, refuse_to_replace, write_json
+from comemory.bundle import bundle_writer, require_replaceable, write_json
 from comemory.datasets import open_dataset
 from comemory.errors import BundleError, SourceError, TrainingError
-from comemory.provenance import commit, package_version
+from comemory.provenance import current_commit, package_version
 from comemory.scoring import Calibration
 from comemory.training.cache import PreparedVideo, prepare_videos
-from comemory.training.calibrate import calibrate, n_observed, split
-from comemory.training.checkpoint import CHECKPOINT, Progress
-from comemory.training.config import Recipe
+from comemory.training.calibrate import calibrate, n_calibration_frames, split_videos
+from comemory.training.checkpoint import CHECKPOINT, TrainingState
+from comemory.training.config import TrainingConfig
 from comemory.training.graph import write_graph
 from comemory.training.loop import fit, make_fabric
 from comemory.training.plot import DEAD, plot_history
-from comemory.training.split import LEAST
-from comemory.training.teachers import Teachers
+from comemory.training.split import MIN_CALIBRATION_CLIPS
 from comemory.types import JSON, Dataset, LabelledSource
 from comemory.video.source import open_source
 
 DEFAULT_RATE_HZ = 25.0
+"""Frames per second where neither data set nor video states them: the most common rate of cameras."""
 _MODULES = ("comemory", "torch", "numpy", "av", "opencv-python-headless", "onnx", "onnxscript", "lightning-fabric")
 
 
 class Reporter(Protocol):
-    """Who is told how a training goes."""
+    """Receives the progress of a training."""
 
     def stage(self, name: str, total: int | None) -> None:
-        """A stage begins; `total` steps if known."""
+        """Begin a stage of `total` steps; None where their number is not known."""
 
     def advance(self, note: str = "") -> None:
-        """One step of the stage is done."""
+        """Count one step of the stage, with a note such as `loss 0.1234`."""
 
 
-class Silence:
-    """The reporter that says nothing."""
+class SilentReporter:
+    """A reporter that discards everything."""
 
     def stage(self, name: str, total: int | None) -> None:
         """See `Reporter`."""
@@ -59,13 +59,13 @@ class Silence:
 
 
 @dataclass(frozen=True)
-class Trained:
-    """What a training left.
+class TrainingResult:
+    """The result of a training.
 
     Attributes:
-        bundle: its path.
-        problems: one line for each problem met on the way.
-        caution: one sentence where the thresholds are careful for want of video.
+        bundle: path of the bundle.
+        problems: one line for each problem met, such as a corrupt frame.
+        caution: one sentence where there was too little video for precise thresholds, else None.
     """
 
     bundle: Path
@@ -75,106 +75,100 @@ class Trained:
 
 def train(
     data: str,
-    recipe: Recipe,
+    config: TrainingConfig,
     out: Path,
     *,
     run: Path | None = None,
     cache: Path | None = None,
-    teachers: Sequence[str | Path] = (),
     resume: bool = False,
     reporter: Reporter | None = None,
-) -> Trained:
-    """Train on the ordinary video of a data set and write the bundle.
+) -> TrainingResult:
+    """Train on the normal video of a data set and write the bundle.
 
     Args:
-        data: `KIND:PATH`.
-        out: where the bundle goes; an older bundle there is replaced at the very end. Where that fails (a full disk,
-            say), the checkpoint of the finished training is still there to `resume` from.
+        data: `KIND:PATH` of the data set.
+        out: path of the bundle. An older bundle there is replaced at the very end; where that fails, for instance
+            because the disk is full, `resume` continues from the checkpoint of the finished training.
         run: folder of the cache, the checkpoint, the log and the plot; `<out>.run` unless given.
         cache: folder of the prepared frames, which trainings on the same video can share; `<run>/cache` unless given.
-        teachers: bundles whose networks it learns from as well, see `TrainSettings.taught`.
-        resume: go on from the run folder's checkpoint, if there is one.
+        resume: continue from the checkpoint in the run folder, if there is one.
+        reporter: receives the progress.
 
     Raises:
         DatasetError, SourceError, TrainingError, BundleError: one line each.
     """
-    begun = time.monotonic()
+    start_s = time.monotonic()
     run = _run_folder(out, run)
     dataset = open_dataset(data)
     videos = dataset.training()
-    taught_by = Teachers(teachers, recipe)
-    _make(run)
-    fabric = make_fabric(recipe.train)
+    _make_folder(run)
+    fabric = make_fabric(config.train)
     if reporter is None or not fabric.is_global_zero:
-        reporter = Silence()
+        reporter = SilentReporter()
     rate_hz = frame_rate(dataset, videos)
-    reporter.stage("Preparing frames", _count(videos))
+    reporter.stage("Preparing frames", _n_frames(videos))
     with fabric.rank_zero_first():
         prepared, problems = prepare_videos(
             videos,
             cache or run / "cache",
-            recipe.clips,
-            recipe.flow,
+            config.clips,
+            config.flow,
             dataset=data,
             rate_hz=rate_hz,
-            on_frame=lambda name: reporter.advance(name),
+            on_frame=reporter.advance,
         )
-    trained, held = split(prepared, recipe.train.holdout, recipe.clips.n_past)
-    _enough(trained, held, recipe)
-    taught_by.refuse_known(_lengths(trained), _lengths(held), _content(prepared))
+    trained, held_out = split_videos(prepared, config.train.calibration_share, config.clips.n_past)
+    _require_enough(trained, held_out, config)
     if not resume:
         (run / CHECKPOINT).unlink(missing_ok=True)
-    model, progress = _fit(fabric, recipe, trained, run, taught_by, resume, reporter)
+    model, state = _fit(fabric, config, trained, run, resume, reporter)
     if not fabric.is_global_zero:
-        return Trained(out, ())
-    reporter.stage("Calibrating on held-out video", n_observed(held, trained, recipe.clips.n_past))
+        return TrainingResult(out, ())
+    reporter.stage("Calibrating on held-out video", n_calibration_frames(held_out, trained, config.clips.n_past))
     model = model.to(memory_format=torch.contiguous_format)
-    calibration = calibrate(model, held, recipe, rate_hz, reporter.advance, trained)
-    provenance = _provenance(data, prepared, trained, held, progress, time.monotonic() - begun)
-    if taught_by:
-        provenance["teachers"] = [digest[:16] for digest in taught_by.digests]
+    calibration = calibrate(model, held_out, config, rate_hz, reporter.advance, trained)
+    provenance = _provenance(data, prepared, trained, held_out, state, time.monotonic() - start_s)
     reporter.stage("Writing the bundle", None)
-    _write(out, model, recipe, calibration, provenance)
-    return Trained(out, problems, calibration.caution)
+    _write(out, model, config, calibration, provenance)
+    return TrainingResult(out, problems, calibration.caution)
 
 
 def _fit(
     fabric: Any,
-    recipe: Recipe,
+    config: TrainingConfig,
     videos: Sequence[PreparedVideo],
     run: Path,
-    teachers: Teachers,
     resume: bool,
     reporter: Reporter,
-) -> tuple[Any, Progress]:
-    started = False
+) -> tuple[Any, TrainingState]:
+    has_begun = False
 
-    def on_step(progress: Progress, loss: float) -> None:
-        nonlocal started
-        if not started:
-            reporter.stage("Training", progress.n_steps - progress.step + 1)
-            started = True
+    def on_step(state: TrainingState, loss: float) -> None:
+        nonlocal has_begun
+        if not has_begun:
+            reporter.stage("Training", state.n_steps - state.step + 1)
+            has_begun = True
         reporter.advance(f"loss {loss:.4f}")
 
-    def on_epoch(progress: Progress) -> None:
-        lines = [json.dumps(record) for record in progress.history]
+    def on_epoch(state: TrainingState) -> None:
+        lines = [json.dumps(record) for record in state.history]
         try:
             (run / "log.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
-            plot_history(progress.history, run / "training.png")
+            plot_history(state.history, run / "training.png")
         except OSError as error:
             raise TrainingError(f"cannot write the log into {run}: {error.strerror or error}") from None
 
-    return fit(fabric, recipe, videos, run, teachers=teachers, resume=resume, on_step=on_step, on_epoch=on_epoch)
+    return fit(fabric, config, videos, run, resume=resume, on_step=on_step, on_epoch=on_epoch)
 
 
-def _write(out: Path, model: Any, recipe: Recipe, calibration: Calibration, provenance: JSON) -> None:
+def _write(out: Path, model: Any, config: TrainingConfig, calibration: Calibration, provenance: JSON) -> None:
     with bundle_writer(out) as folder:
         _write_tensors(model.state_dict(), folder / "weights.safetensors")
         items = {f"{name}_items": memory.items for name, memory in model.memories().items()}
         _write_tensors(items, folder / "items.safetensors")
-        graph = write_graph(model, recipe.clips, folder / "model.onnx")
+        graph = write_graph(model, config.clips, folder / "model.onnx")
         write_json(
-            folder / "config.json", {**recipe.model_dump(mode="json"), "network": recipe.arguments(), "graph": graph}
+            folder / "config.json", {**config.model_dump(mode="json"), "network": config.model_kwargs(), "graph": graph}
         )
         write_json(folder / "calibration.json", calibration.model_dump(mode="json"))
         write_json(folder / "provenance.json", provenance)
@@ -188,41 +182,43 @@ def _write_tensors(tensors: Mapping[str, Tensor], path: Path) -> None:
 
 
 def _run_folder(out: Path, run: Path | None) -> Path:
-    """Where the run folder is; refuses places that would be found taken at the end of the training only."""
-    refuse_to_replace(out)
+    """The path of the run folder. Places that could not be written at the end of the training are refused now."""
+    require_replaceable(out)
     if not out.name:
-        raise BundleError(f"{str(out)!r} has no name to give to a bundle: choose a place such as models/gate")
+        raise BundleError(f"{str(out)!r} is no name for a bundle: choose a path such as models/gate")
     run = run or out.with_name(f"{out.name}.run")
     if run.resolve().is_relative_to(out.resolve()):
         raise TrainingError(f"the run folder {run} would lie in the bundle {out}: choose another one")
     return run
 
 
-def _make(run: Path) -> None:
+def _make_folder(run: Path) -> None:
     try:
         run.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise TrainingError(f"cannot make the run folder {run}: {error.strerror or error}") from None
 
 
-def _count(videos: Sequence[LabelledSource]) -> int | None:
+def _n_frames(videos: Sequence[LabelledSource]) -> int | None:
     counts = [video.n_frames for video in videos]
     return None if None in counts else sum(count or 0 for count in counts)
 
 
-def _enough(trained: Sequence[PreparedVideo], held: Sequence[PreparedVideo], recipe: Recipe) -> None:
-    n_past = recipe.clips.n_past
-    n_held = sum(len(video.newest(n_past)) for video in held)
-    n_trained = sum(len(video.newest(n_past)) for video in trained)
-    if n_held < LEAST or n_trained < recipe.train.batch:
+def _require_enough(
+    trained: Sequence[PreparedVideo], held_out: Sequence[PreparedVideo], config: TrainingConfig
+) -> None:
+    n_past = config.clips.n_past
+    n_held = sum(len(video.clip_ends(n_past)) for video in held_out)
+    n_trained = sum(len(video.clip_ends(n_past)) for video in trained)
+    if n_held < MIN_CALIBRATION_CLIPS or n_trained < config.train.batch:
         raise TrainingError(
-            f"too little ordinary video: {n_trained} clips to train on and {n_held} held out for the calibration, "
-            f"at least {recipe.train.batch} and {LEAST} are needed: give more footage, or set train.holdout to another share"
+            f"too little normal video: {n_trained} clips to train on and {n_held} held out for the calibration, at least "
+            f"{config.train.batch} and {MIN_CALIBRATION_CLIPS} are needed: give more video, or change train.calibration_share"
         )
 
 
 def frame_rate(dataset: Dataset, videos: Sequence[LabelledSource]) -> float:
-    """Frames per second of the data set, or of its first video that says; else what is taken where nothing does."""
+    """Frames per second of the data set, or of its first video that states them; else `DEFAULT_RATE_HZ`."""
     if dataset.rate_hz:
         return float(dataset.rate_hz)
     for video in videos:
@@ -233,7 +229,7 @@ def frame_rate(dataset: Dataset, videos: Sequence[LabelledSource]) -> float:
 
 
 def _content(prepared: Sequence[PreparedVideo]) -> str:
-    return hashlib.sha256("".join(video.content for video in prepared).encode()).hexdigest()
+    return hashlib.sha256("".join(video.sha256 for video in prepared).encode()).hexdigest()
 
 
 def _lengths(videos: Sequence[PreparedVideo]) -> dict[str, int]:
@@ -244,23 +240,23 @@ def _provenance(
     data: str,
     prepared: Sequence[PreparedVideo],
     trained: Sequence[PreparedVideo],
-    held: Sequence[PreparedVideo],
-    progress: Progress,
+    held_out: Sequence[PreparedVideo],
+    state: TrainingState,
     wall_s: float,
 ) -> JSON:
     kind = data.partition(":")[0]
-    last = progress.history[-1]
+    last = state.history[-1]
     return {
         "date": datetime.now(UTC).date().isoformat(),
         "dataset": kind if kind != "synthetic" else data,
         "data_sha256": _content(prepared),
         "trained_on": _lengths(trained),
-        "held_out": _lengths(held),
-        "epochs": len(progress.history),
+        "held_out": _lengths(held_out),
+        "epochs": len(state.history),
         "loss": last["loss"],
-        "dead_items": {name: sum(share < DEAD for share in use) for name, use in last["item_use"].items()},
+        "dead_items": {name: sum(share < DEAD for share in usage) for name, usage in last["item_usage"].items()},
         "wall_s": round(wall_s, 1),
-        "commit": commit(),
+        "commit": current_commit(),
         "versions": {module: package_version(module) for module in _MODULES},
         "hardware": {
             "machine": platform.machine(),

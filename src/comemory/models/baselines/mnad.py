@@ -1,70 +1,97 @@
-"""MNAD, the network that the seed builds upon: one frame predicted from four, through one memory.
+"""MNAD, the network that the seed builds upon: it predicts a frame from the past ones, through one memory.
 
 Source: Park, Noh and Ham, Learning Memory-guided Normality for Anomaly Detection, CVPR 2020, the variant that predicts.
-The layers and the cost are theirs. The losses are those of this package (squared distances in both, summed over the width),
-and items begin as directions drawn evenly, where theirs begin as positive ones.
+Layers and cost are the published ones. Deviations: the losses are those of this package (squared distances in both,
+summed over the width), and items begin as directions drawn evenly, where the published ones begin with positive entries.
 
-Shape suffixes: B batch, T frames, C channels, H W pixels, h w cells or places of the query map, K queries,
-D feature width, N items.
+Shape suffixes: B batch, T frames, C channels, H W pixels, h w places of the query map, K queries, D feature width,
+N items.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import torch
+from pydantic import Field
 from torch import Tensor, nn
 
 from .. import evidence, losses
-from ..memory import Memory, Reading, update
+from ..contract import Model
+from ..memory import Memory, MemoryRead, update
+from ..settings import ModelSettings
 
 WIDTHS = (64, 128, 256, 512)
 """Feature channels of the four levels; the queries have the last one."""
 
+MARGIN = 1.0
+"""Of the separateness loss, as published."""
+
+
+class MnadSettings(ModelSettings):
+    """Settings of MNAD. The weights of the losses are the published ones."""
+
+    motion_channels: ClassVar[tuple[str, ...]] = ()
+    appearance_channels: ClassVar[tuple[str, ...]] = ("frame_error:32",)
+
+    items: int = Field(10, ge=1, le=4096, title="Memory items", description="Items of the memory.")
+    compactness: float = Field(
+        0.1, ge=0, title="Compactness", description="Weight of the squared distance of a query to its nearest item."
+    )
+    separateness: float = Field(
+        0.1, ge=0, title="Separateness", description="Weight of the hinge on the second-nearest item."
+    )
+
+    def evidence(self) -> tuple[str, ...]:
+        """See `ModelSettings`."""
+        return ("flow_mean", "frame_error", "appearance_distance")
+
+    def size_multiple(self) -> int:
+        """See `ModelSettings`: three halvings."""
+        return 8
+
 
 class Prediction(NamedTuple):
-    """What MNAD makes of the past frames.
+    """What MNAD predicts from the past frames.
 
     Shapes:
         frame_BCHW: the predicted next frame, in [-1, 1].
-        appearance: the reading of the memory.
+        appearance: the read of the memory.
     """
 
     frame_BCHW: Tensor
-    appearance: Reading
+    appearance: MemoryRead
 
 
-class Mnad(nn.Module):
-    """A U-Net of three halvings whose deepest features are joined with what the memory has for them.
+class Mnad(Model):
+    """A U-Net of three halvings whose deepest features are joined with what is read from the memory.
 
     Args:
-        channels: 1 for grey, 3 for colour.
-        n_past: frames that are seen.
-        n_items: items of the memory.
-        margin: of the separateness loss.
+        settings, channels, n_past: see `contract.Model`; published with 3 and 4.
     """
 
-    def __init__(self, *, channels: int = 3, n_past: int = 4, n_items: int = 10, margin: float = 1.0) -> None:
-        super().__init__()
-        self.margin = margin
+    Settings = MnadSettings
+    settings: MnadSettings
+
+    def __init__(self, settings: MnadSettings, *, channels: int, n_past: int) -> None:
+        super().__init__(settings, channels=channels, n_past=n_past)
         self.encoder = nn.ModuleList(
             [
-                _pair(channels * n_past, WIDTHS[0]),
-                _pair(WIDTHS[0], WIDTHS[1]),
-                _pair(WIDTHS[1], WIDTHS[2]),
-                _pair(WIDTHS[2], WIDTHS[3])[:-2],
+                _conv_block(channels * n_past, WIDTHS[0]),
+                _conv_block(WIDTHS[0], WIDTHS[1]),
+                _conv_block(WIDTHS[1], WIDTHS[2]),
+                _conv_block(WIDTHS[2], WIDTHS[3])[:-2],  # the last convolution is linear
             ]
         )
         self.halve = nn.MaxPool2d(2)
-        self.memory = Memory(n_items, WIDTHS[-1])
-        self.enter = _pair(2 * WIDTHS[-1], WIDTHS[-1])
-        self.enlarge = nn.ModuleList(_double(WIDTHS[level + 1], WIDTHS[level]) for level in (2, 1, 0))
-        self.decoder = nn.ModuleList(_pair(WIDTHS[level + 1], WIDTHS[level]) for level in (2, 1, 0))
+        self.memory = Memory(settings.items, WIDTHS[-1])
+        self.enter = _conv_block(2 * WIDTHS[-1], WIDTHS[-1])
+        self.enlarge = nn.ModuleList(_upsample(WIDTHS[level + 1], WIDTHS[level]) for level in (2, 1, 0))
+        self.decoder = nn.ModuleList(_conv_block(WIDTHS[level + 1], WIDTHS[level]) for level in (2, 1, 0))
         self.leave = nn.Conv2d(WIDTHS[0], channels, 3, padding=1)
 
     def memories(self) -> dict[str, Memory]:
-        """The one memory, under the name of the branch it stands for."""
+        """The memory, under the name that the evidence of the appearance branch has."""
         return {"appearance": self.memory}
 
     def forward(self, past_BTCHW: Tensor, items_ND: Tensor | None = None) -> Prediction:
@@ -72,57 +99,48 @@ class Mnad(nn.Module):
 
         Shapes:
             past_BTCHW: float (B, n_past, C, H, W) in [-1, 1], H and W multiples of 8; 256x256 as published.
-            items_ND: in place of the stored ones.
+            items_ND: items in place of the stored ones.
         """
         feature = self.encoder[0](past_BTCHW.flatten(1, 2))
         encoded = []
         for level in list(self.encoder)[1:]:
             encoded.append(feature)
             feature = level(self.halve(feature))
-        reading = self.memory(feature, items_ND)
-        joined_BKD = torch.cat([reading.query_BKD, reading.read_BKD], dim=-1)
+        memory_read = self.memory(feature, items_ND)
+        joined_BKD = torch.cat([memory_read.query_BKD, memory_read.read_BKD], dim=-1)
         feature = self.enter(joined_BKD.transpose(1, 2).reshape(len(feature), -1, *feature.shape[2:]))
         for enlarge, decode, skipped in zip(self.enlarge, self.decoder, reversed(encoded), strict=True):
             feature = decode(torch.cat([skipped, enlarge(feature)], dim=1))
-        return Prediction(torch.tanh(self.leave(feature)), reading)
+        return Prediction(torch.tanh(self.leave(feature)), memory_read)
 
-    def loss(
-        self, frames_BTCHW: Tensor, flow_B2HW: Tensor, weights: Mapping[str, float]
-    ) -> tuple[Tensor, dict[str, Tensor]]:
-        """The loss of a step, and its terms by name; the flow is not used. In training mode the memory learns."""
-        del flow_B2HW
+    def loss(self, frames_BTCHW: Tensor, flow_B2HW: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        """See `contract.Model`; the flow is not used. In training mode the memory is updated."""
         predicted = self(frames_BTCHW[:, :-1])
         items_ND = self.memory.items.clone()
         parts = {
             "prediction": losses.prediction_loss(predicted.frame_BCHW, frames_BTCHW[:, -1]),
             "appearance_compactness": losses.compactness_loss(predicted.appearance, items_ND),
-            "appearance_separateness": losses.separateness_loss(predicted.appearance, items_ND, self.margin),
+            "appearance_separateness": losses.separateness_loss(predicted.appearance, items_ND, MARGIN),
         }
+        weights = dict(zip(parts, (1.0, self.settings.compactness, self.settings.separateness), strict=True))
         if self.training:
-            self.memory.learn(predicted.appearance.query_BKD)
+            self.memory.update_items(predicted.appearance.query_BKD)
         return losses.total_loss(parts, weights), parts
 
-    def observe(self, frames_BTCHW: Tensor, flow_B2HW: Tensor, *items: Tensor) -> dict[str, Tensor]:
-        """The evidence of clips, and the items as an update with these clips would leave them.
-
-        Shapes:
-            frames_BTCHW: float (B, n_past + 1, C, H, W); the last frame is the one that was predicted.
-            flow_B2HW: float, pixels; passed on as its means over cells.
-            items: the (N, D) items of the memory.
-            returns: maps (B, 1 or 2, h, w) by name; `updated_appearance` (N, D).
-        """
+    def infer(self, frames_BTCHW: Tensor, flow_B2HW: Tensor, *items: Tensor) -> dict[str, Tensor]:
+        """See `contract.Model`. The flow reaches the evidence as its means over cells alone."""
         (items_ND,) = items
-        frame_BCHW, reading = self(frames_BTCHW[:, :-1], items_ND)
+        frame_BCHW, memory_read = self(frames_BTCHW[:, :-1], items_ND)
         height, width = frames_BTCHW.shape[-2] // 8, frames_BTCHW.shape[-1] // 8
         return {
-            "flow_mean": evidence.cells(flow_B2HW),
+            "flow_mean": evidence.cell_means(flow_B2HW),
             "frame_error": evidence.frame_error(frame_BCHW, frames_BTCHW[:, -1]),
-            "appearance_distance": evidence.memory_distance(reading, items_ND, height, width),
-            "updated_appearance": update(reading.query_BKD.flatten(0, 1), items_ND, self.memory.momentum),
+            "appearance_distance": evidence.memory_distance(memory_read, items_ND, height, width),
+            "updated_appearance": update(memory_read.query_BKD.flatten(0, 1), items_ND),
         }
 
 
-def _pair(inputs: int, outputs: int) -> nn.Sequential:
+def _conv_block(inputs: int, outputs: int) -> nn.Sequential:
     """Two 3x3 convolutions, each with batch normalisation and ReLU."""
     return nn.Sequential(
         nn.Conv2d(inputs, outputs, 3, padding=1),
@@ -134,8 +152,8 @@ def _pair(inputs: int, outputs: int) -> nn.Sequential:
     )
 
 
-def _double(inputs: int, outputs: int) -> nn.Sequential:
-    """A transposed 3x3 convolution to twice the size, with batch normalisation and ReLU."""
+def _upsample(inputs: int, outputs: int) -> nn.Sequential:
+    """A transposed 3x3 convolution that doubles height and width, with batch normalisation and ReLU."""
     return nn.Sequential(
         nn.ConvTranspose2d(inputs, outputs, 3, stride=2, padding=1, output_padding=1),
         nn.BatchNorm2d(outputs),

@@ -1,4 +1,4 @@
-"""The video that a bundle was trained on, once more: told by its hash, cut where the training cut it."""
+"""The video that a bundle was trained on, found by its hash and split as the training split it."""
 
 from __future__ import annotations
 
@@ -13,48 +13,49 @@ from numpy.typing import NDArray
 from comemory.bundle import Bundle
 from comemory.datasets import open_dataset
 from comemory.errors import BundleError, DatasetError, short
-from comemory.training.cache import PreparedVideo, content_hash, prepare_videos
-from comemory.training.split import spread
+from comemory.training.cache import PreparedVideo, content_sha256, prepare_videos
+from comemory.training.split import evenly_spaced
 from comemory.types import Clip, LabelledSource
 
-N_RANGE_CLIPS = 300
-"""Clips that the ranges of int8 are taken from."""
+N_QUANTISATION_CLIPS = 300
+"""Clips from which the ranges of int8 are taken: NNCF's default number."""
 
 Inputs = dict[str, NDArray[np.float32]]
 
 
 @dataclass(frozen=True)
-class Footage:
+class ExportVideos:
     """Prepared video of a data set.
 
     Attributes:
-        trained: parts that the network was trained on: those that the calibration counts alarms on.
-        held: parts that were kept back for the calibration; no frame is in both.
+        trained: parts that the network was trained on, as far as the calibration counts alarms on them.
+        held_out: parts that were held out for the calibration; no frame is in both.
         problems: one line for each frame or video that could not be used.
     """
 
     trained: Sequence[PreparedVideo]
-    held: Sequence[PreparedVideo]
+    held_out: Sequence[PreparedVideo]
     problems: Sequence[str]
 
 
-def training_footage(
+def prepare_training_videos(
     bundle: Bundle, data: str, cache: Path, flow_weights: str | None, on_frame: Callable[[], None]
-) -> Footage:
-    """Find the training's video again and prepare what an export needs of it.
+) -> ExportVideos:
+    """Find the video of the training and prepare what an export needs of it.
 
     Raises:
-        DatasetError: it is not the video that the bundle was trained on. BundleError: the bundle does not say which it was.
+        DatasetError: it is not the video that the bundle was trained on.
+        BundleError: the provenance does not say which video that was.
     """
     trained, held = _counts(bundle, "trained_on"), _counts(bundle, "held_out")
     videos = [video for video in open_dataset(data).training() if video.name in {**trained, **held}]
-    content = hashlib.sha256("".join(content_hash(video, data) for video in videos).encode()).hexdigest()
+    content = hashlib.sha256("".join(content_sha256(video, data) for video in videos).encode()).hexdigest()
     if content != bundle.provenance.get("data_sha256"):
         raise DatasetError(
             f"{data} is not the video that {bundle.path} was trained on (its content differs): give the data set that "
             f"comemory info names, {short(bundle.provenance.get('dataset'))}"
         )
-    counted = list(trained)[spread(list(trained.values()))]
+    counted = list(trained)[evenly_spaced(list(trained.values()))]
     wanted = {*held, *counted}
     prepared, problems = _prepare(
         [one for one in videos if one.name in wanted], bundle, data, cache, flow_weights, on_frame
@@ -65,19 +66,19 @@ def training_footage(
         if len(video.indices) != n_trained + n_held:
             raise DatasetError(
                 f"{video.name} of {data} has {len(video.indices)} frames, {n_trained + n_held} when {bundle.path} was "
-                "trained: train it anew"
+                "trained: train it again"
             )
         if video.name in counted:
             parts[False].append(video.part(slice(0, n_trained)))
         parts[True].append(video.part(slice(n_trained, None)))
-    whole = {kind: [part for part in found if part.newest(bundle.clips.n_past)] for kind, found in parts.items()}
-    return Footage(whole[False], whole[True], problems)
+    whole = {kind: [part for part in found if part.clip_ends(bundle.clips.n_past)] for kind, found in parts.items()}
+    return ExportVideos(whole[False], whole[True], problems)
 
 
-def checking_footage(
+def prepare_labelled_videos(
     bundle: Bundle, data: str, cache: Path, flow_weights: str | None, on_frame: Callable[[], None]
 ) -> tuple[list[tuple[PreparedVideo, NDArray[np.bool_]]], list[str]]:
-    """The labelled test videos of a data set, prepared, each with the labels of its frames.
+    """The prepared test videos of a data set, each with the labels of its frames, and one line for each problem met.
 
     Raises:
         DatasetError: none of them has labels.
@@ -96,18 +97,18 @@ def checking_footage(
     return found, problems
 
 
-def clips_of(video: PreparedVideo, bundle: Bundle, step: int = 1) -> Iterator[Inputs]:
-    """The network's inputs for the clips of a video, every `step`-th of them."""
-    for newest in video.newest(bundle.clips.n_past)[::step]:
-        clip = Clip.of(*video.clip(newest, bundle.clips))
-        yield {**bundle.network.squares.inputs(clip), **bundle.items}
+def network_inputs(video: PreparedVideo, bundle: Bundle, step: int = 1) -> Iterator[Inputs]:
+    """The inputs of the network for every `step`-th clip of a video."""
+    for end in video.clip_ends(bundle.clips.n_past)[::step]:
+        clip = Clip.from_arrays(*video.clip(end, bundle.clips))
+        yield {**bundle.network.layout.build_inputs(clip), **bundle.items}
 
 
-def range_clips(footage: Footage, bundle: Bundle) -> list[Inputs]:
-    """Clips spread evenly over what was trained on, to take the ranges of int8 from."""
-    n_clips = sum(len(video.newest(bundle.clips.n_past)) for video in footage.trained)
-    step = max(1, -(-n_clips // N_RANGE_CLIPS))
-    return [inputs for video in footage.trained for inputs in clips_of(video, bundle, step)]
+def quantisation_inputs(videos: ExportVideos, bundle: Bundle) -> list[Inputs]:
+    """Inputs spread evenly over the training video, from which the ranges of int8 are taken."""
+    n_clips = sum(len(video.clip_ends(bundle.clips.n_past)) for video in videos.trained)
+    step = max(1, -(-n_clips // N_QUANTISATION_CLIPS))
+    return [inputs for video in videos.trained for inputs in network_inputs(video, bundle, step)]
 
 
 def _prepare(
@@ -133,5 +134,5 @@ def _prepare(
 def _counts(bundle: Bundle, key: str) -> Mapping[str, int]:
     counts = bundle.provenance.get(key)
     if not isinstance(counts, dict) or not counts or not all(type(n) is int and n >= 0 for n in counts.values()):
-        raise BundleError(f"{bundle.path}/provenance.json does not say which video was {key}: train it anew")
+        raise BundleError(f"{bundle.path}/provenance.json does not say which video was {key}: train it again")
     return counts

@@ -1,0 +1,117 @@
+"""Evidence of one source's frames to scores."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import reduce
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from comemory.scoring.calibration import Calibration
+from comemory.scoring.channels import PatchFilter, Peak, peak, thesis_parts, thesis_score
+from comemory.scoring.config import ScoringSettings
+from comemory.types import Box, Evidence
+
+
+class ScoreParts(NamedTuple):
+    """The score of one frame and what it is made of.
+
+    Attributes:
+        value, appearance, motion: see `types.Score`; a part without channels is 0.
+        box: the patch that set the score, in pixels of the model's image.
+        raw: the smoothed score before it is calibrated.
+    """
+
+    value: float
+    appearance: float
+    motion: float
+    box: Box
+    raw: float
+
+
+class Scorer:
+    """Scores the frames of one source, in order. Its only state is the moving average over scores."""
+
+    def __init__(self, calibration: Calibration) -> None:
+        self.calibration = calibration
+        self._average: float | None = None
+
+    def reset(self) -> None:
+        """Forget the source: the next frame starts another one."""
+        self._average = None
+
+    def update(self, evidence: Evidence, patch_filter: PatchFilter | None = None) -> ScoreParts:
+        """Score the next frame.
+
+        Args:
+            evidence: of the frame's clip.
+            patch_filter: which patches may set the score; all without it.
+        """
+        settings = self.calibration.settings
+        motion = self._part(evidence, settings.motion, patch_filter)
+        appearance = self._part(evidence, settings.appearance, patch_filter)
+        if settings.score == "thesis":
+            raw, box = thesis_peak(evidence, self.calibration, patch_filter)
+        else:
+            raw = float(fuse_parts(motion.value, appearance.value, settings))
+            is_motion = bool(settings.motion) and (motion.value >= appearance.value or not settings.appearance)
+            box = motion.box if is_motion else appearance.box
+        average = raw
+        if self._average is not None:
+            average = settings.smoothing * self._average + (1 - settings.smoothing) * raw
+        self._average = average
+        value = float(self.calibration.calibrated(average))
+        return ScoreParts(value, appearance.value, motion.value, box, average)
+
+    def _part(self, evidence: Evidence, channels: Sequence[str], patch_filter: PatchFilter | None) -> Peak:
+        """The fused level of a part's channels, and the box of the channel that set it."""
+        if not channels:
+            return Peak(0.0, (0, 0, 0, 0))
+        settings, scales = self.calibration.settings, self.calibration.scales
+        peaks = [peak(evidence.maps, channel, patch_filter) for channel in channels]
+        levels = [float(scales[channel](found.value)) for channel, found in zip(channels, peaks, strict=True)]
+        highest = max(range(len(peaks)), key=lambda i: levels[i] - settings.penalty(channels[i]))
+        return Peak(float(fuse_channels(levels, channels, settings)), peaks[highest].box)
+
+
+def thesis_peak(evidence: Evidence, calibration: Calibration, patch_filter: PatchFilter | None = None) -> Peak:
+    """Compute Eq. (16) for a frame, uncalibrated, with the box of its patch. Source: seed, Eq. (16) to (19)."""
+    flow, frame = thesis_parts(evidence.maps, patch_filter=patch_filter)
+    w_flow, w_frame = calibration.thesis_weights
+    return Peak(thesis_score(flow.value, frame, w_flow, w_frame), flow.box)
+
+
+def fuse_channels(
+    levels: Sequence[float | NDArray[np.float64]], channels: Sequence[str], settings: ScoringSettings
+) -> NDArray[np.float64]:
+    """Fuse the levels of a part's channels, of frames or of places: their maximum, less each channel's penalty.
+
+    Ours: learned channels are surprised by normal events more often than measured speed is, so they must be rarer to
+    count as much.
+
+    >>> float(fuse_channels([2.0, 2.5], ["flow_speed:12", "flow_residual:12"], ScoringSettings()))
+    2.0
+    """
+    penalised = (
+        np.asarray(level, np.float64) - settings.penalty(name) for level, name in zip(levels, channels, strict=True)
+    )
+    return np.asarray(reduce(np.maximum, penalised))
+
+
+def fuse_parts(
+    motion: float | NDArray[np.float64], appearance: float | NDArray[np.float64], settings: ScoringSettings
+) -> NDArray[np.float64]:
+    """Fuse motion and appearance, of frames or of places: their maximum; a part without channels does not count.
+
+    Ours: both parts are -log10 of a tail probability. A sum, as in the seed's Eq. (16), would add the noise of a part
+    that carries no information in this scene.
+
+    >>> float(fuse_parts(3.0, 2.0, ScoringSettings()))
+    3.0
+    """
+    m, a = np.asarray(motion, np.float64), np.asarray(appearance, np.float64)
+    if not settings.motion or not settings.appearance:
+        return m if settings.motion else a
+    return np.maximum(m, a)
