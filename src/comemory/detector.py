@@ -1,4 +1,4 @@
-"""The detector: frames in, scores out, synchronous, with all of its state in plain sight.
+"""The detector: frames in, scores out.
 
 detector = Detector.open("models/ped2-small")
 for score in detector.run("gate.mp4"):
@@ -7,78 +7,55 @@ for score in detector.run("gate.mp4"):
 
 from __future__ import annotations
 
-import math
-from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Literal, cast, get_args
+from typing import get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
-from comemory.bundle import Bundle, open_bundle, try_out
+from comemory.bundle import Bundle, open_bundle, run_self_test
 from comemory.clips.builder import ClipBuilder
 from comemory.clips.static_gate import THRESHOLD, StaticFrameGate, patience
 from comemory.errors import BundleError, ConfigError
 from comemory.flow import open_flow
 from comemory.runtimes import RUNTIMES
-from comemory.scoring import Judgement, Keep, Scorer, follow, heat, hold, score_map, with_relative
-from comemory.types import Box, Clip, Evidence, Frame, Runtime, Score, Source
+from comemory.scoring import PatchFilter
+from comemory.stages import ScoredFrame, Stages, Update, scale_box
+from comemory.types import Frame, Runtime, Score, Source, describe
 from comemory.video.source import OpenedSource, open_source
 
-Update = Literal["off", "gated", "always", "bounded"]
-_ONE_AT_A_TIME = "a detector watches one source at a time, and another one was begun: open a detector for each"
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Seen:
-    """A frame that was watched, and what came of it.
-
-    Attributes:
-        score, judgement: None while the clip fills.
-        maps: the evidence behind them, by name; empty while the clip fills.
-    """
-
-    frame: Frame
-    score: Score | None
-    judgement: Judgement | None
-    maps: Mapping[str, NDArray[np.float32]]
+__all__ = ["Detector", "ScoredFrame", "Update", "in_recording", "scale_box"]
 
 
 class Detector:
-    """One bundle, watching one source at a time.
-
-    Attributes:
-        has_workers: a pipeline is at a source with this detector; the pipeline's to set.
+    """Scores the frames of one source at a time with the model of one bundle.
 
     Args:
-        bundle: an opened one.
-        runtime: entry of `runtimes.RUNTIMES`; or one that is open already, to be shared by detectors of one bundle.
-        precision: what the network computes in, see `bundle.Bundle.in_precision`; a runtime that is open already keeps
-            its own.
+        bundle: an opened bundle.
+        runtime: name of an entry of `runtimes.RUNTIMES`; or a runtime that is open already, which detectors of the same
+            bundle may share.
+        precision: of the network's arithmetic, see `bundle.Bundle.in_precision`; an open runtime keeps its own.
         threads: CPU threads of the runtime; None leaves the choice to it.
-        heat_map: make `Score.heat_map`.
-        update: keep the memory items as the network updates them while it watches: never (`off`), after frames whose
-            score is one that every second ordinary frame passes or less (`gated`), or after every frame (`always`,
-            which soon takes an anomaly that stays for normal). `bounded` moves them slowly and not far, after frames that
-            pass the gate by the trained memory, and holds every score within `BOUND` of the one without updates; the
-            network runs twice a frame then. The items are reset for each source.
-        flow_weights: path of the flow's weight file, where the bundle's flow needs one. A bundle never says which file
-            of this machine to read.
-        gate: frames in which nothing has moved since the last one that was scored in full repeat its evidence and cost
-            almost nothing; see `video.still.StillGate`. Without it every frame is scored in full.
+        with_heat_maps: make `Score.heat_map` for every score.
+        update: when the network's updated memory items replace the present ones while the detector runs.
+            `off`: never. `gated`: after frames that every second normal frame scores above, or lower. `always`: after
+            every frame, which soon takes a lasting anomaly for normal. `bounded`: slowly, within a small angle of the
+            trained items, and after frames that the trained memory scores as normal; each score stays within
+            `stages.BOUND` of the score without updates, and the network runs twice for each frame. Every source starts
+            with the trained items.
+        flow_weights: path of the weight file that the bundle's optical flow may need. A bundle never names a file of
+            this machine.
+        skip_static: reuse the evidence while nothing moves, see `clips.static_gate.StaticFrameGate`: such frames cost
+            almost nothing. Otherwise every frame goes through the network.
 
     Raises:
-        ConfigError: an unknown runtime or mode, no thread, or flow weights that are not there.
+        ConfigError: an unknown runtime or update mode, fewer than one thread, or the flow's weight file is missing.
         BundleError: the network cannot be read, or does not fit the rest of the bundle.
         RuntimeMissing: the runtime's package is not installed.
     """
-
-    GATE = 0.3
-    BOUND = 0.3
-    PACE = 0.01
-    REACH = 0.3
 
     def __init__(
         self,
@@ -87,40 +64,26 @@ class Detector:
         runtime: str | Runtime = "openvino",
         precision: str = "auto",
         threads: int | None = None,
-        heat_map: bool = False,
+        with_heat_maps: bool = False,
         update: Update = "off",
         flow_weights: str | Path | None = None,
-        gate: bool = True,
+        skip_static: bool = True,
     ) -> None:
         if update not in get_args(Update):
             raise ConfigError(f"update is 'off', 'gated', 'always' or 'bounded', got {update!r}")
         if threads is not None and threads < 1:
             raise ConfigError(f"the network needs at least 1 thread, got threads={threads}")
-        if isinstance(runtime, str):
-            bundle = bundle.in_precision(runtime, precision)
-        else:
-            bundle = bundle.in_precision(runtime.name, getattr(runtime, "precision", "fp32"))
-        self.bundle = bundle
-        self.heat_map = heat_map
-        self.update = update
-        network = bundle.network._replace(updates=update != "off")
-        open_runtime = partial(RUNTIMES.load(runtime), network, threads) if isinstance(runtime, str) else None
-        self.runtime: Runtime = open_runtime() if open_runtime is not None else cast(Runtime, runtime)
-        self._open_runtime, self._workers_runtimes = open_runtime, {0: self.runtime}
+        name = runtime if isinstance(runtime, str) else runtime.name
+        bundle = bundle.in_precision(
+            name, precision if isinstance(runtime, str) else getattr(runtime, "precision", "fp32")
+        )
+        runtimes = _open_runtimes(bundle, runtime, threads, with_updates=update != "off")
+        builder = _clip_builder(bundle, flow_weights, skip_static=skip_static)
+        self._stages = Stages(bundle, runtimes, builder, update, with_heat_maps=with_heat_maps)
+        self._last_index = -1
         if not bundle.is_current():
             raise BundleError(f"{bundle.path} was replaced or removed while it was opened: open it again")
-        weights = None if flow_weights is None else str(flow_weights)
-        still = None
-        if gate:
-            wait = patience(bundle.clips.n_past, bundle.clips.flow_carry)
-            still = StaticFrameGate(wait, bundle.calibration.still or THRESHOLD)
-        estimator = open_flow(bundle.flow.model_copy(update={"weights": weights}))
-        self.builder = ClipBuilder(bundle.clips, estimator, still, bundle.calibration.rate_hz)
-        self._judge, self._second_judge = Scorer(bundle.calibration), Scorer(bundle.calibration)
-        self._watch: object = None
-        self.has_workers = False
-        self.reset()
-        try_out(bundle, self.runtime, updates=update != "off")
+        run_self_test(bundle, self._stages.runtime, updates=update != "off")
 
     @classmethod
     def open(
@@ -130,21 +93,35 @@ class Detector:
         runtime: str = "openvino",
         precision: str = "auto",
         threads: int | None = None,
-        heat_map: bool = False,
+        with_heat_maps: bool = False,
         update: Update = "off",
         flow_weights: str | Path | None = None,
-        gate: bool = True,
+        skip_static: bool = True,
     ) -> Detector:
-        """Open the bundle at `path` and make its detector. Raises what `bundle.open_bundle` raises."""
+        """Open the bundle at `path` and make its detector.
+
+        Args:
+            path: of the bundle, a folder or a file.
+            runtime: see `Detector`, as for all that follow.
+            precision: see `Detector`.
+            threads: see `Detector`.
+            with_heat_maps: see `Detector`.
+            update: see `Detector`.
+            flow_weights: see `Detector`.
+            skip_static: see `Detector`.
+
+        Raises:
+            BundleError: there is no such bundle, or it is damaged. And what `Detector` raises.
+        """
         make = partial(
             cls,
             runtime=runtime,
             precision=precision,
             threads=threads,
-            heat_map=heat_map,
+            with_heat_maps=with_heat_maps,
             update=update,
             flow_weights=flow_weights,
-            gate=gate,
+            skip_static=skip_static,
         )
         bundle = open_bundle(path)
         try:
@@ -152,209 +129,146 @@ class Detector:
         except BundleError:
             if bundle.is_current():
                 raise
-        return make(open_bundle(path))
+        return make(open_bundle(path))  # it was replaced meanwhile, as a retraining does: once more
 
-    def reset(self) -> None:
-        """Forget the source: the next frame is the first of another one."""
-        self.builder.reset()
-        self._judge.reset()
-        self._second_judge.reset()
-        self._followed: dict[str, NDArray[np.float32]] = dict(self.bundle.items)
-        self._second_maps: dict[str, NDArray[np.float32]] = {}
-        self._items: dict[str, NDArray[np.float32]] = dict(self.bundle.items)
-        self._maps: dict[str, NDArray[np.float32]] = {}
-        self.judgement: Judgement | None = None
+    @property
+    def bundle(self) -> Bundle:
+        """The bundle, in the precision that the network runs in."""
+        return self._stages.bundle
 
-    def push(self, frame: Frame) -> Score | None:
-        """Score the next frame; None until the clip before it is full.
+    @property
+    def stages(self) -> Stages:
+        """The stages that `step` consists of, for code that spreads them over threads or measures them."""
+        return self._stages
 
-        The score depends on this frame and the ones before it alone.
+    @property
+    def is_ready(self) -> bool:
+        """Whether enough consecutive frames came for a score: the newest one completed a clip."""
+        return self._stages.is_ready
+
+    @property
+    def items(self) -> Mapping[str, NDArray[np.float32]]:
+        """The memory items now, by name: those of the bundle, until an update changes them."""
+        return self._stages.items
+
+    def step(
+        self,
+        frame: Frame | NDArray[np.uint8],
+        time_s: float | None = None,
+        *,
+        flow_scale: float = 1.0,
+        is_due: bool = True,
+        patch_filter: PatchFilter | None = None,
+    ) -> ScoredFrame | None:
+        """Score the next frame of the source. The score depends on this frame and those before it only.
+
+        Args:
+            frame: the next one, or its image alone: uint8 (H, W, 3), RGB.
+            time_s: of an image; seconds on any clock.
+            flow_scale: factor on the flow into this frame, where frames come at another rate than in training: at half
+                the rate, things move twice as far between them, and 0.5 makes their speeds comparable.
+            is_due: score the frame; otherwise it only becomes part of the clips of the frames after it.
+            patch_filter: which patches may set the score; all without it.
+
+        Returns:
+            The scored frame. None while the first clip fills, after a gap in the frames' indices too, or if the frame
+            is not due.
 
         Raises:
+            ConfigError: it is no frame, or an image without its time.
             BundleError: the network gives no finite number for it; the source is forgotten, see `reset`.
         """
-        look = self.builder.look(frame)
-        clip = self.builder.add(self.builder.measure(look))
-        if clip is None:
-            return None
-        return self.repeat(clip, frame.image.shape) if look.still else self.score(clip, frame.image.shape)
-
-    def score(self, clip: Clip, size: Sequence[int], keep: Keep | None = None) -> Score:
-        """Score a clip that `builder` gave, the newest or one after those scored before.
-
-        Args:
-            size: (height, width) of the pictures that the box is for.
-            keep: which patches may win; all without it.
-        """
-        return self.conclude(clip, size, self.observe(clip), keep)
-
-    def observe(self, clip: Clip, runtime: Runtime | None = None) -> dict[str, NDArray[np.float32]]:
-        """The evidence of a clip by name: the network's answer, with the items as they are now, and what the clip shows itself.
-
-        Args:
-            runtime: another one that executes the same network.
-        """
-        inputs = {**self.bundle.network.squares.inputs(clip), **self._items}
-        return {**(runtime or self.runtime).run(inputs), **clip.evidence}
-
-    def worker_runtime(self, number: int) -> Runtime:
-        """The runtime of one worker of a pipeline: number 0 has the detector's own, each other one of its own.
-
-        Raises:
-            ConfigError: the detector was given a runtime, and cannot open more of them.
-        """
-        if number not in self._workers_runtimes:
-            if self._open_runtime is None:
-                raise ConfigError("a detector with a runtime that it shares watches with one worker")
-            self._workers_runtimes[number] = self._open_runtime()
-        return self._workers_runtimes[number]
-
-    def conclude(
-        self, clip: Clip, size: Sequence[int], maps: dict[str, NDArray[np.float32]], keep: Keep | None = None
-    ) -> Score:
-        """Score a clip by the network's answer to it. See `score`."""
-        maps = {**with_relative(maps, self.bundle.calibration.usual)}
-        judged = self._judge.push(maps, keep)
-        self._maps = maps
-        if self.update == "bounded":
-            judged = self._held(clip, judged, keep)
-        self.judgement = judged
-        if self.update == "always" or (self.update == "gated" and judged.value <= self.GATE):
-            self._items = {name: maps[f"updated_{name.removesuffix('_items')}"] for name in self._items}
-        return self._score(clip, size, judged)
-
-    def repeat(self, clip: Clip, size: Sequence[int], keep: Keep | None = None) -> Score:
-        """Score a clip whose newest frame is a still one by the network's answer before; the memories stay as they are."""
-        settling = bool(self._maps["restlessness"].any()) if self._maps else False
-        if self.judgement is None or settling or self.bundle.calibration.settings.smoothing:
-            self._maps = {**self._maps, **clip.evidence}
-            self.judgement = self._judge.push(self._maps, keep)
-            if self._second_maps:
-                self._second_maps = {**self._second_maps, **clip.evidence}
-                self.judgement = hold(self._second_judge.push(self._second_maps, keep), self.judgement, self.BOUND)
-        return self._score(clip, size, self.judgement)
-
-    def _held(self, clip: Clip, frozen: Judgement, keep: Keep | None) -> Judgement:
-        """The judgement of the memory that goes on learning, held to that of the trained one; then it learns."""
-        inputs = {**self.bundle.network.squares.inputs(clip), **self._followed}
-        maps = self._second_maps = {**self.runtime.run(inputs), **clip.evidence}
-        if frozen.value <= self.GATE:
-            for name, items in self._followed.items():
-                updated = maps[f"updated_{name.removesuffix('_items')}"]
-                self._followed[name] = follow(items, updated, self.bundle.items[name], self.PACE, self.REACH)
-        return hold(self._second_judge.push(maps, keep), frozen, self.BOUND)
-
-    def _score(self, clip: Clip, size: Sequence[int], judged: Judgement) -> Score:
-        if not math.isfinite(judged.value + judged.appearance + judged.motion):
-            self.reset()
-            raise BundleError(
-                f"{self.bundle.path}: the network gives no finite score for frame {clip.index}: "
-                "export or train the bundle again"
-            )
-        spec = self.bundle.clips
-        box = scaled_box(judged.box, (spec.height, spec.width), size)
-        heat = self.heat() if self.heat_map else None
-        return Score(clip.index, clip.time_s, judged.value, judged.appearance, judged.motion, box, heat)
-
-    def watch(self, frames: Iterable[Frame]) -> Generator[Seen, None, None]:
-        """Score the frames of one source one after the other, from its start.
-
-        Raises:
-            ConfigError: another source was begun before this one was over.
-        """
-        mine = self.begin()
-        for frame in frames:
-            if self._watch is not mine:
-                raise ConfigError(_ONE_AT_A_TIME)
-            yield self.seen(frame, self.push(frame))
-
-    def begin(self) -> object:
-        """Forget the source for another one, which ends the `watch` that is on.
-
-        Raises:
-            ConfigError: workers of a pipeline are at one.
-        """
-        if self.has_workers:
-            raise ConfigError(_ONE_AT_A_TIME)
-        self.reset()
-        self._watch = object()
-        return self._watch
-
-    def seen(self, frame: Frame, score: Score | None) -> Seen:
-        """What there is to say of the newest frame."""
-        return Seen(frame, None, None, {}) if score is None else Seen(frame, score, self.judgement, self._maps)
+        frame = self._as_frame(frame, time_s)
+        self._last_index = frame.index
+        work = self._stages.begin(frame, flow_scale=flow_scale, is_due=is_due, patch_filter=patch_filter)
+        self._stages.measure(work)
+        self._stages.assemble(work)
+        self._stages.infer(work)
+        return self._stages.finish(work)
 
     def run(self, source: str | Path | Source, rate_hz: float | None = None) -> Iterator[Score]:
-        """The scores of a source, from its start.
+        """Score a source from its start. Boxes are in pixels of the recording.
 
         Args:
-            rate_hz: frames per second where the source does not say; else those of the video it was trained on.
+            source: path or URL of a video, folder of images, or a source object.
+            rate_hz: frames per second where the source does not say; otherwise those of the training video.
 
         Raises:
             SourceError: the source cannot be opened.
+            ConfigError: another source was started before this one ended.
         """
-        return self._scores(self.open_source(source, rate_hz))
+        return self._run(self.open_source(source, rate_hz))
 
-    def _scores(self, opened: OpenedSource) -> Iterator[Score]:
-        for seen in self.watch(opened):
-            if seen.score is not None:
-                yield as_recorded(seen.score, seen.frame, opened)
+    def _run(self, opened: OpenedSource) -> Iterator[Score]:
+        token = self._stages.start_source()
+        for frame in opened:
+            self._stages.check_source(token)
+            scored = self.step(frame)
+            if scored is not None:
+                yield in_recording(scored, opened)
+
+    def reset(self) -> None:
+        """Forget the source: the next frame is the first of another one. The memory items are the trained ones again."""
+        self._stages.reset()
+        self._last_index = -1
+
+    def heat_map(self, scored: ScoredFrame) -> NDArray[np.float32]:
+        """Show how abnormal each place of a scored frame is.
+
+        Shapes: float32 (H, W) of the model's size, in [0, 1]: 0 is normal, 1 a score of `scoring.HEAT_MAP_MAX` or more.
+        """
+        return self._stages.heat_map(scored.evidence)
 
     def open_source(self, location: str | Path | Source, rate_hz: float | None = None) -> OpenedSource:
-        """Open a source at the size that the detector works at, which saves it the larger picture. See `run`."""
+        """Open a source at the size that the detector works at, which saves decoding larger images. See `run`."""
         spec = self.bundle.clips
         rate_hz = rate_hz or self.bundle.calibration.rate_hz
         return open_source(location, size=(spec.flow_height, spec.flow_width), rate_hz=rate_hz)
 
-    @property
-    def maps(self) -> Mapping[str, NDArray[np.float32]]:
-        """The evidence maps of the newest scored frame; empty before there is one."""
-        return self._maps
-
-    @property
-    def items(self) -> Mapping[str, NDArray[np.float32]]:
-        """What the memories hold now, by name; those of the bundle until an update moves them."""
-        return self._followed if self.update == "bounded" else self._items
-
-    def evidence(self, clip: Clip) -> Evidence:
-        """The network's raw answer to a clip, with the items as they are now."""
-        return Evidence({}, self.observe(clip))
-
-    def example_inputs(self) -> dict[str, NDArray[np.float32]]:
-        """Named arrays of the right shapes, to time or trace the runtime with."""
-        spec = self.bundle.clips
-        frames = np.zeros((spec.n_past + 1, spec.channels, spec.height, spec.width), np.float32)
-        clip = Clip.of(frames, np.zeros((2, spec.height, spec.width), np.float32))
-        return {**self.bundle.network.squares.inputs(clip), **self._items}
-
-    def score_map(self, maps: Mapping[str, NDArray[np.float32]] | None = None) -> NDArray[np.float32]:
-        """How abnormal each place of a scored frame is, on the scale of `Score.value` and not clipped.
-
-        See `decision.heat.score_map`. A place at the threshold would raise an alarm alone.
-
-        Shapes: float32 (H / CELL, W / CELL), H and W the model's size.
-
-        Args:
-            maps: the frame's evidence, such as `Seen.maps`; by default that of the newest scored frame.
-        """
-        spec = self.bundle.clips
-        return score_map(self._maps if maps is None else maps, self.bundle.calibration, spec.height, spec.width)
-
-    def heat(self, maps: Mapping[str, NDArray[np.float32]] | None = None) -> NDArray[np.float32]:
-        """The heat map of a scored frame, float32 (H, W) of the model's size in [0, 1]: `score_map`, clipped."""
-        return heat(self.score_map(maps))
+    def _as_frame(self, frame: Frame | NDArray[np.uint8], time_s: float | None) -> Frame:
+        if isinstance(frame, np.ndarray):
+            if time_s is None:
+                raise ConfigError("an image needs its time: step(image, time_s), or step(Frame(image, time_s, index))")
+            frame = Frame(frame, time_s, self._last_index + 1)
+        image = frame.image if isinstance(frame, Frame) else frame
+        if not isinstance(image, np.ndarray) or image.dtype != np.uint8 or image.shape[2:] != (3,) or not image.size:
+            raise ConfigError(f"a frame is an RGB image, uint8 (height, width, 3), got {describe(image)}")
+        return frame
 
 
-def as_recorded(score: Score, frame: Frame, opened: OpenedSource) -> Score:
-    """A score of a frame with its box in the pixels of the recording, whatever size the frame was brought to."""
-    return replace(score, box=scaled_box(score.box, frame.image.shape, opened.size))
+def _open_runtimes(
+    bundle: Bundle, runtime: str | Runtime, threads: int | None, *, with_updates: bool
+) -> Callable[[int], Runtime]:
+    """Give the runtime of each worker by its number: each has one of its own, and keeps it."""
+    network = bundle.network._replace(with_updates=with_updates)
+    opened: dict[int, Runtime] = {}
+    open_one = partial(RUNTIMES.load(runtime), network, threads) if isinstance(runtime, str) else None
+    if not isinstance(runtime, str):
+        opened[0] = runtime
+
+    def of_worker(number: int) -> Runtime:
+        if number not in opened:
+            if open_one is None:
+                raise ConfigError("a detector with a shared runtime scores with one worker")
+            opened[number] = open_one()
+        return opened[number]
+
+    return of_worker
 
 
-def scaled_box(box: Box | None, size: Sequence[int], target: Sequence[int] | None) -> Box | None:
-    """A box of a picture of `size` in the pixels of the same picture at `target` size, (height, width) each."""
-    if box is None or target is None:
-        return box
-    y, x = target[0] / size[0], target[1] / size[1]
-    left, top = min(round(box[0] * x), target[1] - 1), min(round(box[1] * y), target[0] - 1)
-    right, bottom = min(round(box[2] * x), target[1]), min(round(box[3] * y), target[0])
-    return (left, top, max(right, left + 1), max(bottom, top + 1))
+def _clip_builder(bundle: Bundle, flow_weights: str | Path | None, *, skip_static: bool) -> ClipBuilder:
+    spec, calibration = bundle.clips, bundle.calibration
+    gate = None
+    if skip_static:
+        gate = StaticFrameGate(patience(spec.n_past, spec.flow_ema_decay), calibration.static_threshold or THRESHOLD)
+    weights = None if flow_weights is None else str(flow_weights)
+    estimator = open_flow(bundle.flow.model_copy(update={"weights": weights}))
+    return ClipBuilder(spec, estimator, gate, calibration.rate_hz)
+
+
+def in_recording(scored: ScoredFrame, opened: OpenedSource) -> Score:
+    """The score with its box in pixels of the recording, whatever size its frames were decoded at."""
+    box = scored.score.box
+    if box is None or opened.size is None:
+        return scored.score
+    return replace(scored.score, box=scale_box(box, scored.frame.image.shape, opened.size))

@@ -1,13 +1,12 @@
-"""The same scores on several cores: frames that are measured side by side and concluded in their order.
+"""The same scores on several cores: frames are measured side by side and finished in their order.
 
-A frame goes through four steps. Three of them keep state and take the frames one at a time, in order: *look* (decode,
-put the picture beside the one before), *add* (carry the flow, fill the clip) and *conclude* (score). The two that cost
-most keep none, the flow between *look* and *add* and the network between *add* and *conclude*, so that as many frames as
-there are workers are in them at once. A worker takes one frame through all of its steps; where it comes to an ordered step
-before its turn it waits. No stage waits for a slower one while there is other work, whatever each of them costs.
+A frame passes the stages of `stages.Stages`. *Begin*, *assemble* and *finish* have state and take the frames one at a
+time, in order. The two expensive stages between them, *measure* (optical flow) and *infer* (the network), have none, so as
+many frames as there are workers are in them at once. A worker takes one frame through all stages, and waits where it comes
+to an ordered stage before its turn. So no core is idle while there is work, whatever each stage costs.
 
-With a test-time update the network's items depend on the frame before: then the network is part of *conclude*, and only
-the flow runs ahead.
+With memory updates the network's items depend on the frame before. Then *infer* is ordered too, and only the flow runs
+ahead.
 """
 
 from __future__ import annotations
@@ -23,37 +22,44 @@ from typing import Literal
 
 import cv2
 
-from comemory.detector import Detector, Seen
+from comemory.detector import Detector, ScoredFrame
 from comemory.errors import ConfigError
 from comemory.types import Frame, Runtime
 
-AHEAD = 8
-"""Scored frames that may wait for whoever takes them."""
+QUEUE_LENGTH = 8
+"""Scored frames that may wait for the consumer."""
 
-MOST_WORKERS = 64
-"""Of any machine; of one with many cores, four on each."""
+MAX_WORKERS = 64
+"""On any machine; on one with many cores, four on each."""
 
 SWITCH_S = 0.0005
-"""How long a worker may keep Python's lock while another waits for it. A frame passes through native code dozens of times,
-and wherever it comes back it would wait up to Python's own 5 ms, half of what a frame takes."""
+"""How long a worker may hold Python's lock while another waits for it.
 
-Step = Literal["look", "add", "conclude"]
+A frame enters native code dozens of times. Each time it comes back it would wait up to Python's own 5 ms, which is half of
+what a frame takes.
+"""
+
+Stage = Literal["begin", "assemble", "finish"]
+"""The stages that take the frames in their order."""
+
+Result = tuple[Frame, ScoredFrame | None]
+"""A frame, and what `Detector.step` gives for it."""
 
 
 def usable_cores() -> int:
-    """Cores this process may run on, fewer than the machine has inside some containers."""
+    """Cores that this process may run on: fewer than the machine has, inside some containers."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
 
 
-def workers_of(asked: int | None) -> int:
-    """How many workers to score with: as many as asked for, or one on each core.
+def n_workers(asked: int | None) -> int:
+    """How many workers to score with: as many as asked for, or one for each core.
 
     Raises:
-        ConfigError: more than could be of use; each of them holds pictures, networks and threads.
+        ConfigError: more than can be useful; each of them holds frames, a network and a thread.
     """
-    most = max(MOST_WORKERS, 4 * usable_cores())
+    most = max(MAX_WORKERS, 4 * usable_cores())
     if asked is not None and asked > most:
         raise ConfigError(
             f"cannot score on {asked} threads: give at most {most}, this machine has {usable_cores()} cores"
@@ -61,37 +67,46 @@ def workers_of(asked: int | None) -> int:
     return asked or usable_cores()
 
 
-def watch(detector: Detector, frames: Iterable[Frame], workers: int = 1) -> Generator[Seen, None, None]:
-    """Score the frames of one source, from its start, on as many cores as there are workers.
+def score_frames(detector: Detector, frames: Iterable[Frame], workers: int = 1) -> Generator[Result, None, None]:
+    """Score the frames of one source, from its start, on several cores.
 
-    What comes out is what `Detector.watch` gives, in the same order; frames are taken at most `workers + AHEAD` ahead. An
-    error of any step is raised after the frames before it, and at once where there are none under way. Closing the
-    iterator, or an exception where it is used, ends the workers before it returns.
+    Results are those of `Detector.step`, in the same order. At most `workers + QUEUE_LENGTH` frames are read ahead. An
+    error in any stage is raised after the results of the frames before it. Closing the generator, or an exception in the
+    code that uses it, ends the workers before it returns.
 
     Args:
-        detector: watches nothing else meanwhile. With more than one worker open it with `threads=1`: each worker has a
+        detector: scores nothing else meanwhile. With more than one worker open it with `threads=1`: each worker has a
             runtime of its own.
-        workers: 1 is the plain loop.
+        frames: of one source.
+        workers: 1 is a plain loop.
 
     Raises:
-        ConfigError: no worker, or the detector watches another source. And what the source and the detector raise.
+        ConfigError: fewer than one worker, or the detector is scoring another source. And what the source and the
+            detector raise.
     """
     if workers < 1:
         raise ConfigError(f"a pipeline needs at least 1 worker, got {workers}")
-    return detector.watch(frames) if workers == 1 else _watch(detector, frames, workers)
+    return _one_by_one(detector, frames) if workers == 1 else _side_by_side(detector, frames, workers)
 
 
-def _watch(detector: Detector, frames: Iterable[Frame], workers: int) -> Generator[Seen, None, None]:
-    detector.begin()
+def _one_by_one(detector: Detector, frames: Iterable[Frame]) -> Generator[Result, None, None]:
+    token = detector.stages.start_source()
+    for frame in frames:
+        detector.stages.check_source(token)
+        yield frame, detector.step(frame)
+
+
+def _side_by_side(detector: Detector, frames: Iterable[Frame], workers: int) -> Generator[Result, None, None]:
+    detector.stages.start_source()
     iterator = iter(frames)
-    line = _Line(workers + AHEAD)
+    line = _Line(workers + QUEUE_LENGTH)
     threads = [
         threading.Thread(target=_Worker(detector, iterator, line, number).run, name=f"frames-{number}", daemon=True)
         for number in range(workers)
     ]
-    detector.has_workers = True
+    detector.stages.lock(is_locked=True)
     try:
-        with _side_by_side():
+        with _single_threaded_opencv():
             for thread in threads:
                 thread.start()
             yield from line.results()
@@ -100,14 +115,14 @@ def _watch(detector: Detector, frames: Iterable[Frame], workers: int) -> Generat
         for thread in threads:
             if thread.ident is not None:
                 thread.join()
-        detector.has_workers = False
+        detector.stages.lock(is_locked=False)
         if hasattr(iterator, "close"):
             iterator.close()
 
 
 @contextmanager
-def _side_by_side() -> Iterator[None]:
-    """Keep OpenCV from starting threads of its own beside the workers, and the workers from waiting for each other."""
+def _single_threaded_opencv() -> Iterator[None]:
+    """Stop OpenCV from starting threads of its own beside the workers, and let workers pass Python's lock on sooner."""
     n_threads, switch_s = cv2.getNumThreads(), sys.getswitchinterval()
     cv2.setNumThreads(1)
     sys.setswitchinterval(min(SWITCH_S, switch_s))
@@ -119,64 +134,62 @@ def _side_by_side() -> Iterator[None]:
 
 
 class _Worker:
-    """Takes one frame after the other through all of its steps."""
+    """Takes one frame after the other through all stages."""
 
     def __init__(self, detector: Detector, frames: Iterator[Frame], line: _Line, number: int) -> None:
-        self.detector, self.frames, self.line, self.number = detector, frames, line, number
+        self.stages, self.frames, self.line, self.number = detector.stages, frames, line, number
+        self._runtime: Runtime | None = None
 
     def run(self) -> None:
-        line, detector = self.line, self.detector
-        builder, in_order = detector.builder, detector.update != "off"
-        runtime: Runtime | None = None
-        while (ticket := line.next_ticket()) is not None:
-            with line.errors_of(ticket):
-                if runtime is None:
-                    runtime = detector.worker_runtime(self.number)
-                with line.turn("look", ticket):
-                    frame = next(self.frames, None)
-                    if frame is None:
-                        line.end(ticket)
-                        return
-                    look = builder.look(frame)
-                measured = builder.measure(look)
-                with line.turn("add", ticket):
-                    clip = builder.add(measured)
-                maps = None
-                if clip is not None and not (look.still or in_order):
-                    maps = detector.observe(clip, runtime)
-                with line.turn("conclude", ticket):
-                    score = None
-                    if clip is not None and look.still:
-                        score = detector.repeat(clip, frame.image.shape)
-                    elif clip is not None:
-                        score = detector.conclude(clip, frame.image.shape, maps or detector.observe(clip, runtime))
-                    line.give(detector.seen(frame, score))
+        while (ticket := self.line.next_ticket()) is not None:
+            with self.line.errors_of(ticket):
+                if self._runtime is None:
+                    self._runtime = self.stages.worker_runtime(self.number)
+                self._process(ticket, self._runtime)
+
+    def _process(self, ticket: int, runtime: Runtime) -> None:
+        stages, line = self.stages, self.line
+        with line.turn("begin", ticket):
+            frame = next(self.frames, None)
+            if frame is None:
+                line.end(ticket)
+                return
+            work = stages.begin(frame)
+        stages.measure(work)
+        with line.turn("assemble", ticket):
+            stages.assemble(work)
+        if not stages.infers_in_order:
+            stages.infer(work, runtime)
+        with line.turn("finish", ticket):
+            if stages.infers_in_order:
+                stages.infer(work, runtime)
+            line.put((frame, stages.finish(work)))
 
 
 class _Unwanted(Exception):  # noqa: N818
-    """This frame is not wanted any more."""
+    """This frame is no longer wanted."""
 
 
 class _Line:
-    """Who is next at every step, and what has come out.
+    """Gives the workers their turns in the ordered stages, and collects the results.
 
     Args:
-        room: frames that may be on their way or waiting to be taken.
+        room: frames that may be in progress or waiting for the consumer.
     """
 
     def __init__(self, room: int) -> None:
         self._room = room
         lock = threading.Lock()
         self._changed, self._arrived = threading.Condition(lock), threading.Condition(lock)
-        self._turns: dict[Step, int] = {"look": 0, "add": 0, "conclude": 0}
-        self._n_tickets = self._n_taken = 0
+        self._turns: dict[Stage, int] = {"begin": 0, "assemble": 0, "finish": 0}
+        self._n_tickets = self._n_consumed = 0
         self._n_frames: int | None = None
-        self._results: deque[Seen] = deque()
+        self._results: deque[Result] = deque()
         self._error: tuple[int, BaseException] | None = None
         self._stopped = False
 
     def next_ticket(self) -> int | None:
-        """The number of the next frame that nobody has taken on; None when there is no more to do."""
+        """The number of the next frame that no worker has; None when there is no more to do."""
         with self._changed:
             if self._stopped or self._n_frames is not None or self._error is not None:
                 return None
@@ -184,54 +197,54 @@ class _Line:
             return self._n_tickets - 1
 
     @contextmanager
-    def turn(self, step: Step, ticket: int) -> Iterator[None]:
-        """Wait until all earlier frames have passed the step, and keep the later ones waiting meanwhile."""
+    def turn(self, stage: Stage, ticket: int) -> Iterator[None]:
+        """Wait until all earlier frames have passed the stage; later ones wait until the context ends."""
         with self._changed:
-            self._wait(lambda: self._turns[step] == ticket and (step != "look" or self._has_room(ticket)), ticket)
+            self._wait(lambda: self._turns[stage] == ticket and (stage != "begin" or self._has_room(ticket)), ticket)
         yield
         with self._changed:
-            self._turns[step] += 1
+            self._turns[stage] += 1
             self._changed.notify_all()
 
     def _has_room(self, ticket: int) -> bool:
-        return ticket - self._n_taken < self._room
+        return ticket - self._n_consumed < self._room
 
     def _wait(self, ready: Callable[[], bool], ticket: int) -> None:
         while not ready():
-            if self._is_in_vain(ticket):
+            if self._is_unwanted(ticket):
                 raise _Unwanted
             self._changed.wait()
-        if self._is_in_vain(ticket):
+        if self._is_unwanted(ticket):
             raise _Unwanted
 
-    def _is_in_vain(self, ticket: int) -> bool:
+    def _is_unwanted(self, ticket: int) -> bool:
         past_end = self._n_frames is not None and ticket >= self._n_frames
         return self._stopped or past_end or (self._error is not None and ticket > self._error[0])
 
     def end(self, n_frames: int) -> None:
-        """The source has no more frames."""
+        """The source has ended after so many frames."""
         with self._changed:
             self._n_frames = n_frames
             self._notify_all()
 
-    def give(self, seen: Seen) -> None:
-        """Put out the next frame; called in the order of the frames."""
+    def put(self, result: Result) -> None:
+        """Add the next result; called in the order of the frames."""
         with self._arrived:
-            self._results.append(seen)
+            self._results.append(result)
             self._arrived.notify()
 
     def stop(self) -> None:
-        """Nothing more is wanted."""
+        """No more results are wanted."""
         with self._changed:
             self._stopped = True
             self._notify_all()
 
     def errors_of(self, ticket: int) -> _Errors:
-        """A context whose error is the error of this frame, to be raised where the results are taken."""
+        """A context in which an error counts as the error of this frame; `results` raises it."""
         return _Errors(self, ticket)
 
     def fail(self, ticket: int, error: BaseException) -> None:
-        """Keep the error of the earliest frame."""
+        """Record the error of a frame; that of the earliest frame wins."""
         with self._changed:
             if not isinstance(error, _Unwanted) and (self._error is None or ticket < self._error[0]):
                 self._error = (ticket, error)
@@ -241,11 +254,11 @@ class _Line:
         self._changed.notify_all()
         self._arrived.notify_all()
 
-    def results(self) -> Iterator[Seen]:
-        """What is given, in order, until the source ends.
+    def results(self) -> Iterator[Result]:
+        """The results in order, until the source ends.
 
         Raises:
-            BaseException: the error of a frame, after the frames before it.
+            BaseException: the error of a frame, after the results of the frames before it.
         """
         while True:
             with self._arrived:
@@ -253,22 +266,22 @@ class _Line:
                     self._arrived.wait()
                 if not self._results:
                     break
-                seen = self._results.popleft()
+                result = self._results.popleft()
                 if not self._has_room(self._n_tickets - 1):
                     self._changed.notify_all()
-                self._n_taken += 1
-            yield seen
+                self._n_consumed += 1
+            yield result
         if self._error is not None:
             raise self._error[1]
 
     def _is_over(self) -> bool:
-        """Whether nothing more will be given."""
+        """Whether no more results will come."""
         last = self._error[0] if self._error is not None else self._n_frames
-        return last is not None and self._n_taken == last
+        return last is not None and self._n_consumed == last
 
 
 class _Errors:
-    """Hands the error of one frame to the line, which raises it where the results are taken."""
+    """Passes an error of one frame to the line, which raises it where the results are consumed."""
 
     def __init__(self, line: _Line, ticket: int) -> None:
         self._line, self._ticket = line, ticket

@@ -1,4 +1,4 @@
-"""The annotated video of one source, at the size it was recorded in."""
+"""The annotated video of one source, at the size that it was recorded in."""
 
 from __future__ import annotations
 
@@ -19,11 +19,19 @@ from comemory.video.source import OpenedSource, open_source
 from comemory.video.writer import VideoWriter
 
 N_HISTORY = 2000
-"""Scores that the curve under the picture goes back."""
+"""Scores that the curve under the image shows."""
 
 
-class Film:
-    """Writes the frames with what is known of each. A context: what breaks off leaves no half film."""
+class AnnotatedVideo:
+    """Writes frames with their scores. A context manager: if it ends with an error, no half video is left.
+
+    Args:
+        path: of the mp4.
+        opened: the source at the detector's size.
+        location: where the source can be read a second time, at its own size.
+        threshold: of the score.
+        inputs: files that must not be overwritten.
+    """
 
     def __init__(
         self, path: Path, opened: OpenedSource, location: str, threshold: float, inputs: Sequence[str]
@@ -31,32 +39,40 @@ class Film:
         self.path, self.opened, self.threshold, self.inputs = path, opened, threshold, inputs
         self.history: deque[tuple[float, bool]] = deque(maxlen=N_HISTORY)
         self._writer: VideoWriter | None = None
-        self._native: Iterator[Frame] | None = None
+        self._full_size: Iterator[Frame] | None = None
         if opened.size is not None:
-            self._native = iter(open_source(location, rate_hz=opened.rate_hz))
+            self._full_size = iter(open_source(location, rate_hz=opened.rate_hz))
 
-    def __enter__(self) -> Film:
+    def __enter__(self) -> AnnotatedVideo:
         return self
 
     def __exit__(self, kind: Any, error: Any, traceback: Any) -> None:
         if self._writer is not None:
             self._writer.__exit__(kind, error, traceback)
 
-    def show(
+    def write(
         self,
         frame: Frame,
         score: Score | None,
-        heat: NDArray[np.float32] | None,
-        picture: NDArray[np.uint8],
+        heat_map: NDArray[np.float32] | None,
+        image: NDArray[np.uint8],
         active: bool,
     ) -> None:
-        """Write the next frame with what is known of it."""
+        """Draw and write the next frame.
+
+        Args:
+            frame: as it was scored.
+            score: its box in pixels of `image`; None without a score.
+            heat_map: of the frame.
+            image: what to draw on, see `full_size`.
+            active: the frame belongs to an event.
+        """
         active = active and score is not None
         if score is not None:
-            score = replace(score, heat_map=heat)
+            score = replace(score, heat_map=heat_map)
             self.history.append((score.value, active))
         drawn = annotate(
-            picture, score, threshold=self.threshold, history=list(self.history), event=active, time_s=frame.time_s
+            image, score, threshold=self.threshold, history=list(self.history), event=active, time_s=frame.time_s
         )
         if self._writer is None:
             size = (drawn.shape[0], drawn.shape[1])
@@ -64,20 +80,20 @@ class Film:
             self._writer.__enter__()
         self._writer.write(drawn, frame.time_s)
 
-    def recorded(self, frame: Frame) -> NDArray[np.uint8]:
-        """The same frame as it was recorded, where the source can be read a second time; else its smaller copy enlarged."""
+    def full_size(self, frame: Frame) -> NDArray[np.uint8]:
+        """The frame at its recorded size; enlarged where the source cannot be read a second time."""
         try:
-            native = next(self._native, None) if self._native is not None else None
+            recorded = next(self._full_size, None) if self._full_size is not None else None
         except SourceError:
-            native = None
-        if native is None or native.index != frame.index:
-            self._native = None
-            return enlarged(frame.image, self.opened.size)
-        return native.image
+            recorded = None
+        if recorded is None or recorded.index != frame.index:
+            self._full_size = None
+            return enlarge(frame.image, self.opened.size)
+        return recorded.image
 
 
-def enlarged(picture: NDArray[np.uint8], size: tuple[int, int] | None) -> NDArray[np.uint8]:
-    """A picture of the detector's size at the size (height, width) of the recording, to which boxes belong."""
-    if size is None or picture.shape[:2] == size:
-        return picture
-    return np.asarray(cv2.resize(picture, (size[1], size[0]), interpolation=cv2.INTER_CUBIC), dtype=np.uint8)
+def enlarge(image: NDArray[np.uint8], size: tuple[int, int] | None) -> NDArray[np.uint8]:
+    """Resize an image of the detector's size to the recording's (height, width), to which boxes belong."""
+    if size is None or image.shape[:2] == size:
+        return image
+    return np.asarray(cv2.resize(image, (size[1], size[0]), interpolation=cv2.INTER_CUBIC), dtype=np.uint8)

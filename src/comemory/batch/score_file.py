@@ -1,4 +1,4 @@
-"""One source being scored: its rows as soon as they are decided, its events, and their pictures."""
+"""The scoring of one source: its rows as soon as they are final, its events, and their images."""
 
 from __future__ import annotations
 
@@ -12,173 +12,191 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from comemory.batch.annotated_video import Film, enlarged
-from comemory.detector import Detector, Seen, as_recorded
+from comemory.batch.annotated_video import AnnotatedVideo, enlarge
+from comemory.detector import Detector, ScoredFrame, in_recording
 from comemory.errors import SourceError, mask_password
-from comemory.parallel import watch
+from comemory.parallel import score_frames
 from comemory.scoring import EventFinder
-from comemory.types import Event, Score
+from comemory.types import Event, Frame, Score
 from comemory.video.overlay import annotate
 from comemory.video.source import OpenedSource, open_source
-from comemory.video.writer import save_picture
+from comemory.video.writer import save_image
 
 
 @dataclass
-class Scored:
-    """What became of the sources.
+class BatchResult:
+    """The result of scoring several sources.
 
     Attributes:
-        n_frames: read, of all sources.
+        n_frames: that were read, of all sources.
         events: of all sources, in order.
-        pictures: of each event, None where there is none.
+        images: of each event's peak; None where there is none.
         problems: one line for each source or frame that could not be used.
-        files: what was written.
-        highest: score of all frames; None before there is one.
+        files: that were written.
+        highest_score: of all frames; None before there is one.
     """
 
     n_frames: int = 0
     events: list[Event] = field(default_factory=list)
-    pictures: list[Path | None] = field(default_factory=list)
+    images: list[Path | None] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
     files: list[Path] = field(default_factory=list)
-    highest: float | None = None
+    highest_score: float | None = None
 
 
 @dataclass(frozen=True)
 class Outputs:
-    """Where everything goes.
+    """Where results go.
 
     Attributes:
-        table: takes the rows.
-        inputs: files that are never to be overwritten.
+        out: folder of all files.
+        table: CSV writer of the rows.
+        result: is added to.
+        inputs: files that must not be overwritten.
     """
 
     out: Path
     table: Any
-    result: Scored
+    result: BatchResult
     inputs: Sequence[str]
 
 
-class Watching:
-    """One source being scored.
+class SourceScorer:
+    """Scores one source.
 
     Args:
-        opened: the source at the detector's size. location: where it can be read again as it was recorded.
-        name: in the tables.
+        detector: scores nothing else meanwhile.
+        opened: the source at the detector's size.
+        location: where the source can be read a second time, at its own size.
+        name: of the source in tables and file names.
         threshold: of the events.
+        outputs: where results go.
     """
 
     def __init__(
         self, detector: Detector, opened: OpenedSource, location: str, name: str, threshold: float, outputs: Outputs
     ) -> None:
-        self.detector, self.opened, self.location, self.name = detector, opened, location, name
-        self.threshold, self.outputs, self.result = threshold, outputs, outputs.result
-        self.finder = EventFinder(name, threshold, detector.bundle.calibration.settings)
-        self.waiting: deque[tuple[int, float, Score | None]] = deque()
-        self.peak: tuple[int, NDArray[np.uint8], Score] | None = None
-        self.n_frames = self.n_scored = 0
-        self.small: dict[int, tuple[Path, Score]] = {}
+        self._detector, self._opened, self._location, self._name = detector, opened, location, name
+        self._threshold, self._outputs, self._result = threshold, outputs, outputs.result
+        self._finder = EventFinder(name, threshold, detector.bundle.calibration.settings)
+        self._waiting: deque[tuple[int, float, Score | None]] = deque()
+        self._peak: tuple[int, NDArray[np.uint8], Score] | None = None
+        self._n_frames = self._n_scored = 0
+        self._small: dict[int, tuple[Path, Score]] = {}
 
     def run(self, video: bool, workers: int, on_frame: Callable[[], None]) -> None:
         """Score the source from its start to its end.
 
+        Args:
+            video: also write the annotated video.
+            workers: cores to score on.
+            on_frame: called after each frame.
+
         Raises:
-            SourceError: it broke off; what was scored until then is written.
+            SourceError: the source broke off; what was scored before that is written.
         """
+        annotated: AnnotatedVideo | None = None
         try:
             with ExitStack() as stack:
-                film = stack.enter_context(self._film()) if video else None
-                seen_frames = watch(self.detector, self.opened, workers)
-                stack.callback(seen_frames.close)
-                for seen in seen_frames:
-                    score = None if seen.score is None else as_recorded(seen.score, seen.frame, self.opened)
-                    picture = seen.frame.image if film is None else film.recorded(seen.frame)
-                    self._take(seen, score, picture)
-                    if film is not None:
-                        heat = None if score is None else self.detector.heat(seen.maps)
-                        film.show(seen.frame, score, heat, picture, self.finder.active)
+                if video:
+                    annotated = stack.enter_context(self._annotated_video())
+                results = score_frames(self._detector, self._opened, workers)
+                stack.callback(results.close)
+                for frame, scored in results:
+                    self._add(frame, scored, annotated)
                     on_frame()
         finally:
             self._finish()
-        if film is not None:
-            self.result.files.append(film.path)
+        if annotated is not None:
+            self._result.files.append(annotated.path)
         else:
-            self._take_pictures_again()
+            self._save_full_size_images()
 
-    def _film(self) -> Film:
-        path = self.outputs.out / f"{self.name}.mp4"
-        return Film(path, self.opened, self.location, self.threshold, self.outputs.inputs)
+    def _annotated_video(self) -> AnnotatedVideo:
+        path = self._outputs.out / f"{self._name}.mp4"
+        return AnnotatedVideo(path, self._opened, self._location, self._threshold, self._outputs.inputs)
 
-    def _take(self, seen: Seen, score: Score | None, picture: NDArray[np.uint8]) -> None:
-        index = seen.frame.index
-        self.result.n_frames += 1
-        self.n_frames += 1
-        self.waiting.append((index, seen.frame.time_s, score))
+    def _add(self, frame: Frame, scored: ScoredFrame | None, annotated: AnnotatedVideo | None) -> None:
+        image = frame.image if annotated is None else annotated.full_size(frame)
+        self._result.n_frames += 1
+        self._n_frames += 1
+        score = None if scored is None else in_recording(scored, self._opened)
+        self._waiting.append((frame.index, frame.time_s, score))
         if score is not None:
-            self.n_scored += 1
-            highest = self.result.highest
-            self.result.highest = score.value if highest is None else max(highest, score.value)
-            if (event := self.finder.push(score)) is not None:
-                self._end(event)
-        held = self.finder.open
-        if held is None or (score is not None and self.finder.active):
-            self._write_rows(held)
-        if held is not None and held.peak_frame == index and score is not None:
-            self.peak = (index, picture, replace(score, heat_map=self.detector.heat(seen.maps)))
+            self._add_score(score)
+        event = self._finder.open
+        if event is None or (score is not None and self._finder.active):
+            self._write_rows(event)
+        if scored is not None and score is not None and event is not None and event.peak_frame == frame.index:
+            self._peak = (frame.index, image, replace(score, heat_map=self._detector.heat_map(scored)))
+        if annotated is not None:
+            heat_map = None if scored is None else self._detector.heat_map(scored)
+            annotated.write(frame, score, heat_map, image, self._finder.active)
+
+    def _add_score(self, score: Score) -> None:
+        self._n_scored += 1
+        highest = self._result.highest_score
+        self._result.highest_score = score.value if highest is None else max(highest, score.value)
+        if (event := self._finder.update(score)) is not None:
+            self._end(event)
 
     def _finish(self) -> None:
-        """Decide what is still open, whether the source came to its end or broke off."""
-        if (event := self.finder.finish()) is not None:
+        """Write what is not final yet, whether the source ended or broke off."""
+        if (event := self._finder.finish()) is not None:
             self._end(event)
         self._write_rows(None)
-        self.result.problems += self.opened.problems
-        if self.n_frames and not self.n_scored:
-            least = self.detector.bundle.clips.n_past + 1
-            shown = mask_password(self.location)
-            self.result.problems.append(
-                f"{shown}: no frame could be scored: {self.n_frames} were read, {least} in a row are needed"
+        self._result.problems += self._opened.problems
+        if self._n_frames and not self._n_scored:
+            needed = self._detector.bundle.clips.n_past + 1
+            self._result.problems.append(
+                f"{mask_password(self._location)}: no frame could be scored: {self._n_frames} were read, "
+                f"{needed} in a row are needed"
             )
 
     def _end(self, event: Event) -> None:
-        """Take an event that is over; its rows were written while it lasted."""
-        self.result.events.append(event)
-        self.result.pictures.append(None)
-        if self.peak is not None and self.peak[0] == event.peak_frame:
-            path = self.outputs.out / "events" / f"{self.name}-{event.peak_frame:06d}.jpg"
+        """Add an event that is over; its rows were written while it lasted."""
+        self._result.events.append(event)
+        self._result.images.append(None)
+        if self._peak is not None and self._peak[0] == event.peak_frame:
+            path = self._outputs.out / "events" / f"{self._name}-{event.peak_frame:06d}.jpg"
             path.parent.mkdir(exist_ok=True)
-            _, picture, score = self.peak
-            self._save(enlarged(picture, self.opened.size), score, path)
-            if picture.shape[:2] != self.opened.size:
-                self.small[event.peak_frame] = (path, score)
-            self.result.pictures[-1] = path
-            self.result.files.append(path)
+            _, image, score = self._peak
+            self._save(enlarge(image, self._opened.size), score, path)
+            if image.shape[:2] != self._opened.size:
+                self._small[event.peak_frame] = (path, score)
+            self._result.images[-1] = path
+            self._result.files.append(path)
 
-    def _save(self, picture: NDArray[np.uint8], score: Score, path: Path) -> None:
-        drawn = annotate(picture, score, threshold=self.threshold, event=True)
-        save_picture(drawn, path, inputs=self.outputs.inputs)
+    def _save(self, image: NDArray[np.uint8], score: Score, path: Path) -> None:
+        drawn = annotate(image, score, threshold=self._threshold, event=True)
+        save_image(drawn, path, inputs=self._outputs.inputs)
 
-    def _take_pictures_again(self) -> None:
-        """The peaks as they were recorded, where the source can be read a second time: nobody reads a face in 192x128."""
-        if not self.small or "://" in self.location:
+    def _save_full_size_images(self) -> None:
+        """Replace the images of the peaks by full-size ones, where the source can be read a second time.
+
+        Frames are decoded at the detector's size, in which no face can be recognised.
+        """
+        if not self._small or "://" in self._location:
             return
         try:
-            for frame in open_source(self.location, rate_hz=self.opened.rate_hz):
-                if (found := self.small.pop(frame.index, None)) is not None:
-                    self._save(frame.image, found[1], found[0])
-                if not self.small:
+            for frame in open_source(self._location, rate_hz=self._opened.rate_hz):
+                if (found := self._small.pop(frame.index, None)) is not None:
+                    path, score = found
+                    self._save(frame.image, score, path)
+                if not self._small:
                     return
         except SourceError:
             return
 
     def _write_rows(self, event: Event | None) -> None:
-        """Write the frames that are decided: those up to the end so far of the event that is on; without one, all."""
-        number = len(self.result.events) + 1
-        while self.waiting and (event is None or self.waiting[0][0] <= event.end_frame):
-            index, time_s, score = self.waiting.popleft()
+        """Write the rows that are final: those up to the end so far of the open event; all rows without one."""
+        number = len(self._result.events) + 1
+        while self._waiting and (event is None or self._waiting[0][0] <= event.end_frame):
+            index, time_s, score = self._waiting.popleft()
             inside = event is not None and event.start_frame <= index
             numbers = (
                 ("", "", "")
                 if score is None
                 else tuple(f"{x:.6f}" for x in (score.value, score.appearance, score.motion))
             )
-            self.outputs.table.writerow((self.name, index, f"{time_s:.6f}", *numbers, number if inside else ""))
+            self._outputs.table.writerow((self._name, index, f"{time_s:.6f}", *numbers, number if inside else ""))

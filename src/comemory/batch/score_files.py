@@ -1,4 +1,4 @@
-"""Sources one after the other, and the tables that come of them."""
+"""The scoring of several sources, one after the other, and their tables."""
 
 from __future__ import annotations
 
@@ -11,10 +11,11 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
-from comemory.batch.score_file import Outputs, Scored, Watching
+from comemory.batch.score_file import BatchResult, Outputs, SourceScorer
 from comemory.detector import Detector
 from comemory.errors import BundleError, ComemoryError, SourceError
-from comemory.files import require_folder, require_writable, write_text
+from comemory.files import require_writable_file, require_writable_folder, write_text
+from comemory.scoring import DEFAULT_FALSE_ALARMS
 from comemory.video.source import source_name
 
 COLUMNS = ("source", "frame", "time_s", "score", "appearance", "motion", "event")
@@ -25,37 +26,45 @@ def score_sources(
     sources: Sequence[str],
     out: Path,
     *,
-    false_alarms: str = "1/h",
+    false_alarms: str = DEFAULT_FALSE_ALARMS,
     video: bool = False,
     rate_hz: float | None = None,
     workers: int = 1,
     on_source: Callable[[str, int | None], None] = lambda name, n_frames: None,
     on_frame: Callable[[], None] = lambda: None,
-) -> Scored:
-    """Score sources one after the other; one that fails is named and the rest is done.
+) -> BatchResult:
+    """Score sources one after the other. A source that fails is reported in `problems`, and the others are scored.
 
-    Writes `scores.csv` and `events.json` into `out`, a picture of every event's peak into `out/events`, and with
-    `video` an annotated mp4 for each source.
+    Writes `scores.csv` and `events.json` into `out`, an image of every event's peak into `out/events`, and with `video`
+    an annotated mp4 of each source.
 
-    Rows go into `scores.csv.part` as soon as it is known which event a frame belongs to, one whole line at a time, so
-    that a process that is killed leaves a table that can be read. It gets its name at the end; so it does, beside an
-    `events.json` that names the interruption, when an error or Ctrl-C ends the run. A half annotated video is removed.
+    Rows go into `scores.csv.part` as soon as it is known which event a frame belongs to, one whole line at a time. So a
+    process that is killed leaves a readable table. The file is renamed at the end, also when an error or Ctrl-C ends the
+    run; `events.json` then names the interruption. An unfinished annotated video is removed.
 
     Args:
-        workers: cores to score on; see `pipeline.watch`.
+        detector: scores nothing else meanwhile.
+        sources: paths or URLs.
+        out: folder of the outputs.
+        false_alarms: budget that sets the threshold of events.
+        video: also write annotated videos.
+        rate_hz: frames per second of sources that do not say.
+        workers: cores to score on; see `parallel.score_frames`.
+        on_source: called with the name and the number of frames of each source, before it is scored.
+        on_frame: called after each frame.
 
     Raises:
         ConfigError: the budget cannot be read, an output cannot be written or would overwrite an input; before any work.
-        SourceError: writing failed on the way, such as on a full disk.
+        SourceError: writing failed, such as on a full disk.
     """
     threshold = detector.bundle.calibration.threshold(false_alarms)
     sources = [_path_of(source) for source in sources]
     names = _names(sources)
     if (out / "events").exists():
-        require_folder(out / "events")
+        require_writable_folder(out / "events")
     for name in ("scores.csv", "events.json", *(f"{name}.mp4" for name in names if video)):
-        require_writable(out / name, inputs=sources)
-    result = Scored()
+        require_writable_file(out / name, inputs=sources)
+    result = BatchResult()
     with _writing(out):
         try:
             with _table(out / "scores.csv") as table:
@@ -64,8 +73,8 @@ def score_sources(
                         opened = detector.open_source(location, rate_hz)
                         on_source(name, opened.n_frames)
                         outputs = Outputs(out, table, result, sources)
-                        watching = Watching(detector, opened, location, name, threshold, outputs)
-                        watching.run(video, workers, on_frame)
+                        scorer = SourceScorer(detector, opened, location, name, threshold, outputs)
+                        scorer.run(video, workers, on_frame)
                     except (SourceError, BundleError) as error:
                         result.problems.append(str(error))
         except KeyboardInterrupt:
@@ -78,12 +87,12 @@ def score_sources(
 
 
 def _path_of(source: str) -> str:
-    """The path in a `file://` URL; all else as it is."""
+    """The path of a `file://` URL; anything else unchanged."""
     return unquote(urlsplit(source).path) if source.lower().startswith("file://") else source
 
 
 def _names(sources: Sequence[str]) -> list[str]:
-    """A name of its own for each source, for tables and file names."""
+    """A unique name for each source, for tables and file names."""
     names: list[str] = []
     for source in sources:
         name = chosen = source_name(source)
@@ -96,7 +105,7 @@ def _names(sources: Sequence[str]) -> list[str]:
 
 @contextmanager
 def _table(path: Path) -> Iterator[Any]:
-    """A CSV writer of whole lines; what was written is kept under the final name even when the run breaks off."""
+    """A CSV writer of whole lines. The file gets its final name at the end, also when the run breaks off."""
     passing = path.with_suffix(".csv.part")
     file = passing.open("w", buffering=1, newline="", encoding="utf-8")
     try:
@@ -118,14 +127,14 @@ def _writing(out: Path) -> Iterator[None]:
         raise SourceError(f"cannot write to {out}: {error.strerror or error}") from None
 
 
-def _write_events(path: Path, detector: Detector, result: Scored, threshold: float, false_alarms: str) -> None:
+def _write_events(path: Path, detector: Detector, result: BatchResult, threshold: float, false_alarms: str) -> None:
     events = [
         {
             "event": number,
             **asdict(event),
-            "picture": None if picture is None else picture.relative_to(path.parent).as_posix(),
+            "picture": None if image is None else image.relative_to(path.parent).as_posix(),
         }
-        for number, (event, picture) in enumerate(zip(result.events, result.pictures, strict=True), 1)
+        for number, (event, image) in enumerate(zip(result.events, result.images, strict=True), 1)
     ]
     document = {
         "bundle": detector.bundle.path.name,
@@ -134,7 +143,7 @@ def _write_events(path: Path, detector: Detector, result: Scored, threshold: flo
         "false_alarms": false_alarms,
         "threshold": round(threshold, 6),
         "frames": result.n_frames,
-        "highest_score": result.highest,
+        "highest_score": result.highest_score,
         "events": events,
         "problems": result.problems,
     }

@@ -3,7 +3,7 @@
 from comemory.bench.detector import bench_model, bench_pipeline
 from comemory.bench.flow import bench_flow, flow_cost, moving_pictures
 from comemory.bench.roofline import convolutions, convolutions_gflop, network_gflop
-from comemory.bench.timing import Timing, circumstances, interleave, peak_rss_mib, threads, usable_cores
+from comemory.bench.timing import Timing, environment, interleave, peak_rss_mib, threads, usable_cores
 from comemory.bench.training import bench_training
 
 __all__ = [
@@ -12,9 +12,9 @@ __all__ = [
     "bench_model",
     "bench_pipeline",
     "bench_training",
-    "circumstances",
     "convolutions",
     "convolutions_gflop",
+    "environment",
     "flow_cost",
     "interleave",
     "moving_pictures",

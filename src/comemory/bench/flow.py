@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from comemory.bench.timing import Timing, circumstances, interleave, threads
+from comemory.bench.timing import Timing, environment, interleave, threads
 from comemory.errors import ConfigError
 from comemory.flow import FlowSettings, open_flow
 from comemory.types import JSON, FlowEstimator
@@ -49,7 +49,7 @@ def bench_flow(size: tuple[int, int] = (240, 360), rounds: int = 20, weights: st
         RuntimeMissing: weights are given but torch is not installed.
     """
     chosen = {
-        f"dis-{preset}": FlowSettings(preset=preset) for preset in ("ultrafast", "fast", "medium", "lean", "fine")
+        f"dis-{preset}": FlowSettings(preset=preset) for preset in ("ultrafast", "medium", "lean", "fine")
     }
     chosen |= {name: FlowSettings(name=name) for name in ("farneback", "rgb_difference")}
     if weights is not None:
@@ -68,7 +68,7 @@ def bench_flow(size: tuple[int, int] = (240, 360), rounds: int = 20, weights: st
         "flows": flows,
         "left_out": {} if weights is not None else {"raft": "no weights given"},
         "threads": threads(),
-        **circumstances(),
+        **environment(),
     }
 
 

@@ -16,7 +16,7 @@ from pathlib import Path
 import cv2
 
 from comemory.errors import ConfigError, mask_password
-from comemory.provenance import commit, cpu_name, package_version
+from comemory.provenance import cpu_name, current_commit, package_version
 from comemory.types import JSON
 
 PACKAGES = ("comemory", "numpy", "opencv-python-headless", "av", "openvino", "onnxruntime", "torch")
@@ -75,12 +75,12 @@ def interleave(callables: Mapping[str, Callable[[], object]], rounds: int) -> di
     return {name: Timing(tuple(taken)) for name, taken in samples.items()}
 
 
-def circumstances() -> JSON:
+def environment() -> JSON:
     """When, with what code and on what machine a figure is taken; what cannot be found out is None."""
     return {
         "date": datetime.now(UTC).date().isoformat(),
         "command": " ".join(map(mask_password, sys.argv)),
-        "commit": commit(),
+        "commit": current_commit(),
         "cpu": cpu_name(),
         "cores": usable_cores(),
         "load_average": round(os.getloadavg()[0], 2),

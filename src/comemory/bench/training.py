@@ -10,12 +10,12 @@ from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from comemory.bench.timing import Timing, circumstances, peak_rss_mib, threads
+from comemory.bench.timing import Timing, environment, peak_rss_mib, threads
 from comemory.errors import ConfigError
 from comemory.types import JSON
 
 if TYPE_CHECKING:
-    from comemory.training.config import Recipe
+    from comemory.training.config import TrainingConfig
 
 
 class _Enough(Exception):  # noqa: N818
@@ -61,9 +61,9 @@ def bench_training(
         raise ConfigError(f"cannot measure in {rounds} rounds: expected 1 or more")
     from comemory.datasets import open_dataset
     from comemory.training.cache import prepare_videos
-    from comemory.training.config import read_recipe
+    from comemory.training.config import read_training_config
 
-    recipe = read_recipe(preset, settings=list(settings))
+    recipe = read_training_config(preset, settings=list(settings))
     with tempfile.TemporaryDirectory(prefix="comemory-bench-") as passing:
         begun = time.perf_counter()
         dataset = open_dataset(data)
@@ -84,11 +84,11 @@ def bench_training(
         "prepare_s": round(prepare_s, 2),
         "peak_rss_mib": round(peak_rss_mib(), 1),
         "threads": threads(),
-        **circumstances(),
+        **environment(),
     }
 
 
-def _marks(recipe: Recipe, videos: Sequence[_Clocked], rounds: int, folder: Path) -> list[tuple[float, float]]:
+def _marks(recipe: TrainingConfig, videos: Sequence[_Clocked], rounds: int, folder: Path) -> list[tuple[float, float]]:
     """After each step of the training: the time, and the seconds that reading clips has taken so far."""
     from comemory.training.loop import fit, make_fabric
 

@@ -1,4 +1,4 @@
-"""One camera being scored: frames in, events out. One worker at a time works on it, any of them."""
+"""The scoring of one camera: frames in, events out. One worker at a time works on it, and any worker can."""
 
 from __future__ import annotations
 
@@ -14,10 +14,9 @@ import numpy as np
 from av.video.reformatter import VideoReformatter
 from numpy.typing import NDArray
 
-from comemory.detector import Detector, scaled_box
+from comemory.detector import Detector, ScoredFrame, scale_box
 from comemory.errors import BundleError
 from comemory.live.capture.frame_queue import QueuedFrame
-from comemory.live.capture.frame_sampler import PacedFlow
 from comemory.live.config import CameraSettings, LiveSettings
 from comemory.live.contract import CameraState, Message, Snapshot
 from comemory.live.monitoring.camera_stats import CameraStats
@@ -30,26 +29,37 @@ from comemory.live.recording.snapshots import shrink, to_rgb
 from comemory.live.scoring.event_tracker import EventTracker, ScoredSample
 from comemory.live.scoring.suppression import SuppressionFilter
 from comemory.store.event import StoredEvent, iso
-from comemory.types import Clip, Frame, Score
+from comemory.types import Frame, Score
 from comemory.video.image_folder import upright_rgb
 from comemory.video.resize import resize
 
 MAX_WAIT_S = 0.25
-"""A frame that waited longer is prepared but not scored, where a newer one waits behind it."""
-UPDATE_S = 1.0
-SNAPSHOT_WIDTH = 640
+"""A frame that waited longer is prepared but not scored, if a newer one waits behind it."""
 
-Cells = tuple[float, ...]
+SNAPSHOT_WIDTH = 640
+"""Of the images that the page shows, pixels."""
 
 
 class CameraScorer:
-    """Frames of one camera to scores, events and their files.
+    """Turns the frames of one camera into scores, events and their files.
 
     Attributes:
-        figures: counters.
-        finding: what the newest picture is.
-        guard: of drift.
-        fault: why the newest frame has no score, though its picture is as it should be; empty where it has one.
+        stats: counters.
+        finding: the health of the newest image.
+        drift_guard: watches for a scene that no longer looks as in training.
+        fault: why the newest frame has no score although its image is healthy; empty if it has one.
+        lock: held while frames are scored or settings change.
+        detector: of the model in use.
+        health: checks the images.
+
+    Args:
+        name: of the camera.
+        camera: its settings.
+        settings: of the service.
+        detector: for this camera alone.
+        packets: the newest packets of the stream, for clips.
+        event_writer: takes events, their files and scores.
+        publish: sends a message to the page and to alerts.
     """
 
     def __init__(
@@ -58,238 +68,244 @@ class CameraScorer:
         camera: CameraSettings,
         settings: LiveSettings,
         detector: Detector,
-        footage: PacketBuffer,
-        journal: EventWriter,
+        packets: PacketBuffer,
+        event_writer: EventWriter,
         publish: Callable[[Message], None],
     ) -> None:
         self.name, self.camera, self.settings = name, camera, settings
-        self.footage, self.journal, self._publish = footage, journal, publish
+        self._packets, self._event_writer, self._publish = packets, event_writer, publish
         self.stats, self.drift_guard = CameraStats(), DriftMonitor()
         self.lock = threading.RLock()
         self.finding = HealthFinding(CameraState.LIVE, True, "")
         self.fault = ""
         self._reformatter = VideoReformatter()
         self._minutes = MinuteScores()
-        self._normal: list[Cells] = []
+        self._normal: list[tuple[float, ...]] = []
         self._incoming: Detector | None = None
         self._connection: int | None = None
-        self._halted = False
+        self._is_stopped = False
         self._unscored: tuple[Any, datetime] | None = None
+        self._index = self._last_sample = -1
         self._use(detector)
 
     @property
     def threshold(self) -> float:
-        """Of the score, by the camera's budget."""
-        return self._reporter.threshold
+        """Threshold of the score by the camera's false-alarm budget."""
+        return self._tracker.threshold
 
     @property
     def open_event(self) -> StoredEvent | None:
-        """The event that is on, None without one."""
-        return self._reporter.open_event
+        """The event that is under way; None without one."""
+        return self._tracker.open_event
 
     def configure(self, camera: CameraSettings) -> None:
-        """Take new zones, hours or another budget, from the next frame on."""
+        """Apply new zones, active hours or another budget, from the next frame on."""
         with self.lock:
             self.camera = camera
-            self._reporter.configure(camera)
-            self._refit()
+            self._tracker.configure(camera)
+            self._update_filter()
 
     def set_suppressions(self, normal: Iterable[Sequence[float] | None]) -> None:
-        """Take the signatures of all events of this camera that were called normal."""
+        """Suppress what looks like past events that were marked as normal.
+
+        Args:
+            normal: the signatures of all such events of this camera; None for an event without one.
+        """
         with self.lock:
             self._normal = [tuple(cells) for cells in normal if cells is not None]
-            self._refit()
+            self._update_filter()
 
     def swap_model(self, detector: Detector) -> None:
-        """Go over to another bundle as soon as its first clip is whole; until then the present one goes on."""
+        """Change to another model once its first clip is complete; until then the present one goes on scoring."""
         with self.lock:
             self._incoming = detector
 
-    def score_frames(self, ticks: Sequence[QueuedFrame], *, lossless: bool) -> None:
-        """Work through the frames that waited, oldest first; late ones are scored only where none waits behind them."""
+    def score_frames(self, frames: Sequence[QueuedFrame], *, lossless: bool) -> None:
+        """Score frames, oldest first.
+
+        Args:
+            frames: those that waited in the queue.
+            lossless: score every frame; otherwise those that waited too long are only prepared, except the newest.
+        """
         with self.lock:
-            for tick in ticks:
-                if self._halted:
+            for frame in frames:
+                if self._is_stopped:
                     return
-                in_time = lossless or tick is ticks[-1] or time.monotonic() - tick.arrived < MAX_WAIT_S
-                self._push(tick, in_time)
+                in_time = lossless or frame is frames[-1] or time.monotonic() - frame.arrived < MAX_WAIT_S
+                self._process(frame, in_time)
 
     def close_event(self) -> None:
-        """End what is open: frames do not follow, or are not to be trusted."""
+        """End the open event: no frames follow, or they cannot be trusted."""
         with self.lock:
-            self._close_event()
+            self._tracker.close()
+            self.stats.last_score = None
 
     def reset_reference_view(self) -> None:
-        """Take the present view of a moved camera for its scene."""
+        """Accept the present view of a moved camera as its scene."""
         with self.lock:
             self.health.reset_reference()
 
     def stop(self) -> None:
-        """Take no frame any more; what is being scored no longer counts."""
-        self._halted = True
+        """Take no more frames; a frame that is being scored no longer counts."""
+        self._is_stopped = True
 
     def close(self, timeout_s: float = 5.0) -> None:
-        """End what is open and keep what the next start can use, even where a worker does not come back in time."""
+        """End the open event and save what the next start can use.
+
+        Args:
+            timeout_s: how long to wait for a worker; after it, this is done although the worker has not returned.
+        """
         self.stop()
         is_alone = self.lock.acquire(timeout=timeout_s)
         try:
-            self._close_event()
+            self._tracker.close()
+            self.stats.last_score = None
             if (minute := self._minutes.finish()) is not None:
-                self.journal.write_scores(self.name, *minute, self._model)
+                self._event_writer.write_scores(self.name, *minute, self._model)
             self.health.save()
         finally:
             if is_alone:
                 self.lock.release()
 
     def snapshot(self, newest: Any, state: CameraState) -> Snapshot | None:
-        """The newest scored picture with its heat map; without one, the newest picture.
+        """The newest scored image with its heat map; the newest image while none is scored; None without any.
 
         Args:
-            newest: as it came from the camera.
+            newest: image as it came from the camera.
+            state: of the camera.
         """
         with self.lock:
-            seen = self._seen if state is CameraState.LIVE else None
-            heat = self.detector.heat() if seen is not None else None
-            if seen is None and newest is not None and (self._unscored is None or self._unscored[0] is not newest):
+            latest = self._latest if state is CameraState.LIVE else None
+            heat_map = self.detector.heat_map(latest.scored) if latest is not None else None
+            if latest is None and newest is not None and (self._unscored is None or self._unscored[0] is not newest):
                 self._unscored = newest, datetime.now(UTC)
             unscored = self._unscored
-        if seen is None:
-            if newest is None or unscored is None:
-                return None
-            return Snapshot(shrink(to_rgb(unscored[0]), SNAPSHOT_WIDTH), None, None, unscored[1], state)
-        picture = shrink(to_rgb(seen.tick.image), SNAPSHOT_WIDTH)
-        return Snapshot(picture, heat, seen.score.value, _utc(seen.tick.time), state)
-
-    def _close_event(self) -> None:
-        self._reporter.close()
-        self.stats.last_score = None
+        if latest is not None:
+            image = shrink(to_rgb(latest.frame.image), SNAPSHOT_WIDTH)
+            return Snapshot(image, heat_map, latest.score.value, _utc(latest.frame.time), state)
+        if newest is None or unscored is None:
+            return None
+        return Snapshot(shrink(to_rgb(unscored[0]), SNAPSHOT_WIDTH), None, None, unscored[1], state)
 
     def _use(self, detector: Detector) -> None:
-        spec = detector.bundle.clips
         self.detector = detector
-        self._flow = _pace_flow(detector)
-        self._size = (spec.flow_height, spec.flow_width)
         self._model = detector.bundle.digest[:16]
-        self._reporter = EventTracker(
+        self._tracker = EventTracker(
             self.name,
             self.camera,
             self.settings.events,
             detector,
-            self.footage,
-            self.journal,
+            self._packets,
+            self._event_writer,
             self.stats,
             self._publish,
         )
         view = self.settings.out / "cameras" / self.name / f"view-{self._model}.npz"
         self.health = ImageHealth(self.settings.health, view)
-        self._seen: ScoredSample | None = None
+        self._latest: ScoredSample | None = None
         self.fault = ""
-        self._index, self._last_beat = -1, -1
         self.drift_guard.reset()
-        self._refit()
+        self._update_filter()
 
-    def _refit(self) -> None:
-        self._repeatable = False
+    def _update_filter(self) -> None:
         spec = self.detector.bundle.clips
-        self._tolerance = SuppressionFilter(
+        self._suppression = SuppressionFilter(
             self.detector.bundle.calibration, (spec.height, spec.width), self.camera.zones, self._normal
         )
 
-    def _push(self, tick: QueuedFrame, in_time: bool) -> None:
-        if tick.connection != self._connection:
-            self._connection = tick.connection
-            self._close_event()
+    def _process(self, frame: QueuedFrame, in_time: bool) -> None:
+        if self._incoming is not None and self._incoming.is_ready:
+            self._swap(self._incoming)
+        if frame.connection != self._connection:
+            self._connection = frame.connection
+            self.close_event()
             self.health.reset_frames()
-        picture = self._resized(tick, self._size)
-        self.finding = self.health.check(picture, tick.time)
+        image = self._resize(frame, self.detector)
+        self.finding = self.health.check(image, frame.time)
         if not self.finding.usable:
-            self.detector.builder.reset()
+            self.detector.reset()
             self.close_event()
             return
-        self._flow.factor = tick.sample.flow_scale
-        builder = self.detector.builder
-        look = builder.pair(Frame(picture, tick.time, tick.sample.index))
-        clip = builder.append(builder.compute_features(look))
-        self._repeatable = self._repeatable and look.is_static
-        if tick.sample.index != self._last_beat + 1:
-            self._index += 1
-        self._last_beat = tick.sample.index
-        clip = self._taken_over(tick) or clip
-        if clip is None or not tick.sample.is_due:
-            return
-        if not in_time:
-            self.stats.skipped += 1
-            return
-        self._score(tick, clip)
+        self._prepare_incoming(frame)
+        if frame.sample.index != self._last_sample + 1:
+            self._index += 1  # a gap: scores on its two sides must not count as consecutive
+        self._last_sample = frame.sample.index
+        self._score(frame, image, in_time)
 
-    def _score(self, tick: QueuedFrame, clip: Clip) -> None:
-        act = self.detector.repeat if self._repeatable else self.detector.score
+    def _score(self, frame: QueuedFrame, image: NDArray[np.uint8], in_time: bool) -> None:
+        sample = frame.sample
         try:
-            score = act(clip, self._size, self._tolerance.patch_filter)
+            scored = self.detector.step(
+                Frame(image, frame.time, sample.index),
+                flow_scale=sample.flow_scale,
+                is_due=sample.is_due and in_time,
+                patch_filter=self._suppression.patch_filter,
+            )
         except BundleError as error:
-            self.fault, self._seen, self._repeatable = str(error), None, False
-            self._close_event()
+            self.fault, self._latest = str(error), None
+            self.close_event()
             return
-        self.fault, self._repeatable = "", True
-        if self._halted:
+        if scored is not None:
+            self.fault = ""
+            self._record(frame, scored)
+        elif sample.is_due and self.detector.is_ready:
+            self.stats.skipped += 1
+
+    def _record(self, frame: QueuedFrame, scored: ScoredFrame) -> None:
+        if self._is_stopped:
             return
         self._index += 1
-        score = replace(score, index=self._index, box=scaled_box(score.box, self._size, tick.size))
-        self._seen = ScoredSample(tick, score, None)
-        self._reporter.update(self._seen)
-        self._record(score, tick.time, tick.arrived)
-
-    def _taken_over(self, tick: QueuedFrame) -> Clip | None:
-        """Feed the bundle that is to follow; once its clip is whole it takes over with it."""
-        incoming = self._incoming
-        if incoming is None:
-            return None
-        _pace_flow(incoming).factor = tick.sample.flow_scale
-        spec = incoming.bundle.clips
-        picture = self._resized(tick, (spec.flow_height, spec.flow_width))
-        clip = incoming.builder.add_frame(Frame(picture, tick.time, tick.sample.index))
-        if clip is not None:
-            self.close_event()
-            index, beat = self._index, self._last_beat
-            self._use(incoming)
-            self._index, self._last_beat, self._incoming = index + 1, beat, None
-            name = incoming.bundle.path.name
-            self._publish(
-                {"kind": "model", "camera": self.name, "model": self._model, "message": f"goes over to {name}"}
-            )
-        return clip
-
-    def _resized(self, tick: QueuedFrame, size: tuple[int, int]) -> NDArray[np.uint8]:
-        if isinstance(tick.image, av.VideoFrame):
-            return upright_rgb(tick.image, size, self._reformatter)
-        return resize(tick.image, size)
-
-    def _record(self, score: Score, at: float, arrived: float) -> None:
-        self.stats.record_score(at, score.value, time.monotonic() - arrived)
+        box = scored.score.box
+        if box is not None:
+            box = scale_box(box, scored.frame.image.shape, frame.size)
+        score = replace(scored.score, index=self._index, box=box)
+        self._latest = ScoredSample(frame, score, scored)
+        self._tracker.update(self._latest)
+        self.stats.record_score(frame.time, score.value, time.monotonic() - frame.arrived)
         if self.open_event is None:
-            self.drift_guard.add(at, score.value)
-        if (minute := self._minutes.add(at, score.value)) is not None:
-            self.journal.write_scores(self.name, *minute, self._model)
+            self.drift_guard.add(frame.time, score.value)
+        if (minute := self._minutes.add(frame.time, score.value)) is not None:
+            self._event_writer.write_scores(self.name, *minute, self._model)
+        self._publish(self._score_message(score))
+
+    def _score_message(self, score: Score) -> Message:
+        return {
+            "kind": "score",
+            "camera": self.name,
+            "time": iso(_utc(score.time_s)),
+            "score": score.value,
+            "appearance": score.appearance,
+            "motion": score.motion,
+            "threshold": self.threshold,
+            "box": None if score.box is None else list(score.box),
+        }
+
+    def _prepare_incoming(self, frame: QueuedFrame) -> None:
+        """Give the frame to the model that is to take over, so that its clip fills."""
+        if self._incoming is not None:
+            image, sample = self._resize(frame, self._incoming), frame.sample
+            incoming = Frame(image, frame.time, sample.index)
+            self._incoming.step(incoming, flow_scale=sample.flow_scale, is_due=False)
+
+    def _swap(self, detector: Detector) -> None:
+        self.close_event()
+        self._use(detector)
+        self._index += 1  # scores of two models must not count as consecutive
+        self._incoming = None
         self._publish(
             {
-                "kind": "score",
+                "kind": "model",
                 "camera": self.name,
-                "time": iso(_utc(at)),
-                "score": score.value,
-                "appearance": score.appearance,
-                "motion": score.motion,
-                "threshold": self.threshold,
-                "box": None if score.box is None else list(score.box),
+                "model": self._model,
+                "message": f"changes to {detector.bundle.path.name}",
             }
         )
 
-
-def _pace_flow(detector: Detector) -> PacedFlow:
-    """The detector's flow, with a factor that can be set."""
-    flow = detector.builder.preparation.estimator
-    if not isinstance(flow, PacedFlow):
-        flow = detector.builder.preparation.estimator = PacedFlow(flow)
-    return flow
+    def _resize(self, frame: QueuedFrame, detector: Detector) -> NDArray[np.uint8]:
+        size = (detector.bundle.clips.flow_height, detector.bundle.clips.flow_width)
+        if isinstance(frame.image, av.VideoFrame):
+            return upright_rgb(frame.image, size, self._reformatter)
+        return resize(frame.image, size)
 
 
 def _utc(at: float) -> datetime:

@@ -1,4 +1,4 @@
-"""Scores of one camera to events: told, stored, with their pictures and clips."""
+"""Scores of one camera to events: published, stored, with their images and clips."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 import numpy as np
 from numpy.typing import NDArray
 
-from comemory.detector import Detector
+from comemory.detector import Detector, ScoredFrame
 from comemory.live.capture.frame_queue import QueuedFrame
 from comemory.live.config import CameraSettings, EventSettings
 from comemory.live.contract import Message
@@ -23,26 +23,42 @@ from comemory.store.event import StoredEvent, new_id
 from comemory.types import Event, Score
 
 UPDATE_S = 1.0
+"""Shortest time between two updates of an open event, seconds."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ScoredSample:
-    """A scored frame, and what was seen in it."""
+    """A frame of a camera with its score.
 
-    tick: QueuedFrame
+    Attributes:
+        frame: as it came from the camera.
+        score: its index counts the camera's scores, and its box is in pixels of the camera's image.
+        scored: as it came from the detector.
+        heat_map: of the peak of an event; otherwise None.
+    """
+
+    frame: QueuedFrame
     score: Score
-    heat_map: NDArray[np.float32] | None
+    scored: ScoredFrame
+    heat_map: NDArray[np.float32] | None = None
 
 
 class EventTracker:
-    """The events of one camera by one bundle.
+    """Finds the events of one camera by one model, and passes them on while they last.
 
     Attributes:
-        camera: its settings as they are now.
-        open_event: the event that is on, None without one.
+        camera: its settings now.
+        open_event: the event that is under way; None without one.
 
     Args:
-        figures: counts them.
+        name: of the camera.
+        camera: its settings.
+        settings: what is stored of an event.
+        detector: gives the calibration and heat maps.
+        packets: the newest packets of the stream, for clips.
+        event_writer: takes events and their files.
+        stats: counts the events.
+        publish: sends a message to the page and to alerts.
     """
 
     def __init__(
@@ -51,132 +67,136 @@ class EventTracker:
         camera: CameraSettings,
         settings: EventSettings,
         detector: Detector,
-        footage: PacketBuffer,
-        journal: EventWriter,
-        figures: CameraStats,
+        packets: PacketBuffer,
+        event_writer: EventWriter,
+        stats: CameraStats,
         publish: Callable[[Message], None],
     ) -> None:
         self.name, self.camera, self._settings = name, camera, settings
-        self._detector, self._footage, self._journal = detector, footage, journal
-        self._figures, self._publish = figures, publish
+        self._detector, self._packets, self._event_writer = detector, packets, event_writer
+        self._stats, self._publish = stats, publish
         self.open_event: StoredEvent | None = None
         spec, calibration = detector.bundle.clips, detector.bundle.calibration
         self._finder = EventFinder(name, self.threshold, calibration.settings)
         self._signature = Signature(calibration, (spec.height, spec.width))
         self._model = detector.bundle.digest[:16]
-        self._best: ScoredSample | None = None
+        self._peak: ScoredSample | None = None
         self._attached: ScoredSample | None = None
-        self._started: int | None = None
-        self._began = self._ended = self._updated = 0.0
+        self._start_frame: int | None = None
+        self._start = self._end = self._updated = 0.0
 
     @property
     def threshold(self) -> float:
-        """Of the score, by the camera's budget."""
+        """Threshold of the score by the camera's false-alarm budget."""
         return self._detector.bundle.calibration.threshold(self.camera.false_alarms)
 
     def configure(self, camera: CameraSettings) -> None:
-        """Take new hours or another budget, from the next frame on."""
+        """Apply new active hours or another budget, from the next frame on."""
         self.camera = camera
         self._finder.threshold = self.threshold
 
-    def update(self, seen: ScoredSample) -> None:
-        """Take the next scored frame."""
-        score, at = replace(seen.score, time_s=seen.tick.time_s), seen.tick.time
+    def update(self, sample: ScoredSample) -> None:
+        """Add the next scored frame."""
+        score, at = replace(sample.score, time_s=sample.frame.time_s), sample.frame.time
         if (ended := self._finder.update(score)) is not None:
-            self._end(ended)
-        held = self._finder.open
-        if held is not None and held.end_frame == score.index:
-            if held.start_frame != self._started:
-                self._started, self._began = held.start_frame, at
+            self._close(ended)
+        event = self._finder.open
+        if event is not None and event.end_frame == score.index:
+            if event.start_frame != self._start_frame:
+                self._start_frame, self._start = event.start_frame, at
                 self._signature.reset()
-            self._ended = at
-            self._signature.add(self._detector.maps)
-            if held.peak_frame == score.index:
-                self._best = replace(seen, heat=self._detector.heat())
-        if held is not None and self._finder.active:
-            self._go_on(held, at)
+            self._end = at
+            self._signature.add(sample.scored.evidence.maps)
+            if event.peak_frame == score.index:
+                self._peak = replace(sample, heat_map=self._detector.heat_map(sample.scored))
+        if event is not None and self._finder.active:
+            self._continue(event, at)
 
     def close(self) -> None:
-        """End what is open: frames do not follow, or are not to be trusted."""
+        """End the open event: no frames follow, or they cannot be trusted."""
         if (ended := self._finder.finish()) is not None:
-            self._end(ended)
+            self._close(ended)
 
-    def _go_on(self, held: Event, at: float) -> None:
+    def _continue(self, event: Event, at: float) -> None:
         if self.open_event is None:
-            self._begin(held)
-        elif at - self._began >= self._settings.max_duration_s:
-            if (ended := self._finder.finish()) is not None:
-                self._end(ended)
-        elif at - self._updated >= UPDATE_S and held.peak_score > self.open_event.peak_score:
+            self._open(event)
+        elif at - self._start >= self._settings.max_duration_s:
+            self.close()
+        elif at - self._updated >= UPDATE_S and event.peak_score > self.open_event.peak_score:
             self._updated = at
-            self.open_event = self._stored(held, self.open_event)
-            self._tell("update", self.open_event)
+            self.open_event = self._to_stored(event, self.open_event)
+            self._send("update", self.open_event)
 
-    def _stored(self, event: Event, known: StoredEvent | None, *, is_over: bool = False) -> StoredEvent:
-        best = self._best
-        peak = best.score if best is not None and best.score.index == event.peak_frame else None
-        start = _utc(self._began) if known is None else known.start
+    def _to_stored(self, event: Event, known: StoredEvent | None, *, is_over: bool = False) -> StoredEvent:
+        peak = self._peak
+        peak_score = peak.score if peak is not None and peak.score.index == event.peak_frame else None
+        start = _utc(self._start) if known is None else known.start
         suppressed = not self.camera.is_active(start.astimezone())
         return StoredEvent(
             id=new_id(start) if known is None else known.id,
             camera=self.name,
             start=start,
-            peak=start if best is None else _utc(best.tick.time),
-            end=_utc(self._ended) if is_over else None,
+            peak=start if peak is None else _utc(peak.frame.time),
+            end=_utc(self._end) if is_over else None,
             peak_score=event.peak_score,
-            appearance=0.0 if peak is None else peak.appearance,
-            motion=0.0 if peak is None else peak.motion,
+            appearance=0.0 if peak_score is None else peak_score.appearance,
+            motion=0.0 if peak_score is None else peak_score.motion,
             box=event.box,
-            size=(0, 0) if best is None else best.tick.size,
+            size=(0, 0) if peak is None else peak.frame.size,
             model=self._model,
             threshold=self._finder.threshold if known is None else known.threshold,
             suppressed=suppressed if known is None else known.suppressed,
             cells=self._signature.cells(),
         )
 
-    def _begin(self, held: Event) -> None:
-        event = self.open_event = self._stored(held, None)
-        self._updated = self._ended
-        if event.suppressed:
-            self._figures.suppressed += 1
+    def _open(self, event: Event) -> None:
+        stored = self.open_event = self._to_stored(event, None)
+        self._updated = self._end
+        if stored.suppressed:
+            self._stats.suppressed += 1
         else:
-            self._figures.events += 1
-        self._tell("new", event)
+            self._stats.events += 1
+        self._send("new", stored)
         if self._settings.clips:
-            self._footage.begin_clip(event.id, self._journal.scratch / f"{event.id}.mp4", self._began)
-        self._attach_pictures(event.id)
+            self._packets.begin_clip(stored.id, self._event_writer.scratch / f"{stored.id}.mp4", self._start)
+        self._attach_images(stored.id)
 
-    def _end(self, ended: Event) -> None:
+    def _close(self, event: Event) -> None:
         known = self.open_event
-        event = self._stored(ended, known, is_over=True)
-        if known is None:
-            self._tell("new", replace(event, end=None))
+        stored = self._to_stored(event, known, is_over=True)
+        if known is None:  # it became long enough and ended with the same frame: its start was never sent
+            self._send("new", replace(stored, end=None))
         self.open_event = None
-        self._tell("end", event)
-        self._footage.end_clip(event.id, self._ended)
-        self._attach_pictures(event.id)
-        self._best = self._attached = None
+        self._send("end", stored)
+        self._packets.end_clip(stored.id, self._end)
+        self._attach_images(stored.id)
+        self._peak = self._attached = None
 
-    def _tell(self, change: str, event: StoredEvent) -> None:
-        self._journal.write_event(change, event)
+    def _send(self, change: str, event: StoredEvent) -> None:
+        self._event_writer.write_event(change, event)
         self._publish({"kind": "event", "camera": self.name, "change": change, "event": event.to_json()})
 
-    def _attach_pictures(self, event_id: str) -> None:
-        best = self._best
-        if best is None or best is self._attached:
+    def _attach_images(self, event_id: str) -> None:
+        """Store the image and the heat map of the peak, unless those of the same peak are stored already."""
+        peak = self._peak
+        if peak is None or peak is self._attached:
             return
-        self._attached = best
-        folder, threshold, lose = self._journal.scratch, self._finder.threshold, self._figures.count_recording_error
-        self._journal.attach(
-            event_id, "thumbnail", lambda: save_thumbnail(best.tick.image, folder / f"{event_id}.jpg"), lose
+        self._attached = peak
+        folder, threshold, on_error = (
+            self._event_writer.scratch,
+            self._finder.threshold,
+            self._stats.count_recording_error,
         )
-        self._journal.attach(
+        self._event_writer.attach(
+            event_id, "thumbnail", lambda: save_thumbnail(peak.frame.image, folder / f"{event_id}.jpg"), on_error
+        )
+        self._event_writer.attach(
             event_id,
             "heat",
             lambda: save_heat_map(
-                best.tick.image, best.score, best.heat_map, folder / f"{event_id}-heat.jpg", threshold
+                peak.frame.image, peak.score, peak.heat_map, folder / f"{event_id}-heat.jpg", threshold
             ),
-            lose,
+            on_error,
         )
 
 

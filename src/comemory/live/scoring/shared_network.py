@@ -18,17 +18,18 @@ from comemory.types import Runtime
 
 
 class SharedNetwork:
-    """A runtime for any number of detectors: one single-thread copy for each worker that runs at once, never more.
+    """A runtime that any number of detectors share: one single-threaded copy for each worker that is running it.
 
-    Holds no state between calls, as every runtime.
+    Like every runtime it has no state between calls, so cameras may use the copies in any order.
 
     Attributes:
-        precision: what it computes in.
+        name: of the runtime.
+        precision: of its arithmetic.
 
     Args:
-        bundle: whose network it is, in the precision it has.
+        bundle: with the network, in the precision that is to be used.
         runtime: entry of `runtimes.RUNTIMES`.
-        workers: copies at most.
+        workers: largest number of copies.
     """
 
     def __init__(self, bundle: Bundle, runtime: str, workers: int) -> None:
@@ -44,7 +45,7 @@ class SharedNetwork:
             self._free.put(first)
 
     def run(self, inputs: Mapping[str, NDArray[np.float32]]) -> dict[str, NDArray[np.float32]]:
-        """See `types.Runtime`; waits while every copy is at work."""
+        """Run the network, see `types.Runtime`; waits while every copy is in use."""
         copy = self._acquire()
         try:
             return copy.run(inputs)
@@ -67,12 +68,12 @@ class SharedNetwork:
 
 
 class NetworkPool:
-    """Detectors of bundles, each bundle compiled once; one that no camera needs any more is given back.
+    """Opens detectors; each bundle is compiled once, and its network freed when the last of its detectors is gone.
 
     Args:
         runtime: entry of `runtimes.RUNTIMES`.
-        precision: see `bundle.Bundle.in_precision`; what `comemory score` takes, so that the scores are the same.
-        workers: that run a network at once.
+        precision: see `bundle.Bundle.in_precision`. With the precision of `comemory score` the scores are the same.
+        workers: that run a network at the same time.
     """
 
     def __init__(self, runtime: str, precision: str, workers: int) -> None:
@@ -81,11 +82,11 @@ class NetworkPool:
         self._opening = threading.Lock()
 
     def open_detector(self, path: Path) -> Detector:
-        """A detector of the bundle at `path`.
+        """Open a detector of the bundle at `path`.
 
         Raises:
-            BundleError: it cannot be used.
-            ConfigError: it does not hold the precision.
+            BundleError: the bundle cannot be used.
+            ConfigError: the bundle lacks the precision.
         """
         bundle = open_bundle(path).in_precision(self.runtime, self.precision)
         with self._opening:

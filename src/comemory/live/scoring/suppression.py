@@ -1,4 +1,4 @@
-"""What an operator called normal: how far each place may go, for each kind of evidence, before it counts again."""
+"""Suppression of what an operator marked as normal: at each place, each channel must exceed what the event reached there."""
 
 from __future__ import annotations
 
@@ -12,10 +12,13 @@ from comemory.live.scoring.zones import ZoneMask, patch_centres
 from comemory.scoring import Calibration, PatchFilter, PatchMap, TailScale, patch_map
 
 ROWS, COLUMNS = 12, 16
+"""The grid of a signature: coarse enough that the same event, a little beside, falls into the same cells."""
+
 MIN_LEVEL = 0.7
-"""Decades under which a place was ordinary during an event, and is not part of it."""
+"""Level below which a place was normal during an event, and is no part of it: one normal frame in five reaches it."""
+
 MARGIN = 0.3
-"""Decades that a place may pass what was called normal: twice as rare."""
+"""How far a place may exceed what was marked as normal, in log10 units: twice as rare."""
 
 
 def score_channels(calibration: Calibration) -> tuple[str, ...]:
@@ -24,9 +27,13 @@ def score_channels(calibration: Calibration) -> tuple[str, ...]:
 
 
 class Signature:
-    """Where an event was, and how rare each channel was there: what `StoredEvent.cells` holds.
+    """Where an event was, and how rare each channel was there; stored as `StoredEvent.cells`.
 
-    Ours: for each channel the largest patch of the event in each of 12 x 16 cells of the picture, in decades of rarity.
+    Ours: for each channel, the level of the event's largest patch in each of 12 x 16 cells of the image.
+
+    Args:
+        calibration: of the bundle.
+        size: (height, width) of the model's image.
     """
 
     def __init__(self, calibration: Calibration, size: tuple[int, int]) -> None:
@@ -34,28 +41,31 @@ class Signature:
         self.reset()
 
     def reset(self) -> None:
-        """Begin another event."""
+        """Start another event."""
         self._largest = {name: np.full((ROWS, COLUMNS), -np.inf) for name in score_channels(self.calibration)}
 
     def add(self, maps: Mapping[str, NDArray[np.float32]]) -> None:
-        """Take the evidence of the event's next frame."""
+        """Add the evidence maps of the event's next frame."""
         for channel, largest in self._largest.items():
             patches = patch_map(maps, channel)
             rows, columns = _cells(patches, self.size)
             np.maximum.at(largest, (rows, columns), patches.values)
 
     def cells(self) -> tuple[float, ...]:
-        """Rows, columns, number of channels, then the decades by channel, row and column; 0 where it was ordinary."""
-        decades = []
+        """Rows, columns, number of channels, then the levels by channel, row and column; 0 where it was normal."""
+        levels = []
         for channel, largest in self._largest.items():
             scale = self.calibration.scales[channel]
             scaled = scale(np.maximum(largest, scale.knots[0]))
-            decades.append(np.where(scaled >= MIN_LEVEL, scaled, 0.0))
-        return (float(ROWS), float(COLUMNS), float(len(decades)), *np.round(np.stack(decades), 2).ravel().tolist())
+            levels.append(np.where(scaled >= MIN_LEVEL, scaled, 0.0))
+        return (float(ROWS), float(COLUMNS), float(len(levels)), *np.round(np.stack(levels), 2).ravel().tolist())
 
 
 def parse_cells(cells: Sequence[float] | None, n_channels: int) -> NDArray[np.float64] | None:
-    """The decades of a signature, (channels, rows, columns); None where it is none, or of another kind of model."""
+    """Read the levels of a signature.
+
+    Shapes: returns float64 (channels, rows, columns); None for no signature, or one of another kind of model.
+    """
     if cells is None or tuple(cells[:3]) != (ROWS, COLUMNS, n_channels):
         return None
     values = np.asarray(cells[3:], np.float64)
@@ -65,16 +75,16 @@ def parse_cells(cells: Sequence[float] | None, n_channels: int) -> NDArray[np.fl
 
 
 class SuppressionFilter:
-    """Which patches may win: those in no zone that are rarer than what was called normal at their place.
+    """Allows the patches that lie in no zone and are rarer than what was marked as normal at their place.
 
-    Ours: a patch whose channel stays within `MARGIN` decades of the largest value that a normal event had in its cell, or
-    in one beside it, does not count. Other places, other channels and rarer values count as before.
+    Ours: a patch does not count while its channel stays within `MARGIN` of the highest level that a normal event had in
+    its cell or a neighbouring one. Other places, other channels and higher levels count as before.
 
     Args:
         calibration: of the bundle.
-        size: (height, width) of the model's picture.
-        zones: in which nothing counts.
-        normal: signatures of the events that were called normal.
+        size: (height, width) of the model's image.
+        zones: polygons in which nothing counts.
+        normal: signatures of the events that were marked as normal.
     """
 
     def __init__(
@@ -87,27 +97,27 @@ class SuppressionFilter:
         self.size = size
         self._zones = ZoneMask(zones, size)
         names = score_channels(calibration)
-        decades = np.zeros((len(names), ROWS, COLUMNS))
+        levels = np.zeros((len(names), ROWS, COLUMNS))
         for cells in normal:
-            if (found := parse_cells(cells, len(names))) is not None:
-                decades = np.maximum(decades, found)
+            if (parsed := parse_cells(cells, len(names))) is not None:
+                levels = np.maximum(levels, parsed)
         self._floors = {
-            name: _raw(calibration.scales[name], _spread(decades[k]))
+            name: _to_values(calibration.scales[name], _dilated(levels[k]))
             for k, name in enumerate(names)
-            if decades[k].any()
+            if levels[k].any()
         }
 
     @property
     def patch_filter(self) -> PatchFilter | None:
-        """What the judge asks; None where every patch counts."""
-        return self._keep if self._zones.zones or self._floors else None
+        """The filter for `Detector.step`; None where every patch counts."""
+        return self._allows if self._zones.zones or self._floors else None
 
-    def _keep(self, channel: str, patches: PatchMap) -> NDArray[np.bool_]:
-        kept = self._zones(patches)
+    def _allows(self, channel: str, patches: PatchMap) -> NDArray[np.bool_]:
+        allowed = self._zones(patches)
         floor = self._floors.get(channel)
         if floor is not None:
-            kept = kept & (patches.values > floor[_cells(patches, self.size)])
-        return kept
+            allowed = allowed & (patches.values > floor[_cells(patches, self.size)])
+        return allowed
 
 
 def _cells(patches: PatchMap, size: tuple[int, int]) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
@@ -118,17 +128,21 @@ def _cells(patches: PatchMap, size: tuple[int, int]) -> tuple[NDArray[np.intp], 
     return np.broadcast_arrays(rows, columns)  # type: ignore[return-value]
 
 
-def _spread(decades: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Each cell's decades, or those of the cells around it where they are more; 0 where nothing was."""
-    padded = np.pad(decades, 1)
+def _dilated(levels: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Each cell's level, or the highest of the cells around it; 0 where there was none."""
+    padded = np.pad(levels, 1)
     near = [padded[y : y + ROWS, x : x + COLUMNS] for y in range(3) for x in range(3)]
     return np.asarray(np.max(near, axis=0))
 
 
-def _raw(scale: TailScale, decades: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The values of a statistic that are as rare as these decades and `MARGIN` more; lowest where they are 0."""
-    wanted = decades + MARGIN
-    low, high = np.full(decades.shape, scale.knots[0]), np.full(decades.shape, scale.knots[-1] + scale.excess)
+def _to_values(scale: TailScale, levels: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The values of a statistic whose level is `MARGIN` above the given ones; -inf where a level is 0.
+
+    The scale has no closed inverse, so values are found by doubling the range, then by bisection: 60 halvings reach the
+    precision of float64.
+    """
+    wanted = levels + MARGIN
+    low, high = np.full(levels.shape, scale.knots[0]), np.full(levels.shape, scale.knots[-1] + scale.excess)
     for _ in range(200):
         short = scale(high) < wanted
         if not short.any():
@@ -138,4 +152,4 @@ def _raw(scale: TailScale, decades: NDArray[np.float64]) -> NDArray[np.float64]:
         middle = (low + high) / 2
         under = scale(middle) < wanted
         low, high = np.where(under, middle, low), np.where(under, high, middle)
-    return np.where(decades > 0, high, -np.inf)
+    return np.where(levels > 0, high, -np.inf)

@@ -1,4 +1,4 @@
-"""Polygons in which nothing counts."""
+"""Zones: polygons of the image in which nothing counts."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from comemory.scoring import PatchMap
 
 
 def contains(zone: Zone, x: NDArray[np.float64], y: NDArray[np.float64]) -> NDArray[np.bool_]:
-    """Which points lie in a polygon, by the even-odd rule.
+    """Test which points lie in a polygon, by the even-odd rule.
 
     Shapes:
-        x, y: float64 of any one shape, shares of the picture; returns bool of it.
+        x, y: float64 of any one shape, as shares of the image's width and height; returns bool of the same shape.
 
     >>> square = ((0.0, 0.0), (0.5, 0.0), (0.5, 0.5), (0.0, 0.5))
-    >>> inside(square, np.array([0.25, 0.75]), np.array([0.25, 0.25]))
+    >>> contains(square, np.array([0.25, 0.75]), np.array([0.25, 0.25]))
     array([ True, False])
     """
     found = np.zeros(x.shape, np.bool_)
@@ -32,17 +32,17 @@ def contains(zone: Zone, x: NDArray[np.float64], y: NDArray[np.float64]) -> NDAr
 
 
 def patch_centres(patches: PatchMap, size: tuple[int, int]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Where the patches have their centres, as shares of a picture of `size` (height, width).
+    """Compute the centres of patches, as shares of an image of `size` (height, width).
 
     Shapes:
         returns: x float64 (1, W), y float64 (H, 1).
     """
     n_rows, n_columns = patches.values.shape
-    return _centres(n_rows, n_columns, patches.pitch, patches.side, size)
+    return _patch_centres(n_rows, n_columns, patches.pitch, patches.side, size)
 
 
 @lru_cache(maxsize=64)
-def _centres(
+def _patch_centres(
     n_rows: int, n_columns: int, pitch: int, side: int, size: tuple[int, int]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     x = (np.arange(n_columns) * pitch + side / 2)[None, :] / size[1]
@@ -51,11 +51,11 @@ def _centres(
 
 
 class ZoneMask:
-    """Which patches lie outside of all zones.
+    """Tells which patches lie outside of all zones.
 
     Args:
-        zones: polygons in shares of the picture.
-        size: (height, width) of the model's picture.
+        zones: polygons, their corners as shares of the image.
+        size: (height, width) of the model's image.
     """
 
     def __init__(self, zones: Sequence[Zone], size: tuple[int, int]) -> None:
@@ -63,7 +63,7 @@ class ZoneMask:
         self._masks: dict[tuple[int, ...], NDArray[np.bool_]] = {}
 
     def __call__(self, patches: PatchMap) -> NDArray[np.bool_]:
-        """True where a patch counts: its centre lies in no zone."""
+        """True where the patch counts: its centre lies in no zone."""
         key = (*patches.values.shape, patches.pitch, patches.side)
         if key not in self._masks:
             x, y = np.broadcast_arrays(*patch_centres(patches, self.size))
