@@ -4,7 +4,6 @@ import os
 import random
 from pathlib import Path
 
-import numpy as np
 import pytest
 from datasets import made
 from hypothesis import given, settings
@@ -22,13 +21,7 @@ def test_numbers_in_names_sort_as_numbers(values: list[int], seed: int) -> None:
     names = [f"frame{value}.jpg" for value in sorted(values)]
     shuffled = list(names)
     random.Random(seed).shuffle(shuffled)
-    assert sorted(shuffled, key=listing.natural) == names
-
-
-@settings(deadline=None, max_examples=200)
-@given(st.lists(st.text(max_size=8), unique=True, max_size=10))
-def test_the_order_is_that_of_the_video_sources(names: list[str]) -> None:
-    assert sorted(names, key=listing.natural) == sorted(names, key=natural_key)
+    assert sorted(shuffled, key=natural_key) == names
 
 
 def test_junk_and_sub_folders_are_not_pictures(tmp_path: Path) -> None:
@@ -40,12 +33,8 @@ def test_junk_and_sub_folders_are_not_pictures(tmp_path: Path) -> None:
     assert listing.count_frames(tmp_path) == 11
 
 
-def test_frames_of_a_video_are_counted_without_decoding(tmp_path: Path) -> None:
-    path = made.video(tmp_path / "a.avi", 7)
-    assert listing.count_frames(path) == 7
-    assert listing.count_packets(path) == 7
-    assert listing.frame_times(path, 7) == pytest.approx(np.arange(7) / 25.0)
-    assert listing.frame_times(path, 9) == pytest.approx(np.arange(9) / 25.0)
+def test_a_header_states_the_frames_of_a_video(tmp_path: Path) -> None:
+    assert listing.count_frames(made.video(tmp_path / "a.avi", 7)) == 7
 
 
 @pytest.mark.parametrize("content", [b"", b"RIFF", b"not a video" * 100])
@@ -53,8 +42,6 @@ def test_what_is_no_video_has_an_unknown_count(tmp_path: Path, content: bytes) -
     path = tmp_path / "a.avi"
     path.write_bytes(content)
     assert listing.count_frames(path) is None
-    assert listing.count_packets(path) is None
-    assert listing.frame_times(path, 7) is None
     assert listing.count_frames(tmp_path / "absent.avi") is None
 
 
@@ -63,9 +50,8 @@ def test_a_script_that_names_other_files_is_no_video(tmp_path: Path) -> None:
     path = tmp_path / "a.mkv"
     path.write_text("ffconcat version 1.0\nfile b.avi\nfile b.avi\n")
     assert listing.count_frames(path) is None
-    assert listing.count_packets(path) is None
-    assert listing.frame_times(path, 14) is None
-    assert Folder(str(path)).check().problems == (f"{path}: holds no video",)
+    (problem,) = Folder(str(path)).check().problems
+    assert problem.startswith(f"{path}: cannot be opened as a video: ")
 
 
 def test_links_in_a_circle_and_pipes_do_not_hang(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from datasets import made
 from comemory.datasets import masks
 from comemory.datasets.masks import MaskArray, MaskCells, MaskFiles, read_image
 from comemory.errors import DatasetError
-from comemory.video.formats import picture_size
+from comemory.video.formats import image_size
 
 
 @pytest.mark.parametrize("suffix", [".jpg", ".png", ".bmp", ".tif"])
@@ -31,7 +31,7 @@ def test_a_picture_with_too_many_pixels_is_refused_before_it_is_decoded(
 ) -> None:
     path = made.picture(tmp_path / f"a{suffix}")
     height, width = made.SIZE
-    assert picture_size(path.read_bytes()) == (width, height)
+    assert image_size(path.read_bytes()) == (width, height)
     monkeypatch.setattr(masks, "MAX_PIXELS", height * width - 1)
     with pytest.raises(DatasetError, match=f"is {width}x{height}, expected at most"):
         read_image(path)
@@ -47,9 +47,9 @@ def test_sizes_in_headers_of_every_kind(tmp_path: Path) -> None:
         (".tif", [cv2.IMWRITE_TIFF_COMPRESSION, 5]),
     ):
         data = cv2.imencode(ending, image, options)[1].tobytes()
-        assert picture_size(data) == (47, 33)
+        assert image_size(data) == (47, 33)
         for cut in range(40):
-            assert picture_size(data[:cut]) in (None, (47, 33))
+            assert image_size(data[:cut]) in (None, (47, 33))
 
 
 def test_what_is_no_picture_is_refused(tmp_path: Path) -> None:

@@ -90,9 +90,9 @@ def test_the_check_finds_everything_that_is_wrong(official: Path, capfd: pytest.
     (official / "Test" / "Test002" / "006.tif").unlink()
     problems = Ped2(str(official)).check().problems
     expected = [
-        "Train001/002.tif: is not a whole picture",
-        "Train001: 1 frames are 16x16, first 004.tif, but the clip began with 48x32",
-        "Train002: the numbering of its pictures lacks 3",
+        "Train001/002.tif: the image is damaged",
+        "Train001: the size changes from 48x32 to 16x16 at 004.tif (frames of that size: 1)",
+        "Train002: the numbering of its images lacks 3",
         "Test001_gt/002.bmp: the file is empty",
         "Test001_gt: 1 masks are 8x8, but the frames 48x32",
         "UCSDped2.m disagree on 1 of 6 frames, counted from 0: 3",
@@ -167,13 +167,13 @@ def test_a_frame_missing_at_the_start_is_found(circulating: Path) -> None:
     for index in (0, 1):
         (circulating / "training" / "frames" / "01" / f"{index:03d}.jpg").unlink()
     (problem,) = Ped2(str(circulating)).check().problems
-    assert problem.endswith("training/frames/01: the numbering of its pictures starts at 2, expected 0 or 1")
+    assert problem.endswith("training/frames/01: the numbering of its images starts at 2, expected 0 or 1")
 
 
 def test_two_pictures_with_one_number_are_found(circulating: Path) -> None:
     made.picture(circulating / "training" / "frames" / "01" / "002.png")
     (problem,) = Ped2(str(circulating)).check().problems
-    assert problem.endswith("several pictures have the number 2")
+    assert problem.endswith("several images have the number 2")
 
 
 def test_the_other_half_of_the_dataset_is_refused(official: Path) -> None:

@@ -35,7 +35,7 @@ def data_check(
 
     Example: `comemory data check folder:footage`
     """
-    from comemory.datasets import open_dataset
+    from comemory.research.pseudo_anomalies.dataset import open_dataset
 
     check = open_dataset(data).check()
     if as_json:

@@ -168,8 +168,8 @@ class RunBars:
     def finished(self, label: str, row: JSON) -> None:
         """See `reproduce.pool.Watcher`."""
         self.n_done += 1
-        auc = (row["figures"].get("causal") or {}).get("auc_micro")
-        minutes = (row["training"]["wall_s"] + row["evaluated"]["wall_s"]) / 60
+        auc = (row["results"].get("causal") or {}).get("auc_micro")
+        minutes = (row["training"]["wall_s"] + row["evaluation"]["wall_s"]) / 60
         result = "no AUC" if auc is None else f"AUC {auc:.4f}"
         self._end(label, f"done: {label}: {result}, {minutes:.1f} min")
 
@@ -204,7 +204,7 @@ def _print_plan(plan: Plan, places: Paths) -> None:
     for run in plan.runs:
         row, equal = plan.done.get(run.label), plan.equivalent.get(run.label)
         state = "done" if row else f"as {equal['experiment']}/{equal['variant']}" if equal else "to run"
-        causal = ((row or equal or {}).get("figures") or {}).get("causal") or {}
+        causal = ((row or equal or {}).get("results") or {}).get("causal") or {}
         auc = causal.get("auc_micro")
         folder = run_folder(run, places) / "bundle"
         rows.append((run.label, state, "" if auc is None else f"{auc:.4f}", str(folder) if folder.is_dir() else ""))

@@ -219,7 +219,7 @@ def evaluate(
         _evaluate_file(scores_file, data, json_file)
         return
     bundle = _bundle_to_evaluate(bundle)
-    from comemory.datasets import open_dataset
+    from comemory.research.pseudo_anomalies.dataset import open_dataset
     from comemory.evaluation.evaluate import evaluate, write_evaluation_report
     from comemory.evaluation.results import PROTOCOLS
     from comemory.evaluation.scores_file import write_scores
@@ -277,7 +277,7 @@ def _bundle_to_evaluate(bundle: Path | None) -> Path:
 
 def _evaluate_file(scores_file: Path, data: str, json_file: Path | None) -> None:
     """Print or write the metrics of the scores in a file."""
-    from comemory.datasets import open_dataset
+    from comemory.research.pseudo_anomalies.dataset import open_dataset
     from comemory.evaluation.scores_file import evaluate_scores_file
 
     file = None if json_file is None or str(json_file) == "-" else json_file

@@ -126,7 +126,7 @@ def _other_files(folder: Path) -> list[str]:
             others.setdefault(path.suffix.lower(), []).append(path)
     return [
         f"{files[0]}: is not used, because {suffix or 'a missing ending'} is not the ending of a video"
-        + (f" (and {len(files) - 1} more such files)" if len(files) > 1 else "")
+        + (f" (and {len(files) - 1} more)" if len(files) > 1 else "")
         for suffix, files in others.items()
     ]
 

@@ -54,8 +54,8 @@ class VideoScan:
         width, height = self.size
         for (other_width, other_height), names in list(self.sizes.items())[1:]:
             yield (
-                f"{path}: {len(names)} frames are {other_width}x{other_height}, first {names[0]}, "
-                f"but the recording starts with {width}x{height}"
+                f"{path}: the size changes from {width}x{height} to {other_width}x{other_height} at {names[0]} "
+                f"(frames of that size: {len(names)})"
             )
 
 
@@ -86,12 +86,18 @@ def _scan_video(path: Path, modified_ns: int, n_bytes: int) -> VideoScan:
             times_s.append(time_s)
             stamps.append(picture.pts)
     except SourceError as error:
-        return VideoScan(len(indices), problems=[str(error)])
+        return VideoScan(len(indices), problems=[_from_path(path, error)])
     n_frames = indices[-1] + 1
     if video.problems and video.n_frames:
         n_frames = max(n_frames, video.n_frames)  # the labels of a damaged file are those of the whole one
     times_s = _ordered(stamps, video.time_base, times_s)
     return VideoScan(n_frames, _fill(indices, times_s, n_frames), sizes, tuple(video.problems))
+
+
+def _from_path(path: Path, error: SourceError) -> str:
+    """The text of an error, starting with the path as all problems of a data set do."""
+    text = str(error).replace(f"cannot open {path.absolute()} as a video", "cannot be opened as a video")
+    return text if text.startswith(str(path)) else f"{path}: {text}"
 
 
 def _ordered(stamps: list[int | None], time_base: Fraction | None, times_s: list[float]) -> list[float]:
