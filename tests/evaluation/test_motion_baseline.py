@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from comemory import metrics
 from comemory.datasets import open_dataset
-from comemory.evaluation.motion_baseline import control_scores, speed_score
+from comemory.evaluation.motion_baseline import max_patch_speed, motion_baseline_scores
 from comemory.video.source import open_source
 
 
@@ -42,7 +42,7 @@ def naive_control(folder: Path) -> dict[int, float]:
 
 def test_the_control_is_what_naive_loops_give(tmp_path: Path) -> None:
     folder = save_frames(tmp_path / "clip", clip(0)[0][20:30])
-    expected, given = naive_control(folder), dict(control_scores(str(folder)))
+    expected, given = naive_control(folder), dict(motion_baseline_scores(str(folder)))
     assert given.keys() == expected.keys() == set(range(1, 10))
     np.testing.assert_allclose(list(given.values()), list(expected.values()), rtol=1e-4)
 
@@ -50,9 +50,9 @@ def test_the_control_is_what_naive_loops_give(tmp_path: Path) -> None:
 def test_the_speed_of_a_moving_block_is_its_speed() -> None:
     flow = np.zeros((128, 192, 2), np.float32)
     flow[40:56, 80:96] = (3, 4)
-    assert speed_score(flow) == pytest.approx(5.0)
+    assert max_patch_speed(flow) == pytest.approx(5.0)
     flow[40:48] = 0
-    assert speed_score(flow) == pytest.approx(2.5)
+    assert max_patch_speed(flow) == pytest.approx(2.5)
 
 
 def test_after_a_gap_the_control_starts_anew(tmp_path: Path) -> None:
@@ -60,14 +60,14 @@ def test_after_a_gap_the_control_starts_anew(tmp_path: Path) -> None:
     folder = save_frames(tmp_path / "clip", pictures[20:32])
     (folder / "005.png").write_bytes(b"")
     after = save_frames(tmp_path / "after", pictures[26:32])
-    given = dict(control_scores(str(folder)))
+    given = dict(motion_baseline_scores(str(folder)))
     assert sorted(given) == [1, 2, 3, 4, *range(7, 12)]
-    assert [given[i] for i in range(7, 12)] == list(dict(control_scores(str(after))).values())
+    assert [given[i] for i in range(7, 12)] == list(dict(motion_baseline_scores(str(after))).values())
 
 
 def ped2_auc(data: Path, clips: slice) -> float | None:
     videos = open_dataset(f"ped2:{data / 'ped2'}").testing()[clips]
-    scores = [dict(control_scores(video.source, 10.0)) for video in videos]
+    scores = [dict(motion_baseline_scores(video.source, 10.0)) for video in videos]
     return metrics.micro_auc(
         [[values[i] for i in range(4, video.n_frames or 0)] for values, video in zip(scores, videos, strict=True)],
         [video.labels[4:] for video in videos if video.labels is not None],

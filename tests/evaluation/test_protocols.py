@@ -8,12 +8,13 @@ from typing import Any
 
 import numpy as np
 import pytest
-from footage import bright_pictures, save_frames
+from footage import bright_images, save_frames
 from scipy.ndimage import gaussian_filter1d
 from sklearn.metrics import roc_auc_score
 from typer.testing import CliRunner
 
 from comemory.cli import app
+from comemory.datasets import open_dataset
 from comemory.detector import Detector
 from comemory.evaluation.evaluate import Evaluation, evaluate
 from comemory.evaluation.protocols import SIGMA_FRAMES
@@ -21,20 +22,20 @@ from comemory.evaluation.protocols import SIGMA_FRAMES
 
 @pytest.fixture(scope="module")
 def done(nano_bundle: Path, walkway: Path) -> Evaluation:
-    return evaluate(Detector.open(nano_bundle, threads=1), f"folder:{walkway}")
+    return evaluate(Detector.open(nano_bundle, threads=1), open_dataset(f"folder:{walkway}"))
 
 
 def record(done: Evaluation, score: str, normalisation: str, smoothing: str) -> dict[str, Any]:
     (found,) = [
         one
-        for one in done.figures["protocols"]
+        for one in done.results["protocols"]
         if (one["score"], one["normalisation"], one["smoothing"]) == (score, normalisation, smoothing)
     ]
     return dict(found)
 
 
 def test_every_cell_is_there_once(done: Evaluation) -> None:
-    matrix = json.loads(json.dumps(done.figures["protocols"], allow_nan=False))
+    matrix = json.loads(json.dumps(done.results["protocols"], allow_nan=False))
     assert len(matrix) == 27
     assert {frozenset(one) for one in matrix} == {
         frozenset({"score", "normalisation", "smoothing", "auc_micro", "auc_macro"})
@@ -43,22 +44,22 @@ def test_every_cell_is_there_once(done: Evaluation) -> None:
 
 
 def test_what_looks_ahead_says_so(done: Evaluation) -> None:
-    names = {one[key] for one in done.figures["protocols"] for key in ("normalisation", "smoothing")}
+    names = {one[key] for one in done.results["protocols"] for key in ("normalisation", "smoothing")}
     assert names == {"raw", "none", "causal", "offline_max", "offline_min_max", "offline_gaussian"}
 
 
 def test_cells_agree_with_the_other_figures(done: Evaluation) -> None:
-    figures = done.figures
+    figures = done.results
     for column, normalisation in (("causal", "raw"), ("paper", "offline_max")):
         cell = record(done, "model", normalisation, "none")
         for key in ("auc_micro", "auc_macro"):
             assert cell[key] == figures[column][key]
     assert record(done, "thesis", "raw", "none")["auc_micro"] == figures["thesis"]["auc_micro"]
     assert record(done, "thesis", "offline_max", "none")["auc_micro"] == figures["thesis"]["auc_micro_paper"]
-    assert record(done, "control", "raw", "none")["auc_micro"] == figures["control"]["auc_micro"]
+    assert record(done, "motion_baseline", "raw", "none")["auc_micro"] == figures["motion_baseline"]["auc_micro"]
 
 
-@pytest.mark.parametrize("score", ["model", "thesis", "control"])
+@pytest.mark.parametrize("score", ["model", "thesis", "motion_baseline"])
 def test_smoothed_and_normalised_by_other_hands(done: Evaluation, score: str) -> None:
     labels = [video.scored_labels for video in done.videos if video.scored_labels is not None]
     raw = [video.score if score == "model" else getattr(video, score) for video in done.videos]
@@ -71,7 +72,7 @@ def test_smoothed_and_normalised_by_other_hands(done: Evaluation, score: str) ->
 
 
 def test_normalising_a_video_leaves_its_own_auc(done: Evaluation) -> None:
-    for score in ("model", "thesis", "control"):
+    for score in ("model", "thesis", "motion_baseline"):
         for smoothing in ("none", "causal", "offline_gaussian"):
             macro = {
                 round(record(done, score, normalisation, smoothing)["auc_macro"], 9)
@@ -81,26 +82,28 @@ def test_normalising_a_video_leaves_its_own_auc(done: Evaluation) -> None:
 
 
 def test_each_video_has_its_own_line(done: Evaluation) -> None:
-    lines = done.figures["per_video"]
+    lines = done.results["per_video"]
     assert [line["name"] for line in lines] == [video.name for video in done.videos]
     for line, video in zip(lines, done.videos, strict=True):
         assert video.labels is not None
         assert video.scored_labels is not None
         assert line["auc"] == pytest.approx(roc_auc_score(video.scored_labels, video.score), abs=1e-12)
-        assert line["auc_control"] == pytest.approx(roc_auc_score(video.scored_labels, video.control), abs=1e-12)
+        assert line["auc_motion_baseline"] == pytest.approx(
+            roc_auc_score(video.scored_labels, video.motion_baseline), abs=1e-12
+        )
         abnormal = video.score[video.scored_labels]
         against = [abnormal, *(one.score[~one.scored_labels] for one in done.videos if one.scored_labels is not None)]
         among = np.arange(sum(map(len, against))) < len(abnormal)
         assert line["auc_against_all"] == pytest.approx(roc_auc_score(among, np.concatenate(against)), abs=1e-12)
         assert line["n_frames"] == len(video.labels) == line["n_scored"] + 4
         assert line["n_abnormal"] == video.labels.sum()
-    assert sum(line["missed_anomalies"] for line in lines) == done.figures["missed_anomalies"]
-    assert np.mean([line["auc"] for line in lines]) == pytest.approx(done.figures["causal"]["auc_macro"])
+    assert sum(line["missed_anomalies"] for line in lines) == done.results["missed_anomalies"]
+    assert np.mean([line["auc"] for line in lines]) == pytest.approx(done.results["causal"]["auc_macro"])
 
 
 def test_without_labels_every_cell_is_null(nano_bundle: Path, tmp_path: Path) -> None:
-    save_frames(tmp_path / "testing" / "01", bright_pictures([False] * 12))
-    figures = evaluate(Detector.open(nano_bundle, threads=1), f"folder:{tmp_path}").figures
+    save_frames(tmp_path / "testing" / "01", bright_images([False] * 12))
+    figures = evaluate(Detector.open(nano_bundle, threads=1), open_dataset(f"folder:{tmp_path}")).results
     assert {one[key] for one in figures["protocols"] for key in ("auc_micro", "auc_macro")} == {None}
     (line,) = figures["per_video"]
     assert {line[key] for key in ("auc", "auc_against_all", "n_abnormal", "missed_anomalies")} == {None}
@@ -112,7 +115,7 @@ def test_the_command_prints_the_matrix_and_writes_the_scores(nano_bundle: Path, 
     said = CliRunner().invoke(app, [*line, "--scores", str(file)])
     assert said.exit_code == 0, said.output
     assert "AUC, micro / macro, by normalisation and smoothing" in said.output
-    for name in ("model, raw", "thesis, offline_max", "control, offline_min_max", "offline_gaussian"):
+    for name in ("model, raw", "thesis, offline_max", "motion_baseline, offline_min_max", "offline_gaussian"):
         assert name in said.output
     with np.load(file, allow_pickle=False) as saved:
         assert saved["videos"].tolist() == ["01", "02"]

@@ -9,13 +9,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from footage import Told, bright_pictures, clip, save_frames, save_labels, save_video
+from footage import FixedScores, bright_images, clip, save_frames, save_labels, save_video
 
 from comemory.datasets import open_dataset
 from comemory.detector import Detector
 from comemory.errors import EvaluationError
-from comemory.evaluation.evaluate import Evaluation, _trained_on, evaluate, report
-from comemory.research.pseudo_anomalies.dataset import Pseudo
+from comemory.evaluation.evaluate import Evaluation, _trained_on, evaluate, write_evaluation_report
+from comemory.research.pseudo_anomalies.dataset import PseudoAnomalies
 
 COLUMN = {
     "auc_micro",
@@ -32,7 +32,7 @@ COLUMN = {
     "detection_delay_in_view_s",
     "anomalies_in_view",
 }
-KEYS = {"dataset", "n_videos", "n_frames", "n_scored", "causal", "paper", "control", "frames_per_second"}
+KEYS = {"dataset", "n_videos", "n_frames", "n_scored", "causal", "paper", "motion_baseline", "frames_per_second"}
 
 
 @pytest.fixture(scope="module")
@@ -42,13 +42,13 @@ def detector(nano_bundle: Path) -> Detector:
 
 @pytest.fixture(scope="module")
 def done(detector: Detector, walkway: Path) -> Evaluation:
-    return evaluate(detector, f"folder:{walkway}", false_alarms="100/h", pictures=True)
+    return evaluate(detector, open_dataset(f"folder:{walkway}"), false_alarms="100/h", images=True)
 
 
 def data_set(folder: Path, videos: dict[str, Sequence[bool] | None], n_frames: int = 30) -> str:
     """A `folder` data set of brightness videos; None for one without a label file."""
     for name, labels in videos.items():
-        save_frames(folder / "testing" / name, bright_pictures([False] * n_frames if labels is None else labels))
+        save_frames(folder / "testing" / name, bright_images([False] * n_frames if labels is None else labels))
         if labels is not None:
             save_labels(folder / "testing" / "labels" / f"{name}.csv", labels)
     return f"folder:{folder}"
@@ -62,10 +62,10 @@ def flat(done: Evaluation, what: str = "score") -> tuple[np.ndarray, np.ndarray]
 
 
 def test_the_json_has_the_keys_that_are_promised(done: Evaluation) -> None:
-    figures = json.loads(json.dumps(done.figures, allow_nan=False))
+    figures = json.loads(json.dumps(done.results, allow_nan=False))
     assert figures.keys() >= KEYS
     assert figures["causal"].keys() == figures["paper"].keys() == COLUMN
-    assert figures["control"].keys() == {"auc_micro"}
+    assert figures["motion_baseline"].keys() == {"auc_micro"}
     assert (figures["dataset"], figures["n_videos"], figures["n_frames"]) == ("folder", 2, 100)
     assert figures["n_scored"] == 100 - 2 * 4
     assert figures["frames_per_second"] > 0
@@ -76,7 +76,7 @@ def test_the_json_has_the_keys_that_are_promised(done: Evaluation) -> None:
 def test_values_agree_with_scikit_learn(done: Evaluation) -> None:
     from sklearn.metrics import average_precision_score, roc_auc_score, roc_curve
 
-    causal, (scores, labels) = done.figures["causal"], flat(done)
+    causal, (scores, labels) = done.results["causal"], flat(done)
     assert causal["auc_micro"] == pytest.approx(roc_auc_score(labels, scores), abs=1e-12)
     assert causal["ap"] == pytest.approx(average_precision_score(labels, scores), abs=1e-12)
     false, true, _ = roc_curve(labels, scores, drop_intermediate=False)
@@ -86,10 +86,10 @@ def test_values_agree_with_scikit_learn(done: Evaluation) -> None:
     assert causal["auc_macro"] == pytest.approx(np.mean(each), abs=1e-12)
     low, high = causal["auc_micro_ci95"]
     assert low <= causal["auc_micro"] <= high
-    control, _ = flat(done, "control")
-    assert done.figures["control"]["auc_micro"] == pytest.approx(roc_auc_score(labels, control), abs=1e-12)
+    control, _ = flat(done, "motion_baseline")
+    assert done.results["motion_baseline"]["auc_micro"] == pytest.approx(roc_auc_score(labels, control), abs=1e-12)
     thesis, _ = flat(done, "thesis")
-    assert done.figures["thesis"]["auc_micro"] == pytest.approx(roc_auc_score(labels, thesis), abs=1e-12)
+    assert done.results["thesis"]["auc_micro"] == pytest.approx(roc_auc_score(labels, thesis), abs=1e-12)
 
 
 def test_the_paper_column_divides_each_video_by_its_maximum(done: Evaluation) -> None:
@@ -98,21 +98,21 @@ def test_the_paper_column_divides_each_video_by_its_maximum(done: Evaluation) ->
     _, labels = flat(done)
     lowest = min(0.0, *(video.score.min() for video in done.videos))
     scaled = [(video.score - lowest) / (video.score.max() - lowest) for video in done.videos]
-    assert done.figures["paper"]["auc_micro"] == pytest.approx(roc_auc_score(labels, np.concatenate(scaled)), abs=1e-12)
+    assert done.results["paper"]["auc_micro"] == pytest.approx(roc_auc_score(labels, np.concatenate(scaled)), abs=1e-12)
 
 
 def test_the_same_command_twice_gives_the_same_figures(done: Evaluation, detector: Detector, walkway: Path) -> None:
-    again = evaluate(detector, f"folder:{walkway}", false_alarms="100/h")
-    assert {**again.figures, "frames_per_second": 0} == {**done.figures, "frames_per_second": 0}
+    again = evaluate(detector, open_dataset(f"folder:{walkway}"), false_alarms="100/h")
+    assert {**again.results, "frames_per_second": 0} == {**done.results, "frames_per_second": 0}
 
 
 def test_alarms_are_counted_at_other_budgets_too(done: Evaluation, detector: Detector, walkway: Path) -> None:
-    budgets = {one["false_alarm_budget"]: one for one in done.figures["budgets"]}
+    budgets = {one["false_alarm_budget"]: one for one in done.results["budgets"]}
     assert list(budgets) == ["1/day", "1/h", "10/h", "1/min"]
     thresholds = [one["threshold"] for one in budgets.values()]
     assert thresholds == sorted(thresholds, reverse=True)
     for budget, one in budgets.items():
-        asked = evaluate(detector, f"folder:{walkway}", false_alarms=budget).figures
+        asked = evaluate(detector, open_dataset(f"folder:{walkway}"), false_alarms=budget).results
         assert one["threshold"] == asked["threshold"]
         assert one["missed_anomalies"] == asked["missed_anomalies"]
         for key in ("false_alarms_per_hour", "detection_delay_s", "detection_delay_in_view_s"):
@@ -122,7 +122,7 @@ def test_alarms_are_counted_at_other_budgets_too(done: Evaluation, detector: Det
 @pytest.mark.parametrize("protocol", ["causal", "paper"])
 def test_one_protocol_leaves_the_other_column_out(detector: Detector, tmp_path: Path, protocol: str) -> None:
     data = data_set(tmp_path, {"01": [False] * 10 + [True] * 10})
-    figures = evaluate(detector, data, protocols=(protocol,)).figures
+    figures = evaluate(detector, open_dataset(data), protocols=(protocol,)).results
     assert {name for name in ("causal", "paper") if figures[name] is not None} == {protocol}
 
 
@@ -131,92 +131,96 @@ LABELS = {"01": [False] * 12 + [True] * 8 + [False] * 10, "02": [False] * 7 + [T
 
 @pytest.mark.parametrize("late", [0, 1, 3])
 def test_labels_of_a_frame_meet_the_score_of_that_frame(nano_bundle: Path, tmp_path: Path, late: int) -> None:
-    told = Told.open(nano_bundle, threads=1)
+    told = FixedScores.open(nano_bundle, threads=1)
     told.late = late
-    done = evaluate(told, data_set(tmp_path, LABELS))
+    done = evaluate(told, open_dataset(data_set(tmp_path, LABELS)))
     expected = [np.array(labels)[4 - late : 30 - late] for labels in LABELS.values()]
     for video, bright in zip(done.videos, expected, strict=True):
         np.testing.assert_array_equal(video.frames, np.arange(4, 30))
         np.testing.assert_array_equal(video.score > video.score.mean(), bright)
-    assert (done.figures["causal"]["auc_micro"] == 1.0) == (late == 0)
-    assert (done.figures["causal"]["auc_macro"] == 1.0) == (late == 0)
+    assert (done.results["causal"]["auc_micro"] == 1.0) == (late == 0)
+    assert (done.results["causal"]["auc_macro"] == 1.0) == (late == 0)
 
 
 def test_a_frame_that_cannot_be_read_does_not_shift_the_labels(nano_bundle: Path, tmp_path: Path) -> None:
     data = data_set(tmp_path, LABELS)
     (tmp_path / "testing" / "01" / "006.png").write_bytes(b"not a picture")
-    done = evaluate(Told.open(nano_bundle, threads=1), data)
-    assert done.figures["causal"]["auc_micro"] == 1.0
+    done = evaluate(FixedScores.open(nano_bundle, threads=1), open_dataset(data))
+    assert done.results["causal"]["auc_micro"] == 1.0
     assert done.videos[0].frames.tolist() == [4, 5, *range(11, 30)]
     assert any("006.png" in problem for problem in done.problems)
 
 
 def test_a_file_of_one_class_has_no_auc_but_false_alarms(detector: Detector, tmp_path: Path) -> None:
-    done = evaluate(detector, data_set(tmp_path, {"01": [False] * 20, "02": [False] * 20}))
-    causal = done.figures["causal"]
+    done = evaluate(detector, open_dataset(data_set(tmp_path, {"01": [False] * 20, "02": [False] * 20})))
+    causal = done.results["causal"]
     nothing = {"auc_micro", "auc_micro_ci95", "auc_macro", "ap", "eer", "fpr95", "detection_delay_s"}
     assert {key for key in nothing if causal[key] is not None} == set()
     assert causal["false_alarms_per_hour"] >= 0
-    assert done.figures["control"]["auc_micro"] is None
+    assert done.results["motion_baseline"]["auc_micro"] is None
 
 
 def test_videos_of_one_class_are_skipped_in_the_macro_auc_alone(nano_bundle: Path, tmp_path: Path) -> None:
-    done = evaluate(Told.open(nano_bundle, threads=1), data_set(tmp_path, {**LABELS, "03": [True] * 20}))
-    assert done.figures["causal"]["auc_micro"] == 1.0
-    assert done.figures["causal"]["auc_macro"] == 1.0
-    assert done.figures["n_videos"] == 3
+    done = evaluate(
+        FixedScores.open(nano_bundle, threads=1), open_dataset(data_set(tmp_path, {**LABELS, "03": [True] * 20}))
+    )
+    assert done.results["causal"]["auc_micro"] == 1.0
+    assert done.results["causal"]["auc_macro"] == 1.0
+    assert done.results["n_videos"] == 3
 
 
 def test_all_abnormal_has_no_time_for_a_false_alarm(detector: Detector, tmp_path: Path) -> None:
-    causal = evaluate(detector, data_set(tmp_path, {"01": [True] * 20})).figures["causal"]
+    causal = evaluate(detector, open_dataset(data_set(tmp_path, {"01": [True] * 20}))).results["causal"]
     assert causal["auc_micro"] is None
     assert causal["false_alarms_per_hour"] is None
 
 
 def test_without_labels_every_figure_is_null(detector: Detector, tmp_path: Path) -> None:
-    done = evaluate(detector, data_set(tmp_path, {"01": None}), pictures=True)
-    figures = done.figures
+    done = evaluate(detector, open_dataset(data_set(tmp_path, {"01": None})), images=True)
+    figures = done.results
     assert set(figures["causal"].values()) == set(figures["paper"].values()) == {None}
-    assert figures["control"]["auc_micro"] is figures["thesis"]["auc_micro"] is figures["missed_anomalies"] is None
+    assert (
+        figures["motion_baseline"]["auc_micro"] is figures["thesis"]["auc_micro"] is figures["missed_anomalies"] is None
+    )
     assert figures["n_scored"] == 26
-    report(done, detector.bundle, "openvino", tmp_path / "report.html")
+    write_evaluation_report(done, detector.bundle, "openvino", tmp_path / "report.html")
     assert (tmp_path / "report.html").read_text(encoding="utf-8").startswith("<!doctype html>")
 
 
 def test_videos_without_labels_have_no_part_in_the_figures(nano_bundle: Path, tmp_path: Path) -> None:
-    told = Told.open(nano_bundle, threads=1)
-    alone = evaluate(told, data_set(tmp_path / "alone", LABELS)).figures
-    mixed = evaluate(told, data_set(tmp_path / "mixed", {**LABELS, "03": None}))
-    assert mixed.figures["causal"] == alone["causal"]
-    assert mixed.figures["control"] == alone["control"]
-    assert (mixed.figures["n_videos"], mixed.figures["n_labelled"], alone["n_labelled"]) == (3, 2, 2)
+    told = FixedScores.open(nano_bundle, threads=1)
+    alone = evaluate(told, open_dataset(data_set(tmp_path / "alone", LABELS))).results
+    mixed = evaluate(told, open_dataset(data_set(tmp_path / "mixed", {**LABELS, "03": None})))
+    assert mixed.results["causal"] == alone["causal"]
+    assert mixed.results["motion_baseline"] == alone["motion_baseline"]
+    assert (mixed.results["n_videos"], mixed.results["n_labelled"], alone["n_labelled"]) == (3, 2, 2)
     assert any("03" in note for note in mixed.notes)
 
 
 @pytest.mark.parametrize("rate", [5, 20])
 def test_hours_are_those_of_the_video_itself(nano_bundle: Path, tmp_path: Path, rate: int) -> None:
     labels = [False] * 30
-    told = Told.open(nano_bundle, threads=1)
+    told = FixedScores.open(nano_bundle, threads=1)
     told.values = [9.0 if 10 <= i < 15 else 0.0 for i in range(30)]
-    save_video(tmp_path / "testing" / "01.mp4", bright_pictures(labels), rate=rate)
+    save_video(tmp_path / "testing" / "01.mp4", bright_images(labels), rate=rate)
     save_labels(tmp_path / "testing" / "labels" / "01.csv", labels)
-    causal = evaluate(told, f"folder:{tmp_path}").figures["causal"]
+    causal = evaluate(told, open_dataset(f"folder:{tmp_path}")).results["causal"]
     assert causal["false_alarms_per_hour"] == pytest.approx(3600 / (26 / rate)), "the first four have no score"
 
 
 def test_a_video_too_short_for_a_score_is_named(detector: Detector, tmp_path: Path) -> None:
     data = data_set(tmp_path, {"01": LABELS["01"], "02": [False] * 3})
-    done = evaluate(detector, data)
-    assert done.figures["n_videos"] == 1
+    done = evaluate(detector, open_dataset(data))
+    assert done.results["n_videos"] == 1
     assert any(problem.startswith("02: 3 frames are too few") for problem in done.problems)
 
 
 def test_nothing_to_score_is_an_error_with_the_reasons(detector: Detector, tmp_path: Path) -> None:
     with pytest.raises(EvaluationError, match=r"01: 2 frames are too few"):
-        evaluate(detector, data_set(tmp_path / "short", {"01": [False] * 2}))
+        evaluate(detector, open_dataset(data_set(tmp_path / "short", {"01": [False] * 2})))
     save_frames(tmp_path / "other" / "training" / "01", clip(0)[0][:2])
     with pytest.raises(EvaluationError, match="it lists none"):
-        evaluate(detector, f"folder:{tmp_path / 'other'}")
+        evaluate(detector, open_dataset(f"folder:{tmp_path / 'other'}"))
 
 
 def test_the_worst_errors_are_kept_with_their_pictures(done: Evaluation) -> None:
@@ -226,30 +230,30 @@ def test_the_worst_errors_are_kept_with_their_pictures(done: Evaluation) -> None
         found = {finding.kind: finding for finding in video.findings}
         assert found["miss"].score == video.score[labels].min()
         assert found["false alarm"].score == video.score[~labels].max()
-        assert all(finding.picture.dtype == np.uint8 for finding in video.findings)
+        assert all(finding.image.dtype == np.uint8 for finding in video.findings)
 
 
 def test_an_alarm_is_up_when_its_event_is_long_enough_and_not_in_what_only_joins_it(
     nano_bundle: Path, tmp_path: Path
 ) -> None:
     """An anomaly that lies between the two halves of one event, and in which nothing was high, is missed."""
-    told = Told.open(nano_bundle, threads=1)
+    told = FixedScores.open(nano_bundle, threads=1)
     told.values = [9.0 if i in (8, 9, 10, 16, 17, 18) else 0.0 for i in range(30)]
     rate = float(told.bundle.calibration.rate_hz)
     labels = [12 <= i < 15 for i in range(30)]
-    figures = evaluate(told, data_set(tmp_path / "between", {"01": labels})).figures
+    figures = evaluate(told, open_dataset(data_set(tmp_path / "between", {"01": labels}))).results
     assert figures["missed_anomalies"] == 1
     assert figures["causal"]["false_alarms_per_hour"] == pytest.approx(3600 / (23 / rate))
-    figures = evaluate(told, data_set(tmp_path / "late", {"01": [i >= 8 for i in range(30)]})).figures
+    figures = evaluate(told, open_dataset(data_set(tmp_path / "late", {"01": [i >= 8 for i in range(30)]}))).results
     assert figures["causal"]["detection_delay_s"] == pytest.approx(1 / rate), "two high scores make an alarm"
     assert figures["causal"]["anomalies_in_view"] == 1
 
 
 def test_pseudo_anomalies_made_of_trained_video_are_told(detector: Detector) -> None:
     data = open_dataset("pseudo:synthetic:frames=80,training=10,testing=1,size=120x180")
-    assert isinstance(data, Pseudo)
+    assert isinstance(data, PseudoAnomalies)
     data.testing()
-    first, second = data.made_of
+    first, second = data.source_videos
     for trained, held, known in (
         ({first: 80}, {second: 80}, [first]),
         ({first: 64, second: 64}, {first: 16, second: 16}, []),

@@ -9,11 +9,12 @@ import numpy as np
 import pytest
 
 from comemory import metrics
+from comemory.datasets import open_dataset
 from comemory.detector import Detector
 from comemory.errors import SourceError
 from comemory.evaluation.evaluate import Evaluation, evaluate
 from comemory.evaluation.scores_file import write_scores
-from comemory.scoring import TailScale, combine, join
+from comemory.scoring import TailScale, fuse_channels, fuse_parts
 
 
 @pytest.fixture(scope="module")
@@ -23,7 +24,7 @@ def detector(nano_bundle: Path) -> Detector:
 
 @pytest.fixture(scope="module")
 def done(detector: Detector, walkway: Path) -> Evaluation:
-    return evaluate(detector, f"folder:{walkway}")
+    return evaluate(detector, open_dataset(f"folder:{walkway}"))
 
 
 def test_every_array_has_a_row_for_each_scored_frame(done: Evaluation, detector: Detector, tmp_path: Path) -> None:
@@ -33,13 +34,13 @@ def test_every_array_has_a_row_for_each_scored_frame(done: Evaluation, detector:
         assert saved["videos"].tolist() == ["01", "02"]
         assert saved["channels"].tolist() == [*decision.motion, *decision.appearance]
         for video in done.videos:
-            for what in ("frames", "time_s", "score", "thesis", "control", "raw"):
+            for what in ("frames", "time_s", "score", "thesis", "motion_baseline", "raw"):
                 np.testing.assert_array_equal(saved[f"{video.name}/{what}"], getattr(video, what))
             np.testing.assert_array_equal(saved[f"{video.name}/labels"], video.scored_labels)
             assert {len(saved[key]) for key in saved.files if key.startswith(video.name)} == {len(video.frames)}
         scores = [saved[f"{name}/score"] for name in saved["videos"]]
         labels = [saved[f"{name}/labels"] for name in saved["videos"]]
-    assert metrics.micro_auc(scores, labels) == done.figures["causal"]["auc_micro"]
+    assert metrics.micro_auc(scores, labels) == done.results["causal"]["auc_micro"]
 
 
 def test_raw_values_scaled_and_joined_are_the_score(done: Evaluation, detector: Detector) -> None:
@@ -50,13 +51,13 @@ def test_raw_values_scaled_and_joined_are_the_score(done: Evaluation, detector: 
 
     def scaled(channels: tuple[str, ...], raw: np.ndarray) -> np.ndarray:
         scales: list[TailScale] = [calibration.scales[channel] for channel in channels]
-        return join([scale(column) for scale, column in zip(scales, raw.T, strict=True)], channels, decision)
+        return fuse_channels([scale(column) for scale, column in zip(scales, raw.T, strict=True)], channels, decision)
 
     n_motion = len(decision.motion)
     for video in done.videos:
         motion = scaled(decision.motion, video.raw[:, :n_motion])
         appearance = scaled(decision.appearance, video.raw[:, n_motion:])
-        whole = calibration.scaled(combine(motion, appearance, decision))
+        whole = calibration.calibrated(fuse_parts(motion, appearance, decision))
         np.testing.assert_allclose(whole, video.score, rtol=1e-9)
 
 

@@ -106,7 +106,8 @@ _exit_now = threading.Event()
 EXTRAS = {
     **dict.fromkeys(("sqlalchemy", "alembic", "paho", "tzdata"), "live"),
     **dict.fromkeys(("fastapi", "starlette", "uvicorn", "argon2", "itsdangerous", "prometheus_client"), "web"),
-    **dict.fromkeys(("torch", "lightning_fabric", "safetensors", "onnx", "onnxscript", "matplotlib"), "train"),
+    **dict.fromkeys(("torch", "lightning_fabric", "safetensors", "onnx", "onnxscript"), "train"),
+    **dict.fromkeys(("jinja2", "markupsafe", "matplotlib"), "report"),
 }
 """The extra that installs each optional package."""
 

@@ -219,16 +219,18 @@ def evaluate(
         _evaluate_file(scores_file, data, json_file)
         return
     bundle = _bundle_to_evaluate(bundle)
-    from comemory.research.pseudo_anomalies.dataset import open_dataset
     from comemory.evaluation.evaluate import evaluate, write_evaluation_report
     from comemory.evaluation.results import PROTOCOLS
     from comemory.evaluation.scores_file import write_scores
     from comemory.parallel import n_workers
+    from comemory.research.pseudo_anomalies.dataset import open_dataset
 
     file = None if json_file is None or str(json_file) == "-" else json_file
     targets = [target for target in (file, report, scores) if target is not None]
     for target in targets:
         require_writable_file(target)
+    if report is not None:
+        import comemory.evaluation.report.page  # noqa: F401 - a missing extra is reported before the scoring, not after
     workers = n_workers(threads)
     detector = open_detector(bundle, runtime, precision, flow_weights, update, gate)
     with ProgressBars(error_console) as bars:
@@ -277,8 +279,8 @@ def _bundle_to_evaluate(bundle: Path | None) -> Path:
 
 def _evaluate_file(scores_file: Path, data: str, json_file: Path | None) -> None:
     """Print or write the metrics of the scores in a file."""
-    from comemory.research.pseudo_anomalies.dataset import open_dataset
     from comemory.evaluation.scores_file import evaluate_scores_file
+    from comemory.research.pseudo_anomalies.dataset import open_dataset
 
     file = None if json_file is None or str(json_file) == "-" else json_file
     if file is not None:

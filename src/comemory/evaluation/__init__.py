@@ -1,7 +1,11 @@
-"""Evaluation: a bundle and labelled video in, figures that can be trusted out.
+"""Evaluation: a detector and labelled video in; metrics, a report and a file of scores out.
 
-control.py    the score without training that every model must beat    videos.py   both, over every video
-places.py     score maps against pixel masks                           figures.py  the numbers of `evaluate --json`
-protocols.py  what normalising and smoothing are worth                 archive.py  the scores as a file
-run.py        all of it, and the report
+evaluate.py         every test video scored, the results computed, the report filled in
+video_scores.py     the model and the motion baseline on one video
+motion_baseline.py  a score without training, which every model must beat
+results.py          the object that `evaluate --json` writes
+localisation.py     score maps against pixel masks
+protocols.py        the same scores under the normalisations and smoothings of published protocols
+scores_file.py      per-frame scores as a file: written, and read from any method
+report/             one HTML page
 """

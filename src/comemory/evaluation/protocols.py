@@ -1,4 +1,4 @@
-"""What each habit of published protocols is worth: one score under every normalisation and smoothing."""
+"""The same scores under the normalisations and smoothings of published protocols, to show what each adds to the AUC."""
 
 from __future__ import annotations
 
@@ -8,55 +8,61 @@ import numpy as np
 from numpy.typing import NDArray
 
 from comemory import metrics
-from comemory.evaluation.video_scores import VideoScores
+from comemory.evaluation.video_scores import FrameScores, VideoScores
 from comemory.types import JSON
 
 SIGMA_FRAMES = 10.0
-"""Of the Gaussian that both smoothings use; fixed, and not fitted to anything."""
+"""Standard deviation of the Gaussian that both smoothings use. A round number, not fitted to any data set."""
 
 Videos = Sequence[NDArray[np.float64]]
-Remake = Callable[[Videos], Videos]
+Transform = Callable[[Videos], Videos]
 
-SCORES: Mapping[str, Callable[[VideoScores], NDArray[np.float64]]] = {
+SCORES: Mapping[str, Callable[[FrameScores], NDArray[np.float64] | None]] = {
     "model": lambda video: video.score,
-    "thesis": lambda video: video.thesis,
-    "control": lambda video: video.control,
+    "thesis": lambda video: video.thesis if isinstance(video, VideoScores) else None,
+    "motion_baseline": lambda video: video.motion_baseline,
 }
-NORMALISATIONS: Mapping[str, Remake] = {
+NORMALISATIONS: Mapping[str, Transform] = {
     "raw": lambda videos: videos,
     "offline_max": lambda videos: metrics.offline_max_division(videos)[0],
     "offline_min_max": metrics.offline_min_max,
 }
-SMOOTHINGS: Mapping[str, Remake] = {
+SMOOTHINGS: Mapping[str, Transform] = {
     "none": lambda videos: videos,
     "causal": lambda videos: metrics.causal_smooth(videos, SIGMA_FRAMES),
     "offline_gaussian": lambda videos: metrics.offline_smooth(videos, SIGMA_FRAMES),
 }
 
 
-def protocol_matrix(videos: Sequence[VideoScores]) -> list[JSON]:
-    """Micro and macro AUC of the model's score, the thesis's and the control's under every protocol.
+def protocol_matrix(videos: Sequence[FrameScores]) -> list[JSON]:
+    """Compute micro and macro AUC of every score under every normalisation and smoothing.
 
-    Scores are smoothed first and normalised then, so that the normalised ones fill their range.
+    The scores are those of the model, of the thesis (Eq. 16) and of the motion baseline, as far as all videos have them.
+    Smoothing comes before normalisation, so that normalised scores fill their range.
 
     Args:
-        videos: those with labels; without any the figures are None.
+        videos: those with labels; without any the AUCs are None.
+
+    Returns:
+        Records with `score`, `normalisation`, `smoothing`, `auc_micro` and `auc_macro`.
     """
     names = [video.name for video in videos]
     labels = [video.scored_labels for video in videos if video.scored_labels is not None]
     matrix: list[JSON] = []
-    for score, taken in SCORES.items():
-        raw = [taken(video) for video in videos]
+    for score, scores_of in SCORES.items():
+        raw = [scores for video in videos if (scores := scores_of(video)) is not None]
+        if len(raw) < len(videos):
+            continue
         for normalisation, normalise in NORMALISATIONS.items():
             for smoothing, smooth in SMOOTHINGS.items():
-                scores = normalise(smooth(raw))
+                changed = normalise(smooth(raw))
                 matrix.append(
                     {
                         "score": score,
                         "normalisation": normalisation,
                         "smoothing": smoothing,
-                        "auc_micro": metrics.micro_auc(scores, labels, names),
-                        "auc_macro": metrics.macro_auc(scores, labels, names).value,
+                        "auc_micro": metrics.micro_auc(changed, labels, names),
+                        "auc_macro": metrics.macro_auc(changed, labels, names).value,
                     }
                 )
     return matrix

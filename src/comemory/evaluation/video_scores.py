@@ -1,87 +1,101 @@
-"""The model and the control over every video of a data set."""
+"""The model and the motion baseline on one video of a data set."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from comemory.detector import Detector, Seen
+from comemory.detector import Detector, ScoredFrame
 from comemory.errors import ComemoryError, DatasetError, EvaluationError
-from comemory.evaluation.localisation import Places, find_places
-from comemory.evaluation.motion_baseline import control_scores
-from comemory.evaluation.report import Finding
-from comemory.parallel import watch
-from comemory.scoring import EventFinder, peak
-from comemory.types import Event, LabelledSource, Score
+from comemory.evaluation.localisation import Localisation, localise
+from comemory.evaluation.motion_baseline import motion_baseline_scores
+from comemory.evaluation.report import Finding, FindingKind
+from comemory.parallel import Result, score_frames
+from comemory.scoring import EventFinder, peak, score_map, thesis_peak
+from comemory.types import Event, Frame, LabelledSource, Score
 
-Control = Callable[[LabelledSource, float], Mapping[int, float]]
-"""The control's score of every frame of a video that has one, by frame; it is given the frames per second too."""
+MotionBaseline = Callable[[LabelledSource, float], Mapping[int, float]]
+"""Gives the motion baseline's scores of a video by frame index, from the video and its frames per second."""
 
 
 @dataclass(frozen=True, eq=False)
 class Alarms:
-    """What a threshold makes of the scores of one video.
+    """The events of one video at one threshold.
 
     Shapes:
-        high, up: bool (n_scored,), which scores make an event, and at which an alarm is up: one goes up when its event is long
-            enough to count.
+        above_threshold: bool (n_scored,), which scores belong to an event by themselves; the others between its first and
+            its last frame only join them.
+        alarm_open: bool (n_scored,), when an alarm is open: from the frame at which its event is long enough to count.
     """
 
     events: Sequence[Event]
-    high: NDArray[np.bool_]
-    up: NDArray[np.bool_]
+    above_threshold: NDArray[np.bool_]
+    alarm_open: NDArray[np.bool_]
 
 
-@dataclass(frozen=True, eq=False)
-class VideoScores:
-    """One video as the model and the control scored it.
+@dataclass(frozen=True, eq=False, kw_only=True)
+class FrameScores:
+    """One score for each frame of a video that has one.
 
     Shapes:
-        frames: int (n_scored,), which frames have a score; the index of a frame is the index of its label.
-        time_s, score, thesis, control: float64 (n_scored,).
-        raw: float64 (n_scored, n_channels), the largest patch of each channel before it is scaled.
-        labels: bool (n_frames,) of all frames; None when not known.
-
-    Attributes:
-        rate_hz: frames per second, as the video states it or as it was given.
-        alarms: by budget.
-        channels: of the decision, motion first.
-        wall_s: seconds that the model took, reading included.
-        places: what the score maps come to; None without masks.
+        frames: int (n_scored,), which frames have a score, rising; the index of a frame is the index of its label.
+        score: float64 (n_scored,), higher is more abnormal.
+        labels: bool (n_frames,) of all frames, True where abnormal; None when not known.
+        motion_baseline: float64 (n_scored,); None when it was not computed.
     """
 
     name: str
     n_frames: int
-    rate_hz: float
     frames: NDArray[np.int64]
-    time_s: NDArray[np.float64]
     score: NDArray[np.float64]
-    thesis: NDArray[np.float64]
-    control: NDArray[np.float64]
-    channels: tuple[str, ...]
-    raw: NDArray[np.float64]
     labels: NDArray[np.bool_] | None
-    alarms: Mapping[str, Alarms]
-    wall_s: float
-    places: Places | None = None
-    findings: list[Finding] = field(default_factory=list)
-    problems: list[str] = field(default_factory=list)
+    motion_baseline: NDArray[np.float64] | None = None
 
     @property
     def scored_labels(self) -> NDArray[np.bool_] | None:
         """The labels of the scored frames."""
         return None if self.labels is None else self.labels[self.frames]
 
-    def of_all_frames(self, flags: NDArray[np.bool_]) -> NDArray[np.bool_]:
-        """What is said of scored frames as bool (n_frames,), False of the others."""
+    def on_all_frames(self, flags: NDArray[np.bool_]) -> NDArray[np.bool_]:
+        """Spread flags of the scored frames over all frames: bool (n_frames,), False where there is no score."""
         whole = np.zeros(self.n_frames, np.bool_)
         whole[self.frames] = flags
         return whole
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class VideoScores(FrameScores):
+    """One video as the model and the motion baseline scored it.
+
+    Shapes:
+        time_s, thesis: float64 (n_scored,); `thesis` is Eq. (16) of the seed.
+        raw: float64 (n_scored, n_channels), the largest patch of each channel before calibration.
+
+    Attributes:
+        rate_hz: frames per second, as the video states it or as it was given.
+        alarms: by budget.
+        channels: names of the channels, motion first.
+        wall_s: seconds that the model took, reading the video included.
+        localisation: score maps compared with the masks; None without masks.
+        findings: the highest-scoring normal frame and the lowest-scoring abnormal one, when images were asked for.
+        problems: one line for each frame or file that could not be used.
+    """
+
+    rate_hz: float
+    time_s: NDArray[np.float64]
+    thesis: NDArray[np.float64]
+    channels: tuple[str, ...]
+    raw: NDArray[np.float64]
+    alarms: Mapping[str, Alarms]
+    wall_s: float
+    localisation: Localisation | None = None
+    findings: list[Finding] = field(default_factory=list)
+    problems: list[str] = field(default_factory=list)
 
 
 def score_video(
@@ -90,32 +104,38 @@ def score_video(
     thresholds: Mapping[str, float],
     rate_hz: float,
     *,
-    pictures: bool,
+    images: bool,
     workers: int = 1,
-    control: Control | None = None,
+    motion_baseline: MotionBaseline | None = None,
     on_frame: Callable[[], None] = lambda: None,
 ) -> VideoScores:
-    """Score a video with the model, then with the control.
+    """Score a video with the model, then with the motion baseline.
 
     Args:
-        thresholds: of the events, by budget.
-        rate_hz: frames per second where the source does not say.
-        pictures: keep the worst false alarm and the worst miss with their heat maps.
-        workers: cores to score on; see `pipeline.watch`.
-        control: where the control's scores come from; None takes them anew.
+        detector: opened; it is used for this video alone while this runs.
+        video: with its labels and masks, where there are any.
+        thresholds: of the events, by false-alarm budget.
+        rate_hz: frames per second where the source does not state them.
+        images: store the highest-scoring normal frame and the lowest-scoring abnormal one, with their heat maps.
+        workers: cores to score on; see `comemory.parallel`.
+        motion_baseline: where the baseline's scores come from; None computes them.
+        on_frame: called after every frame.
 
     Raises:
-        SourceError: the video cannot be opened. DatasetError: its labels do not fit its frames.
-        EvaluationError: the control, which reads the video once more, found other frames in it.
+        SourceError: the video cannot be opened.
+        DatasetError: its labels do not fit its frames.
+        EvaluationError: the baseline, which reads the video a second time, found other frames in it.
     """
     source = detector.open_source(video.source, rate_hz)
-    album = _Album(video.name, video.labels if pictures else None)
-    seen = _Watched(detector, album, with_maps=video.mask is not None)
-    for one, seconds in _timed(watch(detector, source, workers)):
-        seen.add(one, seconds)
+    worst = _WorstFrames(video, detector) if images else None
+    seen = _Collector(detector, worst, with_maps=video.mask is not None)
+    for (frame, scored), seconds in _timed(score_frames(detector, source, workers)):
+        seen.add(frame, scored, seconds)
         on_frame()
     problems = [*source.problems, *_extra_labels(video, seen.n_frames)]
-    controls = control(video, rate_hz) if control else dict(control_scores(video.source, rate_hz))
+    baseline = (
+        motion_baseline(video, rate_hz) if motion_baseline else dict(motion_baseline_scores(video.source, rate_hz))
+    )
     frames = np.array([score.index for score in seen.scores], np.int64)
     settings = detector.bundle.calibration.settings
     return VideoScores(
@@ -126,7 +146,7 @@ def score_video(
         time_s=np.array([score.time_s for score in seen.scores], np.float64),
         score=np.array([score.value for score in seen.scores], np.float64),
         thesis=np.array(seen.thesis, np.float64),
-        control=_at(controls, frames, video.name),
+        motion_baseline=_at_frames(baseline, frames, video.name),
         channels=seen.channels,
         raw=np.array(seen.raw, np.float64).reshape(len(frames), len(seen.channels)),
         labels=None if video.labels is None else video.labels[: seen.n_frames],
@@ -135,8 +155,8 @@ def score_video(
             for budget, threshold in thresholds.items()
         },
         wall_s=seen.wall_s,
-        places=_places(video, seen, problems),
-        findings=album.findings,
+        localisation=_localisation(video, seen, problems),
+        findings=worst.findings() if worst else [],
         problems=problems,
     )
 
@@ -145,18 +165,18 @@ def _alarms(finder: EventFinder, scores: Sequence[Score]) -> Alarms:
     events: list[Event] = []
     high, up = np.zeros((2, len(scores)), np.bool_)
     for i, score in enumerate(scores):
-        events += [ended] if (ended := finder.push(score)) else []
-        high[i], up[i] = finder.high, finder.active
+        events += [ended] if (ended := finder.update(score)) else []
+        high[i], up[i] = finder.above_threshold, finder.active
     events += [ended] if (ended := finder.finish()) else []
     return Alarms(events, high, up)
 
 
-class _Watched:
-    """What the detector says of one video, frame by frame; for each scored frame its map too, if asked for."""
+class _Collector:
+    """Collects the scores of one video, frame by frame, and the score maps if asked for."""
 
-    def __init__(self, detector: Detector, album: _Album, *, with_maps: bool) -> None:
+    def __init__(self, detector: Detector, worst: _WorstFrames | None, *, with_maps: bool) -> None:
         settings = detector.bundle.calibration.settings
-        self.detector, self.album, self.with_maps = detector, album, with_maps
+        self.detector, self.worst, self.with_maps = detector, worst, with_maps
         self.channels = (*settings.motion, *settings.appearance)
         self.n_frames, self.wall_s = 0, 0.0
         self.scores: list[Score] = []
@@ -164,51 +184,61 @@ class _Watched:
         self.raw: list[list[float]] = []
         self.score_maps: dict[int, NDArray[np.float16]] = {}
 
-    def add(self, seen: Seen, seconds: float) -> None:
-        self.n_frames, self.wall_s = seen.frame.index + 1, self.wall_s + seconds
-        if seen.score is None or seen.judgement is None:
+    def add(self, frame: Frame, scored: ScoredFrame | None, seconds: float) -> None:
+        self.n_frames, self.wall_s = frame.index + 1, self.wall_s + seconds
+        if scored is None:
             return
-        self.scores.append(seen.score)
-        self.thesis.append(seen.judgement.thesis)
-        self.raw.append([peak(seen.maps, channel).value for channel in self.channels])
+        clips, calibration = self.detector.bundle.clips, self.detector.bundle.calibration
+        self.scores.append(scored.score)
+        self.thesis.append(thesis_peak(scored.evidence, calibration).value)
+        self.raw.append([peak(scored.evidence.maps, channel).value for channel in self.channels])
         if self.with_maps:
-            self.score_maps[seen.frame.index] = self.detector.score_map(seen.maps).astype(np.float16)
-        self.album.consider(seen, seen.score, self.detector)
+            found = score_map(scored.evidence, calibration, clips.height, clips.width)
+            self.score_maps[frame.index] = found.astype(np.float16)
+        if self.worst is not None:
+            self.worst.update(scored)
 
 
 def _extra_labels(video: LabelledSource, n_frames: int) -> list[str]:
-    """What to say of labels without frames. Raises DatasetError where frames have no labels."""
+    """Return a problem for labels without frames.
+
+    Raises:
+        DatasetError: there are frames without labels.
+    """
     if video.labels is None or len(video.labels) == n_frames:
         return []
     if len(video.labels) < n_frames:
         raise DatasetError(
             f"{video.name}: {len(video.labels)} labels for {n_frames} frames: the labels belong to another video"
         )
-    return [f"{video.name}: {len(video.labels)} labels but {n_frames} frames could be read; the rest is not judged"]
+    return [
+        f"{video.name}: {len(video.labels)} labels but {n_frames} frames could be read; the remaining labels are not used"
+    ]
 
 
-def _places(video: LabelledSource, seen: _Watched, problems: list[str]) -> Places | None:
-    """The places of a video; None without masks, or with masks that cannot be used, which is a problem."""
+def _localisation(video: LabelledSource, seen: _Collector, problems: list[str]) -> Localisation | None:
+    """Compare score maps with masks; None without masks. Masks that cannot be used are added to the problems."""
     if video.mask is None or not seen.scores:
         return None
     try:
-        return find_places(video, seen.n_frames, seen.score_maps)
+        return localise(video, seen.n_frames, seen.score_maps)
     except ComemoryError as error:
-        problems.append(f"{video.name}: no part in the figures of places: {error}")
+        problems.append(f"{video.name}: left out of the localisation metrics: {error}")
         return None
 
 
-def _at(control: Mapping[int, float], frames: NDArray[np.int64], name: str) -> NDArray[np.float64]:
+def _at_frames(scores: Mapping[int, float], frames: NDArray[np.int64], name: str) -> NDArray[np.float64]:
     try:
-        return np.array([control[int(i)] for i in frames], np.float64)
+        return np.array([scores[int(i)] for i in frames], np.float64)
     except KeyError as error:
         raise EvaluationError(
-            f"{name}: frame {error} could be read once and not again: is the video being written?"
+            f"{name}: frame {error} was readable for the model but not for the motion baseline: "
+            "is the video still being written?"
         ) from None
 
 
-def _timed(frames: Generator[Seen, None, None]) -> Iterator[tuple[Seen, float]]:
-    """Each frame with its score, and the seconds from asking for it to having it."""
+def _timed(frames: Generator[Result, None, None]) -> Iterator[tuple[Result, float]]:
+    """Yield each frame with its score, and the seconds that it took."""
     with closing(frames):
         while True:
             begun = time.perf_counter()
@@ -218,31 +248,40 @@ def _timed(frames: Generator[Seen, None, None]) -> Iterator[tuple[Seen, float]]:
             yield seen, time.perf_counter() - begun
 
 
-class _Album:
-    """The worst false alarm and the worst miss of one video so far, with their pictures."""
+class _WorstFrames:
+    """Stores the highest-scoring normal frame and the lowest-scoring abnormal frame of one video so far."""
 
-    def __init__(self, name: str, labels: NDArray[np.bool_] | None) -> None:
-        self.name, self.labels = name, labels
-        self._worst: dict[str, Finding] = {}
+    def __init__(self, video: LabelledSource, detector: Detector) -> None:
+        self._video, self._detector = video, detector
+        self._worst: dict[FindingKind, Finding] = {}
 
-    @property
     def findings(self) -> list[Finding]:
-        return list(self._worst.values())
+        """Return what was found, the true outline of an abnormal frame added."""
+        return [replace(finding, mask=self._mask(finding)) for finding in self._worst.values()]
 
-    def consider(self, seen: Seen, score: Score, detector: Detector) -> None:
-        if self.labels is None or score.index >= len(self.labels):
+    def update(self, scored: ScoredFrame) -> None:
+        """Store a frame if it is worse than the one stored."""
+        labels, score = self._video.labels, scored.score
+        if labels is None or score.index >= len(labels):
             return
-        miss = bool(self.labels[score.index])
-        kept = self._worst.get("miss" if miss else "false alarm")
-        if kept is not None and (score.value >= kept.score if miss else score.value <= kept.score):
+        kind: FindingKind = "miss" if labels[score.index] else "false alarm"
+        stored = self._worst.get(kind)
+        if stored is not None and (score.value >= stored.score if kind == "miss" else score.value <= stored.score):
             return
-        kind = "miss" if miss else "false alarm"
         self._worst[kind] = Finding(
-            kind=kind,  # type: ignore[arg-type]
-            video=self.name,
+            kind=kind,
+            video=self._video.name,
             frame=score.index,
             time_s=score.time_s,
             score=score.value,
-            picture=seen.frame.image.copy(),
-            heat_map=detector.heat(seen.maps),
+            image=scored.frame.image.copy(),
+            heat_map=self._detector.heat_map(scored),
         )
+
+    def _mask(self, finding: Finding) -> NDArray[np.bool_] | None:
+        if finding.kind != "miss" or self._video.mask is None:
+            return None
+        try:
+            return self._video.mask(finding.frame)
+        except ComemoryError:
+            return None  # Named among the problems already: localisation reads every mask.

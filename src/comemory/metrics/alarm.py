@@ -57,8 +57,8 @@ def false_alarms_per_hour(
     rates_hz: Sequence[float],
     names: Sequence[str] | None = None,
     *,
-    watched: Sequence[ArrayLike] | None = None,
-    high: Sequence[ArrayLike] | None = None,
+    scored: Sequence[ArrayLike] | None = None,
+    above_threshold: Sequence[ArrayLike] | None = None,
 ) -> float | None:
     """Events that touch no abnormal frame, for each hour of normal frames that were watched.
 
@@ -84,7 +84,7 @@ def false_alarms_per_hour(
     1200.0
     """
     videos = _videos(events, labels, rates_hz, names)
-    seen, made = _flags(watched, videos, names), _flags(high, videos, names)
+    seen, made = _flags(scored, videos, names), _flags(above_threshold, videos, names)
     normal_s = sum(float((~label & one).sum()) / rate for label, one, rate in zip(videos, seen, rates_hz, strict=True))
     if not normal_s:
         return None
@@ -102,7 +102,7 @@ def detection_delay(
     rates_hz: Sequence[float],
     names: Sequence[str] | None = None,
     *,
-    watched: Sequence[ArrayLike] | None = None,
+    scored: Sequence[ArrayLike] | None = None,
 ) -> DetectionDelay:
     """Seconds from the start of each labelled anomaly to its first alarm frame; an alarm already on at the start is 0.
 
@@ -125,7 +125,7 @@ def detection_delay(
     delays: list[float] = []
     in_view: list[float] = []
     n_anomalies = n_in_view = 0
-    for video, label, seen, rate in zip(events, videos, _flags(watched, videos, names), rates_hz, strict=True):
+    for video, label, seen, rate in zip(events, videos, _flags(scored, videos, names), rates_hz, strict=True):
         for start, end in intervals(label):
             begins_in_view = start > 0 and bool(seen[start - 1])
             n_anomalies += 1

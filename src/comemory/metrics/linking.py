@@ -43,13 +43,13 @@ def regions_from_map(
     """
     if score_map.ndim != 2 or not score_map.size or not np.isfinite(score_map).all():
         raise EvaluationError(f"score map of shape {score_map.shape}: expected finite numbers (H, W)")
-    place, boxes = components(score_map >= threshold, min_area)
+    place, boxes = connected_components(score_map >= threshold, min_area)
     peaks = np.full(len(boxes) + 1, -np.inf)
     np.maximum.at(peaks, place.ravel(), score_map.ravel())
     height, width = score_map.shape
     y_scale, x_scale = (1.0, 1.0) if size is None else (size[0] / height, size[1] / width)
     regions = [
-        Region(frame, scaled_outwards(box, x_scale, y_scale), float(peak))
+        Region(frame, scale_box_outwards(box, x_scale, y_scale), float(peak))
         for box, peak in zip(boxes, peaks[1:], strict=True)
     ]
     return sorted(regions, key=lambda region: -region.score)
@@ -87,7 +87,7 @@ def link_tracks(masks: Iterable[NDArray[np.bool_]], min_area: int = 1) -> list[d
         if mask.ndim != 2 or not mask.size or (before is not None and mask.shape != before.shape):
             expected = "(H, W)" if before is None else str(before.shape)
             raise EvaluationError(f"mask of frame {frame} has shape {mask.shape}: expected {expected}")
-        place, boxes = components(mask, min_area)
+        place, boxes = connected_components(mask, min_area)
         couples = [] if before is None else _couples(before, place)
         owner_now = _handed_on(couples, owner, hidden)
         for i, box in enumerate(boxes, start=1):
@@ -99,7 +99,7 @@ def link_tracks(masks: Iterable[NDArray[np.bool_]], min_area: int = 1) -> list[d
     return tracks
 
 
-def components(mask: NDArray[np.bool_], min_area: int) -> tuple[NDArray[np.int32], list[Box]]:
+def connected_components(mask: NDArray[np.bool_], min_area: int) -> tuple[NDArray[np.int32], list[Box]]:
     """A number from 1 on for each connected place of enough pixels (0 elsewhere), and their boxes in that order."""
     import cv2
 
@@ -113,7 +113,7 @@ def components(mask: NDArray[np.bool_], min_area: int) -> tuple[NDArray[np.int32
     return number[place], boxes
 
 
-def scaled_outwards(box: Box, x_scale: float, y_scale: float) -> Box:
+def scale_box_outwards(box: Box, x_scale: float, y_scale: float) -> Box:
     """A box of a smaller picture in the whole pixels of a larger one that it reaches into.
 
     >>> scaled_outwards((1, 1, 2, 2), 2.5, 3.0)

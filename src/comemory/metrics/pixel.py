@@ -41,7 +41,7 @@ def pixel_score(score_map: NDArray[np.floating], mask: NDArray[np.bool_], covera
     abnormal = score_map[mask.astype(np.bool_)]
     if not abnormal.size:
         return float(score_map.max())
-    needed = least_count(coverage, abnormal.size)
+    needed = minimum_count(coverage, abnormal.size)
     return float(np.partition(abnormal, abnormal.size - needed)[abnormal.size - needed])
 
 
@@ -72,7 +72,7 @@ def pixel_auc(frames: Iterable[tuple[NDArray[np.floating], NDArray[np.bool_]]], 
     return auc(scores, labels)
 
 
-def least_count(fraction: float, total: int) -> int:
+def minimum_count(fraction: float, total: int) -> int:
     """The smallest count of at least 1 with count / total >= fraction, safe from rounding.
 
     >>> least_count(0.1, 70), least_count(0.1, 71), least_count(0.4, 1)

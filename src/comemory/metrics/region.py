@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from comemory.errors import EvaluationError
 from comemory.metrics.paired import same_length, video_name
-from comemory.metrics.pixel import least_count
+from comemory.metrics.pixel import minimum_count
 from comemory.types import Box
 
 Track = Mapping[int, Box]
@@ -88,7 +88,7 @@ def tbdc(
     if not 0 < track_fraction <= 1:
         raise EvaluationError(f"track fraction {track_fraction}: expected a number above 0 and up to 1")
     found, false = _matched(detections, tracks, n_frames, names, iou)
-    each = [sorted(track, reverse=True)[least_count(track_fraction, len(track)) - 1] for track in found if track]
+    each = [sorted(track, reverse=True)[minimum_count(track_fraction, len(track)) - 1] for track in found if track]
     return _area(np.array(each), false, sum(n_frames)) if each else None
 
 
@@ -121,7 +121,9 @@ def _matched(
             for frame, one in zip(track, labelled, strict=True):
                 by_frame.setdefault(frame, []).append(one)
         for region in regions:
-            hits = [one for one in by_frame.get(region.frame, ()) if overlap(region.box, one.box) >= iou]
+            hits = [
+                one for one in by_frame.get(region.frame, ()) if intersection_over_union(region.box, one.box) >= iou
+            ]
             for one in hits:
                 one.score = max(one.score, region.score)
             if not hits:
@@ -147,7 +149,7 @@ def _check_video(regions: Sequence[Region], tracks: Sequence[Track], n_frames: i
             )
 
 
-def overlap(a: Box, b: Box) -> float:
+def intersection_over_union(a: Box, b: Box) -> float:
     """Intersection over union of two boxes.
 
     >>> overlap((0, 0, 2, 1), (1, 0, 3, 1)) == 1 / 3
@@ -161,7 +163,7 @@ def overlap(a: Box, b: Box) -> float:
     return shared / ((a[2] - a[0]) * (a[3] - a[1]) + (b[2] - b[0]) * (b[3] - b[1]) - shared)
 
 
-def area_to_one(x: NDArray[np.float64], y: NDArray[np.float64]) -> float:
+def area_up_to_one(x: NDArray[np.float64], y: NDArray[np.float64]) -> float:
     """Area under a curve from (0, 0) on to x = 1, its points joined by straight lines.
 
     Args:
@@ -186,7 +188,7 @@ def area_to_one(x: NDArray[np.float64], y: NDArray[np.float64]) -> float:
 def _area(found: NDArray[np.float64], false: NDArray[np.float64], n_frames: int) -> float:
     """Area under the detection rate over false regions a frame, from 0 to 1."""
     thresholds = np.unique(np.concatenate([found[np.isfinite(found)], false]))[::-1]
-    return area_to_one(_at_least(false, thresholds) / n_frames, _at_least(found, thresholds) / len(found))
+    return area_up_to_one(_at_least(false, thresholds) / n_frames, _at_least(found, thresholds) / len(found))
 
 
 def _at_least(scores: NDArray[np.float64], thresholds: NDArray[np.float64]) -> NDArray[np.int64]:

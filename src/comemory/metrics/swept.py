@@ -9,9 +9,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from comemory.errors import EvaluationError
-from comemory.metrics.linking import components, scaled_outwards
-from comemory.metrics.pixel import least_count
-from comemory.metrics.region import Track, area_to_one, overlap
+from comemory.metrics.linking import connected_components, scale_box_outwards
+from comemory.metrics.pixel import minimum_count
+from comemory.metrics.region import Track, area_up_to_one, intersection_over_union
 from comemory.types import Box
 
 
@@ -81,7 +81,9 @@ def sweep(
         n_frames += 1
         n_labelled[present] += 1
         for level, regions in enumerate(_cut(score_map, rising, size, frame)):
-            met = np.array([[overlap(box, region) >= iou for region in regions] for box in boxes], np.bool_)
+            met = np.array(
+                [[intersection_over_union(box, region) >= iou for region in regions] for box in boxes], np.bool_
+            )
             met = met.reshape(len(boxes), len(regions))
             n_false[level] += int((~met.any(axis=0)).sum())
             n_found[present, level] += met.any(axis=1)
@@ -123,7 +125,7 @@ def swept_tbdc(sweeps: Sequence[Sweep], *, track_fraction: float = 0.1) -> float
     if not 0 < track_fraction <= 1:
         raise EvaluationError(f"track fraction {track_fraction}: expected a number above 0 and up to 1")
     found = [
-        n_found >= least_count(track_fraction, int(n_labelled))
+        n_found >= minimum_count(track_fraction, int(n_labelled))
         for one in sweeps
         for n_found, n_labelled in zip(one.n_found, one.n_labelled, strict=True)
         if n_labelled
@@ -144,7 +146,7 @@ def _cut(
         n_above = int(above.sum())
         if n_above != n_before:
             n_before = n_above
-            boxes = [scaled_outwards(box, x_scale, y_scale) for box in components(above, 1)[1]]
+            boxes = [scale_box_outwards(box, x_scale, y_scale) for box in connected_components(above, 1)[1]]
         yield boxes
 
 
@@ -152,4 +154,4 @@ def _area(sweeps: Sequence[Sweep], rate: NDArray[np.float64]) -> float:
     """Area under the best detection rate over false regions a frame, from 0 to 1."""
     x = np.sum([one.n_false for one in sweeps], axis=0) / sum(one.n_frames for one in sweeps)
     order = np.lexsort((rate, x))
-    return area_to_one(x[order], np.maximum.accumulate(rate[order]))
+    return area_up_to_one(x[order], np.maximum.accumulate(rate[order]))

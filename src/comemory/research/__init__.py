@@ -1,1 +1,5 @@
-"""What exists to find things out: experiment grids, scene studies, pseudo-anomalies. Detecting and watching never import it."""
+"""Research: what exists to find things out. Nothing that detects, watches or serves imports it.
+
+pseudo_anomalies/   validation data without test labels: normal video with objects that behave abnormally
+reproduce/          grids of trainings and evaluations, and the page of results rendered from their rows
+"""

@@ -1,41 +1,43 @@
-"""Charts draw the numbers they are given."""
+"""Plots show the numbers they are given."""
 
 from __future__ import annotations
 
 import re
+from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from markupsafe import Markup
 from numpy.typing import NDArray
 
 from comemory import metrics
 from comemory.evaluation.report import ClipCurve
-from comemory.evaluation.report.charts import (
-    HEIGHT,
-    MOST_POINTS,
-    WIDTH,
-    Span,
-    against_chart,
-    clip_chart,
-    roc_chart,
-    thinned,
-    ticks,
-)
-from comemory.evaluation.report.markup import Markup
+from comemory.evaluation.report.charts import MAX_POINTS, Range, clip_chart, comparison_chart, roc_chart, thinned
 from comemory.types import Event
 
 
-def points(chart: Markup, css: str) -> NDArray[np.float64]:
-    found = re.search(rf'<polyline points="([^"]*)" class="{css}"', chart)
+def numbers(chart: Markup, name: str) -> list[float]:
+    found = re.search(rf'data-{name}="([^"]*)"', chart)
     assert found is not None
-    return np.array([[float(v) for v in point.split(",")] for point in found.group(1).split()])
+    return [float(value) for value in found[1].split()]
 
 
-def bands(chart: Markup, css: str) -> list[tuple[float, float]]:
-    found = re.findall(rf'<rect x="([^"]*)" y="[^"]*" width="([^"]*)" height="[^"]*" class="{css}"', chart)
-    return [(float(x), float(x) + float(width)) for x, width in found]
+def curve(chart: Markup, name: str) -> NDArray[np.float64]:
+    """The points of a curve in the units of its data, read from the SVG as page.js does."""
+    found = re.search(rf'<g class="{name}">\s*<path d="([^"]*)"', chart)
+    assert found is not None
+    points = np.array([float(v) for v in re.findall(r"-?[\d.]+(?:e-?\d+)?", found[1])]).reshape(-1, 2)
+    left, top, right, bottom = numbers(chart, "box")
+    (x0, x1), (y0, y1) = numbers(chart, "x"), numbers(chart, name)
+    x = x0 + (points[:, 0] - left) / (right - left) * (x1 - x0)
+    y = y0 + (bottom - points[:, 1]) / (bottom - top) * (y1 - y0)
+    return np.stack([x, y], axis=1)
+
+
+def n_bars(chart: Markup, name: str) -> int:
+    return sum(group.count("<path") for group in re.findall(rf'<g class="{name}">(.*?)</g>', chart, re.DOTALL))
 
 
 def event(first: int, last: int) -> Event:
@@ -46,58 +48,42 @@ def test_a_clip_is_drawn_where_its_numbers_are() -> None:
     score = np.array([0.0, 2.0, 1.0, 4.0, 0.5])
     labels = np.array([False, True, True, False, False])
     clip = ClipCurve("v", np.arange(5) / 10, score, labels, 10 * score, 1.5, [event(1, 1), event(3, 4)])
-    chart = clip_chart(clip, Span(0.0, 5.0), Span(0.0, 50.0))
-    drawn = points(chart, "model")
-    np.testing.assert_allclose(drawn[:, 0] / WIDTH * 0.4, clip.time_s, atol=1e-4)
-    np.testing.assert_allclose((1 - drawn[:, 1] / HEIGHT) * 5, score, atol=1e-3)
-    np.testing.assert_allclose(points(chart, "control"), drawn)
-    assert bands(chart, "truth") == [(250.0, 750.0)]
-    assert bands(chart, "alarm right") == [(250.0, 500.0)]
-    assert bands(chart, "alarm wrong") == [(750.0, 1000.0)]
-    assert re.search(r'class="threshold"', chart)
+    chart = clip_chart(clip, Range(0.0, 5.0), Range(0.0, 50.0))
+    np.testing.assert_allclose(curve(chart, "model"), np.stack([clip.time_s, score], axis=1), atol=1e-3)
+    np.testing.assert_allclose(curve(chart, "baseline")[:, 1], 10 * score, atol=1e-2)
+    assert (n_bars(chart, "alarm right"), n_bars(chart, "alarm wrong")) == (1, 1)
+    assert 'class="threshold"' in chart
     assert "threshold 1.5, alarms: 2" in chart
 
 
 def test_without_labels_no_alarm_is_called_false() -> None:
     clip = ClipCurve("v", np.arange(5) / 10, np.ones(5), threshold=0.5, events=[event(1, 2)])
-    chart = clip_chart(clip, Span(0.0, 1.0), None)
-    assert bands(chart, "truth") == []
-    assert len(bands(chart, "alarm right")) == 1
+    chart = clip_chart(clip, Range(0.0, 1.0), None)
+    assert (n_bars(chart, "alarm right"), n_bars(chart, "alarm wrong")) == (1, 0)
 
 
-def test_an_event_beyond_the_scored_frames_stays_inside() -> None:
-    clip = ClipCurve("v", np.arange(5) / 10, np.ones(5), threshold=0.5, events=[event(2, 90)])
-    assert bands(clip_chart(clip, Span(0.0, 1.0), None), "alarm right") == [(500.0, 1000.0)]
+def test_a_name_in_a_description_is_escaped() -> None:
+    chart = clip_chart(ClipCurve('"><b>', np.arange(3.0), np.ones(3)), Range(0.0, 1.0), None)
+    assert "<b>" not in chart
 
 
 @given(st.integers(1, 5000), st.integers(0, 2**30))
 @settings(deadline=None, max_examples=40)
 def test_thinning_keeps_ends_order_and_extremes(n: int, seed: int) -> None:
     values = np.random.default_rng(seed).normal(size=n)
-    kept = thinned(values)
-    assert len(kept) <= MOST_POINTS + 2
-    assert kept[0] == 0
-    assert kept[-1] == n - 1
-    assert np.all(np.diff(kept) > 0)
-    assert values[kept].max() == values.max()
-    assert values[kept].min() == values.min()
-
-
-@given(st.floats(-1e9, 1e9), st.floats(1e-6, 1e9), st.integers(2, 8))
-@settings(deadline=None, max_examples=150)
-def test_ticks_are_few_round_and_inside(low: float, width: float, n_most: int) -> None:
-    span = Span(low, low + width)
-    marks = ticks(span, n_most)
-    assert len(marks) <= n_most + 1
-    room = 1e-6 * (span.high - span.low) + 1e-9 * abs(span.high)
-    assert all(span.low - room <= mark <= span.high + room for mark in marks)
+    stored = thinned(values)
+    assert len(stored) <= MAX_POINTS + 2
+    assert stored[0] == 0
+    assert stored[-1] == n - 1
+    assert np.all(np.diff(stored) > 0)
+    assert values[stored].max() == values.max()
+    assert values[stored].min() == values.min()
 
 
 @pytest.mark.parametrize(("low", "high"), [(0.0, 0.0), (3.0, 3.0), (-1e50, -1e50), (-2.0, 5.0)])
-def test_a_span_is_never_empty(low: float, high: float) -> None:
-    span = Span.around(low, high, 0.05)
-    assert span.low < low <= high < span.high
-    assert ticks(span)
+def test_a_range_is_never_empty(low: float, high: float) -> None:
+    found = Range.around(low, high, 0.05)
+    assert found.low < low <= high < found.high
 
 
 @pytest.mark.parametrize("n", [2, 50, 20_000])
@@ -105,22 +91,27 @@ def test_the_roc_curve_keeps_its_area_and_few_points(n: int) -> None:
     generator = np.random.default_rng(n)
     labels = np.arange(n) % 2 == 0
     scores = generator.normal(size=n) + labels
-    curve = metrics.roc_curve(scores, labels)
-    drawn = points(roc_chart(curve, None), "model") / WIDTH
-    assert drawn[0].tolist() == [0.0, 1.0]
-    assert drawn[-1].tolist() == [1.0, 0.0]
-    assert np.trapezoid(1 - drawn[:, 1], drawn[:, 0]) == pytest.approx(metrics.auc(scores, labels), abs=2e-3)
+    drawn = curve(roc_chart(metrics.roc_curve(scores, labels), None), "model")
+    np.testing.assert_allclose(drawn[[0, -1]], [[0, 0], [1, 1]], atol=1e-4)
+    assert np.trapezoid(drawn[:, 1], drawn[:, 0]) == pytest.approx(metrics.auc(scores, labels), abs=2e-3)
     assert len(drawn) < 2000
 
 
-def test_a_perfect_roc_curve_is_two_lines() -> None:
-    curve = metrics.roc_curve([0, 1, 2, 3], [False, False, True, True])
-    assert points(roc_chart(None, curve), "control").tolist() == [[0.0, 1000.0], [0.0, 0.0], [1000.0, 0.0]]
+def test_a_perfect_roc_curve_has_two_lines() -> None:
+    perfect = metrics.roc_curve([0, 1, 2, 3], [False, False, True, True])
+    np.testing.assert_allclose(curve(roc_chart(None, perfect), "baseline"), [[0, 0], [0, 1], [1, 1]], atol=1e-4)
 
 
-def test_the_comparison_axis_holds_every_mark() -> None:
-    for model, interval, control in ((0.95, (0.9, 0.99), 0.97), (0.46, (0.31, 0.6), 0.2), (1.0, None, None)):
-        chart = against_chart(model, interval, control)
-        places = [float(v) for v in re.findall(r"left:(-?[\d.]+)%", chart)]
-        assert all(0 <= place <= 100 for place in places)
-        assert f"{model:.3f}" in chart
+@pytest.mark.parametrize(
+    ("model", "interval", "baseline"), [(0.95, (0.9, 0.99), 0.97), (0.46, (0.31, 0.6), 0.2), (1.0, None, None)]
+)
+def test_the_comparison_states_its_numbers(model: float, interval: Any, baseline: float | None) -> None:
+    chart = comparison_chart(model, interval, baseline)
+    assert f"Micro AUC of the model {model:.3f}" in chart
+    assert ("motion baseline" in chart) == (baseline is not None)
+
+
+def test_colours_are_those_of_the_style_sheet() -> None:
+    chart = comparison_chart(0.9, (0.8, 0.95), 0.7)
+    assert "var(--model)" in chart
+    assert not re.search("#[0-9a-f]{6}", chart)

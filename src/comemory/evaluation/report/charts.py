@@ -1,219 +1,205 @@
-"""Charts as inline SVG. Lines stretch with the page; the words around them are HTML and keep their size on a phone."""
+"""The plots of the page: inline SVG by matplotlib, coloured by the page's style sheet."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+import html
+import re
+from collections.abc import Mapping, Sequence
+from io import StringIO
 from itertools import pairwise
-from typing import Any
+from typing import Any, NamedTuple
 
+import matplotlib as mpl
 import numpy as np
+from markupsafe import Markup
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from comemory.evaluation.report.document import ClipCurve
-from comemory.evaluation.report.markup import Markup, joined, tag
+from comemory.evaluation.report.metric_text import printable
 from comemory.metrics import RocCurve, intervals
 
-WIDTH = 1000.0
-HEIGHT = 100.0
-LANE = 9.0
-"""Height of the strip under a clip's curve in which its alarms are drawn."""
+MAX_POINTS = 1200
+"""Points of a curve: more than a plot has pixels, and few enough for a page with hundreds of clips."""
+ALARM_LANE = 0.07
+"""Part of a clip's plot, at the bottom, in which its alarms are drawn."""
 
-MOST_POINTS = 1200
+# The colours of the light theme. In the SVG each becomes the variable of page.css, so that a dark page has dark plots.
+_COLOURS = {
+    "model": "#1d5fc4",
+    "baseline": "#9a7b1f",
+    "truth": "#f2c9b3",
+    "right": "#0f7b6c",
+    "wrong": "#b3194f",
+    "ink": "#1b1e23",
+    "soft": "#5c636e",
+    "grid": "#ebebe6",
+}
+_STYLE: Any = {
+    "svg.fonttype": "none",
+    "font.size": 8,
+    "text.color": _COLOURS["soft"],
+    "axes.edgecolor": _COLOURS["grid"],
+    "axes.labelcolor": _COLOURS["soft"],
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.axisbelow": True,
+    "grid.color": _COLOURS["grid"],
+    "xtick.color": _COLOURS["soft"],
+    "ytick.color": _COLOURS["soft"],
+    "xtick.major.size": 0,
+    "ytick.major.size": 0,
+    "legend.frameon": False,
+}
 Floats = NDArray[np.floating[Any]]
 
 
-@dataclass(frozen=True, slots=True)
-class Span:
-    """A range of values that an axis shows; never empty."""
+class Range(NamedTuple):
+    """The values that an axis shows; never empty."""
 
     low: float
     high: float
 
     @classmethod
-    def around(cls, low: float, high: float, margin: float = 0.0) -> Span:
-        """From low to high with a margin, as a part of the difference, at both ends."""
+    def around(cls, low: float, high: float, margin: float = 0.06) -> Range:
+        """Return the range from low to high with a margin at both ends, as a part of the difference."""
         room = (high - low) * margin if high > low else max(abs(low) * 0.1, 1e-6)
         return cls(low - room, high + room)
 
-    def share(self, values: Any) -> Any:
-        """Where values lie: 0 at the low end, 1 at the high end."""
-        return (values - self.low) / (self.high - self.low)
 
+def clip_chart(clip: ClipCurve, scores: Range, baseline: Range | None) -> Markup:
+    """Plot the score of one clip over time, with labels, threshold, alarms and the motion baseline.
 
-def ticks(span: Span, n_most: int = 5) -> list[float]:
-    """Round numbers in a span, at most so many, in steps of 1, 2 or 5.
-
-    >>> ticks(Span(0.0, 1.0))
-    [0.0, 0.2, 0.4, 0.6, 0.8, 1.0]
-    >>> ticks(Span(-3.0, 42.0), 3)
-    [0.0, 20.0, 40.0]
+    Args:
+        clip: with at least one scored frame.
+        scores: of the score axis.
+        baseline: values of the motion baseline that fill the plot, because its scale is another one; None leaves it out.
     """
-    rough = (span.high - span.low) / n_most
-    power = 10.0 ** math.floor(math.log10(rough))
-    step = next(power * factor for factor in (1, 2, 5, 10) if power * factor >= rough * 0.999)
-    first, last = math.ceil(span.low / step - 1e-9), math.floor(span.high / step + 1e-9)
-    return [float(f"{i * step:.12g}") + 0.0 for i in range(first, last + 1)]
+    time = Range.around(float(clip.time_s[0]), float(clip.time_s[-1]), 0.0)
+    # Alarms lie in a lane of their own below the lowest score.
+    bottom = scores.low - (scores.high - scores.low) * ALARM_LANE / (1 - ALARM_LANE)
+    with mpl.rc_context(_STYLE):
+        figure = Figure(figsize=(5.2, 1.55))
+        axis = figure.add_axes((0.075, 0.14, 0.915, 0.83), xlim=time, ylim=(bottom, scores.high))
+        for start, end in _abnormal_times(clip):
+            axis.axvspan(start, end, color=_COLOURS["truth"], linewidth=0, zorder=0.5)
+        if baseline is not None and clip.motion_baseline is not None:
+            points = thinned(clip.motion_baseline)
+            share = (clip.motion_baseline[points] - baseline.low) / (baseline.high - baseline.low)
+            drawn = bottom + share * (scores.high - bottom)
+            axis.plot(clip.time_s[points], drawn, color=_COLOURS["baseline"], linewidth=0.9, gid="baseline")
+        points = thinned(clip.score)
+        axis.plot(clip.time_s[points], clip.score[points], color=_COLOURS["model"], linewidth=1.2, gid="model")
+        if clip.threshold is not None:
+            axis.axhline(clip.threshold, color=_COLOURS["ink"], linewidth=0.7, linestyle=(0, (5, 4)), gid="threshold")
+        for start, end, is_right in _alarms(clip):
+            colour, name = (_COLOURS["right"], "alarm right") if is_right else (_COLOURS["wrong"], "alarm wrong")
+            lane = axis.get_xaxis_transform()
+            bars = axis.broken_barh([(start, end - start)], (0, ALARM_LANE * 0.7), color=colour, transform=lane)
+            bars.set_gid(name)
+        axis.xaxis.set_major_locator(MaxNLocator(6))
+        axis.yaxis.set_major_locator(MaxNLocator(4))
+        axis.xaxis.set_major_formatter(lambda value, _: f"{value:g} s")
+        axis.grid(axis="y")
+        axis.set_xlim(time)
+        shown = {"x": time, "model": Range(bottom, scores.high), "baseline": baseline}
+        return _inline_svg(figure, axis, _clip_description(clip), shown)
 
 
-def tick_text(value: float) -> str:
-    """
-    >>> tick_text(0.2), tick_text(40.0), tick_text(-1500.0)
-    ('0.2', '40', '−1500')
-    """
-    return f"{value:.6g}".replace("-", "−")
+def roc_chart(model: RocCurve | None, baseline: RocCurve | None) -> Markup:
+    """Plot both ROC curves in one square; the diagonal is chance."""
+    unit = Range(0.0, 1.0)
+    with mpl.rc_context(_STYLE):
+        figure = Figure(figsize=(3.4, 3.4))
+        axis = figure.add_axes((0.13, 0.12, 0.85, 0.85), xlim=(-0.005, 1.005), ylim=(-0.005, 1.005))
+        axis.plot([0, 1], [0, 1], color=_COLOURS["soft"], linewidth=0.8, linestyle=(0, (2, 4)))
+        for curve, name in ((baseline, "baseline"), (model, "model")):
+            if curve is not None:
+                axis.plot(*_roc_corners(curve), color=_COLOURS[name], linewidth=1.4, gid=name)
+        axis.set(xlabel="false positive rate", ylabel="true positive rate")
+        axis.set_xticks(np.linspace(0, 1, 5))
+        axis.set_yticks(np.linspace(0, 1, 5))
+        axis.grid()
+        names = [name for name, curve in (("model", model), ("motion baseline", baseline)) if curve is not None]
+        description = f"ROC curve of the {' and '.join(names)}: true positive rate over false positive rate"
+        edges = Range(-0.005, 1.005)
+        shown = {"x": edges, "model": edges, "baseline": edges} if names else {"x": unit}
+        return _inline_svg(figure, axis, description, shown)
+
+
+def comparison_chart(model: float, interval: tuple[float, float] | None, baseline: float | None) -> Markup:
+    """Plot two rows on one AUC axis: the model with its 95 % interval, and the motion baseline."""
+    known = [model, *(interval or ()), *([] if baseline is None else [baseline])]
+    low = min(0.5, np.floor(min(known) * 20) / 20)
+    with mpl.rc_context(_STYLE):
+        figure = Figure(figsize=(5.2, 0.95))
+        axis = figure.add_axes((0.18, 0.28, 0.79, 0.7), xlim=(low - 0.005, 1.005), ylim=(-0.6, 1.6))
+        if interval is not None:
+            axis.plot(interval, [1, 1], color=_COLOURS["model"], alpha=0.3, linewidth=7, solid_capstyle="round")
+        axis.plot(model, 1, "o", color=_COLOURS["model"], markersize=7)
+        if baseline is not None:
+            axis.plot(baseline, 0, "D", color=_COLOURS["baseline"], markersize=5.5)
+        axis.set_yticks([1, 0] if baseline is not None else [1], ["Model", "Baseline"][: 1 + (baseline is not None)])
+        axis.grid(axis="y")
+        axis.xaxis.set_major_locator(MaxNLocator(6))
+        description = f"Micro AUC of the model {model:.3f}"
+        description += "" if interval is None else f", 95 % interval {interval[0]:.3f} to {interval[1]:.3f}"
+        description += "" if baseline is None else f"; motion baseline {baseline:.3f}"
+        return _inline_svg(figure, axis, description, {})
 
 
 def thinned(values: Floats) -> NDArray[np.intp]:
-    """Indices that keep the look of a long curve: the lowest and the highest of each short stretch, in order."""
+    """Return indices that keep the look of a long curve: the lowest and the highest value of each short interval."""
     n = len(values)
-    if n <= MOST_POINTS:
+    if n <= MAX_POINTS:
         return np.arange(n)
-    edges = np.linspace(0, n, MOST_POINTS // 2 + 1).astype(np.intp)
+    edges = np.linspace(0, n, MAX_POINTS // 2 + 1).astype(np.intp)
     pairs = [(a + np.argmin(values[a:b]), a + np.argmax(values[a:b])) for a, b in pairwise(edges)]
     return np.unique(np.concatenate([[0, n - 1], np.ravel(pairs)]))
 
 
-def polyline(x: Floats, y: Floats, css: str) -> Markup:
-    """A line through points of the viewBox; a point that falls on the one before it is left out."""
-    points = np.round(np.stack([x, y], axis=1), 2)
-    moved = np.any(np.diff(points, axis=0) != 0, axis=1)
-    text = " ".join(f"{a:.7g},{b:.7g}" for a, b in points[np.concatenate([[True], moved])])
-    return tag("polyline", points=text, class_=css, vector_effect="non-scaling-stroke")
+def _inline_svg(figure: Figure, axis: Axes, description: str, shown: Mapping[str, Range | None]) -> Markup:
+    """The figure as an SVG element of a page.
 
-
-def clip_chart(clip: ClipCurve, values: Span, control: Span | None) -> Markup:
-    """The score of one clip over time, with truth, threshold, alarms and the control on its own scale.
+    The SVG of matplotlib is a document of its own. Inside a page its identifiers would clash with those of other plots, and
+    its fonts and colours with those of the page: so they are replaced.
 
     Args:
-        clip: with at least one scored frame.
-        values: the range of the score axis.
-        control: the range that the control is drawn in; None leaves it out.
+        figure: drawn.
+        axis: its only one.
+        description: of the plot in words, for readers who do not see it.
+        shown: the range of each curve by its name, and of the x axis; page.js reads values under the pointer with them.
     """
-    time = _time_span(clip)
-
-    def x(t: Any) -> Any:
-        return np.clip(time.share(t), 0, 1) * WIDTH
-
-    def y(v: Any) -> Any:
-        return (1 - values.share(v)) * HEIGHT
-
-    marks = [_band(x(a), x(b), 0, HEIGHT, "truth") for a, b in _abnormal_times(clip)]
-    marks += [_line(0, y(v), WIDTH, y(v), "grid") for v in ticks(values, 4)]
-    if control is not None and clip.control is not None:
-        kept = thinned(clip.control)
-        marks.append(polyline(x(clip.time_s[kept]), (1 - control.share(clip.control[kept])) * HEIGHT, "control"))
-    kept = thinned(clip.score)
-    marks.append(polyline(x(clip.time_s[kept]), y(clip.score[kept]), "model"))
-    if clip.threshold is not None:
-        marks.append(_line(0, y(clip.threshold), WIDTH, y(clip.threshold), "threshold"))
-    for start, end, right in _alarms(clip):
-        marks.append(_band(x(start), x(end), HEIGHT + 3, LANE - 3, "alarm right" if right else "alarm wrong"))
-    return _framed(
-        marks,
-        described=_clip_words(clip),
-        height=HEIGHT + LANE,
-        x_labels=[(time.share(t), f"{tick_text(t)} s") for t in ticks(time, 5)],
-        y_labels=[(values.share(v) * HEIGHT / (HEIGHT + LANE) + LANE / (HEIGHT + LANE), v) for v in ticks(values, 4)],
-        data={"x": time, "model": values, "control": control},
-        css="clip",
+    text, description = StringIO(), printable(description)
+    with mpl.rc_context({"svg.hashsalt": description}):
+        figure.savefig(text, format="svg", transparent=True, metadata={"Date": None})
+    svg = text.getvalue()
+    svg = svg[svg.index("<svg") :]
+    svg = re.sub(
+        r"<metadata>.*?</metadata>|<style[^>]*>.*?</style>|<!--.*?-->|<defs>\s*</defs>", "", svg, flags=re.DOTALL
     )
-
-
-def roc_chart(model: RocCurve | None, control: RocCurve | None) -> Markup:
-    """Both ROC curves in one square; the diagonal is chance."""
-    unit = Span(0.0, 1.0)
-    steps = [0.0, 0.25, 0.5, 0.75, 1.0]
-    marks = [_line(0, v * WIDTH, WIDTH, v * WIDTH, "grid") for v in steps]
-    marks += [_line(v * WIDTH, 0, v * WIDTH, WIDTH, "grid") for v in steps]
-    marks.append(_line(0, WIDTH, WIDTH, 0, "chance"))
-    for curve, css in ((control, "control"), (model, "model")):
-        if curve is not None:
-            x, y = _roc_points(curve)
-            marks.append(polyline(x, WIDTH - y, css))
-    shown = " and ".join(name for name, curve in (("model", model), ("control", control)) if curve is not None)
-    return _framed(
-        marks,
-        described=f"ROC curve of the {shown}: true positive rate over false positive rate",
-        height=WIDTH,
-        x_labels=[(v, tick_text(v)) for v in steps],
-        y_labels=[(v, v) for v in steps],
-        data={"x": unit, "model": unit, "control": unit},
-        css="roc",
+    svg = re.sub(r'\sxmlns(:\w+)?="[^"]*"', "", svg)
+    svg = re.sub(r"font: ([\d.]+px)[^;\"]*", r"font-size: \1", svg)
+    svg = re.sub(r' id="((?:model|baseline|threshold|alarm)[ \w]*)"', r' class="\1"', svg)
+    referenced = set(re.findall(r"#([\w-]+)", svg))
+    svg = re.sub(r' id="([^"]*)"', lambda found: found[0] if found[1] in referenced else "", svg)
+    for name, colour in _COLOURS.items():
+        svg = svg.replace(colour, f"var(--{name})")
+    view_box = re.search(r'viewBox="0 0 ([\d.]+) ([\d.]+)"', svg)
+    assert view_box is not None
+    width, height = float(view_box[1]), float(view_box[2])
+    box = axis.get_position()
+    edges = (box.x0 * width, (1 - box.y1) * height, box.x1 * width, (1 - box.y0) * height)
+    data = {"box": edges, **{name: span for name, span in shown.items() if span is not None}}
+    attributes = "".join(
+        f' data-{name}="{" ".join(f"{value:.9g}" for value in values)}"' for name, values in data.items()
     )
-
-
-def against_chart(model: float, interval: tuple[float, float] | None, control: float | None) -> Markup:
-    """Two rows on one AUC axis: the model with its interval, the control as a mark."""
-    known = [model, *(interval or ()), *([] if control is None else [control])]
-    span = Span(min(0.5, math.floor(min(known) * 20) / 20), 1.0)
-
-    def row(name: str, value: float, ends: tuple[float, float] | None) -> Markup:
-        whisker = None
-        if ends is not None:
-            left, right = span.share(ends[0]), span.share(ends[1])
-            whisker = tag("span", class_="whisker", style=f"left:{left:.2%};width:{right - left:.2%}")
-        dot = tag("span", class_="dot", style=f"left:{span.share(value):.2%}")
-        track = tag("span", whisker, dot, class_="track")
-        return tag("div", tag("span", name, class_="who"), track, class_=f"row {name.lower()}")
-
-    words = f"Micro AUC of the model {model:.3f}"
-    words += "" if interval is None else f", 95 % interval {interval[0]:.3f} to {interval[1]:.3f}"
-    words += "" if control is None else f"; control {control:.3f}"
-    labels = [tag("span", tick_text(v), style=f"left:{span.share(v):.2%}") for v in ticks(span, 5)]
-    return tag(
-        "div",
-        row("Model", model, interval),
-        None if control is None else row("Control", control, None),
-        tag("div", tag("span", class_="who"), tag("span", *labels, class_="track axis"), class_="row"),
-        class_="against",
-        role="img",
-        aria_label=words,
-    )
-
-
-def _framed(
-    marks: Sequence[Markup],
-    *,
-    described: str,
-    height: float,
-    x_labels: Sequence[tuple[float, str]],
-    y_labels: Sequence[tuple[float, float]],
-    data: dict[str, Span | None],
-    css: str,
-) -> Markup:
-    drawing = tag(
-        "svg",
-        *marks,
-        _line(0, 0, 0, height, "cursor"),
-        viewBox=f"0 0 {WIDTH:g} {height:g}",
-        preserveAspectRatio="none",
-        role="img",
-        aria_label=described,
-    )
-    ends = {f"data_{name}": f"{s.low:.9g} {s.high:.9g}" for name, s in data.items() if s is not None}
-    return tag(
-        "div",
-        tag("div", *[tag("span", tick_text(v), style=f"bottom:{at:.2%}") for at, v in y_labels], class_="y-axis"),
-        tag("div", drawing, class_="plot", **ends),
-        tag("div", *[tag("span", text, style=f"left:{at:.2%}") for at, text in x_labels], class_="x-axis"),
-        class_=f"chart {css}",
-    )
-
-
-def _line(x1: float, y1: float, x2: float, y2: float, css: str) -> Markup:
-    ends = {name: f"{v:.6g}" for name, v in (("x1", x1), ("y1", y1), ("x2", x2), ("y2", y2))}
-    return tag("line", class_=css, vector_effect="non-scaling-stroke", **ends)
-
-
-def _band(left: float, right: float, top: float, height: float, css: str) -> Markup:
-    width = max(right - left, 2.0)
-    return tag("rect", x=f"{left:.6g}", y=f"{top:g}", width=f"{width:.6g}", height=f"{height:g}", class_=css)
-
-
-def _time_span(clip: ClipCurve) -> Span:
-    return Span.around(float(clip.time_s[0]), float(clip.time_s[-1]))
+    head = f'<svg viewBox="0 0 {width:g} {height:g}" role="img" aria-label="{html.escape(description)}"{attributes}>'
+    cursor = f'<line class="cursor" x1="0" x2="0" y1="{edges[1]:.6g}" y2="{edges[3]:.6g}"></line>'
+    body = re.sub(r"\n\s*", "\n", svg[svg.index(">") + 1 : svg.rindex("</svg>")]).strip()
+    return Markup(f"{head}{body}{cursor}</svg>")
 
 
 def _frame_s(clip: ClipCurve) -> float:
@@ -221,7 +207,7 @@ def _frame_s(clip: ClipCurve) -> float:
 
 
 def _abnormal_times(clip: ClipCurve) -> list[tuple[float, float]]:
-    """Start and end of each labelled anomaly; a frame lasts until the next."""
+    """Start and end of each labelled anomaly; a frame lasts until the next one."""
     if clip.labels is None:
         return []
     return [
@@ -229,36 +215,31 @@ def _abnormal_times(clip: ClipCurve) -> list[tuple[float, float]]:
     ]
 
 
-def _alarms(clip: ClipCurve) -> list[tuple[float, float, bool]]:
-    """Start, end and whether each event touches an abnormal frame (True too where nothing is labelled)."""
+def _alarms(clip: ClipCurve) -> Sequence[tuple[float, float, bool]]:
+    """Start, end and whether each event overlaps an abnormal frame (True as well where nothing is labelled)."""
     alarms = []
     for event in clip.events:
         inside = (clip.time_s >= event.start_s) & (clip.time_s <= event.end_s)
-        right = clip.labels is None or bool(clip.labels[inside].any())
-        alarms.append((event.start_s, event.end_s + _frame_s(clip), right))
+        is_right = clip.labels is None or bool(clip.labels[inside].any())
+        end_s = min(event.end_s + _frame_s(clip), float(clip.time_s[-1]))
+        alarms.append((event.start_s, end_s, is_right))
     return alarms
 
 
-def _clip_words(clip: ClipCurve) -> str:
-    words = f"Score of clip {clip.name} over time, from {clip.score.min():.3g} to {clip.score.max():.3g}"
+def _clip_description(clip: ClipCurve) -> str:
+    text = f"Score of clip {clip.name} over time, from {clip.score.min():.3g} to {clip.score.max():.3g}"
     if clip.labels is not None:
-        words += f"; {clip.labels.mean():.0%} of the frames are abnormal"
+        text += f"; {clip.labels.mean():.0%} of the frames are abnormal"
     if clip.threshold is not None:
-        words += f"; threshold {clip.threshold:.3g}, alarms: {len(clip.events)}"
-    return words
+        text += f"; threshold {clip.threshold:.3g}, alarms: {len(clip.events)}"
+    return text
 
 
-def _roc_points(curve: RocCurve) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """The corners of the curve on the grid of the drawing: what lies within a straight run is left out."""
-    points = np.unique(np.round(np.stack([curve.false_positive_rate, curve.true_positive_rate], 1) * WIDTH), axis=0)
-    step = np.diff(points, axis=0)
+def _roc_corners(curve: RocCurve) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """The corners of the curve on a grid of 1/1000: points within a straight run are left out."""
+    points = np.stack([curve.false_positive_rate, curve.true_positive_rate], axis=1)
+    points = np.unique(np.round(points, 3), axis=0)
+    step = np.round(np.diff(points, axis=0) * 1000)
     turns = step[:-1, 0] * step[1:, 1] != step[:-1, 1] * step[1:, 0]
     corners = points[np.concatenate([[True], turns, [True]])]
     return corners[:, 0], corners[:, 1]
-
-
-def legend(*entries: tuple[str, str]) -> Markup:
-    """Keys of a chart: (css class, words)."""
-    return tag(
-        "ul", *[tag("li", tag("span", class_=f"key {css}"), joined(words)) for css, words in entries], class_="legend"
-    )

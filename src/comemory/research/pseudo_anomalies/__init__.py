@@ -1,9 +1,13 @@
-"""Pseudo-anomalies: ordinary video in which objects cut out of it do what they never did.
+"""Pseudo-anomalies: normal video in which objects cut out of it behave as they never did.
 
-objects.py    what moves, cut out and pasted       acts.py     what a pasted object does
-footage.py    one stretch with its acts            stretches.py  which stretches there are
-holdout.py    what is kept back                    dataset.py  `pseudo:KIND:PATH`
+They give a validation score without a label of the test set.
+
+objects.py        moving objects, cut out, linked over time and pasted
+perturbations.py  what a pasted object does
+footage.py        one segment of video with its pasted objects
+segments.py       which segments of the training video are held out for this
+dataset.py        the data set `pseudo:KIND:PATH`
 """
 
-PSEUDO = 3
-"""Raised whenever another picture comes out of the same video and seed."""
+PSEUDO_VERSION = 3
+"""Increase it when the same video and seed give other frames: evaluations on them are then run again."""

@@ -1,81 +1,107 @@
-"""Pseudo-anomalies as a data set: any other data set's held-out ordinary video, with acts that do not belong."""
+"""Pseudo-anomalies as a data set: held-out normal video of another data set, with objects that behave abnormally."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 
-from comemory.datasets import open_dataset
+from comemory import datasets
 from comemory.errors import ConfigError, DatasetError
-from comemory.research.pseudo_anomalies.footage import PseudoSource, Stock
-from comemory.research.pseudo_anomalies.perturbations import ACTS, USUAL
-from comemory.research.pseudo_anomalies.segments import Stretch, stretches
+from comemory.research.pseudo_anomalies.footage import ObjectBank, PseudoSource
+from comemory.research.pseudo_anomalies.perturbations import NORMAL, PERTURBATIONS
+from comemory.research.pseudo_anomalies.segments import Segment, split_segments
 from comemory.types import DataCheck, Dataset, LabelledSource
 
-HOLDOUT = 0.2
-"""The share that `train.holdout` keeps back by default, and so the part that a network has not seen."""
-MOST = 2
-"""Stretches of the held-out video at the most; each is tested once for each kind, and once without."""
+KIND = "pseudo"
+HELD_OUT_SHARE = 0.2
+"""Equal to the default of `train.holdout`: the part of the video that a network has not seen."""
+MAX_SEGMENTS = 2
+"""Segments used, each once for every perturbation and once without. Two keep an evaluation as short as one on Ped2."""
 
 
-class Pseudo:
+def open_dataset(spec: str) -> Dataset:
+    """Open a data set of any kind, `pseudo:KIND:PATH` included.
+
+    Args:
+        spec: `KIND:PATH`.
+
+    Raises:
+        ConfigError: an unknown kind, or no colon.
+        DatasetError: the path is missing, or does not hold what the kind promises.
+    """
+    kind, _, path = spec.partition(":")
+    return PseudoAnomalies(path) if kind.strip() == KIND else datasets.open_dataset(spec)
+
+
+class PseudoAnomalies:
     """`pseudo:KIND:PATH`: validation without a label of the test set.
 
-    Training video is that of the data set below. Testing video is what `comemory train` holds out of it, in which
-    objects cut out of the same video do what they never did: one kind of act in each video, which is named after it, and in
-    one video more, `usual`, the same objects at the same times do what they always do.
+    The training videos are those of the base data set. The test videos are made of what `comemory train` holds out of
+    them: objects cut out of the same video behave as they never did. Each test video has one kind of perturbation and is
+    named after it, such as `fast-01-160`. In one more video, `normal-…`, the same objects at the same times do what they
+    always do.
 
-    Ours: the literature makes such clips to train on; here they choose between variants as well.
+    Ours: the literature trains on such clips; here they also rank variants of a model.
+
+    Args:
+        path: `KIND:PATH` of the base data set.
 
     Attributes:
-        below: name of the data set that it is made of, such as `ped2`.
-        made_of: names of the videos that its testing video was made of, once that was asked for.
+        name: `pseudo`.
+        rate_hz: that of the base data set.
+        base: name of the base data set, such as `ped2`.
+        source_videos: names of the videos that the test videos are made of; empty until `testing` was called.
     """
 
-    name = "pseudo"
+    name = KIND
 
     def __init__(self, path: str) -> None:
         if not path.partition(":")[1]:
             raise ConfigError(f"cannot read the data set 'pseudo:{path}': expected pseudo:KIND:PATH")
-        self._below: Dataset = open_dataset(path)
-        self.below = self._below.name
-        self.rate_hz: float | None = self._below.rate_hz
-        self.made_of: tuple[str, ...] = ()
+        self._base: Dataset = datasets.open_dataset(path)
+        self.base = self._base.name
+        self.rate_hz: float | None = self._base.rate_hz
+        self.source_videos: tuple[str, ...] = ()
 
     def training(self) -> Sequence[LabelledSource]:
-        """The ordinary video, as it is."""
-        return self._below.training()
+        """Return the normal videos, unchanged."""
+        return self._base.training()
 
     def testing(self) -> Sequence[LabelledSource]:
-        """Held-out video, once as usual and once for each kind of act.
+        """Return held-out video, once without an anomaly and once for each perturbation.
 
         Raises:
-            DatasetError: there is too little ordinary video.
+            DatasetError: there is too little normal video.
         """
-        held = stretches(self._below.training(), HOLDOUT)[1]
-        if not held:
-            raise DatasetError(f"pseudo:{self.below}: no stretch of ordinary video is long enough to act in")
-        chosen = [held[i] for i in np.unique(np.linspace(0, len(held) - 1, min(MOST, len(held))).astype(int))]
-        self.made_of = tuple(dict.fromkeys(stretch.video.name for stretch in chosen))
+        held_out = split_segments(self._base.training(), HELD_OUT_SHARE)[1]
+        if not held_out:
+            raise DatasetError(f"pseudo:{self.base}: no held-out segment of normal video is long enough")
+        # Evenly spaced over the held-out video, so that a change of light or crowd over the day is in it.
+        picks = np.unique(np.linspace(0, len(held_out) - 1, min(MAX_SEGMENTS, len(held_out))).astype(int))
+        chosen = [held_out[i] for i in picks]
+        self.source_videos = tuple(dict.fromkeys(segment.video.name for segment in chosen))
         return list(self._videos(chosen))
 
     def check(self) -> DataCheck:
-        """What the data set below says of its training video, and what was made of it."""
-        below = self._below.check()
+        """Return what the base data set reports of its training videos, and counts of the test videos made of them."""
+        base = self._base.check()
         testing = self.testing()
         n_frames = sum(video.n_frames or 0 for video in testing)
-        found = {**below.found, "testing videos": len(testing), "testing frames": n_frames}
-        return DataCheck(found, {}, below.problems, below.notes)
+        found = {**base.found, "testing videos": len(testing), "testing frames": n_frames}
+        return DataCheck(found, {}, base.problems, base.notes)
 
-    def _videos(self, chosen: Sequence[Stretch]) -> Iterator[LabelledSource]:
-        for number, stretch in enumerate(chosen):
-            stock = Stock()
-            for kind in (USUAL, *ACTS):
-                name = f"{kind}-{stretch.name}"
+    def _videos(self, segments: Sequence[Segment]) -> Iterator[LabelledSource]:
+        for number, segment in enumerate(segments):
+            bank = ObjectBank()
+            for kind in (NORMAL, *PERTURBATIONS):
                 source = PseudoSource(
-                    name, stretch, self.rate_hz or stretch.rate_hz, kinds=[kind], seed=(number,), stock=stock
+                    f"{kind}-{segment.name}",
+                    segment,
+                    self.rate_hz or segment.rate_hz,
+                    kinds=[kind],
+                    seed=(number,),
+                    bank=bank,
                 )
-                labels: NDArray[np.bool_] = source.labels
+                labels = source.labels
                 yield LabelledSource(source.name, source, len(labels), labels, source.mask)

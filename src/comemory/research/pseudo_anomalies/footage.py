@@ -1,4 +1,4 @@
-"""Ordinary video with objects pasted into it, frame by frame."""
+"""A segment of normal video with objects pasted into it, frame by frame."""
 
 from __future__ import annotations
 
@@ -8,45 +8,59 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from comemory.research.pseudo_anomalies.objects import Cutout, background, cutouts, paste, tubes
-from comemory.research.pseudo_anomalies.perturbations import ACTS, USUAL, Step, usual
+from comemory.research.pseudo_anomalies.objects import (
+    Cutout,
+    background,
+    cut_out_objects,
+    link_tracklets,
+    paste,
+)
+from comemory.research.pseudo_anomalies.perturbations import NORMAL, PERTURBATIONS, Step, normal
 from comemory.types import Frame
 
-LONGEST = 48
-"""Frames of a tube at the most."""
-SHORTEST = 16
+MAX_FRAMES = 48
+"""Longest tracklet that is looked for, in frames: about five seconds at 10 Hz."""
+MIN_FRAMES = 16
+DEFAULT_RATE_HZ = 25.0
+"""Where neither the data set nor the container states a rate."""
 
 
-class Stock:
-    """The objects of one stretch, cut out once for all videos that are made of it."""
+class ObjectBank:
+    """The moving objects of one segment, cut out once and used for all videos that are made of it."""
 
     def __init__(self) -> None:
-        self._tubes: list[list[Cutout]] | None = None
+        self._tracklets: list[list[Cutout]] | None = None
 
-    def of(self, pictures: NDArray[np.uint8]) -> list[list[Cutout]]:
-        """The longest tubes there are. Shapes: pictures: uint8 (n, H, W, 3)."""
-        if self._tubes is None:
-            still = background(pictures)
-            found = [cutouts(picture, still) for picture in pictures]
-            for n_frames in (LONGEST, 32, SHORTEST):
-                if len(made := tubes(found, n_frames)) >= 3:
+    def tracklets_of(self, frames: NDArray[np.uint8]) -> list[list[Cutout]]:
+        """Return the tracklets of the segment, as long as at least three can be found.
+
+        Shapes:
+            frames: uint8 (n, H, W, 3), RGB.
+        """
+        if self._tracklets is None:
+            empty_scene = background(frames)
+            found = [cut_out_objects(frame, empty_scene) for frame in frames]
+            for n_frames in (MAX_FRAMES, 32, MIN_FRAMES):
+                if len(tracklets := link_tracklets(found, n_frames)) >= 3:
                     break
-            self._tubes = made
-        return self._tubes
+            self._tracklets = tracklets
+        return self._tracklets
 
 
 class PseudoSource:
-    """One stretch of an ordinary video in which objects of the same video do what they never did.
+    """One segment of a normal video in which objects of the same video behave as they never did.
 
-    Rendered as a whole, because each frame is made from all of them. Videos of one stretch and one seed have the same objects
-    at the same times, whatever their kinds: what differs between them is what the objects do.
+    It is rendered as a whole, because the background is made of all frames. Videos of one segment and one seed have the
+    same objects at the same times, whatever their kind: only what the objects do differs.
 
     Args:
-        frames: gives the ordinary frames, uint8 (H, W, 3), all of one size.
-        kinds: of `acts.ACTS`; one is drawn for each act. `acts.USUAL` alone makes a video in which all is ordinary.
-        seed: of everything drawn.
-        density: odd acts that are on at a time, on average.
-        stock: of these frames; give one to all videos of a stretch.
+        name: of the video.
+        frames: the normal frames, uint8 (H, W, 3), all of one size.
+        rate_hz: frames per second; None: 25.
+        kinds: of `PERTURBATIONS`; one is drawn for each abnormal object. `NORMAL` alone gives a video without anomalies.
+        seed: of everything that is drawn.
+        density: abnormal objects present at a time, on average.
+        bank: of these frames; pass one to all videos of a segment, so that its objects are cut out once.
     """
 
     def __init__(
@@ -58,58 +72,64 @@ class PseudoSource:
         kinds: Sequence[str],
         seed: Sequence[int],
         density: float = 0.5,
-        stock: Stock | None = None,
+        bank: ObjectBank | None = None,
     ) -> None:
         self.name, self.rate_hz = name, rate_hz
         self._frames = frames
         self._kinds, self._seed = tuple(kinds), tuple(seed)
-        self._density, self._stock = density, stock or Stock()
+        self._density, self._bank = density, bank or ObjectBank()
 
     def __iter__(self) -> Iterator[Frame]:
-        for index, picture in enumerate(self._rendered()[0]):
-            yield Frame(picture, index / (self.rate_hz or 25.0), index)
+        """Yield the frames, RGB."""
+        for index, image in enumerate(self._rendered()[0]):
+            yield Frame(image, index / (self.rate_hz or DEFAULT_RATE_HZ), index)
 
     def mask(self, index: int) -> NDArray[np.bool_]:
-        """The pixels of frame `index` that do not belong: bool (H, W)."""
+        """Return the abnormal pixels of frame `index`: bool (H, W)."""
         packed, width = self._masks
         return np.unpackbits(packed[index], axis=-1, count=width).astype(np.bool_)
 
     @property
     def labels(self) -> NDArray[np.bool_]:
-        """bool (n_frames,): whether something in the frame does not belong."""
+        """Whether a frame has an abnormal pixel: bool (n_frames,)."""
         return np.asarray(self._masks[0].any(axis=(1, 2)))
 
     @cached_property
     def _masks(self) -> tuple[NDArray[np.uint8], int]:
-        """The masks, eight pixels in a byte, and their width. The pictures are rendered anew when they are asked for."""
+        """The masks, eight pixels to a byte, and their width.
+
+        Only masks are stored, because labels are asked for long before frames; frames are rendered again.
+        """
         masks = self._rendered()[1]
         return np.packbits(masks, axis=-1), masks.shape[2]
 
     def _rendered(self) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
-        """Pictures, uint8 (n, H, W, 3), and masks, bool (n, H, W)."""
-        pictures = np.stack([frame.image for frame in self._frames])
-        masks = np.zeros(pictures.shape[:3], np.bool_)
-        if stock := self._stock.of(pictures):
-            for start, steps, odd in self._acts(stock, len(pictures), pictures.shape[1:3]):
-                for picture, mask, step in zip(pictures[start:], masks[start:], steps, strict=False):
-                    covered = paste(picture, step.cut, step.x, step.y, step.scale)
-                    mask &= ~covered
-                    if odd:
+        """Frames, uint8 (n, H, W, 3), and masks, bool (n, H, W)."""
+        frames = np.stack([frame.image for frame in self._frames])
+        masks = np.zeros(frames.shape[:3], np.bool_)
+        if tracklets := self._bank.tracklets_of(frames):
+            for start, steps, abnormal in self._schedule(tracklets, len(frames), frames.shape[1:3]):
+                for image, mask, step in zip(frames[start:], masks[start:], steps, strict=False):
+                    covered = paste(image, step.cut, step.x, step.y, step.scale)
+                    mask &= ~covered  # What is pasted later hides what was pasted before.
+                    if abnormal:
                         mask |= covered
-        return pictures, masks
+        return frames, masks
 
-    def _acts(
-        self, stock: Sequence[Sequence[Cutout]], n_frames: int, size: tuple[int, int]
+    def _schedule(
+        self, tracklets: Sequence[Sequence[Cutout]], n_frames: int, size: tuple[int, int]
     ) -> Iterator[tuple[int, list[Step], bool]]:
-        """When each act begins, its steps, and whether it is an odd one. As many ordinary ones as odd ones."""
-        n_acts = max(1, round(self._density * n_frames / (LONGEST / 2)))
-        for number in range(n_acts):
+        """Yield when each pasted object appears, its steps, and whether it is abnormal.
+
+        There are as many normal as abnormal ones, so that the traces of pasting alone tell nothing. The order of the draws
+        from the generator is part of the data set: changing it changes every frame.
+        """
+        n_objects = max(1, round(self._density * n_frames / (MAX_FRAMES / 2)))
+        for number in range(n_objects):
             rng = np.random.default_rng([*self._seed, number])
-            (ordinary, odd), starts = (
-                rng.integers(len(stock), size=2),
-                rng.integers(max(1, n_frames - SHORTEST), size=2),
-            )
+            normal_object, abnormal_object = rng.integers(len(tracklets), size=2)
+            starts = rng.integers(max(1, n_frames - MIN_FRAMES), size=2)
             kind = self._kinds[int(rng.integers(len(self._kinds)))]
-            yield int(starts[0]), usual(stock[ordinary], LONGEST, size, rng), False
-            act = usual if kind == USUAL else ACTS[kind]
-            yield int(starts[1]), act(stock[odd], LONGEST, size, rng), kind != USUAL
+            yield int(starts[0]), normal(tracklets[normal_object], MAX_FRAMES, size, rng), False
+            perturb = normal if kind == NORMAL else PERTURBATIONS[kind]
+            yield int(starts[1]), perturb(tracklets[abnormal_object], MAX_FRAMES, size, rng), kind != NORMAL

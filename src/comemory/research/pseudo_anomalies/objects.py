@@ -1,6 +1,6 @@
-"""What moves in ordinary video, cut out: the stuff that pseudo-anomalies are made of.
+"""Moving objects of normal video: cut out, linked over time, and pasted.
 
-Shape suffixes: T frames, H W pixels of the picture.
+Shape suffixes: T frames, H W pixels of the frame.
 """
 
 from __future__ import annotations
@@ -12,10 +12,12 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-CHANGE = 24
-"""Grey levels by which a pixel differs from the background to count as foreground."""
+MIN_DIFFERENCE = 24
+"""Grey levels by which a foreground pixel differs from the background; above the noise of the video at hand."""
 SMALLEST, LARGEST = 0.0008, 0.08
-"""Shares of the picture that a cut-out may cover."""
+"""Parts of the frame that an object may cover: larger than a speck, smaller than a group or a change of light."""
+MIN_OVERLAP = 0.4
+"""Intersection over union at which boxes of neighbouring frames are taken for one object."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -23,10 +25,11 @@ class Cutout:
     """One foreground object in one frame.
 
     Attributes:
-        left, top: of its rectangle in pixels of the picture.
+        left, top: of its rectangle in pixels of the frame.
 
     Shapes:
-        pixels: uint8 (h, w, 3), RGB. alpha: float32 (h, w) in [0, 1], soft at the edge.
+        pixels: uint8 (h, w, 3), RGB.
+        alpha: float32 (h, w) in [0, 1], soft at the edge.
     """
 
     left: int
@@ -36,28 +39,38 @@ class Cutout:
 
     @property
     def centre(self) -> tuple[float, float]:
-        """(x, y) in pixels, that of a pixel being its number: pasted there, a cut-out is where it was."""
+        """(x, y) in pixels, the centre of a pixel being its index. Pasted there, the object is where it was."""
         height, width = self.alpha.shape
         return self.left + (width - 1) / 2, self.top + (height - 1) / 2
 
 
 def background(frames: NDArray[np.uint8], n_samples: int = 31) -> NDArray[np.uint8]:
-    """The median picture. Shapes: uint8 (T, H, W, 3); returns uint8 (H, W, 3)."""
+    """Return the median image, in which nothing moves.
+
+    Args:
+        frames: uint8 (T, H, W, 3).
+        n_samples: frames that the median is over, evenly spaced.
+
+    Shapes:
+        returns: uint8 (H, W, 3).
+    """
     chosen = np.unique(np.linspace(0, len(frames) - 1, n_samples).astype(int))
     return np.asarray(np.median(frames[chosen], axis=0), np.uint8)
 
 
-def cutouts(frame: NDArray[np.uint8], still: NDArray[np.uint8]) -> list[Cutout]:
-    """The foreground objects of a frame, those at the border left out, because they are cut.
+def cut_out_objects(frame: NDArray[np.uint8], empty_scene: NDArray[np.uint8]) -> list[Cutout]:
+    """Cut out the foreground objects of a frame. Objects at the border are left out, because part of them is missing.
 
-    Shapes: frame, still: uint8 (H, W, 3).
+    Shapes:
+        frame, empty_scene: uint8 (H, W, 3).
     """
     height, width = frame.shape[:2]
-    change = cv2.GaussianBlur(cv2.absdiff(frame, still).max(axis=2), (5, 5), 0)
-    solid = cv2.morphologyEx((change > CHANGE).astype(np.uint8), cv2.MORPH_CLOSE, np.ones((5, 5), np.uint8))
+    change = cv2.GaussianBlur(cv2.absdiff(frame, empty_scene).max(axis=2), (5, 5), 0)
+    solid = cv2.morphologyEx((change > MIN_DIFFERENCE).astype(np.uint8), cv2.MORPH_CLOSE, np.ones((5, 5), np.uint8))
     _, labels, boxes, _ = cv2.connectedComponentsWithStats(solid)
     found: list[Cutout] = []
     for number, (left, top, w, h, area) in enumerate(np.asarray(boxes)[1:].tolist(), start=1):
+        # An area of less than 0.3 of its rectangle is several thin pieces, not one object.
         inside = left > 1 and top > 1 and left + w < width - 1 and top + h < height - 1
         if inside and SMALLEST <= area / (height * width) <= LARGEST and area > 0.3 * w * h:
             part = slice(top - 1, top + h + 1), slice(left - 1, left + w + 1)
@@ -66,26 +79,27 @@ def cutouts(frame: NDArray[np.uint8], still: NDArray[np.uint8]) -> list[Cutout]:
     return found
 
 
-def tubes(found: Sequence[Sequence[Cutout]], n_frames: int) -> list[list[Cutout]]:
-    """Objects followed through consecutive frames, `n_frames` of each.
+def link_tracklets(found: Sequence[Sequence[Cutout]], n_frames: int) -> list[list[Cutout]]:
+    """Follow objects through consecutive frames.
 
-    Each object is joined to the one of the next frame that it overlaps most, as long as the size stays alike.
+    Each object is linked to the one of the next frame that overlaps it most, if that is at least `MIN_OVERLAP`.
 
     Args:
-        found: the cut-outs of each frame.
+        found: the objects of each frame.
+        n_frames: length of a tracklet; shorter ones are dropped, and one that reaches it ends.
     """
     finished: list[list[Cutout]] = []
     active: list[list[Cutout]] = []
     for cuts in found:
         free = set(range(len(cuts)))
         grown: list[list[Cutout]] = []
-        for tube in active:
-            best = max(free, key=lambda i: _overlap(tube[-1], cuts[i]), default=None)
-            if best is None or _overlap(tube[-1], cuts[best]) < 0.4:
+        for tracklet in active:
+            best = max(free, key=lambda i: _overlap(tracklet[-1], cuts[i]), default=None)
+            if best is None or _overlap(tracklet[-1], cuts[best]) < MIN_OVERLAP:
                 continue
             free.remove(best)
-            tube.append(cuts[best])
-            (finished if len(tube) == n_frames else grown).append(tube)
+            tracklet.append(cuts[best])
+            (finished if len(tracklet) == n_frames else grown).append(tracklet)
         active = grown + [[cuts[i]] for i in sorted(free)]
     return finished
 
@@ -99,17 +113,19 @@ def _overlap(a: Cutout, b: Cutout) -> float:
     return float(common / (ah * aw + bh * bw - common))
 
 
-def paste(picture: NDArray[np.uint8], cut: Cutout, x: float, y: float, scale: float = 1.0) -> NDArray[np.bool_]:
-    """Lay a cut-out over a picture in place, its centre at (x, y), and give the pixels it covers.
+def paste(image: NDArray[np.uint8], cut: Cutout, x: float, y: float, scale: float = 1.0) -> NDArray[np.bool_]:
+    """Paste an object into an image in place, its centre at (x, y), and return the pixels that it covers.
 
-    Shapes: picture: uint8 (H, W, 3), changed; returns bool (H, W).
+    Shapes:
+        image: uint8 (H, W, 3); it is changed.
+        returns: bool (H, W).
     """
-    covered = np.zeros(picture.shape[:2], np.bool_)
+    covered = np.zeros(image.shape[:2], np.bool_)
     h, w = cut.alpha.shape
     left, top = x - scale * (w - 1) / 2, y - scale * (h - 1) / 2
-    rows = _within(top - 1, top + scale * h + 2, picture.shape[0])
-    columns = _within(left - 1, left + scale * w + 2, picture.shape[1])
-    part = picture[rows, columns]
+    rows = _within(top - 1, top + scale * h + 2, image.shape[0])
+    columns = _within(left - 1, left + scale * w + 2, image.shape[1])
+    part = image[rows, columns]
     if not part.size:
         return covered
     move = np.array([[scale, 0, left - columns.start], [0, scale, top - rows.start]], np.float32)
@@ -124,6 +140,6 @@ def paste(picture: NDArray[np.uint8], cut: Cutout, x: float, y: float, scale: fl
 
 
 def _within(low: float, high: float, size: int) -> slice:
-    """The whole pixels between, as far as there are any."""
+    """The whole pixels between two positions, cut at the edges of the image; empty when none is left."""
     begin = int(min(max(np.floor(low), 0), size))
     return slice(begin, int(min(max(np.ceil(high), begin), size)))

@@ -1,6 +1,6 @@
-"""What a pasted object does: one function a kind, each a path of cut-outs over the frames of an act.
+"""What a pasted object does: one function for each kind of perturbation, each giving its path over the frames.
 
-Ours: nothing here is learned from test video; each kind breaks one thing that ordinary objects keep to.
+Ours: nothing here was taken from test video; each kind breaks one rule that normal objects follow.
 """
 
 from __future__ import annotations
@@ -22,80 +22,80 @@ class Step(NamedTuple):
     scale: float = 1.0
 
 
-Act = Callable[[Sequence[Cutout], int, tuple[int, int], np.random.Generator], list[Step]]
+Perturbation = Callable[[Sequence[Cutout], int, tuple[int, int], np.random.Generator], list[Step]]
 
 
-def usual(tube: Sequence[Cutout], n_frames: int, size: tuple[int, int], rng: np.random.Generator) -> list[Step]:
-    """The object does what it did, at another time: ordinary."""
-    return [Step(cut, *cut.centre) for cut in tube[:n_frames]]
+def normal(tracklet: Sequence[Cutout], n_frames: int, size: tuple[int, int], rng: np.random.Generator) -> list[Step]:
+    """The object does what it did, at another time: this is normal."""
+    return [Step(cut, *cut.centre) for cut in tracklet[:n_frames]]
 
 
-def fast(tube: Sequence[Cutout], n_frames: int, size: tuple[int, int], rng: np.random.Generator) -> list[Step]:
-    """Frames are skipped: two to four times too fast, on the usual path."""
+def fast(tracklet: Sequence[Cutout], n_frames: int, size: tuple[int, int], rng: np.random.Generator) -> list[Step]:
+    """Frames are skipped: the object is two to four times too fast, on its own path."""
     skip = int(rng.integers(2, 5))
-    return [Step(cut, *cut.centre) for cut in tube[::skip][:n_frames]]
+    return [Step(cut, *cut.centre) for cut in tracklet[::skip][:n_frames]]
 
 
-def glide(tube: Sequence[Cutout], n_frames: int, size: tuple[int, int], rng: np.random.Generator) -> list[Step]:
-    """The object keeps its pose and slides on at 0.8 to 3 times its own speed: it rides."""
-    (x0, y0), (x1, y1) = tube[0].centre, tube[-1].centre
-    pace = float(rng.uniform(0.8, 3)) / max(1, len(tube) - 1)
-    cut = tube[int(rng.integers(len(tube)))]
+def glide(tracklet: Sequence[Cutout], n_frames: int, size: tuple[int, int], rng: np.random.Generator) -> list[Step]:
+    """The object keeps its pose and slides at 0.8 to 3 times its own speed, as someone who rides does."""
+    (x0, y0), (x1, y1) = tracklet[0].centre, tracklet[-1].centre
+    speed = float(rng.uniform(0.8, 3)) / max(1, len(tracklet) - 1)
+    cut = tracklet[int(rng.integers(len(tracklet)))]
     x, y = cut.centre
     steps = np.arange(n_frames) - n_frames / 2
-    return [Step(cut, x + (x1 - x0) * pace * s, y + (y1 - y0) * pace * s) for s in steps]
+    return [Step(cut, x + (x1 - x0) * speed * s, y + (y1 - y0) * speed * s) for s in steps]
 
 
-def sideways(tube: Sequence[Cutout], n_frames: int, size: tuple[int, int], rng: np.random.Generator) -> list[Step]:
+def sideways(tracklet: Sequence[Cutout], n_frames: int, size: tuple[int, int], rng: np.random.Generator) -> list[Step]:
     """The object moves as it did, on a path turned by a right angle."""
-    x0, y0 = tube[len(tube) // 2].centre
+    x0, y0 = tracklet[len(tracklet) // 2].centre
     turn = rng.choice([-1.0, 1.0])
-    path = [(cut, cut.centre) for cut in tube[:n_frames]]
+    path = [(cut, cut.centre) for cut in tracklet[:n_frames]]
     return [Step(cut, x0 - turn * (y - y0), y0 + turn * (x - x0)) for cut, (x, y) in path]
 
 
-def resized(tube: Sequence[Cutout], n_frames: int, size: tuple[int, int], rng: np.random.Generator) -> list[Step]:
+def resized(tracklet: Sequence[Cutout], n_frames: int, size: tuple[int, int], rng: np.random.Generator) -> list[Step]:
     """The object is 1.6 to 2.5 times too large for its place, and as much faster."""
     scale = float(rng.uniform(1.6, 2.5))
-    x0, y0 = tube[len(tube) // 2].centre
-    path = [(cut, cut.centre) for cut in tube[:n_frames]]
+    x0, y0 = tracklet[len(tracklet) // 2].centre
+    path = [(cut, cut.centre) for cut in tracklet[:n_frames]]
     return [Step(cut, x0 + scale * (x - x0), y0 + scale * (y - y0), scale) for cut, (x, y) in path]
 
 
-def displaced(tube: Sequence[Cutout], n_frames: int, size: tuple[int, int], rng: np.random.Generator) -> list[Step]:
-    """The object moves as it did, somewhere else in the picture."""
+def displaced(tracklet: Sequence[Cutout], n_frames: int, size: tuple[int, int], rng: np.random.Generator) -> list[Step]:
+    """The object moves as it did, somewhere else in the frame."""
     height, width = size
-    x0, y0 = tube[len(tube) // 2].centre
+    x0, y0 = tracklet[len(tracklet) // 2].centre
     to_x, to_y = rng.uniform(0.1, 0.9) * width, rng.uniform(0.1, 0.9) * height
-    return [Step(cut, cut.centre[0] + to_x - x0, cut.centre[1] + to_y - y0) for cut in tube[:n_frames]]
+    return [Step(cut, cut.centre[0] + to_x - x0, cut.centre[1] + to_y - y0) for cut in tracklet[:n_frames]]
 
 
-def erratic(tube: Sequence[Cutout], n_frames: int, size: tuple[int, int], rng: np.random.Generator) -> list[Step]:
-    """The object jerks about where it is."""
-    x0, y0 = tube[0].centre
-    reach = 0.5 * max(tube[0].alpha.shape)
+def erratic(tracklet: Sequence[Cutout], n_frames: int, size: tuple[int, int], rng: np.random.Generator) -> list[Step]:
+    """The object jerks about its place."""
+    x0, y0 = tracklet[0].centre
+    amplitude = 0.5 * max(tracklet[0].alpha.shape)
     phase, rate = rng.uniform(0, 2 * np.pi, 2), rng.uniform(0.5, 1.5, 2)
     return [
-        Step(cut, x0 + reach * np.sin(phase[0] + rate[0] * s), y0 + reach * np.sin(phase[1] + rate[1] * s) / 2)
-        for s, cut in enumerate(tube[:n_frames])
+        Step(cut, x0 + amplitude * np.sin(phase[0] + rate[0] * s), y0 + amplitude * np.sin(phase[1] + rate[1] * s) / 2)
+        for s, cut in enumerate(tracklet[:n_frames])
     ]
 
 
-def reversed_(tube: Sequence[Cutout], n_frames: int, size: tuple[int, int], rng: np.random.Generator) -> list[Step]:
+def reversed_(tracklet: Sequence[Cutout], n_frames: int, size: tuple[int, int], rng: np.random.Generator) -> list[Step]:
     """Time runs backwards: the object walks backwards, against the traffic where there is a direction."""
-    return [Step(cut, *cut.centre) for cut in reversed(tube[:n_frames])]
+    return [Step(cut, *cut.centre) for cut in reversed(tracklet[:n_frames])]
 
 
-def frozen(tube: Sequence[Cutout], n_frames: int, size: tuple[int, int], rng: np.random.Generator) -> list[Step]:
-    """The object stands where it never stood still."""
-    cut = tube[0]
+def frozen(tracklet: Sequence[Cutout], n_frames: int, size: tuple[int, int], rng: np.random.Generator) -> list[Step]:
+    """The object stands still where it never did."""
+    cut = tracklet[0]
     return [Step(cut, *cut.centre)] * n_frames
 
 
-USUAL = "usual"
-"""The name of what is no anomaly."""
+NORMAL = "normal"
+"""Name of the kind without an anomaly."""
 
-ACTS: Mapping[str, Act] = {
+PERTURBATIONS: Mapping[str, Perturbation] = {
     "fast": fast,
     "glide": glide,
     "sideways": sideways,

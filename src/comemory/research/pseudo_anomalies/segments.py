@@ -1,4 +1,4 @@
-"""Stretches of ordinary video, short enough to keep in memory. Decoding is loaded when the first frame is asked for."""
+"""Segments of normal video, short enough to fit in memory. Decoding is imported when the first frame is asked for."""
 
 from __future__ import annotations
 
@@ -6,21 +6,22 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice, pairwise
 
-from comemory.training.split import Part, hold_out
+from comemory.training.split import VideoPart, split_frames
 from comemory.types import Frame, LabelledSource
 
 SIZE = (240, 360)
-"""Height and width at which objects are cut out and pasted."""
-FRAMES = 160
-SHORTEST = 48
+"""Height and width at which objects are cut out and pasted; the native size of Ped2."""
+TARGET_FRAMES = 160
+"""Frames that a segment has, roughly: 40 MB at `SIZE`."""
+MIN_FRAMES = 48
 
 
 @dataclass(frozen=True)
-class Stretch:
+class Segment:
     """Consecutive frames of one video.
 
     Attributes:
-        start, stop: frame numbers; `stop` is not part of it.
+        start, stop: frame numbers; `stop` is the first that is not part of it.
     """
 
     video: LabelledSource
@@ -34,40 +35,46 @@ class Stretch:
 
     @property
     def rate_hz(self) -> float | None:
-        """Frames per second, None where the video does not say."""
+        """Frames per second; None where the video does not state it."""
         from comemory.video.source import open_source
 
         return open_source(self.video.source).rate_hz
 
     def __iter__(self) -> Iterator[Frame]:
-        """The frames at `SIZE`. Raises SourceError."""
+        """Yield the frames at `SIZE`. Raises SourceError when the video cannot be read."""
         from comemory.video.source import open_source
 
         return islice(iter(open_source(self.video.source, size=SIZE)), self.start, self.stop)
 
 
-def stretches(videos: Sequence[LabelledSource], share: float, n_past: int = 4) -> tuple[list[Stretch], list[Stretch]]:
-    """Cut what is trained on, and what is held out, into stretches of about `FRAMES` frames.
+def split_segments(
+    videos: Sequence[LabelledSource], share: float, n_past: int = 4
+) -> tuple[list[Segment], list[Segment]]:
+    """Cut the video that is trained on, and that which is held out, into segments of about `TARGET_FRAMES` frames.
 
     Args:
-        share: held out, see `hold_out`.
-        n_past: videos with no more frames are left out, as training leaves them out.
+        videos: the training videos.
+        share: held out, in (0, 1); see `comemory.training.split.split_frames`.
+        n_past: videos with no more frames than this are left out, as training leaves them out.
+
+    Returns:
+        Segments of the video that is trained on, and of the video that is held out.
 
     Raises:
-        SourceError: a video whose length nobody states cannot be read.
+        SourceError: a video that does not state its length cannot be read.
     """
     counted = [(video, video.n_frames if video.n_frames is not None else _counted(video)) for video in videos]
     videos, counts = [video for video, n in counted if n > n_past], [n for _, n in counted if n > n_past]
-    trained, held = hold_out(counts, share, n_past)
+    trained, held = split_frames(counts, share, n_past)
     return _cut(videos, trained), _cut(videos, held)
 
 
-def _cut(videos: Sequence[LabelledSource], parts: Sequence[Part]) -> list[Stretch]:
-    found: list[Stretch] = []
+def _cut(videos: Sequence[LabelledSource], parts: Sequence[VideoPart]) -> list[Segment]:
+    found: list[Segment] = []
     for number, part in parts:
-        n_pieces = max(1, round((part.stop - part.start) / FRAMES))
+        n_pieces = max(1, round((part.stop - part.start) / TARGET_FRAMES))
         edges = [part.start + round(i * (part.stop - part.start) / n_pieces) for i in range(n_pieces + 1)]
-        found += [Stretch(videos[number], a, b) for a, b in pairwise(edges) if b - a >= SHORTEST]
+        found += [Segment(videos[number], a, b) for a, b in pairwise(edges) if b - a >= MIN_FRAMES]
     return found
 
 

@@ -1,10 +1,11 @@
-"""Grids of trainings and evaluations, one table of rows, and the page of results rendered from it.
+"""Experiments: grids of trainings and evaluations, one row of results for each, and a page rendered from the rows.
 
-experiment.py  what an experiment file says          grid.py     its cells, their keys, which are chosen
-run.py         what is done and what is to do        pool.py     cells over worker processes
-worker.py      such a process                        cell.py     one cell: train or re-calibrate, evaluate, append
-spent.py       the time a training has taken         surroundings.py  code, packages and machine
-table.py       the rows, appended one by one         summary.py  rows to variants
-statistics.py  means and rank correlation            page.py     the template, filled
-blocks.py      what it is filled with                plots.py    its pictures
+experiment.py   what an experiment file says        grid.py         the runs it asks for, and their keys
+reproduce.py    which runs are done, and the rest   pool.py         runs over worker processes
+worker.py       a worker process                    run.py          one run: train or calibrate, evaluate, append a row
+timing.py       the time that a training took       environment.py  code, packages and machine
+baselines.py    cached motion baseline scores       rows.py         the table of rows
+summary.py      rows grouped into variants          statistics.py   means and rank correlations
+page.py         the template, filled in             tables.py       its tables
+plots.py        its plots
 """

@@ -1,4 +1,4 @@
-"""The control's scores on disk: it sees the video alone, so that they are the same for every network."""
+"""Cached scores of the motion baseline: it depends on the video only, so one computation serves every network."""
 
 from __future__ import annotations
 
@@ -8,36 +8,38 @@ from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 
-from comemory.datasets import open_dataset
 from comemory.errors import SourceError
-from comemory.evaluation.motion_baseline import CONTROL, control_scores
-from comemory.evaluation.video_scores import Control
+from comemory.evaluation.motion_baseline import MOTION_BASELINE_VERSION, motion_baseline_scores
+from comemory.evaluation.video_scores import MotionBaseline
 from comemory.files import write_text
-from comemory.research.pseudo_anomalies import PSEUDO
-from comemory.research.reproduce.timing import read_note
+from comemory.research.pseudo_anomalies import PSEUDO_VERSION
+from comemory.research.pseudo_anomalies.dataset import open_dataset
+from comemory.research.reproduce.timing import read_json
 from comemory.types import LabelledSource
 
 
-def kept_control(folder: Path, data: str) -> Control:
-    """Scores out of a folder, taken and put there where it has none yet.
+def cached_motion_baseline(folder: Path, data: str) -> MotionBaseline:
+    """Return a function that gives baseline scores from a folder, and computes and stores those that are not there.
 
     Args:
-        data: `KIND:PATH`; part of the key of video that is made in memory, and so is the training video it may be made of.
+        folder: of the cache; it is made when the first scores are stored.
+        data: `KIND:PATH`, part of the key of videos that are made in memory.
     """
-    from comemory.training.cache import content_hash
+    from comemory.training.cache import content_sha256
 
     @cache
-    def training() -> str:
-        return " ".join(content_hash(video, data) for video in open_dataset(data).training())
+    def training_content() -> str:
+        return " ".join(content_sha256(video, data) for video in open_dataset(data).training())
 
-    def control(video: LabelledSource, rate_hz: float) -> Mapping[int, float]:
-        beside = "" if isinstance(video.source, str) else f"{data} {PSEUDO} {training()}"
-        content = content_hash(video, beside)
-        path = folder / f"{hashlib.sha256(f'{content} {rate_hz} {CONTROL}'.encode()).hexdigest()[:24]}.json"
-        kept = read_note(path)
-        if kept is not None:
-            return {int(frame): float(score) for frame, score in kept.items()}
-        scores = dict(control_scores(video.source, rate_hz))
+    def scores_of(video: LabelledSource, rate_hz: float) -> Mapping[int, float]:
+        # A video that is made in memory has no file to hash; its content follows from what it is made of.
+        made_of = "" if isinstance(video.source, str) else f"{data} {PSEUDO_VERSION} {training_content()}"
+        content = content_sha256(video, made_of)
+        key = hashlib.sha256(f"{content} {rate_hz} {MOTION_BASELINE_VERSION}".encode()).hexdigest()[:24]
+        path = folder / f"{key}.json"
+        if (stored := read_json(path)) is not None:
+            return {int(frame): float(score) for frame, score in stored.items()}
+        scores = dict(motion_baseline_scores(video.source, rate_hz))
         try:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -45,4 +47,4 @@ def kept_control(folder: Path, data: str) -> Control:
         write_text(path, json.dumps(scores))
         return scores
 
-    return control
+    return scores_of

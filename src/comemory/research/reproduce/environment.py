@@ -1,4 +1,4 @@
-"""What a figure was made with: code, packages, machine."""
+"""What a result was made with: code, packages and machine."""
 
 from __future__ import annotations
 
@@ -8,21 +8,24 @@ import subprocess
 from functools import cache
 from pathlib import Path
 
-from comemory.provenance import commit, cpu_name, package_version
+from comemory.provenance import cpu_name, current_commit, package_version
 from comemory.types import JSON
 
 PACKAGES = ("comemory", "torch", "numpy", "opencv-python-headless", "openvino", "av")
+GIT_TIMEOUT_S = 20
 
 
 @cache
-def surroundings() -> JSON:
-    """Commit, versions and hardware of this process, as they are when first asked for.
+def environment() -> JSON:
+    """Return commit, versions and hardware of this process, as they were at the first call.
+
+    Cached, because a process that runs for hours runs the code it was started with, whatever is committed meanwhile.
 
     Returns:
-        `commit`, `dirty` (whether the package's own files were edited since; None when not known), `versions`, `hardware`.
+        `commit`, `dirty` (whether the package's own files have changes; None when not known), `versions`, `hardware`.
     """
     return {
-        "commit": (commit() or "").removesuffix("-dirty") or None,
+        "commit": (current_commit() or "").removesuffix("-dirty") or None,
         "dirty": _is_dirty(),
         "versions": {package: package_version(package) for package in PACKAGES},
         "hardware": {
@@ -38,9 +41,9 @@ def surroundings() -> JSON:
 
 def _is_dirty() -> bool | None:
     package = Path(__file__).resolve().parents[2]
-    asked = ["git", "-C", str(package), "status", "--porcelain", "--", "."]
+    command = ["git", "-C", str(package), "status", "--porcelain", "--", "."]
     try:
-        answer = subprocess.run(asked, capture_output=True, text=True, timeout=20, check=False)
+        answer = subprocess.run(command, capture_output=True, text=True, timeout=GIT_TIMEOUT_S, check=False)
     except (OSError, subprocess.TimeoutExpired):
         return None
     return bool(answer.stdout.strip()) if answer.returncode == 0 else None

@@ -1,4 +1,4 @@
-"""Plots of the page of results, as SVG: the same rows give the same bytes."""
+"""Plots of the page of results, as SVG. The same rows give the same bytes, so that a test can compare them."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ import matplotlib as mpl
 import numpy as np
 from matplotlib.figure import Figure
 
-from comemory.research.reproduce.summary import TEST, Summary, by_data, look_up
+from comemory.research.reproduce.summary import HEADLINE, Summary, by_data, number_at
 
-MODEL, CONTROL, CLAIMED, SELECTION = "#0b5394", "#7f7f7f", "#b45f06", "#38761d"
+MODEL, BASELINE, REPORTED, SELECTION = "#0b5394", "#7f7f7f", "#b45f06", "#38761d"
 WIDEST = 44
-"""Characters of a label's line."""
+"""Characters in a line of a label."""
 NEAR = 25
-"""Points nearer than this part of the axis share a label."""
+"""Points nearer than 1 / NEAR of the axis share a label, because two would overlap."""
 Place = tuple[float, float]
 _STYLE: Any = {
     "svg.hashsalt": "comemory",
@@ -31,8 +31,12 @@ _STYLE: Any = {
 
 
 def plot_variants(listed: Sequence[Summary]) -> str | None:
-    """Each variant's AUC: every seed, their mean, the control, and what is claimed; one panel for each data set."""
-    grouped = [group for group in by_data(listed).values() if any(summary.of(TEST) for summary in group)]
+    """Plot the AUC of each variant: every seed, the mean, the motion baseline and the reported value; a panel for each data set.
+
+    Returns:
+        SVG; None without results.
+    """
+    grouped = [group for group in by_data(listed).values() if any(summary.spread_of(HEADLINE) for summary in group)]
     if not grouped:
         return None
     titles = list(dict.fromkeys(summary.title for group in grouped for summary in group))
@@ -55,26 +59,30 @@ def plot_variants(listed: Sequence[Summary]) -> str | None:
 
 def _draw_variants(axis: Any, group: Sequence[Summary], titles: Sequence[str]) -> None:
     for summary in group:
-        place, value = titles.index(summary.title), summary.of(TEST)
+        place, value = titles.index(summary.title), summary.spread_of(HEADLINE)
         if value is not None:
-            seeds = [figure for row in summary.rows if (figure := look_up(row["figures"], TEST)) is not None]
+            seeds = [auc for row in summary.rows if (auc := number_at(row["results"], HEADLINE)) is not None]
             axis.plot(seeds, [place] * len(seeds), "o", color=MODEL, alpha=0.35, markersize=4)
             bar = {"fmt": "o", "color": MODEL, "markersize": 6, "capsize": 3, "label": "mean ± sd, and each seed"}
             axis.errorbar(value.mean, place, xerr=value.sd or 0, **bar)
-        if claim := summary.newest["claimed"]:
-            axis.plot(claim["auc_micro"], place, "D", color=CLAIMED, mfc="none", label="claimed")
-    controls = [control.mean for summary in group if (control := summary.of("control.auc_micro"))]
-    if controls:
-        axis.axvline(max(controls), color=CONTROL, linestyle="--", linewidth=1, label="control, no training")
+        if reported := summary.newest["reported"]:
+            axis.plot(reported["auc_micro"], place, "D", color=REPORTED, mfc="none", label="reported")
+    baselines = [mean.mean for summary in group if (mean := summary.spread_of("motion_baseline.auc_micro"))]
+    if baselines:
+        axis.axvline(max(baselines), color=BASELINE, linestyle="--", linewidth=1, label="motion baseline")
     axis.set(title=group[0].data_title, xlabel="micro AUC, causal")
     axis.grid(axis="x", alpha=0.3)
 
 
 def plot_ranks(listed: Sequence[Summary]) -> str | None:
-    """The selection score of each variant against its test score, with the spread over seeds; None without such scores."""
+    """Plot the selection score of each variant against its test score, with the spread over seeds.
+
+    Returns:
+        SVG; None without selection scores.
+    """
     grouped = []
     for group in by_data(listed).values():
-        pairs = [(s, own, test) for s in group if (own := s.selection) and (test := s.of(TEST))]
+        pairs = [(s, own, test) for s in group if (own := s.selection) and (test := s.spread_of(HEADLINE))]
         if len(pairs) > 1:
             grouped.append(pairs)
     if not grouped:
@@ -89,7 +97,7 @@ def plot_ranks(listed: Sequence[Summary]) -> str | None:
                 spreads = (test.sd or 0, own.sd or 0)
                 axis.errorbar(own.mean, test.mean, *spreads, fmt="o", color=SELECTION, markersize=5, elinewidth=0.7)
             numbers = [titles.index(summary.title) + 1 for summary, *_ in pairs]
-            for place, near in _together([(own.mean, test.mean) for _, own, test in pairs], numbers):
+            for place, near in _merge_labels([(own.mean, test.mean) for _, own, test in pairs], numbers):
                 beside, side = ((4, 3), "left") if len(near) == 1 else ((0, 8), "center")
                 axis.annotate(_listed(near), place, xytext=beside, textcoords="offset points", ha=side, fontsize=8)
             axis.set(title=pairs[0][0].data_title, xlabel="selection score, no test labels", ylabel="micro AUC, causal")
@@ -98,8 +106,8 @@ def plot_ranks(listed: Sequence[Summary]) -> str | None:
         return _svg(figure)
 
 
-def _together(places: Sequence[Place], numbers: Sequence[int]) -> list[tuple[Place, list[int]]]:
-    """The numbers by place, those whose labels would lie over each other at the place of the first of them."""
+def _merge_labels(places: Sequence[Place], numbers: Sequence[int]) -> list[tuple[Place, list[int]]]:
+    """The numbers by place; those whose labels would overlap are at the place of the first of them."""
     width, height = (max(np.ptp([place[axis] for place in places]), 1e-9) / NEAR for axis in (0, 1))
     found: list[tuple[Place, list[int]]] = []
     for (x, y), number in zip(places, numbers, strict=True):

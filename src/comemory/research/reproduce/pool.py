@@ -1,4 +1,4 @@
-"""Cells over worker processes: which runs next, what each says, and what becomes of one that dies."""
+"""Jobs over worker processes: which one is next, what each reports, and what happens when one dies."""
 
 from __future__ import annotations
 
@@ -17,58 +17,61 @@ from comemory.errors import SourceError
 from comemory.research.reproduce.run import Job
 from comemory.types import JSON
 
-PATIENCE_S = 5.0
-"""Seconds that a worker is given to end when it is told to."""
+STOP_TIMEOUT_S = 5.0
+"""Seconds that a worker has to end after it was asked to; then it is killed."""
 
 
-class Watcher(Protocol):
-    """Who is told how the cells go."""
+class Progress(Protocol):
+    """Receives the progress of the runs."""
 
     def started(self, label: str) -> None:
-        """A cell begins."""
+        """A run begins."""
 
     def stage(self, label: str, name: str, total: int | None) -> None:
-        """A stage of a cell begins; `total` steps if known."""
+        """A stage of a run begins, of `total` steps if known."""
 
     def advanced(self, label: str, steps: int, note: str) -> None:
-        """A cell's stage is some steps further."""
+        """The stage of a run advanced by some steps."""
 
     def finished(self, label: str, row: JSON) -> None:
-        """A cell is done; its row is in the table."""
+        """A run is done and its row is in the table."""
 
     def failed(self, label: str, reason: str) -> None:
-        """A cell could not be done."""
+        """A run failed."""
 
 
-def run_cells(jobs: Sequence[Job], n_workers: int, threads: int, log: Path, watcher: Watcher) -> None:
-    """Run every job; a failing one is told and the rest is done. Workers never outlive this call.
+def run_jobs(jobs: Sequence[Job], n_workers: int, threads: int, log: Path, progress: Progress) -> None:
+    """Execute every job. One that fails is reported, and the others go on. Workers never outlive this call.
 
     Args:
+        jobs: to execute.
+        n_workers: processes at a time.
         threads: CPU threads of each worker.
-        log: file that takes what workers say beside their protocol, such as tracebacks.
+        log: file for what workers print beside their protocol, such as tracebacks.
+        progress: is told how the jobs go.
 
     Raises:
         SourceError: no worker can be started.
     """
-    said: SimpleQueue[tuple[_Worker, JSON | None]] = SimpleQueue()
+    messages: SimpleQueue[tuple[_Worker, JSON | None]] = SimpleQueue()
     waiting = list(jobs)
     idle: list[_Worker] = []
     busy: dict[_Worker, Job] = {}
     try:
         while waiting or busy:
             while len(busy) < n_workers and (job := _next(waiting, busy)) is not None:
-                worker = idle.pop() if idle else _Worker(said, threads, log)
+                worker = idle.pop() if idle else _Worker(messages, threads, log)
                 busy[worker] = job
-                watcher.started(job.label)
-                worker.begin(job)
-            worker, message = said.get()
+                progress.started(job.label)
+                worker.start(job)
+            worker, message = messages.get()
             job = busy.get(worker)
             if job is None:
                 continue
-            if message is None or message["kind"] == "fault":
+            if message is None or message["kind"] == "crashed":
                 del busy[worker]
-                watcher.failed(job.label, _fate(worker.end(), message, log))
-            elif _tell(watcher, job.label, message):
+                progress.failed(job.label, _exit_reason(worker.wait(), message, log))
+            elif _forward(progress, job.label, message):
                 del busy[worker]
                 idle.append(worker)
     finally:
@@ -77,43 +80,46 @@ def run_cells(jobs: Sequence[Job], n_workers: int, threads: int, log: Path, watc
 
 
 def _next(waiting: list[Job], busy: dict[_Worker, Job]) -> Job | None:
-    """The first job whose network no other one is making; of those left, the first when nothing runs."""
-    making = {job.network_folder for job in busy.values()}
+    """Take the first job whose network is not being trained by another one; None when there is none.
+
+    Two jobs of one network would train it twice, or one would wait for the other with a worker of its own.
+    """
+    training = {job.network_folder for job in busy.values()}
     for place, job in enumerate(waiting):
-        if job.network_folder not in making:
+        if job.network_folder not in training:
             return waiting.pop(place)
     return None
 
 
-def _fate(code: int, message: JSON | None, log: Path) -> str:
-    """What became of a worker that ended."""
+def _exit_reason(code: int, message: JSON | None, log: Path) -> str:
+    """Why a worker ended, in words."""
     if message is not None:
-        return f"{message['reason']}; this is a fault of comemory: where it is, is in {log}"
+        return f"{message['reason']}; this is a bug in comemory; the traceback is in {log}"
     how = f"was killed by signal {-code}" if code < 0 else f"ended with code {code}"
-    return f"its process {how}; what it said is in {log}"
+    return f"its process {how}; its output is in {log}"
 
 
-def _tell(watcher: Watcher, label: str, message: JSON) -> bool:
-    """Pass a worker's message on; whether the job is over and the worker free."""
+def _forward(progress: Progress, label: str, message: JSON) -> bool:
+    """Forward a worker's message, and return whether its job is over and the worker idle."""
     match message["kind"]:
         case "stage":
-            watcher.stage(label, message["name"], message["total"])
+            progress.stage(label, message["name"], message["total"])
         case "steps":
-            watcher.advanced(label, message["steps"], message["note"])
+            progress.advanced(label, message["steps"], message["note"])
         case "done":
-            watcher.finished(label, message["row"])
+            progress.finished(label, message["row"])
             return True
         case "failed":
-            watcher.failed(label, message["reason"])
+            progress.failed(label, message["reason"])
             return True
     return False
 
 
 class _Worker:
-    """A process of `worker.main`, and the thread that hears it."""
+    """A process of `worker.main`, and the thread that reads what it writes."""
 
-    def __init__(self, said: SimpleQueue[tuple[_Worker, JSON | None]], threads: int, log: Path) -> None:
-        self._said = said
+    def __init__(self, messages: SimpleQueue[tuple[_Worker, JSON | None]], threads: int, log: Path) -> None:
+        self._messages = messages
         count = str(threads)
         environment = {**os.environ, "OMP_NUM_THREADS": count, "MKL_NUM_THREADS": count, "OPENBLAS_NUM_THREADS": count}
         try:
@@ -131,11 +137,11 @@ class _Worker:
                 )
         except OSError as error:
             raise SourceError(f"cannot start a worker: {error}") from None
-        self._hearer = threading.Thread(target=self._hear, daemon=True)
-        self._hearer.start()
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
 
-    def begin(self, job: Job) -> None:
-        """Send a job; a worker that is gone already is heard of by its silence."""
+    def start(self, job: Job) -> None:
+        """Send a job. If the worker is gone already, the end of its output says so."""
         assert self._process.stdin is not None
         try:
             self._process.stdin.write(job.model_dump_json() + "\n")
@@ -143,8 +149,8 @@ class _Worker:
         except BrokenPipeError:
             return
 
-    def end(self) -> int:
-        """Wait for a process that is ending, and give its exit code."""
+    def wait(self) -> int:
+        """Wait for a process that is ending, and return its exit code."""
         code = self._process.wait()
         self._close()
         return code
@@ -153,20 +159,20 @@ class _Worker:
         """End the process."""
         self._process.terminate()
         try:
-            self._process.wait(PATIENCE_S)
+            self._process.wait(STOP_TIMEOUT_S)
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
         self._close()
 
     def _close(self) -> None:
-        self._hearer.join()
+        self._reader.join()
         for pipe in (self._process.stdin, self._process.stdout):
             if pipe is not None:
                 with suppress(BrokenPipeError):
                     pipe.close()
 
-    def _hear(self) -> None:
+    def _read(self) -> None:
         assert self._process.stdout is not None
         for line in self._process.stdout:
             try:
@@ -174,5 +180,5 @@ class _Worker:
             except ValueError:
                 continue
             if isinstance(message, dict) and "kind" in message:
-                self._said.put((self, message))
-        self._said.put((self, None))
+                self._messages.put((self, message))
+        self._messages.put((self, None))

@@ -1,4 +1,4 @@
-"""One experiment: what is done, what is to do, and the doing of it."""
+"""One experiment: which runs are done, which are to do, and executing those."""
 
 from __future__ import annotations
 
@@ -8,29 +8,37 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from comemory.datasets import open_dataset
 from comemory.errors import ComemoryError, ConfigError, DatasetError
+from comemory.research.pseudo_anomalies.dataset import open_dataset
 from comemory.research.reproduce.experiment import Experiment, ExperimentData, find_experiment, read_experiment
-from comemory.research.reproduce.grid import EVALUATION, TRAINING, Cell, cells, select
-from comemory.research.reproduce.pool import Watcher, run_cells
+from comemory.research.reproduce.grid import (
+    EVALUATION_VERSION,
+    TRAINING_VERSION,
+    Run,
+    dataset_specs,
+    list_runs,
+    select,
+)
+from comemory.research.reproduce.pool import Progress, run_jobs
 from comemory.research.reproduce.rows import append_row, read_rows
-from comemory.research.reproduce.run import Job, Teacher
-from comemory.training.config import Recipe
+from comemory.research.reproduce.run import Job
+from comemory.training.config import TrainingConfig
 from comemory.types import JSON
 
-FILLED = "{data}"
+PLACEHOLDER = "{data}"
 VARIABLE = "COMEMORY_DATA"
 
 
 @dataclass(frozen=True)
-class Places:
+class Paths:
     """Where things are.
 
     Attributes:
         root: the folder with `experiments/`.
-        recorded: what `{data}` in a path stands for.
-        bundles, cache: see `cell`; frames prepared once for all cells.
-        table: of the rows.
+        recorded: what `{data}` in a path stands for; None when not known.
+        bundles: folder of networks and bundles, see `comemory.research.reproduce.run`.
+        cache: folder of prepared frames, shared by all runs.
+        table: file of the rows.
     """
 
     root: Path
@@ -42,27 +50,30 @@ class Places:
 
 @dataclass(frozen=True)
 class Plan:
-    """The cells that were asked for.
+    """The runs that were asked for.
 
     Attributes:
-        done: the row of each cell that the table has, by label.
-        equal: a row of another experiment that holds the figures of a cell, by label.
+        name: of the experiment.
+        experiment: as read from its file.
+        runs: those asked for.
+        done: the row of each run that the table has, by label.
+        equivalent: for each run that another experiment has done with the same key, the row of that, by label.
     """
 
     name: str
     experiment: Experiment
-    cells: Sequence[Cell]
+    runs: Sequence[Run]
     done: Mapping[str, JSON]
-    equal: Mapping[str, JSON]
+    equivalent: Mapping[str, JSON]
 
     @property
-    def open(self) -> list[Cell]:
-        """The cells that have to be run."""
-        return [cell for cell in self.cells if cell.label not in self.done and cell.label not in self.equal]
+    def pending(self) -> list[Run]:
+        """The runs that have to be executed."""
+        return [run for run in self.runs if run.label not in self.done and run.label not in self.equivalent]
 
 
 def find_recorded(given: Path | None, root: Path) -> Path | None:
-    """The folder of recorded data: as given, else `COMEMORY_DATA`, else `../shared/data` beside the checkout."""
+    """Return the folder of recorded data: as given, else `COMEMORY_DATA`, else `../shared/data` beside the checkout."""
     if given is not None:
         return given
     if named := os.environ.get(VARIABLE):
@@ -71,77 +82,91 @@ def find_recorded(given: Path | None, root: Path) -> Path | None:
     return beside if beside.is_dir() else None
 
 
-def make_plan(name: str, places: Places, n_seeds: int | None = None, only: Sequence[str] = ()) -> Plan:
-    """Read an experiment, choose its cells and see which of them the table has.
+def make_plan(name: str, paths: Paths, n_seeds: int | None = None, only: Sequence[str] = ()) -> Plan:
+    """Read an experiment, select its runs, and look up which of them the table has.
+
+    Args:
+        name: of the experiment, or the path of its file.
+        paths: where things are.
+        n_seeds: see `list_runs`.
+        only: see `select`.
 
     Raises:
-        ConfigError: no such experiment, settings that do not fit, or a pattern that names no cell.
+        ConfigError: no such experiment, settings that do not fit, or a pattern that matches no run.
         SourceError: the table cannot be read.
     """
-    path = find_experiment(name, places.root)
+    path = find_experiment(name, paths.root)
     experiment = read_experiment(path)
-    chosen = select(cells(path.stem, experiment, n_seeds), only)
-    rows = read_rows(places.table)
+    chosen = select(list_runs(path.stem, experiment, n_seeds), only)
+    rows = read_rows(paths.table)
     own = {(row["data"], row["variant"], row["key"]): row for row in rows if row["experiment"] == path.stem}
     by_key = {row["key"]: row for row in rows}
-    done = {c.label: own[known] for c in chosen if (known := (c.data, c.variant.name, c.key)) in own}
-    equal = {c.label: by_key[c.key] for c in chosen if c.label not in done and c.key in by_key}
-    return Plan(path.stem, experiment, chosen, done, equal)
+    done = {run.label: own[known] for run in chosen if (known := (run.data, run.variant.name, run.key)) in own}
+    equivalent = {run.label: by_key[run.key] for run in chosen if run.label not in done and run.key in by_key}
+    return Plan(path.stem, experiment, chosen, done, equivalent)
 
 
-def run_plan(plan: Plan, places: Places, n_jobs: int, threads: int, watcher: Watcher) -> None:
-    """Run the cells that are not done. One that fails is told to the watcher, and the rest is done.
+def run_plan(plan: Plan, paths: Paths, n_jobs: int, threads: int, progress: Progress) -> None:
+    """Execute the pending runs. A run that fails is reported to `progress`, and the others go on.
+
+    Args:
+        plan: what is to do.
+        paths: where things are.
+        n_jobs: runs at a time, a process each.
+        threads: CPU threads of each.
+        progress: is told how the runs go.
 
     Raises:
-        ConfigError: a path needs recorded data, and where they are was not said.
+        ConfigError: a path needs recorded data, and their folder is not known.
         SourceError: the table or a folder cannot be written.
     """
-    jobs = [make_job(plan, cell, places, threads) for cell in plan.open]
-    for cell in plan.cells:
-        if (row := plan.equal.get(cell.label)) is not None:
-            same = {**row, **_known(plan, cell), "same_as": f"{row['experiment']}/{row['data']}/{row['variant']}"}
-            append_row(places.table, {**same, "date": datetime.now(UTC).replace(microsecond=0).isoformat()})
-            watcher.finished(cell.label, same)
+    jobs = [make_job(plan, run, paths, threads) for run in plan.pending]
+    for run in plan.runs:
+        if (row := plan.equivalent.get(run.label)) is not None:
+            same = {**row, **_known_row(plan, run), "same_as": f"{row['experiment']}/{row['data']}/{row['variant']}"}
+            append_row(paths.table, {**same, "date": datetime.now(UTC).replace(microsecond=0).isoformat()})
+            progress.finished(run.label, same)
     ready = []
-    for job, cell in zip(jobs, plan.open, strict=True):
+    for job, run in zip(jobs, plan.pending, strict=True):
         try:
-            _check_data(job, plan.experiment.data[cell.data])
+            _check_data(job, plan.experiment.data[run.data])
             ready.append(job)
         except ComemoryError as error:
-            watcher.failed(job.label, str(error))
-    run_cells(ready, n_jobs, threads, places.bundles / plan.name / "workers.log", watcher)
+            progress.failed(job.label, str(error))
+    run_jobs(ready, n_jobs, threads, paths.bundles / plan.name / "workers.log", progress)
 
 
-def make_job(plan: Plan, cell: Cell, places: Places, threads: int) -> Job:
-    """What a worker needs to run a cell.
+def make_job(plan: Plan, run: Run, paths: Paths, threads: int) -> Job:
+    """Return what a worker needs to execute a run.
 
     Raises:
-        ConfigError: a path needs recorded data, and where they are was not said.
+        ConfigError: a path needs recorded data, and their folder is not known.
     """
-    filled = {name: _fill(data, places) for name, data in _specs(plan, cell).items()}
-    train = filled.pop("train")
+    specs = {name: _fill(data, paths) for name, data in dataset_specs(plan.experiment.data[run.data]).items()}
+    train = specs.pop("train")
     return Job(
-        label=cell.label,
-        recipe=_with_weights(cell.recipe, places),
+        label=run.label,
+        config=_with_weights(run.config, paths),
         train=train,
-        evaluate_on=filled,
-        recorded=str(places.recorded) if places.recorded else None,
+        evaluate_on=specs,
+        recorded=str(paths.recorded) if paths.recorded else None,
         false_alarms=plan.experiment.false_alarms,
-        network_folder=(places.bundles / "networks" / cell.network).absolute(),
-        cell_folder=cell_folder(cell, places).absolute(),
-        teachers=tuple(
-            Teacher(recipe=_with_weights(recipe, places), network_folder=(places.bundles / "networks" / key).absolute())
-            for key, recipe in cell.teachers.items()
-        ),
-        cache=places.cache.absolute(),
-        table=places.table.absolute(),
+        network_folder=(paths.bundles / "networks" / run.network).absolute(),
+        run_folder=run_folder(run, paths).absolute(),
+        cache=paths.cache.absolute(),
+        table=paths.table.absolute(),
         threads=threads,
-        row=_known(plan, cell),
+        row=_known_row(plan, run),
     )
 
 
+def run_folder(run: Run, paths: Paths) -> Path:
+    """Return where a run stores its bundle."""
+    return paths.bundles / run.experiment / run.data / run.variant.name / f"seed-{run.seed}-{run.key[:8]}"
+
+
 def _check_data(job: Job, spec: ExperimentData) -> None:
-    """Open every data set of a cell, and refuse test data that their printed name does not fit."""
+    """Open every data set of a run, and refuse test data that its title on the page would misname."""
     open_dataset(job.train)
     datasets = {name: open_dataset(data) for name, data in job.evaluate_on.items()}
     if spec.test_videos is None:
@@ -149,58 +174,50 @@ def _check_data(job: Job, spec: ExperimentData) -> None:
     found = len(datasets["test"].testing())
     if found != spec.test_videos:
         raise DatasetError(
-            f"{job.evaluate_on['test']} has {found} test videos; the experiment calls {spec.test_videos} of them "
-            f"{spec.title!r}: give the data set another title and test_videos"
+            f"{job.evaluate_on['test']} has {found} test videos, but {spec.title!r} stands for {spec.test_videos}: "
+            "give the data set of the experiment another title and test_videos"
         )
 
 
-def cell_folder(cell: Cell, places: Places) -> Path:
-    """Where a cell keeps its bundle."""
-    return places.bundles / cell.experiment / cell.data / cell.variant.name / f"seed-{cell.seed}-{cell.key[:8]}"
-
-
-def _known(plan: Plan, cell: Cell) -> JSON:
-    """What the row of a cell says before anything is run."""
-    experiment, spec = plan.experiment, plan.experiment.data[cell.data]
-    value = cell.variant.claimed.get(cell.data)
+def _known_row(plan: Plan, run: Run) -> JSON:
+    """What the row of a run says before anything is executed."""
+    experiment, spec = plan.experiment, plan.experiment.data[run.data]
+    value = run.variant.reported.get(run.data)
     return {
-        "key": cell.key,
-        "group": cell.group,
+        "key": run.key,
+        "group": run.group,
         "experiment": plan.name,
-        "data": cell.data,
-        "variant": cell.variant.name,
-        "seed": cell.seed,
+        "data": run.data,
+        "variant": run.variant.name,
+        "seed": run.seed,
         "title": experiment.title,
-        "data_title": spec.title or cell.data,
-        "variant_title": cell.variant.title,
-        "place": list(cell.place),
+        "data_title": spec.title or run.data,
+        "variant_title": run.variant.title,
+        "order": list(run.order),
         "preset": experiment.preset,
-        "recipe": cell.told,
-        "network": cell.network,
-        "code": {"training": TRAINING, "evaluation": EVALUATION},
-        "specs": _specs(plan, cell),
+        "config": run.settings,
+        "network": run.network,
+        "versions": {"training": TRAINING_VERSION, "evaluation": EVALUATION_VERSION},
+        "datasets": dataset_specs(spec),
         "selection": experiment.selection,
-        "claimed": None if value is None else {"auc_micro": value, "by": experiment.claimed_by, "on": spec.claimed_on},
+        "reported": None
+        if value is None
+        else {"auc_micro": value, "by": experiment.reported_by, "on": spec.reported_on},
         "false_alarm_budget": experiment.false_alarms,
     }
 
 
-def _specs(plan: Plan, cell: Cell) -> dict[str, str]:
-    spec = plan.experiment.data[cell.data]
-    return {"train": spec.train, "test": spec.test or spec.train, **spec.evaluate_on}
+def _with_weights(config: TrainingConfig, paths: Paths) -> TrainingConfig:
+    """The config with the path of its flow's weight file filled in."""
+    if config.flow.weights is None:
+        return config
+    flow = config.flow.model_copy(update={"weights": _fill(config.flow.weights, paths)})
+    return config.model_copy(update={"flow": flow})
 
 
-def _with_weights(recipe: Recipe, places: Places) -> Recipe:
-    """The recipe with the place of its flow's weight file filled in."""
-    if recipe.flow.weights is None:
-        return recipe
-    flow = recipe.flow.model_copy(update={"weights": _fill(recipe.flow.weights, places)})
-    return recipe.model_copy(update={"flow": flow})
-
-
-def _fill(data: str, places: Places) -> str:
-    if FILLED not in data:
+def _fill(data: str, paths: Paths) -> str:
+    if PLACEHOLDER not in data:
         return data
-    if places.recorded is None:
+    if paths.recorded is None:
         raise ConfigError(f"{data} needs recorded data: give their folder with --data, or set {VARIABLE}")
-    return data.replace(FILLED, str(places.recorded.absolute()))
+    return data.replace(PLACEHOLDER, str(paths.recorded.absolute()))

@@ -1,9 +1,9 @@
-"""One cell: its network trained, its decision calibrated, every data set evaluated, its row appended.
+"""One run: train its network, calibrate its scoring, evaluate on every data set, append its row.
 
-Each step is kept as it ends, in folders of its own, so that a cell that was killed goes on where it was::
+Each step is stored when it ends, in a folder of its own, so that a run that was killed continues where it was::
 
-    <bundles>/networks/<key>/              note.json, bundle/, run/ (log, plot, and until it is trained the checkpoint)
-    <bundles>/<experiment>/<data>/<variant>/seed-<n>-<key>/     bundle/, figures-<data set>-<key>.json
+    <bundles>/networks/<key>/              note.json, bundle/, run/ (log, plot, and the checkpoint until it is trained)
+    <bundles>/<experiment>/<data>/<variant>/seed-<n>-<key>/     bundle/, results-<data set>-<key>.json
 """
 
 from __future__ import annotations
@@ -21,56 +21,56 @@ from pathlib import Path
 from typing import Any
 
 from comemory.bundle import REQUIRED, Bundle, bundle_writer, open_bundle
-from comemory.config_model import Settings
-from comemory.datasets import open_dataset
+from comemory.config import Settings
 from comemory.errors import BundleError, SourceError
 from comemory.files import write_text
-from comemory.research.pseudo_anomalies import PSEUDO
-from comemory.research.reproduce.baselines import kept_control
-from comemory.research.reproduce.environment import surroundings
+from comemory.research.pseudo_anomalies import PSEUDO_VERSION
+from comemory.research.pseudo_anomalies.dataset import open_dataset
+from comemory.research.reproduce.baselines import cached_motion_baseline
+from comemory.research.reproduce.environment import environment
 from comemory.research.reproduce.rows import FORMAT, append_row
-from comemory.research.reproduce.timing import Reporter, Spent, Watched, read_note
-from comemory.training.config import Recipe
+from comemory.research.reproduce.timing import Reporter, TimedReporter, TrainingClock, read_json
+from comemory.training.config import TrainingConfig
 from comemory.types import JSON
 
 RUNTIME = "openvino"
-
-
-class Teacher(Settings):
-    """A network that teaches in a training, and where it is; it is trained where it is not there yet."""
-
-    recipe: Recipe
-    network_folder: Path
+DECIMALS = 6
+"""Decimals of the results in a row. On Ped2, 1e-6 of an AUC is less than one pair of frames."""
 
 
 class Job(Settings):
-    """All that a process needs to know to run a cell.
+    """Everything that a process needs to know for one run.
 
     Attributes:
-        train: `KIND:PATH`, filled in.
-        evaluate_on: `KIND:PATH` by name, filled in; `test` is the test data.
-        recorded: the folder that `{data}` stood for, to keep its path out of the table.
-        network_folder, cell_folder: see the module.
+        label: of the run.
+        config: of the training.
+        train: `KIND:PATH`, the path filled in.
+        evaluate_on: `KIND:PATH` by name, the paths filled in; `test` is the test data.
+        recorded: the folder that `{data}` stood for, so that its path can be kept out of the table.
+        false_alarms: budget of the alarms.
+        network_folder, run_folder: see the module.
+        cache: folder of the prepared frames.
+        table: file of the rows.
+        threads: CPU threads.
         row: what is known of the row beforehand.
     """
 
     label: str
-    recipe: Recipe
+    config: TrainingConfig
     train: str
     evaluate_on: dict[str, str]
     recorded: str | None
     false_alarms: str
     network_folder: Path
-    teachers: tuple[Teacher, ...] = ()
-    cell_folder: Path
+    run_folder: Path
     cache: Path
     table: Path
     threads: int
     row: JSON
 
 
-def run_cell(job: Job, reporter: Reporter) -> JSON:
-    """Run a cell to its end and append its row.
+def execute(job: Job, reporter: Reporter) -> JSON:
+    """Execute a run to its end and append its row.
 
     Returns:
         The row.
@@ -78,157 +78,153 @@ def run_cell(job: Job, reporter: Reporter) -> JSON:
     Raises:
         ComemoryError: one line.
     """
-    surroundings()
-    with _alone(job.network_folder, reporter):
+    environment()
+    with _exclusive(job.network_folder, reporter):
         network, training = _network(job, reporter)
-    with _alone(job.cell_folder, reporter):
+    with _exclusive(job.run_folder, reporter):
         bundle = _calibrated(job, network, reporter)
-        evaluated = {name: _figures(job, bundle, name, reporter) for name in job.evaluate_on}
-    row = _row(job, bundle, training, evaluated)
+        evaluations = {name: _evaluate(job, bundle, name, reporter) for name in job.evaluate_on}
+    row = _row(job, bundle, training, evaluations)
     append_row(job.table, row)
     return row
 
 
 def _network(job: Job, reporter: Reporter) -> tuple[Bundle, JSON]:
-    """The trained network, made where it is not there yet, and the note on its training."""
-    folder, note = job.network_folder, read_note(job.network_folder / "note.json")
-    if note is not None and "done" in note:
+    """The trained network and what is known of its training; it is trained if that was not done yet."""
+    folder = job.network_folder
+    stored = read_json(folder / "note.json")
+    if stored is not None and "done" in stored:
         try:
-            return open_bundle(folder / "bundle"), note["done"]
+            return open_bundle(folder / "bundle"), stored["done"]
         except BundleError:
             shutil.rmtree(folder / "bundle", ignore_errors=True)
-    recipe = _begun_with(job, note)
-    spent = Spent(folder / "note.json", recipe, note)
-    _prepare(job, recipe, reporter)
-    teachers = [_teacher(job, teacher, reporter) for teacher in job.teachers]
-    trained = _train(job, recipe, teachers, Watched(reporter, spent))
+    config = _started_config(job, stored)
+    clock = TrainingClock(folder / "note.json", config, stored)
+    _prepare_frames(job, config, reporter)
+    trained = _train(job, config, TimedReporter(reporter, clock))
     bundle = open_bundle(trained.bundle)
     done = {
-        **surroundings(),
+        **environment(),
         "gpu": (bundle.provenance.get("hardware") or {}).get("gpu"),
-        "wall_s": spent.total(),
-        "starts": spent.starts,
+        "wall_s": clock.total(),
+        "starts": clock.starts,
         "epochs": bundle.provenance.get("epochs"),
         "data_sha256": bundle.provenance.get("data_sha256"),
         "problems": [_without_folder(problem, job) for problem in trained.problems],
     }
-    spent.write(done)
-    for left in (folder / "run").glob("checkpoint.*"):
-        left.unlink(missing_ok=True)
+    clock.write(done)
+    for checkpoint in (folder / "run").glob("checkpoint.*"):
+        checkpoint.unlink(missing_ok=True)
     return bundle, done
 
 
-def _begun_with(job: Job, note: JSON | None) -> Recipe:
-    """The recipe of the training that was begun, whatever decision it had; else the job's, and nothing is left of that."""
-    if note is not None:
+def _started_config(job: Job, stored: JSON | None) -> TrainingConfig:
+    """The config of a training that was started and not finished, whatever its scoring; else the job's.
+
+    A training can only continue with the config it was started with. If that cannot be read, what is left is removed.
+    """
+    if stored is not None:
         try:
-            return Recipe.model_validate(note["recipe"])
+            return TrainingConfig.model_validate(stored["config"])
         except (ValueError, KeyError):
             shutil.rmtree(job.network_folder / "run", ignore_errors=True)
-    return job.recipe
+    return job.config
 
 
-def _prepare(job: Job, recipe: Recipe, reporter: Reporter) -> None:
-    """Prepare the frames while no other process does, so that none does it twice."""
+def _prepare_frames(job: Job, config: TrainingConfig, reporter: Reporter) -> None:
+    """Prepare the frames while no other process does: runs on one data set share the cache."""
     from comemory.training.cache import prepare_videos
     from comemory.training.train import frame_rate
 
     dataset = open_dataset(job.train)
     videos = dataset.training()
-    with _alone(job.cache, reporter):
+    with _exclusive(job.cache, reporter):
         reporter.stage("Preparing frames", None)
         prepare_videos(
             videos,
             job.cache,
-            recipe.clips,
-            recipe.flow,
+            config.clips,
+            config.flow,
             dataset=job.train,
             rate_hz=frame_rate(dataset, videos),
             on_frame=lambda name: reporter.advance(name),
         )
 
 
-def _teacher(job: Job, teacher: Teacher, reporter: Reporter) -> Path:
-    """The bundle of a network that teaches."""
-    alone = job.model_copy(update={"recipe": teacher.recipe, "network_folder": teacher.network_folder, "teachers": ()})
-    with _alone(teacher.network_folder, reporter):
-        bundle, _ = _network(alone, reporter)
-    return bundle.path
-
-
-def _train(job: Job, recipe: Recipe, teachers: list[Path], reporter: Reporter) -> Any:
+def _train(job: Job, config: TrainingConfig, reporter: Reporter) -> Any:
     from comemory.training.train import train
 
     folder = job.network_folder
-    _sweep(folder)
+    _remove_partial_bundles(folder)
     return train(
         job.train,
-        recipe,
+        config,
         folder / "bundle",
         run=folder / "run",
         cache=job.cache,
-        teachers=teachers,
         resume=True,
         reporter=reporter,
     )
 
 
 def _calibrated(job: Job, network: Bundle, reporter: Reporter) -> Bundle:
-    """The cell's own bundle: the network's where the decision is the same, else calibrated anew."""
+    """The run's own bundle: a link to the network's if the scoring is the same, else calibrated with its scoring."""
     from comemory.training.recalibrate import link_members, recalibrate
 
-    out = job.cell_folder / "bundle"
+    out = job.run_folder / "bundle"
     try:
         return open_bundle(out)
     except BundleError:
         shutil.rmtree(out, ignore_errors=True)
-    _sweep(job.cell_folder)
-    decision = job.recipe.decision
+    _remove_partial_bundles(job.run_folder)
+    scoring = job.config.scoring
     counted = network.calibration.n_alarms is not None
-    if counted and network.config["decision"] == decision.model_dump(mode="json"):
+    if counted and network.config["scoring"] == scoring.model_dump(mode="json"):
         with bundle_writer(out) as folder:
             link_members(network.path, folder, REQUIRED)
     else:
-        weights = job.recipe.flow.weights
-        recalibrate(network.path, job.train, decision, out, cache=job.cache, flow_weights=weights, reporter=reporter)
+        weights = job.config.flow.weights
+        recalibrate(network.path, job.train, scoring, out, cache=job.cache, flow_weights=weights, reporter=reporter)
     return open_bundle(out)
 
 
-def _figures(job: Job, bundle: Bundle, name: str, reporter: Reporter) -> JSON:
-    """What the evaluation on a data set gave, made where it is not there yet."""
+def _evaluate(job: Job, bundle: Bundle, name: str, reporter: Reporter) -> JSON:
+    """The evaluation on one data set, stored or made now."""
     from comemory.detector import Detector
     from comemory.evaluation.evaluate import evaluate
 
     data = job.evaluate_on[name]
-    digest = hashlib.sha256(f"{data} {job.false_alarms} {job.row['code']} {PSEUDO}".encode()).hexdigest()[:8]
-    path = job.cell_folder / f"figures-{name}-{digest}.json"
-    kept = read_note(path)
-    if kept is not None and kept.get("bundle") == bundle.digest:
-        return kept
-    begun = time.monotonic()
-    detector = Detector(bundle, runtime=RUNTIME, threads=job.threads, flow_weights=job.recipe.flow.weights)
+    digest = hashlib.sha256(f"{data} {job.false_alarms} {job.row['versions']} {PSEUDO_VERSION}".encode()).hexdigest()[
+        :8
+    ]
+    path = job.run_folder / f"results-{name}-{digest}.json"
+    stored = read_json(path)
+    if stored is not None and stored.get("bundle") == bundle.digest:
+        return stored
+    started = time.monotonic()
+    detector = Detector(bundle, runtime=RUNTIME, threads=job.threads, flow_weights=job.config.flow.weights)
     done = evaluate(
         detector,
-        data,
+        open_dataset(data),
         false_alarms=job.false_alarms,
-        control=kept_control(job.cache / "controls", data),
+        motion_baseline=cached_motion_baseline(job.cache / "motion-baseline", data),
         on_video=lambda video, n_frames: reporter.stage(f"Evaluating on {name}, {video}", n_frames),
         on_frame=reporter.advance,
     )
-    made = {
+    evaluation = {
         "bundle": bundle.digest,
-        **surroundings(),
-        "wall_s": round(time.monotonic() - begun, 1),
-        "figures": done.figures,
+        **environment(),
+        "wall_s": round(time.monotonic() - started, 1),
+        "results": done.results,
         "problems": [_without_folder(problem, job) for problem in done.problems],
     }
-    write_text(path, json.dumps(made))
-    return made
+    write_text(path, json.dumps(evaluation))
+    return evaluation
 
 
-def _row(job: Job, bundle: Bundle, training: JSON, evaluated: dict[str, JSON]) -> JSON:
-    test = evaluated["test"]
-    problems = [f"{name}: {problem}" for name, made in evaluated.items() for problem in made["problems"]]
+def _row(job: Job, bundle: Bundle, training: JSON, evaluations: dict[str, JSON]) -> JSON:
+    test = evaluations["test"]
+    problems = [f"{name}: {problem}" for name, made in evaluations.items() for problem in made["problems"]]
     return {
         "format": FORMAT,
         **job.row,
@@ -236,28 +232,28 @@ def _row(job: Job, bundle: Bundle, training: JSON, evaluated: dict[str, JSON]) -
         "bundle": bundle.digest[:16],
         "runtime": RUNTIME,
         "training": training,
-        "evaluated": {
+        "evaluation": {
             **{name: test[name] for name in ("commit", "dirty", "versions", "hardware")},
-            "wall_s": round(sum(made["wall_s"] for made in evaluated.values()), 1),
+            "wall_s": round(sum(made["wall_s"] for made in evaluations.values()), 1),
         },
-        "figures": _rounded(test["figures"]),
-        "extra": {name: _rounded(made["figures"]) for name, made in evaluated.items() if name != "test"},
+        "results": _rounded(test["results"]),
+        "further": {name: _rounded(made["results"]) for name, made in evaluations.items() if name != "test"},
         "problems": [*training["problems"], *problems],
     }
 
 
 def _rounded(value: Any) -> Any:
-    """Figures to six decimals, as many as any of them bears."""
+    """Numbers rounded to `DECIMALS`, at any depth."""
     if isinstance(value, dict):
         return {key: _rounded(inner) for key, inner in value.items()}
     if isinstance(value, list):
         return [_rounded(inner) for inner in value]
-    return round(value, 6) if isinstance(value, float) else value
+    return round(value, DECIMALS) if isinstance(value, float) else value
 
 
 @contextmanager
-def _alone(folder: Path, reporter: Reporter) -> Iterator[None]:
-    """Hold a folder against other processes; waits until it is free."""
+def _exclusive(folder: Path, reporter: Reporter) -> Iterator[None]:
+    """Lock a folder against other processes; waits until it is free."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         lock = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
@@ -274,11 +270,12 @@ def _alone(folder: Path, reporter: Reporter) -> Iterator[None]:
         os.close(lock)
 
 
-def _sweep(folder: Path) -> None:
-    """Remove the bundles that a kill has left half written. The folder is ours alone."""
-    for left in folder.glob(".bundle-*"):
-        shutil.rmtree(left, ignore_errors=True)
+def _remove_partial_bundles(folder: Path) -> None:
+    """Remove bundles that a kill left half written. The folder is locked, so nobody is writing them."""
+    for partial in folder.glob(".bundle-*"):
+        shutil.rmtree(partial, ignore_errors=True)
 
 
 def _without_folder(text: str, job: Job) -> str:
+    """A text in which the folder of recorded data is `{data}` again: paths of a machine do not belong in the table."""
     return text.replace(job.recorded, "{data}") if job.recorded else text

@@ -1,4 +1,4 @@
-"""Means over seeds, and how well one score ranks variants as another does."""
+"""Means over seeds, and rank correlations between scores of variants."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ Floats = NDArray[np.float64]
 
 
 class Spread(NamedTuple):
-    """A mean over seeds; `sd` is the sample standard deviation, None of one value."""
+    """A mean over `n` seeds; `sd` is the sample standard deviation, None of one value."""
 
     mean: float
     sd: float | None
@@ -20,7 +20,7 @@ class Spread(NamedTuple):
 
 
 class Correlation(NamedTuple):
-    """A rank correlation in [-1, 1]; `low` and `high` are the ends of its 95 % interval, None where there is none."""
+    """A rank correlation in [-1, 1]; `low` and `high` are the ends of its 95 % interval, None without one."""
 
     value: float
     low: float | None
@@ -28,7 +28,7 @@ class Correlation(NamedTuple):
 
 
 def spread(values: Sequence[float]) -> Spread | None:
-    """Mean and standard deviation; None of nothing.
+    """Return mean and standard deviation; None without values.
 
     >>> spread([0.98, 0.99, 0.97])
     Spread(mean=0.98, sd=0.01, n=3)
@@ -40,7 +40,7 @@ def spread(values: Sequence[float]) -> Spread | None:
 
 
 def ranks(values: ArrayLike) -> Floats:
-    """Ranks from 1, equal values at the mean of theirs.
+    """Return ranks from 1; equal values share the mean of their ranks.
 
     >>> ranks([0.3, 0.1, 0.3]).tolist()
     [2.5, 1.0, 2.5]
@@ -52,7 +52,7 @@ def ranks(values: ArrayLike) -> Floats:
 
 
 def spearman(one: ArrayLike, other: ArrayLike) -> float | None:
-    """Spearman's rank correlation: Pearson's of the ranks. None where either has one value only.
+    """Return Spearman's rank correlation, which is Pearson's of the ranks. None if either has a single value only.
 
     Source: Spearman, "The proof and measurement of association between two things", 1904.
 
@@ -69,7 +69,9 @@ def spearman(one: ArrayLike, other: ArrayLike) -> float | None:
 
 
 def kendall(one: ArrayLike, other: ArrayLike) -> float | None:
-    """Kendall's tau-b: pairs in the same order less those in the other, ties counted out. None with ties alone.
+    """Return Kendall's tau-b: pairs in the same order minus pairs in opposite order, corrected for ties.
+
+    None if either has a single value only.
 
     Source: Kendall, "The treatment of ties in ranking problems", 1945.
 
@@ -92,17 +94,19 @@ def correlation(
     seed: int = 0,
     n_resamples: int = 2000,
 ) -> Correlation | None:
-    """A rank correlation with a percentile bootstrap over the variants.
+    """Return a rank correlation with a percentile bootstrap interval over the variants.
 
-    Variants are drawn with replacement; draws that have no correlation (one variant only) are left out.
+    Variants are drawn with replacement; draws without a correlation (a single variant) are left out.
 
     Args:
         measure: `spearman` or `kendall`.
+        one, other: scores of the same variants, in the same order.
         seed: of the draws; the same seed gives the same interval.
+        n_resamples: number of draws.
 
     Returns:
-        None with fewer than three variants, or where either score is the same for all. No interval with fewer than
-        five: it would hold nearly everything.
+        None with fewer than three variants, or where either score is the same for all. With fewer than five there is no
+        interval: it would cover nearly everything.
     """
     if len(one) < 3 or (value := measure(one, other)) is None:
         return None

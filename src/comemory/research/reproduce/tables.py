@@ -1,20 +1,27 @@
-"""The blocks of the page of results, as Markdown."""
+"""The tables of the page of results, as Markdown."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from comemory.research.reproduce.grid import EVALUATION
+from comemory.research.reproduce.grid import EVALUATION_VERSION, TRAINING_VERSION
 from comemory.research.reproduce.statistics import Correlation, Spread, correlation, kendall, spearman, spread
-from comemory.research.reproduce.summary import TEST, Summary, by_data, common_settings, numbers, picked
+from comemory.research.reproduce.summary import (
+    HEADLINE,
+    Summary,
+    by_data,
+    common_settings,
+    number_paths,
+    selected_variant,
+)
 
 COLUMNS = {
-    "causal": TEST,
+    "causal": HEADLINE,
     "paper protocol": "paper.auc_micro",
     "Eq. (16), causal": "thesis.auc_micro",
     "Eq. (16), paper protocol": "thesis.auc_micro_paper",
-    "control, no training": "control.auc_micro",
+    "motion baseline": "motion_baseline.auc_micro",
 }
 NAMES = {
     "auc_micro": "AUC, micro",
@@ -27,28 +34,28 @@ NAMES = {
     "tbdc": "TBDC",
     "false_alarms_per_hour": "false alarms per hour",
     "detection_delay_s": "detection delay, s",
-    "detection_delay_in_view_s": "detection delay of what began in view, s",
+    "detection_delay_in_view_s": "detection delay, anomaly began in view, s",
     "anomalies_in_view": "anomalies that began in view",
 }
 BUDGET_COLUMNS = {
     "threshold": "threshold",
     "false_alarms_per_hour": NAMES["false_alarms_per_hour"],
     "detection_delay_s": NAMES["detection_delay_s"],
-    "detection_delay_in_view_s": "of what began in view, s",
+    "detection_delay_in_view_s": "anomaly began in view, s",
     "missed_anomalies": "anomalies missed",
 }
 NOTHING = "–"
 
 
 def variants_table(listed: Sequence[Summary], variant: str | None = None) -> str:
-    """AUC of every variant, one table for each data set: mean ± sd over the seeds, what is claimed in a column of its own."""
+    """Return the AUC of every variant, a table for each data set: mean ± sd over the seeds; reported AUCs in a last column."""
     parts = []
     for summaries in by_data(listed).values():
         chosen = [summary for summary in summaries if variant in (None, summary.variant)]
         if not chosen:
             continue
         parts.append(f"**{chosen[0].data_title}**, micro AUC\n\n{_variants(chosen)}")
-    parts.append(_shared(listed))
+    parts.append(_shared_settings(listed))
     return "\n\n".join(part for part in parts if part)
 
 
@@ -56,37 +63,45 @@ def _variants(chosen: Sequence[Summary]) -> str:
     header = ["", "seeds", *COLUMNS]
     rows = []
     for summary in chosen:
-        figures = [spread_text(summary.of(path), untrained=path.startswith("control")) for path in COLUMNS.values()]
-        rows.append([_cell(summary.title), str(len(summary.rows)), *figures])
+        values = [
+            spread_text(summary.spread_of(path), untrained=path.startswith("motion_baseline"))
+            for path in COLUMNS.values()
+        ]
+        rows.append([_cell(summary.title), str(len(summary.rows)), *values])
     if any(summary.selection for summary in chosen):
         header.insert(2, f"selection ({chosen[0].newest['selection']})")
         for row, summary in zip(rows, chosen, strict=True):
             row.insert(2, spread_text(summary.selection))
-    claims = [summary.newest["claimed"] for summary in chosen]
-    if stated := next((claim for claim in claims if claim), None):
-        header.append(f"*claimed by {stated['by']}{', on ' + stated['on'] if stated['on'] else ''}*")
-        for row, claim in zip(rows, claims, strict=True):
-            row.append(f"*claimed: {claim['auc_micro']:.3f}*" if claim else NOTHING)
+    reported = [summary.newest["reported"] for summary in chosen]
+    if source := next((value for value in reported if value), None):
+        header.append(f"*reported by {source['by']}{', on ' + source['on'] if source['on'] else ''}*")
+        for row, value in zip(rows, reported, strict=True):
+            row.append(f"*{value['auc_micro']:.3f}*" if value else NOTHING)
     return markdown_table(header, rows)
 
 
-def _shared(listed: Sequence[Summary]) -> str:
-    """What all variants have in common beside their preset."""
+def _shared_settings(listed: Sequence[Summary]) -> str:
+    """The settings that all variants share, beside their preset."""
     common = common_settings(listed)
     preset = listed[0].newest["preset"]
     settings = ", ".join(f"`{key}={value}`" for key, value in common.items())
-    return f"All: preset `{preset}`{' with ' + settings if settings else ''}."
+    return f"All variants: preset `{preset}`{' with ' + settings if settings else ''}."
 
 
-def figures_table(listed: Sequence[Summary], variant: str | None = None) -> str:
-    """Every figure of one variant, under both protocols: the given one, else the one picked, else the first."""
+def metrics_table(listed: Sequence[Summary], variant: str | None = None) -> str:
+    """Return every metric of one variant under both protocols.
+
+    Args:
+        listed: the variants of an experiment.
+        variant: which; None: the one with the best selection score, else the first.
+    """
     parts = []
     for summary in _chosen(listed, variant):
-        newest = summary.newest["figures"]
+        newest = summary.newest["results"]
         columns = [name for name in ("causal", "paper") if newest.get(name)]
-        keys = list(dict.fromkeys(key for name in columns for key in numbers(newest[name])))
-        rows = [[NAMES.get(key, key), *(spread_text(summary.of(f"{c}.{key}")) for c in columns)] for key in keys]
-        missed = [str(row["figures"]["missed_anomalies"]) for row in summary.rows]
+        keys = list(dict.fromkeys(key for name in columns for key in number_paths(newest[name])))
+        rows = [[NAMES.get(key, key), *(spread_text(summary.spread_of(f"{c}.{key}")) for c in columns)] for key in keys]
+        missed = [str(row["results"]["missed_anomalies"]) for row in summary.rows]
         rows.append(["anomalies missed, seed by seed", ", ".join(missed), *[NOTHING] * (len(columns) - 1)])
         rows.append(["95 % interval over videos, seed by seed", *(_intervals(summary, name) for name in columns)])
         videos = f"{newest['n_videos']} videos, {newest['n_scored']} of {newest['n_frames']} frames scored"
@@ -98,17 +113,17 @@ def figures_table(listed: Sequence[Summary], variant: str | None = None) -> str:
 
 
 def _intervals(summary: Summary, column: str) -> str:
-    intervals = [(row["figures"].get(column) or {}).get("auc_micro_ci95") for row in summary.rows]
+    intervals = [(row["results"].get(column) or {}).get("auc_micro_ci95") for row in summary.rows]
     return ", ".join(
         f"{low:.3f} to {high:.3f}" if pair else NOTHING for pair in intervals for low, high in [pair or (0, 0)]
     )
 
 
 def protocol_matrix(listed: Sequence[Summary], variant: str | None = None) -> str:
-    """What each trick of a protocol is worth, for one variant: see `figures_table` for which."""
+    """Return what each normalisation and smoothing does to the AUC of one variant; see `metrics_table` for which."""
     parts = []
     for summary in _chosen(listed, variant):
-        seeds = [_protocols(row["figures"].get("protocols") or ()) for row in summary.rows]
+        seeds = [_protocols(row["results"].get("protocols") or ()) for row in summary.rows]
         columns = list(dict.fromkeys(smoothing for seed in seeds for _, smoothing in seed))
         leading = list(dict.fromkeys(row for seed in seeds for row, _ in seed))
         rows = []
@@ -122,7 +137,7 @@ def protocol_matrix(listed: Sequence[Summary], variant: str | None = None) -> st
 
 
 def _protocols(records: Sequence[Mapping[str, Any]]) -> dict[tuple[tuple[str, ...], str], float]:
-    """The figures of a protocol matrix by score, normalisation and average, and by smoothing."""
+    """The AUCs of a protocol matrix by score, normalisation and average, and by smoothing."""
     return {
         ((record["score"], record["normalisation"], NAMES.get(key, key)), record["smoothing"]): float(value)
         for record in records
@@ -132,11 +147,11 @@ def _protocols(records: Sequence[Mapping[str, Any]]) -> dict[tuple[tuple[str, ..
 
 
 def budgets_table(listed: Sequence[Summary], variant: str | None = None) -> str:
-    """What a false-alarm budget costs, for one variant: see `figures_table` for which."""
+    """Return the alarms of one variant at each false-alarm budget; see `metrics_table` for which."""
     parts = []
     for summary in _chosen(listed, variant):
         seeds = [
-            {one["false_alarm_budget"]: one for one in row["figures"].get("budgets") or ()} for row in summary.rows
+            {one["false_alarm_budget"]: one for one in row["results"].get("budgets") or ()} for row in summary.rows
         ]
         rows = []
         for budget in dict.fromkeys(name for seed in seeds for name in seed):
@@ -150,22 +165,22 @@ def budgets_table(listed: Sequence[Summary], variant: str | None = None) -> str:
 
 
 def ranks_table(listed: Sequence[Summary], variant: str | None = None) -> str:
-    """How well the selection score ranks the variants as the test does, and what picking by it costs."""
+    """Return how well the selection score ranks the variants, compared with the test, and what selecting by it costs."""
     rows = [row for group in by_data(listed).values() if (row := _ranks(group)) is not None]
     if not rows:
         return "*No variant has a selection score yet.*"
-    header = ["", "variants", "Spearman", "Kendall", "picked without test labels", "its test AUC", "the best test AUC"]
-    name = picked(listed)
+    header = ["", "variants", "Spearman", "Kendall", "selected without test labels", "its test AUC", "best test AUC"]
+    name = selected_variant(listed)
     title = next((summary.title for summary in listed if summary.variant == name), None)
-    said = f"Picked over all data sets, on the mean of the selection scores: **{title}**." if title else ""
-    return f"{markdown_table(header, rows)}\n\n{said}".strip()
+    sentence = f"Selected over all data sets, by the mean of the selection scores: **{title}**." if title else ""
+    return f"{markdown_table(header, rows)}\n\n{sentence}".strip()
 
 
 def _ranks(group: Sequence[Summary]) -> list[str] | None:
     pairs = [
         (summary, chosen.mean, of.mean)
         for summary in group
-        if (chosen := summary.selection) and (of := summary.of(TEST))
+        if (chosen := summary.selection) and (of := summary.spread_of(HEADLINE))
     ]
     if not pairs:
         return None
@@ -182,14 +197,16 @@ def _ranks(group: Sequence[Summary]) -> list[str] | None:
     ]
 
 
-def kinds_table(listed: Sequence[Summary], variant: str | None = None) -> str:
-    """How well each kind of pseudo-anomaly ranks the variants as the test does, and how it stands in one variant."""
+def perturbations_table(listed: Sequence[Summary], variant: str | None = None) -> str:
+    """Return how well each kind of pseudo-anomaly ranks the variants, compared with the test, and its AUC in one variant."""
     parts = []
     for group in by_data(listed).values():
-        pairs = [(summary.selection_by_kind(), of.mean) for summary in group if (of := summary.of(TEST))]
+        pairs = [
+            (summary.selection_by_perturbation(), of.mean) for summary in group if (of := summary.spread_of(HEADLINE))
+        ]
         shown = next((s for s in group if s.variant == variant), group[0])
         rows = []
-        for kind, own in shown.selection_by_kind().items():
+        for kind, own in shown.selection_by_perturbation().items():
             both = [(kinds[kind].mean, test) for kinds, test in pairs if kind in kinds]
             scores, tests = [score for score, _ in both], [test for _, test in both]
             ranked = (correlation(spearman, scores, tests), correlation(kendall, scores, tests))
@@ -200,15 +217,15 @@ def kinds_table(listed: Sequence[Summary], variant: str | None = None) -> str:
     return "\n\n".join(parts)
 
 
-def origin(listed: Sequence[Summary], variant: str | None = None) -> str:
-    """Command, dates, commits, hardware and time of an experiment's rows."""
+def provenance(listed: Sequence[Summary], variant: str | None = None) -> str:
+    """Return command, dates, commits, hardware and time of an experiment's rows."""
     rows = [row for summary in listed for row in summary.rows]
     networks = {row["network"]: row["training"] for row in rows}
     hours = sum(training["wall_s"] for training in networks.values()) / 3600
-    evaluated = sum(row["evaluated"]["wall_s"] for row in rows) / 3600
+    evaluated = sum(row["evaluation"]["wall_s"] for row in rows) / 3600
     dates = sorted({str(row["date"])[:10] for row in rows})
     epochs = sorted({training["epochs"] for training in networks.values() if training["epochs"]})
-    made = [part for row in rows for part in (row["training"], row["evaluated"])]
+    made = [part for row in rows for part in (row["training"], row["evaluation"])]
     lines = [
         f"`comemory reproduce {listed[0].experiment} --seeds {max(len(summary.rows) for summary in listed)}`",
         f"{_range(dates)}; commits {', '.join(_commits(made))}",
@@ -216,8 +233,10 @@ def origin(listed: Sequence[Summary], variant: str | None = None) -> str:
         f"{len(networks)} networks trained in {hours:.1f} h, epochs {_range(map(str, epochs))}",
         f"{len(rows)} evaluations in {evaluated:.1f} h",
     ]
-    if older := sum(row["code"]["evaluation"] < EVALUATION for row in rows):
-        lines.append(f"{older} of them by an earlier version of the evaluation, see [evaluation.md](evaluation.md)")
+    if older := sum(row["versions"]["evaluation"] < EVALUATION_VERSION for row in rows):
+        lines.append(f"{older} of them by an earlier version of the evaluation")
+    if older := sum(row["versions"]["training"] < TRAINING_VERSION for row in rows):
+        lines.append(f"{older} rows are of networks of an earlier version of the training")
     if any(len({row["training"]["data_sha256"] for row in summary.rows}) > 1 for summary in listed):
         lines.append("The training video was not the same for all rows of a variant")
     if problems := sum(len(row["problems"]) for row in rows):
@@ -238,12 +257,12 @@ def _machine(part: Mapping[str, Any]) -> str:
 
 
 def _chosen(listed: Sequence[Summary], variant: str | None) -> list[Summary]:
-    name = variant or picked(listed) or listed[0].variant
+    name = variant or selected_variant(listed) or listed[0].variant
     return [summary for summary in listed if summary.variant == name]
 
 
 def spread_text(value: Spread | None, *, untrained: bool = False) -> str:
-    """A mean as the page shows it, with its standard deviation; without where nothing trained could make one.
+    """Return a mean as the page shows it, with its standard deviation if training could cause one.
 
     >>> spread_text(Spread(0.98391, 0.0012, 3)), spread_text(Spread(0.98391, None, 1)), spread_text(None)
     ('0.9839 ± 0.0012', '0.9839', '–')
@@ -263,7 +282,7 @@ def _correlation(found: Correlation | None) -> str:
 
 
 def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A table; the cells are Markdown already.
+    """Return a table; the cells are Markdown already.
 
     >>> print(markdown_table(["", "a"], [["b", "1"]]))
     | | a |

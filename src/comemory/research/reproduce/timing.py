@@ -1,4 +1,4 @@
-"""How long a training has taken, over all its starts."""
+"""The time that a training took, over all its starts."""
 
 from __future__ import annotations
 
@@ -8,76 +8,81 @@ from pathlib import Path
 from typing import Protocol
 
 from comemory.files import write_text
-from comemory.training.config import Recipe
+from comemory.training.config import TrainingConfig
 from comemory.types import JSON
 
-NOTED_S = 10.0
-"""Seconds between notes."""
+WRITE_INTERVAL_S = 10.0
+"""Seconds between two writes of the time so far: what a kill can lose."""
 
 
 class Reporter(Protocol):
-    """Who is told how a cell goes; see `train.run.Reporter`."""
+    """Receives the progress of a run; as `comemory.training.train.Reporter`."""
 
     def stage(self, name: str, total: int | None) -> None:
-        """A stage begins; `total` steps if known."""
+        """A stage begins, of `total` steps if known."""
 
     def advance(self, note: str = "") -> None:
         """One step of the stage is done."""
 
 
-class Spent:
-    """The time and the recipe of a training, noted now and then, so that a kill forgets little.
+class TrainingClock:
+    """Measures the time of a training over all its starts, and writes it with the config to a file.
 
     Args:
-        path: of the note.
-        note: what was there of an earlier start, if anything.
+        path: of the file.
+        config: of the training, for the next start.
+        stored: what the file held of an earlier start, if anything.
 
     Attributes:
         starts: how often the training was started.
     """
 
-    def __init__(self, path: Path, recipe: Recipe, note: JSON | None) -> None:
-        before = note if note is not None and "done" not in note else {}
-        self._path, self._recipe = path, recipe
-        self._before, self.starts = float(before.get("spent_s", 0)), int(before.get("starts", 0)) + 1
-        self._begun = self._noted = time.monotonic()
+    def __init__(self, path: Path, config: TrainingConfig, stored: JSON | None) -> None:
+        before = stored if stored is not None and "done" not in stored else {}
+        self._path, self._config = path, config
+        self._before_s, self.starts = float(before.get("elapsed_s", 0)), int(before.get("starts", 0)) + 1
+        self._started = self._written = time.monotonic()
         self.write()
 
     def total(self) -> float:
-        """Seconds so far, over all starts."""
-        return round(self._before + time.monotonic() - self._begun, 1)
+        """Return the seconds so far, over all starts."""
+        return round(self._before_s + time.monotonic() - self._started, 1)
 
-    def tick(self) -> None:
-        """Write the note when it is time to."""
-        if time.monotonic() - self._noted > NOTED_S:
+    def write_if_due(self) -> None:
+        """Write the file if the last write is `WRITE_INTERVAL_S` ago."""
+        if time.monotonic() - self._written > WRITE_INTERVAL_S:
             self.write()
-            self._noted = time.monotonic()
+            self._written = time.monotonic()
 
     def write(self, done: JSON | None = None) -> None:
-        """Write the note, with what is known of the training when it is done."""
-        note: JSON = {"recipe": self._recipe.model_dump(mode="json"), "spent_s": self.total(), "starts": self.starts}
-        write_text(self._path, json.dumps(note if done is None else {**note, "done": done}))
+        """Write the file; `done` is what is known of the training once it has ended."""
+        stored: JSON = {
+            "config": self._config.model_dump(mode="json"),
+            "elapsed_s": self.total(),
+            "starts": self.starts,
+        }
+        write_text(self._path, json.dumps(stored if done is None else {**stored, "done": done}))
 
 
-class Watched:
-    """A reporter that also counts the time."""
+class TimedReporter:
+    """A `Reporter` that passes progress on and keeps a `TrainingClock` written."""
 
-    def __init__(self, reporter: Reporter, spent: Spent) -> None:
-        self._reporter, self._spent = reporter, spent
+    def __init__(self, reporter: Reporter, clock: TrainingClock) -> None:
+        self._reporter, self._clock = reporter, clock
 
     def stage(self, name: str, total: int | None) -> None:
         """See `Reporter`."""
-        self._spent.tick()
+        self._clock.write_if_due()
         self._reporter.stage(name, total)
 
     def advance(self, note: str = "") -> None:
         """See `Reporter`."""
-        self._spent.tick()
+        self._clock.write_if_due()
         self._reporter.advance(note)
 
 
-def read_note(path: Path) -> JSON | None:
-    """A JSON object from a file that a kill may have left away; None where there is none."""
+def read_json(path: Path) -> JSON | None:
+    """Read a JSON object; None where there is no file, or a kill has left half of one."""
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):

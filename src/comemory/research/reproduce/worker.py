@@ -1,6 +1,6 @@
-"""A process that runs cells: jobs come in as lines of JSON, what happens goes out as lines of JSON.
+"""A worker process: jobs arrive as lines of JSON on standard input, progress leaves as lines of JSON.
 
-When the other side is gone, however it went, the process ends at once: what it had done is on the disk.
+When the parent process is gone, for whatever reason, the worker exits at once: everything finished is on the disk.
 """
 
 from __future__ import annotations
@@ -15,59 +15,61 @@ from queue import SimpleQueue
 from typing import TextIO
 
 from comemory.errors import ComemoryError
-from comemory.research.reproduce.environment import surroundings
-from comemory.research.reproduce.run import Job, run_cell
+from comemory.research.reproduce.environment import environment
+from comemory.research.reproduce.run import Job, execute
 from comemory.types import JSON
 
-OFTEN_S = 0.2
+REPORT_INTERVAL_S = 0.2
+"""Seconds between two lines of progress: often enough for a progress bar."""
 
 
-class Line:
-    """A reporter that writes lines, a few each second."""
+class LineReporter:
+    """A `timing.Reporter` that writes lines of JSON, at most a few each second."""
 
     def __init__(self, out: TextIO) -> None:
         self._out = out
-        self._steps, self._note, self._said_s = 0, "", 0.0
+        self._steps, self._note, self._written_s = 0, "", 0.0
 
-    def say(self, message: JSON) -> None:
+    def write(self, message: JSON) -> None:
         """Write a line."""
         self._out.write(json.dumps(message) + "\n")
         self._out.flush()
 
     def stage(self, name: str, total: int | None) -> None:
-        """See `cell.Reporter`."""
+        """See `timing.Reporter`."""
         self._steps, self._note = 0, ""
-        self.say({"kind": "stage", "name": name, "total": total})
+        self.write({"kind": "stage", "name": name, "total": total})
 
     def advance(self, note: str = "") -> None:
-        """See `cell.Reporter`."""
+        """See `timing.Reporter`."""
         self._steps, self._note = self._steps + 1, note
-        if time.monotonic() - self._said_s >= OFTEN_S:
-            self.say({"kind": "steps", "steps": self._steps, "note": self._note})
-            self._steps, self._said_s = 0, time.monotonic()
+        if time.monotonic() - self._written_s >= REPORT_INTERVAL_S:
+            self.write({"kind": "steps", "steps": self._steps, "note": self._note})
+            self._steps, self._written_s = 0, time.monotonic()
 
 
 def main() -> None:
-    """Run the jobs of standard input, one after another, until it ends."""
+    """Execute the jobs of standard input, one after another, until it ends."""
+    # Whatever prints to standard output goes to standard error, so that it cannot break the protocol.
     out = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
     _load()
     _set_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
     jobs: SimpleQueue[str] = SimpleQueue()
     threading.Thread(target=_listen, args=(jobs,), daemon=True).start()
-    line = Line(out)
+    line = LineReporter(out)
     while True:
         _run(Job.model_validate_json(jobs.get()), line)
 
 
-def _run(job: Job, line: Line) -> None:
+def _run(job: Job, line: LineReporter) -> None:
     try:
-        line.say({"kind": "done", "row": run_cell(job, line)})
+        line.write({"kind": "done", "row": execute(job, line)})
     except ComemoryError as error:
-        line.say({"kind": "failed", "reason": str(error)})
+        line.write({"kind": "failed", "reason": str(error)})
     except Exception as error:
         traceback.print_exc()
-        line.say({"kind": "fault", "reason": " ".join(f"{type(error).__name__}: {error}".split())})
+        line.write({"kind": "crashed", "reason": " ".join(f"{type(error).__name__}: {error}".split())})
         raise
 
 
@@ -78,12 +80,12 @@ def _listen(jobs: SimpleQueue[str]) -> None:
 
 
 def _load() -> None:
-    """Import all that a cell needs, and note the commit: a process of many hours runs the code it was started with."""
+    """Import everything that a run needs, and record the commit, before the files can change under the process."""
     import comemory.evaluation.evaluate
     import comemory.training.recalibrate
     import comemory.training.train  # noqa: F401
 
-    surroundings()
+    environment()
 
 
 def _set_threads(n_threads: int) -> None:
