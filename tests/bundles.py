@@ -1,4 +1,4 @@
-"""Copies of bundles to damage, and manifests that fit the damage."""
+"""Copies of bundles to damage, with manifests that match the damage."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import pytest
 
 
 def copied(bundle: Path, folder: Path) -> Path:
-    """A copy of a bundle in `folder`, free to change."""
+    """Copy a bundle into `folder`, to be changed."""
     target = folder / "copy"
     if target.exists():
         shutil.rmtree(target)
@@ -21,7 +21,7 @@ def copied(bundle: Path, folder: Path) -> Path:
 
 
 def sign(bundle: Path) -> Path:
-    """Write the manifest anew, so that every member that is there has the right hash."""
+    """Write the manifest again, with the hash of every member that exists."""
     members = {
         member.name: {"sha256": hashlib.sha256(member.read_bytes()).hexdigest(), "bytes": member.stat().st_size}
         for member in sorted(bundle.iterdir())
@@ -32,7 +32,7 @@ def sign(bundle: Path) -> Path:
 
 
 def read(bundle: Path, member: str) -> Any:
-    """A JSON member."""
+    """Read a JSON member."""
     return json.loads((bundle / member).read_text(encoding="utf-8"))
 
 
@@ -44,8 +44,8 @@ def write(bundle: Path, member: str, value: Any) -> Path:
 
 
 def unfinite(bundle: Path, folder: Path, where: str, most: float = 0.0) -> Path:
-    """A copy of a bundle whose network gives NaN where the mean of an input, squared, is over `most`."""
-    onnx = pytest.importorskip("onnx", reason="needs onnx: pip install 'comemory[train]'")
+    """Copy a bundle, and make its network return NaN where the squared mean of an input is above `most`."""
+    onnx = pytest.importorskip("onnx", reason="needs onnx: pip install '.[train]'")
     target = copied(bundle, folder)
     model = onnx.load(target / "model.onnx")
     graph, make = model.graph, onnx.helper.make_node

@@ -1,4 +1,4 @@
-"""Pictures for tests: a smooth coloured ground and a disc that moves."""
+"""Images for tests: a moving disc on a smooth coloured background."""
 
 from __future__ import annotations
 
@@ -6,16 +6,16 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-Picture = NDArray[np.uint8]
+Image = NDArray[np.uint8]
 
 
-def pictures(n: int, height: int = 48, width: int = 64) -> list[Picture]:
-    """A smooth coloured ground with a disc that moves one step to the right in each picture."""
+def disc_images(n: int, height: int = 48, width: int = 64) -> list[Image]:
+    """Images of a smooth coloured background, with a disc that moves one step to the right in each."""
     y, x = np.mgrid[:height, :width]
-    ground = np.stack([x * 255 // width, y * 255 // height, np.full_like(x, 90)], axis=2).astype(np.uint8)
-    made = []
+    background = np.stack([x * 255 // width, y * 255 // height, np.full_like(x, 90)], axis=2).astype(np.uint8)
+    images = []
     for i in range(n):
-        picture = ground.copy()
-        cv2.circle(picture, (8 + 2 * i % width, height // 2), 6, (250, 240, 60), -1)
-        made.append(picture)
-    return made
+        image = background.copy()
+        cv2.circle(image, (8 + 2 * i % width, height // 2), 6, (250, 240, 60), -1)
+        images.append(image)
+    return images

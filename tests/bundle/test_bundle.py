@@ -488,7 +488,7 @@ class TestHostileNetworks:
 
 
 def graph_without(bundle: Path, output: str) -> bytes:
-    onnx = pytest.importorskip("onnx", reason="needs onnx: pip install 'comemory[train]'")
+    onnx = pytest.importorskip("onnx", reason="needs onnx: pip install '.[train]'")
     model = onnx.load(bundle / "model.onnx")
     (unwanted,) = (out for out in model.graph.output if out.name == output)
     model.graph.output.remove(unwanted)

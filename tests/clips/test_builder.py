@@ -25,7 +25,7 @@ SMALL = ClipSettings(height=32, width=48, flow_height=48, flow_width=72, n_past=
 
 
 def dis() -> FlowEstimator:
-    return open_flow(FlowSettings(preset="fast"))
+    return open_flow(FlowSettings(preset="ultrafast"))
 
 
 def built(frames: list[Frame], spec: ClipSettings, estimator: FlowEstimator | None = None) -> list[Clip | None]:
@@ -56,15 +56,15 @@ class Listed:
         return iter(self.frames)
 
 
-class TestAsKept:
+class TestRoundToFloat16:
     @given(hnp.arrays(np.float32, (2, 3), elements=st.floats(width=32)))
     @settings(max_examples=300, deadline=None)
-    def test_is_what_float16_keeps(self, flow: NDArray[np.float32]) -> None:
+    def test_it_equals_a_conversion_to_float16_and_back(self, flow: NDArray[np.float32]) -> None:
         flow = np.nan_to_num(flow, posinf=3.4e38, neginf=-3.4e38)
         with np.errstate(over="ignore"):
             np.testing.assert_array_equal(round_to_float16(flow), flow.astype(np.float16).astype(np.float32))
 
-    def test_every_number_of_float16_and_all_that_lie_halfway(self) -> None:
+    def test_every_float16_and_every_midpoint(self) -> None:
         every = np.arange(2**15, dtype=np.uint16).view(np.float16).astype(np.float32)
         every = every[np.isfinite(every)]
         halfway = (every[1:] + every[:-1]) / 2
@@ -77,12 +77,12 @@ class TestAsKept:
         ):
             np.testing.assert_array_equal(round_to_float16(flow), flow.astype(np.float16).astype(np.float32))
 
-    def test_what_is_too_large(self) -> None:
+    def test_large_numbers_become_infinite(self) -> None:
         flow = np.array([65519, 65520, -1e9], np.float32)
         np.testing.assert_array_equal(round_to_float16(flow), np.array([65504, np.inf, -np.inf], np.float32))
 
 
-class TestFloats:
+class TestToFloats:
     def test_range(self) -> None:
         floats = to_floats(np.arange(256, dtype=np.uint8))
         assert floats.dtype == np.float32
@@ -91,14 +91,14 @@ class TestFloats:
         assert np.array_equal(np.round((floats.astype(np.float64) + 1) * 127.5), np.arange(256))
 
     @given(hnp.arrays(np.uint8, hnp.array_shapes(max_dims=3, max_side=6)))
-    def test_each_pixel_for_itself(self, pictures: NDArray[np.uint8]) -> None:
-        floats = to_floats(pictures)
-        assert floats.shape == pictures.shape
-        for place in np.ndindex(pictures.shape):
-            assert floats[place] == to_floats(pictures[place][None])[0]
+    def test_each_pixel_is_scaled_independently(self, images: NDArray[np.uint8]) -> None:
+        floats = to_floats(images)
+        assert floats.shape == images.shape
+        for place in np.ndindex(images.shape):
+            assert floats[place] == to_floats(images[place][None])[0]
 
 
-class TestOneTruthForPixels:
+class TestSamePixelsEverywhere:
     @pytest.mark.parametrize("flow_of", ["next", "seen"])
     @pytest.mark.parametrize("channels", [1, 3])
     @pytest.mark.parametrize("flow_ema_decay", [0.0, 0.7])
@@ -116,29 +116,29 @@ class TestOneTruthForPixels:
         assert [clip.index for clip in clips] == [3, 4, 5, 6, 11, 12, 13, 14, 15]
 
         videos = [LabelledSource("a", Listed(frames))]
-        (cached,), problems = prepare_videos(videos, tmp_path, spec, FlowSettings(preset="fast"), dataset="test")
+        (cached,), problems = prepare_videos(videos, tmp_path, spec, FlowSettings(preset="ultrafast"), dataset="test")
         assert not problems
         assert [int(cached.indices[t]) for t in cached.clip_ends(spec.n_past)] == [clip.index for clip in clips]
 
-        preparation = FramePreparer(spec, dis())
+        preparer = FramePreparer(spec, dis())
         prepared: list[PreparedFrame] = []
         for before, frame in zip([None, *frames], frames, strict=False):
             if before is not None and frame.index != before.index + 1:
-                preparation.reset()
-            prepared.append(preparation.prepare(frame.image))
+                preparer.reset()
+            prepared.append(preparer.prepare(frame.image))
         for clip, t in zip(clips, cached.clip_ends(spec.n_past), strict=True):
-            for pictures, flow in (
+            for images, flow in (
                 cached.clip(t, spec),
                 assemble(prepared[t - spec.n_past : t + 1], spec),
             ):
-                assert np.array_equal(pictures, clip.frames)
+                assert np.array_equal(images, clip.frames)
                 assert np.array_equal(flow, clip.flow)
-            shown = cached.evidence(t)["agitation"]
-            assert np.array_equal(shown, clip.named_input_maps["agitation"])
-            assert shown.shape == (1, 1, 8, 12)
-            assert flow_ema_decay or not shown.any()
+            agitation = cached.evidence(t)["agitation"]
+            assert np.array_equal(agitation, clip.named_input_maps["agitation"])
+            assert agitation.shape == (1, 1, 8, 12)
+            assert flow_ema_decay or not agitation.any()
 
-    def test_the_shapes_types_and_ranges_of_a_clip(self, scene_frames: list[Frame]) -> None:
+    def test_shapes_types_and_ranges_of_a_clip(self, scene_frames: list[Frame]) -> None:
         for channels in (1, 3):
             spec = ClipSettings.model_validate({**SMALL.model_dump(), "channels": channels})
             clip = built(scene_frames[:4], spec)[-1]
@@ -150,7 +150,7 @@ class TestOneTruthForPixels:
             assert -1 <= clip.frames.min() < clip.frames.max() <= 1
             assert (clip.index, clip.time_s) == (3, scene_frames[3].time_s)
 
-    def test_flow_is_rounded_to_float16_on_every_way(self, scene_frames: list[Frame]) -> None:
+    def test_flow_is_rounded_to_float16(self, scene_frames: list[Frame]) -> None:
         clip = built(scene_frames[:5], SMALL)[-1]
         assert clip is not None
         assert np.array_equal(clip.flow, clip.flow.astype(np.float16).astype(np.float32))
@@ -160,10 +160,10 @@ class TestOneTruthForPixels:
         colour = FramePreparer(ClipSettings.model_validate({**SMALL.model_dump(), "channels": 3}), dis())
         grey = FramePreparer(SMALL, dis())
         image = scene_frames[0].image
-        picture = colour.prepare(image).image.transpose(1, 2, 0)
-        assert np.array_equal(grey.prepare(image).image[0], to_grey(np.ascontiguousarray(picture)))
+        model_image = colour.prepare(image).image.transpose(1, 2, 0)
+        assert np.array_equal(grey.prepare(image).image[0], to_grey(np.ascontiguousarray(model_image)))
 
-    def test_the_same_picture_in_another_size_first_is_the_same_clip(self, scene_frames: list[Frame]) -> None:
+    def test_frames_resized_beforehand_give_the_same_clip(self, scene_frames: list[Frame]) -> None:
         from comemory.video.resize import resize
 
         smaller = [
@@ -174,7 +174,7 @@ class TestOneTruthForPixels:
 
 
 def square_that_starts_at(k: int, n_frames: int = 14) -> list[Frame]:
-    """A textured square that stands, and from frame k on moves 4 pixels to the right in every frame."""
+    """A textured square that rests, and from frame k on moves 4 pixels to the right in every frame."""
     rng = np.random.default_rng(0)
     ground = cv2.GaussianBlur(rng.integers(0, 255, (96, 144, 3), dtype=np.uint8), (0, 0), 2)
     square = cv2.GaussianBlur(rng.integers(0, 255, (40, 40, 3), dtype=np.uint8), (0, 0), 1)
@@ -190,7 +190,7 @@ def square_that_starts_at(k: int, n_frames: int = 14) -> list[Frame]:
 class TestAlignment:
     @pytest.mark.parametrize(("flow_of", "sees_at"), [("next", 8), ("seen", 9)])
     @pytest.mark.parametrize("flow_ema_decay", [0.0, 0.7])
-    def test_the_clip_whose_newest_frame_has_moved_sees_it(
+    def test_motion_is_in_the_clip_whose_newest_frame_has_moved(
         self, flow_of: str, sees_at: int, flow_ema_decay: float
     ) -> None:
         spec = ClipSettings(
@@ -210,14 +210,14 @@ class TestAlignment:
         assert first == sees_at
         assert all(value < 0.05 for index, value in speed.items() if index < sees_at)
 
-    def test_pixels_are_those_of_the_models_size(self) -> None:
+    def test_flow_is_in_pixels_of_the_models_image(self) -> None:
         spec = ClipSettings(height=48, width=72, flow_height=96, flow_width=144, n_past=3, flow_ema_decay=0)
         clip = built(square_that_starts_at(4), spec)[6]
         assert clip is not None
         middle = clip.flow[:, 20:28, 20:28].reshape(2, -1).mean(axis=1)
         assert middle == pytest.approx([2, 0], abs=0.5), "4 pixels at 96x144 are 2 at 48x72"
 
-    def test_newest_frame_last(self) -> None:
+    def test_the_newest_frame_is_last(self) -> None:
         frames = [Frame(np.full((40, 60, 3), 20 * i, np.uint8), i / 25, i) for i in range(6)]
         clip = built(frames, SMALL)[-1]
         assert clip is not None
@@ -225,7 +225,7 @@ class TestAlignment:
 
 
 class Counted:
-    """Flow that says how often it was asked."""
+    """A flow estimator whose flow is the number of its calls."""
 
     name = "counted"
 
@@ -240,7 +240,7 @@ class Counted:
 class TestGaps:
     @settings(deadline=None, max_examples=60)
     @given(steps=st.lists(st.sampled_from([1, 1, 1, 1, 1, 2, 30, 0, -3]), max_size=25))
-    def test_none_until_enough_frames_in_a_row(self, steps: list[int]) -> None:
+    def test_no_clip_until_enough_consecutive_frames(self, steps: list[int]) -> None:
         index, in_a_row, frames, expected = 5, 0, [], []
         for step in steps:
             index, in_a_row = index + step, in_a_row + 1 if step == 1 and frames else 1
@@ -250,12 +250,12 @@ class TestGaps:
         assert [clip is not None for clip in clips] == expected
         assert [clip.index for clip in clips if clip] == [f.index for f, e in zip(frames, expected, strict=True) if e]
 
-    def test_after_a_gap_everything_is_as_at_the_start(self, scene_frames: list[Frame]) -> None:
+    def test_after_a_gap_clips_are_as_at_the_start(self, scene_frames: list[Frame]) -> None:
         after = built([*scene_frames[:5], *scene_frames[10:20]], SMALL)[5:]
         fresh = built(scene_frames[10:20], SMALL)
         assert all(map(same, after, fresh))
 
-    def test_reset_forgets(self, scene_frames: list[Frame]) -> None:
+    def test_reset_forgets_the_source(self, scene_frames: list[Frame]) -> None:
         builder = ClipBuilder(SMALL, dis())
         for frame in scene_frames[:8]:
             builder.add_frame(frame)
@@ -263,7 +263,7 @@ class TestGaps:
         again = [builder.add_frame(frame) for frame in scene_frames[8:14]]
         assert all(map(same, again, built(scene_frames[8:14], SMALL)))
 
-    def test_a_frame_that_cannot_be_used_is_a_gap(self, scene_frames: list[Frame]) -> None:
+    def test_an_invalid_frame_is_a_gap(self, scene_frames: list[Frame]) -> None:
         builder = ClipBuilder(SMALL, dis())
         for frame in scene_frames[:6]:
             builder.add_frame(frame)
@@ -277,7 +277,7 @@ class TestGaps:
     def test_the_first_k_frames_give_the_first_k_clips(self, scene_frames: list[Frame], k: int) -> None:
         assert all(map(same, built(scene_frames[:k], SMALL), built(scene_frames[:12], SMALL)))
 
-    def test_pushing_leaves_the_pictures_as_they_are(self, scene_frames: list[Frame]) -> None:
+    def test_frames_and_clips_are_not_changed_later(self, scene_frames: list[Frame]) -> None:
         copies = [frame.image.copy() for frame in scene_frames[:6]]
         kept = [clip for clip in built(scene_frames[:6], SMALL) if clip is not None]
         before = [clip.flow.copy() for clip in kept]

@@ -1,4 +1,4 @@
-"""What the tests of flow may ask for."""
+"""Fixtures for the tests of flow."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 @pytest.fixture(scope="session")
 def raft_weights() -> str:
     """The published weights of RAFT-small, in `COMEMORY_WEIGHTS` or `../shared/weights`; else a skip that says why."""
-    torch = pytest.importorskip("torch", reason="needs torch: pip install 'comemory[train]'")
+    torch = pytest.importorskip("torch", reason="needs torch: pip install '.[train]'")
     folder = Path(os.environ.get("COMEMORY_WEIGHTS") or REPOSITORY.parent / "shared" / "weights")
     if not (folder / "raft-small.pth").is_file():
         pytest.skip("needs raft-small.pth: set COMEMORY_WEIGHTS to its folder")

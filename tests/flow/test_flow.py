@@ -1,4 +1,4 @@
-"""What holds for every estimator of the table, and for how one is chosen."""
+"""What every flow estimator fulfils, and how one is chosen."""
 
 from __future__ import annotations
 
@@ -24,7 +24,6 @@ from comemory.types import FlowEstimator
 Make = Callable[[FlowSettings], FlowEstimator]
 MOTION = [
     FlowSettings(name="dis", preset="ultrafast"),
-    FlowSettings(name="dis", preset="fast"),
     FlowSettings(name="dis", preset="medium"),
     FlowSettings(name="farneback"),
     FlowSettings(name="raft"),
@@ -34,7 +33,7 @@ EVERY = [*MOTION, FlowSettings(name="rgb_difference")]
 
 @pytest.fixture
 def make(request: pytest.FixtureRequest) -> Make:
-    """Opens what the settings describe; `raft` with its weights, or a skip."""
+    """Opens the estimator of some settings; `raft` with its weights, or skips."""
 
     def opened(chosen: FlowSettings) -> FlowEstimator:
         weights = request.getfixturevalue("raft_weights") if chosen.name == "raft" else None
@@ -67,12 +66,12 @@ every = pytest.mark.parametrize("chosen", EVERY, ids=label)
 motion = pytest.mark.parametrize("chosen", MOTION, ids=label)
 
 
-def test_every_table_entry_is_tried_here() -> None:
+def test_every_registry_entry_is_tested_here() -> None:
     assert {chosen.name for chosen in EVERY} == set(FLOWS)
 
 
 @every
-def test_fits_the_seam(make: Make, chosen: FlowSettings) -> None:
+def test_it_meets_the_interface(make: Make, chosen: FlowSettings) -> None:
     estimator = make(chosen)
     assert isinstance(estimator, FlowEstimator)
     assert estimator.name == chosen.name
@@ -84,19 +83,19 @@ def test_fits_the_seam(make: Make, chosen: FlowSettings) -> None:
 
 
 @motion
-def test_finds_a_known_shift(make: Make, chosen: FlowSettings) -> None:
+def test_it_finds_a_known_shift(make: Make, chosen: FlowSettings) -> None:
     flow = make(chosen).estimate(*shifted(200, 280, 3, -2))
     assert np.hypot(flow[..., 0] - 3, flow[..., 1] + 2).mean() < 0.3
 
 
 @every
-def test_pictures_without_change_have_no_flow(make: Make, chosen: FlowSettings) -> None:
+def test_equal_images_have_no_flow(make: Make, chosen: FlowSettings) -> None:
     still = texture(96, 128)
     assert np.abs(make(chosen).estimate(still, still.copy())).mean() < 0.1
 
 
 @every
-def test_flat_and_flashing_pictures_give_finite_flow(make: Make, chosen: FlowSettings) -> None:
+def test_flat_and_flashing_images_give_finite_flow(make: Make, chosen: FlowSettings) -> None:
     estimator = make(chosen)
     black, white = np.zeros((64, 96, 3), np.uint8), np.full((64, 96, 3), 255, np.uint8)
     assert np.isfinite(estimator.estimate(black, black)).all()
@@ -104,7 +103,7 @@ def test_flat_and_flashing_pictures_give_finite_flow(make: Make, chosen: FlowSet
 
 
 @every
-def test_earlier_calls_and_their_sizes_change_nothing(make: Make, chosen: FlowSettings) -> None:
+def test_earlier_calls_do_not_matter(make: Make, chosen: FlowSettings) -> None:
     pair = shifted(64, 100, 2, 1)
     expected = make(chosen).estimate(*pair)
     used = make(chosen)
@@ -114,7 +113,7 @@ def test_earlier_calls_and_their_sizes_change_nothing(make: Make, chosen: FlowSe
 
 
 @every
-def test_an_answer_is_not_overwritten_by_the_next_call(make: Make, chosen: FlowSettings) -> None:
+def test_a_result_is_not_overwritten_by_the_next_call(make: Make, chosen: FlowSettings) -> None:
     estimator = make(chosen)
     first = estimator.estimate(*shifted(64, 64, 2, 1))
     kept = first.copy()
@@ -123,7 +122,7 @@ def test_an_answer_is_not_overwritten_by_the_next_call(make: Make, chosen: FlowS
 
 
 @pytest.mark.parametrize("chosen", [c for c in EVERY if c.name != "raft"], ids=label)
-def test_threads_of_opencv_change_nothing(make: Make, chosen: FlowSettings) -> None:
+def test_the_number_of_opencv_threads_does_not_matter(make: Make, chosen: FlowSettings) -> None:
     pair = shifted(120, 160, 3, 1)
     before = cv2.getNumThreads()
     try:
@@ -150,7 +149,7 @@ def test_threads_may_share_an_estimator(make: Make, chosen: FlowSettings) -> Non
 
 
 @every
-def test_the_layout_in_memory_does_not_matter(make: Make, chosen: FlowSettings) -> None:
+def test_the_memory_layout_does_not_matter(make: Make, chosen: FlowSettings) -> None:
     estimator = make(chosen)
     first, second = shifted(64, 96, 2, 0)
     mirrored = [np.ascontiguousarray(image[:, ::-1]) for image in (first, second)]
@@ -159,7 +158,12 @@ def test_the_layout_in_memory_does_not_matter(make: Make, chosen: FlowSettings) 
 
 
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-@given(st.integers(1, 40), st.integers(1, 300), st.booleans(), st.sampled_from(EVERY[:4] + EVERY[5:]))
+@given(
+    st.integers(1, 40),
+    st.integers(1, 300),
+    st.booleans(),
+    st.sampled_from([one for one in EVERY if one.name != "raft"]),
+)
 def test_any_size_gives_finite_flow(short: int, long: int, upright: bool, chosen: FlowSettings) -> None:
     height, width = (long, short) if upright else (short, long)
     flow = open_flow(chosen).estimate(*shifted(height, width, 1, 1))
@@ -179,7 +183,7 @@ def test_any_size_gives_finite_flow(short: int, long: int, upright: bool, chosen
     ],
     ids=["grey", "float", "empty", "alpha", "sizes"],
 )
-def test_other_pictures_are_refused_in_one_line(
+def test_invalid_images_are_refused_in_one_line(
     make: Make, chosen: FlowSettings, first: NDArray, second: NDArray
 ) -> None:
     with pytest.raises(ConfigError, match="cannot estimate flow") as caught:
@@ -187,7 +191,7 @@ def test_other_pictures_are_refused_in_one_line(
     assert "\n" not in str(caught.value)
 
 
-def test_the_nearest_name_is_offered() -> None:
+def test_the_closest_name_is_suggested() -> None:
     with pytest.raises(ConfigError, match="did you mean 'farneback'") as caught:
         build(FlowSettings, {"name": "farnebak"})
     assert "\n" not in str(caught.value)
@@ -196,7 +200,7 @@ def test_the_nearest_name_is_offered() -> None:
 
 
 @pytest.mark.parametrize("values", [{"preset": "slow"}, {"speed": 1}, {"weights": 3}])
-def test_settings_are_closed(values: dict[str, object]) -> None:
+def test_unknown_settings_are_refused(values: dict[str, object]) -> None:
     with pytest.raises(ConfigError):
         build(FlowSettings, values)
 
@@ -221,7 +225,7 @@ def test_only_raft_imports_torch() -> None:
     subprocess.run([sys.executable, "-c", program], check=True)
 
 
-def test_absent_torch_is_named_with_its_cure() -> None:
+def test_missing_torch_is_named_with_a_hint() -> None:
     program = (
         "import sys\n"
         "sys.modules['torch'] = None\n"
@@ -233,10 +237,10 @@ def test_absent_torch_is_named_with_its_cure() -> None:
         "    print(error)\n"
     )
     done = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True)
-    assert "pip install 'comemory[train]'" in done.stdout
+    assert "pip install '.[train]'" in done.stdout
     assert issubclass(RuntimeMissing, ComemoryError)
 
 
-def test_the_table_holds_places_inside_the_package() -> None:
+def test_the_registry_has_entries_of_the_package_only() -> None:
     assert isinstance(FLOWS, Registry)
     assert all(place.startswith("comemory.flow.") for place in FLOWS.values())

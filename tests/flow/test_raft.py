@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-torch = pytest.importorskip("torch", reason="needs torch: pip install 'comemory[train]'")
+torch = pytest.importorskip("torch", reason="needs torch: pip install '.[train]'")
 
 from comemory.errors import ConfigError  # noqa: E402
 from comemory.flow import FlowSettings, open_flow  # noqa: E402
@@ -49,24 +49,24 @@ def test_opens_with_and_without_the_prefix_of_parallel_training(untrained: str, 
 
 
 @pytest.mark.parametrize(("height", "width"), [(1, 1), (8, 64), (61, 130), (64, 64), (67, 71)])
-def test_any_size_comes_back_in_its_size(untrained: str, height: int, width: int) -> None:
+def test_the_flow_has_the_size_of_the_images(untrained: str, height: int, width: int) -> None:
     image = np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8)
     flow = Raft(FlowSettings(name="raft", weights=untrained), iterations=2).estimate(image, image)
     assert flow.shape == (height, width, 2)
     assert np.isfinite(flow).all()
 
 
-def test_too_large_a_picture_is_refused_before_it_fills_the_memory(untrained: str) -> None:
+def test_images_that_need_too_much_memory_are_refused(untrained: str) -> None:
     image = np.zeros((2160, 3840, 3), np.uint8)
-    with pytest.raises(ConfigError, match=r"GiB to correlate pictures of 2160x3840"):
+    with pytest.raises(ConfigError, match=r"GiB to correlate images of 2160x3840"):
         Raft(FlowSettings(name="raft", weights=untrained)).estimate(image, image)
 
 
-def test_without_weights_says_what_to_set() -> None:
+def test_without_weights_the_error_says_what_to_set() -> None:
     assert "set flow.weights" in refusal(None)
 
 
-def test_absent_weights_are_named(tmp_path: Path) -> None:
+def test_missing_weights_are_named(tmp_path: Path) -> None:
     assert "No such file" in refusal(str(tmp_path / "none.pth"))
     assert "Is a directory" in refusal(str(tmp_path))
 
@@ -81,7 +81,7 @@ def test_other_files_are_refused(tmp_path: Path) -> None:
     assert "not a file of tensors" in refusal(str(path))
 
 
-def test_code_in_the_file_is_refused_not_run(tmp_path: Path) -> None:
+def test_code_in_the_file_is_never_executed(tmp_path: Path) -> None:
     class Trap:
         def __reduce__(self) -> tuple[object, tuple[str]]:
             return os.mkdir, (str(tmp_path / "sprung"),)
@@ -124,7 +124,7 @@ def test_correlations_are_scaled_dot_products() -> None:
     assert float(pyramid[1][0, 0, 1, 2]) == pytest.approx(float(pyramid[0][0, 0, 2:4, 4:6].mean()), abs=1e-5)
 
 
-def test_look_up_agrees_with_the_slow_clear_version() -> None:
+def test_look_up_agrees_with_a_slow_version() -> None:
     torch.manual_seed(1)
     height, width = 8, 9
     pyramid = correlation_pyramid(torch.randn(1, 4, height, width), torch.randn(1, 4, height, width))
@@ -153,7 +153,7 @@ def bilinear(grid: np.ndarray, x: float, y: float) -> float:
     return total
 
 
-def test_more_iterations_settle(raft_weights: str) -> None:
+def test_more_iterations_converge(raft_weights: str) -> None:
     rng = np.random.default_rng(0)
     image = np.repeat(np.repeat(rng.integers(0, 256, (8, 10, 3), dtype=np.uint8), 8, axis=0), 8, axis=1)
     moved = np.roll(image, 4, axis=1)

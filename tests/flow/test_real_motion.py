@@ -42,7 +42,7 @@ def pair(request: pytest.FixtureRequest) -> Pair:
     return request.getfixturevalue(request.param)
 
 
-def kept_error(estimator: FlowEstimator, pair: Pair) -> float:
+def remaining_error(estimator: FlowEstimator, pair: Pair) -> float:
     """Error of the current frame warped back, as a share of the error without flow, over the pixels that changed."""
     flow = estimator.estimate(*pair)
     before, after = (cv2.cvtColor(image, cv2.COLOR_RGB2GRAY) for image in pair)
@@ -59,14 +59,13 @@ def kept_error(estimator: FlowEstimator, pair: Pair) -> float:
     ("settings", "bound"),
     [
         (FlowSettings(name="dis", preset="medium"), 0.5),
-        (FlowSettings(name="dis", preset="fast"), 0.75),
         (FlowSettings(name="dis", preset="ultrafast"), 0.75),
         (FlowSettings(name="farneback"), 0.5),
     ],
-    ids=["medium", "fast", "ultrafast", "farneback"],
+    ids=["medium", "ultrafast", "farneback"],
 )
 def test_flow_explains_most_of_the_change(pair: Pair, settings: FlowSettings, bound: float) -> None:
-    assert kept_error(open_flow(settings), pair) < bound
+    assert remaining_error(open_flow(settings), pair) < bound
 
 
 @pytest.fixture
@@ -75,7 +74,7 @@ def raft(raft_weights: str) -> FlowEstimator:
 
 
 def test_raft_explains_some_of_the_change(pair: Pair, raft: FlowEstimator) -> None:
-    assert kept_error(raft, pair) < 0.9
+    assert remaining_error(raft, pair) < 0.9
 
 
 @pytest.mark.parametrize("shift", [(1, 0), (3, -2), (8, 5), (-20, 12)])
@@ -89,7 +88,7 @@ def test_raft_finds_a_known_shift_of_a_real_frame(ped2: Pair, raft: FlowEstimato
     assert np.hypot(flow[..., 0] - dx, flow[..., 1] - dy).mean() < 0.15
 
 
-def test_raft_and_dis_agree_on_who_moves_where(avenue: Pair, raft: FlowEstimator) -> None:
+def test_raft_and_dis_agree_on_the_direction(avenue: Pair, raft: FlowEstimator) -> None:
     dense = open_flow(FlowSettings()).estimate(*avenue)
     learned = raft.estimate(*avenue)
     moving = np.hypot(dense[..., 0], dense[..., 1]) > 1.5

@@ -1,4 +1,4 @@
-"""The difference of pictures in the place of flow."""
+"""The difference of images in place of flow."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def estimate(previous: np.ndarray, current: np.ndarray) -> np.ndarray:
 
 @settings(max_examples=50, deadline=None)
 @given(PICTURES, PICTURES)
-def test_swapping_the_pictures_turns_the_sign(previous: np.ndarray, current: np.ndarray) -> None:
+def test_swapping_the_images_changes_the_sign(previous: np.ndarray, current: np.ndarray) -> None:
     there, back = estimate(previous, current), estimate(current, previous)
     np.testing.assert_array_equal(there[..., 0], -back[..., 0])
     np.testing.assert_array_equal(there[..., 1], back[..., 1])
@@ -27,7 +27,7 @@ def test_swapping_the_pictures_turns_the_sign(previous: np.ndarray, current: np.
 
 @settings(max_examples=50, deadline=None)
 @given(PICTURES, PICTURES)
-def test_agrees_with_the_slow_clear_version(previous: np.ndarray, current: np.ndarray) -> None:
+def test_it_agrees_with_a_slow_version(previous: np.ndarray, current: np.ndarray) -> None:
     found = estimate(previous, current)
     before, after = previous.astype(float), current.astype(float)
     luma = np.array([0.299, 0.587, 0.114])
@@ -38,13 +38,13 @@ def test_agrees_with_the_slow_clear_version(previous: np.ndarray, current: np.nd
 
 @settings(max_examples=50, deadline=None)
 @given(PICTURES, PICTURES)
-def test_stays_in_its_range(previous: np.ndarray, current: np.ndarray) -> None:
+def test_it_stays_in_its_range(previous: np.ndarray, current: np.ndarray) -> None:
     found = estimate(previous, current)
     assert np.abs(found).max() <= GAIN
     assert (found[..., 1] >= 0).all()
 
 
-def test_sees_a_change_of_colour_at_equal_brightness() -> None:
+def test_it_detects_a_change_of_colour_at_equal_brightness() -> None:
     red = np.full((2, 2, 3), (150, 0, 0), np.uint8)
     green_of_equal_luma = np.full((2, 2, 3), (0, 76, 0), np.uint8)
     found = estimate(red, green_of_equal_luma)
@@ -52,6 +52,6 @@ def test_sees_a_change_of_colour_at_equal_brightness() -> None:
     assert found[..., 1].min() > 4
 
 
-def test_nothing_changed_is_exactly_zero() -> None:
+def test_no_change_is_exactly_zero() -> None:
     image = np.random.default_rng(0).integers(0, 256, (6, 7, 3), dtype=np.uint8)
     assert not estimate(image, image).any()

@@ -8,27 +8,27 @@ from pathlib import Path
 
 import av
 import pytest
-from moving_disc import Picture, pictures
+from moving_disc import Image, disc_images
 
 MakeVideo = Callable[..., Path]
 
 
 @pytest.fixture
 def make_video(tmp_path: Path) -> MakeVideo:
-    """Encode pictures: `make_video("a.mp4", codec="libx264", pix_fmt="yuv420p", images=…, times_ms=…)`."""
+    """Encode images: `make_video("a.mp4", codec="libx264", pix_fmt="yuv420p", images=…, times_ms=…)`."""
 
     def make(
         name: str,
         *,
         codec: str = "libx264",
         pix_fmt: str = "yuv420p",
-        images: Sequence[Picture] | None = None,
+        images: Sequence[Image] | None = None,
         times_ms: Sequence[int] | None = None,
         options: dict[str, str] | None = None,
         muxing: dict[str, str] | None = None,
         rate: int = 25,
     ) -> Path:
-        images = pictures(12) if images is None else images
+        images = disc_images(12) if images is None else images
         path = tmp_path / name
         with av.open(str(path), "w", options=muxing or {}) as container:
             stream = container.add_stream(codec, rate=rate, options=options or {})

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from moving_disc import pictures
+from moving_disc import disc_images
 
 from comemory.errors import SourceError
 from comemory.video.image_folder import natural_key, read_image
@@ -22,7 +22,7 @@ from comemory.video.source import open_source
 
 def fill(folder: Path, n: int = 5, suffix: str = ".png") -> list[np.ndarray]:
     folder.mkdir(exist_ok=True)
-    images = pictures(n)
+    images = disc_images(n)
     for i, image in enumerate(images):
         cv2.imwrite(str(folder / f"{i}{suffix}"), image[..., ::-1])
     return images
@@ -74,7 +74,7 @@ def directory_first(tiff: bytes) -> bytes:
 
 
 @pytest.mark.parametrize("suffix", [".png", ".bmp", ".tif", ".tiff", ".jpg", ".JPG", ".webp"])
-def test_frames_of_every_kind(tmp_path, suffix):
+def test_frames_of_every_format(tmp_path, suffix):
     images = fill(tmp_path / "frames", 12, suffix)
     source = open_source(tmp_path / "frames", rate_hz=10)
     frames = list(source)
@@ -89,14 +89,14 @@ def test_frames_of_every_kind(tmp_path, suffix):
     assert [frame.index for frame in source] == list(range(12))
 
 
-def test_without_a_rate_time_runs_at_25(tmp_path):
+def test_the_default_rate_is_25(tmp_path):
     fill(tmp_path / "frames")
     source = open_source(tmp_path / "frames")
     assert source.rate_hz is None
     assert [frame.time_s for frame in source] == pytest.approx([0, 0.04, 0.08, 0.12, 0.16])
 
 
-def test_junk_beside_the_frames_is_ignored(tmp_path):
+def test_other_files_are_ignored(tmp_path):
     folder = tmp_path / "frames"
     fill(folder)
     for junk in (".DS_Store", "Thumbs.db", "._1.png", ".hidden.png", "labels.txt", "desktop.ini"):
@@ -114,12 +114,12 @@ def test_numbers_are_ordered_by_value():
 
 @settings(max_examples=100, deadline=None)
 @given(st.lists(st.text(alphabet="ab01²٣.-", min_size=1, max_size=6), max_size=8))
-def test_every_list_of_names_has_one_order(names):
+def test_the_order_of_names_is_unique(names):
     turned = names[::-1]
     assert sorted(names, key=natural_key) == sorted(turned, key=natural_key)
 
 
-def test_a_damaged_frame_is_named_and_keeps_its_index(tmp_path):
+def test_a_damaged_frame_is_reported_and_keeps_its_index(tmp_path):
     folder = tmp_path / "frames"
     fill(folder)
     (folder / "2.png").write_bytes((folder / "2.png").read_bytes()[:200])
@@ -132,17 +132,17 @@ def test_a_damaged_frame_is_named_and_keeps_its_index(tmp_path):
         assert source.problems[0].startswith(str(folder / "2.png"))
 
 
-def test_the_first_frame_may_be_the_damaged_one(tmp_path):
+def test_the_first_frame_may_be_damaged(tmp_path):
     folder = tmp_path / "frames"
     fill(folder)
-    (folder / "0.png").write_bytes(b"not a picture")
+    (folder / "0.png").write_bytes(b"not an image")
     source = open_source(folder)
     assert source.size == (48, 64)
     assert [frame.index for frame in source] == [1, 2, 3, 4]
-    assert "not a picture" in source.problems[0]
+    assert "not an image" in source.problems[0]
 
 
-def test_what_is_no_regular_file_is_named_and_does_not_hang(tmp_path):
+def test_a_special_file_is_reported_and_does_not_hang(tmp_path):
     folder = tmp_path / "frames"
     fill(folder)
     os.mkfifo(folder / "5.png")
@@ -154,29 +154,29 @@ def test_what_is_no_regular_file_is_named_and_does_not_hang(tmp_path):
     assert [Path(problem.split(": ")[0]).name for problem in source.problems] == ["5.png", "6.png", "7.png", "8.png"]
 
 
-def test_a_folder_of_nothing_but_damage_is_refused(tmp_path):
+def test_a_folder_without_a_readable_image_is_refused(tmp_path):
     folder = tmp_path / "frames"
     folder.mkdir()
     for i in range(3):
         (folder / f"{i}.jpg").write_bytes(b"junk")
-    with pytest.raises(SourceError, match="none of its 3 pictures"):
+    with pytest.raises(SourceError, match="none of its 3 images"):
         open_source(folder)
 
 
 def test_folders_without_frames_are_refused(tmp_path):
-    with pytest.raises(SourceError, match="it holds no files"):
+    with pytest.raises(SourceError, match="it is empty"):
         open_source(tmp_path)
     (tmp_path / "a.mp4").write_bytes(b"x")
     with pytest.raises(SourceError, match=r"such as 'a\.mp4'"):
         open_source(tmp_path)
 
 
-def test_a_change_of_size_is_an_error_unless_a_size_is_asked_for(tmp_path):
+def test_a_change_of_size_is_an_error_without_a_target_size(tmp_path):
     folder = tmp_path / "frames"
     fill(folder)
-    cv2.imwrite(str(folder / "3.png"), pictures(1, 30, 40)[0])
+    cv2.imwrite(str(folder / "3.png"), disc_images(1, 30, 40)[0])
     seen = []
-    with pytest.raises(SourceError, match=r"3\.png: the picture is 30x40, the ones before it 48x64"):
+    with pytest.raises(SourceError, match=r"3\.png: the image is 30x40, those before it are 48x64"):
         seen.extend(frame.index for frame in open_source(folder))
     assert seen == [0, 1, 2]
     sized = open_source(folder, size=(24, 32))
@@ -185,9 +185,9 @@ def test_a_change_of_size_is_an_error_unless_a_size_is_asked_for(tmp_path):
 
 
 @pytest.mark.parametrize("orientation", [1, 3, 6, 8])
-def test_pictures_are_upright(tmp_path, orientation):
+def test_images_are_turned_upright(tmp_path, orientation):
     path = tmp_path / "a.jpg"
-    path.write_bytes(exif_jpeg(pictures(1)[0], orientation))
+    path.write_bytes(exif_jpeg(disc_images(1)[0], orientation))
     expected = cv2.imread(str(path))[..., ::-1]
     made = read_image(path)
     assert made.shape == expected.shape
@@ -196,8 +196,8 @@ def test_pictures_are_upright(tmp_path, orientation):
 
 
 @pytest.mark.parametrize("compression", [1, 5, 8])
-def test_a_tiff_with_its_directory_in_front_is_refused_when_cut(tmp_path, compression):
-    image = pictures(1)[0]
+def test_a_truncated_tiff_with_its_directory_in_front_is_refused(tmp_path, compression):
+    image = disc_images(1)[0]
     body = cv2.imencode(".tif", image[..., ::-1], [cv2.IMWRITE_TIFF_COMPRESSION, compression])[1].tobytes()
     whole = directory_first(body)
     path = tmp_path / "a.tif"
@@ -205,12 +205,12 @@ def test_a_tiff_with_its_directory_in_front_is_refused_when_cut(tmp_path, compre
     assert np.array_equal(read_image(path), image)
     for share in (0.2, 0.5, 0.9, 0.99):
         path.write_bytes(whole[: round(len(whole) * share)])
-        with pytest.raises(SourceError, match="cut short"):
+        with pytest.raises(SourceError, match="truncated"):
             read_image(path)
 
 
-def test_grey_deep_and_transparent_pictures(tmp_path):
-    grey = pictures(1)[0][..., 0]
+def test_grey_deep_and_transparent_images(tmp_path):
+    grey = disc_images(1)[0][..., 0]
     for name, image in (
         ("grey.png", grey),
         ("deep.png", grey.astype(np.uint16) * 257),
@@ -220,17 +220,17 @@ def test_grey_deep_and_transparent_pictures(tmp_path):
         made = read_image(tmp_path / name)
         assert made.shape == (48, 64, 3)
         assert np.abs(made.astype(int) - grey[..., None]).max() <= 1
-    cv2.imwrite(str(tmp_path / "alpha.png"), np.dstack([pictures(1)[0][..., ::-1], grey]))
-    assert np.array_equal(read_image(tmp_path / "alpha.png"), pictures(1)[0])
+    cv2.imwrite(str(tmp_path / "alpha.png"), np.dstack([disc_images(1)[0][..., ::-1], grey]))
+    assert np.array_equal(read_image(tmp_path / "alpha.png"), disc_images(1)[0])
 
 
-def test_the_content_tells_the_kind_not_the_name(tmp_path):
-    cv2.imwrite(str(tmp_path / "a.png"), pictures(1)[0][..., ::-1])
+def test_the_content_decides_the_format_not_the_name(tmp_path):
+    cv2.imwrite(str(tmp_path / "a.png"), disc_images(1)[0][..., ::-1])
     path = (tmp_path / "a.png").rename(tmp_path / "a.jpg")
-    assert np.array_equal(read_image(path), pictures(1)[0])
+    assert np.array_equal(read_image(path), disc_images(1)[0])
 
 
-def test_a_picture_bomb_is_refused(tmp_path):
+def test_a_decompression_bomb_is_refused(tmp_path):
     path = tmp_path / "a.png"
     path.write_bytes(huge_png(60_000, 60_000))
     with pytest.raises(SourceError, match="over 100 megapixels"):
@@ -238,8 +238,8 @@ def test_a_picture_bomb_is_refused(tmp_path):
 
 
 @pytest.mark.parametrize("suffix", [".jpg", ".png", ".tif", ".bmp", ".webp"])
-def test_a_picture_cut_anywhere_is_refused(tmp_path, suffix):
-    data = cv2.imencode(suffix, pictures(1, 60, 80)[0])[1].tobytes()
+def test_an_image_truncated_anywhere_is_refused(tmp_path, suffix):
+    data = cv2.imencode(suffix, disc_images(1, 60, 80)[0])[1].tobytes()
     path = tmp_path / f"a{suffix}"
     for n in [*range(0, len(data) - 8, max(1, len(data) // 60)), len(data) - 20]:
         path.write_bytes(data[:n])
@@ -253,8 +253,8 @@ def test_a_picture_cut_anywhere_is_refused(tmp_path, suffix):
     at=st.floats(0, 1),
     junk=st.binary(min_size=1, max_size=40),
 )
-def test_damage_gives_a_picture_or_a_source_error(tmp_path, kind, at, junk):
-    data = bytearray(cv2.imencode(kind, pictures(1)[0])[1].tobytes())
+def test_damage_gives_an_image_or_a_source_error(tmp_path, kind, at, junk):
+    data = bytearray(cv2.imencode(kind, disc_images(1)[0])[1].tobytes())
     place = round(at * len(data))
     data[place : place + len(junk)] = junk
     path = tmp_path / "a.jpg"

@@ -1,4 +1,4 @@
-"""The annotated picture: what it shows, where, and that it never fails on odd input."""
+"""The annotated frame: what it shows, where, and that it never fails on odd input."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from moving_disc import pictures
+from moving_disc import disc_images
 
 from comemory.errors import SourceError
 from comemory.types import Score
-from comemory.video.overlay import ALARM, CALM, MIN_WIDTH, N_SHOWN, annotate, format_time
+from comemory.video.overlay import ALARM, MIN_WIDTH, N_SHOWN, NORMAL, annotate, format_time
 
 GREY = np.full((240, 360, 3), 100, np.uint8)
 
@@ -19,33 +19,33 @@ def score(value: float = 1.0, **more) -> Score:
     return Score(index=7, time_s=0.28, value=value, appearance=value, motion=value, **more)
 
 
-def has_colour(picture: np.ndarray, colour: tuple[int, int, int]) -> np.ndarray:
-    return np.abs(picture.astype(int) - np.array(colour)).max(axis=2) <= 8
+def has_colour(image: np.ndarray, colour: tuple[int, int, int]) -> np.ndarray:
+    return np.abs(image.astype(int) - np.array(colour)).max(axis=2) <= 8
 
 
 @pytest.mark.parametrize(
-    ("size", "picture"),
+    ("size", "image"),
     [((240, 360), (480, 720)), ((360, 640), (405, 720)), ((1080, 1920), (1080, 1920)), ((481, 721), (481, 721))],
 )
-def test_small_pictures_are_enlarged_and_large_ones_kept(size, picture):
-    made = annotate(np.zeros((*size, 3), np.uint8), None)
-    assert made.shape[1] == picture[1]
-    assert 0.1 < (made.shape[0] - picture[0]) / picture[1] < 0.16
-    assert made.dtype == np.uint8
+def test_small_frames_are_enlarged_and_large_ones_are_not(size, image):
+    annotated = annotate(np.zeros((*size, 3), np.uint8), None)
+    assert annotated.shape[1] == image[1]
+    assert 0.1 < (annotated.shape[0] - image[0]) / image[1] < 0.16
+    assert annotated.dtype == np.uint8
 
 
-def test_the_input_is_left_as_it_was():
+def test_the_input_is_not_changed():
     large = np.full((720, 1280, 3), 100, np.uint8)
     annotate(large, score(heat_map=np.ones((4, 4), np.float32), box=(2, 2, 90, 90)), event=True)
     assert (large == 100).all()
 
 
-def test_the_picture_itself_stays_when_there_is_nothing_to_say():
-    made = annotate(np.full((720, 1280, 3), 100, np.uint8), None)
-    assert (made[:720] == 100).all()
+def test_without_a_score_the_frame_is_not_changed():
+    annotated = annotate(np.full((720, 1280, 3), 100, np.uint8), None)
+    assert (annotated[:720] == 100).all()
 
 
-def test_the_box_is_drawn_where_it_is_and_only_in_an_event():
+def test_the_box_is_drawn_in_its_place_during_an_event_only():
     box = (100, 60, 160, 120)
     calm = annotate(GREY, score(box=box))[:480]
     alarm = annotate(GREY, score(box=box), event=True)[:480]
@@ -55,20 +55,20 @@ def test_the_box_is_drawn_where_it_is_and_only_in_an_event():
     assert (columns.max(), rows.max()) == pytest.approx((319, 239), abs=2)
 
 
-def test_heat_covers_where_it_is_high_and_is_clear_where_it_is_low():
+def test_high_heat_is_opaque_and_low_heat_is_transparent():
     heat = np.full((24, 36), 0.2, np.float32)
     heat[12:18, 18:27] = 1.0
-    made = annotate(GREY, score(heat_map=heat))[:480]
-    inside, outside = made[300, 450], made[420, 90]
+    annotated = annotate(GREY, score(heat_map=heat))[:480]
+    inside, outside = annotated[300, 450], annotated[420, 90]
     assert (outside == 100).all()
     assert inside[0] > 140
     assert int(inside[0]) - int(inside[2]) > 60
 
 
-def test_the_run_of_the_score_turns_red_in_an_event():
+def test_the_curve_is_red_during_an_event():
     calm = annotate(GREY, score(), threshold=2.0, history=[(1.0, False)] * 50)[480:]
     alarm = annotate(GREY, score(3.0), threshold=2.0, history=[(1.0, False)] * 50 + [(3.0, True)] * 50)[480:]
-    assert has_colour(calm, CALM).any()
+    assert has_colour(calm, NORMAL).any()
     assert not has_colour(calm, ALARM).any()
     assert has_colour(alarm[:, :590], ALARM).any()
 
@@ -76,7 +76,7 @@ def test_the_run_of_the_score_turns_red_in_an_event():
 def test_a_higher_score_is_drawn_higher():
     def height(value: float) -> float:
         strip = annotate(GREY, score(), threshold=4.0, history=[(value, False)] * N_SHOWN)[480:, :590]
-        return float(np.nonzero(has_colour(strip, CALM))[0].mean())
+        return float(np.nonzero(has_colour(strip, NORMAL))[0].mean())
 
     heights = [height(value) for value in (0.0, 1.0, 2.0, 3.0)]
     assert heights == sorted(heights, reverse=True)
@@ -88,7 +88,7 @@ def test_only_the_newest_scores_are_shown():
     assert np.array_equal(annotate(GREY, None, history=old + new), annotate(GREY, None, history=new))
 
 
-def test_warming_up_is_said_and_time_is_printed():
+def test_warming_up_and_time_are_printed():
     bare = annotate(GREY, None)
     timed = annotate(GREY, None, time_s=1.0)
     assert not np.array_equal(bare[:60, :120], timed[:60, :120])
@@ -106,22 +106,24 @@ def test_warming_up_is_said_and_time_is_printed():
     heat=st.none() | st.tuples(st.integers(1, 9), st.integers(1, 9)),
     event=st.booleans(),
 )
-def test_whatever_comes_a_picture_is_made(size, box, values, threshold, heat, event):
-    image = pictures(1, *size)[0]
+def test_any_input_gives_an_image(size, box, values, threshold, heat, event):
+    image = disc_images(1, *size)[0]
     heat_map = None if heat is None else np.full(heat, np.nan if event else 0.7, np.float32)
     value = values[-1][0] if values else 0.0
-    made = annotate(image, score(value, heat_map=heat_map, box=box), threshold=threshold, history=values, event=event)
-    assert made.ndim == 3
-    assert made.shape[1] >= MIN_WIDTH // 2
-    assert made.dtype == np.uint8
+    annotated = annotate(
+        image, score(value, heat_map=heat_map, box=box), threshold=threshold, history=values, event=event
+    )
+    assert annotated.ndim == 3
+    assert annotated.shape[1] >= MIN_WIDTH // 2
+    assert annotated.dtype == np.uint8
 
 
-def test_what_is_no_picture_is_refused():
+def test_an_invalid_image_is_refused():
     with pytest.raises(SourceError, match="expected uint8"):
         annotate(np.zeros((4, 4), np.uint8), None)
 
 
-def test_clock():
+def test_format_time():
     assert [format_time(t) for t in (0.0, 59.999, 60.0, 3600.0, 86_399.99, -1.0)] == [
         "0:00.00",
         "1:00.00",

@@ -29,7 +29,7 @@ def scene(height: int, width: int, seed: int = 0) -> np.ndarray:
     target=st.tuples(st.integers(1, 90), st.integers(1, 90)),
     colour=st.tuples(st.integers(0, 255), st.integers(0, 255), st.integers(0, 255)),
 )
-def test_a_plain_picture_stays_plain_at_every_size(source, target, colour):
+def test_an_image_of_one_colour_keeps_its_colour_at_every_size(source, target, colour):
     image = np.empty((*source, 3), np.uint8)
     image[:] = colour
     made = resize(image, target)
@@ -58,7 +58,7 @@ def test_a_view_becomes_contiguous_and_keeps_its_pixels():
         assert np.array_equal(made, view)
 
 
-def test_a_new_picture_owns_its_memory():
+def test_a_new_image_owns_its_memory():
     frame = av.VideoFrame.from_ndarray(scene(33, 45), format="rgb24")
     for made in (resize(scene(40, 50), (20, 21)), resize(frame, None), resize(frame, (10, 11))):
         assert made.flags.c_contiguous
@@ -66,7 +66,7 @@ def test_a_new_picture_owns_its_memory():
         assert made.dtype == np.uint8
 
 
-def test_a_frame_and_its_array_give_the_same_picture():
+def test_a_decoded_frame_and_its_array_give_the_same_image():
     image = scene(60, 80)
     frame = av.VideoFrame.from_ndarray(image, format="rgb24")
     assert np.array_equal(resize(frame, None), image)
@@ -95,7 +95,7 @@ def grey_luma(level: int, color_range: int) -> np.ndarray:
     return resize(frame, (16, 16))
 
 
-def test_limited_and_full_range_are_told_apart():
+def test_limited_and_full_range_are_distinguished():
     unsaid, limited, full = 0, 1, 2
     assert grey_luma(235, limited).min() == 255
     assert grey_luma(16, limited).max() == 0
@@ -104,7 +104,7 @@ def test_limited_and_full_range_are_told_apart():
     assert grey_luma(16, full).min() == 16
 
 
-def test_two_levels_between_file_and_pushed_picture(make_video):
+def test_a_file_and_its_arrays_differ_by_two_levels_at_most(make_video):
     path = make_video("a.mkv", codec="ffv1", pix_fmt="yuv444p", images=[scene(120, 160, seed) for seed in range(3)])
     straight = list(open_source(path, size=(64, 96)))
     pushed = [resize(frame.image, (64, 96)) for frame in open_source(path)]
@@ -112,7 +112,7 @@ def test_two_levels_between_file_and_pushed_picture(make_video):
         assert np.abs(one.image.astype(int) - other).max() <= 2
 
 
-def test_two_levels_between_file_and_pushed_picture_on_real_video(data: Path):
+def test_real_video_and_its_arrays_differ_by_two_levels_at_most(data: Path):
     path = data / "avenue" / "testing_videos" / "08.avi"
     straight = list(open_source(path, size=(128, 192)))
     pushed = [resize(frame.image, (128, 192)) for frame in open_source(path)]
@@ -122,7 +122,7 @@ def test_two_levels_between_file_and_pushed_picture_on_real_video(data: Path):
     assert np.mean(grey <= 2) > 0.999
 
 
-def test_one_reformatter_serves_changing_pictures():
+def test_one_reformatter_serves_changing_sizes():
     reformatter = VideoReformatter()
     for height, width, target in ((60, 80, (30, 40)), (61, 33, (30, 40)), (60, 80, (31, 7)), (60, 80, (30, 40))):
         image = scene(height, width)
@@ -158,7 +158,7 @@ def test_threads_do_not_disturb_each_other():
     [np.zeros((4, 4), np.uint8), np.zeros((4, 4, 4), np.uint8), np.zeros((4, 4, 3), np.float32),
      np.zeros((0, 4, 3), np.uint8)],
 )  # fmt: skip
-def test_what_is_no_picture_is_refused(bad):
+def test_an_invalid_image_is_refused(bad):
     with pytest.raises(SourceError, match="expected uint8"):
         resize(bad, (2, 2))
     with pytest.raises(SourceError, match="expected uint8"):

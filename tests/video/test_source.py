@@ -22,7 +22,7 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from moving_disc import pictures
+from moving_disc import disc_images
 
 from comemory.errors import SourceError
 from comemory.types import Frame, Source
@@ -56,7 +56,7 @@ class Memory:
     rate_hz = None
 
     def __iter__(self) -> Iterator[Frame]:
-        for i, image in enumerate(pictures(4)):
+        for i, image in enumerate(disc_images(4)):
             yield Frame(image, i * 0.5, i)
 
 
@@ -94,7 +94,7 @@ def test_every_container(make_video, name, codec, pix_fmt, options, n_frames):
     assert [frame.index for frame in frames] == list(range(12))
     assert [frame.time_s for frame in frames] == pytest.approx([i / 25 for i in range(12)], abs=0.002)
     assert source.problems == []
-    for frame, image in zip(frames, pictures(12), strict=True):
+    for frame, image in zip(frames, disc_images(12), strict=True):
         assert frame.image.dtype == np.uint8
         assert frame.image.flags.c_contiguous
         assert frame.image.flags.owndata
@@ -106,12 +106,12 @@ def test_every_container(make_video, name, codec, pix_fmt, options, n_frames):
 
 def test_lossless_video_comes_back_exactly(make_video):
     path = make_video("a.mkv", codec="ffv1", pix_fmt="bgr0")
-    for frame, image in zip(open_source(path), pictures(12), strict=True):
+    for frame, image in zip(open_source(path), disc_images(12), strict=True):
         assert np.array_equal(frame.image, image)
 
 
 @pytest.mark.parametrize("name", ["a.mp4", "a.mkv"])
-def test_a_variable_rate_is_kept(make_video, name):
+def test_a_variable_rate_is_preserved(make_video, name):
     times_ms = [0, 40, 80, 400, 440, 1000, 1033, 1066, 1100, 2000, 2040, 2080]
     frames = list(open_source(make_video(name, times_ms=times_ms)))
     assert [frame.time_s for frame in frames] == pytest.approx([t / 1000 for t in times_ms], abs=0.001)
@@ -125,14 +125,14 @@ def test_time_starts_at_the_first_frame(make_video):
 
 @settings(max_examples=200, deadline=None)
 @given(st.lists(st.none() | st.integers(-(10**6), 10**6), max_size=30), st.sampled_from([5.0, 25.0, 30.0]))
-def test_time_never_runs_backwards(stamps, rate_hz):
+def test_time_never_decreases(stamps, rate_hz):
     clock = _Clock(Fraction(1, 1000), rate_hz)
     times = [clock.time_s(stamp) for stamp in stamps]
     assert times == sorted(times)
     assert times[:1] in ([], [0.0])
 
 
-def test_missing_times_follow_the_rate_and_a_restart_goes_on():
+def test_missing_times_follow_the_rate_and_a_restart_continues():
     clock = _Clock(Fraction(1, 1000), 10.0)
     stamps = [None, None, 500, 600, None, 800, 100_000, 0, 100]
     times = [clock.time_s(stamp) for stamp in stamps]
@@ -158,34 +158,34 @@ def test_phone_video_is_turned_upright(make_video, matrix, turns):
 
 @pytest.mark.parametrize(("height", "width"), [(47, 63), (1, 1), (2, 200), (33, 16)])
 def test_odd_sizes(make_video, height, width):
-    images = pictures(3, height, width)
+    images = disc_images(3, height, width)
     source = open_source(make_video("a.mkv", codec="ffv1", pix_fmt="bgr0", images=images))
     assert source.size == (height, width)
     assert all(np.array_equal(frame.image, image) for frame, image in zip(source, images, strict=True))
 
 
 def test_a_single_frame(make_video):
-    source = open_source(make_video("a.mp4", images=pictures(1)))
+    source = open_source(make_video("a.mp4", images=disc_images(1)))
     assert [(frame.index, frame.time_s) for frame in source] == [(0, 0.0)]
     assert source.n_frames == 1
     assert source.problems == []
 
 
-def test_the_size_asked_for(make_video):
+def test_frames_have_the_target_size(make_video):
     source = open_source(make_video("a.mp4"), size=(24, 40))
     assert {frame.image.shape for frame in source} == {(24, 40, 3)}
     assert source.size == (48, 64)
 
 
 def two_sizes(make_video) -> Path:
-    first = make_video("a.ts", images=pictures(6))
-    second = make_video("b.ts", images=pictures(6, 96, 128))
+    first = make_video("a.ts", images=disc_images(6))
+    second = make_video("b.ts", images=disc_images(6, 96, 128))
     joined = first.with_name("joined.ts")
     joined.write_bytes(first.read_bytes() + second.read_bytes())
     return joined
 
 
-def test_a_change_of_size_is_an_error_unless_a_size_is_asked_for(make_video):
+def test_a_change_of_size_is_an_error_without_a_target_size(make_video):
     path = two_sizes(make_video)
     seen = []
     with pytest.raises(SourceError, match=r"changes from 48x64 to 96x128 at frame 6 \("):
@@ -212,7 +212,7 @@ def test_kinds_of_mp4(make_video, muxing):
      ("a.avi", "mjpeg", ""), ("b.avi", "mpeg4", ""), ("a.ts", "libx264", ""), ("a.webm", "libvpx", ""),
      ("a.mov", "mpeg4", ""), ("a.flv", "libx264", "")],
 )  # fmt: skip
-def test_a_file_cut_anywhere_gives_its_frames_and_a_problem_or_is_refused(make_video, name, codec, muxing):
+def test_a_truncated_file_gives_its_frames_and_a_problem_or_is_refused(make_video, name, codec, muxing):
     options = {"deadline": "realtime"} if codec == "libvpx" else {}
     pix_fmt = "yuvj420p" if codec == "mjpeg" else "yuv420p"
     muxing = {"movflags": muxing} if muxing else {}
@@ -238,9 +238,9 @@ def test_a_file_cut_anywhere_gives_its_frames_and_a_problem_or_is_refused(make_v
     assert counts or name == "a.mov"
 
 
-def torn_video(make_video, start: int, length: int) -> tuple[Path, list[np.ndarray]]:
-    """Twelve pictures; zeros from `start` bytes after the beginning of the sixth."""
-    images = pictures(12, 96, 128)
+def damaged_video(make_video, start: int, length: int) -> tuple[Path, list[np.ndarray]]:
+    """Twelve images; zeros from `start` bytes after the beginning of the sixth."""
+    images = disc_images(12, 96, 128)
     path = make_video("a.avi", codec="png", pix_fmt="rgb24", images=images)
     data = bytearray(path.read_bytes())
     sixth = [match.start() for match in re.finditer(rb"\x89PNG", data)][5]
@@ -249,24 +249,24 @@ def torn_video(make_video, start: int, length: int) -> tuple[Path, list[np.ndarr
     return path, images
 
 
-def test_a_torn_picture_is_named_and_keeps_its_index(make_video):
-    path, images = torn_video(make_video, 100, 40)
+def test_a_damaged_frame_is_reported_and_keeps_its_index(make_video):
+    path, images = damaged_video(make_video, 100, 40)
     source = open_source(path)
     for _ in range(2):
         frames = list(source)
         assert [frame.index for frame in frames] == [0, 1, 2, 3, 4, 6, 7, 8, 9, 10, 11]
         assert all(np.array_equal(frame.image, images[frame.index]) for frame in frames)
         assert [frame.time_s for frame in frames] == pytest.approx([frame.index / 25 for frame in frames])
-        assert source.problems == [f"{path}: 1 damaged picture left out, from frame 5"]
+        assert source.problems == [f"{path}: 1 damaged frame skipped, from frame 5"]
 
 
 @pytest.mark.parametrize(("start", "length"), [(-8, 40), (0, 1200), (-5 * 540, 40)])
-def test_a_torn_container_is_named(make_video, start, length):
-    path, _ = torn_video(make_video, start, length)
+def test_a_damaged_container_is_reported(make_video, start, length):
+    path, _ = damaged_video(make_video, start, length)
     source = open_source(path)
     n = len(list(source))
     assert n < 12
-    assert source.problems[-1] == f"{path}: the file is cut short or damaged, frames read: {n} of 12"
+    assert source.problems[-1] == f"{path}: the file is truncated or damaged; frames read: {n} of 12"
 
 
 @settings(max_examples=120, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -280,7 +280,7 @@ def test_damage_gives_frames_or_a_source_error(make_video, tmp_path, name, at, j
     path = tmp_path / name
     codec = "mpeg4" if name == "a.avi" else "libx264"
     if not path.with_suffix(".whole").exists():
-        make_video(name, codec=codec, images=pictures(6)).rename(path.with_suffix(".whole"))
+        make_video(name, codec=codec, images=disc_images(6)).rename(path.with_suffix(".whole"))
     data = bytearray(path.with_suffix(".whole").read_bytes())
     place = round(at * len(data))
     data[place : place + len(junk)] = junk
@@ -310,9 +310,9 @@ def test_random_bytes_are_refused(tmp_path, body, head):
      ("c.mp4", b"ffconcat version 1.0\nfile '/dev/zero'\n"),
      ("a.sdp", b"v=0\nc=IN IP4 127.0.0.1\nm=video 5004 RTP/AVP 96\na=rtpmap:96 H264/90000\n")],
 )  # fmt: skip
-def test_what_is_no_video_is_refused(tmp_path, name, content):
+def test_a_file_that_is_no_video_is_refused(tmp_path, name, content):
     (tmp_path / name).write_bytes(content)
-    with pytest.raises(SourceError, match=f"cannot open .*{name} as a video: .*expected a whole video file"):
+    with pytest.raises(SourceError, match=f"cannot open .*{name} as a video: .*expected an undamaged video file"):
         open_source(tmp_path / name)
 
 
@@ -325,13 +325,13 @@ def test_paths_that_cannot_be_opened(tmp_path):
         (tmp_path / "empty.mp4", "the file is empty"),
         (tmp_path / "pipe.mp4", "not a regular file"),
         ("/dev/zero", "not a regular file"),
-        (tmp_path / "a.png", "a single picture"),
+        (tmp_path / "a.png", "a single image"),
         (tmp_path / "a.png" / "b.mp4", "Not a directory"),
         (tmp_path / ("n" * 300), "File name too long"),
         ("", "expected a video file"),
         ("a\0b", "expected a video file"),
         ("concat:a.mp4|b.mp4", "No such file"),
-        ("foo://host/a", "no such kind of stream"),
+        ("foo://host/a", "unknown kind of stream"),
         ("rtsq://user:secret@host/a", "did you mean 'rtsp'"),
         (f"file://{tmp_path}/gone.mp4", "No such file"),
     ):
@@ -339,11 +339,11 @@ def test_paths_that_cannot_be_opened(tmp_path):
             open_source(location)
         assert "secret" not in str(caught.value)
         assert "\n" not in str(caught.value)
-    with pytest.raises(SourceError, match="expected a path, a URL or a Source"):
+    with pytest.raises(SourceError, match="expected a path, a URL, or a Source"):
         open_source(3)
 
 
-def test_a_file_that_may_not_be_read(make_video):
+def test_a_file_without_permission_is_refused(make_video):
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         folder.chmod(0o755)
@@ -354,7 +354,7 @@ def test_a_file_that_may_not_be_read(make_video):
             open_source(path)
 
 
-def test_sound_alone_is_refused(tmp_path):
+def test_a_file_with_sound_only_is_refused(tmp_path):
     path = tmp_path / "a.mp4"
     with av.open(str(path), "w") as made:
         stream = made.add_stream("aac", rate=8000)
@@ -363,11 +363,11 @@ def test_sound_alone_is_refused(tmp_path):
             sound.sample_rate = 8000
             made.mux(stream.encode(sound))
         made.mux(stream.encode(None))
-    with pytest.raises(SourceError, match="no video in it, only audio"):
+    with pytest.raises(SourceError, match="contains no video, only audio"):
         open_source(path)
 
 
-def test_pictures_over_the_limit_are_refused(make_video, monkeypatch):
+def test_frames_over_the_pixel_limit_are_refused(make_video, monkeypatch):
     path = make_video("a.mp4")
     monkeypatch.setattr(container, "MAX_PIXELS", 48 * 64 - 1)
     with pytest.raises(SourceError, match="48x64"):
@@ -406,7 +406,7 @@ def test_two_iterations_at_once(make_video):
         assert np.array_equal(one.image, other.image)
 
 
-def test_a_source_in_memory_is_passed_on():
+def test_a_source_in_memory_is_returned_as_opened():
     wrapped = open_source(Memory(), size=(24, 32))
     assert isinstance(wrapped, OpenedSource)
     assert (wrapped.name, wrapped.rate_hz, wrapped.n_frames, wrapped.problems) == ("memory", None, None, [])
@@ -416,7 +416,26 @@ def test_a_source_in_memory_is_passed_on():
     assert [frame.image.shape for frame in open_source(Memory())] == [(48, 64, 3)] * 4
 
 
-def test_an_opened_source_is_passed_on(make_video):
+class Images:
+    """A source that yields images in place of frames."""
+
+    name = "images"
+    rate_hz = 25.0
+
+    def __iter__(self):
+        return iter(disc_images(2))
+
+
+def test_an_array_in_place_of_a_source_or_a_frame_is_refused_in_one_short_line():
+    image = disc_images(1)[0]
+    with pytest.raises(SourceError, match=r"^cannot open uint8 \(48, 64, 3\): expected a path.*$") as caught:
+        open_source(image)
+    assert len(str(caught.value)) < 150
+    with pytest.raises(SourceError, match=r"^a frame is uint8 \(48, 64, 3\): expected comemory.Frame.*$"):
+        next(iter(open_source(Images())))
+
+
+def test_an_opened_source_is_returned_as_it_is(make_video):
     source = open_source(make_video("a.mp4"))
     assert isinstance(source, Source)
     assert open_source(source) is source
@@ -461,7 +480,7 @@ def test_a_video_at_a_url(make_video, tmp_path):
     assert "secret" not in str(caught.value)
 
 
-def test_a_play_list_at_a_url_cannot_reach_local_files(make_video, tmp_path):
+def test_a_playlist_at_a_url_cannot_reach_local_files(make_video, tmp_path):
     path = make_video("a.ts")
     with serve(tmp_path) as url:
         (tmp_path / "a.m3u8").write_text(
@@ -472,7 +491,7 @@ def test_a_play_list_at_a_url_cannot_reach_local_files(make_video, tmp_path):
 
 
 @pytest.mark.parametrize("scheme", ["http", "rtsp"])
-def test_a_server_that_says_nothing_times_out(monkeypatch, scheme):
+def test_a_silent_server_times_out(monkeypatch, scheme):
     monkeypatch.setattr(container, "OPEN_TIMEOUT_S", 0.4)
     with socket.create_server(("127.0.0.1", 0)) as silent:
         source = open_source(f"{scheme}://user:secret@127.0.0.1:{silent.getsockname()[1]}/a")
@@ -482,7 +501,7 @@ def test_a_server_that_says_nothing_times_out(monkeypatch, scheme):
 
 
 def test_damage_prints_nothing(make_video):
-    path = make_video("a.mkv", images=pictures(12))
+    path = make_video("a.mkv", images=disc_images(12))
     data = bytearray(path.read_bytes())
     data[len(data) // 2 :] = data[len(data) // 2 :][::-1]
     path.write_bytes(data)

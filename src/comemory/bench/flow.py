@@ -48,9 +48,7 @@ def bench_flow(size: tuple[int, int] = (240, 360), rounds: int = 20, weights: st
         ConfigError: a size or a number of rounds that cannot be measured, or weights that cannot be read.
         RuntimeMissing: weights are given but torch is not installed.
     """
-    chosen = {
-        f"dis-{preset}": FlowSettings(preset=preset) for preset in ("ultrafast", "medium", "lean", "fine")
-    }
+    chosen = {f"dis-{preset}": FlowSettings(preset=preset) for preset in ("ultrafast", "medium", "lean", "fine")}
     chosen |= {name: FlowSettings(name=name) for name in ("farneback", "rgb_difference")}
     if weights is not None:
         chosen["raft"] = FlowSettings(name="raft", weights=weights)

@@ -35,16 +35,16 @@ class ClipBuilder:
         rate_hz: float | None = None,
     ) -> None:
         self.settings = settings
-        self.preparation = FramePreparer(settings, estimator, rate_hz)
+        self.preparer = FramePreparer(settings, estimator, rate_hz)
         self.gate = gate
-        self.compute_features = self.preparation.compute_features
+        self.compute_features = self.preparer.compute_features
         self._images: deque[PixelArray] = deque(maxlen=settings.n_past + 1)
         self._flows: deque[PixelArray] = deque(maxlen=2)
         self.reset()
 
     def reset(self) -> None:
         """Forget the source."""
-        self.preparation.reset()
+        self.preparer.reset()
         self._images.clear()
         self._last_paired: int | None = None
         self._last_appended: int | None = None
@@ -63,14 +63,14 @@ class ClipBuilder:
             flow_scale: factor on the flow of this pair, for frames that are not one training interval apart.
         """
         if self._last_paired is not None and frame.index != self._last_paired + 1:
-            self.preparation.reset_image()
+            self.preparer.reset_image()
             if self.gate is not None:
                 self.gate.reset()
-        pair = self.preparation.pair(frame.image)
+        pair = self.preparer.pair(frame.image)
         self._last_paired = frame.index
         model_image, is_static = None, False
         if self.gate is not None:
-            model_image = self.preparation.model_image(pair.image)
+            model_image = self.preparer.model_image(pair.image)
             is_static = self.gate.update(model_image)
         return FramePair(pair.image, pair.previous, model_image, is_static, frame.index, frame.time_s, flow_scale)
 
@@ -78,14 +78,14 @@ class ClipBuilder:
         """Append the features of the next frame to the window; after a gap a new window starts. See `add_frame`."""
         if self._last_appended is None or features.index != self._last_appended + 1:
             self._images.clear()
-            self.preparation.reset_flow()
+            self.preparer.reset_flow()
             features = replace(features, flow=None)
-        flow = round_to_float16(self.preparation.filter_flow(features))
+        flow = round_to_float16(self.preparer.filter_flow(features))
         self._images.append(PixelArray(to_floats(features.image)))
         self._flows.append(PixelArray(flow.transpose(2, 0, 1)))
         self._last_appended = features.index
         if len(self._images) <= self.settings.n_past:
             return None
         motion = self._flows[-1 if self.settings.flow_of == "next" else -2]
-        input_maps = self.preparation.input_maps.astype(np.float32)
+        input_maps = self.preparer.input_maps.astype(np.float32)
         return Clip(list(self._images), motion, features.index, features.time_s, input_maps)

@@ -1,9 +1,8 @@
-"""Dense motion between two frames, by name: the target of the motion branch and half of every clip.
+"""Optical flow, by name: the target of the motion branch and half of every clip.
 
-An estimator gives the displacement of every pixel of the previous frame on its way to the current one, in pixels of the
-pictures it is given: `previous[y, x]` is found again near `current[y + dy, x + dx]`. Its answer depends on these two
-pictures alone, never on the calls before or on the number of threads, so that training, evaluation and a live camera
-see the same flow.
+An estimator computes the displacement of every pixel of the previous image on its way to the current one, in pixels of these
+images: `previous[y, x]` moves to about `current[y + dy, x + dx]`. The result depends on the two images alone, never on the
+calls before or on the number of threads: training, evaluation and a live camera see the same flow.
 
 To add an estimator: one file with a class that takes `FlowSettings`, and one line in `FLOWS`.
 """
@@ -14,11 +13,12 @@ from typing import Any, Literal, cast
 
 from numpy import uint8
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, field_validator
+from pydantic import Field, field_validator
 
+from comemory.config import Settings
 from comemory.errors import ConfigError, suggest
 from comemory.registry import Registry
-from comemory.types import FlowEstimator
+from comemory.types import FlowEstimator, describe
 
 FLOWS = Registry(
     "flow",
@@ -32,23 +32,25 @@ FLOWS = Registry(
 )
 
 
-class FlowSettings(BaseModel):
-    """Which estimator, and what it needs to know.
+class FlowSettings(Settings):
+    """Which flow estimator, and its options.
 
-    Attributes:
-        name: an entry of `FLOWS`.
-        preset: speed against accuracy, for `dis` alone.
-        weights: path of the weight file, for `raft` alone.
-
-    >>> FlowSettings(preset="fast").name
+    >>> FlowSettings(preset="medium").name
     'dis'
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
-
-    name: str = "dis"
-    preset: Literal["ultrafast", "fast", "medium", "lean", "fine"] = "lean"
-    weights: str | None = None
+    name: str = Field(
+        "dis", title="Flow estimator", description="`dis`, `farneback`, `rgb_difference` or `raft`, which needs torch."
+    )
+    preset: Literal["ultrafast", "medium", "lean", "fine"] = Field(
+        "lean",
+        title="Flow preset",
+        description="Speed against accuracy of `dis`. `ultrafast` and `medium` are OpenCV's presets. `fine` searches down to "
+        "single pixels, which suits images of the network's size; `lean` is `fine` without the final smoothing.",
+    )
+    weights: str | None = Field(
+        None, title="Flow weights", description="Path of the weight file `raft-small.pth`, for `raft` alone."
+    )
 
     @field_validator("name")
     @classmethod
@@ -59,10 +61,10 @@ class FlowSettings(BaseModel):
 
 
 def open_flow(settings: FlowSettings) -> FlowEstimator:
-    """Make the estimator that `settings` describe.
+    """Make the estimator of the settings.
 
     Raises:
-        ConfigError: no such estimator, or its weights are not given, not there or not its own.
+        ConfigError: its weights are not given, cannot be read, or belong to another network.
         RuntimeMissing: the estimator needs a package that is not installed.
 
     >>> open_flow(FlowSettings(name="rgb_difference")).name
@@ -72,18 +74,16 @@ def open_flow(settings: FlowSettings) -> FlowEstimator:
 
 
 def check_pair(previous: NDArray[Any], current: NDArray[Any]) -> None:
-    """Refuse what is not two RGB pictures of one size.
+    """Check that two images are RGB and of one size.
 
     Raises:
-        ConfigError: another shape or type than uint8 (H, W, 3), no pixels, or two sizes.
+        ConfigError: an image is not uint8 (H, W, 3), has no pixels, or they differ in size.
     """
     for name, image in (("previous", previous), ("current", current)):
         if image.dtype != uint8 or image.ndim != 3 or image.shape[2] != 3 or image.size == 0:
-            raise ConfigError(
-                f"cannot estimate flow: the {name} picture is {image.dtype} {image.shape}, expected uint8 (H, W, 3)"
-            )
+            raise ConfigError(f"cannot estimate flow: the {name} image is {describe(image)}, expected uint8 (H, W, 3)")
     if previous.shape != current.shape:
         raise ConfigError(
-            f"cannot estimate flow between pictures of different sizes, {previous.shape[:2]} and {current.shape[:2]}: "
+            f"cannot estimate flow between images of different sizes, {previous.shape[:2]} and {current.shape[:2]}: "
             "resize them to one size first"
         )

@@ -1,4 +1,4 @@
-"""Dense inverse search: the default flow, a few milliseconds on one core."""
+"""Dense inverse search (DIS): the default flow estimator, a few milliseconds on one core."""
 
 from __future__ import annotations
 
@@ -11,19 +11,20 @@ from numpy.typing import NDArray
 
 from comemory.flow import FlowSettings, check_pair
 
-SMALLEST = 32
-"""Shorter sides are padded to this. OpenCV chooses the depth of its pyramid by the longer side alone where a picture is
-small, and then reads outside of a narrow one: undefined values for 9 x 200, a crash for 20 x 200 (4.10 to 5.0)."""
+MIN_SIDE = 32
+"""Shorter sides are padded to this. For small images OpenCV chooses the depth of its pyramid by the longer side alone, and
+reads outside of a narrow image: undefined values for 9 x 200, a crash for 20 x 200 (4.10 to 5.0)."""
 
 
 class Preset(NamedTuple):
-    """How hard to search.
+    """How thoroughly to search.
 
     Attributes:
-        base: OpenCV's preset; what is None below is its.
-        finest_scale, coarsest_scale: halvings of the picture at the end and at the beginning of the search.
-        iterations: gradient descents for each patch and scale.
-        refinements: passes of smoothing over the whole field.
+        base: preset of OpenCV; it provides what is None below.
+        finest_scale: number of halvings of the image at the end of the search.
+        coarsest_scale: number of halvings at its beginning.
+        iterations: gradient descent steps for each patch and scale.
+        refinements: variational smoothing passes over the whole field.
     """
 
     base: int
@@ -35,27 +36,29 @@ class Preset(NamedTuple):
 
 PRESETS = {
     "ultrafast": Preset(cv2.DISOPTICAL_FLOW_PRESET_ULTRAFAST),
-    "fast": Preset(cv2.DISOPTICAL_FLOW_PRESET_FAST),
     "medium": Preset(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM),
     "lean": Preset(cv2.DISOPTICAL_FLOW_PRESET_ULTRAFAST, finest_scale=0, coarsest_scale=2, iterations=4, refinements=0),
     "fine": Preset(cv2.DISOPTICAL_FLOW_PRESET_ULTRAFAST, finest_scale=0, coarsest_scale=2, iterations=4, refinements=1),
 }
-"""`fine` searches a small picture, one of the model's own size, down to its pixels, where the others stop short: on
-128x192 it costs under half of `medium` on 240x360, and a small walker's speed is as well told."""
+"""`fine` and `lean` search an image of the network's size down to single pixels; OpenCV's presets stop at coarser scales.
+On 128x192 `fine` costs less than half of `medium` on 240x360, and measures the speed of a small walker as well."""
 
 
 _local = threading.local()
-N_KEPT = 4
-"""Engines that a thread keeps, those used last."""
+MAX_ENGINES = 4
+"""Number of OpenCV engines that each thread caches."""
 
 
 class Dis:
-    """Dense inverse search on grey pictures (Kroeger et al., ECCV 2016), as OpenCV has it.
+    """Dense inverse search on grey images (Kroeger et al., ECCV 2016), as implemented by OpenCV.
 
     Source: seed, Eq. (11): f(I[t-1], I[t]). Ours: the seed leaves f open; this one needs no weights and no GPU.
 
-    Every call starts from zero flow. Each thread has engines of its own, so that threads do not meet in their buffers;
-    making one for every call costs a twentieth of it, most of that in fresh memory.
+    Each call starts from zero flow. Each thread has its own engines, because an engine has buffers. They are cached: making one
+    for each call costs 5 % of it, mostly for memory.
+
+    Args:
+        settings: its `preset` is used.
     """
 
     name = "dis"
@@ -64,14 +67,14 @@ class Dis:
         self._preset = PRESETS[settings.preset]
 
     def estimate(self, previous: NDArray[np.uint8], current: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """Displacement of every pixel of `previous` on its way to `current`; any size from one pixel on.
+        """Estimate the flow; see `types.FlowEstimator`. Images may have any size from one pixel on.
 
         Shapes:
             previous, current: uint8 (H, W, 3), RGB.
             returns: float32 (H, W, 2), (dx, dy) in pixels.
 
         Raises:
-            ConfigError: not two RGB pictures of one size.
+            ConfigError: they are not two RGB images of one size.
         """
         check_pair(previous, current)
         height, width = previous.shape[:2]
@@ -80,16 +83,16 @@ class Dis:
         return np.ascontiguousarray(flow[:height, :width], dtype=np.float32)
 
     def _engine(self, size: tuple[int, ...]) -> Any:
-        """This thread's for pictures of a size: one that has seen smaller ones searches larger ones less deep."""
+        """This thread's engine for one image size: an engine that was used on smaller images searches larger ones less deep."""
         engines: dict[tuple[Preset, tuple[int, ...]], Any] = _local.__dict__.setdefault("engines", {})
         key = (self._preset, size)
-        engine = engines.pop(key, None) or self._made()
+        engine = engines.pop(key, None) or self._make()
         engines[key] = engine
-        if len(engines) > N_KEPT:
+        if len(engines) > MAX_ENGINES:
             del engines[next(iter(engines))]
         return engine
 
-    def _made(self) -> Any:
+    def _make(self) -> Any:
         preset = self._preset
         engine: Any = cv2.DISOpticalFlow.create(preset.base)
         if preset.finest_scale is not None:
@@ -105,7 +108,7 @@ class Dis:
 
 def _grey(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
     grey = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
-    bottom, right = max(0, SMALLEST - grey.shape[0]), max(0, SMALLEST - grey.shape[1])
+    bottom, right = max(0, MIN_SIDE - grey.shape[0]), max(0, MIN_SIDE - grey.shape[1])
     if bottom or right:
         grey = cv2.copyMakeBorder(grey, 0, bottom, 0, right, cv2.BORDER_REPLICATE)
     return np.asarray(grey, dtype=np.uint8)

@@ -1,4 +1,4 @@
-"""Flow by polynomial expansion: an older, smoother estimator to compare with."""
+"""Flow by polynomial expansion: an older, smoother estimator, for comparison."""
 
 from __future__ import annotations
 
@@ -10,10 +10,13 @@ from comemory.flow import FlowSettings, check_pair
 
 
 class Farneback:
-    """Polynomial expansion on grey pictures (Farnebäck, SCIA 2003), as OpenCV has it.
+    """Polynomial expansion on grey images (Farnebäck, SCIA 2003), as implemented by OpenCV.
 
-    Source: seed, Eq. (11): f(I[t-1], I[t]). Ours: the parameters are the customary ones of OpenCV's own samples, three
-    scales halved each time and windows of 15 pixels.
+    Source: seed, Eq. (11): f(I[t-1], I[t]). Ours: the parameters are those of OpenCV's samples: three scales, each half of the
+    one before, and windows of 15 pixels.
+
+    Args:
+        settings: not used.
     """
 
     name = "farneback"
@@ -22,14 +25,14 @@ class Farneback:
         del settings
 
     def estimate(self, previous: NDArray[np.uint8], current: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """Displacement of every pixel of `previous` on its way to `current`.
+        """Estimate the flow; see `types.FlowEstimator`.
 
         Shapes:
             previous, current: uint8 (H, W, 3), RGB.
             returns: float32 (H, W, 2), (dx, dy) in pixels.
 
         Raises:
-            ConfigError: not two RGB pictures of one size.
+            ConfigError: they are not two RGB images of one size.
         """
         check_pair(previous, current)
         before = cv2.cvtColor(previous, cv2.COLOR_RGB2GRAY)

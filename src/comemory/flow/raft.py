@@ -1,9 +1,9 @@
-"""RAFT-small: learned flow, slow on a CPU, as the yardstick and as another training target.
+"""RAFT-small: learned flow, slow on a CPU; a reference, and another training target.
 
 Source: Teed and Deng, RAFT: Recurrent All-Pairs Field Transforms for Optical Flow, ECCV 2020; the small variant. Module
 names follow the published weight file, so that it loads as it is.
 
-Shape suffixes: B batch, C channels, D feature width, H W cells of 8 x 8 pixels, K = H * W cells of the first picture,
+Shape suffixes: B batch, C channels, D feature width, H W cells of 8 x 8 pixels, K = H * W cells of the first image,
 2 for (x, y).
 """
 
@@ -31,14 +31,14 @@ LEVELS = 4
 RADIUS = 3
 HIDDEN = 96
 CONTEXT = 64
-SMALLEST = CELL * 2 ** (LEVELS - 1)
-LARGEST_CORRELATION_GIB = 2.0
+MIN_SIDE = CELL * 2 ** (LEVELS - 1)
+MAX_CORRELATION_GIB = 2.0
 
 Activation = Callable[[Tensor], Tensor]
 
 
 class Bottleneck(nn.Module):
-    """A residual block that works on a quarter of its channels."""
+    """A residual block whose inner convolutions have a quarter of the channels."""
 
     def __init__(self, inputs: int, outputs: int, stride: int, norm: Activation) -> None:
         super().__init__()
@@ -58,7 +58,7 @@ class Bottleneck(nn.Module):
 
 
 class Encoder(nn.Module):
-    """A picture to features at an eighth of its size."""
+    """Encodes an image to features at an eighth of its size."""
 
     def __init__(self, outputs: int, norm: Activation) -> None:
         super().__init__()
@@ -76,7 +76,7 @@ class Encoder(nn.Module):
 
 
 class MotionEncoder(nn.Module):
-    """Looked-up correlations and the flow so far to motion features."""
+    """Encodes sampled correlations and the current flow to motion features."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -109,7 +109,7 @@ class ConvGru(nn.Module):
 
 
 class FlowHead(nn.Module):
-    """The hidden state to a step of the flow."""
+    """Decodes the hidden state to an update of the flow."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -122,7 +122,7 @@ class FlowHead(nn.Module):
 
 
 class UpdateBlock(nn.Module):
-    """One iteration: correlations, flow and context to the next hidden state and a step."""
+    """One iteration: from correlations, flow and context to the next hidden state and an update of the flow."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -137,7 +137,7 @@ class UpdateBlock(nn.Module):
 
 
 class RaftSmall(nn.Module):
-    """The network of 0.99 M parameters: flow refined from zero, always looking at all pairs of cells."""
+    """The network, 0.99 M parameters: refines the flow from zero, with the correlations of all pairs of cells."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -146,7 +146,7 @@ class RaftSmall(nn.Module):
         self.update_block = UpdateBlock()
 
     def forward(self, first: Tensor, second: Tensor, iterations: int) -> Tensor:
-        """Flow of one pair.
+        """Estimate the flow of one pair of images.
 
         Shapes:
             first, second: float32 (1, 3, 8 H, 8 W) in [-1, 1], sides of 64 pixels or more.
@@ -163,7 +163,7 @@ class RaftSmall(nn.Module):
 
 
 def correlation_pyramid(first_1DHW: Tensor, second_1DHW: Tensor) -> list[Tensor]:
-    """How alike every cell of the first picture is to every cell of the second, at four scales of the second.
+    """Correlate every cell of the first image with every cell of the second, at four scales of the second.
 
     Shapes:
         first_1DHW, second_1DHW: float32 (1, D, H, W).
@@ -178,9 +178,9 @@ def correlation_pyramid(first_1DHW: Tensor, second_1DHW: Tensor) -> list[Tensor]
 
 
 def look_up(pyramid: list[Tensor], flow_12HW: Tensor) -> Tensor:
-    """Correlations in a window of 7 x 7 cells around where each cell has moved to, at every level; zero outside.
+    """Sample the correlations in a window of 7 x 7 cells around the target of each cell, at every level; zero outside.
 
-    The window is read column by column: x is the slow index. The published weights expect this order.
+    The window is read column by column (x is the slow index), the order that the published weights expect.
 
     Shapes:
         flow_12HW: float32 (1, 2, H, W), in cells.
@@ -205,17 +205,17 @@ def look_up(pyramid: list[Tensor], flow_12HW: Tensor) -> Tensor:
 class Raft:
     """RAFT-small with its published weights; about 35 times the cost of `dis`.
 
-    It works on cells of 8 x 8 pixels: exact to a tenth of a pixel where everything moves together, but it takes people
-    of one or two cells' width for slower than they are (UCSD Ped2: about a third of the speed that `dis` finds).
+    It works on cells of 8 x 8 pixels. It is exact to a tenth of a pixel where everything moves together, but underestimates the
+    speed of people who are one or two cells wide (UCSD Ped2: about a third of the speed that `dis` measures).
 
-    Source: seed, Eq. (11): f(I[t-1], I[t]), for which the seed takes a trained network; Teed and Deng, ECCV 2020.
+    Source: seed, Eq. (11): f(I[t-1], I[t]), for which the seed uses a trained network; Teed and Deng, ECCV 2020.
 
     Args:
-        settings: with `weights`, the path of `raft-small.pth`.
-        iterations: of the recurrent unit; more is slower and a little more exact.
+        settings: its `weights` is the path of `raft-small.pth`.
+        iterations: of the recurrent unit; more is slower and a little more accurate.
 
     Raises:
-        ConfigError: the weights are not given, not there or not those of RAFT-small.
+        ConfigError: the weights are not given, cannot be read, or are not those of RAFT-small.
     """
 
     name = "raft"
@@ -231,14 +231,14 @@ class Raft:
         _load(self._network, Path(settings.weights))
 
     def estimate(self, previous: NDArray[np.uint8], current: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """Displacement of every pixel of `previous` on its way to `current`.
+        """Estimate the flow; see `types.FlowEstimator`.
 
         Shapes:
             previous, current: uint8 (H, W, 3), RGB.
             returns: float32 (H, W, 2), (dx, dy) in pixels.
 
         Raises:
-            ConfigError: not two RGB pictures of one size, or larger than the all-pairs correlations allow.
+            ConfigError: they are not two RGB images of one size, or are too large for the all-pairs correlations.
         """
         check_pair(previous, current)
         height, width = previous.shape[:2]
@@ -253,17 +253,17 @@ class Raft:
 
 
 def _margins(side: int) -> tuple[int, int]:
-    """Pixels to add at both ends of a side so that it has whole cells and the coarsest level has one."""
-    missing = max(SMALLEST, -(-side // CELL) * CELL) - side
+    """Pixels to pad at both ends of a side, so that it has whole cells, and the coarsest level has at least one."""
+    missing = max(MIN_SIDE, -(-side // CELL) * CELL) - side
     return missing // 2, missing - missing // 2
 
 
 def _check_memory(height: int, width: int) -> None:
     needed_gib = (height * width / CELL**2) ** 2 * 4 * 4 / 3 / 2**30
-    if needed_gib > LARGEST_CORRELATION_GIB:
+    if needed_gib > MAX_CORRELATION_GIB:
         raise ConfigError(
-            f"flow 'raft' would need {needed_gib:.1f} GiB to correlate pictures of {height}x{width}, "
-            f"more than {LARGEST_CORRELATION_GIB:.0f} GiB: use smaller pictures, or flow 'dis'"
+            f"flow 'raft' would need {needed_gib:.1f} GiB to correlate images of {height}x{width}, "
+            f"more than {MAX_CORRELATION_GIB:.0f} GiB: use smaller images, or flow 'dis'"
         )
 
 
@@ -273,7 +273,11 @@ def _prepare(image: NDArray[np.uint8], padding: tuple[int, int, int, int]) -> Te
 
 
 def _load(network: RaftSmall, path: Path) -> None:
-    """Fill `network` from a file of plain tensors; anything else in the file is refused, not run."""
+    """Load a file of plain tensors into the network. Anything else in the file is refused, never executed.
+
+    Raises:
+        ConfigError: it cannot be read, or does not fit the network.
+    """
     try:
         state: Any = torch.load(path, map_location="cpu", weights_only=True)
     except OSError as error:

@@ -1,4 +1,4 @@
-"""What changed instead of what moved: the cheapest stand-in for flow."""
+"""The difference of two images in place of flow: the cheapest substitute."""
 
 from __future__ import annotations
 
@@ -9,17 +9,20 @@ from numpy.typing import NDArray
 from comemory.flow import FlowSettings, check_pair
 
 GAIN = 16.0
-"""One pixel of flow for a step of 1/16 of the full range: on ordinary walking people (UCSD Ped2, training video) the
-largest patch means are then within a third of those of `dis`, so that weights and thresholds keep their scale."""
+"""A step of 1/16 of the full range counts as one pixel of flow. On people walking (UCSD Ped2, training video) the largest
+patch means are then within a third of those of `dis`, so that loss weights and thresholds keep their scale."""
 
 
 class RgbDifference:
-    """The difference of two pictures in the place of flow; it says where, and how strongly, not which way.
+    """The difference of two images in place of flow: where and how strongly they differ, not in which direction.
 
     Source: seed, Future Works, third direction: "the replacement of the optical flow extractor to RGB difference".
-    Ours: two channels in the place of (dx, dy), so that nothing else has to know: the signed difference of grey, and
-    the absolute difference averaged over red, green and blue, which also sees a change of colour at equal brightness.
-    Both are 0 where nothing changed and reach `GAIN` for a step over the full range.
+    Ours: two channels in place of (dx, dy), so that the rest of the pipeline is unchanged. The first is the signed difference of
+    grey; the second the absolute difference averaged over red, green and blue, which also detects a change of colour at equal
+    brightness. Both are 0 where nothing changed, and `GAIN` for a step over the full range.
+
+    Args:
+        settings: not used.
     """
 
     name = "rgb_difference"
@@ -28,14 +31,14 @@ class RgbDifference:
         del settings
 
     def estimate(self, previous: NDArray[np.uint8], current: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """The change from `previous` to `current`.
+        """Compute the change from `previous` to `current`.
 
         Shapes:
             previous, current: uint8 (H, W, 3), RGB.
             returns: float32 (H, W, 2): grey difference in [-16, 16], mean absolute difference in [0, 16].
 
         Raises:
-            ConfigError: not two RGB pictures of one size.
+            ConfigError: they are not two RGB images of one size.
 
         >>> black, white = np.zeros((1, 1, 3), np.uint8), np.full((1, 1, 3), 255, np.uint8)
         >>> RgbDifference(FlowSettings()).estimate(white, black).tolist()

@@ -42,7 +42,7 @@ def open_file(path: str) -> InputContainer:
 def image_size(data: bytes) -> tuple[int, int] | None:
     """Read width and height from the header of an image file; None where it is no jpg, png, tif, bmp or webp.
 
-    >>> picture_size(b"\\x89PNG\\r\\n\\x1a\\n\\0\\0\\0\\rIHDR\\0\\0\\x75\\x30\\0\\0\\0\\x02")
+    >>> image_size(b"\\x89PNG\\r\\n\\x1a\\n\\0\\0\\0\\rIHDR\\0\\0\\x75\\x30\\0\\0\\0\\x02")
     (30000, 2)
     """
     with suppress(struct.error, IndexError):

@@ -1,4 +1,4 @@
-"""Folders of frames: one picture file for each frame, in natural order."""
+"""Folders of frames: one image file for each frame, in natural order."""
 
 from __future__ import annotations
 
@@ -38,19 +38,20 @@ _TIFF_PLACES = {273: 0, 324: 0, 279: 1, 325: 1}
 
 
 class FrameFolder:
-    """A folder of pictures as a source.
+    """A source: a folder of images.
 
-    The pictures are those that end in one of `PICTURE_SUFFIXES`, in natural order (`2.jpg` before `10.jpg`). Hidden
-    files (`.DS_Store`, `._1.jpg`) and all others are ignored. The list is made once, when the folder is opened.
+    Its frames are the files that end in one of `IMAGE_SUFFIXES`, in natural order (`2.jpg` before `10.jpg`). Hidden files
+    (`.DS_Store`, `._1.jpg`) and all others are ignored. They are listed once, when the folder is opened.
 
-    A picture that cannot be read is left out and named in `problems`; it keeps its index, so that labels stay aligned.
+    An image that cannot be read is skipped and listed in `problems`. It keeps its index, so that labels stay aligned.
 
     Attributes:
-        name: the folder's name.
-        rate_hz: the rate given, or None. `time_s` is index / rate, with 25 frames per second when no rate is given.
-        n_frames: the number of pictures, readable or not.
-        size: (height, width) of the first readable picture.
-        problems: one line for each picture left out by the newest iteration, starting with its path.
+        path: of the folder.
+        name: name of the folder.
+        rate_hz: the rate given, or None. The time of a frame is index / rate; without a rate, `DEFAULT_RATE_HZ` is used.
+        n_frames: number of images, readable or not.
+        size: (height, width) of the first readable image.
+        problems: one line for each image that the newest iteration skipped, starting with its path.
     """
 
     def __init__(
@@ -60,58 +61,58 @@ class FrameFolder:
         self.name = name
         self.rate_hz = rate_hz
         self.problems: list[str] = []
-        self._asked_size = size
-        self._pictures = _list_pictures(path)
-        self.n_frames: int | None = len(self._pictures)
+        self._target_size = size
+        self._images = _list_images(path)
+        self.n_frames: int | None = len(self._images)
         self.size: tuple[int, int] | None = self._probe()
 
     def __iter__(self) -> Iterator[Frame]:
-        """Yield the frames from the first.
+        """Yield the frames from the first on.
 
         Raises:
-            SourceError: a picture has another size than the first one and no size was asked for.
+            SourceError: an image has another size than the first one and no size was asked for.
         """
         self.problems.clear()
         reformatter = VideoReformatter()
         interval_s = 1.0 / (self.rate_hz or DEFAULT_RATE_HZ)
-        for index, path in enumerate(self._pictures):
+        for index, path in enumerate(self._images):
             try:
-                image = read_image(path, self._asked_size, reformatter=reformatter)
+                image = read_image(path, self._target_size, reformatter=reformatter)
             except SourceError as error:
                 self.problems.append(str(error))
                 continue
-            if self._asked_size is None and image.shape[:2] != self.size:
+            if self._target_size is None and image.shape[:2] != self.size:
                 height, width = self.size or (0, 0)
                 raise SourceError(
-                    f"{path}: the picture is {image.shape[0]}x{image.shape[1]}, the ones before it {height}x{width}: "
-                    "expected one size in a folder; ask for a size to have all brought to it"
+                    f"{path}: the image is {image.shape[0]}x{image.shape[1]}, those before it are {height}x{width}: "
+                    "expected one size in a folder; pass `size` to resize all frames"
                 )
             yield Frame(image, index * interval_s, index)
 
     def _probe(self) -> tuple[int, int]:
         first_error = None
-        for path in self._pictures:
+        for path in self._images:
             try:
                 height, width, _ = read_image(path).shape
             except SourceError as error:
                 first_error = first_error or error
             else:
                 return height, width
-        raise SourceError(f"{self.path}: none of its {len(self._pictures)} pictures can be read: {first_error}")
+        raise SourceError(f"{self.path}: none of its {len(self._images)} images can be read: {first_error}")
 
 
 def read_image(
     path: Path, size: tuple[int, int] | None = None, *, reformatter: VideoReformatter | None = None
 ) -> NDArray[np.uint8]:
-    """Read one picture file; the kind is told by its content, the orientation by its EXIF tag.
+    """Read one image file. Its content decides its format, its EXIF tag its orientation.
 
     Args:
         path: a jpg, png, tif, bmp or webp file.
-        size: (height, width) wanted, None for the picture's own.
+        size: (height, width) to resize to; None leaves the size of the image.
         reformatter: see `resize`.
 
     Raises:
-        SourceError: not a regular file, not a picture, damaged or cut short, or over `MAX_PIXELS`; the text starts
+        SourceError: it is not a regular file, not an image, damaged or truncated, or over `MAX_PIXELS`. The message starts
             with the path.
 
     Shapes:
@@ -120,7 +121,7 @@ def read_image(
     data = _read_bytes(path)
     codec = next((codec for signature, codec in _SIGNATURES if data.startswith(signature)), None)
     if codec is None:
-        raise SourceError(f"{path}: not a picture: expected jpg, png, tif, bmp or webp")
+        raise SourceError(f"{path}: not an image: expected jpg, png, tif, bmp or webp")
     try:
         context = cast(VideoCodecContext, av.CodecContext.create(codec, "r"))
         context.thread_count = 1
@@ -129,16 +130,21 @@ def read_image(
         frames = [*context.decode(av.Packet(data[:end])), *context.decode(None)]
     except (av.FFmpegError, ValueError, MemoryError) as error:
         limit = f"{MAX_PIXELS // 1_000_000} megapixels"
-        raise SourceError(f"{path}: the picture is damaged, cut short or over {limit} ({_reason(error)})") from error
+        raise SourceError(f"{path}: the image is damaged, truncated or over {limit} ({_reason(error)})") from error
     if not frames or frames[0].is_corrupt or not _is_whole(codec, data):
-        raise SourceError(f"{path}: the picture is damaged or cut short")
+        raise SourceError(f"{path}: the image is damaged or truncated")
     return upright_rgb(frames[0], size, reformatter)
 
 
 def upright_rgb(
     frame: av.VideoFrame, size: tuple[int, int] | None, reformatter: VideoReformatter | None
 ) -> NDArray[np.uint8]:
-    """RGB of a decoded frame, turned as its rotation tag says, of the size asked for.
+    """Convert a decoded frame to RGB, rotate it as its rotation tag says, and resize it.
+
+    Args:
+        frame: as decoded.
+        size: (height, width) to resize to, upright; None leaves the size.
+        reformatter: see `resize`.
 
     Shapes:
         returns: uint8 (height, width, 3), RGB, C-contiguous.
@@ -157,21 +163,21 @@ def upright_size(frame: av.VideoFrame) -> tuple[int, int]:
     return size[::-1] if round(frame.rotation / 90) % 2 else size
 
 
-def _list_pictures(folder: Path) -> list[Path]:
+def _list_images(folder: Path) -> list[Path]:
     try:
         with os.scandir(folder) as entries:
             names = [entry.name for entry in entries if not entry.is_dir()]
     except OSError as error:
         raise SourceError(f"cannot read the folder {folder}: {error.strerror or error}") from error
-    pictures = [name for name in names if not name.startswith(".") and name.lower().endswith(IMAGE_SUFFIXES)]
-    if not pictures:
-        seen = f"it holds {len(names)} other files, such as {min(names)!r}" if names else "it holds no files"
-        raise SourceError(f"{folder}: no frames in this folder ({seen}): expected jpg, png, tif, bmp or webp pictures")
-    return [folder / name for name in sorted(pictures, key=natural_key)]
+    images = [name for name in names if not name.startswith(".") and name.lower().endswith(IMAGE_SUFFIXES)]
+    if not images:
+        seen = f"it has {len(names)} other files, such as {min(names)!r}" if names else "it is empty"
+        raise SourceError(f"{folder}: no frames in this folder ({seen}): expected jpg, png, tif, bmp or webp images")
+    return [folder / name for name in sorted(images, key=natural_key)]
 
 
 def natural_key(name: str) -> list[tuple[int, int, str]]:
-    """A key that sorts numbers inside names by value.
+    """A sort key under which numbers inside names sort by their value.
 
     >>> sorted(["10.jpg", "2.jpg", "b.jpg", "a.jpg"], key=natural_key)
     ['2.jpg', '10.jpg', 'a.jpg', 'b.jpg']
@@ -190,7 +196,7 @@ def _read_bytes(path: Path) -> bytes:
             raise SourceError(f"{path}: the file is empty")
         if status.st_size > MAX_BYTES:
             raise SourceError(
-                f"{path}: {status.st_size >> 20} MiB are too many for one picture: at most {MAX_BYTES >> 20}"
+                f"{path}: {status.st_size >> 20} MiB are too many for one image: at most {MAX_BYTES >> 20}"
             )
         return path.read_bytes()
     except SourceError:
@@ -200,7 +206,7 @@ def _read_bytes(path: Path) -> bytes:
 
 
 def _is_whole(codec: str, data: bytes) -> bool:
-    """Whether a JPEG or TIFF reaches its end: their decoders may fill the rest of a cut picture with grey unsaid."""
+    """Whether a JPEG or TIFF is complete: their decoders may fill the rest of a truncated image with grey, without an error."""
     if codec == "mjpeg":
         return jpeg_end(data) is not None
     if codec == "tiff":
@@ -209,7 +215,7 @@ def _is_whole(codec: str, data: bytes) -> bool:
 
 
 def _tiff_end(data: bytes) -> int:
-    """Where the last strip or tile of a TIFF's first page ends, by its directory."""
+    """The offset at which the last strip or tile of a TIFF's first page ends, according to its directory."""
     order = "<" if data.startswith(b"II") else ">"
     lists: dict[int, tuple[int, ...]] = {}
     try:

@@ -1,4 +1,4 @@
-"""One annotated picture: what was seen, where it is abnormal, and how the score ran."""
+"""Annotated frames: the frame with its heat map and box, and the curve of the score below it."""
 
 from __future__ import annotations
 
@@ -12,24 +12,27 @@ from numpy.typing import NDArray
 from comemory.types import Box, Score
 from comemory.video.resize import resize
 
-Picture = NDArray[np.uint8]
+Image = NDArray[np.uint8]
 Colour = tuple[int, int, int]
 
 MIN_WIDTH = 720
+"""Narrower frames are enlarged to this width in pixels, so that the texts are readable."""
 N_SHOWN = 200
+"""Number of scores in the curve."""
 CLEAR = 0.25
+"""Heat below this is transparent."""
 
 PANEL: Colour = (17, 20, 26)
 RULE: Colour = (48, 54, 64)
-CALM: Colour = (86, 190, 214)
+NORMAL: Colour = (86, 190, 214)
 ALARM: Colour = (255, 92, 82)
 TEXT: Colour = (236, 239, 243)
 QUIET: Colour = (150, 158, 170)
-_SUB = 4
+_SUBPIXEL_BITS = 4  # OpenCV draws with coordinates in sixteenths of a pixel
 
 
 def annotate(
-    image: Picture,
+    image: Image,
     score: Score | None,
     *,
     threshold: float | None = None,
@@ -38,25 +41,25 @@ def annotate(
     box: Box | None = None,
     event: bool = False,
     time_s: float | None = None,
-) -> Picture:
-    """Draw what is known of a frame over and under it.
+) -> Image:
+    """Draw the score of a frame over and below it.
 
-    Over the picture: the heat map (clear where it is low), the box of the worst patch during an event, the time.
-    Under it: a strip with the run of the score, the threshold, the events so far, and the score of now.
+    Over the frame: the heat map (transparent where it is low), the box with the highest score during an event, the time.
+    Below it: a strip with the curve of the score, the threshold, the events so far, and the current score.
 
     Args:
-        image: the frame as recorded; it is enlarged to a width of `MIN_WIDTH` when it is narrower.
-        score: of this frame; None while the detector warms up. Its heat map and box are used unless others are given.
-        threshold: where events start, in units of the score; None draws no line.
-        history: (score, in an event) of the frames so far, the oldest first and this frame last; the newest `N_SHOWN`
+        image: the frame as recorded; enlarged to a width of `MIN_WIDTH` if it is narrower.
+        score: of this frame; None while the first clip fills. Its heat map and box are used unless others are given.
+        threshold: score above which events start; None draws no line.
+        history: (score, whether in an event) of the frames so far, the oldest first, this frame last; the newest `N_SHOWN`
             are drawn.
-        heat_map: in [0, 1], of any size; stretched over the picture.
+        heat_map: in [0, 1], of any size; stretched over the frame.
         box: left, top, right, bottom in pixels of `image`.
-        event: whether this frame lies in an event.
-        time_s: the time to print; by default the score's.
+        event: whether this frame belongs to an event.
+        time_s: the time to print; by default that of the score.
 
     Returns:
-        A new picture, of the same size for all frames of one size.
+        A new image, of the same size for all frames of one size.
 
     Shapes:
         image: uint8 (H, W, 3), RGB.
@@ -69,27 +72,27 @@ def annotate(
         time_s = score.time_s if time_s is None else time_s
     height, width = image.shape[:2]
     scale = max(1.0, min(MIN_WIDTH / width, 2 * MIN_WIDTH / height))
-    picture = _enlarge(image, scale)
-    unit = max(picture.shape[1] / MIN_WIDTH, 1.0)
+    image = _enlarge(image, scale)
+    unit = max(image.shape[1] / MIN_WIDTH, 1.0)
     if heat_map is not None:
-        blend_heat_map(picture, heat_map)
+        blend_heat_map(image, heat_map)
     if event and box is not None:
-        _draw_box(picture, box, (picture.shape[1] / width, picture.shape[0] / height), unit)
-    picture = _centre(picture, MIN_WIDTH // 2)
+        _draw_box(image, box, (image.shape[1] / width, image.shape[0] / height), unit)
+    image = _centre(image, MIN_WIDTH // 2)
     if time_s is not None:
-        _label(picture, format_time(time_s), unit, colour=TEXT, back=PANEL)
+        _label(image, format_time(time_s), unit, colour=TEXT, back=PANEL)
     if event:
-        _label(picture, "EVENT", unit, colour=(255, 255, 255), back=(196, 40, 36), right=True)
-    strip = _strip(picture.shape[1], unit, score, threshold, history[-N_SHOWN:], event)
-    return np.concatenate([picture, strip])
+        _label(image, "EVENT", unit, colour=(255, 255, 255), back=(196, 40, 36), right=True)
+    strip = _strip(image.shape[1], unit, score, threshold, history[-N_SHOWN:], event)
+    return np.concatenate([image, strip])
 
 
 def format_time(time_s: float) -> str:
-    """Seconds as hours, minutes and seconds.
+    """Format seconds as hours, minutes and seconds.
 
-    >>> clock(3723.456)
+    >>> format_time(3723.456)
     '1:02:03.46'
-    >>> clock(7.2)
+    >>> format_time(7.2)
     '0:07.20'
     """
     hundredths = round(max(time_s, 0.0) * 100)
@@ -99,28 +102,31 @@ def format_time(time_s: float) -> str:
     return f"{hours}:{minutes:02d}:{seconds}" if hours else f"{minutes}:{seconds}"
 
 
-def _enlarge(image: Picture, scale: float) -> Picture:
+def _enlarge(image: Image, scale: float) -> Image:
     image = resize(image, None)
     if scale == 1.0:
         return image.copy()
     height, width = image.shape[:2]
-    return cast(
-        Picture, cv2.resize(image, (round(width * scale), round(height * scale)), interpolation=cv2.INTER_CUBIC)
-    )
+    return cast(Image, cv2.resize(image, (round(width * scale), round(height * scale)), interpolation=cv2.INTER_CUBIC))
 
 
-def _centre(picture: Picture, min_width: int) -> Picture:
-    """Set a very narrow picture on a ground that is wide enough for the strip."""
-    missing = min_width - picture.shape[1]
+def _centre(image: Image, min_width: int) -> Image:
+    """Put a very narrow image on a background that is wide enough for the strip."""
+    missing = min_width - image.shape[1]
     if missing <= 0:
-        return picture
-    ground = np.full((picture.shape[0], min_width, 3), PANEL, np.uint8)
-    ground[:, missing // 2 : missing // 2 + picture.shape[1]] = picture
-    return ground
+        return image
+    background = np.full((image.shape[0], min_width, 3), PANEL, np.uint8)
+    background[:, missing // 2 : missing // 2 + image.shape[1]] = image
+    return background
 
 
-def blend_heat_map(image: Picture, heat_map: NDArray[np.float32]) -> None:
-    """Blend the inferno colours of the heat map in, from clear at `CLEAR` to a little under half cover at the top."""
+def blend_heat_map(image: Image, heat_map: NDArray[np.float32]) -> None:
+    """Blend the heat map into an image, in place: in inferno colours, from transparent at `CLEAR` to 45 % opaque at the top.
+
+    Shapes:
+        image: uint8 (H, W, 3), RGB.
+        heat_map: float32 (h, w) in [0, 1].
+    """
     heat = np.nan_to_num(np.asarray(heat_map, dtype=np.float32)).clip(0.0, 1.0)
     heat = cv2.resize(heat, (image.shape[1], image.shape[0]), interpolation=cv2.INTER_LINEAR)
     warm = heat > CLEAR
@@ -128,28 +134,28 @@ def blend_heat_map(image: Picture, heat_map: NDArray[np.float32]) -> None:
         return
     rows, columns = (np.flatnonzero(warm.any(axis=axis)) for axis in (1, 0))
     place = np.s_[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
-    heat, ground = heat[place], image[place]
+    heat, background = heat[place], image[place]
     rise = np.clip((heat - CLEAR) / 0.6, 0.0, 1.0)
     cover = (0.45 * rise * rise * (3.0 - 2.0 * rise))[..., None]
     levels = (40 + heat * 200).astype(np.uint8)
     colours = cv2.cvtColor(cv2.applyColorMap(levels, cv2.COLORMAP_INFERNO), cv2.COLOR_BGR2RGB)
-    ground[:] = (ground * (1.0 - cover) + colours * cover + 0.5).astype(np.uint8)
+    background[:] = (background * (1.0 - cover) + colours * cover + 0.5).astype(np.uint8)
 
 
-def _draw_box(picture: Picture, box: Box, scale: tuple[float, float], unit: float) -> None:
-    """A frame between two dark edges, so that it shows on any ground."""
-    height, width = picture.shape[:2]
+def _draw_box(image: Image, box: Box, scale: tuple[float, float], unit: float) -> None:
+    """Draw a box with dark edges, which is visible on any background."""
+    height, width = image.shape[:2]
     left, right = (int(np.clip(round(x * scale[0]), 0, width)) for x in (box[0], box[2]))
     top, bottom = (int(np.clip(round(y * scale[1]), 0, height)) for y in (box[1], box[3]))
     thin, thick = max(1, round(unit)), max(2, round(2 * unit))
     for inset, colour in enumerate([PANEL] * thin + [ALARM] * thick + [PANEL] * thin):
         if right - left > 2 * inset and bottom - top > 2 * inset:
             corners = (left + inset, top + inset), (right - 1 - inset, bottom - 1 - inset)
-            cv2.rectangle(picture, *corners, colour, 1)
+            cv2.rectangle(image, *corners, colour, 1)
 
 
-def _text(picture: Picture, text: str, at: tuple[int, int], size: float, colour: Colour) -> None:
-    cv2.putText(picture, text, at, cv2.FONT_HERSHEY_SIMPLEX, size, colour, max(1, round(size * 2)), cv2.LINE_AA)
+def _text(image: Image, text: str, at: tuple[int, int], size: float, colour: Colour) -> None:
+    cv2.putText(image, text, at, cv2.FONT_HERSHEY_SIMPLEX, size, colour, max(1, round(size * 2)), cv2.LINE_AA)
 
 
 def _text_size(text: str, size: float) -> tuple[int, int]:
@@ -157,13 +163,13 @@ def _text_size(text: str, size: float) -> tuple[int, int]:
     return int(width), int(height)
 
 
-def _label(picture: Picture, text: str, unit: float, *, colour: Colour, back: Colour, right: bool = False) -> None:
+def _label(image: Image, text: str, unit: float, *, colour: Colour, back: Colour, right: bool = False) -> None:
     size, pad, margin = 0.5 * unit, round(7 * unit), round(10 * unit)
     width, height = _text_size(text, size)
-    x0 = picture.shape[1] - margin - width - 2 * pad if right else margin
-    ground = picture[margin : margin + height + 2 * pad, max(x0, 0) : x0 + width + 2 * pad]
-    ground[:] = (ground * 0.22 + np.array(back) * 0.78).astype(np.uint8)
-    _text(picture, text, (x0 + pad, margin + pad + height), size, colour)
+    x0 = image.shape[1] - margin - width - 2 * pad if right else margin
+    background = image[margin : margin + height + 2 * pad, max(x0, 0) : x0 + width + 2 * pad]
+    background[:] = (background * 0.22 + np.array(back) * 0.78).astype(np.uint8)
+    _text(image, text, (x0 + pad, margin + pad + height), size, colour)
 
 
 def _strip(
@@ -173,11 +179,11 @@ def _strip(
     threshold: float | None,
     history: Sequence[tuple[float, bool]],
     event: bool,
-) -> Picture:
+) -> Image:
     height, margin, readout = round(48 * unit) * 2, round(10 * unit), round(118 * unit)
     strip = np.full((height, width, 3), PANEL, np.uint8)
     plot = strip[margin : height - margin, margin : width - readout - margin]
-    _draw_run(plot, threshold, history, unit)
+    _draw_curve(plot, threshold, history, unit)
     left = width - readout
     colour = ALARM if event else TEXT
     value = "--" if score is None else f"{score.value:.2f}"
@@ -188,7 +194,7 @@ def _strip(
     return strip
 
 
-def _draw_run(plot: Picture, threshold: float | None, history: Sequence[tuple[float, bool]], unit: float) -> None:
+def _draw_curve(plot: Image, threshold: float | None, history: Sequence[tuple[float, bool]], unit: float) -> None:
     height, width = plot.shape[:2]
     values = np.array([value for value, _ in history], np.float64)
     levels = [
@@ -212,17 +218,24 @@ def _draw_run(plot: Picture, threshold: float | None, history: Sequence[tuple[fl
         points = np.stack([x, y], axis=1)
         thickness = max(1, round(1.6 * unit))
         for i in range(len(points) - 1):
-            pair = np.round(points[i : i + 2] * (1 << _SUB)).astype(np.int32)
-            colour = ALARM if history[i + 1][1] else CALM
-            cv2.polylines(plot, [pair], False, colour, thickness, cv2.LINE_AA, _SUB)
+            pair = np.round(points[i : i + 2] * (1 << _SUBPIXEL_BITS)).astype(np.int32)
+            colour = ALARM if history[i + 1][1] else NORMAL
+            cv2.polylines(plot, [pair], False, colour, thickness, cv2.LINE_AA, _SUBPIXEL_BITS)
     if len(history):
-        centre = (round(float(x[-1]) * (1 << _SUB)), round(float(y[-1]) * (1 << _SUB)))
+        unit_bits = 1 << _SUBPIXEL_BITS
+        centre = (round(float(x[-1]) * unit_bits), round(float(y[-1]) * unit_bits))
         cv2.circle(
-            plot, centre, round(3 * unit * (1 << _SUB)), ALARM if history[-1][1] else CALM, -1, cv2.LINE_AA, _SUB
+            plot,
+            centre,
+            round(3 * unit * unit_bits),
+            ALARM if history[-1][1] else NORMAL,
+            -1,
+            cv2.LINE_AA,
+            _SUBPIXEL_BITS,
         )
 
 
-def _dashes(plot: Picture, y: int, unit: float) -> None:
+def _dashes(plot: Image, y: int, unit: float) -> None:
     dash = max(2, round(6 * unit))
     for x in range(0, plot.shape[1], 2 * dash):
         cv2.line(plot, (x, y), (min(x + dash, plot.shape[1]) - 1, y), QUIET, max(1, round(unit)))

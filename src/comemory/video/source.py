@@ -1,4 +1,4 @@
-"""Anything into Frames: video files, folders of frames, streams at a URL, and sources made in memory."""
+"""Opens anything as a source of frames: video files, folders of frames, streams at a URL, and sources made in memory."""
 
 from __future__ import annotations
 
@@ -13,22 +13,25 @@ from urllib.parse import unquote, urlsplit
 from av.video.reformatter import VideoReformatter
 
 from comemory.errors import SourceError, mask_password, suggest
-from comemory.types import Frame, Source
+from comemory.types import Frame, Source, describe
 from comemory.video.container import Video
 from comemory.video.image_folder import IMAGE_SUFFIXES, FrameFolder
 from comemory.video.resize import resize
+
+_EXPECTED_PATH = "expected a video file, a folder of frames or a URL"
+_EXPECTED_SOURCE = "expected a path, a URL, or a Source (with name, rate_hz, and frames when iterated)"
 
 URL_SCHEMES = ("http", "https", "rtmp", "rtmps", "rtsp", "rtsps", "srt", "udp")
 
 
 @runtime_checkable
 class OpenedSource(Source, Protocol):
-    """What `open_source` gives: a Source that also knows its length and size where they are cheap to know.
+    """A Source as `open_source` returns it: with its length and size, where they can be known without decoding.
 
     Attributes:
-        n_frames: counted without decoding, None when not known.
-        size: (height, width) of its pictures as recorded, before any resize; None when not known.
-        problems: what was skipped in the newest iteration, one line each, starting with the path; read after iterating.
+        n_frames: counted without decoding; None when not known.
+        size: (height, width) of its frames as recorded, before any resize; None when not known.
+        problems: what the newest iteration skipped, one line each, starting with the path. Complete after the iteration.
     """
 
     n_frames: int | None
@@ -42,37 +45,37 @@ def open_source(
     size: tuple[int, int] | None = None,
     rate_hz: float | None = None,
 ) -> OpenedSource:
-    """Open a video file, a folder of frames, a stream at a URL, or pass on a source made in memory.
+    """Open a video file, a folder of frames, a stream at a URL, or a source made in memory.
 
-    Frames are upright RGB, uint8, C-contiguous. Times are those of the container, relative to the first frame, so a
-    variable frame rate is kept. Every iteration starts anew and holds the file open only while it runs.
+    Frames are upright RGB, uint8, C-contiguous. Times are those of the container, relative to the first frame: a variable
+    frame rate is preserved. Each iteration starts at the first frame and has the file open only while it runs.
 
-    What cannot be read is left out, keeps its index, and is named in `problems` (see `Video`, `FrameFolder`): the
-    caller does the rest and reports them. What cannot be used at all raises.
+    A frame that cannot be read is skipped, keeps its index, and is listed in `problems`; see `Video` and `FrameFolder`. A
+    source that cannot be used at all raises an error.
 
     Args:
-        location: a path; or a URL with `://` (rtsp, http, …); or a Source.
-        size: (height, width) to bring every frame to, in the one step that also makes it RGB. Without it a change of
-            size on the way is an error, with it the source goes on.
-        rate_hz: frames per second where the source does not state it (frame folders, raw streams).
+        location: a path; a URL with `://` (rtsp, http, ...); or a Source.
+        size: (height, width) to resize every frame to, in the same step that converts it to RGB. Without it a source whose
+            frames change their size is refused.
+        rate_hz: frames per second of a source that does not state them (folders of frames, raw streams).
 
     Raises:
-        SourceError: missing, unreadable, empty, not a video, no video in it, no frames in the folder; see `Video` and
-            `FrameFolder` for what iterating may raise.
+        SourceError: it is missing, unreadable, empty, no video, or has no frames. See `Video` and `FrameFolder` for what
+            iterating may raise.
     """
     _check_size_and_rate(size, rate_hz)
     if not isinstance(location, (str, os.PathLike)):
         return _wrap(location, size)
     text = os.fspath(location)
     if not text or "\0" in text:
-        raise SourceError(f"cannot open {text!r}: expected a video file, a folder of frames or a URL")
+        raise SourceError(f"cannot open {text!r}: {_EXPECTED_PATH}")
     if "://" in text and isinstance(location, str):
         return _open_url(text, size, rate_hz)
     return _open_path(Path(text), size, rate_hz)
 
 
 def source_name(location: str) -> str:
-    """A short name for a path or URL, safe for file names and free of secrets.
+    """Make a short name of a path or URL, safe for file names and free of secrets.
 
     >>> source_name("/videos/gate 3.mp4")
     'gate_3'
@@ -89,7 +92,12 @@ def source_name(location: str) -> str:
 
 
 class ResizedSource:
-    """A source made in memory, with every frame brought to one size; all else is the source's own."""
+    """A source made in memory whose frames are checked, and resized to one size. The rest is the source's own.
+
+    Args:
+        source: yields frames.
+        size: (height, width) to resize to; None leaves the size.
+    """
 
     def __init__(self, source: Source, size: tuple[int, int] | None) -> None:
         self.source = source
@@ -98,18 +106,40 @@ class ResizedSource:
         self.n_frames: int | None = getattr(source, "n_frames", None)
         self.size: tuple[int, int] | None = getattr(source, "size", None)
         self.problems: list[str] = getattr(source, "problems", [])
-        self._asked_size = size
+        self._target_size = size
 
     def __iter__(self) -> Iterator[Frame]:
+        """Yield the frames from the first on.
+
+        Raises:
+            SourceError: the source yields something else than frames of RGB images.
+        """
         reformatter = VideoReformatter()
-        for frame in self.source:
+        for frame in map(require_frame, self.source):
             self.size = self.size or (frame.image.shape[0], frame.image.shape[1])
-            yield Frame(resize(frame.image, self._asked_size, reformatter=reformatter), frame.time_s, frame.index)
+            yield Frame(resize(frame.image, self._target_size, reformatter=reformatter), frame.time_s, frame.index)
+
+
+def require_frame(value: object) -> Frame:
+    """Return a frame as it is, and refuse anything else in one short line.
+
+    Raises:
+        SourceError: it is no `Frame`, such as an array without its time and index.
+
+    >>> import numpy as np
+    >>> require_frame(Frame(np.zeros((2, 2, 3), np.uint8), time_s=0.0, index=0)).index
+    0
+    """
+    if not isinstance(value, Frame):
+        raise SourceError(
+            f"a frame is {describe(value)}: expected comemory.Frame(image, time_s, index), image uint8 (height, width, 3)"
+        )
+    return value
 
 
 def _wrap(source: Source, size: tuple[int, int] | None) -> OpenedSource:
     if not isinstance(source, Source):
-        raise SourceError(f"cannot open {source!r}: expected a path, a URL or a Source with name and rate_hz")
+        raise SourceError(f"cannot open {describe(source)}: {_EXPECTED_SOURCE}")
     return source if size is None and isinstance(source, OpenedSource) else ResizedSource(source, size)
 
 
@@ -119,7 +149,7 @@ def _open_url(url: str, size: tuple[int, int] | None, rate_hz: float | None) -> 
     if scheme == "file":
         return _open_path(Path(unquote(urlsplit(url).path)), size, rate_hz)
     if scheme not in URL_SCHEMES:
-        raise SourceError(f"cannot open {shown}: no such kind of stream, {suggest(scheme, URL_SCHEMES)}")
+        raise SourceError(f"cannot open {shown}: unknown kind of stream, {suggest(scheme, URL_SCHEMES)}")
     try:
         return Video(url, name=source_name(url), size=size, rate_hz=rate_hz)
     except ValueError as error:
@@ -138,11 +168,11 @@ def _open_path(path: Path, size: tuple[int, int] | None, rate_hz: float | None) 
     if stat.S_ISDIR(status.st_mode):
         return FrameFolder(path, name=name, size=size, rate_hz=rate_hz)
     if not stat.S_ISREG(status.st_mode):
-        raise SourceError(f"cannot open {path}: not a regular file; expected a video file, a folder of frames or a URL")
+        raise SourceError(f"cannot open {path}: not a regular file; {_EXPECTED_PATH}")
     if status.st_size == 0:
         raise SourceError(f"cannot open {path}: the file is empty")
     if path.suffix.lower() in IMAGE_SUFFIXES:
-        raise SourceError(f"cannot open {path}: a single picture; give the folder that holds the frames")
+        raise SourceError(f"cannot open {path}: a single image; give the folder of the frames")
     return Video(path, name=name, size=size, rate_hz=rate_hz)
 
 

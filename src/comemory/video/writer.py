@@ -1,4 +1,4 @@
-"""Videos and pictures written: whole or not at all, and never over what they were made from."""
+"""Writing videos and images: whole or not at all, and never over what they were made from."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
 from comemory.errors import ConfigError, RuntimeMissing, SourceError
-from comemory.types import Frame
+from comemory.types import Frame, describe
 from comemory.video.image_folder import IMAGE_SUFFIXES
 from comemory.video.overlay import annotate
 from comemory.video.resize import resize
@@ -35,22 +35,26 @@ _LIBRARY_ERRORS = (av.FFmpegError, OSError, ValueError, OverflowError)
 
 
 class VideoWriter:
-    """An H.264 mp4 that plays everywhere, written under a temporary name and renamed when it is whole.
+    """Writes an H.264 mp4 file under a temporary name, and renames it when it is complete.
 
-    A context manager: leaving it normally finishes the file; leaving it by an exception removes what was written, and a
-    file that was at the target before stays as it was.
+    A context manager. Leaving it normally finishes the file. Leaving it by an exception removes what was written, and leaves
+    a file that was at the target as it was.
 
     Args:
         path: the file to write; its folder must exist. An existing file is replaced.
-        size: (height, width) of the video. Pictures of another size are resized; an odd height or width gets one more
-            row or column, a copy of the last, because 4:2:0 video has even sizes.
-        rate_hz: the rate for pictures that come without a time, and the length of the last picture.
+        size: (height, width) of the video. Images of another size are resized. An odd height or width gets one more row or
+            column, a copy of the last one, because 4:2:0 video has even sizes.
+        rate_hz: rate of images that come without a time, and the duration of the last image.
         inputs: paths that must not be overwritten.
-        quality: x264's constant rate factor: 18 looks lossless, 23 is ordinary, 28 is small.
+        quality: constant rate factor of x264: 18 looks lossless, 23 is its default, 28 is small.
+
+    Attributes:
+        path: of the file.
+        n_frames: number of images written so far.
 
     Raises:
         ConfigError: the target is one of the inputs.
-        SourceError: the target cannot be written: no such folder, a folder itself, no permission, disk full.
+        SourceError: the target cannot be written: its folder is missing, it is a folder, no permission, disk full.
         RuntimeMissing: this build of PyAV has no H.264 encoder.
     """
 
@@ -90,21 +94,21 @@ class VideoWriter:
             self._discard()
 
     def write(self, image: NDArray[np.uint8] | Frame, time_s: float | None = None) -> None:
-        """Append a picture.
+        """Append an image.
 
         Args:
-            picture: RGB pixels, or a Frame, whose time is used.
-            time_s: when it is shown, relative to the first picture's; by default one interval after the one before.
-                A time that does not lie after the one before is moved behind it.
+            image: RGB pixels, or a Frame, whose time is used.
+            time_s: when it is shown, relative to the first image; by default one interval after the image before. A time
+                that is not later than that of the image before is moved to just after it.
 
         Raises:
-            SourceError: not a picture, or the disk is full; the file is removed.
+            SourceError: it is not an image, or the disk is full; the file is removed.
 
         Shapes:
-            picture: uint8 (H, W, 3), RGB.
+            image: uint8 (H, W, 3), RGB.
         """
         if self._temporary is None:
-            raise SourceError(f"cannot write to {self.path}: this video is already finished")
+            raise SourceError(f"cannot write to {self.path}: this video is finished")
         if isinstance(image, Frame):
             time_s = image.time_s if time_s is None else time_s
         image = image.image if isinstance(image, Frame) else image
@@ -120,10 +124,10 @@ class VideoWriter:
         self.n_frames += 1
 
     def close(self) -> None:
-        """Finish the file and give it its name.
+        """Finish the file and rename it to its path.
 
         Raises:
-            SourceError: no picture was written, or the rest of the file could not be; nothing is left behind.
+            SourceError: no image was written, or the rest of the file cannot be written; nothing is left behind.
         """
         if self._temporary is None:
             return
@@ -188,13 +192,22 @@ def write_video(
     inputs: Sequence[str | os.PathLike[str]] = (),
     quality: int = 23,
 ) -> int:
-    """Write frames, with their own times, to an H.264 mp4 of the first one's size.
+    """Write frames with their own times to an H.264 mp4 file. It has the size of the first frame.
+
+    Args:
+        frames: at least one.
+        path: see `VideoWriter`.
+        rate_hz: see `VideoWriter`.
+        inputs: see `VideoWriter`.
+        quality: see `VideoWriter`.
 
     Returns:
-        How many frames were written.
+        The number of frames that were written.
 
     Raises:
-        ConfigError, SourceError, RuntimeMissing: see `VideoWriter`; also when there are no frames.
+        ConfigError: see `VideoWriter`.
+        SourceError: see `VideoWriter`; also without frames.
+        RuntimeMissing: see `VideoWriter`.
     """
     writer: VideoWriter | None = None
     with ExitStack() as stack:
@@ -213,20 +226,25 @@ def write_video(
 def save_image(
     image: NDArray[np.uint8], path: str | os.PathLike[str], *, inputs: Iterable[str | os.PathLike[str]] = ()
 ) -> None:
-    """Write one picture as PNG, or as JPEG when the name ends so; whole or not at all.
+    """Write one image as PNG or JPEG, whole or not at all.
+
+    Args:
+        image: its pixels.
+        path: ends in .png, .jpg or .jpeg, which decides the format.
+        inputs: paths that must not be overwritten.
 
     Raises:
-        ConfigError: the target is one of the inputs, or its name ends in neither .png, .jpg nor .jpeg.
-        SourceError: not a picture, or the target cannot be written.
+        ConfigError: the target is one of the inputs, or has another ending.
+        SourceError: it is not an image, or the target cannot be written.
 
     Shapes:
-        picture: uint8 (H, W, 3), RGB, or uint8 (H, W), grey.
+        image: uint8 (H, W, 3), RGB, or uint8 (H, W), grey.
     """
     target = Path(path)
     if target.suffix.lower() not in (".png", ".jpg", ".jpeg"):
-        raise ConfigError(f"cannot write a picture to {target}: expected a name that ends in .png or .jpg")
+        raise ConfigError(f"cannot write an image to {target}: expected a name that ends in .png or .jpg")
     if image.dtype != np.uint8 or image.size == 0 or not (image.ndim == 2 or image.shape[2:] == (3,)):
-        raise SourceError(f"cannot write {target}: {image.dtype} {image.shape} is no picture: expected uint8 (H, W, 3)")
+        raise SourceError(f"cannot write {target}: {describe(image)} is no image, expected uint8 (height, width, 3)")
     _refuse_inputs(target, inputs)
     pixels = image if image.ndim == 2 else cv2.cvtColor(image, cv2.COLOR_RGB2BGR)
     temporary = _temporary_beside(target)
@@ -241,7 +259,11 @@ def save_image(
 
 
 def _refuse_inputs(target: Path, inputs: Iterable[str | os.PathLike[str]]) -> None:
-    """Raise when the target is an input, under whatever name, or a frame of an input folder."""
+    """Refuse a target that is an input, under whatever name, or a frame of an input folder.
+
+    Raises:
+        ConfigError: it is.
+    """
     place = target.resolve()
     for source in map(Path, inputs):
         same = source.resolve() == place
@@ -254,16 +276,16 @@ def _refuse_inputs(target: Path, inputs: Iterable[str | os.PathLike[str]]) -> No
 
 
 def _temporary_beside(target: Path) -> str:
-    """A name in the target's folder that is not taken, once the target is one that can be written.
+    """Choose a free name in the folder of the target.
 
     Raises:
-        SourceError: no such folder, or the target is something else than a file.
+        SourceError: the folder is missing, or the target exists and is not a file.
     """
     folder = target.absolute().parent
     if not folder.is_dir():
-        raise SourceError(f"cannot write {target}: there is no folder {folder}; make it first")
+        raise SourceError(f"cannot write {target}: there is no folder {folder}; create it first")
     if target.exists() and not target.is_file():
-        raise SourceError(f"cannot write {target}: it is there and not a file; choose another output")
+        raise SourceError(f"cannot write {target}: it exists and is not a file; choose another output")
     return str(folder / f".comemory-{secrets.token_hex(6)}.part")
 
 
@@ -275,12 +297,12 @@ def _pad_to_even(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
 
 def _check_whole(path: str, n_frames: int) -> None:
-    """A full disk may go unnoticed while data is buffered: read the header back and count.
+    """Read the header back and count the frames: a full disk may go unnoticed while data is buffered.
 
     Raises:
-        SourceError: the file holds fewer frames than were given.
+        SourceError: the file has fewer frames than were written.
     """
     with av.open(path) as container:
         n_indexed = len(container.streams.video[0].index_entries) if container.streams.video else 0
     if n_indexed != n_frames:
-        raise SourceError(f"{n_indexed} of {n_frames} frames reached the disk: is it full?")
+        raise SourceError(f"only {n_indexed} of {n_frames} frames are on the disk: is it full?")
