@@ -1,4 +1,4 @@
-"""Cameras for the tests: rendered clips in files, and a real RTSP server that plays them."""
+"""Cameras for the tests: rendered clips in files, and a real RTSP server that streams them."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from comemory.live.engine import Engine
 REPOSITORY = Path(__file__).resolve().parents[2]
 SERVER = Path(__file__).parent / "rtsp_server.py"
 collect_ignore = [SERVER.name]
-"""Run by the system's Python, which alone has GStreamer's bindings."""
+"""Run by the system's Python, which has GStreamer's bindings."""
 PYTHON = "/usr/bin/python3"
 N_FRAMES = 100
 
@@ -37,7 +37,7 @@ def clips(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
 
 
 class RtspServer:
-    """A server that can be killed and started again at the same port."""
+    """A server that can be killed and started again on the same port."""
 
     def __init__(self, mounts: dict[str, Path]) -> None:
         with socket.socket() as free:
@@ -67,7 +67,7 @@ class RtspServer:
 
 @pytest.fixture
 def rtsp() -> Iterator[Callable[[dict[str, Path]], RtspServer]]:
-    """Makes running servers; skips where GStreamer's RTSP server is not installed."""
+    """Makes running servers; skips if GStreamer's RTSP server is not installed."""
     code = "import gi; gi.require_version('GstRtspServer', '1.0'); from gi.repository import GstRtspServer"
     if subprocess.run([PYTHON, "-c", code], capture_output=True, check=False).returncode:
         pytest.skip("needs Debian's gir1.2-gst-rtsp-server-1.0 and python3-gi")
@@ -85,7 +85,7 @@ def rtsp() -> Iterator[Callable[[dict[str, Path]], RtspServer]]:
 
 @pytest.fixture(scope="session")
 def quick_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The bundle shipped, with a flow of smaller pictures: not as good, five times as fast, and no training."""
+    """The shipped bundle with optical flow on smaller images: less accurate, five times as fast, without training."""
     bundle = copied(REPOSITORY / "models" / "synthetic-nano", tmp_path_factory.mktemp("quick"))
     config = read(bundle, "config.json")
     config["clips"] |= {"flow_height": 64, "flow_width": 96}
@@ -97,8 +97,8 @@ def live(quick_bundle: Path, tmp_path: Path) -> Callable[..., LiveSettings]:
     """Makes settings of cameras, with the quick bundle and everything written to a folder of the test."""
 
     def make(cameras: dict[str, dict[str, Any]], **more: Any) -> LiveSettings:
-        told = {"model": str(quick_bundle), "out": str(tmp_path / "live"), "cameras": cameras, "workers": 2, **more}
-        return read_live(None, told)
+        values = {"model": str(quick_bundle), "out": str(tmp_path / "live"), "cameras": cameras, "workers": 2, **more}
+        return read_live(None, values)
 
     return make
 
@@ -119,10 +119,9 @@ def engines() -> Iterator[Callable[..., Engine]]:
         engine.stop()
 
 
-def until(holds: Callable[[], bool], seconds: float = 15.0) -> float:
-    """Wait until something holds; gives the seconds it took."""
-    start = time.monotonic()
-    while not holds():
-        assert time.monotonic() - start < seconds, "it did not come true in time"
+def until(condition: Callable[[], bool], timeout_s: float = 90.0) -> None:
+    """Wait until a condition holds. The time limit only ends a hang: a busy machine may take long."""
+    end = time.monotonic() + timeout_s
+    while not condition():
+        assert time.monotonic() < end, "the condition did not become true"
         time.sleep(0.05)
-    return time.monotonic() - start

@@ -1,4 +1,4 @@
-"""A real RTSP server for the tests, run by the system's Python: `rtsp_server.py PORT NAME=FILE.mp4 ...`."""
+"""An RTSP server for the tests, run by the system's Python: `rtsp_server.py PORT NAME=FILE.mp4 ...`."""
 
 import sys
 

@@ -1,4 +1,4 @@
-"""Cameras that are no RTSP: play lists that grow, pictures that are pushed. Each can be taken away and come back."""
+"""Cameras without RTSP: HLS playlists and MJPEG over HTTP. Each can disappear and come back."""
 
 from __future__ import annotations
 
@@ -19,25 +19,25 @@ Picture = NDArray[np.uint8]
 
 
 class Silent(SimpleHTTPRequestHandler):
-    """Serves files without a word."""
+    """Serves files without logging."""
 
     def log_message(self, format: str, *args: Any) -> None:
         pass
 
 
 class HlsCamera:
-    """A play list of FFmpeg's own muxer that grows as a camera's does, behind a plain HTTP server.
+    """A live HLS playlist, written by FFmpeg's muxer and served over HTTP.
 
     Args:
-        piece_s: seconds of a piece.
-        n_listed: pieces that the list names; 0 keeps them all.
+        segment_s: seconds of a segment.
+        n_listed: segments in the playlist; 0 lists all of them.
     """
 
     def __init__(
-        self, folder: Path, pictures: Sequence[Picture], rate: int, piece_s: int = 1, n_listed: int = 4
+        self, folder: Path, pictures: Sequence[Picture], rate: int, segment_s: int = 1, n_listed: int = 4
     ) -> None:
         self.folder, self.pictures, self.rate = folder, pictures, rate
-        self.piece_s, self.n_listed = piece_s, n_listed
+        self.segment_s, self.n_listed = segment_s, n_listed
         folder.mkdir(parents=True, exist_ok=True)
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Silent, directory=str(folder)))
         threading.Thread(target=self._server.serve_forever, daemon=True).start()
@@ -51,21 +51,21 @@ class HlsCamera:
         return f"http://127.0.0.1:{self._server.server_address[1]}/live.m3u8"
 
     def start(self) -> None:
-        """Go live: the list appears with its first piece."""
+        """Go live: the playlist appears with its first segment."""
         self._stopping.clear()
         self._thread = threading.Thread(target=self._run, daemon=True)
         self._thread.start()
 
     def freeze(self) -> None:
-        """Let the list grow no more, as an encoder does that was killed."""
+        """Stop adding segments, as an encoder that was killed."""
         self._running.clear()
 
     def thaw(self) -> None:
-        """Let it grow again."""
+        """Add segments again."""
         self._running.set()
 
     def end(self) -> None:
-        """End the list as an encoder does that is switched off."""
+        """End the playlist, as an encoder that is switched off."""
         self._stopping.set()
         if self._thread is not None:
             self._thread.join(10)
@@ -78,10 +78,10 @@ class HlsCamera:
 
     def _run(self) -> None:
         flags = {"hls_flags": "delete_segments"} if self.n_listed else {}
-        options = {"hls_time": str(self.piece_s), "hls_list_size": str(self.n_listed), **flags}
+        options = {"hls_time": str(self.segment_s), "hls_list_size": str(self.n_listed), **flags}
         with av.open(str(self.folder / "live.m3u8"), "w", format="hls", options=options) as output:
             stream = output.add_stream("libx264", rate=self.rate, options={"crf": "18", "bf": "0"})
-            stream.codec_context.gop_size = self.rate * self.piece_s
+            stream.codec_context.gop_size = self.rate * self.segment_s
             stream.height, stream.width = self.pictures[0].shape[:2]
             stream.pix_fmt = "yuv420p"
             start = time.monotonic()
@@ -97,7 +97,7 @@ class HlsCamera:
 
 
 class MjpegCamera:
-    """A camera that pushes JPEG pictures as the parts of one endless answer, to any number of watchers."""
+    """A camera that sends JPEG images as the parts of one endless HTTP response, to any number of clients."""
 
     def __init__(self, pictures: Sequence[Picture], rate: int) -> None:
         jpegs = [cv2.imencode(".jpg", picture[..., ::-1])[1].tobytes() for picture in pictures]

@@ -1,4 +1,4 @@
-"""What the page and the API may ask of a running engine."""
+"""What a running engine offers to the page and the API."""
 
 from __future__ import annotations
 
@@ -6,14 +6,13 @@ import json
 import os
 import socket
 import threading
-import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 from bundles import unfinite
-from live.conftest import until
+from live.conftest import N_FRAMES, until
 from live.test_live import BUDGET, all_of, lines
 
 from comemory.errors import BundleError, ConfigError
@@ -31,32 +30,32 @@ def looping(clips: list[Path]) -> dict[str, object]:
     return {"url": str(clips[0]), "loop": True, "realtime": False, "false_alarms": BUDGET}
 
 
-def test_it_keeps_the_contract(live: Live, looping: dict[str, object], engines: Engines) -> None:
+def test_engine_fulfils_its_contract(live: Live, looping: dict[str, object], engines: Engines) -> None:
     engine = engines(live({"gate": looping}))
-    kept: EngineContract = engine
-    until(lambda: kept.metrics().scored["gate"] > 5)
-    snapshot = kept.snapshot("gate")
+    contract: EngineContract = engine
+    until(lambda: contract.metrics().scored["gate"] > 5)
+    snapshot = contract.snapshot("gate")
     assert snapshot is not None
     assert snapshot.image.shape == (96, 144, 3)
     if snapshot.heat is not None:
         assert 0 <= snapshot.heat.min() <= snapshot.heat.max() <= 1
-    scores = kept.scores("gate", 600)
+    scores = contract.scores("gate", 600)
     assert scores
     assert scores == sorted(scores)
-    metrics = kept.metrics()
+    metrics = contract.metrics()
     assert metrics.latency_counts["gate"][-1] <= metrics.scored["gate"] + 1
     assert metrics.latency_counts["gate"] == sorted(metrics.latency_counts["gate"])
-    assert kept.status()[0].size == (96, 144)
-    for ask in (kept.snapshot, lambda name: kept.scores(name, 1), lambda name: kept.set_zones(name, ())):
+    assert contract.status()[0].size == (96, 144)
+    for ask in (contract.snapshot, lambda name: contract.scores(name, 1), lambda name: contract.set_zones(name, ())):
         with pytest.raises(ConfigError, match="no camera 'yard'"):
             ask("yard")
 
 
-def test_the_picture_of_a_camera_that_is_down_is_the_same_one(
+def test_snapshot_of_a_camera_that_is_down_does_not_change(
     live: Live, looping: dict[str, object], engines: Engines
 ) -> None:
     engine = engines(live({"gate": {**looping, "loop": False}}))
-    assert engine.wait(60)
+    assert engine.wait(180)
     until(lambda: engine.status()[0].state is not CameraState.LIVE)
     pictures = SnapshotEncoder(engine)
     first, second = (engine.snapshot("gate") for _ in range(2))
@@ -67,7 +66,7 @@ def test_the_picture_of_a_camera_that_is_down_is_the_same_one(
     assert len(tags) == 1
 
 
-def test_budget_and_zones_change_at_once_and_outlive_it(
+def test_budget_and_zones_change_at_once_and_survive_a_restart(
     live: Live, looping: dict[str, object], engines: Engines
 ) -> None:
     settings = live({"gate": looping})
@@ -88,7 +87,7 @@ def test_budget_and_zones_change_at_once_and_outlive_it(
     assert again.settings.cameras["gate"].false_alarms == "1/week"
 
 
-def test_a_full_queue_drops_the_oldest(live: Live, looping: dict[str, object], engines: Engines) -> None:
+def test_full_queue_drops_the_oldest_messages(live: Live, looping: dict[str, object], engines: Engines) -> None:
     engine = engines(live({"gate": looping}))
     with engine.subscribe() as messages:
         for k in range(1500):
@@ -99,14 +98,14 @@ def test_a_full_queue_drops_the_oldest(live: Live, looping: dict[str, object], e
     json.dumps(last)
 
 
-def test_events_outside_of_the_hours_are_kept_but_silent(clips: list[Path], live: Live) -> None:
+def test_events_outside_the_active_hours_are_stored_as_suppressed(clips: list[Path], live: Live) -> None:
     now = datetime.now().astimezone()
     away = now + timedelta(hours=6)
     hours = f"{away:%H}:00-{away:%H}:59"
     settings = live({"gate": {"url": str(clips[0]), "realtime": False, "false_alarms": BUDGET, "hours": [hours]}})
     engine = Engine(settings)
     engine.start()
-    assert engine.wait(60)
+    assert engine.wait(180)
     engine.stop()
     found = lines(settings.out, "end")
     assert found
@@ -115,7 +114,9 @@ def test_events_outside_of_the_hours_are_kept_but_silent(clips: list[Path], live
     assert engine.metrics().suppressed["gate"] == len(found)
 
 
-def test_a_silent_camera_slows_no_other(live: Live, looping: dict[str, object], engines: Engines) -> None:
+def test_camera_that_sends_nothing_does_not_delay_others(
+    live: Live, looping: dict[str, object], engines: Engines
+) -> None:
     with socket.socket() as silent:
         silent.bind(("127.0.0.1", 0))
         silent.listen()
@@ -123,12 +124,11 @@ def test_a_silent_camera_slows_no_other(live: Live, looping: dict[str, object], 
         engine = engines(live({"mute": {"url": url}, "gate": looping}))
         until(lambda: engine.metrics().scored["gate"] > 20)
         assert {status.name: status.scored for status in engine.status()}["mute"] == 0
-        start = time.monotonic()
         engine.stop()
-        assert time.monotonic() - start < 5
+        until(lambda: not any(camera.reader.is_alive() for camera in engine._cameras.values()))
 
 
-def test_hostile_bytes_are_a_state(live: Live, engines: Engines) -> None:
+def test_invalid_data_takes_the_camera_down(live: Live, engines: Engines) -> None:
     listening = socket.create_server(("127.0.0.1", 0))
 
     def serve() -> None:
@@ -140,18 +140,18 @@ def test_hostile_bytes_are_a_state(live: Live, engines: Engines) -> None:
 
     threading.Thread(target=serve, daemon=True).start()
     engine = engines(live({"gate": {"url": f"http://127.0.0.1:{listening.getsockname()[1]}/x"}}))
-    until(lambda: engine.status()[0].state is CameraState.DOWN and engine.status()[0].attempts > 1, 20)
+    until(lambda: engine.status()[0].state is CameraState.DOWN and engine.status()[0].attempts > 1)
     assert engine.status()[0].message
 
 
-def test_reload_leaves_alone_what_did_not_change(
+def test_reload_does_not_disturb_cameras_that_did_not_change(
     clips: list[Path], live: Live, looping: dict[str, object], engines: Engines
 ) -> None:
     engine = engines(live({"gate": looping, "yard": looping}))
     until(lambda: all(status.scored > 3 for status in engine.status()))
     readers = {name: camera.reader for name, camera in engine._cameras.items()}
     after = live({"gate": {**looping, "false_alarms": "1/h"}, "door": {**looping, "url": str(clips[1])}})
-    assert engine.reload(after) == ["door: begun", "gate: false_alarms", "yard: no longer watched"]
+    assert engine.reload(after) == ["door: started", "gate: false_alarms", "yard: stopped"]
     assert engine._cameras["gate"].reader is readers["gate"]
     assert sorted(status.name for status in engine.status()) == ["door", "gate"]
     assert engine.reload(after) == []
@@ -160,7 +160,7 @@ def test_reload_leaves_alone_what_did_not_change(
     assert engine.status()[0].model
 
 
-def test_a_reload_that_fails_changes_nothing(
+def test_failed_reload_changes_nothing(
     clips: list[Path], live: Live, looping: dict[str, object], engines: Engines, quick_bundle: Path
 ) -> None:
     engine = engines(live({"gate": looping, "yard": looping}))
@@ -175,12 +175,12 @@ def test_a_reload_that_fails_changes_nothing(
     scored = engine.metrics().scored
     until(lambda: all(engine.metrics().scored[name] > scored[name] + 3 for name in scored))
     bad["yard"]["model"] = str(quick_bundle)
-    assert engine.reload(live(bad)) == ["door: begun", "gate: begun anew", "yard: begun anew"]
+    assert engine.reload(live(bad)) == ["door: started", "gate: restarted", "yard: restarted"]
     assert engine._cameras["gate"] is not cameras["gate"]
     assert not engine.finished
 
 
-def test_another_bundle_takes_over_without_a_gap(
+def test_model_swap_keeps_the_camera_live(
     quick_bundle: Path, live: Live, looping: dict[str, object], engines: Engines, tmp_path: Path
 ) -> None:
     from bundles import copied, read, write
@@ -198,27 +198,27 @@ def test_another_bundle_takes_over_without_a_gap(
     until(lambda: engine.status()[0].state is CameraState.LIVE)
 
 
-def test_a_fault_of_one_thing_leaves_the_others_looked_after(
+def test_watchdog_survives_an_error_in_one_task(
     clips: list[Path], live: Live, engines: Engines, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A file of settings on which the parser itself gives up."""
-    faults: list[str] = []
-    monkeypatch.setattr(threading, "excepthook", lambda told: faults.append(told.exc_type.__name__))
+    """The error: an overrides file that is nested too deeply for the JSON parser."""
+    errors: list[str] = []
+    monkeypatch.setattr(threading, "excepthook", lambda args: errors.append(args.exc_type.__name__))
     path = tmp_path / "gate.mp4"
     settings = live({"gate": {"url": str(path), "loop": True}})
     engine = engines(settings)
     until(lambda: engine.status()[0].state is CameraState.DOWN)
     with engine.subscribe() as messages:
         (settings.out / "overrides.json").write_text("[" * 200_000)
-        until(lambda: bool(faults))
+        until(lambda: bool(errors))
         path.symlink_to(clips[0])
         until(lambda: engine.status()[0].state is CameraState.LIVE)
-        told = all_of(messages, "warning")
-    assert [message["message"] for message in told] == ["the watchdog died of a fault and begins anew"]
-    assert faults == ["RecursionError"]
+        warnings = all_of(messages, "warning")
+    assert [message["message"] for message in warnings] == ["the watchdog stopped with an error and is being restarted"]
+    assert errors == ["RecursionError"]
 
 
-def test_a_network_that_gives_no_number_is_a_state_of_its_camera(
+def test_network_without_a_finite_score_takes_its_camera_down(
     clips: list[Path], quick_bundle: Path, live: Live, engines: Engines, tmp_path: Path
 ) -> None:
     bundle = unfinite(quick_bundle, tmp_path, "frames", most=0.0005)
@@ -233,19 +233,19 @@ def test_a_network_that_gives_no_number_is_a_state_of_its_camera(
     assert "no finite score" not in yard.message
 
 
-def test_a_file_that_ends_on_a_frame_without_a_score_is_down_and_not_ended(
+def test_file_that_ends_on_a_frame_without_a_score_is_down_not_ended(
     clips: list[Path], quick_bundle: Path, live: Live, engines: Engines, tmp_path: Path
 ) -> None:
     bundle = unfinite(quick_bundle, tmp_path, "frames", most=0.0005)
     engine = engines(live({"gate": {"url": str(clips[0]), "realtime": False, "model": str(bundle)}}, precision="fp32"))
-    assert engine.wait(60)
+    assert engine.wait(180)
     status = engine.status()[0]
     assert status.state is CameraState.DOWN
     assert "the network gives no finite score" in status.message
     assert engine.failed == ["gate"]
 
 
-def test_a_location_that_is_no_text_is_a_state_that_is_told_and_stored(
+def test_path_that_is_not_valid_text_is_reported_and_stored(
     live: Live, engines: Engines, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pytest.importorskip("sqlalchemy", reason="needs comemory[live]")
@@ -260,25 +260,25 @@ def test_a_location_that_is_no_text_is_a_state_that_is_told_and_stored(
         assert "gone\\udcff.mp4" in engine.status()[0].message
         assert [(state.state, state.message) for state in store.states()] == [("down", engine.status()[0].message)]
         assert engine.event_writer.error == ""
-    told = [json.loads(line) for line in (settings.out / "events.jsonl").read_text().splitlines()]
-    assert [line["message"] for line in told] == [engine.status()[0].message]
+    written = [json.loads(line) for line in (settings.out / "events.jsonl").read_text().splitlines()]
+    assert [line["message"] for line in written] == [engine.status()[0].message]
 
 
-def test_learned_scenes_are_kept_now_and_then(
+def test_reference_views_are_saved_regularly(
     live: Live, looping: dict[str, object], engines: Engines, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("comemory.live.engine.SCENE_S", 0.5)
+    monkeypatch.setattr("comemory.live.engine.REFERENCE_INTERVAL_S", 0.5)
     settings = live({"gate": looping})
     engine = engines(settings)
     until(lambda: bool(list((settings.out / "cameras" / "gate").glob("view-*.npz"))))
     assert engine.status()[0].state is CameraState.LIVE
 
 
-def test_times_are_aware(clips: list[Path], live: Live) -> None:
+def test_event_times_have_a_time_zone(clips: list[Path], live: Live) -> None:
     settings = live({"gate": {"url": str(clips[0]), "realtime": False, "false_alarms": BUDGET}})
-    engine, start = Engine(settings), datetime.now(UTC)
+    engine, start, played = Engine(settings), datetime.now(UTC), timedelta(seconds=N_FRAMES / 10)
     engine.start()
-    assert engine.wait(60)
+    assert engine.wait(180)
     engine.stop()
     for event in lines(settings.out, "end"):
-        assert start - timedelta(seconds=1) <= datetime.fromisoformat(event["start"]) <= start + timedelta(seconds=15)
+        assert start - timedelta(seconds=1) <= datetime.fromisoformat(event["start"]) <= datetime.now(UTC) + played

@@ -1,4 +1,4 @@
-"""Real streams: what the engine finds in them is what `comemory score` finds in the same frames."""
+"""Real streams: the engine gives the scores and events that `comemory score` gives for the same frames."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -28,13 +29,13 @@ from comemory.types import Event, Score
 from comemory.video.source import open_source
 
 BUDGET = "15/min"
-"""High enough for an event in either clip."""
+"""High enough for an event in both clips."""
 Live = Callable[..., LiveSettings]
 Engines = Callable[..., Engine]
 
 
 def expected(bundle: Path, clip: Path, budget: str = BUDGET) -> tuple[list[Score], list[Event]]:
-    """What `comemory score` makes of a clip."""
+    """The scores and events of `comemory score` for a clip."""
     detector = Detector.open(bundle, threads=1)
     scores = list(detector.run(clip))
     calibration = detector.bundle.calibration
@@ -60,14 +61,14 @@ def all_of(messages: queue.Queue[dict[str, Any]], kind: str) -> list[dict[str, A
 
 
 class TestFiles:
-    def test_scores_and_events_are_those_of_score(self, quick_bundle: Path, clips: list[Path], live: Live) -> None:
+    def test_scores_and_events_equal_those_of_score(self, quick_bundle: Path, clips: list[Path], live: Live) -> None:
         settings = live({"gate": {"url": str(clips[0]), "realtime": False, "false_alarms": BUDGET}})
         scores, events = expected(quick_bundle, clips[0])
         assert events
         engine = Engine(settings)
         with engine.subscribe() as messages:
             engine.start()
-            assert engine.wait(60)
+            assert engine.wait(180)
             engine.stop()
             seen = all_of(messages, "score")
         assert [message["score"] for message in seen] == [score.value for score in scores]
@@ -83,13 +84,13 @@ class TestFiles:
             assert tuple(one["box"]) == event.box
         status = engine.status()[0]
         assert (status.frames, status.scored, status.dropped) == (N_FRAMES, len(scores), 0)
-        assert (status.state, status.message) == (CameraState.ENDED, "the file is over")
+        assert (status.state, status.message) == (CameraState.ENDED, "the file has ended")
 
-    def test_files_of_an_event_are_there(self, clips: list[Path], live: Live) -> None:
+    def test_event_has_a_thumbnail_a_heat_map_and_a_clip(self, clips: list[Path], live: Live) -> None:
         settings = live({"gate": {"url": str(clips[0]), "realtime": False, "false_alarms": BUDGET}})
         engine = Engine(settings)
         engine.start()
-        assert engine.wait(60)
+        assert engine.wait(180)
         engine.stop()
         for event in lines(settings.out, "end"):
             folder = settings.out / "media" / event["id"]
@@ -100,20 +101,28 @@ class TestFiles:
             assert long_s >= seconds(event["end"]) - seconds(event["start"])
         assert not list((settings.out / "media" / ".scratch").iterdir())
 
-    def test_a_file_as_if_live_keeps_its_pace(self, quick_bundle: Path, clips: list[Path], live: Live) -> None:
+    def test_file_in_real_time_is_never_ahead_of_its_clock(
+        self, quick_bundle: Path, clips: list[Path], live: Live
+    ) -> None:
         settings = live({"gate": {"url": str(clips[1]), "false_alarms": BUDGET}})
         _, events = expected(quick_bundle, clips[1])
-        engine, start = Engine(settings), time.monotonic()
-        engine.start()
-        assert engine.wait(40)
-        assert time.monotonic() - start >= (N_FRAMES - 1) / 10
+        engine, ahead_s = Engine(settings), []
+        with engine.subscribe() as messages:
+            engine.start()
+            while not engine.finished:
+                with suppress(queue.Empty):
+                    message = messages.get(timeout=0.1)
+                    if message["kind"] == "score":
+                        ahead_s.append(seconds(message["time"]) - time.time())
         engine.stop()
+        assert ahead_s
+        assert max(ahead_s) < 0.01, "a frame was scored before it was due"
         status = engine.status()[0]
         assert status.frames == N_FRAMES
         if status.dropped == 0:
             assert [one["peak_score"] for one in lines(settings.out, "end")] == [event.peak_score for event in events]
 
-    def test_a_file_that_is_to_be_played_again_is_tried_until_it_is_there(
+    def test_looped_file_is_retried_until_it_exists(
         self, clips: list[Path], live: Live, engines: Engines, tmp_path: Path
     ) -> None:
         path = tmp_path / "late.mp4"
@@ -130,12 +139,12 @@ class TestRtsp:
     def test_four_streams_give_the_events_of_score(
         self, quick_bundle: Path, clips: list[Path], live: Live, engines: Engines, rtsp: Any
     ) -> None:
-        """Frames may be lost between server and client: ends within two frames, and the peak where none was lost."""
+        """Durations agree within two frames, peaks exactly; a busy machine may drop frames, which are not compared then."""
         server: RtspServer = rtsp({f"cam{k}": clips[k % 2] for k in range(4)})
         settings = live({f"cam{k}": {"url": server.url(f"cam{k}"), "false_alarms": BUDGET} for k in range(4)})
         engine = engines(settings)
-        until(lambda: all(status.frames >= N_FRAMES for status in engine.status()), 40)
-        until(lambda: all(status.scored + status.dropped >= N_FRAMES - 4 for status in engine.status()), 40)
+        until(lambda: all(status.frames >= N_FRAMES for status in engine.status()))
+        until(lambda: all(status.scored + status.dropped >= N_FRAMES - 4 for status in engine.status()))
         status = {status.name: status for status in engine.status()}
         engine.stop()
         for k in range(4):
@@ -149,26 +158,26 @@ class TestRtsp:
                 assert one["peak_score"] == pytest.approx(event.peak_score, abs=1e-6)
             assert found
 
-    def test_a_server_that_dies_five_times(self, clips: list[Path], live: Live, engines: Engines, rtsp: Any) -> None:
+    def test_camera_reconnects_when_the_server_dies_five_times(
+        self, clips: list[Path], live: Live, engines: Engines, rtsp: Any
+    ) -> None:
         server: RtspServer = rtsp({"gate": clips[0]})
         engine = engines(live({"gate": {"url": server.url("gate")}}))
         until(lambda: engine.status()[0].state is CameraState.LIVE)
-        took = []
         for _ in range(5):
             server.kill()
             until(lambda: engine.status()[0].state is CameraState.DOWN)
             before = engine.status()[0]
             time.sleep(0.3)
             server.start()
-            took.append(until(lambda: engine.status()[0].state is CameraState.LIVE))
+            until(lambda: engine.status()[0].state is CameraState.LIVE)
             until(lambda frames=before.frames: engine.status()[0].frames > frames)  # type: ignore[misc]
         status = engine.status()[0]
-        assert max(took) < 10
         assert status.reconnects == 5
         assert status.attempts >= 6
         assert status.message == ""
 
-    def test_wrong_password_and_nobody_there(self, clips: list[Path], live: Live, engines: Engines) -> None:
+    def test_password_of_an_unreachable_camera_is_masked(self, clips: list[Path], live: Live, engines: Engines) -> None:
         cameras = {
             "dead": {"url": "rtsp://user:topsecret@127.0.0.1:9/live?key=alsosecret"},
             "gate": {"url": str(clips[0]), "loop": True},
@@ -176,15 +185,13 @@ class TestRtsp:
         engine = engines(live(cameras))
         until(lambda: engine.status()[0].state is CameraState.DOWN)
         until(lambda: engine.status()[1].scored > 3)
-        said = repr(engine.status())
-        assert "topsecret" not in said
-        assert "alsosecret" not in said
+        shown = repr(engine.status())
+        assert "topsecret" not in shown
+        assert "alsosecret" not in shown
 
 
 class TestCommand:
-    def test_watch_stops_at_sigterm_with_the_event_closed(
-        self, quick_bundle: Path, clips: list[Path], tmp_path: Path
-    ) -> None:
+    def test_sigterm_closes_the_open_event(self, quick_bundle: Path, clips: list[Path], tmp_path: Path) -> None:
         out = tmp_path / "live"
         command = [
             sys.executable,
@@ -199,21 +206,18 @@ class TestCommand:
         options = ["--false-alarms", "10/min", "--store", "none", "--out", str(out), "--json"]
         process = subprocess.Popen([*command, *options], stderr=subprocess.PIPE, text=True)
         try:
-            until(lambda: (out / "events.jsonl").exists() and bool(lines(out, "new")), 30)
-            start = time.monotonic()
+            until(lambda: (out / "events.jsonl").exists() and bool(lines(out, "new")))
             process.send_signal(signal.SIGTERM)
-            _, said = process.communicate(timeout=10)
-            took_s = time.monotonic() - start
+            _, output = process.communicate(timeout=60)
         finally:
             process.kill()
         assert process.returncode == 0
-        assert took_s < 5
-        assert all(json.loads(line)["time"] for line in said.splitlines())
+        assert all(json.loads(line)["time"] for line in output.splitlines())
         begun, over = lines(out, "new"), lines(out, "end")
         assert [event["id"] for event in begun] == [event["id"] for event in over]
         assert all(datetime.fromisoformat(event["end"]) <= datetime.now(UTC) for event in over)
 
-    def test_files_that_cannot_be_read_are_told_and_end_it_with_1(
+    def test_unreadable_files_are_reported_and_exit_with_1(
         self, quick_bundle: Path, clips: list[Path], tmp_path: Path
     ) -> None:
         (tmp_path / "junk.mp4").write_bytes(np.random.default_rng(0).bytes(20_000))
@@ -230,12 +234,12 @@ class TestCommand:
             fast = [part for name in paths for part in ("--set", f"cameras.{name}.realtime=false")]
             done = comemory("watch", *given, *fast, *options, "--out", out, "--json")
             assert done.returncode == code, done.stderr
-            told = [json.loads(line) for line in done.stderr.splitlines()]
-            ended = {line["camera"]: line["text"] for line in told if line.get("state") == "ended"}
-            down = {line["camera"]: line["text"] for line in told if line.get("state") == "down"}
-            assert ended == {clips[0].stem: f"{clips[0].stem}: ended: the file is over"}
+            reported = [json.loads(line) for line in done.stderr.splitlines()]
+            ended = {line["camera"]: line["text"] for line in reported if line.get("state") == "ended"}
+            down = {line["camera"]: line["text"] for line in reported if line.get("state") == "down"}
+            assert ended == {clips[0].stem: f"{clips[0].stem}: ended: the file has ended"}
             assert set(down) == set(paths) - set(ended)
             assert all(str(paths[name]) in text for name, text in down.items())
-            assert told[-1]["text"] == (
-                "could not be read and scored to the end: missing, junk, empty, mixed" if code else "stopped"
+            assert reported[-1]["text"] == (
+                "not read and scored to the end: missing, junk, empty, mixed" if code else "stopped"
             )

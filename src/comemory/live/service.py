@@ -199,7 +199,7 @@ class Service:
         from comemory.alerts.dispatcher import Dispatcher
         from comemory.alerts.sink import open_sink
 
-        sinks = [open_sink(name, told) for name, told in self.settings.alerts.items()]
+        sinks = [open_sink(name, sink) for name, sink in self.settings.alerts.items()]
         dispatcher = Dispatcher(self.store, sinks, list(self.settings.cameras))
         dispatcher.start()
         stack.callback(lambda: dispatcher.stop(self._left()))

@@ -1,4 +1,4 @@
-"""Learning from a camera: what is recorded, calibrated, put in force and taken back; drift; the doctor."""
+"""Training on a camera: recording, calibration, activation and rollback; drift; the doctor."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ import pytest
 from footage import comemory, save_video
 from live.conftest import REPOSITORY, until
 from live.test_live import seconds
-from moving_disc import pictures
+from moving_disc import disc_images
 
 from comemory.bundle import open_bundle
 from comemory.datasets import open_dataset
 from comemory.detector import Detector
 from comemory.errors import ConfigError, RuntimeMissing, SourceError, TrainingError
-from comemory.live.config import DriftSettings, LearnSettings, LiveSettings, read_live
+from comemory.live.config import LearnSettings, LiveSettings, read_live
 from comemory.live.doctor import run_checks
 from comemory.live.engine import Engine
 from comemory.live.learning.learn import learn, recalibrate_bundle, train_in_subprocess
@@ -32,7 +32,7 @@ from comemory.live.learning.models import CameraModels
 from comemory.live.learning.progress import LearningProgress
 from comemory.live.learning.recorder import CameraRecorder
 from comemory.live.monitoring.score_drift import DriftMonitor
-from comemory.live.recording.minute_scores import PARTS, MinuteScores
+from comemory.live.recording.minute_scores import N_PARTS, MinuteScores
 from comemory.runtimes import supports
 
 Live = Callable[..., LiveSettings]
@@ -44,7 +44,9 @@ def settings(clips: list[Path], live: Live) -> LiveSettings:
     return live({"gate": {"url": str(clips[1]), "loop": True, "realtime": False}})
 
 
-def test_record_calibrate_hand_over_and_back(settings: LiveSettings, engines: Engines, tmp_path: Path) -> None:
+def test_recorded_recalibrated_activated_and_rolled_back(
+    settings: LiveSettings, engines: Engines, tmp_path: Path
+) -> None:
     recorder = CameraRecorder(settings, "gate", tmp_path / "recorded")
     data = recorder.run(4, lambda _: None)
     counts = []
@@ -72,7 +74,7 @@ def test_record_calibrate_hand_over_and_back(settings: LiveSettings, engines: En
     until(lambda: engine.status()[0].model_sha256 == old.digest)
 
 
-def test_every_precision_is_calibrated_on_its_own_answers(clips: list[Path], tmp_path: Path) -> None:
+def test_every_precision_is_calibrated_on_its_own_outputs(clips: list[Path], tmp_path: Path) -> None:
     shipped = open_bundle(REPOSITORY / "models" / "ped2-small")
     if not supports("int8"):
         pytest.skip("this CPU does not compute in int8")
@@ -86,30 +88,28 @@ def test_every_precision_is_calibrated_on_its_own_answers(clips: list[Path], tmp
     assert Detector(new, threads=1).bundle.precision == "int8"
 
 
-def test_the_quota_ends_the_recording(settings: LiveSettings, tmp_path: Path) -> None:
-    tiny = settings.model_copy(update={"learn": settings.learn.model_copy(update={"gigabytes": 1e-9})})
+def test_disk_quota_ends_the_recording(settings: LiveSettings, tmp_path: Path) -> None:
+    tiny = settings.model_copy(update={"learn": settings.learn.model_copy(update={"max_gb": 1e-9})})
     data = tmp_path / "recorded"
     data.mkdir()
     (data / "before.mp4").write_bytes(b"full")
     said: list[str] = []
-    recorder, start = CameraRecorder(tiny, "gate", data), time.monotonic()
-    with pytest.raises(SourceError, match="usable frames came"):
-        recorder.run(60, said.append)
-    assert time.monotonic() - start < 40
-    assert said == ["the recording ends: learn.gigabytes is full after 0 minutes"]
+    recorder = CameraRecorder(tiny, "gate", data)
+    with pytest.raises(SourceError, match="usable frames"):
+        recorder.run(3600, said.append)
+    assert re.fullmatch(r"the recording ends: the disk quota learn.max_gb is used up after \d+ minutes", said[0])
+    assert len(said) == 1
     assert not (data / "before.mp4").exists()
-    assert 1 <= len(list(data.iterdir())) <= 2, (
-        "a hole within the frames taken at once ends one clip and begins another"
-    )
+    assert 1 <= len(list(data.iterdir())) <= 2, "a gap within the frames of one read ends a clip and starts another"
 
 
-def test_a_training_that_fails_says_why(tmp_path: Path) -> None:
+def test_failed_training_gives_the_reason(tmp_path: Path) -> None:
     with pytest.raises(TrainingError, match="the training failed: error"):
         train_in_subprocess(tmp_path / "nothing", tmp_path / "out", LearnSettings(cpu_share=0.9), lambda _: None)
 
 
 @pytest.mark.parametrize("name", ["typer", "comemory"])
-def test_a_training_takes_no_program_from_the_folder_it_is_begun_in(
+def test_training_imports_nothing_from_the_working_folder(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     (tmp_path / f"{name}.py").write_text("open('taken', 'w').close()")
@@ -119,7 +119,7 @@ def test_a_training_takes_no_program_from_the_folder_it_is_begun_in(
     assert not (tmp_path / "taken").exists()
 
 
-def test_without_torch_nothing_is_recorded(
+def test_nothing_is_recorded_without_torch(
     settings: LiveSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "torch", None)
@@ -132,22 +132,22 @@ def test_without_torch_nothing_is_recorded(
 TINY = ("clips.height=32", "clips.width=48", "network.base_width=4", "train.epochs=1")
 
 
-def test_learned_from_the_camera_and_gone_over_to_without_a_gap(
+def test_trained_on_the_camera_and_swapped_without_a_gap(
     quick_bundle: Path, live: Live, engines: Engines, tmp_path: Path
 ) -> None:
-    """The command beside a running engine: recorded, trained for a share of a core, in force; and back."""
+    """The command beside a running engine: records, trains with a share of a core, activates; and rolls back."""
     pytest.importorskip("torch", reason="needs torch: pip install '.[train]'")
     walkway = open_dataset("synthetic:seed=9,frames=250,training=1,testing=1,size=96x144").training()[0].source
     clip = save_video(tmp_path / "gate.mp4", 12 * [frame.image for frame in walkway])  # type: ignore[union-attr]
-    told = tmp_path / "live.toml"
+    config = tmp_path / "live.toml"
     settings = ", ".join(f'"{one}"' for one in TINY)
-    told.write_text(
+    config.write_text(
         f'model = "{quick_bundle}"\nout = "live"\nworkers = 1\n[cameras.gate]\nurl = "{clip}"\n'
         f'[learn]\npreset = "nano"\ncpu_share = 0.95\nsettings = [{settings}]\n'
     )
-    engine = Engine(read_live(told))
+    engine = Engine(read_live(config))
 
-    def goes_on(sha256: str) -> None:
+    def wait_for_scores(sha256: str) -> None:
         until(lambda: engine.status()[0].model_sha256 == sha256)
         scored = engine.status()[0].scored
         until(lambda: engine.status()[0].scored > scored + 5)
@@ -156,14 +156,14 @@ def test_learned_from_the_camera_and_gone_over_to_without_a_gap(
         engine.start()
         until(lambda: engine.status()[0].scored > 2)
         before = engine.status()[0].model_sha256
-        done = comemory("learn", "gate", "--config", told, "--for", "17s", timeout=270)
+        done = comemory("learn", "gate", "--config", config, "--for", "17s", timeout=270)
         assert done.returncode == 0, done.stderr
-        assert re.search(r"gate: how often a score is passed is known from \d+ ordinary alarms? alone", done.stderr)
+        assert re.search(r"gate: the normal video gave only \d+ alarms? to fit thresholds on", done.stderr)
         made = next((tmp_path / "live" / "cameras" / "gate" / "models").glob("*/manifest.json")).parent
-        goes_on(open_bundle(made).digest)
-        back = comemory("learn", "gate", "--config", told, "--rollback")
+        wait_for_scores(open_bundle(made).digest)
+        back = comemory("learn", "gate", "--config", config, "--rollback")
         assert back.returncode == 0, back.stderr
-        goes_on(before)
+        wait_for_scores(before)
         dropped = engine.status()[0].dropped
         engine.stop()
         seen = list(messages.queue)
@@ -178,20 +178,20 @@ def test_learned_from_the_camera_and_gone_over_to_without_a_gap(
         assert max(np.diff(times)) == pytest.approx(0.1, abs=0.02)
 
 
-def test_a_training_ends_with_the_process_that_began_it(tmp_path: Path) -> None:
-    """Even one that is at rest then, and even where nobody could clear away."""
+def test_training_ends_with_its_parent_process(tmp_path: Path) -> None:
+    """Even while it is stopped, and even if the parent was killed."""
     pytest.importorskip("torch", reason="needs torch: pip install '.[train]'")
-    save_video(tmp_path / "data" / "training" / "gate.mp4", pictures(150, 96, 144))
+    save_video(tmp_path / "data" / "training" / "gate.mp4", disc_images(150, 96, 144))
     code = (
-        "import sys; from pathlib import Path; from comemory.live.learning.learn import train_apart;"
+        "import sys; from pathlib import Path; from comemory.live.learning.learn import train_in_subprocess;"
         "from comemory.live.config import LearnSettings; place = Path(sys.argv[1]);"
-        "told = LearnSettings(preset='nano', cpu_share=0.2, settings=('train.epochs=1000',));"
-        "train_apart(place / 'data', place / 'made', told, print)"
+        "chosen = LearnSettings(preset='nano', cpu_share=0.2, settings=('train.epochs=1000',));"
+        "train_in_subprocess(place / 'data', place / 'made', chosen, print)"
     )
     parent = subprocess.Popen([sys.executable, "-c", code, str(tmp_path)])
     children = Path(f"/proc/{parent.pid}/task/{parent.pid}/children")
     try:
-        until(lambda: bool(children.read_text().split()), 30)
+        until(lambda: bool(children.read_text().split()))
         child = Path(f"/proc/{children.read_text().split()[0]}")
         until(lambda: "comemory.cli" in (child / "cmdline").read_text())
         time.sleep(1.5)
@@ -203,44 +203,44 @@ def test_a_training_ends_with_the_process_that_began_it(tmp_path: Path) -> None:
 
 class TestDrift:
     def feed(self, shift: float, hours: int) -> DriftMonitor:
-        guard = DriftMonitor(DriftSettings(hours=3, least_frames=100))
+        monitor = DriftMonitor(hours=3, min_frames=100)
         rng = np.random.default_rng(0)
         for k in range(hours * 360 + 1):
-            guard.add(k * 10.0, float(-np.log10(1 - rng.random())) + shift)
-        return guard
+            monitor.add(k * 10.0, float(-np.log10(1 - rng.random())) + shift)
+        return monitor
 
-    def test_scores_as_calibrated_are_no_drift(self) -> None:
-        guard = self.feed(0.0, 4)
-        assert guard.top_decile == pytest.approx(1, abs=0.15)
-        assert guard.message is None
+    def test_scores_that_follow_the_calibration_are_no_drift(self) -> None:
+        monitor = self.feed(0.0, 4)
+        assert monitor.top_decile == pytest.approx(1, abs=0.15)
+        assert monitor.message is None
 
     @pytest.mark.parametrize(
-        ("shift", "found"),
-        [(0.8, r"more than calibrated \(about [67] times"), (-0.9, r"less than calibrated \(about 1/[78]")],
+        ("shift", "factor"),
+        [(0.8, r"about [67] times"), (-0.9, r"about 1/[78]")],
     )
-    def test_moved_scores_are_told_with_the_cure(self, shift: float, found: str) -> None:
+    def test_shifted_scores_are_reported_with_a_hint(self, shift: float, factor: str) -> None:
         message = self.feed(shift, 4).message
         assert message is not None
-        assert re.search(f"score {found} as many high frames", message)
+        assert re.search(f"normal hours have {factor} as many high scores as calibrated", message)
         assert "--recalibrate" in message
 
     def test_a_few_hours_are_not_enough(self) -> None:
         assert self.feed(2.0, 2).message is None
 
 
-def test_minutes_keep_the_highest_of_each_part() -> None:
+def test_minute_has_the_maximum_of_each_part() -> None:
     minutes, at = MinuteScores(), 60_000_000.0
     assert minutes.add(at, 1.0) is None
     assert minutes.add(at + 1, 3.0) is None
     assert minutes.add(at + 59.9, 2.0) is None
     done = minutes.add(at + 60, 0.5)
-    assert done == (datetime.fromtimestamp(at, UTC), [3.0, *[2.0] * (PARTS - 1)])
+    assert done == (datetime.fromtimestamp(at, UTC), [3.0, *[2.0] * (N_PARTS - 1)])
     assert minutes.finish() is not None
     assert minutes.finish() is None
 
 
-def test_the_doctor_finds_what_is_wrong_and_its_cure(clips: list[Path], live: Live) -> None:
-    told = live(
+def test_doctor_finds_problems_and_gives_hints(clips: list[Path], live: Live) -> None:
+    settings = live(
         {
             "gate": {"url": str(clips[0])},
             "dead": {"url": "rtsp://user:hidden@127.0.0.1:9/live"},
@@ -248,7 +248,7 @@ def test_the_doctor_finds_what_is_wrong_and_its_cure(clips: list[Path], live: Li
         },
         store={"enabled": False},
     )
-    found = {check.name: check for check in run_checks(told)}
+    found = {check.name: check for check in run_checks(settings)}
     assert found["camera gate"].ok
     assert "144x96" in found["camera gate"].found
     assert found["camera dead"].ok is False
@@ -259,39 +259,39 @@ def test_the_doctor_finds_what_is_wrong_and_its_cure(clips: list[Path], live: Li
     assert all(check.hint for check in found.values() if check.ok is False)
 
 
-def test_the_doctor_finds_what_a_watch_would_refuse(
+def test_doctor_finds_what_watch_would_refuse(
     clips: list[Path], live: Live, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "page.pem").write_text("no certificate")
     monkeypatch.setenv("KNOWN", "a known secret")
 
-    def ill(**told: Any) -> dict[str, str]:
-        asked = live({"gate": {"url": str(clips[0])}}, **told)
-        found = [check for check in run_checks(asked) if check.name.split()[0] in ("model", "alert", "page")]
+    def failures(**changes: Any) -> dict[str, str]:
+        settings = live({"gate": {"url": str(clips[0])}}, **changes)
+        found = [check for check in run_checks(settings) if check.name.split()[0] in ("model", "alert", "page")]
         assert all(check.hint for check in found if check.ok is False)
         assert "a known secret" not in repr(found)
         return {check.name.split()[0]: check.found for check in found if check.ok is False}
 
     hook = {"kind": "webhook", "url": "https://desk.lan/hook"}
-    well = {"alerts": {"desk": {**hook, "secret": "env:KNOWN"}}, "web": {"password": "env:KNOWN"}}
-    assert ill(**well) == {}
-    assert "bf16" in ill(precision="bf16")["model"]
-    assert "'NOPE'" in ill(alerts={"desk": {**hook, "secret": "env:NOPE"}})["alert"]
-    assert "'NOPE2'" in ill(web={"password": "env:NOPE2"})["page"]
-    assert "page.pem" in ill(web={"certificate": str(tmp_path / "page.pem")})["page"]
-    assert "without a store" in ill(alerts={"desk": hook}, store={"enabled": False})["alert"]
+    valid = {"alerts": {"desk": {**hook, "secret": "env:KNOWN"}}, "web": {"password": "env:KNOWN"}}
+    assert failures(**valid) == {}
+    assert "bf16" in failures(precision="bf16")["model"]
+    assert "'NOPE'" in failures(alerts={"desk": {**hook, "secret": "env:NOPE"}})["alert"]
+    assert "'NOPE2'" in failures(web={"password": "env:NOPE2"})["page"]
+    assert "page.pem" in failures(web={"certificate": str(tmp_path / "page.pem")})["page"]
+    assert "without a store" in failures(alerts={"desk": hook}, store={"enabled": False})["alert"]
 
 
-def test_the_doctor_on_the_command_line(clips: list[Path], quick_bundle: Path, tmp_path: Path) -> None:
+def test_doctor_on_the_command_line(clips: list[Path], quick_bundle: Path, tmp_path: Path) -> None:
     asked = ["--camera", f"gate={clips[0]}", "--model", quick_bundle, "--store", "none", "--out", tmp_path, "--json"]
-    done = comemory("doctor", *asked, "--set", "retention.gigabytes=0.001")
+    done = comemory("doctor", *asked, "--set", "retention.max_gb=0.001")
     checks = json.loads(done.stdout)
-    assert {check["what"] for check in checks} >= {"camera gate", "disk", "store", "time", "port", "processor"}
-    assert done.returncode == any(check["well"] is False for check in checks)
+    assert {check["name"] for check in checks} >= {"camera gate", "disk", "store", "time", "port", "processor"}
+    assert done.returncode == any(check["ok"] is False for check in checks)
 
 
 @pytest.mark.parametrize("time", ["soon", "", "5", "-3h", "0h", "²h", "٣h", f"{'9' * 400}h"])
-def test_times_that_are_none(time: str) -> None:
+def test_invalid_durations_are_refused(time: str) -> None:
     from comemory.cli.live import _parse_duration
 
     with pytest.raises(ConfigError, match="24h, 90m or 600s"):

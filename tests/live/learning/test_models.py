@@ -1,4 +1,4 @@
-"""The bundles a camera had: none is lost to another process or to a damaged list."""
+"""The bundles of a camera: none is lost to another process or to a damaged list."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def settings(tmp_path: Path, nano_bundle: Path) -> LiveSettings:
     return LiveSettings(out=tmp_path / "live", model=nano_bundle, cameras={"gate": CameraSettings(url="rtsp://x/y")})
 
 
-def test_those_who_put_at_once_all_stay(settings: LiveSettings, nano_bundle: Path) -> None:
+def test_concurrent_activations_are_all_recorded(settings: LiveSettings, nano_bundle: Path) -> None:
     with ThreadPoolExecutor(4) as pool:
         list(pool.map(lambda _: CameraModels(settings, "gate").activate(nano_bundle), range(4)))
     models = CameraModels(settings, "gate")
@@ -30,12 +30,12 @@ def test_those_who_put_at_once_all_stay(settings: LiveSettings, nano_bundle: Pat
 
 
 @pytest.mark.parametrize("text", ["", "{}", "[" * 100_000])
-def test_nothing_is_put_over_a_damaged_list(settings: LiveSettings, nano_bundle: Path, text: str) -> None:
+def test_damaged_list_is_not_overwritten(settings: LiveSettings, nano_bundle: Path, text: str) -> None:
     models = CameraModels(settings, "gate")
     models.activate(nano_bundle)
     file = models.folder / "models.json"
     file.write_text(text)
     for change in (lambda: models.activate(nano_bundle), models.roll_back):
-        with pytest.raises(SourceError, match="is damaged, and stays as it is"):
+        with pytest.raises(SourceError, match="is damaged and was left as it is"):
             change()
     assert file.read_text() == text

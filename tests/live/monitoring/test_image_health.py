@@ -1,4 +1,4 @@
-"""Pictures that cannot be judged, told by real pictures that were spoilt."""
+"""Camera faults, found in rendered images that were changed."""
 
 from __future__ import annotations
 
@@ -14,35 +14,35 @@ from comemory.live.config import HealthSettings
 from comemory.live.contract import CameraState
 from comemory.live.monitoring.image_health import ImageHealth
 
-Picture = np.ndarray
+Image = np.ndarray
 STEP_S = 0.25
 
 
 @pytest.fixture(scope="module")
-def scene() -> list[Picture]:
+def scene() -> list[Image]:
     video = open_dataset("synthetic:seed=3,frames=40,training=1,testing=1,size=120x180").training()[0].source
     return [frame.image for frame in video]  # type: ignore[union-attr]
 
 
-def feed(health: ImageHealth, pictures: list[Picture], start_s: float) -> tuple[list[CameraState], list[bool]]:
-    found = [health.check(np.ascontiguousarray(picture), start_s + k * STEP_S) for k, picture in enumerate(pictures)]
+def feed(health: ImageHealth, images: list[Image], start_s: float) -> tuple[list[CameraState], list[bool]]:
+    found = [health.check(np.ascontiguousarray(image), start_s + k * STEP_S) for k, image in enumerate(images)]
     return [one.state for one in found], [one.usable for one in found]
 
 
-SPOILT: dict[CameraState, Callable[[Picture], Picture]] = {
-    CameraState.BLACK: lambda picture: picture // 40,
-    CameraState.COVERED: lambda picture: np.full_like(picture, 130) + picture // 80,
-    CameraState.MOVED: lambda picture: np.roll(picture, 40, axis=0),
+FAULTS: dict[CameraState, Callable[[Image], Image]] = {
+    CameraState.BLACK: lambda image: image // 40,
+    CameraState.COVERED: lambda image: np.full_like(image, 130) + image // 80,
+    CameraState.MOVED: lambda image: np.roll(image, 40, axis=0),
 }
 
 
-@pytest.mark.parametrize("state", SPOILT)
-def test_spoilt_pictures_are_told_and_never_usable(scene: list[Picture], state: CameraState) -> None:
+@pytest.mark.parametrize("state", FAULTS)
+def test_faulty_images_are_found_and_never_usable(scene: list[Image], state: CameraState) -> None:
     health = ImageHealth(HealthSettings())
     states, usable = feed(health, scene, 0)
     assert set(states) == {CameraState.LIVE}
     assert all(usable)
-    states, usable = feed(health, [SPOILT[state](picture) for picture in scene], 100)
+    states, usable = feed(health, [FAULTS[state](image) for image in scene], 100)
     assert states[-1] is state
     assert sum(usable) <= 1
     states, usable = feed(health, scene, 200)
@@ -50,14 +50,14 @@ def test_spoilt_pictures_are_told_and_never_usable(scene: list[Picture], state: 
     assert usable[-1]
 
 
-def test_defocus_is_blinded(scene: list[Picture]) -> None:
+def test_out_of_focus_is_covered(scene: list[Image]) -> None:
     health = ImageHealth(HealthSettings())
     feed(health, scene, 0)
-    states, _ = feed(health, [np.asarray(cv2.GaussianBlur(picture, (0, 0), 8)) for picture in scene], 100)
+    states, _ = feed(health, [np.asarray(cv2.GaussianBlur(image, (0, 0), 8)) for image in scene], 100)
     assert states[-1] is CameraState.COVERED
 
 
-def test_identical_pictures_freeze_after_the_time(scene: list[Picture]) -> None:
+def test_identical_images_are_frozen_after_the_time(scene: list[Image]) -> None:
     health = ImageHealth(HealthSettings(frozen_s=3))
     states, usable = feed(health, [scene[0]] * 30, 0)
     assert states[11] is CameraState.LIVE
@@ -66,26 +66,26 @@ def test_identical_pictures_freeze_after_the_time(scene: list[Picture]) -> None:
     assert feed(health, scene, 50)[0][-1] is CameraState.LIVE
 
 
-def test_darker_light_is_no_other_scene(scene: list[Picture]) -> None:
+def test_darker_light_is_no_moved_view(scene: list[Image]) -> None:
     health = ImageHealth(HealthSettings())
     feed(health, scene, 0)
-    assert set(feed(health, [picture // 3 for picture in scene], 100)[0]) == {CameraState.LIVE}
+    assert set(feed(health, [image // 3 for image in scene], 100)[0]) == {CameraState.LIVE}
 
 
-def test_the_scene_outlives_a_restart(scene: list[Picture], tmp_path: Path) -> None:
+def test_reference_survives_a_restart(scene: list[Image], tmp_path: Path) -> None:
     view = tmp_path / "cameras" / "view.npz"
     health = ImageHealth(HealthSettings(), view)
     feed(health, scene, 0)
     health.save()
-    moved = [np.roll(picture, 40, axis=0) for picture in scene]
+    moved = [np.roll(image, 40, axis=0) for image in scene]
     again = ImageHealth(HealthSettings(), view)
     assert feed(again, moved, 0)[0][-1] is CameraState.MOVED
     again.reset_reference()
     assert set(feed(again, moved, 100)[0]) == {CameraState.LIVE}
 
 
-@pytest.mark.parametrize("content", [b"", b"PK\x03\x04 torn", b"nothing of the kind"])
-def test_a_torn_view_is_learned_anew(scene: list[Picture], tmp_path: Path, content: bytes) -> None:
+@pytest.mark.parametrize("content", [b"", b"PK\x03\x04 torn", b"not a file of NumPy"])
+def test_damaged_reference_file_is_replaced(scene: list[Image], tmp_path: Path, content: bytes) -> None:
     view = tmp_path / "view.npz"
     view.write_bytes(content)
     assert set(feed(ImageHealth(HealthSettings(), view), scene, 0)[0]) == {CameraState.LIVE}

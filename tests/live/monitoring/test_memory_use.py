@@ -1,4 +1,4 @@
-"""The heaps of a process with many threads."""
+"""The malloc arenas of a process with many threads."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ import pytest
 
 COUNT = """
 import ctypes, re, sys, threading
-from comemory.live.monitoring.memory_use import share_arenas
-taken = sys.argv[1] == "shared" and share_arenas()
+from comemory.live.monitoring.memory_use import limit_malloc_arenas
+taken = sys.argv[1] == "limited" and limit_malloc_arenas()
 libc = ctypes.CDLL(None)
 libc.malloc.restype = ctypes.c_void_p
 together = threading.Barrier(12)
@@ -33,19 +33,19 @@ print(taken, text.value.count(b"<heap nr="))
 """
 
 
-def heaps(how: str, **environment: str) -> list[str]:
-    kept = {name: value for name, value in os.environ.items() if name != "MALLOC_ARENA_MAX"}
-    command = [sys.executable, "-c", COUNT, how]
-    done = subprocess.run(command, capture_output=True, text=True, check=True, env={**kept, **environment})
+def count_arenas(mode: str, **environment: str) -> list[str]:
+    inherited = {name: value for name, value in os.environ.items() if name != "MALLOC_ARENA_MAX"}
+    command = [sys.executable, "-c", COUNT, mode]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, env={**inherited, **environment})
     return done.stdout.split()
 
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="needs glibc")
-def test_threads_share_two_heaps() -> None:
-    assert heaps("shared") == ["True", "2"]
-    assert int(heaps("apart")[1]) > 2
+def test_threads_share_two_arenas() -> None:
+    assert count_arenas("limited") == ["True", "2"]
+    assert int(count_arenas("unlimited")[1]) > 2
 
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="needs glibc")
-def test_the_environment_stands_above_it() -> None:
-    assert heaps("shared", MALLOC_ARENA_MAX="3")[0] == "False"
+def test_environment_variable_takes_precedence() -> None:
+    assert count_arenas("limited", MALLOC_ARENA_MAX="3")[0] == "False"

@@ -6,11 +6,6 @@ from collections import deque
 from dataclasses import dataclass
 from statistics import median
 
-import numpy as np
-from numpy.typing import NDArray
-
-from comemory.types import FlowEstimator
-
 RATE_TOLERANCE = 0.1
 """Relative difference up to which a camera counts as having the rate of the training: every frame is taken."""
 JITTER_TOLERANCE = 0.5
@@ -107,17 +102,3 @@ class FrameSampler:
             return False
         self._credit = min(self._credit - 1, 1.0)
         return True
-
-
-class PacedFlow:
-    """A flow estimator whose answer is multiplied with the factor of the beat."""
-
-    def __init__(self, estimator: FlowEstimator) -> None:
-        self.name = estimator.name
-        self.factor = 1.0
-        self._estimator = estimator
-
-    def estimate(self, previous: NDArray[np.uint8], current: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """See `types.FlowEstimator`."""
-        flow = self._estimator.estimate(previous, current)
-        return flow if self.factor == 1.0 else flow * np.float32(self.factor)

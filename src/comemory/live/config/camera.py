@@ -11,6 +11,7 @@ from pydantic import Field, field_validator
 from comemory.alerts.hours import Hours
 from comemory.config import Settings
 from comemory.scoring import parse_budget
+from comemory.scoring.config import DEFAULT_FALSE_ALARMS
 from comemory.secret_values import resolve_secret
 
 Point = tuple[float, float]
@@ -35,7 +36,7 @@ class CameraSettings(Settings):
         None, title="Model", description="Bundle of this camera. Default: the model for all cameras."
     )
     false_alarms: str = Field(
-        "1/day",
+        DEFAULT_FALSE_ALARMS,
         title="False-alarm budget",
         description="False alarms that are acceptable on normal video, such as `1/day` or `2/h`; sets the threshold.",
     )

@@ -74,8 +74,8 @@ class LiveSettings(Settings):
         if not isinstance(alerts, Mapping):
             return alerts
         return {
-            name: parse_sink_settings(name, told) if isinstance(told, Mapping) else told
-            for name, told in alerts.items()
+            name: parse_sink_settings(name, values) if isinstance(values, Mapping) else values
+            for name, values in alerts.items()
         }
 
     @field_validator("cameras", "alerts")
