@@ -153,9 +153,9 @@ def plain_reason(text: str) -> str:
 
 
 def last_line(error: BaseException) -> str:
-    """The last line of another library's error message, which usually has the reason.
+    r"""The last line of another library's error message, which usually has the reason.
 
-    >>> last_line(RuntimeError("Exception from core.cpp:110:\\nunknown opset\\n"))
+    >>> last_line(RuntimeError("Exception from core.cpp:110:\nunknown opset\n"))
     'unknown opset'
     """
     lines = str(error).strip().splitlines()

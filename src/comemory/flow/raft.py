@@ -49,6 +49,7 @@ class Bottleneck(nn.Module):
         self._norm = norm
 
     def forward(self, x: Tensor) -> Tensor:
+        """Shapes: (B, inputs, H, W) to (B, outputs, H / stride, W / stride)."""
         residual = x
         for convolution in (self.conv1, self.conv2, self.conv3):
             residual = functional.relu(self._norm(convolution(residual)))
@@ -70,6 +71,7 @@ class Encoder(nn.Module):
         self._norm = norm
 
     def forward(self, image_B3HW: Tensor) -> Tensor:
+        """Shapes: (B, 3, 8 H, 8 W) to (B, outputs, H, W)."""
         x = functional.relu(self._norm(self.conv1(image_B3HW)))
         features: Tensor = self.conv2(self.layer3(self.layer2(self.layer1(x))))
         return features
@@ -86,6 +88,7 @@ class MotionEncoder(nn.Module):
         self.conv = nn.Conv2d(96 + 32, 80, 3, padding=1)
 
     def forward(self, correlation_BCHW: Tensor, flow_B2HW: Tensor) -> Tensor:
+        """Shapes: (B, C, H, W) and (B, 2, H, W) to (B, 82, H, W)."""
         correlation = functional.relu(self.convc1(correlation_BCHW))
         flow = functional.relu(self.convf2(functional.relu(self.convf1(flow_B2HW))))
         motion = functional.relu(self.conv(torch.cat([correlation, flow], dim=1)))
@@ -102,6 +105,7 @@ class ConvGru(nn.Module):
         self.convq = nn.Conv2d(HIDDEN + inputs, HIDDEN, 3, padding=1)
 
     def forward(self, hidden: Tensor, x: Tensor) -> Tensor:
+        """The next hidden state. Shapes: (B, HIDDEN, H, W) and (B, inputs, H, W) to (B, HIDDEN, H, W)."""
         both = torch.cat([hidden, x], dim=1)
         update, reset = torch.sigmoid(self.convz(both)), torch.sigmoid(self.convr(both))
         candidate = torch.tanh(self.convq(torch.cat([reset * hidden, x], dim=1)))
@@ -117,6 +121,7 @@ class FlowHead(nn.Module):
         self.conv2 = nn.Conv2d(128, 2, 3, padding=1)
 
     def forward(self, hidden: Tensor) -> Tensor:
+        """Shapes: (B, HIDDEN, H, W) to (B, 2, H, W), in cells."""
         step: Tensor = self.conv2(functional.relu(self.conv1(hidden)))
         return step
 
@@ -131,6 +136,7 @@ class UpdateBlock(nn.Module):
         self.flow_head = FlowHead()
 
     def forward(self, hidden: Tensor, context: Tensor, correlation: Tensor, flow: Tensor) -> tuple[Tensor, Tensor]:
+        """The next hidden state, and the update of the flow in cells. Shapes: (B, ..., H, W) each."""
         motion = self.encoder(correlation, flow)
         hidden = self.gru(hidden, torch.cat([context, motion], dim=1))
         return hidden, self.flow_head(hidden)

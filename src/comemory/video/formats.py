@@ -40,9 +40,9 @@ def open_file(path: str) -> InputContainer:
 
 
 def image_size(data: bytes) -> tuple[int, int] | None:
-    """Read width and height from the header of an image file; None where it is no jpg, png, tif, bmp or webp.
+    r"""Read width and height from the header of an image file; None where it is no jpg, png, tif, bmp or webp.
 
-    >>> image_size(b"\\x89PNG\\r\\n\\x1a\\n\\0\\0\\0\\rIHDR\\0\\0\\x75\\x30\\0\\0\\0\\x02")
+    >>> image_size(b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR\0\0\x75\x30\0\0\0\x02")
     (30000, 2)
     """
     with suppress(struct.error, IndexError):
@@ -60,12 +60,12 @@ def image_size(data: bytes) -> tuple[int, int] | None:
 
 
 def jpeg_end(data: bytes) -> int | None:
-    """Length of the JPEG at the start of `data`, up to its end marker; None if it is cut short.
+    r"""Length of the JPEG at the start of `data`, up to its end marker; None if it is cut short.
 
     Cameras and phones append data after the end marker (previews, motion photos), which may hold markers itself. So the
     segments are walked from the start; looking for the last end marker would accept a cut image with such a trailer.
 
-    >>> jpeg_end(b"\\xff\\xd8\\xff\\xda\\0\\2\\1\\xff\\0\\1\\xff\\xd9trailer")
+    >>> jpeg_end(b"\xff\xd8\xff\xda\0\2\1\xff\0\1\xff\xd9trailer")
     12
     """
     offset, in_scan = 2, False
