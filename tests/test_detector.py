@@ -1,4 +1,4 @@
-"""The detector: causal, repeatable, the same on every runtime and on every way in."""
+"""The detector is causal and repeatable, and gives the same scores on every runtime and by every way in."""
 
 from __future__ import annotations
 
@@ -16,13 +16,14 @@ from bundles import unfinite
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from comemory import stages
 from comemory.bundle import open_bundle
 from comemory.datasets import open_dataset
-from comemory.detector import Detector, scaled_box
+from comemory.detector import Detector, ScoredFrame, scale_box
 from comemory.errors import BundleError, ConfigError, SourceError
 from comemory.runtimes import RUNTIMES
-from comemory.scoring import HOTTEST, patch_map, with_relative
-from comemory.types import Frame, Score
+from comemory.scoring import HEAT_MAP_MAX, PatchMap, patch_map, score_map
+from comemory.types import INPUT_MAPS, Frame, Score
 from comemory.video.source import open_source
 from comemory.video.writer import write_video
 
@@ -43,9 +44,15 @@ def film(scene_frames: list[Frame], tmp_path_factory: pytest.TempPathFactory) ->
     return path
 
 
-def watch(detector: Detector, frames: Iterable[Frame]) -> list[Score | None]:
+def run(detector: Detector, frames: Iterable[Frame]) -> list[Score | None]:
+    """The score of each frame of a source; None for a frame without one."""
     detector.reset()
-    return [detector.push(frame) for frame in frames]
+    return [None if scored is None else scored.score for scored in map(detector.step, frames)]
+
+
+def scored_frames(detector: Detector, frames: Iterable[Frame]) -> list[ScoredFrame]:
+    detector.reset()
+    return [scored for scored in map(detector.step, frames) if scored is not None]
 
 
 def key(score: Score | None) -> tuple[object, ...] | None:
@@ -66,120 +73,117 @@ class TestCausal:
         self, nano_bundle: Path, scene_frames: list[Frame], update: str
     ) -> None:
         detector = Detector.open(nano_bundle, threads=1, update=update)  # type: ignore[arg-type]
-        whole = keys(watch(detector, scene_frames))
+        whole = keys(run(detector, scene_frames))
 
         @settings(deadline=None, max_examples=8)
         @given(k=st.integers(0, len(scene_frames)))
         def check(k: int) -> None:
-            assert keys(watch(detector, scene_frames[:k])) == whole[:k]
+            assert keys(run(detector, scene_frames[:k])) == whole[:k]
 
         check()
 
     def test_what_comes_after_changes_nothing(self, detector: Detector, scene_frames: list[Frame]) -> None:
         other = [replace(frame, image=255 - frame.image) for frame in scene_frames[15:]]
-        one = keys(watch(detector, scene_frames))
-        assert keys(watch(detector, [*scene_frames[:15], *other]))[:15] == one[:15]
+        one = keys(run(detector, scene_frames))
+        assert keys(run(detector, [*scene_frames[:15], *other]))[:15] == one[:15]
 
     def test_two_runs_are_equal_bit_for_bit(self, nano_bundle: Path, scene_frames: list[Frame]) -> None:
-        runs = [keys(watch(Detector.open(nano_bundle, threads=1), scene_frames)) for _ in range(2)]
+        runs = [keys(run(Detector.open(nano_bundle, threads=1), scene_frames)) for _ in range(2)]
         assert runs[0] == runs[1]
 
     def test_none_while_the_clip_fills(self, detector: Detector, scene_frames: list[Frame]) -> None:
-        scores = watch(detector, scene_frames)
+        scores = run(detector, scene_frames)
         assert scores[:N_PAST] == [None] * N_PAST
         assert [score.index for score in scores if score] == list(range(N_PAST, len(scene_frames)))
         assert [score.time_s for score in scores if score] == [frame.time_s for frame in scene_frames[N_PAST:]]
 
     def test_reset_makes_the_next_frame_a_first_one(self, detector: Detector, scene_frames: list[Frame]) -> None:
-        watch(detector, scene_frames[:9])
-        assert keys(watch(detector, scene_frames[9:20])) == keys(watch(detector, scene_frames[9:20]))
-        watch(detector, scene_frames[20:])
-        assert keys(watch(detector, scene_frames)) == keys(watch(detector, scene_frames))
+        run(detector, scene_frames[:9])
+        assert keys(run(detector, scene_frames[9:20])) == keys(run(detector, scene_frames[9:20]))
+        run(detector, scene_frames[20:])
+        assert keys(run(detector, scene_frames)) == keys(run(detector, scene_frames))
 
     def test_a_gap_is_none_until_the_clip_is_full_again(self, detector: Detector, scene_frames: list[Frame]) -> None:
         kept = [frame for frame in scene_frames if frame.index != 12]
-        scores = watch(detector, kept)
+        scores = run(detector, kept)
         missing = [frame.index for frame, score in zip(kept, scores, strict=True) if score is None]
         assert missing == [0, 1, 2, 3, 13, 14, 15, 16]
-        fresh = watch(detector, scene_frames[13:])
+        fresh = run(detector, scene_frames[13:])
         assert keys(scores[kept.index(scene_frames[17]) :]) == keys(fresh[4:])
 
 
 class TestUpdate:
     def changed(self, detector: Detector) -> bool:
-        now = detector.example_inputs()
-        return any(not np.array_equal(now[name], items) for name, items in detector.bundle.items.items())
+        return any(not np.array_equal(detector.items[name], items) for name, items in detector.bundle.items.items())
 
     @pytest.mark.parametrize(("update", "changes"), [("off", False), ("always", True)])
     def test_items(self, nano_bundle: Path, scene_frames: list[Frame], update: str, changes: bool) -> None:
         detector = Detector.open(nano_bundle, threads=1, update=update)  # type: ignore[arg-type]
-        watch(detector, scene_frames[:8])
+        run(detector, scene_frames[:8])
         assert self.changed(detector) is changes
         detector.reset()
         assert not self.changed(detector), "the items are reset for each source"
 
-    def test_gated_keeps_only_what_ordinary_frames_taught(self, nano_bundle: Path, scene_frames: list[Frame]) -> None:
+    def test_gated_updates_after_normal_frames_only(self, nano_bundle: Path, scene_frames: list[Frame]) -> None:
         detector = Detector.open(nano_bundle, threads=1, update="gated")
         calm = [Frame(scene_frames[0].image, i / 10, i) for i in range(10)]
         detector.reset()
         for frame in [*calm, *(replace(frame, index=10 + frame.index) for frame in scene_frames)]:
-            before = detector.example_inputs()
-            score = detector.push(frame)
-            after = detector.example_inputs()
-            moved = any(not np.array_equal(before[name], after[name]) for name in detector.bundle.items)
-            if score is None or score.value > detector.GATE:
+            before = dict(detector.items)
+            scored = detector.step(frame)
+            moved = any(not np.array_equal(before[name], items) for name, items in detector.items.items())
+            if scored is None or scored.score.value > stages.GATE:
                 assert not moved
 
-    def test_the_gate_lets_every_second_ordinary_frame_pass(self) -> None:
-        assert pytest.approx(0.5, abs=0.01) == 10**-Detector.GATE
+    def test_every_second_normal_frame_passes_the_gate(self) -> None:
+        assert pytest.approx(0.5, abs=0.01) == 10**-stages.GATE
 
-    def test_gated_moves_items_on_a_quiet_frame(self, nano_bundle: Path, scene_frames: list[Frame]) -> None:
+    def test_gated_updates_after_frames_below_the_gate(
+        self, nano_bundle: Path, scene_frames: list[Frame], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         detector = Detector.open(nano_bundle, threads=1, update="gated")
-        detector.GATE = 100.0
-        watch(detector, scene_frames[:6])
+        monkeypatch.setattr(stages, "GATE", 100.0)
+        run(detector, scene_frames[:6])
         assert self.changed(detector)
-        detector.GATE = -100.0
-        watch(detector, scene_frames[:6])
+        monkeypatch.setattr(stages, "GATE", -100.0)
+        run(detector, scene_frames[:6])
         assert not self.changed(detector)
 
     def test_updated_items_are_of_unit_norm(self, nano_bundle: Path, scene_frames: list[Frame]) -> None:
         detector = Detector.open(nano_bundle, threads=1, update="always")
-        watch(detector, scene_frames)
-        for name, items in detector.example_inputs().items():
-            if name.endswith("_items"):
-                assert np.linalg.norm(items, axis=1) == pytest.approx(1, abs=1e-5)
+        run(detector, scene_frames)
+        for items in detector.items.values():
+            assert np.linalg.norm(items, axis=1) == pytest.approx(1, abs=1e-5)
 
     def test_updating_changes_scores(self, nano_bundle: Path, scene_frames: list[Frame]) -> None:
         spec = open_bundle(nano_bundle)
         plain = Detector(spec, threads=1, update="off")
         moving = Detector(spec, threads=1, update="always")
-        watch(plain, scene_frames)
-        watch(moving, scene_frames)
-        one, other = (d._maps["appearance_distance"] for d in (plain, moving))
+        one, other = (
+            scored_frames(detector, scene_frames)[-1].evidence.maps["appearance_distance"]
+            for detector in (plain, moving)
+        )
         assert not np.array_equal(one, other)
 
 
 class TestHeatMap:
     def test_the_score_map_clipped_at_the_models_size(self, nano_bundle: Path, scene_frames: list[Frame]) -> None:
-        detector = Detector.open(nano_bundle, threads=1, heat_map=True)
-        detector.reset()
-        for frame in scene_frames:
-            score = detector.push(frame)
-            if score is None:
-                continue
-            heat = score.heat_map
+        detector = Detector.open(nano_bundle, threads=1, with_heat_maps=True)
+        spec, calibration = detector.bundle.clips, detector.bundle.calibration
+        for scored in scored_frames(detector, scene_frames):
+            heat = scored.score.heat_map
             assert heat is not None
             assert (heat.shape, heat.dtype) == ((32, 48), np.float32)
             assert heat.min() >= 0
             assert heat.max() <= 1
-            assert np.array_equal(heat, detector.heat())
-            score_map = detector.score_map()
-            assert score_map.shape == (8, 12)
-            assert np.array_equal(heat, np.kron(np.clip(score_map / HOTTEST, 0, 1), np.ones((4, 4), np.float32)))
+            assert np.array_equal(heat, detector.heat_map(scored))
+            scores = score_map(scored.evidence, calibration, spec.height, spec.width)
+            assert scores.shape == (8, 12)
+            assert np.array_equal(heat, np.kron(np.clip(scores / HEAT_MAP_MAX, 0, 1), np.ones((4, 4), np.float32)))
 
     def test_on_or_off_the_scores_are_the_same(self, nano_bundle: Path, scene_frames: list[Frame]) -> None:
-        on = watch(Detector.open(nano_bundle, threads=1, heat_map=True), scene_frames)
-        off = watch(Detector.open(nano_bundle, threads=1, heat_map=False), scene_frames)
+        on = run(Detector.open(nano_bundle, threads=1, with_heat_maps=True), scene_frames)
+        off = run(Detector.open(nano_bundle, threads=1, with_heat_maps=False), scene_frames)
         assert keys(replace(score, heat_map=None) if score else None for score in on) == keys(off)
         assert all(score is None or score.heat_map is None for score in off)
 
@@ -199,7 +203,7 @@ class TestPictures:
             replace(frame, image=np.asarray(cv2.resize(frame.image, size[::-1]), np.uint8))
             for frame in scene_frames[:8]
         ]
-        scores = [score for score in watch(detector, frames) if score is not None]
+        scores = [score for score in run(detector, frames) if score is not None]
         assert len(scores) == 4
         assert all(inside(score, *size) for score in scores)
 
@@ -210,14 +214,14 @@ class TestPictures:
             else frame
             for frame in scene_frames[:12]
         ]
-        scores = watch(detector, frames)
+        scores = run(detector, frames)
         assert [score is not None for score in scores] == [False] * 4 + [True] * 8
         for frame, score in zip(frames, scores, strict=True):
             assert score is None or inside(score, *frame.image.shape[:2])
 
     def test_grey_pictures_of_three_equal_channels(self, detector: Detector, scene_frames: list[Frame]) -> None:
         grey = [replace(f, image=np.repeat(f.image[..., 1:2], 3, axis=2)) for f in scene_frames[:6]]
-        scores = [score for score in watch(detector, grey) if score]
+        scores = [score for score in run(detector, grey) if score]
         assert len(scores) == 2
         assert all(np.isfinite(score.value) for score in scores)
 
@@ -228,28 +232,28 @@ class TestPictures:
             *(np.zeros((48, 64, 3), np.float32),),
         ],
     )
-    def test_what_is_no_rgb_picture_is_refused_and_is_a_gap(
+    def test_an_image_of_another_kind_is_refused_and_leaves_a_gap(
         self, detector: Detector, scene_frames: list[Frame], image: np.ndarray
     ) -> None:
-        watch(detector, scene_frames[:6])
-        with pytest.raises(SourceError):
-            detector.push(Frame(image, 0.6, 6))
-        assert [detector.push(frame) is None for frame in scene_frames[7:12]] == [True] * 4 + [False]
+        run(detector, scene_frames[:6])
+        with pytest.raises(SourceError, match="a frame is an RGB image"):
+            detector.step(Frame(image, 0.6, 6))
+        assert [detector.step(frame) is None for frame in scene_frames[7:12]] == [True] * 4 + [False]
 
     @pytest.mark.parametrize("level", [0, 255])
     def test_a_black_and_a_white_stream(self, detector: Detector, level: int) -> None:
         frames = [Frame(np.full((48, 64, 3), level, np.uint8), i / 10, i) for i in range(7)]
-        scores = [score for score in watch(detector, frames) if score]
+        scores = [score for score in run(detector, frames) if score]
         assert len({score.value for score in scores}) == 1
         assert all(np.isfinite(score.value) for score in scores)
 
     def test_frames_are_left_as_they_are(self, detector: Detector, scene_frames: list[Frame]) -> None:
         copies = [frame.image.copy() for frame in scene_frames]
-        watch(detector, scene_frames)
+        run(detector, scene_frames)
         assert all(np.array_equal(frame.image, copy) for frame, copy in zip(scene_frames, copies, strict=True))
 
 
-class TestScaledBox:
+class TestScaleBox:
     @given(
         size=st.tuples(st.integers(8, 300), st.integers(8, 300)),
         target=st.tuples(st.integers(1, 3000), st.integers(1, 3000)),
@@ -259,29 +263,26 @@ class TestScaledBox:
     def test_inside_and_near(self, size: tuple[int, int], target: tuple[int, int], data: st.DataObject) -> None:
         left, top = data.draw(st.integers(0, size[1] - 1)), data.draw(st.integers(0, size[0] - 1))
         right, bottom = data.draw(st.integers(left + 1, size[1])), data.draw(st.integers(top + 1, size[0]))
-        box = scaled_box((left, top, right, bottom), size, target)
-        assert box is not None
+        box = scale_box((left, top, right, bottom), size, target)
         assert 0 <= box[0] < box[2] <= target[1]
         assert 0 <= box[1] < box[3] <= target[0]
         for found, side, scale in zip(box, (left, top, right, bottom), (1, 0, 1, 0), strict=True):
             assert abs(found - side * target[scale] / size[scale]) <= 1.5, "rounded, and at least one pixel wide"
 
     def test_by_hand(self) -> None:
-        assert scaled_box((4, 8, 12, 16), (32, 48), (64, 96)) == (8, 16, 24, 32)
-        assert scaled_box(None, (32, 48), (64, 96)) is None
-        assert scaled_box((4, 8, 12, 16), (32, 48), None) == (4, 8, 12, 16)
-        assert scaled_box((0, 0, 48, 32), (32, 48), (33, 47)) == (0, 0, 47, 33)
+        assert scale_box((4, 8, 12, 16), (32, 48), (64, 96)) == (8, 16, 24, 32)
+        assert scale_box((0, 0, 48, 32), (32, 48), (33, 47)) == (0, 0, 47, 33)
 
 
 class TestRun:
-    def test_run_is_push_bit_for_bit(self, detector: Detector, film: Path) -> None:
+    def test_run_equals_step_bit_for_bit(self, detector: Detector, film: Path) -> None:
         spec = detector.bundle.clips
         frames = open_source(film, size=(spec.flow_height, spec.flow_width))
-        pushed = [score for score in watch(detector, frames) if score is not None]
-        run = list(detector.run(film))
-        assert keys(replace(score, box=None) for score in run) == keys(replace(score, box=None) for score in pushed)
-        assert len(run) == 26
-        assert all(inside(score, 96, 144) for score in run)
+        stepped = [score for score in run(detector, frames) if score is not None]
+        scores = list(detector.run(film))
+        assert keys(replace(score, box=None) for score in scores) == keys(replace(score, box=None) for score in stepped)
+        assert len(scores) == 26
+        assert all(inside(score, 96, 144) for score in scores)
 
     def test_a_path_as_text_and_an_opened_source_are_the_same(self, detector: Detector, film: Path) -> None:
         one = keys(detector.run(film))
@@ -298,10 +299,10 @@ class TestRun:
             def __iter__(self):
                 return iter(scene_frames)
 
-        run = list(detector.run(Memory()))
-        pushed = [score for score in watch(detector, scene_frames) if score is not None]
-        assert [score.value for score in run] == [score.value for score in pushed]
-        for one, other in zip(run, pushed, strict=True):
+        scores = list(detector.run(Memory()))
+        stepped = [score for score in run(detector, scene_frames) if score is not None]
+        assert [score.value for score in scores] == [score.value for score in stepped]
+        for one, other in zip(scores, stepped, strict=True):
             assert one.box is not None
             assert other.box is not None
             assert np.abs(np.subtract(one.box, other.box)).max() <= 1
@@ -310,25 +311,79 @@ class TestRun:
         with pytest.raises(SourceError, match=r"absent\.mp4"):
             detector.run(tmp_path / "absent.mp4")
 
-    def test_each_run_begins_anew(self, detector: Detector, film: Path, scene_frames: list[Frame]) -> None:
-        watch(detector, scene_frames[:7])
+    def test_each_run_starts_from_nothing(self, detector: Detector, film: Path, scene_frames: list[Frame]) -> None:
+        run(detector, scene_frames[:7])
         one = keys(detector.run(film))
         assert keys(detector.run(film)) == one
 
-    def test_one_that_goes_on_after_another_was_begun_is_refused(self, detector: Detector, film: Path) -> None:
+    def test_a_run_ends_with_an_error_once_another_one_started(self, detector: Detector, film: Path) -> None:
         first = detector.run(film)
         begun = key(next(first))
         whole = keys(detector.run(film))
         assert begun == whole[0]
-        with pytest.raises(ConfigError, match="watches one source at a time"):
+        with pytest.raises(ConfigError, match="scores one source at a time"):
             next(first)
+
+
+class TestStep:
+    def test_an_image_with_its_time_is_a_frame(self, detector: Detector, scene_frames: list[Frame]) -> None:
+        expected = keys(run(detector, scene_frames))
+        detector.reset()
+        scored = [detector.step(frame.image, frame.time_s) for frame in scene_frames]
+        assert keys(None if one is None else one.score for one in scored) == expected
+
+    def test_an_image_without_its_time_is_refused(self, detector: Detector, scene_frames: list[Frame]) -> None:
+        with pytest.raises(ConfigError, match="an image needs its time"):
+            detector.step(scene_frames[0].image)
+
+    def test_the_flow_is_scaled(self, nano_bundle: Path, scene_frames: list[Frame]) -> None:
+        detector = Detector.open(nano_bundle, threads=1, skip_static=False)
+        maps = []
+        for scale in (1.0, 0.5):
+            detector.reset()
+            scored = [detector.step(frame, flow_scale=scale) for frame in scene_frames[:9]][-1]
+            assert scored is not None
+            maps.append(scored.evidence.maps["flow_mean"])
+        assert maps[1] == pytest.approx(maps[0] / 2, rel=0.01, abs=0.01)
+
+    def test_frames_that_are_not_due_become_part_of_later_clips(
+        self, detector: Detector, scene_frames: list[Frame]
+    ) -> None:
+        expected = keys(run(detector, scene_frames))
+        detector.reset()
+        scored = [detector.step(frame, is_due=frame.index % 3 == 0) for frame in scene_frames]
+        found = keys(None if one is None else one.score for one in scored)
+        assert found == [each if i % 3 == 0 else None for i, each in enumerate(expected)]
+
+    def test_it_is_ready_once_the_clip_is_complete(self, detector: Detector, scene_frames: list[Frame]) -> None:
+        detector.reset()
+        ready = []
+        for frame in scene_frames[:6]:
+            detector.step(frame, is_due=False)
+            ready.append(detector.is_ready)
+        assert ready == [False] * N_PAST + [True] * 2
+
+    def test_a_new_patch_filter_counts_at_once_in_a_static_scene(self, detector: Detector) -> None:
+        detector.reset()
+        frames = [Frame(np.full((96, 144, 3), 90, np.uint8), i / 10, i) for i in range(40)]
+        plain = [detector.step(frame) for frame in frames[:38]][-1]
+        asked = []
+
+        def allow_none(channel: str, patches: PatchMap) -> np.ndarray:
+            asked.append(channel)
+            return np.zeros(patches.values.shape, np.bool_)
+
+        filtered = [detector.step(frame, patch_filter=allow_none) for frame in frames[38:]]
+        assert plain is not None
+        assert asked, "the filter decides, although the evidence is the same"
+        assert all(one is not None and one.score.value <= plain.score.value for one in filtered)
 
 
 class TestNoFiniteScore:
     def test_a_network_that_fails_on_what_moves_is_refused_when_it_is_opened(
         self, nano_bundle: Path, tmp_path: Path
     ) -> None:
-        with pytest.raises(BundleError, match="does not give maps of numbers, see frame_error"):
+        with pytest.raises(BundleError, match="of finite numbers, see frame_error"):
             Detector.open(unfinite(nano_bundle, tmp_path, "flow"), threads=1)
 
     @pytest.mark.parametrize("update", ["off", "always", "bounded"])
@@ -336,13 +391,14 @@ class TestNoFiniteScore:
         self, nano_bundle: Path, scene_frames: list[Frame], tmp_path: Path, update: str
     ) -> None:
         bundle = unfinite(nano_bundle, tmp_path, "frames", most=0.6)
-        detector = Detector.open(bundle, threads=1, update=update, gate=False)  # type: ignore[arg-type]
-        ordinary = keys(watch(detector, scene_frames[:10]))
+        detector = Detector.open(bundle, threads=1, update=update, skip_static=False)  # type: ignore[arg-type]
+        normal = keys(run(detector, scene_frames[:10]))
         black = np.zeros_like(scene_frames[0].image)
-        assert watch(detector, [replace(frame, image=black) for frame in scene_frames[:4]]) == [None] * 4
+        assert run(detector, [replace(frame, image=black) for frame in scene_frames[:4]]) == [None] * 4
         with pytest.raises(BundleError, match="the network gives no finite score for frame 4"):
-            detector.push(replace(scene_frames[4], image=black))
-        assert keys(detector.push(frame) for frame in scene_frames[:10]) == ordinary
+            detector.step(replace(scene_frames[4], image=black))
+        scored = [detector.step(frame) for frame in scene_frames[:10]]
+        assert keys(None if one is None else one.score for one in scored) == normal
 
 
 class TestOptions:
@@ -358,27 +414,22 @@ class TestOptions:
                 Detector.open(nano_bundle, **options)  # type: ignore[arg-type]
 
     def test_evidence_has_every_map(self, detector: Detector, scene_frames: list[Frame]) -> None:
-        detector.reset()
-        clip = None
-        for frame in scene_frames[:5]:
-            clip = detector.builder.push(frame)
-        assert clip is not None
-        maps = detector.evidence(clip).maps
-        answered = {name for name in detector.bundle.config["graph"]["outputs"] if "updated" not in name}
-        assert set(maps) == {*answered, *clip.evidence}
+        maps = scored_frames(detector, scene_frames[:5])[0].evidence.maps
+        outputs = {name for name in detector.bundle.config["graph"]["outputs"] if "updated" not in name}
+        assert {*outputs, *INPUT_MAPS} <= set(maps)
         spec = detector.bundle.calibration.settings
         for channel in (*spec.motion, *spec.appearance):
-            whole = with_relative(maps, detector.bundle.calibration.usual)
-            assert np.isfinite(patch_map(whole, channel).values).all()
+            assert np.isfinite(patch_map(maps, channel).values).all()
 
 
 def test_updated_items_are_computed_only_where_they_are_wanted(nano_bundle: Path) -> None:
     detector, updating = (Detector.open(nano_bundle, threads=1, update=update) for update in ("off", "gated"))
     outputs = set(detector.bundle.config["graph"]["outputs"])
-    assert set(updating.runtime.run(updating.example_inputs())) == outputs
-    assert set(detector.runtime.run(detector.example_inputs())) == {name for name in outputs if "updated" not in name}
-    with pytest.raises(BundleError, match="does not give updated_"):
-        Detector(detector.bundle, runtime=detector.runtime, update="gated")
+    assert set(updating.stages.runtime.run(updating.stages.example_inputs())) == outputs
+    plain = set(detector.stages.runtime.run(detector.stages.example_inputs()))
+    assert plain == {name for name in outputs if "updated" not in name}
+    with pytest.raises(BundleError, match="returns no updated_"):
+        Detector(detector.bundle, runtime=detector.stages.runtime, update="gated")
 
 
 @pytest.mark.parametrize("runtime", RUNTIMES)
@@ -393,8 +444,8 @@ class TestEveryRuntime:
     def test_agrees_with_the_default_to_a_ten_thousandth(
         self, nano_bundle: Path, scene_frames: list[Frame], runtime: str, update: str
     ) -> None:
-        one = watch(self.detector(nano_bundle, runtime, heat_map=True, update=update), scene_frames)
-        other = watch(self.detector(nano_bundle, "openvino", heat_map=True, update=update), scene_frames)
+        one = run(self.detector(nano_bundle, runtime, with_heat_maps=True, update=update), scene_frames)
+        other = run(self.detector(nano_bundle, "openvino", with_heat_maps=True, update=update), scene_frames)
         for a, b in zip(one, other, strict=True):
             assert (a is None) == (b is None)
             if a is None or b is None:
@@ -405,10 +456,10 @@ class TestEveryRuntime:
 
     def test_gives_the_names_shapes_and_types_of_the_graph(self, nano_bundle: Path, runtime: str) -> None:
         detector = self.detector(nano_bundle, runtime, update="gated")
-        inputs = detector.example_inputs()
+        inputs = detector.stages.example_inputs()
         before = {name: array.copy() for name, array in inputs.items()}
-        answers = detector.runtime.run(inputs)
-        assert detector.runtime.name == runtime
+        answers = detector.stages.runtime.run(inputs)
+        assert detector.stages.runtime.name == runtime
         assert set(answers) == set(detector.bundle.config["graph"]["outputs"])
         for name, array in answers.items():
             assert array.dtype == np.float32
@@ -425,21 +476,23 @@ class TestEveryRuntime:
     ) -> None:
         detector = self.detector(nano_bundle, runtime)
         rng = np.random.default_rng(0)
-        one = detector.example_inputs()
+        one = detector.stages.example_inputs()
         other = {name: rng.normal(0, 1, array.shape).astype(np.float32) for name, array in one.items()}
-        first = detector.runtime.run(one)
+        first = detector.stages.runtime.run(one)
         kept = {name: array.copy() for name, array in first.items()}
-        detector.runtime.run(other)
+        detector.stages.runtime.run(other)
         assert all(np.array_equal(first[name], kept[name]) for name in kept), "answers are not overwritten"
-        again = detector.runtime.run(one)
+        again = detector.stages.runtime.run(one)
         assert all(np.array_equal(again[name], kept[name]) for name in kept)
 
     def test_takes_arrays_that_are_not_contiguous(self, nano_bundle: Path, runtime: str) -> None:
         detector = self.detector(nano_bundle, runtime)
         rng = np.random.default_rng(0)
-        plain = {name: rng.normal(0, 1, a.shape).astype(np.float32) for name, a in detector.example_inputs().items()}
+        plain = {
+            name: rng.normal(0, 1, a.shape).astype(np.float32) for name, a in detector.stages.example_inputs().items()
+        }
         strided = {name: np.asfortranarray(array) for name, array in plain.items()}
-        one, other = detector.runtime.run(plain), detector.runtime.run(strided)
+        one, other = detector.stages.runtime.run(plain), detector.stages.runtime.run(strided)
         assert all(np.array_equal(one[name], other[name]) for name in one)
 
 
@@ -459,8 +512,8 @@ ISOLATED = """
     detector = comemory.detector.Detector.open({bundle!r}, runtime={runtime!r}, threads=1)
     rng = np.random.default_rng(0)
     for i in range(7):
-        score = detector.push(Frame(rng.integers(0, 255, (48, 64, 3), dtype=np.uint8), i / 10, i))
-    if score is None or {{"torch", "lightning_fabric", "pickle5"}} & set(sys.modules):
+        scored = detector.step(Frame(rng.integers(0, 255, (48, 64, 3), dtype=np.uint8), i / 10, i))
+    if scored is None or {{"torch", "lightning_fabric", "pickle5"}} & set(sys.modules):
         raise SystemExit("no score, or torch is loaded")
 """
 
@@ -488,12 +541,12 @@ def test_a_runtime_whose_package_is_absent_says_what_to_install(nano_bundle: Pat
     command = [sys.executable, "-c", textwrap.dedent(code)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
     torch, onnx = done.stdout.splitlines()
-    assert torch.endswith("pip install 'comemory[train]'")
-    assert onnx.endswith("pip install 'comemory[onnx]'")
+    assert torch.endswith("pip install '.[train]'")
+    assert onnx.endswith("pip install '.[onnx]'")
 
 
-def test_what_waved_is_forgotten_while_nothing_moves(nano_bundle: Path) -> None:
-    """A still scene repeats what the network said, and goes on to forget what went nowhere before."""
+def test_agitation_fades_while_nothing_moves(nano_bundle: Path) -> None:
+    """A static scene reuses the evidence of the network, and its agitation goes on fading."""
     detector = Detector.open(nano_bundle)
     picture = np.full((128, 192, 3), 90, np.uint8)
     rng = np.random.default_rng(0)
@@ -504,22 +557,22 @@ def test_what_waved_is_forgotten_while_nothing_moves(nano_bundle: Path) -> None:
         if i < 60:
             left = 60 + (6 if i % 2 else 0)
             image[40:80, left : left + 40] = texture
-        detector.push(Frame(image, i / 10, i))
-        if detector.maps:
-            levels.append(float(detector.maps["restlessness"].max()))
+        scored = detector.step(Frame(image, i / 10, i))
+        if scored is not None:
+            levels.append(float(scored.evidence.maps["agitation"].max()))
     assert max(levels) > 0.5
     assert levels[-1] < 0.02 * max(levels)
 
 
 @pytest.mark.parametrize("sigma", [4, 8])
 def test_a_camera_noisier_than_its_footage_raises_no_alarm(sigma: float) -> None:
-    """As at night: flow is found in noise, and it goes nowhere; once that was the most restless scene of all."""
+    """As at night: flow is estimated in noise, and must not count as agitation."""
     detector = Detector.open(Path(__file__).parents[1] / "models" / "synthetic-nano", threads=1)
     (video,) = open_dataset("synthetic:seed=7,frames=120,training=1").training()
     rng = np.random.default_rng(0)
     highest = 0.0
     for frame in open_source(video.source):
         noise = rng.normal(0, sigma, (*frame.image.shape[:2], 1))
-        score = detector.push(replace(frame, image=(frame.image + noise).clip(0, 255).astype(np.uint8)))
-        highest = max(highest, score.value if score else 0.0)
+        scored = detector.step(replace(frame, image=(frame.image + noise).clip(0, 255).astype(np.uint8)))
+        highest = max(highest, scored.score.value if scored else 0.0)
     assert 0 < highest < detector.bundle.calibration.threshold("1/h")
