@@ -1,4 +1,4 @@
-"""The matrix of protocols: against SciPy and scikit-learn, and in agreement with the other figures."""
+"""The matrix of protocols: against SciPy and scikit-learn, and in agreement with the other results."""
 
 from __future__ import annotations
 
@@ -49,14 +49,14 @@ def test_what_looks_ahead_says_so(done: Evaluation) -> None:
 
 
 def test_cells_agree_with_the_other_figures(done: Evaluation) -> None:
-    figures = done.results
+    results = done.results
     for column, normalisation in (("causal", "raw"), ("paper", "offline_max")):
         cell = record(done, "model", normalisation, "none")
         for key in ("auc_micro", "auc_macro"):
-            assert cell[key] == figures[column][key]
-    assert record(done, "thesis", "raw", "none")["auc_micro"] == figures["thesis"]["auc_micro"]
-    assert record(done, "thesis", "offline_max", "none")["auc_micro"] == figures["thesis"]["auc_micro_paper"]
-    assert record(done, "motion_baseline", "raw", "none")["auc_micro"] == figures["motion_baseline"]["auc_micro"]
+            assert cell[key] == results[column][key]
+    assert record(done, "thesis", "raw", "none")["auc_micro"] == results["thesis"]["auc_micro"]
+    assert record(done, "thesis", "offline_max", "none")["auc_micro"] == results["thesis"]["auc_micro_paper"]
+    assert record(done, "motion_baseline", "raw", "none")["auc_micro"] == results["motion_baseline"]["auc_micro"]
 
 
 @pytest.mark.parametrize("score", ["model", "thesis", "motion_baseline"])
@@ -103,9 +103,9 @@ def test_each_video_has_its_own_line(done: Evaluation) -> None:
 
 def test_without_labels_every_cell_is_null(nano_bundle: Path, tmp_path: Path) -> None:
     save_frames(tmp_path / "testing" / "01", bright_images([False] * 12))
-    figures = evaluate(Detector.open(nano_bundle, threads=1), open_dataset(f"folder:{tmp_path}")).results
-    assert {one[key] for one in figures["protocols"] for key in ("auc_micro", "auc_macro")} == {None}
-    (line,) = figures["per_video"]
+    results = evaluate(Detector.open(nano_bundle, threads=1), open_dataset(f"folder:{tmp_path}")).results
+    assert {one[key] for one in results["protocols"] for key in ("auc_micro", "auc_macro")} == {None}
+    (line,) = results["per_video"]
     assert {line[key] for key in ("auc", "auc_against_all", "n_abnormal", "missed_anomalies")} == {None}
 
 

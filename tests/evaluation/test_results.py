@@ -1,4 +1,4 @@
-"""The figures of an evaluation: their keys, their values against scikit-learn, and what labels do not allow."""
+"""The results of an evaluation: their keys, their values against scikit-learn, and what labels do not allow."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -15,7 +16,6 @@ from comemory.datasets import open_dataset
 from comemory.detector import Detector
 from comemory.errors import EvaluationError
 from comemory.evaluation.evaluate import Evaluation, _trained_on, evaluate, write_evaluation_report
-from comemory.research.pseudo_anomalies.dataset import PseudoAnomalies
 
 COLUMN = {
     "auc_micro",
@@ -61,16 +61,16 @@ def flat(done: Evaluation, what: str = "score") -> tuple[np.ndarray, np.ndarray]
     return scores, labels.astype(int)
 
 
-def test_the_json_has_the_keys_that_are_promised(done: Evaluation) -> None:
-    figures = json.loads(json.dumps(done.results, allow_nan=False))
-    assert figures.keys() >= KEYS
-    assert figures["causal"].keys() == figures["paper"].keys() == COLUMN
-    assert figures["motion_baseline"].keys() == {"auc_micro"}
-    assert (figures["dataset"], figures["n_videos"], figures["n_frames"]) == ("folder", 2, 100)
-    assert figures["n_scored"] == 100 - 2 * 4
-    assert figures["frames_per_second"] > 0
-    assert figures["causal"]["detection_delay_s"] is None or figures["causal"]["detection_delay_s"] >= 0
-    assert figures["paper"]["false_alarms_per_hour"] is None, "no live system can normalise by the whole video"
+def test_the_json_has_the_documented_keys(done: Evaluation) -> None:
+    results = json.loads(json.dumps(done.results, allow_nan=False))
+    assert results.keys() >= KEYS
+    assert results["causal"].keys() == results["paper"].keys() == COLUMN
+    assert results["motion_baseline"].keys() == {"auc_micro"}
+    assert (results["dataset"], results["n_videos"], results["n_frames"]) == ("folder", 2, 100)
+    assert results["n_scored"] == 100 - 2 * 4
+    assert results["frames_per_second"] > 0
+    assert results["causal"]["detection_delay_s"] is None or results["causal"]["detection_delay_s"] >= 0
+    assert results["paper"]["false_alarms_per_hour"] is None, "no live system can normalise by the whole video"
 
 
 def test_values_agree_with_scikit_learn(done: Evaluation) -> None:
@@ -122,15 +122,15 @@ def test_alarms_are_counted_at_other_budgets_too(done: Evaluation, detector: Det
 @pytest.mark.parametrize("protocol", ["causal", "paper"])
 def test_one_protocol_leaves_the_other_column_out(detector: Detector, tmp_path: Path, protocol: str) -> None:
     data = data_set(tmp_path, {"01": [False] * 10 + [True] * 10})
-    figures = evaluate(detector, open_dataset(data), protocols=(protocol,)).results
-    assert {name for name in ("causal", "paper") if figures[name] is not None} == {protocol}
+    results = evaluate(detector, open_dataset(data), protocols=(protocol,)).results
+    assert {name for name in ("causal", "paper") if results[name] is not None} == {protocol}
 
 
 LABELS = {"01": [False] * 12 + [True] * 8 + [False] * 10, "02": [False] * 7 + [True] * 11 + [False] * 12}
 
 
 @pytest.mark.parametrize("late", [0, 1, 3])
-def test_labels_of_a_frame_meet_the_score_of_that_frame(nano_bundle: Path, tmp_path: Path, late: int) -> None:
+def test_labels_and_scores_of_a_frame_are_aligned(nano_bundle: Path, tmp_path: Path, late: int) -> None:
     told = FixedScores.open(nano_bundle, threads=1)
     told.late = late
     done = evaluate(told, open_dataset(data_set(tmp_path, LABELS)))
@@ -151,7 +151,7 @@ def test_a_frame_that_cannot_be_read_does_not_shift_the_labels(nano_bundle: Path
     assert any("006.png" in problem for problem in done.problems)
 
 
-def test_a_file_of_one_class_has_no_auc_but_false_alarms(detector: Detector, tmp_path: Path) -> None:
+def test_data_of_one_class_has_false_alarms_but_no_auc(detector: Detector, tmp_path: Path) -> None:
     done = evaluate(detector, open_dataset(data_set(tmp_path, {"01": [False] * 20, "02": [False] * 20})))
     causal = done.results["causal"]
     nothing = {"auc_micro", "auc_micro_ci95", "auc_macro", "ap", "eer", "fpr95", "detection_delay_s"}
@@ -160,7 +160,7 @@ def test_a_file_of_one_class_has_no_auc_but_false_alarms(detector: Detector, tmp
     assert done.results["motion_baseline"]["auc_micro"] is None
 
 
-def test_videos_of_one_class_are_skipped_in_the_macro_auc_alone(nano_bundle: Path, tmp_path: Path) -> None:
+def test_videos_of_one_class_are_skipped_in_the_macro_auc_only(nano_bundle: Path, tmp_path: Path) -> None:
     done = evaluate(
         FixedScores.open(nano_bundle, threads=1), open_dataset(data_set(tmp_path, {**LABELS, "03": [True] * 20}))
     )
@@ -169,20 +169,20 @@ def test_videos_of_one_class_are_skipped_in_the_macro_auc_alone(nano_bundle: Pat
     assert done.results["n_videos"] == 3
 
 
-def test_all_abnormal_has_no_time_for_a_false_alarm(detector: Detector, tmp_path: Path) -> None:
+def test_without_normal_frames_there_is_no_false_alarm_rate(detector: Detector, tmp_path: Path) -> None:
     causal = evaluate(detector, open_dataset(data_set(tmp_path, {"01": [True] * 20}))).results["causal"]
     assert causal["auc_micro"] is None
     assert causal["false_alarms_per_hour"] is None
 
 
-def test_without_labels_every_figure_is_null(detector: Detector, tmp_path: Path) -> None:
+def test_without_labels_every_metric_is_null(detector: Detector, tmp_path: Path) -> None:
     done = evaluate(detector, open_dataset(data_set(tmp_path, {"01": None})), images=True)
-    figures = done.results
-    assert set(figures["causal"].values()) == set(figures["paper"].values()) == {None}
+    results = done.results
+    assert set(results["causal"].values()) == set(results["paper"].values()) == {None}
     assert (
-        figures["motion_baseline"]["auc_micro"] is figures["thesis"]["auc_micro"] is figures["missed_anomalies"] is None
+        results["motion_baseline"]["auc_micro"] is results["thesis"]["auc_micro"] is results["missed_anomalies"] is None
     )
-    assert figures["n_scored"] == 26
+    assert results["n_scored"] == 26
     write_evaluation_report(done, detector.bundle, "openvino", tmp_path / "report.html")
     assert (tmp_path / "report.html").read_text(encoding="utf-8").startswith("<!doctype html>")
 
@@ -198,7 +198,7 @@ def test_videos_without_labels_have_no_part_in_the_figures(nano_bundle: Path, tm
 
 
 @pytest.mark.parametrize("rate", [5, 20])
-def test_hours_are_those_of_the_video_itself(nano_bundle: Path, tmp_path: Path, rate: int) -> None:
+def test_rates_per_hour_use_the_frame_rate_of_the_video(nano_bundle: Path, tmp_path: Path, rate: int) -> None:
     labels = [False] * 30
     told = FixedScores.open(nano_bundle, threads=1)
     told.values = [9.0 if 10 <= i < 15 else 0.0 for i in range(30)]
@@ -223,7 +223,7 @@ def test_nothing_to_score_is_an_error_with_the_reasons(detector: Detector, tmp_p
         evaluate(detector, open_dataset(f"folder:{tmp_path / 'other'}"))
 
 
-def test_the_worst_errors_are_kept_with_their_pictures(done: Evaluation) -> None:
+def test_the_worst_errors_are_stored_with_their_images(done: Evaluation) -> None:
     for video in done.videos:
         labels = video.scored_labels
         assert labels is not None
@@ -233,7 +233,7 @@ def test_the_worst_errors_are_kept_with_their_pictures(done: Evaluation) -> None
         assert all(finding.image.dtype == np.uint8 for finding in video.findings)
 
 
-def test_an_alarm_is_up_when_its_event_is_long_enough_and_not_in_what_only_joins_it(
+def test_an_alarm_is_open_once_its_event_is_long_enough_and_not_in_frames_that_only_join_it(
     nano_bundle: Path, tmp_path: Path
 ) -> None:
     """An anomaly that lies between the two halves of one event, and in which nothing was high, is missed."""
@@ -241,25 +241,22 @@ def test_an_alarm_is_up_when_its_event_is_long_enough_and_not_in_what_only_joins
     told.values = [9.0 if i in (8, 9, 10, 16, 17, 18) else 0.0 for i in range(30)]
     rate = float(told.bundle.calibration.rate_hz)
     labels = [12 <= i < 15 for i in range(30)]
-    figures = evaluate(told, open_dataset(data_set(tmp_path / "between", {"01": labels}))).results
-    assert figures["missed_anomalies"] == 1
-    assert figures["causal"]["false_alarms_per_hour"] == pytest.approx(3600 / (23 / rate))
-    figures = evaluate(told, open_dataset(data_set(tmp_path / "late", {"01": [i >= 8 for i in range(30)]}))).results
-    assert figures["causal"]["detection_delay_s"] == pytest.approx(1 / rate), "two high scores make an alarm"
-    assert figures["causal"]["anomalies_in_view"] == 1
+    results = evaluate(told, open_dataset(data_set(tmp_path / "between", {"01": labels}))).results
+    assert results["missed_anomalies"] == 1
+    assert results["causal"]["false_alarms_per_hour"] == pytest.approx(3600 / (23 / rate))
+    results = evaluate(told, open_dataset(data_set(tmp_path / "late", {"01": [i >= 8 for i in range(30)]}))).results
+    assert results["causal"]["detection_delay_s"] == pytest.approx(1 / rate), "two high scores make an alarm"
+    assert results["causal"]["anomalies_in_view"] == 1
 
 
-def test_pseudo_anomalies_made_of_trained_video_are_told(detector: Detector) -> None:
-    data = open_dataset("pseudo:synthetic:frames=80,training=10,testing=1,size=120x180")
-    assert isinstance(data, PseudoAnomalies)
-    data.testing()
-    first, second = data.source_videos
-    for trained, held, known in (
-        ({first: 80}, {second: 80}, [first]),
-        ({first: 64, second: 64}, {first: 16, second: 16}, []),
+def test_training_videos_behind_a_derived_data_set_are_named(detector: Detector) -> None:
+    data = SimpleNamespace(base="synthetic", source_videos=("01", "02"))
+    for trained, held_out, known in (
+        ({"01": 80}, {"02": 80}, ["01"]),
+        ({"01": 64, "02": 64}, {"01": 16, "02": 16}, []),
         ({}, {}, []),
     ):
-        provenance = {"dataset": "synthetic:frames=80", "trained_on": trained, "held_out": held}
+        provenance = {"dataset": "synthetic:frames=80", "trained_on": trained, "held_out": held_out}
         assert _trained_on(data, replace(detector.bundle, provenance=provenance)) == known
-    other = {"dataset": "ped2", "trained_on": {first: 80}, "held_out": {}}
+    other = {"dataset": "ped2", "trained_on": {"01": 80}, "held_out": {}}
     assert _trained_on(data, replace(detector.bundle, provenance=other)) == []

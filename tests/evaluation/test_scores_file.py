@@ -1,4 +1,4 @@
-"""The file of scores: what was measured, row by row, readable without pickle."""
+"""Score files: written row by row, readable without pickle, and evaluated whoever wrote them."""
 
 from __future__ import annotations
 
@@ -11,10 +11,11 @@ import pytest
 from comemory import metrics
 from comemory.datasets import open_dataset
 from comemory.detector import Detector
-from comemory.errors import SourceError
+from comemory.errors import EvaluationError, SourceError
 from comemory.evaluation.evaluate import Evaluation, evaluate
-from comemory.evaluation.scores_file import write_scores
+from comemory.evaluation.scores_file import evaluate_scores_file, read_scores, write_scores
 from comemory.scoring import TailScale, fuse_channels, fuse_parts
+from comemory.types import LabelledSource
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +44,7 @@ def test_every_array_has_a_row_for_each_scored_frame(done: Evaluation, detector:
     assert metrics.micro_auc(scores, labels) == done.results["causal"]["auc_micro"]
 
 
-def test_raw_values_scaled_and_joined_are_the_score(done: Evaluation, detector: Detector) -> None:
+def test_raw_values_calibrated_and_fused_give_the_score(done: Evaluation, detector: Detector) -> None:
     calibration = detector.bundle.calibration
     decision = calibration.settings
     assert decision.score == "comemory"
@@ -61,15 +62,96 @@ def test_raw_values_scaled_and_joined_are_the_score(done: Evaluation, detector: 
         np.testing.assert_allclose(whole, video.score, rtol=1e-9)
 
 
-def test_labels_that_are_not_known_are_left_out(done: Evaluation, tmp_path: Path) -> None:
+def test_unknown_labels_are_left_out(done: Evaluation, tmp_path: Path) -> None:
     write_scores(tmp_path / "scores.npz", [replace(done.videos[0], labels=None)])
     with np.load(tmp_path / "scores.npz", allow_pickle=False) as saved:
         assert "01/labels" not in saved.files
         assert "01/score" in saved.files
 
 
-def test_a_place_that_cannot_be_written_is_said(done: Evaluation, tmp_path: Path) -> None:
+def test_a_path_that_cannot_be_written_is_named(done: Evaluation, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("kept")
     with pytest.raises(SourceError, match="cannot write"):
         write_scores(tmp_path / "file" / "scores.npz", done.videos)
     assert (tmp_path / "file").read_text() == "kept"
+
+
+def test_a_written_file_is_evaluated_to_the_same_results(done: Evaluation, walkway: Path, tmp_path: Path) -> None:
+    write_scores(tmp_path / "scores.npz", done.videos)
+    dataset = open_dataset(f"folder:{walkway}")
+    results, notes = evaluate_scores_file(tmp_path / "scores.npz", dataset.name, dataset.testing())
+    for column in ("causal", "paper"):
+        for name, value in results[column].items():
+            assert value == done.results[column][name], name
+    assert results["motion_baseline"] == done.results["motion_baseline"]
+    assert notes == ["8 of 100 frames have no score and are left out."]
+
+
+LABELS = np.array([False, False, True, True])
+VIDEOS = [LabelledSource(name, "nowhere", 4, LABELS) for name in ("01", "02")]
+
+
+def write(path: Path, **arrays: object) -> Path:
+    np.savez(path, **{name.replace("__", "/").strip("v"): np.asarray(values) for name, values in arrays.items()})  # type: ignore[arg-type]
+    return path
+
+
+def test_one_array_for_each_video_is_enough(tmp_path: Path) -> None:
+    file = write(tmp_path / "scores.npz", v01=[0.1, 0.2, 0.9, 0.8], v02=[np.nan, 0.1, 0.7, 0.05])
+    results, notes = evaluate_scores_file(file, "folder", VIDEOS)
+    assert (results["n_frames"], results["n_scored"]) == (8, 7)
+    assert results["causal"]["auc_micro"] == 9 / 12
+    assert results["motion_baseline"]["auc_micro"] is None
+    assert notes == ["1 of 8 frames have no score and are left out."]
+    assert {one["score"] for one in results["protocols"]} == {"model"}
+
+
+def test_scores_of_some_frames_name_their_frames(tmp_path: Path) -> None:
+    file = write(tmp_path / "scores.npz", v01__score=[0.2, 0.9], v01__frames=[1, 3], v02=[0.0, 0.0, 1.0, 1.0])
+    scored = read_scores(file, VIDEOS)
+    assert [video.frames.tolist() for video in scored] == [[1, 3], [0, 1, 2, 3]]
+    assert scored[0].scored_labels is not None
+    assert scored[0].scored_labels.tolist() == [False, True]
+
+
+@pytest.mark.parametrize(
+    ("arrays", "reason"),
+    [
+        ({"v01": [0.0] * 4}, "has no scores of video '02'"),
+        ({"vother": [0.0]}, "has no scores of video '01' (and 1 more)"),
+        ({"v01": [0.0] * 3, "v02": [0.0] * 4}, "video '01' has 3 scores for 4 frames"),
+        ({"v01": [0.0, 1.0, np.inf, 0.0], "v02": [0.0] * 4}, "a score that is not finite"),
+        ({"v01": [[0.0] * 4], "v02": [0.0] * 4}, "expected one real number for each frame"),
+        ({"v01": ["a"] * 4, "v02": [0.0] * 4}, "expected one real number for each frame"),
+        ({"v01__score": [0.0, 1.0], "v01__frames": [0], "v02": [0.0] * 4}, "expected one for each"),
+        ({"v01__score": [0.0, 1.0], "v01__frames": [2, 4], "v02": [0.0] * 4}, "frames beyond 0 to 3"),
+        ({"v01__score": [0.0, 1.0], "v01__frames": [2, 1], "v02": [0.0] * 4}, "out of order"),
+    ],
+)
+def test_scores_that_do_not_fit_are_refused_in_one_line(tmp_path: Path, arrays: dict[str, object], reason: str) -> None:
+    file = write(tmp_path / "scores.npz", **arrays)
+    with pytest.raises(EvaluationError) as refused:
+        read_scores(file, VIDEOS)
+    assert reason in str(refused.value)
+    assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize("content", [b"", b"no archive", b"PK\x03\x04 torn"])
+def test_a_file_that_is_no_archive_is_refused(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "scores.npz").write_bytes(content)
+    with pytest.raises(EvaluationError, match=r"is not a \.npz of plain arrays"):
+        read_scores(tmp_path / "scores.npz", VIDEOS)
+    with pytest.raises(EvaluationError, match="cannot read the scores"):
+        read_scores(tmp_path / "none.npz", VIDEOS)
+
+
+def test_pickled_objects_are_refused(tmp_path: Path) -> None:
+    np.savez(tmp_path / "scores.npz", **{"01": np.array([{}], object)})  # type: ignore[arg-type]
+    with pytest.raises(EvaluationError, match="plain arrays"):
+        read_scores(tmp_path / "scores.npz", VIDEOS)
+
+
+def test_data_without_labels_is_refused(tmp_path: Path) -> None:
+    file = write(tmp_path / "scores.npz", v01=[0.0] * 4)
+    with pytest.raises(EvaluationError, match="no test video of folder has labels"):
+        evaluate_scores_file(file, "folder", [LabelledSource("01", "nowhere", 4)])

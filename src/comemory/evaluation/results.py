@@ -54,10 +54,7 @@ def compute_results(
         "n_masked": sum(video.localisation is not None for video in videos),
         "causal": columns.get("causal"),
         "paper": columns.get("paper"),
-        "thesis": {
-            "auc_micro": _micro_auc(known, [video.thesis for video in known]),
-            "auc_micro_paper": _micro_auc(known, _max_divided(known, [video.thesis for video in known])),
-        },
+        "thesis": _thesis(known),
         "motion_baseline": _baseline(known),
         "threshold": thresholds[budget],
         "false_alarm_budget": budget,
@@ -113,6 +110,17 @@ def _counts(videos: Sequence[FrameScores], dataset: str) -> JSON:
         "n_frames": sum(video.n_frames for video in videos),
         "n_scored": sum(len(video.frames) for video in videos),
         "n_labelled": len(labelled(videos)),
+    }
+
+
+def _thesis(videos: Sequence[VideoScores]) -> JSON:
+    """AUC of Eq. (16), causal and after division by the maximum; None where the model does not give its evidence."""
+    scores = [video.thesis for video in videos if video.thesis is not None]
+    if len(scores) < len(videos):
+        return {"auc_micro": None, "auc_micro_paper": None}
+    return {
+        "auc_micro": _micro_auc(videos, scores),
+        "auc_micro_paper": _micro_auc(videos, _max_divided(videos, scores)),
     }
 
 

@@ -105,10 +105,11 @@ def evaluate_scores_file(path: Path, dataset: str, videos: Sequence[LabelledSour
 
 def _load(path: Path) -> Mapping[str, NDArray[Any]]:
     try:
-        with np.load(path, allow_pickle=False) as file:
-            if not isinstance(file, np.lib.npyio.NpzFile):
+        with path.open("rb") as file:  # Opened here, because NumPy leaves a damaged file open.
+            loaded = np.load(file, allow_pickle=False)
+            if not isinstance(loaded, np.lib.npyio.NpzFile):
                 raise EvaluationError(f"{path} is a single array: expected a .npz; {FORMAT}")
-            return {key: file[key] for key in file.files}
+            return {key: loaded[key] for key in loaded.files}
     except OSError as error:
         raise EvaluationError(f"cannot read the scores {path}: {error.strerror or error}") from None
     except (ValueError, EOFError, BadZipFile, MemoryError) as error:

@@ -73,7 +73,8 @@ class VideoScores(FrameScores):
     """One video as the model and the motion baseline scored it.
 
     Shapes:
-        time_s, thesis: float64 (n_scored,); `thesis` is Eq. (16) of the seed.
+        time_s: float64 (n_scored,).
+        thesis: float64 (n_scored,), Eq. (16) of the seed; None where the model does not give the evidence for it.
         raw: float64 (n_scored, n_channels), the largest patch of each channel before calibration.
 
     Attributes:
@@ -88,7 +89,7 @@ class VideoScores(FrameScores):
 
     rate_hz: float
     time_s: NDArray[np.float64]
-    thesis: NDArray[np.float64]
+    thesis: NDArray[np.float64] | None
     channels: tuple[str, ...]
     raw: NDArray[np.float64]
     alarms: Mapping[str, Alarms]
@@ -145,7 +146,7 @@ def score_video(
         frames=frames,
         time_s=np.array([score.time_s for score in seen.scores], np.float64),
         score=np.array([score.value for score in seen.scores], np.float64),
-        thesis=np.array(seen.thesis, np.float64),
+        thesis=np.array(seen.thesis, np.float64) if detector.bundle.calibration.has_thesis_score else None,
         motion_baseline=_at_frames(baseline, frames, video.name),
         channels=seen.channels,
         raw=np.array(seen.raw, np.float64).reshape(len(frames), len(seen.channels)),
@@ -190,7 +191,8 @@ class _Collector:
             return
         clips, calibration = self.detector.bundle.clips, self.detector.bundle.calibration
         self.scores.append(scored.score)
-        self.thesis.append(thesis_peak(scored.evidence, calibration).value)
+        if calibration.has_thesis_score:
+            self.thesis.append(thesis_peak(scored.evidence, calibration).value)
         self.raw.append([peak(scored.evidence.maps, channel).value for channel in self.channels])
         if self.with_maps:
             found = score_map(scored.evidence, calibration, clips.height, clips.width)

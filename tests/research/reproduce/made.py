@@ -1,4 +1,4 @@
-"""Rows, tables and experiments made for tests, and the command that reads them."""
+"""Rows, tables and experiments for tests, and the command that reads them."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from comemory.research.reproduce.grid import EVALUATION, TRAINING, told
-from comemory.training.config import read_recipe
+from comemory.research.reproduce.grid import EVALUATION_VERSION, TRAINING_VERSION, result_settings
+from comemory.training.config import read_training_config
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -27,15 +27,15 @@ seeds = [0]
 clips = { height = 32, width = 48, flow_height = 64, flow_width = 96 }
 network = { base_width = 4, motion_items = 3, appearance_items = 3 }
 flow.preset = "ultrafast"
-train = { epochs = 1, holdout = 0.5 }
+train = { epochs = 1, calibration_share = 0.5 }
 
 [data.scene]
 train = "synthetic:seed=3,frames=30,training=3,testing=1,size=64x96,crowd=3"
 """
 
 
-def figures(auc: float, **more: Any) -> dict[str, Any]:
-    """What `evaluate` gives, less the keys that no page shows."""
+def results(auc: float, **more: Any) -> dict[str, Any]:
+    """What `evaluate` gives, without the keys that no page shows."""
     return {
         "dataset": "synthetic",
         "n_videos": 2,
@@ -44,7 +44,7 @@ def figures(auc: float, **more: Any) -> dict[str, Any]:
         "causal": {"auc_micro": auc, "auc_micro_ci95": [auc - 0.05, auc], "ap": 0.95, "rbdc": None},
         "paper": {"auc_micro": auc - 0.01, "auc_micro_ci95": None, "ap": 0.94, "rbdc": None},
         "thesis": {"auc_micro": auc - 0.02, "auc_micro_paper": auc - 0.03},
-        "control": {"auc_micro": 0.9},
+        "motion_baseline": {"auc_micro": 0.9},
         "false_alarm_budget": "1/h",
         "missed_anomalies": 1,
         **more,
@@ -52,7 +52,7 @@ def figures(auc: float, **more: Any) -> dict[str, Any]:
 
 
 def row(variant: str = "default", seed: int = 0, auc: float = 0.95, **more: Any) -> dict[str, Any]:
-    """A row as a cell appends it."""
+    """A row as a run appends it."""
     group = more.get("group", f"group of {variant} on {more.get('data', 'scene')}")
     made = {
         "format": 1,
@@ -65,18 +65,18 @@ def row(variant: str = "default", seed: int = 0, auc: float = 0.95, **more: Any)
         "title": "Tiny",
         "data_title": "Synthetic scene",
         "variant_title": variant.replace("-", " "),
-        "place": [0, 0],
+        "order": [0, 0],
         "preset": "nano",
-        "recipe": told(read_recipe("nano", settings=["train.epochs=1"])),
-        "code": {"training": TRAINING, "evaluation": EVALUATION},
+        "config": result_settings(read_training_config("nano", settings=["train.epochs=1"])),
+        "versions": {"training": TRAINING_VERSION, "evaluation": EVALUATION_VERSION},
         "network": f"network of {variant}, {seed}",
         "selection": None,
-        "claimed": None,
+        "reported": None,
         "date": "2026-11-23T10:00:00+00:00",
         "training": {**MADE_WITH, "gpu": None, "wall_s": 1800.0, "epochs": 1, "data_sha256": "d", "problems": []},
-        "evaluated": {**MADE_WITH, "wall_s": 360.0},
-        "figures": figures(auc),
-        "extra": {},
+        "evaluation": {**MADE_WITH, "wall_s": 360.0},
+        "results": results(auc),
+        "further": {},
         "problems": [],
     }
     return {**made, **more}

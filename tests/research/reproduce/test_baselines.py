@@ -1,4 +1,4 @@
-"""The control's scores are taken once for each video, and anew when the video is another."""
+"""The baseline's scores are computed once for each video, and again when the video changes."""
 
 from __future__ import annotations
 
@@ -8,48 +8,50 @@ from pathlib import Path
 
 import pytest
 from footage import save_frames
-from moving_disc import pictures
+from moving_disc import disc_images
 
-from comemory.datasets import open_dataset
-from comemory.evaluation.motion_baseline import control_scores
-from comemory.research.reproduce import baselines as controls
-from comemory.research.reproduce.baselines import kept_control
+from comemory.evaluation.motion_baseline import motion_baseline_scores
+from comemory.research.pseudo_anomalies.dataset import open_dataset
+from comemory.research.reproduce import baselines
+from comemory.research.reproduce.baselines import cached_motion_baseline
 
 
-def test_kept_scores_are_those_of_the_control_and_stay(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    save_frames(tmp_path / "data" / "testing" / "01", pictures(6))
+def test_cached_scores_equal_the_baseline_and_are_not_computed_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save_frames(tmp_path / "data" / "testing" / "01", disc_images(6))
     (video,) = open_dataset(f"folder:{tmp_path / 'data'}").testing()
-    expected = dict(control_scores(video.source, 10.0))
-    assert dict(kept_control(tmp_path / "kept", "folder:x")(video, 10.0)) == expected
-    monkeypatch.setattr(controls, "control_scores", lambda *asked: pytest.fail("taken again"))
-    assert dict(kept_control(tmp_path / "kept", "folder:x")(video, 10.0)) == expected
+    expected = dict(motion_baseline_scores(video.source, 10.0))
+    assert dict(cached_motion_baseline(tmp_path / "cache", "folder:x")(video, 10.0)) == expected
+    monkeypatch.setattr(baselines, "motion_baseline_scores", lambda *_: pytest.fail("computed again"))
+    assert dict(cached_motion_baseline(tmp_path / "cache", "folder:x")(video, 10.0)) == expected
 
 
-def test_other_video_has_other_scores(tmp_path: Path) -> None:
+def test_changed_video_gets_new_scores(tmp_path: Path) -> None:
     folder = tmp_path / "data" / "testing" / "01"
-    save_frames(folder, pictures(6))
-    control = kept_control(tmp_path / "kept", "folder:x")
+    save_frames(folder, disc_images(6))
+    scores_of = cached_motion_baseline(tmp_path / "cache", "folder:x")
     (video,) = open_dataset(f"folder:{tmp_path / 'data'}").testing()
-    before = dict(control(video, 10.0))
+    before = dict(scores_of(video, 10.0))
     shutil.rmtree(folder)
-    save_frames(folder, pictures(12)[::2])
-    assert dict(control(video, 10.0)) == dict(control_scores(video.source, 10.0)) != before
+    save_frames(folder, disc_images(12)[::2])
+    assert dict(scores_of(video, 10.0)) == dict(motion_baseline_scores(video.source, 10.0)) != before
 
 
-def test_video_made_of_other_video_is_told_by_that(tmp_path: Path) -> None:
+def test_derived_video_is_cached_by_the_video_it_is_made_of(tmp_path: Path) -> None:
     data = "pseudo:synthetic:seed=3,frames=80,training=10,testing=1,size=120x180"
     video = open_dataset(data).testing()[1]
-    assert dict(kept_control(tmp_path, data)(video, 10.0)) == dict(control_scores(video.source, 10.0))
-    assert dict(kept_control(tmp_path, data.replace("seed=3", "seed=4"))(video, 10.0))
+    assert dict(cached_motion_baseline(tmp_path, data)(video, 10.0)) == dict(motion_baseline_scores(video.source, 10.0))
+    assert dict(cached_motion_baseline(tmp_path, data.replace("seed=3", "seed=4"))(video, 10.0))
     assert len(list(tmp_path.iterdir())) == 2
 
 
-def test_a_torn_file_is_made_again(tmp_path: Path) -> None:
-    save_frames(tmp_path / "data" / "testing" / "01", pictures(6))
+def test_a_truncated_file_is_computed_again(tmp_path: Path) -> None:
+    save_frames(tmp_path / "data" / "testing" / "01", disc_images(6))
     (video,) = open_dataset(f"folder:{tmp_path / 'data'}").testing()
-    control = kept_control(tmp_path / "kept", "folder:x")
-    before = dict(control(video, 10.0))
-    (file,) = (tmp_path / "kept").iterdir()
+    scores_of = cached_motion_baseline(tmp_path / "cache", "folder:x")
+    before = dict(scores_of(video, 10.0))
+    (file,) = (tmp_path / "cache").iterdir()
     file.write_text(file.read_text()[:20])
-    assert dict(control(video, 10.0)) == before
+    assert dict(scores_of(video, 10.0)) == before
     assert {int(k): v for k, v in json.loads(file.read_text()).items()} == before

@@ -1,4 +1,4 @@
-"""What `comemory reproduce` refuses, and what it tells."""
+"""What `comemory reproduce` refuses and prints."""
 
 from __future__ import annotations
 
@@ -27,20 +27,20 @@ def tiny(tmp_path: Path) -> Path:
     return path
 
 
-def test_asking_nothing_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
-    assert run(capsys) == (2, "error: nothing to do: name an experiment, or ask for --render")
+def test_nothing_to_do_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(capsys) == (2, "error: nothing to do: give the name of an experiment, or --render")
 
 
 @pytest.mark.parametrize(
     ("arguments", "reason"),
     [
         (["sinthetic"], "did you mean 'synthetic'"),
-        (["synthetic", "--only", "nothing"], "--only 'nothing' names no cell"),
-        (["synthetic", "--seeds", "0"], "Input should be greater than or equal to 1"),
-        (["synthetic", "--jobs", "0"], "Input should be greater than or equal to 1"),
+        (["synthetic", "--only", "nothing"], "--only 'nothing' matches no run"),
+        (["synthetic", "--seeds", "0"], "expected 1 or more"),
+        (["synthetic", "--jobs", "0"], "expected 1 or more"),
     ],
 )
-def test_what_is_asked_wrongly_exits_with_2(
+def test_usage_errors_exit_with_2(
     capsys: pytest.CaptureFixture[str], tmp_path: Path, arguments: list[str], reason: str
 ) -> None:
     code, said = run(capsys, *arguments, "--table", tmp_path / "rows.jsonl")
@@ -48,52 +48,52 @@ def test_what_is_asked_wrongly_exits_with_2(
     assert reason in said
 
 
-def test_recorded_data_are_asked_for_before_any_work(
+def test_missing_recorded_data_is_reported_before_any_work(
     capsys: pytest.CaptureFixture[str], tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     tiny.write_text(made.TINY.replace('train = "synthetic:', 'train = "folder:{data}/').replace(",size=64x96", ""))
-    places = ("--table", tmp_path / "rows.jsonl", "--bundles", tmp_path / "runs")
+    paths = ("--table", tmp_path / "rows.jsonl", "--bundles", tmp_path / "runs")
     monkeypatch.delenv("COMEMORY_DATA", raising=False)
     monkeypatch.chdir(tmp_path)
     (tmp_path / "experiments").mkdir()
-    code, said = run(capsys, tiny, *places)
+    code, said = run(capsys, tiny, *paths)
     assert (code, "give their folder with --data, or set COMEMORY_DATA" in said) == (2, True)
-    code, said = run(capsys, tiny, *places, "--data", tmp_path / "nowhere")
+    code, said = run(capsys, tiny, *paths, "--data", tmp_path / "nowhere")
     assert (code, "problem: scene/default/0: " in said) == (1, True)
     assert "nowhere" in said
 
 
-def test_a_number_of_test_videos_that_the_title_does_not_fit_is_refused(
+def test_a_number_of_test_videos_that_does_not_fit_the_title_is_refused(
     capsys: pytest.CaptureFixture[str], tiny: Path, tmp_path: Path
 ) -> None:
     tiny.write_text(made.TINY + 'title = "Half of it"\ntest_videos = 4\n')
     code, said = run(capsys, tiny, "--table", tmp_path / "rows.jsonl", "--bundles", tmp_path / "runs")
     assert code == 1
-    assert "has 1 test videos; the experiment calls 4 of them 'Half of it'" in said
+    assert "has 1 test videos, but 'Half of it' stands for 4" in said
     assert not list((tmp_path / "runs").rglob("bundle"))
 
 
-def test_a_worker_that_dies_is_told(
+def test_a_worker_that_dies_is_reported(
     capsys: pytest.CaptureFixture[str], tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "sitecustomize.py").write_text("import os, sys\nif '-m' in sys.orig_argv: os._exit(7)\n")
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")]))
     code, said = run(capsys, tiny, "--table", tmp_path / "rows.jsonl", "--bundles", tmp_path / "runs")
     assert code == 1
-    assert "scene/default/0: its process ended with code 7; what it said is in" in said
-    assert "tiny: 1 cells, 0 done before, 0 now, 1 failed" in said
+    assert "scene/default/0: its process ended with code 7; its output is in" in said
+    assert "tiny: 1 run, 0 done before, 0 now, 1 failed" in said
 
 
-def test_a_worker_takes_no_program_from_the_folder_it_is_begun_in(
+def test_a_worker_imports_nothing_from_the_working_folder(
     capsys: pytest.CaptureFixture[str], tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (tmp_path / "pydantic.py").write_text("open('taken', 'w').close()")
+    (tmp_path / "pydantic.py").write_text("open('imported', 'w').close()")
     monkeypatch.chdir(tmp_path)
     tiny.write_text(tiny.read_text().replace("frames=30", "frames=3"))
     code, said = run(capsys, tiny, "--table", tmp_path / "rows.jsonl", "--bundles", tmp_path / "runs")
     assert (code, "problem: scene/default/0: " in said) == (1, True)
     assert "its process ended" not in said
-    assert not (tmp_path / "taken").exists()
+    assert not (tmp_path / "imported").exists()
 
 
 def test_a_page_is_rendered_from_a_table(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
@@ -105,7 +105,7 @@ def test_a_page_is_rendered_from_a_table(capsys: pytest.CaptureFixture[str], tmp
     assert "0.9500 ± 0.0000" in page.read_text(encoding="utf-8")
 
 
-def test_bars_follow_the_cells_on_a_terminal() -> None:
+def test_progress_bars_follow_the_runs_on_a_terminal() -> None:
     from rich.console import Console
 
     console = Console(record=True, force_terminal=True, width=100, file=open(os.devnull, "w"))  # noqa: SIM115, PTH123
@@ -123,3 +123,14 @@ def test_bars_follow_the_cells_on_a_terminal() -> None:
     assert "done: a/b/0: AUC 0.9500, 36.0 min" in said
     assert "failed: a/b/1: no [data]" in said
     assert (bars.n_done, bars.problems) == (2, ["a/b/1: no [data]"])
+
+
+def test_an_experiment_gets_a_page_of_its_own(capsys: pytest.CaptureFixture[str], tiny: Path, tmp_path: Path) -> None:
+    rows = made.write_rows(tmp_path / "rows.jsonl", [made.row()])
+    page = tmp_path / "own.md"
+    code, said = run(capsys, tiny, "--list", "--render", "--table", rows, "--page", page)
+    assert code == 0, said
+    text = page.read_text(encoding="utf-8")
+    assert "# Tiny" in text
+    assert "0.9500" in text
+    assert "No rows yet" not in text

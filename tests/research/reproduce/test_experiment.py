@@ -1,4 +1,4 @@
-"""What an experiment file may say, and what the shipped ones say."""
+"""What an experiment file may contain, and what the shipped ones contain."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from research.reproduce import made
 
 from comemory.errors import ConfigError
 from comemory.research.reproduce.experiment import find_experiment, find_root, read_experiment
-from comemory.research.reproduce.grid import cells
+from comemory.research.reproduce.grid import list_runs
 
 SHIPPED = sorted((made.ROOT / "experiments").glob("*.toml"))
 
-CLAIMED = {
+REPORTED = {
     "thesis-memory": {
         ("ped2", 0, 10): 0.970,
         ("ped2", 10, 10): 0.997,
@@ -46,27 +46,25 @@ def test_settings_are_a_table_or_lines(tmp_path: Path) -> None:
     assert read_experiment(write(tmp_path, listed)).settings == ("train.epochs=2",)
 
 
-def test_without_variants_there_is_one(tmp_path: Path) -> None:
+def test_without_variants_there_is_a_default_one(tmp_path: Path) -> None:
     assert [variant.name for variant in read_experiment(write(tmp_path, made.TINY)).variants] == ["default"]
 
 
 @pytest.mark.parametrize(
     ("more", "reason"),
     [
-        ("[[variants]]\nname = 'a'\n[[variants]]\nname = 'a'\n", "the variant 'a' is there twice"),
+        ("[[variants]]\nname = 'a'\n[[variants]]\nname = 'a'\n", "the variant 'a' is given twice"),
         ("[[variants]]\nname = 'a/b'\n", "variants.0.name"),
-        ("[[variants]]\nname = 'a'\nclaimed = { scene = 0.9 }\n", "say by whom in claimed_by"),
-        ("[[variants]]\nname = 'a'\nclaimed = { scen = 0.9 }\n", "did you mean 'scene'?"),
+        ("[[variants]]\nname = 'a'\nreported = { scene = 0.9 }\n", "name its source in reported_by"),
+        ("[[variants]]\nname = 'a'\nreported = { scen = 0.9 }\n", "did you mean 'scene'?"),
         ("[[variants]]\nname = 'a'\nsettngs = []\n", "did you mean 'settings'?"),
-        ("[[decisions]]\nname = 'd'\nsettings = []\nof = ['defalt']\n", "did you mean 'default'?"),
-        ("[[variants]]\nname = 'a'\n[[variants]]\nname = 'b'\nteacher = 'A'\n", "there is a teacher 'A': known: a"),
-        ("[[variants]]\nname = 'a'\nteacher = 'a'\n", "there is a teacher 'a'"),
-        ("evaluate_on = { test = 'folder:x' }\n", "there is a figure kept for the data 'test'"),
+        ("[[scorings]]\nname = 'd'\nsettings = []\nof = ['defalt']\n", "did you mean 'default'?"),
+        ("evaluate_on = { test = 'folder:x' }\n", "there is a further data set named 'test'"),
         ("test_videos = 0\n", "test_videos"),
         ("[[", "is not valid TOML"),
     ],
 )
-def test_what_does_not_fit_is_refused_in_one_line(tmp_path: Path, more: str, reason: str) -> None:
+def test_invalid_experiments_are_refused_in_one_line(tmp_path: Path, more: str, reason: str) -> None:
     with pytest.raises(ConfigError) as refused:
         read_experiment(write(tmp_path, made.TINY + more))
     assert reason in str(refused.value)
@@ -92,31 +90,31 @@ def test_an_experiment_is_found_by_name_or_path(tmp_path: Path) -> None:
 @pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
 def test_shipped_experiments_resolve(path: Path) -> None:
     experiment = read_experiment(path)
-    assert cells(path.stem, experiment)
+    assert list_runs(path.stem, experiment)
     for spec in experiment.data.values():
         assert spec.train.startswith("synthetic:") or spec.test_videos is not None
 
 
-def test_the_avenue_here_is_called_a_subset() -> None:
+def test_the_avenue_clips_are_called_a_subset() -> None:
     for path in SHIPPED:
         for name, spec in read_experiment(path).data.items():
             assert name != "avenue" or (spec.title, spec.test_videos) == ("Avenue subset", 4)
 
 
-@pytest.mark.parametrize("name", CLAIMED)
-def test_claimed_figures_are_those_of_the_thesis(name: str) -> None:
+@pytest.mark.parametrize("name", REPORTED)
+def test_reported_results_equal_the_tables_of_the_thesis(name: str) -> None:
     experiment = read_experiment(find_experiment(name, made.ROOT))
-    assert experiment.claimed_by == "the thesis"
+    assert experiment.reported_by == "the thesis"
     found = {}
-    for cell in cells(name, experiment, 1):
-        network = cell.recipe.network
-        if cell.data in cell.variant.claimed:
-            place = (cell.data, network.motion_items, network.appearance_items)
-            found[place] = cell.variant.claimed[cell.data]
-    assert found == CLAIMED[name]
+    for run in list_runs(name, experiment, 1):
+        network = run.config.network
+        if run.data in run.variant.reported:
+            cell = (run.data, network.motion_items, network.appearance_items)
+            found[cell] = run.variant.reported[run.data]
+    assert found == REPORTED[name]
 
 
-def test_the_sizes_are_all_there() -> None:
-    made_of = cells("thesis-sizes", read_experiment(find_experiment("thesis-sizes", made.ROOT)), 1)
-    sizes = {(cell.data, cell.recipe.network.motion_items, cell.recipe.network.appearance_items) for cell in made_of}
+def test_all_sizes_of_the_thesis_are_run() -> None:
+    runs = list_runs("thesis-sizes", read_experiment(find_experiment("thesis-sizes", made.ROOT)), 1)
+    sizes = {(run.data, run.config.network.motion_items, run.config.network.appearance_items) for run in runs}
     assert sizes == {(data, m, a) for data in ("ped2", "avenue") for m in (0, 10, 15) for a in (10, 15)}

@@ -1,4 +1,4 @@
-"""Which cells an experiment has, what their keys depend on, and which ones a pattern names."""
+"""Which runs an experiment has, what their keys depend on, and which ones a pattern matches."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from research.reproduce import made
 from comemory.errors import ConfigError
 from comemory.research.reproduce import grid
 from comemory.research.reproduce.experiment import read_experiment
-from comemory.research.reproduce.grid import Cell, cells, differences, select, told
-from comemory.training.config import read_recipe
+from comemory.research.reproduce.grid import Run, differences, list_runs, result_settings, select
+from comemory.training.config import read_training_config
 
 VARIANTS = """
 [data.other]
@@ -25,150 +25,118 @@ name = "plain"
 name = "longer"
 settings.train.epochs = 2
 
-[[decisions]]
+[[scorings]]
 name = "speed"
-settings.decision = { motion = ["flow_speed:8"], appearance = [] }
+settings.scoring = { motion = ["flow_speed:8"], appearance = [] }
 """
 
 
-def grid_of(folder: Path, text: str = made.TINY + VARIANTS, n_seeds: int | None = 2) -> list[Cell]:
+def grid_of(folder: Path, text: str = made.TINY + VARIANTS, n_seeds: int | None = 2) -> list[Run]:
     path = folder / "tiny.toml"
     path.write_text(text, encoding="utf-8")
-    return cells("tiny", read_experiment(path), n_seeds)
+    return list_runs("tiny", read_experiment(path), n_seeds)
 
 
-def by_label(listed: list[Cell]) -> dict[str, Cell]:
-    return {cell.label: cell for cell in listed}
+def by_label(listed: list[Run]) -> dict[str, Run]:
+    return {run.label: run for run in listed}
 
 
-def test_cells_are_data_by_variants_by_seeds(tmp_path: Path) -> None:
-    labels = [cell.label for cell in grid_of(tmp_path)]
+def test_runs_are_data_by_variants_by_seeds(tmp_path: Path) -> None:
+    labels = [run.label for run in grid_of(tmp_path)]
     variants = ["plain", "plain+speed", "longer", "longer+speed"]
     assert labels == [f"{data}/{name}/{seed}" for seed in (0, 1) for data in ("scene", "other") for name in variants]
 
 
 def test_keys_are_all_different(tmp_path: Path) -> None:
     listed = grid_of(tmp_path)
-    assert len({cell.key for cell in listed}) == len(listed)
-    assert len({cell.group for cell in listed}) == len(listed) / 2
+    assert len({run.key for run in listed}) == len(listed)
+    assert len({run.group for run in listed}) == len(listed) / 2
 
 
-def test_cells_that_differ_in_their_decision_share_the_network(tmp_path: Path) -> None:
+def test_runs_that_differ_in_scoring_only_share_the_network(tmp_path: Path) -> None:
     found = by_label(grid_of(tmp_path))
     assert found["scene/plain/0"].network == found["scene/plain+speed/0"].network
-    assert len({cell.network for cell in found.values()}) == 8
+    assert len({run.network for run in found.values()}) == 8
 
 
-def test_where_and_how_it_is_trained_is_no_part_of_a_key(tmp_path: Path) -> None:
+def test_environment_settings_are_not_part_of_a_key(tmp_path: Path) -> None:
     before = grid_of(tmp_path)
     settings = "epochs = 1, threads = 2, checkpoint_s = 1.0, accelerator = 'cpu',"
     after = grid_of(tmp_path, (made.TINY + VARIANTS).replace("epochs = 1,", settings))
-    assert [cell.key for cell in before] == [cell.key for cell in after]
-    assert after[0].recipe.train.threads == 2
+    assert [run.key for run in before] == [run.key for run in after]
+    assert after[0].config.train.threads == 2
 
 
 @pytest.mark.parametrize(
     ("old", "new"),
     [
-        ("holdout = 0.5", "holdout = 0.4"),
+        ("calibration_share = 0.5", "calibration_share = 0.4"),
         ("seed=3", "seed=4"),
         ('preset = "nano"', 'preset = "nano"\nfalse_alarms = "2/h"'),
         ('crowd=3"', "crowd=3\"\nevaluate_on = { more = 'folder:z' }"),
     ],
 )
-def test_what_decides_a_row_is_part_of_its_key(tmp_path: Path, old: str, new: str) -> None:
+def test_everything_that_determines_results_is_part_of_a_key(tmp_path: Path, old: str, new: str) -> None:
     text = made.TINY + VARIANTS
     assert old in text
     before, after = grid_of(tmp_path)[0], grid_of(tmp_path, text.replace(old, new))[0]
     assert before.key != after.key
-    assert (before.network != after.network) == (old in ("holdout = 0.5", "seed=3"))
+    assert (before.network != after.network) == (old in ("calibration_share = 0.5", "seed=3"))
 
 
-def test_a_version_of_the_code_is_part_of_a_key(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_versions_of_the_code_are_part_of_a_key(tmp_path: Path) -> None:
     before = grid_of(tmp_path)[0]
-    monkeypatch.setattr(grid, "EVALUATION", grid.EVALUATION + 1)
-    evaluated = grid_of(tmp_path)[0]
-    assert (evaluated.network, evaluated.key != before.key) == (before.network, True)
-    monkeypatch.setattr(grid, "TRAINING", grid.TRAINING + 1)
-    assert grid_of(tmp_path)[0].network != before.network
+    now = (grid.TRAINING_VERSION, grid.EVALUATION_VERSION)
+    keys = {grid.group_key(before.config, {}, "1/h", (now[0] + a, now[1] + b)) for a in (0, 1) for b in (0, 1)}
+    assert len(keys) == 4
+    assert grid.network_key(before.config, "folder:x", now[0] + 1) != grid.network_key(before.config, "folder:x")
 
 
-def test_a_row_of_older_code_for_training_is_none_of_this(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    before = grid_of(tmp_path)[0]
-    monkeypatch.setattr(grid, "TRAINING", grid.TRAINING + 1)
-    assert grid_of(tmp_path)[0].key != before.key
-
-
-def test_a_setting_added_later_changes_no_key_at_its_old_value(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    before = grid_of(tmp_path)
-    monkeypatch.setattr(grid, "ADDED", {**grid.ADDED, "network.margin": 1.0})
-    after = grid_of(tmp_path)
-    assert before[0].key != after[0].key
-    monkeypatch.setattr(grid, "ADDED", {**grid.ADDED, "network.margin": 2.0})
-    assert [cell.key for cell in grid_of(tmp_path)] == [cell.key for cell in before]
-
-
-def test_teachers_are_part_of_the_key_of_what_they_teach(tmp_path: Path) -> None:
-    plain = by_label(grid_of(tmp_path, made.TINY.replace("seeds = [0]", "seeds = [0, 1]") + VARIANTS, None))
-    text = made.TINY.replace("seeds = [0]", "seeds = [0, 1]") + VARIANTS
-    taught = by_label(grid_of(tmp_path, text.replace('name = "longer"', 'name = "longer"\nteacher = "plain"'), None))
-    for label, cell in taught.items():
-        data, variant, _ = label.split("/")
-        if variant.startswith("longer"):
-            assert cell.network != plain[label].network
-            assert list(cell.teachers) == [plain[f"{data}/plain/{seed}"].network for seed in (0, 1)]
-            assert [recipe.train.seed for recipe in cell.teachers.values()] == [0, 1]
-        else:
-            assert (cell.key, cell.network, cell.teachers) == (plain[label].key, plain[label].network, {})
-    assert len({cell.key for cell in taught.values()}) == len(taught)
-
-
-def test_settings_are_what_differs_from_the_preset(tmp_path: Path) -> None:
+def test_differences_are_those_from_the_preset(tmp_path: Path) -> None:
     found = by_label(grid_of(tmp_path))
-    assert differences(found["scene/longer/1"].told, "nano")["train.epochs"] == 2
-    assert differences(found["scene/plain+speed/0"].told, "nano")["decision.appearance"] == []
-    assert not {"train.seed", "train.devices", "train.lr"} & set(differences(found["scene/longer/1"].told, "nano"))
+    assert differences(found["scene/longer/1"].settings, "nano")["train.epochs"] == 2
+    assert differences(found["scene/plain+speed/0"].settings, "nano")["scoring.appearance"] == []
+    assert not {"train.seed", "train.devices", "train.lr"} & set(differences(found["scene/longer/1"].settings, "nano"))
 
 
-def test_a_setting_that_came_later_is_told_as_well() -> None:
-    """With the value of before it is no part of a key, and yet it is another one than the preset's."""
-    recipe = read_recipe("small", settings=["clips.flow_steady=0", 'network.appearance_predicts="frame"'])
-    expected = {"clips.flow_steady": 0.0, "network.appearance_predicts": "frame"}
-    assert differences(told(recipe), "small") == expected
+def test_differences_name_the_settings_that_differ() -> None:
+    config = read_training_config("small", settings=["clips.flow_shrinkage=0", 'network.appearance_predicts="frame"'])
+    expected = {"clips.flow_shrinkage": 0.0, "network.appearance_predicts": "frame"}
+    assert differences(result_settings(config), "small") == expected
 
 
 @pytest.mark.parametrize(
-    ("seeds", "n_seeds", "taken"),
+    ("seeds", "n_seeds", "expected"),
     [("[0]", None, [0]), ("[4, 2]", 1, [4]), ("[4, 2]", 4, [4, 2, 5, 6]), ("[0, 1, 2]", 3, [0, 1, 2])],
 )
-def test_seeds_are_cut_or_continued(tmp_path: Path, seeds: str, n_seeds: int | None, taken: list[int]) -> None:
+def test_seeds_are_cut_or_continued(tmp_path: Path, seeds: str, n_seeds: int | None, expected: list[int]) -> None:
     listed = grid_of(tmp_path, made.TINY.replace("seeds = [0]", f"seeds = {seeds}"), n_seeds)
-    assert [cell.seed for cell in listed] == taken
-    assert [cell.recipe.train.seed for cell in listed] == taken
+    assert [run.seed for run in listed] == expected
+    assert [run.config.train.seed for run in listed] == expected
 
 
 @pytest.mark.parametrize(
-    ("pattern", "n_cells"),
+    ("pattern", "n_runs"),
     [("plain", 4), ("plain*", 8), ("scene/*", 8), ("*/plain+speed", 4), ("other/longer/1", 1), ("*/*/0", 8), ("*", 16)],
 )
-def test_patterns_name_cells(tmp_path: Path, pattern: str, n_cells: int) -> None:
-    assert len(select(grid_of(tmp_path), [pattern])) == n_cells
+def test_patterns_match_runs(tmp_path: Path, pattern: str, n_runs: int) -> None:
+    assert len(select(grid_of(tmp_path), [pattern])) == n_runs
 
 
-def test_patterns_add_up_in_the_order_of_the_grid(tmp_path: Path) -> None:
+def test_several_patterns_select_in_the_order_of_the_grid(tmp_path: Path) -> None:
     listed = grid_of(tmp_path)
     assert select(listed, []) == listed
-    assert [cell.label for cell in select(listed, ["scene/longer/1", "plain/?", "scene/plain/0"][::2])] == [
+    assert [run.label for run in select(listed, ["scene/longer/1", "plain/?", "scene/plain/0"][::2])] == [
         "scene/plain/0",
         "scene/longer/1",
     ]
-    with pytest.raises(ConfigError, match="--only 'plane' names no cell: did you mean 'plain'"):
+    with pytest.raises(ConfigError, match="--only 'plane' matches no run: did you mean 'plain'"):
         select(listed, ["plain", "plane"])
 
 
-def test_a_decision_may_not_change_the_network(tmp_path: Path) -> None:
-    changed = VARIANTS.replace("settings.decision = {", "settings.network.base_width = 8\n#")
-    with pytest.raises(ConfigError, match=r"variant 'plain\+speed': a decision may set decision.\* alone"):
+def test_a_scoring_may_not_change_the_network(tmp_path: Path) -> None:
+    changed = VARIANTS.replace("settings.scoring = {", "settings.network.base_width = 8\n#")
+    with pytest.raises(ConfigError, match=r"variant 'plain\+speed': a scoring may only set scoring.\*"):
         grid_of(tmp_path, made.TINY + changed)
 
 
@@ -177,11 +145,13 @@ def test_a_setting_that_does_not_fit_names_its_variant(tmp_path: Path) -> None:
         grid_of(tmp_path, made.TINY + VARIANTS.replace("settings.train.epochs", "settings.train.epoch"))
 
 
-def test_other_pseudo_anomalies_are_other_cells(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    text = made.TINY + VARIANTS + '\n[data.judged]\ntrain = "folder:x"\nevaluate_on = { pseudo = "pseudo:folder:x" }\n'
+def test_the_version_of_pseudo_anomalies_is_part_of_a_key(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    text = (
+        made.TINY + VARIANTS + '\n[data.selected]\ntrain = "folder:x"\nevaluate_on = { pseudo = "pseudo:folder:x" }\n'
+    )
     before = by_label(grid_of(tmp_path, text))
-    monkeypatch.setattr(grid, "PSEUDO", grid.PSEUDO + 1)
+    monkeypatch.setattr(grid, "PSEUDO_VERSION", grid.PSEUDO_VERSION + 1)
     after = by_label(grid_of(tmp_path, text))
-    assert before["judged/plain/0"].key != after["judged/plain/0"].key
-    assert before["judged/plain/0"].network == after["judged/plain/0"].network
+    assert before["selected/plain/0"].key != after["selected/plain/0"].key
+    assert before["selected/plain/0"].network == after["selected/plain/0"].network
     assert before["scene/plain/0"].key == after["scene/plain/0"].key

@@ -1,4 +1,4 @@
-"""The page of results comes from the table of rows alone, and the shipped one is up to date."""
+"""The page of results comes from the table of rows only, and the shipped one is up to date."""
 
 from __future__ import annotations
 
@@ -10,12 +10,13 @@ import pytest
 from research.reproduce import made
 
 from comemory.errors import ConfigError, SourceError
-from comemory.research.reproduce.page import BLOCKS, PLOTS, render, write_page
+from comemory.research.reproduce.experiment import read_experiment
+from comemory.research.reproduce.page import PLOTS, TABLES, experiment_template, read_template, render, write_page
 from comemory.research.reproduce.rows import read_rows
-from comemory.research.reproduce.summary import picked, summaries
+from comemory.research.reproduce.summary import selected_variant, summaries
 from comemory.training.config import PRESETS
 
-CLAIM = {"auc_micro": 0.997, "by": "the thesis", "on": None}
+REPORTED = {"auc_micro": 0.997, "by": "the thesis", "on": None}
 TEMPLATE = made.ROOT / "experiments" / "results.md.in"
 
 
@@ -30,9 +31,9 @@ def variants(n_variants: int, **more: Any) -> list[dict[str, Any]]:
             f"v{number}",
             seed,
             0.9 + 0.01 * number + 0.001 * seed,
-            place=[0, number],
+            order=[0, number],
             selection="pseudo",
-            extra={"pseudo": made.figures(0.7 + 0.02 * number)},
+            further={"pseudo": made.results(0.7 + 0.02 * number)},
             **more,
         )
         for number in range(n_variants)
@@ -40,27 +41,27 @@ def variants(n_variants: int, **more: Any) -> list[dict[str, Any]]:
     ]
 
 
-def test_a_table_has_means_over_seeds_the_control_and_the_claim_apart() -> None:
-    rows = [made.row("with", seed, auc, claimed=CLAIM) for seed, auc in enumerate((0.97, 0.98, 0.99))]
-    rows.append(made.row("without", 0, 0.96, place=[0, 1]))
+def test_a_table_has_means_over_seeds_the_baseline_and_reported_results() -> None:
+    rows = [made.row("with", seed, auc, reported=REPORTED) for seed, auc in enumerate((0.97, 0.98, 0.99))]
+    rows.append(made.row("without", 0, 0.96, order=[0, 1]))
     text = rendered(rows, "table tiny")
     assert "**Synthetic scene**, micro AUC" in text
-    assert "| control, no training | *claimed by the thesis* |" in text
+    assert "| motion baseline | *reported by the thesis* |" in text
     assert (
-        "| with | 3 | 0.9800 ± 0.0100 | 0.9700 ± 0.0100 | 0.9600 ± 0.0100 | 0.9500 ± 0.0100 | 0.9000 | *claimed: 0.997* |"
+        "| with | 3 | 0.9800 ± 0.0100 | 0.9700 ± 0.0100 | 0.9600 ± 0.0100 | 0.9500 ± 0.0100 | 0.9000 | *0.997* |"
         in text
     )
     assert "| without | 1 | 0.9600 | 0.9500 | 0.9400 | 0.9300 | 0.9000 | – |" in text
-    assert "All: preset `nano` with `train.epochs=1`." in text
+    assert "All variants: preset `nano` with `train.epochs=1`." in text
 
 
-def test_a_claim_on_other_data_says_so() -> None:
-    claim = {**CLAIM, "on": "the whole of Avenue"}
-    assert "*claimed by the thesis, on the whole of Avenue*" in rendered([made.row(claimed=claim)], "table tiny")
+def test_results_reported_on_other_data_say_so() -> None:
+    reported = {**REPORTED, "on": "the whole of Avenue"}
+    assert "*reported by the thesis, on the whole of Avenue*" in rendered([made.row(reported=reported)], "table tiny")
 
 
 def test_data_sets_have_tables_of_their_own() -> None:
-    rows = [made.row(data="avenue", data_title="Avenue subset", place=[1, 0]), made.row()]
+    rows = [made.row(data="avenue", data_title="Avenue subset", order=[1, 0]), made.row()]
     text = rendered(rows, "table tiny")
     assert text.index("**Synthetic scene**") < text.index("**Avenue subset**")
 
@@ -74,25 +75,26 @@ def test_rows_of_older_settings_are_left_out() -> None:
     assert len(summary.rows) == 3
 
 
-def test_rows_of_an_earlier_evaluation_are_told() -> None:
-    rows = [made.row(seed=0), made.row(seed=1, code={"training": 1, "evaluation": 1})]
-    assert "1 of them by an earlier version of the evaluation" in rendered(rows, "origin tiny")
-    assert "earlier version" not in rendered(rows[:1], "origin tiny")
+def test_rows_of_an_earlier_version_are_counted() -> None:
+    rows = [made.row(seed=0), made.row(seed=1, versions={"training": 1, "evaluation": 1})]
+    assert "1 of them by an earlier version of the evaluation" in rendered(rows, "provenance tiny")
+    assert "1 rows are of networks of an earlier version of the training" in rendered(rows, "provenance tiny")
+    assert "earlier version" not in rendered(rows[:1], "provenance tiny")
 
 
 def test_the_preset_is_that_of_today(monkeypatch: pytest.MonkeyPatch) -> None:
     rows = [made.row()]
-    assert "All: preset `nano` with `train.epochs=1`." in rendered(rows, "table tiny")
+    assert "All variants: preset `nano` with `train.epochs=1`." in rendered(rows, "table tiny")
     monkeypatch.setitem(PRESETS["nano"]["train"], "lr", 1e-4)
-    assert "All: preset `nano` with `train.epochs=1`, `train.lr=0.002`." in rendered(rows, "table tiny")
+    assert "All variants: preset `nano` with `train.epochs=1`, `train.lr=0.002`." in rendered(rows, "table tiny")
 
 
 def test_rows_of_other_experiments_are_left_out() -> None:
     assert summaries([made.row(experiment="other")], "tiny") == []
 
 
-def test_figures_of_a_variant_stand_beside_each_other() -> None:
-    text = rendered([made.row(seed=seed, auc=0.9 + seed / 100) for seed in range(2)], "figures tiny/default")
+def test_metrics_of_a_variant_are_shown_under_both_protocols() -> None:
+    text = rendered([made.row(seed=seed, auc=0.9 + seed / 100) for seed in range(2)], "metrics tiny/default")
     assert "2 videos, 52 of 60 frames scored" in text
     assert "| AUC, micro | 0.9050 ± 0.0071 | 0.8950 ± 0.0071 |" in text
     assert "| average precision | 0.9500 ± 0.0000 | 0.9400 ± 0.0000 |" in text
@@ -107,12 +109,12 @@ def test_a_protocol_matrix_has_its_smoothings_as_columns() -> None:
         for normalisation in ("raw", "offline_max")
         for smoothing, macro in (("none", None), ("causal", 0.95))
     ]
-    rows = [made.row(seed=seed, figures=made.figures(0.9, protocols=protocols)) for seed in range(2)]
-    text = rendered(rows, "matrix tiny/default")
+    rows = [made.row(seed=seed, results=made.results(0.9, protocols=protocols)) for seed in range(2)]
+    text = rendered(rows, "protocols tiny/default")
     assert "| | none | causal |" in text
     assert "| model, offline max, AUC, micro | 0.9000 ± 0.0000 | 0.9000 ± 0.0000 |" in text
     assert "| model, raw, AUC, macro | – | 0.9500 ± 0.0000 |" in text
-    assert rendered([made.row()], "matrix tiny/default").count("|") == 0
+    assert rendered([made.row()], "protocols tiny/default").count("|") == 0
 
 
 def test_budgets_have_a_row_each() -> None:
@@ -123,60 +125,58 @@ def test_budgets_have_a_row_each() -> None:
             for budget, threshold, in_view in (("1/day", 5.25, None), ("1/h", 3.75, 2.0))
         ]
 
-    rows = [made.row(seed=seed, figures=made.figures(0.9, budgets=at(seed))) for seed in range(2)]
+    rows = [made.row(seed=seed, results=made.results(0.9, budgets=at(seed))) for seed in range(2)]
     text = rendered(rows, "budgets tiny/default")
     assert "| `1/day` | 5.25 ± 0.00 | 5.00 ± 7.07 | 0.5000 ± 0.0000 | – | 0.5000 ± 0.7071 |" in text
     assert "| `1/h` | 3.75 ± 0.00 | 5.00 ± 7.07 | 0.5000 ± 0.0000 | 2.00 ± 0.00 | 0.5000 ± 0.7071 |" in text
     assert rendered([made.row()], "budgets tiny/default").count("|") == 0
 
 
-def test_ranks_say_how_well_the_selection_score_picks() -> None:
+def test_ranks_show_how_well_the_selection_score_selects() -> None:
     text = rendered(variants(6), "ranks tiny")
     assert "| Synthetic scene | 6 | 1.00 (1.00 to 1.00) | 1.00 (1.00 to 1.00) | v5 | 0.9505 | 0.9505 |" in text
-    assert "Picked over all data sets, on the mean of the selection scores: **v5**." in text
+    assert "Selected over all data sets, by the mean of the selection scores: **v5**." in text
     assert "No variant has a selection score" in rendered([made.row()], "ranks tiny")
 
 
-def test_kinds_are_ranked_each_by_its_own_videos() -> None:
+def test_each_perturbation_is_ranked_by_its_own_videos() -> None:
     rows = variants(6)
     for row in rows:
-        height = row["place"][1] / 10
-        videos = {"fast-01": height, "fast-02": height + 0.1, "frozen-01": 0.9 - height, "usual-01": None}
-        row["extra"]["pseudo"]["per_video"] = [{"name": k, "auc_against_all": v} for k, v in videos.items()]
-    text = rendered(rows, "kinds tiny/v2")
+        height = row["order"][1] / 10
+        videos = {"fast-01": height, "fast-02": height + 0.1, "frozen-01": 0.9 - height, "normal-01": None}
+        row["further"]["pseudo"]["per_video"] = [{"name": k, "auc_against_all": v} for k, v in videos.items()]
+    text = rendered(rows, "perturbations tiny/v2")
     assert "| | AUC of v2 | Spearman | Kendall |" in text
     assert "| `fast` | 0.2500 ± 0.0000 | 1.00 (1.00 to 1.00) | 1.00 (1.00 to 1.00) |" in text
     assert "| `frozen` | 0.7000 ± 0.0000 | -1.00 (-1.00 to -1.00) | -1.00 (-1.00 to -1.00) |" in text
-    assert "usual" not in text
-    assert "|" not in rendered(variants(3), "kinds tiny"), "rows from before these figures were kept"
+    assert "normal" not in text
+    assert "|" not in rendered(variants(3), "perturbations tiny"), "rows of an earlier evaluation lack these metrics"
 
 
-def test_what_is_picked_has_a_score_on_every_data_set() -> None:
+def test_the_selected_variant_has_a_score_on_every_data_set() -> None:
     rows = [*variants(3), *variants(2, data="avenue")]
-    assert picked(summaries(rows, "tiny")) == "v1"
-    assert picked(summaries([made.row()], "tiny")) is None
-    assert "v1" in rendered([*variants(3), *variants(2, data="avenue")], "figures tiny")
+    assert selected_variant(summaries(rows, "tiny")) == "v1"
+    assert selected_variant(summaries([made.row()], "tiny")) is None
+    assert "v1" in rendered([*variants(3), *variants(2, data="avenue")], "metrics tiny")
 
 
-def test_the_origin_names_command_commit_hardware_and_time() -> None:
+def test_the_provenance_names_command_commit_hardware_and_time() -> None:
     rows = [made.row(seed=0), made.row(seed=1, training={**made.row()["training"], "dirty": True, "gpu": "Some GPU"})]
-    text = rendered(rows, "origin tiny")
+    text = rendered(rows, "provenance tiny")
     assert "`comemory reproduce tiny --seeds 2`" in text
     assert "commits 0123456789ab, 0123456789ab with changes" in text
     assert "Some CPU, 1 thread; Some CPU, 1 thread, Some GPU" in text
     assert "2 networks trained in 1.0 h, epochs 1" in text
 
 
-def test_a_network_that_two_cells_share_counts_once() -> None:
+def test_a_network_that_two_runs_share_counts_once() -> None:
     assert "1 networks trained in 0.5 h" in rendered(
-        [made.row("a", network="n"), made.row("b", network="n")], "origin tiny"
+        [made.row("a", network="n"), made.row("b", network="n")], "provenance tiny"
     )
 
 
-def test_an_experiment_without_rows_says_how_to_make_them() -> None:
-    assert "*No row yet: `comemory reproduce tiny` makes them.*" in rendered(
-        [], "table tiny", "plot tiny", "origin tiny"
-    )
+def test_an_experiment_without_rows_names_the_command() -> None:
+    assert "*No rows yet: run `comemory reproduce tiny`.*" in rendered([], "table tiny", "plot tiny", "provenance tiny")
 
 
 def test_an_unknown_block_is_refused() -> None:
@@ -188,7 +188,7 @@ def test_the_same_rows_give_the_same_bytes(tmp_path: Path) -> None:
     table = made.write_rows(tmp_path / "rows.jsonl", variants(4))
     template = tmp_path / "page.md.in"
     template.write_text("# Page\n\n{{ plot tiny }}\n\n{{ plot-ranks tiny }}\n\n{{ table tiny }}\n")
-    first, second = (write_page(table, tmp_path / name / "page.md", template) for name in ("one", "two"))
+    first, second = (write_page(table, tmp_path / name / "page.md", template.read_text()) for name in ("one", "two"))
     assert [path.name for path in first] == ["page.md", "tiny.svg", "tiny-ranks.svg"]
     assert [path.read_bytes() for path in first] == [path.read_bytes() for path in second]
     assert "(page/tiny.svg)" in first[0].read_text()
@@ -198,24 +198,35 @@ def test_the_same_rows_give_the_same_bytes(tmp_path: Path) -> None:
 
 def test_a_missing_template_is_named(tmp_path: Path) -> None:
     with pytest.raises(SourceError, match="cannot read the template"):
-        write_page(tmp_path / "rows.jsonl", tmp_path / "page.md", tmp_path / "none.md.in")
+        read_template(tmp_path / "none.md.in")
 
 
-def test_the_shipped_page_is_that_of_the_shipped_rows() -> None:
+def test_the_shipped_page_equals_that_of_the_shipped_rows() -> None:
     page = made.ROOT / "docs" / "results.md"
     rows = read_rows(made.ROOT / "docs" / "results" / "rows.jsonl")
     text, plots = render(rows, TEMPLATE.read_text(encoding="utf-8"), page.stem)
     assert page.read_text(encoding="utf-8") == text, "run: comemory reproduce --render"
-    kept = {path.name: path.read_text(encoding="utf-8") for path in (page.parent / page.stem).glob("*.svg")}
-    assert sorted(kept) == sorted(plots), "run: comemory reproduce --render"
-    assert kept == plots, "run: comemory reproduce --render"
+    shipped = {path.name: path.read_text(encoding="utf-8") for path in (page.parent / page.stem).glob("*.svg")}
+    assert sorted(shipped) == sorted(plots), "run: comemory reproduce --render"
+    assert shipped == plots, "run: comemory reproduce --render"
 
 
-def test_the_words_of_the_shipped_page_hold_no_figure() -> None:
+def test_the_text_of_the_shipped_page_holds_no_results() -> None:
     words = re.sub(r"\{\{.*?\}\}|\]\([^)]*\)|`[^`]*`", "", TEMPLATE.read_text(encoding="utf-8"))
     assert re.findall(r"\d\.\d+|\d+ ?%", words) == []
 
 
 def test_every_block_is_documented() -> None:
-    page = (made.ROOT / "docs" / "reproduce.md").read_text(encoding="utf-8")
-    assert [block for block in (*BLOCKS, *PLOTS) if f"`{{{{ {block} NAME" not in page] == []
+    page = (made.ROOT / "docs" / "how-to" / "reproduce.md").read_text(encoding="utf-8")
+    assert [block for block in (*TABLES, *PLOTS) if f"`{{{{ {block} NAME" not in page] == []
+
+
+def test_an_experiment_has_a_page_of_its_own(tmp_path: Path) -> None:
+    path = tmp_path / "tiny.toml"
+    path.write_text(made.TINY, encoding="utf-8")
+    template = experiment_template("tiny", read_experiment(path))
+    text = render([made.row()], template, "page")[0]
+    assert "# Tiny" in text
+    assert "**Synthetic scene**, micro AUC" in text
+    assert "(page/tiny.svg)" in text
+    assert "No rows yet" not in text

@@ -10,13 +10,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from research.reproduce import made
-from train.made import small_disk
+from training.made import small_disk
 
 from comemory.errors import ConfigError, SourceError
 from comemory.research.reproduce.rows import append_row, read_rows
 
 
-def test_rows_come_back_in_order(tmp_path: Path) -> None:
+def test_rows_are_read_in_the_order_they_were_appended(tmp_path: Path) -> None:
     path = tmp_path / "new" / "rows.jsonl"
     assert read_rows(path) == []
     rows = [made.row(seed=seed) for seed in range(3)]
@@ -24,7 +24,7 @@ def test_rows_come_back_in_order(tmp_path: Path) -> None:
     assert read_rows(path) == rows
 
 
-def test_a_row_that_is_there_is_not_appended_again(tmp_path: Path) -> None:
+def test_an_existing_row_is_not_appended_again(tmp_path: Path) -> None:
     path = tmp_path / "rows.jsonl"
     assert append_row(path, made.row())
     content = path.read_bytes()
@@ -35,7 +35,7 @@ def test_a_row_that_is_there_is_not_appended_again(tmp_path: Path) -> None:
 
 @settings(max_examples=60, deadline=None)
 @given(st.data())
-def test_a_last_line_torn_anywhere_is_left_out_and_mended(
+def test_a_last_line_cut_anywhere_is_left_out_and_repaired(
     tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
 ) -> None:
     path = tmp_path_factory.mktemp("torn") / "rows.jsonl"
@@ -51,7 +51,7 @@ def test_a_last_line_torn_anywhere_is_left_out_and_mended(
     assert path.read_bytes().endswith(b"\n")
 
 
-def test_what_a_loss_of_power_leaves_is_mended(tmp_path: Path) -> None:
+def test_bytes_left_by_a_power_failure_are_removed(tmp_path: Path) -> None:
     path = made.write_rows(tmp_path / "rows.jsonl", [made.row()])
     path.write_bytes(path.read_bytes() + b"\0" * 100)
     assert read_rows(path) == [made.row()]
@@ -66,7 +66,7 @@ def test_what_a_loss_of_power_leaves_is_mended(tmp_path: Path) -> None:
         ("[1, 2]\n", "line 2: not a row"),
         ("[" * 100_000 + "\n", "line 2: not a row"),
         ('{"format": 1}\n', "line 2: not a row"),
-        (json.dumps(made.row(format=9)) + "\n", "line 2: a row of format 9, this version reads 1"),
+        (json.dumps(made.row(format=9)) + "\n", "line 2: a row of format 9; this version reads 1"),
     ],
 )
 def test_a_damaged_line_is_named_and_nothing_is_appended(tmp_path: Path, line: str, reason: str) -> None:
@@ -79,18 +79,18 @@ def test_a_damaged_line_is_named_and_nothing_is_appended(tmp_path: Path, line: s
     assert path.read_bytes() == before
 
 
-def test_a_figure_that_is_no_number_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="cannot keep a row of 'default'"):
+def test_a_result_that_is_not_a_number_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="cannot store a row of 'default'"):
         append_row(tmp_path / "rows.jsonl", made.row(auc=float("nan")))
     assert read_rows(tmp_path / "rows.jsonl") == []
 
 
-def test_a_full_disk_leaves_the_table_as_it_was(tmp_path: Path) -> None:
+def test_a_full_disk_leaves_the_table_unchanged(tmp_path: Path) -> None:
     with small_disk(tmp_path / "disk", 40_000):
         path = tmp_path / "disk" / "rows.jsonl"
         append_row(path, made.row())
         before = path.read_bytes()
-        with pytest.raises(SourceError, match="it is as it was"):
+        with pytest.raises(SourceError, match="it is unchanged"):
             append_row(path, made.row(seed=1, problems=["x" * 80_000]))
         assert path.read_bytes() == before
         assert append_row(path, made.row(seed=2))

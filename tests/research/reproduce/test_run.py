@@ -1,4 +1,4 @@
-"""Real grids of tiny trainings: done once, skipped then, gone on with after a kill, a failing cell named."""
+"""Real grids of tiny trainings: executed once, skipped then, continued after a kill; a failing run is named."""
 
 from __future__ import annotations
 
@@ -19,52 +19,52 @@ from research.reproduce import made
 from comemory.bundle import open_bundle
 from comemory.research.reproduce.rows import read_rows
 
-pytest.importorskip("torch", reason="needs torch: pip install 'comemory[train]'")
+pytest.importorskip("torch", reason="needs torch: pip install '.[train]'")
 
 BROKEN = '\n[[variants]]\nname = "broken"\nsettings.train.batch = 500\n'
 LONG = "epochs = 12, checkpoint_s = 0.0,"
-PATIENCE_S = 400
+TIMEOUT_S = 400
 
 
 @pytest.fixture(scope="module")
 def ran(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, subprocess.CompletedProcess[str]]:
-    """The shipped synthetic experiment and a variant that cannot be trained, run, and where."""
+    """The shipped synthetic experiment with a variant that cannot be trained: its folder, and the finished command."""
     folder = tmp_path_factory.mktemp("ran")
     text = (made.ROOT / "experiments" / "synthetic.toml").read_text(encoding="utf-8")
     (folder / "synthetic.toml").write_text(text + BROKEN, encoding="utf-8")
     return folder, made.reproduce(folder, folder / "synthetic.toml")
 
 
-def figures_of(row: dict[str, Any]) -> dict[str, Any]:
-    """The figures of a row, less the speed."""
-    return {key: value for key, value in row["figures"].items() if key != "frames_per_second"}
+def results_of(row: dict[str, Any]) -> dict[str, Any]:
+    """The results of a row without the speed."""
+    return {key: value for key, value in row["results"].items() if key != "frames_per_second"}
 
 
-class TestAGrid:
-    def test_a_failing_cell_is_named_and_the_rest_is_done(
+class TestGrid:
+    def test_a_failing_run_is_named_and_the_others_go_on(
         self, ran: tuple[Path, subprocess.CompletedProcess[str]]
     ) -> None:
         folder, done = ran
         assert done.returncode == 1
-        assert "problem: scene/broken/0: too little ordinary video" in done.stderr
-        assert "synthetic: 4 cells, 0 done before, 3 now, 1 failed" in done.stdout
+        assert "problem: scene/broken/0: too little normal video" in done.stderr
+        assert "synthetic: 4 runs, 0 done before, 3 now, 1 failed" in done.stdout
         variants = [row["variant"] for row in read_rows(folder / "rows.jsonl")]
         assert variants == ["with-memory", "with-memory+speed-alone", "without-memory"]
 
-    def test_a_row_says_what_made_it(self, ran: tuple[Path, subprocess.CompletedProcess[str]]) -> None:
+    def test_a_row_states_what_made_it(self, ran: tuple[Path, subprocess.CompletedProcess[str]]) -> None:
         row = read_rows(ran[0] / "rows.jsonl")[0]
         assert row["experiment"], row["seed"] == ("synthetic", 0)
-        assert row["recipe"]["network"]["motion_items"] == 3
+        assert row["config"]["network"]["motion_items"] == 3
         assert row["training"]["epochs"] == 1
         assert row["training"]["wall_s"] > 0
         assert row["training"]["hardware"]["threads"] == 1
         assert row["training"]["versions"]["torch"]
-        assert 0 <= row["figures"]["causal"]["auc_micro"] <= 1
-        assert 0 <= row["extra"]["other-clips"]["causal"]["auc_micro"] <= 1
+        assert 0 <= row["results"]["causal"]["auc_micro"] <= 1
+        assert 0 <= row["further"]["other-clips"]["causal"]["auc_micro"] <= 1
         assert row["problems"] == []
         assert str(ran[0]) not in json.dumps(row)
 
-    def test_every_cell_keeps_its_bundle_and_no_checkpoint(
+    def test_every_run_stores_its_bundle_and_no_checkpoint(
         self, ran: tuple[Path, subprocess.CompletedProcess[str]]
     ) -> None:
         folder, _ = ran
@@ -76,7 +76,7 @@ class TestAGrid:
             assert (folder / "runs/networks" / row["network"] / "run" / "log.jsonl").is_file()
         assert not list((folder / "runs").rglob("checkpoint.*"))
 
-    def test_a_decision_is_laid_over_the_same_weights(self, ran: tuple[Path, subprocess.CompletedProcess[str]]) -> None:
+    def test_a_scoring_uses_the_same_weights(self, ran: tuple[Path, subprocess.CompletedProcess[str]]) -> None:
         plain, decided, other = read_rows(ran[0] / "rows.jsonl")
         assert plain["network"] == decided["network"] != other["network"]
         bundles = [
@@ -87,15 +87,15 @@ class TestAGrid:
         assert bundles[1].calibration.settings.motion == ("flow_speed:8",)
         assert bundles[1].provenance["recalibrated"]["from"] == plain["bundle"]
 
-    def test_what_is_done_is_skipped(self, ran: tuple[Path, subprocess.CompletedProcess[str]]) -> None:
+    def test_finished_runs_are_skipped(self, ran: tuple[Path, subprocess.CompletedProcess[str]]) -> None:
         folder, _ = ran
         before = (folder / "rows.jsonl").read_bytes()
         again = made.reproduce(folder, folder / "synthetic.toml", "--only", "with*")
         assert again.returncode == 0, again.stderr
-        assert "synthetic: 3 cells, 3 done before, 0 now" in again.stdout
+        assert "synthetic: 3 runs, 3 done before, 0 now" in again.stdout
         assert (folder / "rows.jsonl").read_bytes() == before
 
-    def test_the_list_says_what_is_done_and_what_would_run(
+    def test_the_list_shows_what_is_done_and_what_would_run(
         self, ran: tuple[Path, subprocess.CompletedProcess[str]]
     ) -> None:
         folder, _ = ran
@@ -107,7 +107,7 @@ class TestAGrid:
         assert "to run" in states["scene/broken/0"]
         assert "to run" in states["scene/with-memory/1"]
 
-    def test_another_experiment_takes_the_same_figures(
+    def test_another_experiment_reuses_equal_results(
         self, ran: tuple[Path, subprocess.CompletedProcess[str]], tmp_path: Path
     ) -> None:
         folder = ran[0]
@@ -117,12 +117,12 @@ class TestAGrid:
         done = made.reproduce(tmp_path, tmp_path / "another.toml", "--only", "with-memory")
         assert done.returncode == 0, done.stderr
         first, *_, last = read_rows(tmp_path / "rows.jsonl")
-        assert (last["experiment"], last["title"]) == ("another", "Another scene, in seconds")
+        assert (last["experiment"], last["title"]) == ("another", "Another scene")
         assert last["same_as"] == "synthetic/scene/with-memory"
-        assert last["figures"] == first["figures"]
+        assert last["results"] == first["results"]
         assert not (tmp_path / "runs" / "networks").exists()
 
-    def test_a_lost_row_is_made_again_from_what_is_kept(
+    def test_a_lost_row_is_made_again_from_stored_results(
         self, ran: tuple[Path, subprocess.CompletedProcess[str]], tmp_path: Path
     ) -> None:
         folder = ran[0]
@@ -132,25 +132,11 @@ class TestAGrid:
         assert done.returncode == 0, done.stderr
         rows, before = read_rows(tmp_path / "copy" / "rows.jsonl"), read_rows(folder / "rows.jsonl")
         assert [row["training"] for row in rows] == [row["training"] for row in before]
-        assert [row["figures"] for row in rows] == [row["figures"] for row in before]
+        assert [row["results"] for row in rows] == [row["results"] for row in before]
 
 
-def test_teachers_are_trained_first(tmp_path: Path) -> None:
-    text = made.TINY.replace("seeds = [0]", "seeds = [0, 1]")
-    wide = '[[variants]]\nname = "wide"\nsettings.network.base_width = 6\n'
-    path = tmp_path / "taught.toml"
-    path.write_text(f'{text}\n{wide}\n[[variants]]\nname = "taught"\nteacher = "wide"\n', encoding="utf-8")
-    done = made.reproduce(tmp_path, path, "--only", "scene/taught/0")
-    assert done.returncode == 0, done.stderr
-    (row,) = read_rows(tmp_path / "rows.jsonl")
-    networks = {folder.name: open_bundle(folder / "bundle") for folder in (tmp_path / "runs" / "networks").iterdir()}
-    teachers = sorted(bundle.digest[:16] for key, bundle in networks.items() if key != row["network"])
-    assert len(teachers) == 2
-    assert sorted(networks[row["network"]].provenance["teachers"]) == teachers
-
-
-class TestAKill:
-    def test_a_killed_training_goes_on_and_gives_the_same(self, tmp_path: Path) -> None:
+class TestKill:
+    def test_a_killed_training_continues_and_gives_the_same_results(self, tmp_path: Path) -> None:
         path = tmp_path / "long.toml"
         path.write_text(made.TINY.replace("epochs = 1,", LONG), encoding="utf-8")
         whole, torn = tmp_path / "whole", tmp_path / "torn"
@@ -158,11 +144,11 @@ class TestAKill:
             folder.mkdir()
         for number in (signal.SIGKILL, signal.SIGINT):
             process = _started(torn, path)
-            _until(lambda: any(torn.rglob("log.jsonl")))
+            _wait_until(lambda: any(torn.rglob("log.jsonl")))
             process.send_signal(number)
-            said = process.communicate(timeout=PATIENCE_S)[0]
+            said = process.communicate(timeout=TIMEOUT_S)[0]
             assert process.returncode == (-signal.SIGKILL if number == signal.SIGKILL else 130), said
-            _until(lambda: _is_free(next(torn.glob("runs/networks/*/.lock"))))
+            _wait_until(lambda: _is_free(next(torn.glob("runs/networks/*/.lock"))))
             assert read_rows(torn / "rows.jsonl") == []
             assert any(torn.rglob("checkpoint.safetensors"))
             for log in torn.rglob("log.jsonl"):
@@ -171,10 +157,10 @@ class TestAKill:
         for folder in (torn, whole):
             done = made.reproduce(folder, path)
             assert done.returncode == 0, done.stderr
-        (gone_on,), (straight,) = read_rows(torn / "rows.jsonl"), read_rows(whole / "rows.jsonl")
-        assert figures_of(gone_on) == figures_of(straight)
-        assert (gone_on["training"]["starts"], straight["training"]["starts"]) == (3, 1)
-        assert gone_on["training"]["epochs"] == straight["training"]["epochs"] == 12
+        (continued,), (straight,) = read_rows(torn / "rows.jsonl"), read_rows(whole / "rows.jsonl")
+        assert results_of(continued) == results_of(straight)
+        assert (continued["training"]["starts"], straight["training"]["starts"]) == (3, 1)
+        assert continued["training"]["epochs"] == straight["training"]["epochs"] == 12
 
 
 def _started(folder: Path, path: Path) -> subprocess.Popen[str]:
@@ -188,8 +174,8 @@ def _started(folder: Path, path: Path) -> subprocess.Popen[str]:
     )
 
 
-def _until(true: Callable[[], bool]) -> None:
-    last = time.monotonic() + PATIENCE_S
+def _wait_until(true: Callable[[], bool]) -> None:
+    last = time.monotonic() + TIMEOUT_S
     while not true():
         assert time.monotonic() < last, "waited too long"
         time.sleep(0.05)

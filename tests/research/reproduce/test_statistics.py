@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from comemory.research.reproduce.statistics import correlation, kendall, ranks, spearman, spread
 
-scipy_stats = pytest.importorskip("scipy.stats", reason="needs scipy: pip install 'comemory[dev]'")
+scipy_stats = pytest.importorskip("scipy.stats", reason="needs scipy: pip install '.[dev]'")
 
 scores = st.lists(st.tuples(st.integers(0, 6), st.integers(0, 6)), min_size=3, max_size=20)
 
