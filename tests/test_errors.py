@@ -1,4 +1,4 @@
-"""The tree of errors, and the words errors are made of."""
+"""The tree of errors, and the parts of their messages."""
 
 from __future__ import annotations
 
@@ -108,9 +108,9 @@ URLS = {
     "rtsp://a user:sec ret @host/live": "rtsp://a user:***@host/live",
     "rtsp://user:se @c ret@host/live": "rtsp://user:***@host/live",
     "rtsp://user:se cr/et@host/live": "rtsp://user:***@host/live",
-    "no rtsp://user:sec ret@host/live: a@b was told": "no rtsp://user:***@host/live: a@b was told",
-    "http://host: a@b was told": "http://host: a@b was told",
-    "http://host:80: a@b was told": "http://host:80: a@b was told",
+    "no rtsp://user:sec ret@host/live: a@b was reported": "no rtsp://user:***@host/live: a@b was reported",
+    "http://host: a@b was reported": "http://host: a@b was reported",
+    "http://host:80: a@b was reported": "http://host:80: a@b was reported",
     "rtsp://host:554/user=admin&password=secret&channel=1&stream=0.sdp?x": (
         "rtsp://host:554/user=admin&password=***&channel=1&stream=0.sdp?***"
     ),

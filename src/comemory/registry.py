@@ -17,7 +17,7 @@ class Registry(Mapping[str, str]):
     """Names of one kind of thing. A class is imported when it is asked for.
 
     Args:
-        kind: what the registry holds, for error messages: `flow`, `dataset`, ...
+        kind: what its entries are, for error messages: `flow`, `dataset`, ...
         entries: name to `module:attribute`.
         extras: name to the extra that installs what the entry needs.
 

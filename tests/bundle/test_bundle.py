@@ -144,8 +144,8 @@ class TestDamage:
         shutil.copytree(nano_bundle, worn)
         (worn / MANIFEST).write_bytes(bytes(content))
         if opened_or_refused(worn) is not None:
-            kept = json.loads(content)["members"]
-            assert {name: one["sha256"] for name, one in kept.items()} == {
+            listed = json.loads(content)["members"]
+            assert {name: one["sha256"] for name, one in listed.items()} == {
                 name: one["sha256"] for name, one in bundles.read(nano_bundle, MANIFEST)["members"].items()
             }, "only the sizes and the spaces are not needed"
 
@@ -167,15 +167,15 @@ class TestDamage:
 
     @pytest.mark.parametrize("member", MEMBERS)
     def test_members_that_are_no_plain_files_are_refused(self, bundle: Path, member: str) -> None:
-        kept = bundle.parent / "kept"
-        (bundle / member).rename(kept)
+        moved = bundle.parent / "moved"
+        (bundle / member).rename(moved)
         (bundle / member).mkdir()
         refused(bundle, "is not a file")
         (bundle / member).rmdir()
         os.mkfifo(bundle / member)
         refused(bundle, "is not a file")
         (bundle / member).unlink()
-        (bundle / member).symlink_to(kept)
+        (bundle / member).symlink_to(moved)
         refused(bundle, "is a link")
         (bundle / member).unlink()
         (bundle / member).symlink_to("/dev/zero")
@@ -315,12 +315,12 @@ class TestNothingStrangeIsReached:
 
     def test_a_dotted_path_imports_nothing(self, bundle: Path) -> None:
         config = bundles.read(bundle, "config.json")
-        (bundle.parent / "stranger.py").write_text("raise SystemExit('imported')")
+        (bundle.parent / "foreign.py").write_text("raise SystemExit('imported')")
         for change in (
-            {"model": "stranger:Model"},
-            {"flow": {"name": "stranger:Flow"}},
-            {"runtime": "stranger:Runtime"},
-            {"network": {**config["network"], "stranger": "stranger:Layer"}},
+            {"model": "foreign:Model"},
+            {"flow": {"name": "foreign:Flow"}},
+            {"runtime": "foreign:Runtime"},
+            {"network": {**config["network"], "foreign": "foreign:Layer"}},
         ):
             bundles.write(bundle, "config.json", {**config, **change})
             code = f"""
@@ -332,7 +332,7 @@ class TestNothingStrangeIsReached:
                     open_bundle({str(bundle)!r})
                 except BundleError:
                     pass
-                if "stranger" in sys.modules:
+                if "foreign" in sys.modules:
                     raise SystemExit("imported")
             """
             subprocess.run([sys.executable, "-c", textwrap.dedent(code)], check=True, timeout=60)
@@ -565,7 +565,7 @@ class TestWriting:
         assert contents(bundle) == before
         assert [path.name for path in bundle.parent.iterdir()] == [bundle.name]
 
-    @pytest.mark.parametrize("change", ["stranger.txt", "weights.safetensors", "folder"])
+    @pytest.mark.parametrize("change", ["foreign.txt", "weights.safetensors", "folder"])
     def test_unknown_and_missing_members_are_refused(self, nano_bundle: Path, tmp_path: Path, change: str) -> None:
         with pytest.raises(BundleError), bundle_writer(tmp_path / "b") as folder:  # noqa: PT012
             fill(folder, nano_bundle)

@@ -144,16 +144,16 @@ def _wrap(source: Source, size: tuple[int, int] | None) -> OpenedSource:
 
 
 def _open_url(url: str, size: tuple[int, int] | None, rate_hz: float | None) -> OpenedSource:
-    shown = mask_password(url).partition("?")[0]
+    printable = mask_password(url).partition("?")[0]
     scheme = url.partition("://")[0].lower()
     if scheme == "file":
         return _open_path(Path(unquote(urlsplit(url).path)), size, rate_hz)
     if scheme not in URL_SCHEMES:
-        raise SourceError(f"cannot open {shown}: unknown kind of stream, {suggest(scheme, URL_SCHEMES)}")
+        raise SourceError(f"cannot open {printable}: unknown kind of stream, {suggest(scheme, URL_SCHEMES)}")
     try:
         return Video(url, name=source_name(url), size=size, rate_hz=rate_hz)
     except ValueError as error:
-        raise SourceError(f"cannot open {shown}: not a valid URL ({error})") from error
+        raise SourceError(f"cannot open {printable}: not a valid URL ({error})") from error
 
 
 def _open_path(path: Path, size: tuple[int, int] | None, rate_hz: float | None) -> OpenedSource:
