@@ -18,7 +18,7 @@ PROPERTY = settings(max_examples=50, deadline=None)
 
 
 def made(n_items: int, seed: int, temperature: float = 1.0) -> tuple[MemoryRead, torch.Tensor]:
-    """A reading of 2 clips with 7 queries each, and the items."""
+    """A memory_read of 2 clips with 7 queries each, and the items."""
     generator = torch.Generator().manual_seed(seed)
     query_BKD = torch.randn(2, 7, 6, generator=generator, dtype=torch.float64)
     items_ND = torch.randn(n_items, 6, generator=generator, dtype=torch.float64)
@@ -30,8 +30,8 @@ def by_loops(query_KD: Array, items_ND: Array, margin: float) -> tuple[float, fl
     """Eq. (13) and (14) over distances squared, as means over the queries; the hinge of one item is nothing."""
     compact, separate = 0.0, 0.0
     for q in query_KD:
-        likeness = [float(p @ q) for p in items_ND]
-        i, *others = sorted(range(len(items_ND)), key=lambda n: -likeness[n])
+        similarity = [float(p @ q) for p in items_ND]
+        i, *others = sorted(range(len(items_ND)), key=lambda n: -similarity[n])
         nearest = sum((q - items_ND[i]) ** 2)
         compact += nearest
         if others:
@@ -43,19 +43,19 @@ def by_loops(query_KD: Array, items_ND: Array, margin: float) -> tuple[float, fl
 @given(st.integers(1, 6), st.integers(0, 2**31), st.sampled_from([0.0, 0.3, 1.0]), st.sampled_from([1.0, 0.1, 0.002]))
 def test_memory_terms_are_equations_13_and_14(n_items: int, seed: int, margin: float, temperature: float) -> None:
     """Whatever the temperature: at a low one the weights of all items but the nearest are 0, and tell no second."""
-    reading, items_ND = made(n_items, seed, temperature)
-    compact, separate = by_loops(reading.query_BKD.flatten(0, 1).numpy(), items_ND.numpy(), margin)
-    assert losses.compactness_loss(reading, items_ND).item() == pytest.approx(compact)
-    assert losses.separateness_loss(reading, items_ND, margin).item() == pytest.approx(separate)
+    memory_read, items_ND = made(n_items, seed, temperature)
+    compact, separate = by_loops(memory_read.query_BKD.flatten(0, 1).numpy(), items_ND.numpy(), margin)
+    assert losses.compactness_loss(memory_read, items_ND).item() == pytest.approx(compact)
+    assert losses.separateness_loss(memory_read, items_ND, margin).item() == pytest.approx(separate)
 
 
 def test_the_second_item_is_told_where_its_weight_has_vanished() -> None:
     items_ND = torch.nn.functional.normalize(torch.tensor([[-1.0, 0.1], [1.0, 0.0], [-0.2, 1.0], [-1.0, -0.2]]), dim=1)
-    reading = read(torch.tensor([[[1.0, 0.0]]]), items_ND, 0.005)
-    assert (reading.weight_BKN > 0).sum() == 1
-    compact, separate = by_loops(reading.query_BKD[0].double().numpy(), items_ND.double().numpy(), 4.0)
-    assert losses.compactness_loss(reading, items_ND).item() == pytest.approx(compact)
-    assert losses.separateness_loss(reading, items_ND, 4.0).item() == pytest.approx(separate)
+    memory_read = read(torch.tensor([[[1.0, 0.0]]]), items_ND, 0.005)
+    assert (memory_read.weight_BKN > 0).sum() == 1
+    compact, separate = by_loops(memory_read.query_BKD[0].double().numpy(), items_ND.double().numpy(), 4.0)
+    assert losses.compactness_loss(memory_read, items_ND).item() == pytest.approx(compact)
+    assert losses.separateness_loss(memory_read, items_ND, 4.0).item() == pytest.approx(separate)
 
 
 @PROPERTY
@@ -78,8 +78,8 @@ def test_gradients_are_right_and_finite_where_a_query_lies_on_its_item() -> None
     query_BKD = torch.cat([items_ND[:1], made(3, 1)[0].query_BKD[0]])[None].requires_grad_()
 
     def terms(query: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        reading = read(query, items_ND)
-        return losses.compactness_loss(reading, items_ND), losses.separateness_loss(reading, items_ND, 1.0)
+        memory_read = read(query, items_ND)
+        return losses.compactness_loss(memory_read, items_ND), losses.separateness_loss(memory_read, items_ND, 1.0)
 
     assert torch.autograd.gradcheck(terms, (query_BKD,))
     sum(terms(query_BKD)).backward()
@@ -87,8 +87,8 @@ def test_gradients_are_right_and_finite_where_a_query_lies_on_its_item() -> None
 
 
 def test_compactness_pulls_queries_to_their_items_and_leaves_the_items_alone() -> None:
-    reading, items_ND = made(3, 0)
-    query_BKD = reading.query_BKD.clone().requires_grad_()
+    memory_read, items_ND = made(3, 0)
+    query_BKD = memory_read.query_BKD.clone().requires_grad_()
     before = losses.compactness_loss(read(query_BKD, items_ND), items_ND)
     before.backward()
     after = losses.compactness_loss(read(query_BKD - 0.5 * query_BKD.grad, items_ND), items_ND)

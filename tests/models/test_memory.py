@@ -50,7 +50,7 @@ def read_by_loops(query_KD: Array, items_ND: Array, temperature: float) -> tuple
     return weight_KN, read_KD
 
 
-def update_by_loops(query_KD: Array, items_ND: Array, momentum: float | None = None) -> Array:
+def update_by_loops(query_KD: Array, items_ND: Array) -> Array:
     """Eq. (8) to (10): the softmax over ALL queries, divided by its maximum over the queries of the item."""
     updated_ND = items_ND.copy()
     owner = [max(range(len(items_ND)), key=lambda n: float(items_ND[n] @ q)) for q in query_KD]
@@ -62,7 +62,7 @@ def update_by_loops(query_KD: Array, items_ND: Array, momentum: float | None = N
             continue
         highest = max(v[k] for k in own)
         step = sum((v[k] / highest * query_KD[k] for k in own), np.zeros_like(p))
-        moved = p + step if momentum is None else momentum * p + (1 - momentum) * step / np.linalg.norm(step)
+        moved = p + step
         updated_ND[n] = moved / np.linalg.norm(moved)
     return updated_ND
 
@@ -71,19 +71,19 @@ def update_by_loops(query_KD: Array, items_ND: Array, momentum: float | None = N
 @given(SIZES, st.sampled_from([1.0, 0.1, 3.0]))
 def test_read_is_equations_6_and_7(sizes: tuple[int, int, int, int], temperature: float) -> None:
     query_KD, items_ND = made(sizes)
-    reading = read(torch.from_numpy(query_KD)[None], torch.from_numpy(items_ND), temperature)
+    memory_read = read(torch.from_numpy(query_KD)[None], torch.from_numpy(items_ND), temperature)
     weight_KN, read_KD = read_by_loops(query_KD, items_ND, temperature)
-    np.testing.assert_allclose(reading.weight_BKN[0], weight_KN, rtol=1e-9, atol=1e-12)
-    np.testing.assert_allclose(reading.read_BKD[0], read_KD, rtol=1e-9, atol=1e-12)
-    np.testing.assert_array_equal(reading.query_BKD[0], query_KD)
+    np.testing.assert_allclose(memory_read.weight_BKN[0], weight_KN, rtol=1e-9, atol=1e-12)
+    np.testing.assert_allclose(memory_read.read_BKD[0], read_KD, rtol=1e-9, atol=1e-12)
+    np.testing.assert_array_equal(memory_read.query_BKD[0], query_KD)
 
 
 @PROPERTY
-@given(SIZES, st.sampled_from([None, 0.0, 0.5, 0.99]))
-def test_update_is_equations_8_to_10(sizes: tuple[int, int, int, int], momentum: float | None) -> None:
+@given(SIZES)
+def test_update_is_equations_8_to_10(sizes: tuple[int, int, int, int]) -> None:
     query_KD, items_ND = made(sizes)
-    updated = update(torch.from_numpy(query_KD), torch.from_numpy(items_ND), momentum)
-    np.testing.assert_allclose(updated, update_by_loops(query_KD, items_ND, momentum), rtol=1e-9, atol=1e-12)
+    updated = update(torch.from_numpy(query_KD), torch.from_numpy(items_ND))
+    np.testing.assert_allclose(updated, update_by_loops(query_KD, items_ND), rtol=1e-9, atol=1e-12)
 
 
 def test_update_divides_by_the_maximum_over_the_queries_of_the_item_not_over_all() -> None:
@@ -103,45 +103,39 @@ def test_read_weights_are_shares_and_reads_lie_among_the_items(
     sizes: tuple[int, int, int, int], temperature: float
 ) -> None:
     query_KD, items_ND = (torch.from_numpy(array).float() for array in made(sizes))
-    reading = read(query_KD[None], items_ND, temperature)
-    torch.testing.assert_close(reading.weight_BKN.sum(-1), torch.ones(1, len(query_KD)))
-    assert reading.weight_BKN.min() >= 0
-    assert (reading.read_BKD.norm(dim=-1) <= 1 + 1e-5).all()
+    memory_read = read(query_KD[None], items_ND, temperature)
+    torch.testing.assert_close(memory_read.weight_BKN.sum(-1), torch.ones(1, len(query_KD)))
+    assert memory_read.weight_BKN.min() >= 0
+    assert (memory_read.read_BKD.norm(dim=-1) <= 1 + 1e-5).all()
 
 
 @PROPERTY
 @given(SIZES)
 def test_at_a_low_temperature_the_nearest_item_is_read(sizes: tuple[int, int, int, int]) -> None:
     query_KD, items_ND = (torch.from_numpy(array) for array in made(sizes))
-    reading = read(query_KD[None], items_ND, 1e-9)
-    likeness_KN = query_KD @ items_ND.T
-    torch.testing.assert_close(reading.read_BKD[0], items_ND[likeness_KN.argmax(dim=1)])
+    memory_read = read(query_KD[None], items_ND, 1e-9)
+    similarity_KN = query_KD @ items_ND.T
+    torch.testing.assert_close(memory_read.read_BKD[0], items_ND[similarity_KN.argmax(dim=1)])
     far = read(query_KD[None], items_ND, 1e9)
     torch.testing.assert_close(far.read_BKD[0], items_ND.mean(dim=0).expand_as(query_KD))
 
 
 @PROPERTY
-@given(SIZES, st.sampled_from([None, 0.9]))
-def test_the_order_of_items_and_of_queries_does_not_matter(
-    sizes: tuple[int, int, int, int], momentum: float | None
-) -> None:
+@given(SIZES)
+def test_the_order_of_items_and_of_queries_does_not_matter(sizes: tuple[int, int, int, int]) -> None:
     query_KD, items_ND = (torch.from_numpy(array) for array in made(sizes))
     generator = torch.Generator().manual_seed(sizes[3])
     items = torch.randperm(len(items_ND), generator=generator)
     queries = torch.randperm(len(query_KD), generator=generator)
     torch.testing.assert_close(read(query_KD[None], items_ND[items]).read_BKD, read(query_KD[None], items_ND).read_BKD)
-    torch.testing.assert_close(
-        update(query_KD[queries], items_ND[items], momentum), update(query_KD, items_ND, momentum)[items]
-    )
+    torch.testing.assert_close(update(query_KD[queries], items_ND[items]), update(query_KD, items_ND)[items])
 
 
 @PROPERTY
-@given(SIZES, st.sampled_from([None, 0.0, 0.9]))
-def test_updated_items_have_unit_norm_and_unused_ones_stay(
-    sizes: tuple[int, int, int, int], momentum: float | None
-) -> None:
+@given(SIZES)
+def test_updated_items_have_unit_norm_and_unused_ones_stay(sizes: tuple[int, int, int, int]) -> None:
     query_KD, items_ND = (torch.from_numpy(array).float() for array in made(sizes))
-    updated = update(query_KD, items_ND, momentum)
+    updated = update(query_KD, items_ND)
     torch.testing.assert_close(updated.norm(dim=1), torch.ones(len(items_ND)))
     owners = set((query_KD @ items_ND.T).argmax(dim=1).tolist())
     for n in set(range(len(items_ND))) - owners:
@@ -176,22 +170,22 @@ def test_learning_is_the_update_with_the_queries_of_all_clips_and_counts_the_use
     assert memory.pop_usage().tolist() == [0] * 6
 
 
-def test_learning_before_the_backward_pass_leaves_the_gradient_of_the_read_alone() -> None:
+def test_an_update_before_the_backward_pass_leaves_the_gradient_of_the_read_unchanged() -> None:
     memory, query_BDHW = Memory(4, 8), torch.randn(2, 8, 3, 4)
     target = torch.randn(2, 12, 8)
     gradients = []
-    for learns in (False, True):
+    for updates in (False, True):
         leaf = query_BDHW.clone().requires_grad_()
-        reading = memory(leaf)
-        if learns:
-            memory.update_items(reading.query_BKD)
-        ((reading.read_BKD - target) ** 2).sum().backward()
+        memory_read = memory(leaf)
+        if updates:
+            memory.update_items(memory_read.query_BKD)
+        ((memory_read.read_BKD - target) ** 2).sum().backward()
         gradients.append(leaf.grad)
     assert torch.equal(*gradients)
     assert memory.items.grad is None
 
 
-def test_learning_is_exact_under_autocast() -> None:
+def test_the_update_is_exact_under_autocast() -> None:
     plain, halved = Memory(4, 32), Memory(4, 32)
     halved.load_state_dict(plain.state_dict())
     query_BKD = torch.nn.functional.normalize(torch.randn(2, 50, 32), dim=-1)
@@ -218,12 +212,9 @@ def test_gradients_of_the_read_are_right(options: dict[str, float]) -> None:
         {"n_items": 2, "temperature": 0.0},
         {"n_items": 2, "temperature": -1.0},
         {"n_items": 2, "temperature": math.nan},
-        {"n_items": 2, "momentum": 1.0},
-        {"n_items": 2, "momentum": -0.1},
-        {"n_items": 2, "momentum": math.nan},
     ],
 )
-def test_what_is_no_memory_is_refused(options: dict[str, float]) -> None:
+def test_invalid_memories_are_refused(options: dict[str, float]) -> None:
     with pytest.raises(ValueError, match=r"at least one item|must be"):
         Memory(width=4, **options)
 
@@ -235,19 +226,16 @@ rank, world, folder = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3]
 torch.set_num_threads(1)
 torch.distributed.init_process_group("gloo", f"file://{folder}/meeting", rank=rank, world_size=world)
 items_ND, queries_SBKD = torch.load(f"{folder}/given", weights_only=True)
-learned = []
-for momentum in (None, 0.9):
-    memory = Memory(5, 8, momentum=momentum)
-    memory.load_state_dict({"items": items_ND})
-    for query_BKD in queries_SBKD:
-        memory.learn(query_BKD[rank::world])
-    learned.append((memory.items, memory.take_use()))
-torch.save(learned, f"{folder}/learned-{rank}")
+memory = Memory(5, 8)
+memory.load_state_dict({"items": items_ND})
+for query_BKD in queries_SBKD:
+    memory.update_items(query_BKD[rank::world])
+torch.save((memory.items, memory.pop_usage()), f"{folder}/updated-{rank}")
 torch.distributed.destroy_process_group()
 """
 
 
-def test_workers_learn_the_same_items_as_one_that_sees_all_queries(tmp_path: Path) -> None:
+def test_data_parallel_workers_update_to_the_items_of_a_single_process(tmp_path: Path) -> None:
     generator = torch.Generator().manual_seed(0)
     queries_SBKD = torch.nn.functional.normalize(torch.randn(5, 4, 30, 8, generator=generator), dim=-1)
     items_ND = torch.nn.functional.normalize(torch.randn(5, 8, generator=generator), dim=-1)
@@ -262,13 +250,14 @@ def test_workers_learn_the_same_items_as_one_that_sees_all_queries(tmp_path: Pat
     finally:
         for worker in workers:
             worker.kill()
-    first, second = (torch.load(tmp_path / f"learned-{rank}", weights_only=True) for rank in range(2))
-    for momentum, (items, use), (same_items, same_use) in zip((None, 0.9), first, second, strict=True):
-        alone = Memory(5, 8, momentum=momentum)
-        alone.load_state_dict({"items": items_ND})
-        for query_BKD in queries_SBKD:
-            alone.update_items(query_BKD)
-        assert torch.equal(items, same_items)
-        assert torch.equal(use, same_use)
-        torch.testing.assert_close(items, alone.items, atol=1e-5, rtol=1e-5)
-        torch.testing.assert_close(use, alone.pop_usage())
+    (items, usage), (same_items, same_usage) = (
+        torch.load(tmp_path / f"updated-{rank}", weights_only=True) for rank in range(2)
+    )
+    alone = Memory(5, 8)
+    alone.load_state_dict({"items": items_ND})
+    for query_BKD in queries_SBKD:
+        alone.update_items(query_BKD)
+    assert torch.equal(items, same_items)
+    assert torch.equal(usage, same_usage)
+    torch.testing.assert_close(items, alone.items, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(usage, alone.pop_usage())

@@ -1,6 +1,8 @@
-"""The MNAD predictor: the published network, and the contract of a model."""
+"""MNAD: the published network, and the contract of a model."""
 
 from __future__ import annotations
+
+from typing import Any
 
 import pytest
 
@@ -8,14 +10,16 @@ torch = pytest.importorskip("torch", reason="needs torch: pip install '.[train]'
 
 from comemory.models.baselines.mnad import Mnad  # noqa: E402
 
-WEIGHTS = {"prediction": 1.0, "appearance_compactness": 0.1, "appearance_separateness": 0.1}
+
+def made(channels: int = 3, n_past: int = 4, **settings: Any) -> Mnad:
+    return Mnad.from_kwargs(channels=channels, n_past=n_past, **settings)
 
 
 @pytest.fixture(scope="module")
 def network() -> Mnad:
     torch.set_num_threads(1)
     torch.manual_seed(0)
-    return Mnad().eval()
+    return made().eval()
 
 
 def clips(batch: int = 1, side: int = 64, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
@@ -43,7 +47,7 @@ def test_predicts_a_frame_of_the_published_size(network: Mnad) -> None:
 
 @pytest.mark.parametrize(("channels", "n_past", "height", "width"), [(1, 4, 40, 64), (3, 2, 64, 32)])
 def test_predicts_frames_of_other_kinds(channels: int, n_past: int, height: int, width: int) -> None:
-    network = Mnad(channels=channels, n_past=n_past, n_items=3).eval()
+    network = made(channels, n_past, items=3).eval()
     with torch.inference_mode():
         predicted = network(torch.zeros(2, n_past, channels, height, width))
     assert predicted.frame_BCHW.shape == (2, channels, height, width)
@@ -52,16 +56,16 @@ def test_predicts_frames_of_other_kinds(channels: int, n_past: int, height: int,
 
 def test_queries_have_unit_norm_and_read_weights_sum_to_one(network: Mnad) -> None:
     with torch.inference_mode():
-        reading = network(clips()[0][:, :-1]).appearance
-    torch.testing.assert_close(reading.query_BKD.norm(dim=-1), torch.ones(1, 64))
-    torch.testing.assert_close(reading.weight_BKN.sum(dim=-1), torch.ones(1, 64))
-    assert (reading.weight_BKN >= 0).all()
-    torch.testing.assert_close(reading.read_BKD, reading.weight_BKN @ network.memory.items)
+        memory_read = network(clips()[0][:, :-1]).appearance
+    torch.testing.assert_close(memory_read.query_BKD.norm(dim=-1), torch.ones(1, 64))
+    torch.testing.assert_close(memory_read.weight_BKN.sum(dim=-1), torch.ones(1, 64))
+    assert (memory_read.weight_BKN >= 0).all()
+    torch.testing.assert_close(memory_read.read_BKD, memory_read.weight_BKN @ network.memory.items)
 
 
 def test_equal_input_gives_equal_output(network: Mnad) -> None:
     frames_BTCHW, flow_B2HW = clips()
-    again = Mnad().eval()
+    again = made().eval()
     again.load_state_dict(network.state_dict())
     with torch.inference_mode():
         first = network.infer(frames_BTCHW, flow_B2HW, network.memory.items)
@@ -70,7 +74,7 @@ def test_equal_input_gives_equal_output(network: Mnad) -> None:
         assert torch.equal(value, second[name]), name
 
 
-def test_every_skip_connection_and_the_memory_reach_the_prediction(network: Mnad) -> None:
+def test_every_skip_connection_and_the_memory_affect_the_prediction(network: Mnad) -> None:
     past_BTCHW = clips()[0][:, :-1]
     with torch.inference_mode():
         whole = network(past_BTCHW).frame_BCHW
@@ -90,42 +94,43 @@ def test_the_order_of_the_items_does_not_matter(network: Mnad) -> None:
     torch.testing.assert_close(first, second, atol=1e-5, rtol=1e-5)
 
 
-def test_observes_maps_over_cells_and_updated_items(network: Mnad) -> None:
+def test_infer_gives_the_evidence_it_names_and_updated_items(network: Mnad) -> None:
     frames_BTCHW, flow_B2HW = clips(batch=2)
     with torch.inference_mode():
-        observed = network.infer(frames_BTCHW, flow_B2HW, network.memories()["appearance"].items)
-    assert {name: tuple(value.shape) for name, value in observed.items()} == {
+        inferred = network.infer(frames_BTCHW, flow_B2HW, network.memories()["appearance"].items)
+    assert {name: tuple(value.shape) for name, value in inferred.items()} == {
         "flow_mean": (2, 2, 16, 16),
         "frame_error": (2, 1, 16, 16),
         "appearance_distance": (2, 1, 8, 8),
         "updated_appearance": (10, 512),
     }
-    assert observed["frame_error"].min() >= 0
-    torch.testing.assert_close(observed["updated_appearance"].norm(dim=1), torch.ones(10))
+    assert {name for name in inferred if not name.startswith("updated_")} == set(network.settings.evidence())
+    assert inferred["frame_error"].min() >= 0
+    torch.testing.assert_close(inferred["updated_appearance"].norm(dim=1), torch.ones(10))
 
 
-def test_learns_one_clip() -> None:
+def test_training_lowers_the_prediction_loss_of_one_clip() -> None:
     torch.manual_seed(0)
-    network = Mnad(channels=1, n_past=2, n_items=4).train()
+    network = made(1, 2, items=4).train()
     frames_BTCHW = clips(side=32)[0][:, :3, :1]
     flow_B2HW = torch.zeros(1, 2, 32, 32)
     items = network.memory.items.clone()
     optimiser = torch.optim.Adam(network.parameters(), lr=1e-3)
     terms = []
     for _ in range(12):
-        total, parts = network.loss(frames_BTCHW, flow_B2HW, WEIGHTS)
+        total, parts = network.loss(frames_BTCHW, flow_B2HW)
         optimiser.zero_grad()
         total.backward()
         optimiser.step()
         terms.append(float(parts["prediction"].detach()))
-    assert set(parts) == set(WEIGHTS)
+    assert set(parts) == {"prediction", "appearance_compactness", "appearance_separateness"}
     assert terms[-1] < 0.6 * terms[0]
     assert not torch.equal(network.memory.items, items)
     torch.testing.assert_close(network.memory.items.norm(dim=1), torch.ones(4))
 
 
-def test_the_loss_leaves_the_items_alone_when_not_training(network: Mnad) -> None:
+def test_evaluation_mode_leaves_the_items_unchanged(network: Mnad) -> None:
     items = network.memory.items.clone()
     with torch.no_grad():
-        network.loss(*clips(), WEIGHTS)
+        network.loss(*clips())
     assert torch.equal(network.memory.items, items)

@@ -1,4 +1,4 @@
-"""A training small enough for tests: rendered walkers, pictures of 32x48, a network of width 4."""
+"""A training small enough for tests: rendered walkers, frames of 32x48, a network of width 4."""
 
 from __future__ import annotations
 
@@ -29,22 +29,22 @@ N_STEPS = 12
 TESTS = Path(__file__).resolve().parent.parent
 
 
-def recipe(*settings: str) -> TrainingConfig:
+def config(*settings: str) -> TrainingConfig:
     return read_training_config("small", settings=[*SETTINGS, *settings])
 
 
 def videos(cache: Path, spec: TrainingConfig | None = None) -> list[PreparedVideo]:
-    spec = spec or recipe()
+    spec = spec or config()
     prepared, problems = prepare_videos(open_dataset(DATA).training(), cache, spec.clips, spec.flow, dataset=DATA)
     assert not problems
     return prepared
 
 
 def fit(cache: Path, run: Path, *settings: str, n_videos: int = 1, **options: Any) -> tuple[Any, Any]:
-    """The network and the progress that `train.loop.fit` gives, on the first `n_videos` of the prepared videos."""
+    """The network and the state that `training.loop.fit` returns, on the first `n_videos` of the prepared videos."""
     from comemory.training import loop
 
-    spec = recipe(*settings)
+    spec = config(*settings)
     run.mkdir(exist_ok=True)
     return loop.fit(loop.make_fabric(spec.train), spec, videos(cache, spec)[:n_videos], run, **options)
 
@@ -55,7 +55,7 @@ def environment() -> dict[str, str]:
 
 
 def run_script(script: Path, *arguments: object) -> None:
-    """Run a script that may start others, in a session of its own, so that none of them outlives a hang."""
+    """Run a script that may start others, in a session of its own, so that all of them can be ended after a hang."""
     command = [sys.executable, str(script), *map(str, arguments)]
     with subprocess.Popen(
         command,
@@ -75,7 +75,7 @@ def run_script(script: Path, *arguments: object) -> None:
 
 @contextmanager
 def small_disk(folder: Path, n_bytes: int) -> Iterator[None]:
-    """Let `folder` hold `n_bytes`: as a file system of that size where one may mount it, else by the size of a file."""
+    """Limit `folder` to `n_bytes`: by a file system of that size where mounting is allowed, else by the size of a file."""
     folder.mkdir(parents=True, exist_ok=True)
     mount: Sequence[str] = ("mount", "-t", "tmpfs", "-o", f"size={n_bytes}", "tmpfs", str(folder))
     try:

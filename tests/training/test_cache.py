@@ -12,7 +12,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from moving_disc import pictures
+from moving_disc import disc_images
 from training import made
 
 from comemory.clips.builder import ClipBuilder
@@ -34,7 +34,7 @@ class Made:
     def __init__(self, name: str, n_frames: int, missing: Sequence[int] = ()) -> None:
         self.name = name
         self.n_read = 0
-        self._frames = [Frame(image, i / 10, i) for i, image in enumerate(pictures(n_frames)) if i not in missing]
+        self._frames = [Frame(image, i / 10, i) for i, image in enumerate(disc_images(n_frames)) if i not in missing]
 
     def __iter__(self) -> Iterator[Frame]:
         self.n_read += 1
@@ -43,7 +43,7 @@ class Made:
 
 def folder_of_frames(folder: Path, n_frames: int = 12) -> LabelledSource:
     folder.mkdir(parents=True)
-    for i, image in enumerate(pictures(n_frames)):
+    for i, image in enumerate(disc_images(n_frames)):
         assert cv2.imwrite(str(folder / f"{i:03d}.png"), image[..., ::-1])
     return LabelledSource(folder.name, str(folder))
 
@@ -59,7 +59,7 @@ def keys(cache: Path) -> set[str]:
 
 
 def assert_equal(one: PreparedVideo, other: PreparedVideo) -> None:
-    for name in ("pictures", "flows", "shown", "indices"):
+    for name in ("images", "flows", "input_maps", "indices"):
         np.testing.assert_array_equal(getattr(one, name), getattr(other, name))
     assert (one.name, one.sha256) == (other.name, other.sha256)
 
@@ -128,7 +128,7 @@ def test_a_changed_pixel_is_another_video(tmp_path: Path) -> None:
         {"flow_ema_decay": 0.0},
         {"flow_shrinkage": 0.0},
         {"name": "farneback"},
-        {"preset": "fast"},
+        {"preset": "fine"},
     ],
 )
 def test_a_changed_setting_is_another_video(tmp_path: Path, change: dict[str, int]) -> None:
@@ -196,7 +196,7 @@ def test_a_folder_of_videos_that_vanished_is_no_traceback(tmp_path: Path) -> Non
         content_sha256(LabelledSource("gone", str(tmp_path / "gone")), "made:")
 
 
-@pytest.mark.parametrize("suffix", [".pictures", ".flows", ".shown", ".json"])
+@pytest.mark.parametrize("suffix", [".images", ".flows", ".maps", ".json"])
 @pytest.mark.parametrize("damage", ["cut", "gone"])
 def test_arrays_that_are_not_whole_are_made_anew(tmp_path: Path, suffix: str, damage: str) -> None:
     source = Made("gate", 8)
@@ -218,7 +218,7 @@ def test_arrays_that_are_not_whole_are_made_anew(tmp_path: Path, suffix: str, da
 KILLED = """
 import sys
 from pathlib import Path
-from train.test_cache import CLIPS, FLOW
+from training.test_cache import CLIPS, FLOW
 from comemory.training.cache import prepare_videos
 from comemory.types import LabelledSource
 video = LabelledSource("gate", sys.argv[1])
@@ -226,7 +226,7 @@ prepare_videos([video], Path(sys.argv[2]), CLIPS, FLOW, dataset="made:", on_fram
 """
 
 
-def test_a_kill_while_writing_leaves_nothing_that_is_believed(tmp_path: Path) -> None:
+def test_a_kill_while_writing_leaves_nothing_that_is_read(tmp_path: Path) -> None:
     video = folder_of_frames(tmp_path / "gate", 150)
     command = [sys.executable, "-c", KILLED, str(video.source), str(tmp_path / "cache")]
     with subprocess.Popen(command, stdout=subprocess.PIPE, env=made.environment()) as process:
@@ -235,13 +235,13 @@ def test_a_kill_while_writing_leaves_nothing_that_is_believed(tmp_path: Path) ->
             assert process.stdout.readline() == b"gate\n"
         process.kill()
     left = sorted(path.suffixes[0] for path in (tmp_path / "cache").iterdir())
-    assert left == [".flows", ".pictures", ".shown"]
+    assert left == [".flows", ".images", ".maps"]
     assert not keys(tmp_path / "cache")
     (after,), _ = prepare(tmp_path / "cache", video)
     (clean,), _ = prepare(tmp_path / "other", video)
     assert_equal(after, clean)
     assert len(after.indices) == 150
-    assert len(list((tmp_path / "cache").iterdir())) == 4, "what the killed process left is swept away"
+    assert len(list((tmp_path / "cache").iterdir())) == 4, "the leftovers of the killed process are removed"
 
 
 def test_what_a_running_process_writes_is_left_alone(tmp_path: Path) -> None:
@@ -249,7 +249,7 @@ def test_what_a_running_process_writes_is_left_alone(tmp_path: Path) -> None:
     prepare(tmp_path, video)
     (note,) = tmp_path.glob("*.json")
     note.unlink()
-    others = tmp_path / f"{note.stem}.pictures.{os.getppid()}"
+    others = tmp_path / f"{note.stem}.images.{os.getppid()}"
     others.write_bytes(b"")
     prepare(tmp_path, video)
     assert others.exists()

@@ -1,4 +1,4 @@
-"""What is kept back from training, and the scales that are fitted on it."""
+"""The split into training and calibration, and the scales that are fitted on the calibration part."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ torch = pytest.importorskip("torch", reason="needs torch: pip install '.[train]'
 from training import made  # noqa: E402
 
 from comemory.models.comemory import CoMemory  # noqa: E402
-from comemory.scoring import Calibration, Scorer  # noqa: E402
+from comemory.scoring import Calibration, Scorer, normalise  # noqa: E402
 from comemory.training.cache import PreparedVideo  # noqa: E402
 from comemory.training.calibrate import calibrate, infer_evidence, split_videos  # noqa: E402
 from comemory.training.split import MIN_CALIBRATION_CLIPS  # noqa: E402
@@ -25,7 +25,7 @@ N_PAST = 4
 
 
 def video(number: int, n_frames: int, gaps: Sequence[int] = ()) -> PreparedVideo:
-    """A video whose pictures say which video and frame they are."""
+    """A video whose pixels are the numbers of video and frame."""
     frames = np.arange(n_frames)
     pictures = np.stack([np.full(n_frames, number), frames // 256, frames % 256], axis=1).astype(np.uint8)
     indices = np.delete(np.arange(n_frames + len(gaps)), gaps).astype(np.int64)
@@ -101,33 +101,36 @@ def test_a_part_keeps_the_gaps_of_its_frames() -> None:
 def network() -> CoMemory:
     torch.set_num_threads(1)
     torch.manual_seed(0)
-    return CoMemory(**made.recipe().model_kwargs()).eval()
+    return CoMemory.from_kwargs(**made.config().model_kwargs()).eval()
 
 
-def test_evidence_is_that_of_each_clip_alone(network: CoMemory, cache: Path) -> None:
-    recipe, (first, *_) = made.recipe(), made.videos(cache)
-    told: list[None] = []
-    answers = list(infer_evidence(network, first, recipe, lambda: told.append(None)))
-    places = first.clip_ends(recipe.clips.n_past)
-    assert len(answers) == len(told) == len(places) == 26
-    frames, flow = first.clip(places[7], recipe.clips)
+def test_the_evidence_of_a_clip_does_not_depend_on_other_clips(network: CoMemory, cache: Path) -> None:
+    config, (first, *_) = made.config(), made.videos(cache)
+    reported: list[None] = []
+    answers = list(infer_evidence(network, first, config, lambda: reported.append(None)))
+    places = first.clip_ends(config.clips.n_past)
+    assert len(answers) == len(reported) == len(places) == 26
+    frames, flow = first.clip(places[7], config.clips)
     items = [memory.items for memory in network.memories().values()]
     with torch.no_grad():
         expected = network.infer(torch.from_numpy(frames)[None], torch.from_numpy(flow)[None], *items)
-    shown = first.evidence(places[7])
-    assert set(answers[7]) == {*shown, *(name for name in expected if not name.startswith("updated_"))}
+    given = first.evidence(places[7])
+    assert set(answers[7]) == {*given, *(name for name in expected if not name.startswith("updated_"))}
     for name, value in answers[7].items():
-        np.testing.assert_array_equal(value, shown[name] if name in shown else expected[name].numpy())
+        np.testing.assert_array_equal(value, given[name] if name in given else expected[name].numpy())
 
 
-def test_the_calibration_puts_held_out_frames_on_its_scale(network: CoMemory, cache: Path) -> None:
-    recipe, videos = made.recipe(), made.videos(cache)
-    fitted = calibrate(network, videos, recipe, 10.0)
-    assert (fitted.n_frames, fitted.rate_hz, fitted.settings) == (78, 10.0, recipe.scoring)
+def test_a_tenth_of_the_held_out_frames_scores_above_one(network: CoMemory, cache: Path) -> None:
+    config, videos = made.config(), made.videos(cache)
+    fitted = calibrate(network, videos, config, 10.0)
+    assert (fitted.n_frames, fitted.rate_hz, fitted.settings) == (78, 10.0, config.scoring)
     assert Calibration.model_validate(fitted.model_dump(mode="json")) == fitted
-    judge, values = Scorer(fitted), []
+    scorer, values = Scorer(fitted), []
     for each in videos:
-        judge.reset()
-        values += [judge.update(maps).value for maps in infer_evidence(network, each, recipe)]
+        scorer.reset()
+        values += [
+            scorer.update(normalise(maps, fitted.spatial_baselines)).value
+            for maps in infer_evidence(network, each, config)
+        ]
     assert np.isfinite(values).all()
     assert np.mean(np.array(values) > 1) == pytest.approx(0.1, abs=0.05)

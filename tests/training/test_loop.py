@@ -1,4 +1,4 @@
-"""The loop: the same for the same seed, the same after a kill, and loud when it cannot go on."""
+"""The loop: the same weights for the same seed, also after a kill, and one clear line where it cannot continue."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ from comemory.training.loop import make_fabric  # noqa: E402
 
 @pytest.fixture(scope="module")
 def trained(cache: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, torch.Tensor], TrainingState]:
-    """The state after a training without a break, and its progress."""
-    model, progress = made.fit(cache, tmp_path_factory.mktemp("run"))
-    return model.state_dict(), progress
+    """The weights after an uninterrupted training, and its state."""
+    model, state = made.fit(cache, tmp_path_factory.mktemp("run"))
+    return model.state_dict(), state
 
 
 def assert_same(model: Any, state: dict[str, torch.Tensor]) -> None:
@@ -38,12 +38,12 @@ def assert_same(model: Any, state: dict[str, torch.Tensor]) -> None:
 
 
 class StoppedError(Exception):
-    """Raised where a test wants a training to stop."""
+    """Raised to stop a training in a test."""
 
 
 def stop_after(step: int) -> Any:
-    def on_step(progress: TrainingState, loss: float) -> None:
-        if progress.step == step:
+    def on_step(state: TrainingState, loss: float) -> None:
+        if state.step == step:
             raise StoppedError
 
     return on_step
@@ -51,14 +51,14 @@ def stop_after(step: int) -> Any:
 
 def test_the_same_seed_makes_the_same_weights(cache: Path, tmp_path: Path, trained: Any) -> None:
     steps, epochs = [], []
-    model, progress = made.fit(
+    model, state = made.fit(
         cache,
         tmp_path,
-        on_step=lambda progress, loss: steps.append((progress.step, progress.n_steps, loss)),
-        on_epoch=lambda progress: epochs.append(len(progress.history)),
+        on_step=lambda state, loss: steps.append((state.step, state.n_steps, loss)),
+        on_epoch=lambda state: epochs.append(len(state.history)),
     )
     assert_same(model, trained[0])
-    assert progress == trained[1]
+    assert state == trained[1]
     assert [(step, n_steps) for step, n_steps, _ in steps] == [(i + 1, made.N_STEPS) for i in range(made.N_STEPS)]
     assert epochs == [1, 2]
     assert not model.training
@@ -68,18 +68,18 @@ def test_the_same_seed_makes_the_same_weights(cache: Path, tmp_path: Path, train
 
 
 def test_the_history_holds_means_of_every_term_and_shares_of_every_item(trained: Any) -> None:
-    _, progress = trained
-    assert (progress.step, progress.n_steps) == (made.N_STEPS, made.N_STEPS)
-    for epoch, record in enumerate(progress.history):
+    _, state = trained
+    assert (state.step, state.n_steps) == (made.N_STEPS, made.N_STEPS)
+    for epoch, record in enumerate(state.history):
         assert record["epoch"] == epoch
-        assert set(record["loss"]) == set(made.recipe().train.loss.model_dump())
+        assert set(record["loss"]) == set(made.config().network.model_dump()["loss_weights"])
         assert all(math.isfinite(value) and value >= 0 for value in record["loss"].values())
-        for shares in record["item_use"].values():
+        for shares in record["item_usage"].values():
             assert len(shares) == 3
             assert sum(shares) == pytest.approx(1, abs=1e-5)
 
 
-def test_every_clip_is_seen_as_often_as_the_batches_hold_and_the_rest_changes(
+def test_an_epoch_uses_each_clip_once_and_leaves_out_different_ones(
     cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """26 clips make 6 batches of 4: two clips are left out of each epoch, not the same ones."""
@@ -100,12 +100,11 @@ import sys
 from pathlib import Path
 from training import made
 cache, run = map(Path, sys.argv[1:])
-said = lambda progress, loss: print(progress.step, flush=True)
-made.fit(cache, run, "train.checkpoint_s=0", on_step=said)
+made.fit(cache, run, "train.checkpoint_s=0", on_step=lambda state, loss: print(state.step, flush=True))
 """
 
 
-def test_a_training_that_was_killed_goes_on_as_if_nothing_had_been(cache: Path, tmp_path: Path, trained: Any) -> None:
+def test_a_killed_training_resumes_to_the_same_weights(cache: Path, tmp_path: Path, trained: Any) -> None:
     last = random.randrange(2, made.N_STEPS)
     made.videos(cache)
     command = [sys.executable, "-c", KILLED, str(cache), str(tmp_path)]
@@ -116,40 +115,40 @@ def test_a_training_that_was_killed_goes_on_as_if_nothing_had_been(cache: Path, 
                 break
         process.send_signal(signal.SIGKILL)
     steps: list[int] = []
-    model, progress = made.fit(
-        cache, tmp_path, "train.checkpoint_s=0", resume=True, on_step=lambda progress, loss: steps.append(progress.step)
+    model, state = made.fit(
+        cache, tmp_path, "train.checkpoint_s=0", resume=True, on_step=lambda state, loss: steps.append(state.step)
     )
-    assert steps[0] > 1, f"killed after step {last}, and began anew"
+    assert steps[0] > 1, f"killed after step {last}, and started again"
     assert steps == list(range(steps[0], made.N_STEPS + 1))
     assert_same(model, trained[0])
-    assert progress.history == trained[1].history, f"killed after step {last}"
+    assert state.history == trained[1].history, f"killed after step {last}"
 
 
 @pytest.mark.parametrize("step", [1, 5, 6, 7, 12])
-def test_a_training_may_stop_at_any_step(cache: Path, tmp_path: Path, trained: Any, step: int) -> None:
+def test_a_training_resumes_from_any_step(cache: Path, tmp_path: Path, trained: Any, step: int) -> None:
     """Before the first checkpoint, within an epoch, at its end, and after the last step."""
     with pytest.raises(StoppedError):
         made.fit(cache, tmp_path, "train.checkpoint_s=0", on_step=stop_after(step))
-    model, progress = made.fit(cache, tmp_path, "train.checkpoint_s=0", resume=True)
+    model, state = made.fit(cache, tmp_path, "train.checkpoint_s=0", resume=True)
     assert_same(model, trained[0])
-    assert progress.history == trained[1].history
+    assert state.history == trained[1].history
 
 
-def test_resuming_a_finished_training_trains_no_more_and_tells_its_epochs(
+def test_resuming_a_finished_training_takes_no_step_and_reports_its_epochs(
     cache: Path, tmp_path: Path, trained: Any
 ) -> None:
     made.fit(cache, tmp_path)
-    told: list[int] = []
-    model, progress = made.fit(
+    reported: list[int] = []
+    model, state = made.fit(
         cache,
         tmp_path,
         resume=True,
-        on_step=lambda progress, loss: pytest.fail("a step too many"),
-        on_epoch=lambda progress: told.append(len(progress.history)),
+        on_step=lambda state, loss: pytest.fail("a step too many"),
+        on_epoch=lambda state: reported.append(len(state.history)),
     )
-    assert told == [2]
+    assert reported == [2]
     assert_same(model, trained[0])
-    assert progress == trained[1]
+    assert state == trained[1]
 
 
 @pytest.fixture
@@ -169,13 +168,13 @@ def refusal(cache: Path, run: Path, *settings: str, **options: Any) -> str:
     return str(refused.value)
 
 
-@pytest.mark.parametrize("setting", ["train.seed=1", "network.margin=0.5", "clips.flow_of=seen"])
-def test_the_checkpoint_of_another_recipe_is_refused(cache: Path, stopped: Path, setting: str) -> None:
+@pytest.mark.parametrize("setting", ["train.seed=1", "network.loss_weights.flow=2", "clips.flow_of=seen"])
+def test_the_checkpoint_of_another_configuration_is_refused(cache: Path, stopped: Path, setting: str) -> None:
     assert "was made with other settings: use the same" in refusal(cache, stopped, setting)
 
 
-def test_the_checkpoint_of_other_footage_is_refused(cache: Path, stopped: Path) -> None:
-    assert "was made with other footage or teachers: use the same" in refusal(cache, stopped, n_videos=2)
+def test_the_checkpoint_of_other_video_is_refused(cache: Path, stopped: Path) -> None:
+    assert "was made with other video: use the same" in refusal(cache, stopped, n_videos=2)
 
 
 def rewritten(path: Path, **note: Any) -> None:
@@ -186,7 +185,7 @@ def rewritten(path: Path, **note: Any) -> None:
     safetensors.torch.save_file(tensors, path, {"note": json.dumps({k: v for k, v in whole.items() if v is not None})})
 
 
-@pytest.mark.parametrize("damage", ["cut", "garbage", "empty", "no note", "step", "n_steps", "recipe", "footage"])
+@pytest.mark.parametrize("damage", ["cut", "garbage", "empty", "no note", "step", "n_steps", "config", "data_sha256"])
 def test_a_damaged_checkpoint_is_refused(cache: Path, stopped: Path, damage: str) -> None:
     path = stopped / CHECKPOINT
     content = path.read_bytes()
@@ -201,7 +200,7 @@ def test_a_damaged_checkpoint_is_refused(cache: Path, stopped: Path, damage: str
     else:
         rewritten(path, **{damage: None})
     assert "cannot be read" in refusal(cache, stopped)
-    assert "delete it to start anew" in refusal(cache, stopped)
+    assert "delete it to start again" in refusal(cache, stopped)
 
 
 def test_without_resume_the_checkpoint_is_not_read(cache: Path, stopped: Path, trained: Any) -> None:
@@ -238,7 +237,7 @@ def test_too_few_clips_for_a_batch_are_refused(cache: Path, tmp_path: Path) -> N
     "settings",
     [
         ["network.motion_items=0"],
-        ["network.appearance_items=0", "network.momentum=0.9"],
+        ["network.appearance_items=0", "network.motion_encoder=volume"],
         ["network.motion_items=0", "network.appearance_items=0", "train.batch=13"],
         ["train.precision=bf16-mixed", "clips.channels=3"],
     ],

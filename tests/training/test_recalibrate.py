@@ -1,4 +1,4 @@
-"""Another decision for a trained network: the same weights, the same held-out video, or a refusal."""
+"""Another scoring for a trained network: the same weights, the same held-out video, or a refusal."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ DATA = "synthetic:seed=1,frames=60,training=3,testing=1,size=96x144"
 """What `nano_bundle` was trained on."""
 
 
-def test_the_same_decision_gives_the_same_calibration(nano_bundle: Path, cache: Path, tmp_path: Path) -> None:
+def test_the_same_scoring_gives_the_same_calibration(nano_bundle: Path, cache: Path, tmp_path: Path) -> None:
     before = open_bundle(nano_bundle)
     trained = recalibrate(nano_bundle, DATA, before.calibration.settings, tmp_path / "same", cache=cache)
     assert trained.problems == []
@@ -30,33 +30,16 @@ def test_the_same_decision_gives_the_same_calibration(nano_bundle: Path, cache: 
     assert after.config == before.config
 
 
-def test_clips_of_a_bundle_that_says_less_of_them_are_made_as_it_was_trained(
-    nano_bundle: Path, cache: Path, tmp_path: Path
-) -> None:
-    """As before there was a `flow_shrinkage`: nothing was taken off the flow then."""
-    old = copied(nano_bundle, tmp_path)
-    config = read(old, "config.json")
-    del config["clips"]["flow_shrinkage"]
-    write(old, "config.json", config)
-    bundle = open_bundle(old)
-    assert bundle.clips.flow_shrinkage == 0
-    assert bundle_training_config(bundle).clips == bundle.clips
-    after = open_bundle(recalibrate(old, DATA, bundle.calibration.settings, tmp_path / "new", cache=cache).bundle)
-    assert after.clips == bundle.clips
-    shipped = open_bundle(nano_bundle).calibration
-    assert after.calibration.scales["flow_speed:8"].knots[-1] > shipped.scales["flow_speed:8"].knots[-1]
-
-
-def test_another_decision_changes_the_calibration_alone(
+def test_another_scoring_changes_the_calibration_only(
     nano_bundle: Path, cache: Path, tmp_path: Path, scene_frames: list[Frame]
 ) -> None:
     before = open_bundle(nano_bundle)
-    decision = ScoringSettings(motion=("motion_distance:8",), appearance=("frame_error:8",), appearance_penalty=2.0)
-    recalibrate(nano_bundle, DATA, decision, tmp_path / "other", cache=cache)
+    scoring = ScoringSettings(motion=("motion_distance:8",), appearance=("frame_error:8",), appearance_penalty=2.0)
+    recalibrate(nano_bundle, DATA, scoring, tmp_path / "other", cache=cache)
     after = open_bundle(tmp_path / "other")
-    assert after.calibration.settings == decision
+    assert after.calibration.settings == scoring
     assert set(after.calibration.scales) == {"motion_distance:8", "frame_error:8", "score"}
-    assert after.config["scoring"] == decision.model_dump(mode="json")
+    assert after.config["scoring"] == scoring.model_dump(mode="json")
     assert {**after.config, "scoring": 0} == {**before.config, "scoring": 0}
     for member in ("weights.safetensors", "items.safetensors", "model.onnx"):
         assert (tmp_path / "other" / member).read_bytes() == (nano_bundle / member).read_bytes()
@@ -64,7 +47,7 @@ def test_another_decision_changes_the_calibration_alone(
     assert after.provenance["held_out"] == before.provenance["held_out"]
     assert open_bundle(nano_bundle).digest == before.digest
     detector = Detector(after, threads=1)
-    scores = [score for frame in scene_frames if (score := detector.step(frame)) is not None]
+    scores = [scored for frame in scene_frames if (scored := detector.step(frame)) is not None]
     assert len(scores) == len(scene_frames) - after.clips.n_past
 
 
@@ -85,11 +68,11 @@ def test_settings_of_another_version_are_refused(nano_bundle: Path, tmp_path: Pa
     config = read(nano_bundle, "config.json")
     config["train"]["warmth"] = 3
     changed = write(copied(nano_bundle, tmp_path), "config.json", config)
-    with pytest.raises(BundleError, match=r"unknown config key 'train\.warmth'.* train it anew"):
+    with pytest.raises(BundleError, match=r"unknown config key 'train\.warmth'.* train it again"):
         bundle_training_config(open_bundle(changed))
 
 
-def test_a_channel_needs_its_memory(nano_bundle: Path, tmp_path: Path) -> None:
+def test_a_channel_whose_memory_is_off_is_refused(nano_bundle: Path, tmp_path: Path) -> None:
     config = read(nano_bundle, "config.json")
     config["network"]["motion_items"] = 0
     changed = write(copied(nano_bundle, tmp_path), "config.json", config)

@@ -1,4 +1,4 @@
-"""A whole training: from a data set to a bundle, or to one clear line."""
+"""A complete training: from a data set to a bundle, or to one clear line."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
-from moving_disc import pictures
+from moving_disc import disc_images
 
 torch = pytest.importorskip("torch", reason="needs torch: pip install '.[train]'")
 
@@ -17,19 +17,18 @@ import safetensors.torch  # noqa: E402
 from training import made  # noqa: E402
 
 from comemory.bundle import Bundle, open_bundle  # noqa: E402
-from comemory.config import build  # noqa: E402
 from comemory.detector import Detector  # noqa: E402
 from comemory.errors import BundleError, ComemoryError, TrainingError  # noqa: E402
 from comemory.runtimes import RUNTIMES  # noqa: E402
 from comemory.training.checkpoint import CHECKPOINT  # noqa: E402
-from comemory.training.config import TrainingConfig  # noqa: E402
+from comemory.training.config import build_training_config  # noqa: E402
 from comemory.training.plot import plot_history  # noqa: E402
 from comemory.training.train import train  # noqa: E402
 from comemory.types import Clip, Frame  # noqa: E402
 
 
-class Told:
-    """A reporter that writes down what it is told: name, total and steps of each stage."""
+class RecordingReporter:
+    """A reporter that records name, total and steps of each stage."""
 
     def __init__(self) -> None:
         self.stages: list[list[Any]] = []
@@ -42,15 +41,15 @@ class Told:
 
 
 @pytest.fixture(scope="module")
-def told() -> Told:
-    return Told()
+def reporter() -> RecordingReporter:
+    return RecordingReporter()
 
 
 @pytest.fixture(scope="module")
-def out(tmp_path_factory: pytest.TempPathFactory, told: Told) -> Path:
-    """Where the training of this module has left its bundle."""
+def out(tmp_path_factory: pytest.TempPathFactory, reporter: RecordingReporter) -> Path:
+    """The bundle of the training of this module."""
     out = tmp_path_factory.mktemp("models") / "walkway"
-    trained = train(made.DATA, made.recipe(), out, reporter=told)
+    trained = train(made.DATA, made.config(), out, reporter=reporter)
     assert (trained.bundle, list(trained.problems)) == (out, [])
     return out
 
@@ -60,11 +59,11 @@ def bundle(out: Path) -> Bundle:
     return open_bundle(out)
 
 
-def test_the_run_folder_holds_the_log_and_the_picture(out: Path) -> None:
+def test_the_run_folder_holds_the_log_and_the_plot(out: Path) -> None:
     run = out.with_name("walkway.run")
     records = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
     assert [record["epoch"] for record in records] == [0, 1]
-    assert {"loss", "item_use"} <= set(records[0])
+    assert {"loss", "item_usage"} <= set(records[0])
     picture = cv2.imread(str(run / "training.png"))
     assert picture is not None
     assert picture.std() > 10
@@ -72,8 +71,8 @@ def test_the_run_folder_holds_the_log_and_the_picture(out: Path) -> None:
     assert {path.name for path in out.parent.iterdir()} == {"walkway", "walkway.run"}
 
 
-def test_every_stage_tells_as_many_steps_as_it_announced(out: Path, told: Told) -> None:
-    assert told.stages == [
+def test_every_stage_reports_as_many_steps_as_it_announced(out: Path, reporter: RecordingReporter) -> None:
+    assert reporter.stages == [
         ["Preparing frames", 90, 90],
         ["Training", made.N_STEPS, made.N_STEPS],
         ["Calibrating on held-out video", 78, 78],
@@ -81,7 +80,7 @@ def test_every_stage_tells_as_many_steps_as_it_announced(out: Path, told: Told) 
     ]
 
 
-def test_the_bundle_rebuilds_what_was_trained(out: Path, bundle: Bundle) -> None:
+def test_the_bundle_holds_the_trained_weights_and_the_configuration(out: Path, bundle: Bundle) -> None:
     with safetensors.safe_open(out.with_name("walkway.run") / CHECKPOINT, "pt") as file:
         trained = {name.removeprefix("model."): file.get_tensor(name) for name in file.keys() if "model." in name}  # noqa: SIM118
     stored = safetensors.torch.load_file(out / "weights.safetensors")
@@ -90,11 +89,11 @@ def test_the_bundle_rebuilds_what_was_trained(out: Path, bundle: Bundle) -> None
     assert list(bundle.items) == ["motion_items", "appearance_items"]
     for name, items in bundle.items.items():
         np.testing.assert_array_equal(items, stored[f"{name.removesuffix('_items')}_memory.items"].numpy())
-    recipe = made.recipe()
+    config = made.config()
     network = {name: value for name, value in bundle.config["network"].items() if name not in ("channels", "n_past")}
-    rebuilt = build(TrainingConfig, {**{k: v for k, v in bundle.config.items() if k != "graph"}, "network": network})
-    assert rebuilt == recipe
-    assert bundle.clips == recipe.clips
+    rebuilt = build_training_config({**{k: v for k, v in bundle.config.items() if k != "graph"}, "network": network})
+    assert rebuilt == config
+    assert bundle.clips == config.clips
     assert bundle.calibration.n_frames == 52
     assert bundle.calibration.rate_hz == 10
 
@@ -111,14 +110,14 @@ def test_no_member_is_a_pickle_or_a_zip(out: Path) -> None:
         assert b"\x93NUMPY" not in content
 
 
-def test_no_member_tells_of_the_machine_that_wrote_it(out: Path) -> None:
+def test_no_member_names_the_machine_that_wrote_it(out: Path) -> None:
     for member in out.iterdir():
         content = member.read_bytes()
         assert b"/comemory/" not in content, member.name
         assert b"stack_trace" not in content, member.name
 
 
-def test_the_provenance_says_where_the_bundle_comes_from(bundle: Bundle) -> None:
+def test_the_provenance_is_complete(bundle: Bundle) -> None:
     said = bundle.provenance
     assert {
         *("date", "dataset", "data_sha256", "trained_on", "held_out", "epochs", "loss", "dead_items", "wall_s"),
@@ -135,11 +134,11 @@ def test_the_provenance_says_where_the_bundle_comes_from(bundle: Bundle) -> None
 
 @pytest.mark.parametrize("runtime", ["onnx", "openvino", "pytorch"])
 @pytest.mark.parametrize("seed", [0, 1])
-def test_the_graph_is_the_network(bundle: Bundle, runtime: str, seed: int) -> None:
+def test_every_runtime_computes_what_the_network_computes(bundle: Bundle, runtime: str, seed: int) -> None:
     from comemory.models.comemory import CoMemory
 
     pytest.importorskip({"onnx": "onnxruntime", "openvino": "openvino", "pytorch": "torch"}[runtime])
-    network = CoMemory(**bundle.network.model_kwargs).eval()
+    network = CoMemory.from_kwargs(**bundle.network.model_kwargs).eval()
     network.load_state_dict(safetensors.torch.load_file(bundle.network.weights))
     rng = np.random.default_rng(seed)
     frames = rng.uniform(-1, 1, (5, 1, 32, 48)).astype(np.float32)
@@ -153,32 +152,32 @@ def test_the_graph_is_the_network(bundle: Bundle, runtime: str, seed: int) -> No
         np.testing.assert_allclose(answered[name], value.numpy(), atol=1e-5, rtol=1e-5, err_msg=name)
 
 
-def test_the_bundle_detects(bundle: Bundle) -> None:
+def test_the_bundle_scores_frames(bundle: Bundle) -> None:
     detector = Detector(bundle, threads=1)
-    frames = [Frame(image, i / 10, i) for i, image in enumerate(pictures(8, 64, 96))]
+    frames = [Frame(image, i / 10, i) for i, image in enumerate(disc_images(8, 64, 96))]
     scores = [detector.step(frame) for frame in frames]
     assert scores[:4] == [None] * 4
-    assert all(score is not None and np.isfinite(score.value) for score in scores[4:])
+    assert all(scored is not None and np.isfinite(scored.score.value) for scored in scores[4:])
 
 
-def test_a_full_disk_leaves_no_half_bundle_and_the_training_is_not_lost(out: Path, tmp_path: Path) -> None:
-    disk, run, told = tmp_path / "disk", out.with_name("walkway.run"), Told()
+def test_a_full_disk_leaves_no_incomplete_bundle_and_the_checkpoint(out: Path, tmp_path: Path) -> None:
+    disk, run, reporter = tmp_path / "disk", out.with_name("walkway.run"), RecordingReporter()
     with made.small_disk(disk, 100 * 1024):
         with pytest.raises(BundleError, match=r"cannot write .*nothing was changed") as refused:
-            train(made.DATA, made.recipe(), disk / "walkway", run=run, resume=True, reporter=told)
+            train(made.DATA, made.config(), disk / "walkway", run=run, resume=True, reporter=reporter)
         assert "\n" not in str(refused.value)
         assert list(disk.iterdir()) == []
-    assert [stage[0] for stage in told.stages] == [
+    assert [stage[0] for stage in reporter.stages] == [
         *("Preparing frames", "Calibrating on held-out video", "Writing the bundle")
     ]
-    assert told.stages[0] == ["Preparing frames", 90, 90]
+    assert reporter.stages[0] == ["Preparing frames", 90, 90]
 
 
 def footage(folder: Path) -> str:
     """A folder data set: three good videos, one of them with a corrupt frame, and one that is none."""
     for video in range(3):
         (folder / f"gate{video}").mkdir(parents=True)
-        for i, image in enumerate(pictures(30)):
+        for i, image in enumerate(disc_images(30)):
             assert cv2.imwrite(str(folder / f"gate{video}" / f"{i:03d}.png"), np.roll(image, 5 * video, axis=0))
     (folder / "gate0" / "020.png").write_bytes(b"torn")
     (folder / "gate3.mp4").write_bytes(b"no video at all")
@@ -198,7 +197,7 @@ if __name__ == "__main__":
     network, _ = made.fit(cache, out.parent, *settings)
     items = {name: memory.items for name, memory in network.memories().items()}
     safetensors.torch.save_file(items, out.parent / f"items-{rank}")
-    trained = train(data, made.recipe(*settings, "network.motion_items=0", "network.appearance_items=0"), out)
+    trained = train(data, made.config(*settings, "network.motion_items=0", "network.appearance_items=0"), out)
     (out.parent / f"problems-{rank}").write_text(json.dumps(list(trained.problems)))
 """
 
@@ -241,7 +240,7 @@ def test_two_devices_train_as_one(cache: Path, tmp_path: Path) -> None:
 
 def refusal(data: str, out: Path, *settings: str, **options: Any) -> str:
     with pytest.raises(ComemoryError) as refused:
-        train(data, made.recipe(*settings), out, **options)
+        train(data, made.config(*settings), out, **options)
     assert "\n" not in str(refused.value)
     return f"{type(refused.value).__name__}: {refused.value}"
 
@@ -249,8 +248,8 @@ def refusal(data: str, out: Path, *settings: str, **options: Any) -> str:
 def test_too_little_video_is_refused_before_training(tmp_path: Path) -> None:
     short = "synthetic:frames=16,training=1,testing=0,size=64x96,crowd=1"
     said = refusal(short, tmp_path / "gate")
-    assert said.startswith("TrainingError: too little ordinary video: 4 clips to train on and 4 held out")
-    assert "give more footage" in said
+    assert said.startswith("TrainingError: too little normal video: 4 clips to train on and 4 held out")
+    assert "give more video" in said
     assert not (tmp_path / "gate").exists()
     none = refusal("synthetic:training=0", tmp_path / "gate")
     assert none == "TrainingError: no video to train on (the data set lists none)"
@@ -277,7 +276,7 @@ def test_places_that_cannot_work_are_refused_before_anything_is_done(
     assert "cannot make the run folder" in refusal(made.DATA, out, run=tmp_path / "taken")
     (tmp_path / "empty").mkdir()
     monkeypatch.chdir(tmp_path / "empty")
-    assert "has no name to give to a bundle" in refusal(made.DATA, Path())
+    assert "is no name for a bundle" in refusal(made.DATA, Path())
     assert {path.name for path in tmp_path.iterdir()} == {"taken", "empty"}
 
 
@@ -297,7 +296,7 @@ def test_the_plot_draws_any_history(tmp_path: Path, n_epochs: int, memories: dic
     """One item has no separateness, whose curve on a logarithmic axis is nothing."""
     use = {name: [1.0, *[0.0] * (n_items - 1)] for name, n_items in memories.items()}
     loss = {"flow": 0.5, "prediction": 0.1, **{f"{name}_separateness": 0.0 for name in memories}}
-    history = [{"epoch": epoch, "loss": loss, "item_use": use} for epoch in range(n_epochs)]
+    history = [{"epoch": epoch, "loss": loss, "item_usage": use} for epoch in range(n_epochs)]
     plot_history(history, tmp_path / "training.png")
     picture = cv2.imread(str(tmp_path / "training.png"))
     assert picture is not None
@@ -307,5 +306,5 @@ def test_the_plot_draws_any_history(tmp_path: Path, n_epochs: int, memories: dic
 def test_a_bundle_is_replaced_only_when_its_successor_is_whole(out: Path, tmp_path: Path) -> None:
     before = {path.name: path.read_bytes() for path in out.iterdir()}
     with pytest.raises(TrainingError, match="the loss became"):
-        train(made.DATA, made.recipe("train.lr=1e20"), out, run=tmp_path / "run")
+        train(made.DATA, made.config("train.lr=1e20"), out, run=tmp_path / "run")
     assert {path.name: path.read_bytes() for path in out.iterdir()} == before

@@ -30,7 +30,8 @@ class Prediction(NamedTuple):
     Shapes:
         flow_B2HW: the flow decoded from the motion memory, pixels.
         frame_BCHW: the predicted next frame, in [-1, 1].
-        motion, appearance: the reads of the memories; None where that memory is off.
+        motion: the read of the motion memory; None where it is off.
+        appearance: the read of the appearance memory; None where it is off.
     """
 
     flow_B2HW: Tensor
@@ -46,7 +47,9 @@ class CoMemory(Model):
     whose memory is off passes on the queries as its encoder gives them; with a memory they have length 1.
 
     Args:
-        settings, channels, n_past: see `contract.Model`.
+        settings: see `CoMemorySettings`.
+        channels: 1 for grey, 3 for colour.
+        n_past: frames of a clip before its newest one, 2 or more.
 
     Raises:
         ValueError: `n_past` is less than 2, or `channels` less than 1.

@@ -6,6 +6,7 @@ are here, and not beside its layers.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -23,12 +24,20 @@ class ModelSettings(BaseModel):
     Attributes:
         motion_channels, appearance_channels: the channels that the score takes unless the configuration names some;
             None takes the defaults of the scoring as far as the network gives the evidence for them.
+        own_score: the score of the network's authors, for the paper protocol: the weight of each number of the evidence,
+            after it was scaled to 0 to 1 within each video. Empty where the default score or Eq. (16) is meant.
+        clips, scoring: settings of these groups that the network needs, below those that the configuration gives.
+        presets: by name of a preset, the groups of settings that it changes for this network.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True, allow_inf_nan=False)
 
     motion_channels: ClassVar[tuple[str, ...] | None] = None
     appearance_channels: ClassVar[tuple[str, ...] | None] = None
+    own_score: ClassVar[Mapping[str, float]] = {}
+    clips: ClassVar[Mapping[str, object]] = {}
+    scoring: ClassVar[Mapping[str, object]] = {}
+    presets: ClassVar[Mapping[str, Mapping[str, object]]] = {}
 
     def evidence(self) -> tuple[str, ...]:
         """Names of the evidence that `infer` gives with these settings, without the `updated_` memory items."""

@@ -182,10 +182,17 @@ def read_training_config(
     if preset not in PRESETS:
         raise ConfigError(f"unknown preset {preset!r}: {suggest(preset, PRESETS)}")
     chosen = apply_settings(read_toml(file) if file else {}, settings)
-    below = dict(PRESETS[preset])
-    if chosen.get("model", "comemory") != "comemory":
-        below = {key: value for key, value in below.items() if key not in ("network", "scoring")}
-    return build_training_config(_merged(below, chosen))
+    return build_training_config(_merged(_preset_of(str(chosen.get("model", "comemory")), preset), chosen))
+
+
+def _preset_of(model: str, preset: str) -> Mapping[str, Any]:
+    """What a preset changes of the defaults for a model. Sizes and training are common, unless the model has its own."""
+    if model == "comemory" or model not in MODELS:
+        return PRESETS[preset]
+    own = settings_class(model)
+    common = {key: value for key, value in PRESETS[preset].items() if key not in ("network", "scoring")}
+    needed = _merged(common, {"clips": dict(own.clips), "scoring": dict(own.scoring)})
+    return _merged(needed, own.presets.get(preset, {}))
 
 
 def build_training_config(values: Mapping[str, Any]) -> TrainingConfig:

@@ -56,13 +56,17 @@ def fit(
     """Train the model of the configuration on prepared videos.
 
     Args:
+        fabric: see `make_fabric`.
+        config: of the training.
+        videos: to train on.
         run: folder of the checkpoint.
         resume: continue from the checkpoint in `run`, if there is one; the result is the same as without the
             interruption.
-        on_step, on_epoch: called on the first worker; `on_epoch` also when a resumed training already has epochs done.
+        on_step: called on the first worker after each step, with the state and the loss.
+        on_epoch: called on the first worker after each epoch, and when a resumed training already has epochs done.
 
     Returns:
-        The model in evaluation mode on the CPU.
+        The model in evaluation mode on the CPU, and the final state.
 
     Raises:
         TrainingError: there are fewer clips than a batch needs, the devices cannot share a batch evenly, the loss is
@@ -175,8 +179,9 @@ def _set_learning_rate(optimizer: Any, highest: float, state: TrainingState) -> 
     """One cycle: from a tenth linearly up over the first tenth of the steps, then down along a half cosine.
 
     The rate ends at a thousandth of the highest. It depends on the step alone, so that a resumed training has the same.
+    A parameter group with an `lr_scale`, such as a discriminator, gets that share of it.
     """
     share = state.step / max(1, state.n_steps)
     rate = highest * (0.1 + 9 * share if share < 0.1 else 0.5 * (1 + np.cos(np.pi * (share - 0.1) / 0.9)) + 1e-3)
     for group in optimizer.param_groups:
-        group["lr"] = float(rate)
+        group["lr"] = float(rate) * group.get("lr_scale", 1.0)

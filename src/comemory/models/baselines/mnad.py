@@ -67,7 +67,9 @@ class Mnad(Model):
     """A U-Net of three halvings whose deepest features are joined with what is read from the memory.
 
     Args:
-        settings, channels, n_past: see `contract.Model`; published with 3 and 4.
+        settings: see `MnadSettings`.
+        channels: 1 for grey, 3 for colour as published.
+        n_past: frames that the prediction is made from; 4 as published.
     """
 
     Settings = MnadSettings
