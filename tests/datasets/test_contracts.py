@@ -118,7 +118,7 @@ def test_a_file_in_place_of_a_folder_is_refused(kind: str, tmp_path: Path) -> No
 
 
 def test_a_name_without_a_kind_is_refused() -> None:
-    with pytest.raises(ConfigError, match=re.escape("cannot read the dataset 'clips': expected KIND:PATH")):
+    with pytest.raises(ConfigError, match=re.escape("cannot read the data set 'clips': expected KIND:PATH")):
         open_dataset("clips")
 
 

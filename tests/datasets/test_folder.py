@@ -79,7 +79,7 @@ def test_seconds_need_a_frame_rate(footage: Path) -> None:
     assert night.labels is not None
     assert np.flatnonzero(night.labels).tolist() == [2, 3, 4]
     labels(footage, "rain", "start_s,end_s\n0.08,0.16\n")
-    with pytest.raises(DatasetError, match=r"rain\.csv: gives seconds, but the video states no frame rate"):
+    with pytest.raises(DatasetError, match=r"rain\.csv: gives seconds, but a folder of images has no times"):
         Folder(str(footage)).testing()
 
 

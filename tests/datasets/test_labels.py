@@ -129,7 +129,7 @@ class TestIntervals:
         [
             ("", "expected start_frame,end_frame"),
             ("first,last\n1,2", "starts with 'first,last'"),
-            ("start_s,end_s\n0,1", "states no frame rate"),
+            ("start_s,end_s\n0,1", "a folder of images has no times"),
             (b"\xff\xfe", "not a text file"),
             ("x" * (1 << 22) + "y", "over 4 MiB"),
             ('"' + "x" * 200_000, "not a CSV file"),

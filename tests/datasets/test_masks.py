@@ -21,7 +21,7 @@ def test_a_picture_is_read_and_a_cut_one_refused(tmp_path: Path, suffix: str) ->
     assert read_image(path).shape[:2] == made.SIZE
     for keep in (0.98, 0.5, 0.05):
         made.cut(path, keep)
-        with pytest.raises(DatasetError, match="not a whole picture"):
+        with pytest.raises(DatasetError, match="not a whole image"):
             read_image(path)
 
 
@@ -60,7 +60,7 @@ def test_what_is_no_picture_is_refused(tmp_path: Path) -> None:
     with pytest.raises(DatasetError, match="is empty"):
         read_image(path)
     path.write_bytes(b"hello")
-    with pytest.raises(DatasetError, match="not a whole picture"):
+    with pytest.raises(DatasetError, match="not a whole image"):
         read_image(path)
     with pytest.raises(DatasetError, match="not a regular file"):
         read_image(tmp_path)
@@ -70,7 +70,7 @@ def test_a_huge_file_is_refused_unread(tmp_path: Path) -> None:
     path = tmp_path / "a.png"
     with path.open("wb") as file:
         file.truncate(1 << 40)
-    with pytest.raises(DatasetError, match="too many for a picture"):
+    with pytest.raises(DatasetError, match="too many for an image"):
         read_image(path)
 
 

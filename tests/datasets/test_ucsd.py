@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import scipy.io
 from datasets import made
 
 from comemory.datasets.ucsd import Ped1, Ped2
@@ -221,3 +222,34 @@ def test_the_real_masks_agree_with_the_official_ranges(data: Path, tmp_path: Pat
         assert ours.labels is not None
         assert theirs.labels is not None
         assert np.array_equal(ours.labels, theirs.labels), ours.name
+
+
+def mat_file(path: Path, ranges: list[list[list[int]]]) -> Path:
+    """The circulating labels: for each clip the first frames over the last frames, counted from 1."""
+    gt = np.empty((1, len(ranges)), object)
+    for number, clip in enumerate(ranges):
+        gt[0, number] = np.array(clip, np.uint16).reshape(2, -1)
+    scipy.io.savemat(path, {"gt": gt}, do_compression=True)
+    return path
+
+
+def test_ranges_of_the_circulating_mat_file_are_read(circulating: Path) -> None:
+    mat_file(circulating / "ped2.mat", [[[2], [3]], [[1, 4], [1, 4]]])
+    first, second = Ped2(str(circulating)).testing()
+    assert first.labels is not None
+    assert second.labels is not None
+    assert np.flatnonzero(first.labels).tolist() == [1, 2]
+    assert np.flatnonzero(second.labels).tolist() == [0, 3]
+    assert any("ped2.mat: frame labels are taken from here" in note for note in Ped2(str(circulating)).check().notes)
+
+
+@pytest.mark.parametrize(
+    ("ranges", "reason"),
+    [([[[3], [2]], [[1], [1]]], "is no list of frame ranges"), ([[[1], [9]], [[1], [1]]], "reaches frame 9")],
+)
+def test_ranges_of_a_mat_file_that_do_not_fit_are_refused(
+    circulating: Path, ranges: list[list[list[int]]], reason: str
+) -> None:
+    mat_file(circulating / "ped2.mat", ranges)
+    with pytest.raises(DatasetError, match=rf"ped2\.mat: .*{reason}"):
+        Ped2(str(circulating)).testing()

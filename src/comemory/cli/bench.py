@@ -18,6 +18,7 @@ from comemory.cli.options import (
     Runtime,
     RuntimeName,
     Workers,
+    check_bundle_comes_first,
     console,
     print_json,
 )
@@ -82,6 +83,7 @@ def bench_pipeline(
     from comemory.bench import bench_pipeline as run_bench
     from comemory.parallel import n_workers
 
+    check_bundle_comes_first(bundle, [source])
     _print_timings(run_bench(bundle, source, rounds, runtime.value, n_workers(threads), precision.value), as_json)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -13,7 +13,9 @@ from comemory.cli.options import console, error_console, report_problems
 from comemory.cli.terminal import ProgressBars, StageProgress, print_results, print_table
 from comemory.errors import BundleError, install_hint
 from comemory.files import require_writable_file
-from comemory.types import JSON
+
+if TYPE_CHECKING:
+    from comemory.types import JSON
 
 SCENE = "synthetic:seed=7,frames=240,training=6,testing=2"
 BUNDLE = "synthetic-nano"

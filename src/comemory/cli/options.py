@@ -86,7 +86,7 @@ Data = Annotated[
     str,
     typer.Option(
         metavar="KIND:PATH",
-        help="The data set. Kinds: folder, ped1, ped2, avenue, avenue-npy, shanghaitech, synthetic, pseudo.",
+        help="The data set. Kinds: ped1, ped2, avenue, avenue-npy, shanghaitech, folder, synthetic.",
         show_default=False,
     ),
 ]

@@ -1,7 +1,7 @@
-"""Datasets by name: ordinary video to train on, labelled video to test on.
+"""Data sets by name: normal video to train on, labelled video to test on.
 
-A dataset is named on the command line as `KIND:PATH`, such as `ped2:/data/UCSD_Anomaly_Dataset.v1p2`. Each kind is a
-class that follows `comemory.types.Dataset`; to add one, write its file and its line in the table.
+The command line names a data set as `KIND:PATH`, such as `ped2:/data/UCSD_Anomaly_Dataset.v1p2`. Each kind is a class
+that follows `comemory.types.Dataset`. To add one, write its file and add its line to the registry.
 """
 
 from __future__ import annotations
@@ -27,16 +27,16 @@ DATASETS = Registry(
 
 
 def open_dataset(spec: str) -> Dataset:
-    """Open the dataset that `KIND:PATH` names. Nothing is decoded yet.
+    """Open the data set that `KIND:PATH` names. Nothing is decoded yet.
 
     Raises:
-        ConfigError: no colon, or a kind that the table does not have.
-        DatasetError: the path is missing, or does not hold what the kind promises.
+        ConfigError: no colon, or an unknown kind.
+        DatasetError: the path is missing, or does not have the layout of the kind.
     """
     kind, colon, path = spec.partition(":")
     if not colon:
         known = ", ".join(DATASETS)
         raise ConfigError(
-            f"cannot read the dataset {spec!r}: expected KIND:PATH, such as folder:{spec} (kinds: {known})"
+            f"cannot read the data set {spec!r}: expected KIND:PATH, such as folder:{spec} (kinds: {known})"
         )
     return cast(Dataset, DATASETS.load(kind.strip())(path))

@@ -24,14 +24,14 @@ from comemory.errors import DatasetError
 TEST_FRAMES = (
     1439, 1211, 923, 947, 1007, 1283, 605, 36, 1175, 841, 472, 1271, 549, 507, 1001, 740, 426, 294, 248, 273, 76,
 )  # fmt: skip
-"""Frames of the 21 official test videos, 15324 together."""
+"""Frames of the 21 official test videos, 15324 in total."""
 
 
 class Avenue(RecordedDataset):
-    """Avenue with its official pixel masks, `testing_label_mask/N_label.mat`: any pixel set makes the frame abnormal.
+    """Avenue with its official pixel masks, `testing_label_mask/N_label.mat`: a frame is abnormal if any of its pixels is.
 
-    The folder holds `training_videos/` and `testing_videos/`. The masks lie beside them or in `ground_truth_demo/`. A
-    copy with some of the 16 + 21 videos is read too and called the Avenue subset.
+    The folder holds `training_videos/` and `testing_videos/`; the masks are beside them or in `ground_truth_demo/`. A copy
+    with only some of the 16 + 21 videos is reported as the Avenue subset.
     """
 
     name = "avenue"
@@ -83,8 +83,8 @@ class Avenue(RecordedDataset):
 class AvenueNpy(Avenue):
     """Avenue with the labels that circulate as `frame_labels_avenue.npy`, one row for the frames of all 21 test videos.
 
-    They differ from the official masks in 441 of 15324 frames, so no masks are given beside them. The videos are told
-    apart by their number and the official frame counts; the file must be whole even when only some videos are here.
+    They differ from the official masks in 441 of 15324 frames, so no masks are used with them. The row is split by the
+    number of each video and the official frame counts; it must be whole even if only some of the videos are here.
     """
 
     name = "avenue-npy"
@@ -113,7 +113,7 @@ class AvenueNpy(Avenue):
     def _read_labels(self, path: Path, n_frames: int | None) -> NDArray[np.bool_]:
         place = last_number(path.stem)
         if place is None or not 1 <= place <= len(TEST_FRAMES):
-            raise DatasetError(f"{path}: its number is not one of the 21 test videos, so its labels cannot be found")
+            raise DatasetError(f"{path}: no number from 1 to 21 in its name, so its labels cannot be found")
         start = sum(TEST_FRAMES[: place - 1])
         return self._all_labels[start : start + TEST_FRAMES[place - 1]]
 

@@ -1,4 +1,4 @@
-"""Frame labels from the files that datasets keep them in: UCSD's `.m`, intervals in `.csv`, `.npy`."""
+"""Reads frame labels from the files of data sets: UCSD's `.m` and `.mat`, intervals in `.csv`, `.npy`."""
 
 from __future__ import annotations
 
@@ -8,12 +8,14 @@ import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from comemory.datasets.mat5 import read_cells
 from comemory.datasets.npy import as_bool, open_npy
-from comemory.errors import DatasetError
+from comemory.errors import DatasetError, short
 
 MAX_LABEL_BYTES = 1 << 22
 MAX_LINE = 4096
@@ -23,19 +25,19 @@ _UCSD_RANGE = re.compile(r"([0-9]{1,7})(?::([0-9]{1,7}))?")
 _FRAMES, _SECONDS = ["start_frame", "end_frame"], ["start_s", "end_s"]
 
 TIME_TOLERANCE_S = 1e-3
-"""By so much a file may round the times of its frames."""
+"""Containers round the times of frames; Matroska and FLV to a millisecond."""
 
 Interval = tuple[int, int]
-"""The first and the last abnormal frame, counted from 0, both within."""
+"""The first and the last abnormal frame, counted from 0, both included."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class LabelFile:
-    """Where the labels of one video are, and how to read them.
+    """The file with the labels of one video, and how to read it.
 
     Attributes:
         path: the file, for messages.
-        read: gives the bool labels of a video with that many frames (None: not known). Raises DatasetError.
+        read: returns the bool labels of a video, given its number of frames or None. Raises DatasetError.
     """
 
     path: Path
@@ -43,7 +45,7 @@ class LabelFile:
 
 
 class LabelError(DatasetError):
-    """Several things are wrong with one label file; `lines` has them all, the text the first."""
+    """A label file has several errors; `lines` has all of them, the text the first."""
 
     def __init__(self, lines: Sequence[str]) -> None:
         self.lines = tuple(lines)
@@ -52,7 +54,7 @@ class LabelError(DatasetError):
 
 
 def labels_from_intervals(intervals: Iterable[Interval], n_frames: int) -> NDArray[np.bool_]:
-    """Labels of a video from its abnormal intervals.
+    """Frame labels from abnormal intervals.
 
     >>> fill([(1, 2)], 4).astype(int).tolist()
     [0, 1, 1, 0]
@@ -64,7 +66,7 @@ def labels_from_intervals(intervals: Iterable[Interval], n_frames: int) -> NDArr
 
 
 def read_npy_labels(path: Path) -> NDArray[np.bool_]:
-    """The labels in a `.npy` file of shape (frames,), (1, frames) or (frames, 1).
+    """Read the labels of a `.npy` file of shape (frames,), (1, frames) or (frames, 1).
 
     Raises:
         DatasetError: not such a file, or a label that is not 0 or 1.
@@ -76,10 +78,10 @@ def read_npy_labels(path: Path) -> NDArray[np.bool_]:
 
 
 def read_ucsd_m(path: Path) -> list[list[Interval]]:
-    """The abnormal intervals of every test clip from `UCSDped1.m` or `UCSDped2.m`.
+    """Read the abnormal intervals of every test clip from `UCSDped1.m` or `UCSDped2.m`.
 
-    The file is MATLAB code; only assignments of the one form it uses are accepted and nothing is evaluated. Its frames
-    are counted from 1, what is returned from 0.
+    The file is MATLAB code. Only assignments of the one form that it uses are accepted; nothing is evaluated. Its frames
+    are counted from 1, those returned from 0.
 
     Raises:
         DatasetError: a line of another form, or a range that ends before it starts.
@@ -114,20 +116,48 @@ def _ucsd_intervals(text: str) -> list[Interval] | None:
     return intervals
 
 
-def read_intervals(path: Path, n_frames: int, times_s: NDArray[np.float64] | None) -> NDArray[np.bool_]:
-    """Labels from a CSV file of abnormal intervals, `start_frame,end_frame` or `start_s,end_s`.
+def read_ucsd_mat(path: Path) -> list[list[Interval]]:
+    """Read the abnormal intervals of every test clip from the `ped1.mat` or `ped2.mat` that circulates with repositories.
 
-    Frames are counted from 0 and both ends are abnormal. Seconds mean every frame that is shown between
-    the two, from the first frame on.
-
-    Args:
-        path: the file; a header without rows says that the whole video is normal.
-        n_frames: of the video.
-        times_s: when each frame is shown, rising; needed for seconds only.
+    Its variable `gt` is a cell array with a matrix for each clip: first frames in the first row, last frames in the
+    second, counted from 1. The intervals returned count from 0.
 
     Raises:
-        DatasetError: another header, or a row that is not two numbers, is NaN or negative, ends before it starts, or
-            reaches beyond the video. Every such row is named.
+        DatasetError: another layout, or a range that ends before it starts.
+    """
+    return [_ucsd_ranges(path, number, cell) for number, cell in enumerate(read_cells(path, "gt"), start=1)]
+
+
+def _ucsd_ranges(path: Path, number: int, cell: NDArray[Any]) -> list[Interval]:
+    if cell.size == 0:
+        return []
+    if cell.shape == (1, 2):
+        cell = cell.T  # a single range may lie on its side
+    if cell.ndim != 2 or cell.shape[0] != 2:
+        raise DatasetError(f"{path}: cell {number} of gt has the shape {cell.shape}, expected (2, ranges)")
+    ranges = cell.astype(np.float64)
+    first, last = ranges
+    if not (
+        np.isfinite(ranges).all() and (ranges == np.floor(ranges)).all() and ((first >= 1) & (first <= last)).all()
+    ):
+        raise DatasetError(f"{path}: cell {number} of gt is no list of frame ranges: {short(cell.tolist())}")
+    return [(int(start) - 1, int(end) - 1) for start, end in zip(first, last, strict=True)]
+
+
+def read_intervals(path: Path, n_frames: int, times_s: NDArray[np.float64] | None) -> NDArray[np.bool_]:
+    """Read labels from a CSV file of abnormal intervals, `start_frame,end_frame` or `start_s,end_s`.
+
+    Frames are counted from 0 and both ends are abnormal. Seconds count from the first frame; every frame shown between
+    the two is abnormal.
+
+    Args:
+        path: the file; a header without rows means that the whole video is normal.
+        n_frames: frames of the video.
+        times_s: when each frame is shown, in seconds from the first, rising; needed only for intervals in seconds.
+
+    Raises:
+        DatasetError: another header, or rows that are not two numbers, are NaN or negative, end before they start, or reach
+            beyond the video. Each such row is named.
     """
     lines = _read_text(path).splitlines()
     try:
@@ -141,7 +171,7 @@ def read_intervals(path: Path, n_frames: int, times_s: NDArray[np.float64] | Non
             f"{path}: starts with {','.join(header)[:60]!r}, expected start_frame,end_frame or start_s,end_s"
         )
     if header == _SECONDS and times_s is None:
-        raise DatasetError(f"{path}: gives seconds, but the video states no frame rate; use start_frame,end_frame")
+        raise DatasetError(f"{path}: gives seconds, but a folder of images has no times; use start_frame,end_frame")
     times = times_s if header == _SECONDS else None
     intervals: list[Interval] = []
     problems: list[str] = []
@@ -159,7 +189,7 @@ def read_intervals(path: Path, n_frames: int, times_s: NDArray[np.float64] | Non
 
 
 def _interval(row: list[str], n_frames: int, times_s: NDArray[np.float64] | None) -> Interval | str | None:
-    """The interval in a row, or what is wrong with it."""
+    """The interval in a row, what is wrong with it, or None if it lies between two frames."""
     if len(row) != 2:
         return "expected two values, the start and the end"
     try:

@@ -1,4 +1,4 @@
-"""Pixel masks of one video, read frame by frame, however the dataset stores them."""
+"""Pixel masks of one video, read frame by frame, from each format that a data set stores them in."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from comemory.datasets.listing import list_images
 from comemory.datasets.mat5 import read_cells
 from comemory.datasets.npy import open_npy
 from comemory.errors import DatasetError
-from comemory.video.formats import MAX_PIXELS, image_size
+from comemory.video.formats import MAX_PIXELS, image_size, jpeg_end
 
 MAX_IMAGE_BYTES = 1 << 28
 
 
 class Masks(Protocol):
-    """One mask for each frame: `masks[i]` is bool (H, W), True where abnormal. Reading may raise DatasetError."""
+    """One mask for each frame: `masks[i]` is bool (H, W), True where abnormal. Reading one may raise DatasetError."""
 
     @property
     def path(self) -> Path: ...
@@ -33,20 +33,20 @@ class Masks(Protocol):
 
 
 def read_image(path: Path) -> NDArray[Any]:
-    """Decode a picture as it is stored.
+    """Decode the image of a mask as it is stored, without conversion.
 
     Shapes:
         returns: uint8, uint16 or float32, (H, W) or (H, W, channels).
 
     Raises:
-        DatasetError: it cannot be read, is cut short, is not a picture, or is over `MAX_PIXELS`.
+        DatasetError: it cannot be read, is cut short, is not an image, or has more than `MAX_PIXELS`.
     """
     try:
         status = path.stat()
         if not stat.S_ISREG(status.st_mode):
-            raise DatasetError(f"{path}: is not a regular file, expected a picture")
+            raise DatasetError(f"{path}: is not a regular file, expected an image")
         if status.st_size > MAX_IMAGE_BYTES:
-            raise DatasetError(f"{path}: {status.st_size} bytes are too many for a picture (at most {MAX_IMAGE_BYTES})")
+            raise DatasetError(f"{path}: {status.st_size} bytes are too many for an image (at most {MAX_IMAGE_BYTES})")
         data = path.read_bytes()
     except DatasetError:
         raise
@@ -57,19 +57,20 @@ def read_image(path: Path) -> NDArray[Any]:
     size = image_size(data)
     if size is not None and size[0] * size[1] > MAX_PIXELS:
         raise DatasetError(
-            f"{path}: the picture is {size[0]}x{size[1]}, expected at most {MAX_PIXELS // 10**6} megapixels"
+            f"{path}: the image is {size[0]}x{size[1]}, expected at most {MAX_PIXELS // 10**6} megapixels"
         )
     try:
         image = None if size is None else cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
     except cv2.error:
         image = None
-    if image is None or _is_cut_jpeg(data):
-        raise DatasetError(f"{path}: is not a whole picture; get this file again")
+    is_cut_jpeg = data.startswith(b"\xff\xd8") and jpeg_end(data) is None  # decoders fill the rest with grey
+    if image is None or is_cut_jpeg:
+        raise DatasetError(f"{path}: is not a whole image; copy this file again")
     return np.asarray(image)
 
 
 class MaskFiles:
-    """A folder with one picture for each frame; any pixel that is not black is abnormal."""
+    """A folder with one image for each frame; any pixel that is not black is abnormal."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -88,7 +89,7 @@ class MaskFiles:
 
 
 class MaskArray:
-    """A `.npy` array (T, H, W), mapped: only the frames asked for are read."""
+    """A `.npy` array (T, H, W), mapped into memory: only the frames asked for are read."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -113,7 +114,7 @@ class MaskArray:
 
 
 class MaskCells:
-    """A MATLAB cell array of masks. Read once from start to end, then kept packed, so that any frame is at hand."""
+    """A MATLAB cell array of masks: read once from start to end, then held compressed, for access to any frame."""
 
     def __init__(self, path: Path, variable: str) -> None:
         self.path = path
@@ -137,11 +138,6 @@ class MaskCells:
                 packed.append((mask.shape, zlib.compress(np.packbits(mask).tobytes(), 1)))
             self._packed = packed
         return self._packed
-
-
-def _is_cut_jpeg(data: bytes) -> bool:
-    """Whether a JPEG ends before its end marker: some decoders fill the rest with grey and say nothing."""
-    return data.startswith(b"\xff\xd8") and data.rfind(b"\xff\xd9") < data.rfind(b"\xff\xda")
 
 
 def _as_mask(path: Path, values: NDArray[Any]) -> NDArray[np.bool_]:

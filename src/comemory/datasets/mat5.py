@@ -1,8 +1,12 @@
 """Cell arrays of numbers from MATLAB 5 `.mat` files, one cell at a time.
 
-Reads what Avenue's masks need and nothing else: numeric arrays inside a cell array, compressed or not, of either byte
-order. Every length in the file is checked before it is believed, and memory is bounded by one array, whatever the file
-claims.
+Reads what the labels of Avenue and UCSD need and nothing else: numeric arrays in a cell array, compressed or not, of
+either byte order. Every length that the file states is checked before it is used, and memory is bounded by one array,
+whatever the file states.
+
+`scipy.io.loadmat` is not used, because its memory is not bounded: with scipy 1.17, a file of 184 bytes that states
+500 million cells takes 3.9 GiB, 600 kB of compressed zeros take 820 MiB, and 20,000 nested cells end the process. This
+reader refuses all three and needs no memory for them.
 
 Source: MathWorks, "MAT-File Format" (level 5).
 """
@@ -67,12 +71,12 @@ class _Matrix(NamedTuple):
 
 @dataclass(slots=True)
 class _Section:
-    """Bounded reads from one top-level element, inflated where it is compressed.
+    """Reads one top-level element, decompressed if it is compressed, and never beyond its end.
 
     Attributes:
-        left: bytes of the element not yet taken from the file.
+        left: bytes of the element not yet read from the file.
         order: `<` or `>`, the byte order of the file.
-        position: bytes handed out so far, after inflating.
+        position: bytes returned so far, after decompression.
     """
 
     file: BinaryIO
@@ -91,11 +95,11 @@ class _Section:
         return data
 
     def available(self) -> int:
-        """The most that can still be taken."""
+        """The most bytes that can still be read."""
         return MAX_FILE_BYTES - self.position if self.inflater else self.left
 
     def finish(self) -> None:
-        """Make sure that nothing follows and that the compressed stream's checksum holds."""
+        """Check that nothing follows, and the checksum of a compressed element."""
         if self._inflate(1) if self.inflater else self.left:
             raise _DamageError("there is more data than its arrays need")
         if self.inflater and not self.inflater.eof:
@@ -157,7 +161,7 @@ def _byte_order(header: bytes) -> Order:
 
 
 def _open_variable(section: _Section, kind: int, length: int) -> _Matrix | None:
-    """The head of a top-level variable; None where it is of a kind that has none."""
+    """The header of a top-level variable; None for an element that is no variable."""
     if kind == _COMPRESSED:
         kind, length = struct.unpack(f"{section.order}II", section.read(8))
     if kind != _MATRIX or length == 0:
@@ -218,7 +222,7 @@ def _numbers(section: _Section, length: int) -> NDArray[Any]:
 
 
 def _element(section: _Section, most: int) -> tuple[int, bytes]:
-    """The type and bytes of a small or ordinary data element, its padding passed over."""
+    """The type and bytes of a data element, small or normal; its padding is skipped."""
     tag = section.read(8)
     kind, size = struct.unpack(f"{section.order}II", tag)
     if kind >> 16:

@@ -1,4 +1,4 @@
-"""NumPy's `.npy` files, opened without trusting them: nothing is unpickled, nothing beyond the file is allocated."""
+"""NumPy's `.npy` files from untrusted sources: nothing is unpickled, and memory is bounded by the file's size."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from comemory.errors import DatasetError
 
 
 def open_npy(path: Path) -> NDArray[Any]:
-    """Map the array of a `.npy` file; its numbers are read when they are used.
+    """Map the array of a `.npy` file into memory; its numbers are read when they are used.
 
     Raises:
         DatasetError: the file cannot be read, is cut short, or holds anything but bool, integer or real numbers.
@@ -34,10 +34,10 @@ def open_npy(path: Path) -> NDArray[Any]:
 
 
 def as_bool(path: Path, values: NDArray[Any], what: str) -> NDArray[np.bool_]:
-    """Numbers that must be 0 or 1 as bool.
+    """Convert numbers that must be 0 or 1 to bool.
 
     Raises:
-        DatasetError: a value is NaN or neither 0 nor 1; the text says how many there are and where the first is.
+        DatasetError: a value is neither 0 nor 1; the text gives their number and the position of the first.
     """
     values = np.asarray(values)
     wrong = ~((values == 0) | (values == 1))

@@ -23,8 +23,8 @@ from comemory.errors import DatasetError
 class ShanghaiTech(RecordedDataset):
     """The official folders: `training/videos/01_001.avi` or `training/frames/01_001/`, `testing/frames/01_0014/`.
 
-    Frame labels are `testing/test_frame_mask/01_0014.npy`, pixel masks `testing/test_pixel_mask/01_0014.npy`. The
-    published test count is that of the labels, 40791; the paper's text says 42883.
+    Frame labels are in `testing/test_frame_mask/01_0014.npy`, pixel masks in `testing/test_pixel_mask/01_0014.npy`. The
+    published number of test frames is that of the labels, 40791; the text of the paper has 42883.
     """
 
     name = "shanghaitech"
@@ -57,11 +57,11 @@ class ShanghaiTech(RecordedDataset):
         return [Recording(name, path, _labels(root, name), _masks(root, name)) for name, path in named]
 
     def notes(self) -> Sequence[str]:
-        return ["testing/test_frame_mask: the labels count 40791 test frames; the paper's text says 42883"]
+        return ["testing/test_frame_mask: there are labels for 40791 test frames; the text of the paper has 42883"]
 
 
 def _videos(root: Path, split: str) -> Path | None:
-    """Where the videos of a split are, the official form first."""
+    """The folder with the videos of a split, the official layout first."""
     official, other = ("videos", "frames") if split == "training" else ("frames", "videos")
     return first_folder([root / split / official, root / split / other])
 

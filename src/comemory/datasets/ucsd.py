@@ -1,4 +1,4 @@
-"""UCSD Ped1 and Ped2: pedestrians on two walkways, clips as folders of pictures, 10 frames a second.
+"""UCSD Ped1 and Ped2: pedestrians on two walkways, folders of images at 10 frames a second.
 
 Source: Mahadevan, Li, Bhalodia, Vasconcelos, "Anomaly Detection in Crowded Scenes", CVPR 2010.
 """
@@ -14,7 +14,7 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from comemory.datasets.labels import Interval, LabelFile, labels_from_intervals, read_ucsd_m
+from comemory.datasets.labels import Interval, LabelFile, labels_from_intervals, read_ucsd_m, read_ucsd_mat
 from comemory.datasets.listing import first_folder, is_folder, last_number, list_entries
 from comemory.datasets.masks import MaskFiles
 from comemory.datasets.recorded import RecordedDataset
@@ -25,10 +25,10 @@ _RELEASE = "UCSD_Anomaly_Dataset.v1p2"
 
 
 class _Ucsd(RecordedDataset):
-    """Either layout: the official `Train/Train001/001.tif`, or the circulating `training/frames/01/000.jpg`.
+    """The official layout, `Train/Train001/001.tif`, or the circulating one, `training/frames/01/000.jpg`.
 
-    Labels are the official ranges of `UCSDpedN.m` where that file is there, else a frame is abnormal when its mask has
-    any pixel. Ped1 has official masks for some of its test clips only.
+    Labels are the official ranges of `UCSDpedN.m`; without that file those of the circulating `pedN.mat`; without either,
+    a frame is abnormal if its mask has any pixel. Ped1 has official masks for some of its test clips only.
     """
 
     folder: ClassVar[str]
@@ -49,16 +49,20 @@ class _Ucsd(RecordedDataset):
     def notes(self) -> Sequence[str]:
         if self._ranges_file:
             return [f"{self._ranges_file}: frame labels are taken from here"]
-        return [f"{self.root}: there is no {self.folder}.m; a frame is abnormal where its mask has any pixel"]
+        return [f"{self.root}: there is no {self.folder}.m; a frame is abnormal if its mask has any pixel"]
 
     @cached_property
     def _ranges_file(self) -> Path | None:
-        names = [self.root / place / f"{self.folder}.m" for place in ("Test", ".", "testing")]
-        return next((path for path in names if path.is_file()), None)
+        names = (f"{self.folder}.m", f"{self.name}.mat")
+        paths = [self.root / place / name for name in names for place in ("Test", ".", "testing")]
+        return next((path for path in paths if path.is_file()), None)
 
     @cached_property
     def _ranges(self) -> list[list[Interval]]:
-        return read_ucsd_m(self._ranges_file) if self._ranges_file else []
+        path = self._ranges_file
+        if path is None:
+            return []
+        return read_ucsd_mat(path) if path.suffix == ".mat" else read_ucsd_m(path)
 
     def _is_clip(self, path: Path) -> bool:
         return bool(re.fullmatch(r"(train|test)[0-9]+", path.name, re.IGNORECASE)) if self.official else True
@@ -70,7 +74,7 @@ class _Ucsd(RecordedDataset):
     def _read_labels(self, path: Path, clip: Path, n_frames: int | None) -> NDArray[np.bool_]:
         place = last_number(clip.name)
         if place is None or not 1 <= place <= len(self._ranges):
-            raise DatasetError(f"{path}: has {len(self._ranges)} entries, none of them for the clip {clip.name}")
+            raise DatasetError(f"{path}: has {len(self._ranges)} entries, none of them for {clip.name}")
         if n_frames is None:
             raise DatasetError(f"{clip}: its frames cannot be counted, so its labels cannot be placed")
         intervals = self._ranges[place - 1]
