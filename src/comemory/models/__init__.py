@@ -9,7 +9,16 @@ evidence.py   maps for the scoring             baselines/   published networks t
 
 MODELS = {
     "comemory": "comemory.models.comemory:CoMemory",
+    "abnormal-gan": "comemory.models.baselines.abnormal_gan:AbnormalGan",
+    "am-correspondence": "comemory.models.baselines.am_correspondence:AmCorrespondence",
+    "ammc": "comemory.models.baselines.ammc:Ammc",
+    "autoencoder": "comemory.models.baselines.autoencoder:Autoencoder",
+    "cdae": "comemory.models.baselines.cdae:Cdae",
+    "convlstm-ae": "comemory.models.baselines.convlstm:ConvLstm",
+    "frame-prediction": "comemory.models.baselines.frame_prediction:FramePrediction",
+    "memae": "comemory.models.baselines.memae:Memae",
     "mnad-prediction": "comemory.models.baselines.mnad:Mnad",
+    "motion-baseline": "comemory.models.baselines.motion_baseline:MotionBaseline",
 }
 """Networks by the name that a configuration and a bundle give."""
 
