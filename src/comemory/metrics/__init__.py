@@ -1,14 +1,14 @@
-"""How good the scores are. For evaluation only: labels come in here and nowhere else.
+"""Metrics: how well scores agree with labels. Nothing outside of evaluation uses labels.
 
-Three ways in, said by the parameter names:
+There are three kinds of input:
 
-- flat: `scores`, `labels` are arrays over all frames (`auc`, `average_precision`, `roc_curve`, …). `join` makes them.
-- per video: sequences with one entry a video (`micro_auc`, `detection_delay`, …); `names` are for the errors.
-- regions: boxes with a score each (`rbdc`, `tbdc`), maps cut into regions at every level (`sweep`, `swept_rbdc`,
-  `swept_tbdc`), and maps against masks (`pixel_score`, `pixel_auc`).
+- flat: `scores` and `labels` are arrays over all frames (`auc`, `average_precision`, `roc_curve`, …). `join` makes them.
+- per video: sequences with one entry for each video (`micro_auc`, `detection_delay`, …); `names` are for error messages.
+- regions: boxes with a score each (`rbdc`, `tbdc`), score maps cut into regions at every threshold (`sweep`, `swept_rbdc`,
+  `swept_tbdc`), and score maps with masks (`pixel_score`, `pixel_auc`).
 
-A figure that the labels do not allow (one class only, no normal frame, no track) is None. Scores that are not finite,
-labels that are not 0 or 1 and lengths that differ raise `EvaluationError`. What looks ahead is called `offline_*`.
+A metric that the labels do not allow (one class only, no normal frame, no track) is None. Scores that are not finite,
+labels that are not 0 or 1, and lengths that differ raise `EvaluationError`. What looks ahead is called `offline_*`.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What an operator feels: how often the alarm is false, and how late it is."""
+"""Alarms as an operator experiences them: how often they are false, and how late they come."""
 
 from __future__ import annotations
 
@@ -13,21 +13,22 @@ from comemory.errors import EvaluationError
 from comemory.metrics.paired import Labels, as_labels, same_length, video_name
 
 Interval = tuple[int, int]
-"""First and last frame of a run; both belong to it."""
+"""First and last frame of an interval; both belong to it."""
 
 
 @dataclass(frozen=True, slots=True)
 class DetectionDelay:
     """How late the first alarm of an anomaly comes.
 
+    An anomaly begins in view when the frame before its first one has a score. Otherwise it is under way when scoring
+    starts, and its delay only says how long scoring took to start.
+
     Attributes:
         median_s: over the anomalies that were detected; None when none was.
         n_detected: anomalies with an alarm frame inside.
         n_missed: anomalies without.
-        median_in_view_s: over the detected anomalies whose beginning was in view: the frame before their first was watched.
-            Of another one nobody can say how late its alarm was; where watching begins in the middle of it, its delay is
-            the time that watching takes to begin.
-        n_in_view: anomalies whose beginning was in view, detected or not.
+        median_in_view_s: over the detected anomalies that begin in view; None when there is none.
+        n_in_view: anomalies that begin in view, detected or not.
     """
 
     median_s: float | None
@@ -38,7 +39,7 @@ class DetectionDelay:
 
 
 def intervals(flags: ArrayLike) -> list[Interval]:
-    """The maximal runs of True, as (first, last) frames.
+    """Return the maximal runs of True, as (first, last) frames.
 
     Raises:
         EvaluationError: not a flat array of 0 and 1.
@@ -60,19 +61,19 @@ def false_alarms_per_hour(
     scored: Sequence[ArrayLike] | None = None,
     above_threshold: Sequence[ArrayLike] | None = None,
 ) -> float | None:
-    """Events that touch no abnormal frame, for each hour of normal frames that were watched.
+    """Count events that overlap no abnormal frame, per hour of scored normal video.
 
-    Ours: an event is what an operator is called for, so events are counted, not frames; and the time in which a false
-    alarm could have come is the normal time alone.
+    Ours: events are counted, not frames, because each event calls an operator. The time is normal time only, because a
+    false alarm can come in no other.
 
     Args:
         events: for each video the (first, last) frames of its events, both inclusive.
         labels: for each video (n_frames,) of ALL its frames; the events index into them.
         rates_hz: frames per second of each video.
         names: of the videos, for errors.
-        watched: for each video (n_frames,), the frames that had a score; all when not given.
-        high: for each video (n_frames,), the frames that made its events; the others between an event's first and last, which
-            only join them, touch nothing then. All when not given.
+        scored: for each video (n_frames,), the frames that had a score; all when not given.
+        above_threshold: for each video (n_frames,), the frames whose scores belong to its events by themselves. The others
+            between the first and the last frame of an event only join them, and overlap nothing. All when not given.
 
     Returns:
         False alarms per hour; None when there is no normal frame.
@@ -84,13 +85,15 @@ def false_alarms_per_hour(
     1200.0
     """
     videos = _videos(events, labels, rates_hz, names)
-    seen, made = _flags(scored, videos, names), _flags(above_threshold, videos, names)
-    normal_s = sum(float((~label & one).sum()) / rate for label, one, rate in zip(videos, seen, rates_hz, strict=True))
+    is_scored, is_above = _flags(scored, videos, names), _flags(above_threshold, videos, names)
+    normal_s = sum(
+        float((~label & one).sum()) / rate for label, one, rate in zip(videos, is_scored, rates_hz, strict=True)
+    )
     if not normal_s:
         return None
     n_false = sum(
         not (label & flags)[first : last + 1].any()
-        for video, label, flags in zip(events, videos, made, strict=True)
+        for video, label, flags in zip(events, videos, is_above, strict=True)
         for first, last in video
     )
     return n_false / normal_s * 3600.0
@@ -104,7 +107,9 @@ def detection_delay(
     *,
     scored: Sequence[ArrayLike] | None = None,
 ) -> DetectionDelay:
-    """Seconds from the start of each labelled anomaly to its first alarm frame; an alarm already on at the start is 0.
+    """Measure the seconds from the start of each labelled anomaly to its first alarm frame.
+
+    An alarm that is open already when the anomaly starts has a delay of 0.
 
     Ours: an anomaly is a maximal run of abnormal frames; an alarm before or after it does not count for it.
 
@@ -113,7 +118,7 @@ def detection_delay(
         labels: for each video (n_frames,) of ALL its frames; the events index into them.
         rates_hz: frames per second of each video.
         names: of the videos, for errors.
-        watched: for each video (n_frames,), the frames that had a score; all when not given.
+        scored: for each video (n_frames,), the frames that had a score; all when not given.
 
     Raises:
         EvaluationError: an event lies outside of its video, a rate is not positive, or the lengths differ.
@@ -125,9 +130,9 @@ def detection_delay(
     delays: list[float] = []
     in_view: list[float] = []
     n_anomalies = n_in_view = 0
-    for video, label, seen, rate in zip(events, videos, _flags(scored, videos, names), rates_hz, strict=True):
+    for video, label, is_scored, rate in zip(events, videos, _flags(scored, videos, names), rates_hz, strict=True):
         for start, end in intervals(label):
-            begins_in_view = start > 0 and bool(seen[start - 1])
+            begins_in_view = start > 0 and bool(is_scored[start - 1])
             n_anomalies += 1
             n_in_view += begins_in_view
             alarms = [max(first, start) for first, last in video if first <= end and last >= start]
@@ -142,7 +147,7 @@ def _median(values: Sequence[float]) -> float | None:
 
 
 def _flags(given: Sequence[ArrayLike] | None, videos: Sequence[Labels], names: Sequence[str] | None) -> list[Labels]:
-    """What is said of each video's frames; True of all where nothing is said."""
+    """Read the flags of each video's frames; True for all frames when none are given."""
     if given is None:
         return [np.ones(len(video), np.bool_) for video in videos]
     same_length(names, labels=videos, flags=given)

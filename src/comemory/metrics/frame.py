@@ -1,4 +1,4 @@
-"""Frame-level figures: does an abnormal frame score higher than a normal one?"""
+"""Frame-level metrics: does an abnormal frame score higher than a normal one?"""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class MacroAuc:
 
 
 def auc(scores: ArrayLike, labels: ArrayLike) -> float | None:
-    """Area under the ROC curve: the chance that an abnormal frame scores above a normal one, a tie counting half.
+    """Compute the area under the ROC curve: the chance that an abnormal frame scores above a normal one; a tie counts half.
 
     Exact: pairs are counted in integers (the Mann-Whitney U statistic) after one sort, then divided once.
 
@@ -75,7 +75,7 @@ def auc(scores: ArrayLike, labels: ArrayLike) -> float | None:
 def micro_auc(
     scores: Sequence[ArrayLike], labels: Sequence[ArrayLike], names: Sequence[str] | None = None
 ) -> float | None:
-    """AUC over the frames of all videos together: one threshold for all of them, as a live system has.
+    """Compute the AUC over the frames of all videos together: one threshold for all of them, as in a live system.
 
     Raises:
         EvaluationError: scores and labels do not fit together; the text names the video.
@@ -87,7 +87,7 @@ def micro_auc(
 
 
 def macro_auc(scores: Sequence[ArrayLike], labels: Sequence[ArrayLike], names: Sequence[str] | None = None) -> MacroAuc:
-    """Mean of each video's own AUC; videos whose frames all have one label have none and are counted as skipped.
+    """Compute the mean of the AUCs of the videos. A video whose frames all have one label has no AUC and is skipped.
 
     Raises:
         EvaluationError: scores and labels do not fit together; the text names the video.
@@ -102,9 +102,9 @@ def macro_auc(scores: Sequence[ArrayLike], labels: Sequence[ArrayLike], names: S
 
 
 def average_precision(scores: ArrayLike, labels: ArrayLike) -> float | None:
-    """Area under the precision-recall curve by steps: sum over thresholds of (R_n - R_(n-1)) P_n.
+    """Compute the area under the precision-recall curve by steps: sum over thresholds of (R_n - R_(n-1)) P_n.
 
-    Source: scikit-learn, `average_precision_score`. No interpolation, which would be too kind.
+    Source: scikit-learn, `average_precision_score`. No interpolation, which would be optimistic.
 
     Returns:
         A number in (0, 1], or None when one of the classes is absent (without normal frames it is always 1).
@@ -125,7 +125,7 @@ def average_precision(scores: ArrayLike, labels: ArrayLike) -> float | None:
 
 
 def roc_curve(scores: ArrayLike, labels: ArrayLike) -> RocCurve | None:
-    """All points of the ROC curve, one for each distinct score; None when one of the classes is absent.
+    """Compute all points of the ROC curve, one for each distinct score; None when one of the classes is absent.
 
     Raises:
         EvaluationError: scores and labels do not fit together.
@@ -146,7 +146,7 @@ def roc_curve(scores: ArrayLike, labels: ArrayLike) -> RocCurve | None:
 
 
 def equal_error_rate(scores: ArrayLike, labels: ArrayLike) -> float | None:
-    """The rate at which false positives and misses are equally frequent.
+    """Compute the rate at which false positives and misses are equally frequent.
 
     Defined as the false positive rate where the ROC curve, its points joined by straight lines, meets the line
     FPR = 1 - TPR. The curve rises from (0, 0) to (1, 1), so it meets that line in exactly one point.
@@ -172,10 +172,10 @@ def equal_error_rate(scores: ArrayLike, labels: ArrayLike) -> float | None:
 
 
 def false_positive_rate_at(scores: ArrayLike, labels: ArrayLike, true_positive_rate: float = 0.95) -> float | None:
-    """False positives that must be borne to find the given part of the abnormal frames.
+    """Compute the false positive rate at the threshold that finds the given part of the abnormal frames.
 
-    Defined without interpolation: the smallest FPR among the thresholds whose TPR is at least the one asked for, that
-    is, a figure which an existing threshold reaches.
+    Defined without interpolation: the smallest FPR among the thresholds whose TPR is at least the given one, so
+    that an existing threshold reaches it.
 
     Args:
         scores, labels: (n_frames,).

@@ -1,4 +1,4 @@
-"""Scores remade with sight of the whole video: for the columns of published protocols, never for a live system."""
+"""Scores normalised or smoothed with the whole video known: for published protocols, never for a live system."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ def offline_max_division(
 ) -> tuple[list[NDArray[np.float64]], float]:
     """Divide each video by its own maximum.
 
-    Log scores can be negative, and dividing by a negative maximum turns the order around. So where any score is below
-    zero, the lowest score of all videos is first subtracted from all of them; the second value returned says by how
-    much the scores were raised. A constant video becomes zeros: it holds no news.
+    Log scores can be negative, and dividing by a negative maximum reverses their order. So if any score is below zero, the
+    lowest score of all videos is first subtracted from all of them; the second value returned is this shift. A constant
+    video becomes zeros: its scores say nothing.
 
     Source: seed, Eq. (20). Deviation: the shift, and the zeros.
 
@@ -63,7 +63,7 @@ def offline_smooth(
 ) -> list[NDArray[np.float64]]:
     """Smooth each video with a Gaussian that looks as far ahead as it looks back.
 
-    The kernel ends at 4 sigma and the video is mirrored at its ends, as `scipy.ndimage.gaussian_filter1d` does, which
+    The kernel ends at 4 sigma and the video is mirrored at its ends, as in `scipy.ndimage.gaussian_filter1d`, which
     published protocols use.
 
     Args:
@@ -93,8 +93,8 @@ def causal_smooth(
 ) -> list[NDArray[np.float64]]:
     """Smooth each video with the past half of the Gaussian of `offline_smooth`, this frame included.
 
-    Ours: the same kernel without the look ahead, so that the two differ in nothing else. Where a video has just begun
-    the weights are those of the frames that there are.
+    Ours: the same kernel without the look ahead, so that the two differ in nothing else. At the start of a video the
+    weights are normalised over the frames that exist.
 
     Args:
         scores: one (n_frames,) array a video, finite.
@@ -141,7 +141,7 @@ def _scaled(video: NDArray[np.float64], zero: float) -> NDArray[np.float64]:
     if not video.size or video.min() == video.max():
         return np.zeros_like(video)
     height = float(video.max()) - zero
-    if math.isinf(height):
+    if math.isinf(height):  # The difference overflows; a quarter of it does not, and the result is the same.
         return _scaled(video / 4, zero / 4)
     scaled: NDArray[np.float64] = (video - zero) / height
     return scaled

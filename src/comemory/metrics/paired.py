@@ -1,4 +1,4 @@
-"""Scores and labels that belong together, or a refusal that names the video and the value."""
+"""Scores and labels checked against each other; an error names the video and the value."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from numpy.typing import ArrayLike, NDArray
 from comemory.errors import EvaluationError
 
 Scores = NDArray[Any]
-"""Real numbers, finite; kept in the dtype they came in, so that large integers are compared exactly."""
+"""Finite real numbers in the dtype they were given in, so that large integers are compared exactly."""
 
 Labels = NDArray[np.bool_]
 """True where abnormal."""
 
 
 def video_name(names: Sequence[str] | None, video: int) -> str:
-    """How an error calls a video.
+    """Return how an error refers to a video.
 
     >>> video_name(["01", "02"], 1), video_name(None, 1)
     ("video '02'", 'video number 1')
@@ -27,7 +27,7 @@ def video_name(names: Sequence[str] | None, video: int) -> str:
 
 
 def as_scores(scores: ArrayLike, what: str) -> Scores:
-    """Read one run of scores.
+    """Read the scores of one video.
 
     Raises:
         EvaluationError: not a flat array of real, finite numbers.
@@ -41,16 +41,16 @@ def as_scores(scores: ArrayLike, what: str) -> Scores:
             more = f" (and {bad.size - 1} more)" if bad.size > 1 else ""
             raise EvaluationError(
                 f"score {array[bad[0]]} of {what} at position {bad[0]}{more}: expected a finite number; "
-                "leave frames without a score out, with their labels"
+                "leave out frames without a score, and their labels"
             )
     return array
 
 
 def as_labels(labels: ArrayLike, what: str) -> Labels:
-    """Read one run of labels; numbers 0 and 1 count as False and True.
+    """Read the labels of one video; numbers 0 and 1 count as False and True.
 
     Raises:
-        EvaluationError: not a flat array, or a value beside 0 and 1.
+        EvaluationError: not a flat array, or a value other than 0 and 1.
     """
     array = _flat(labels, f"the labels of {what}")
     if array.dtype.kind not in "biuf":
@@ -68,7 +68,7 @@ def pair(scores: ArrayLike, labels: ArrayLike, what: str = "all frames") -> tupl
     """Read scores and labels of the same frames.
 
     Raises:
-        EvaluationError: either is not readable, or their lengths differ.
+        EvaluationError: either is not valid, or their lengths differ.
     """
     score_array, label_array = as_scores(scores, what), as_labels(labels, what)
     if len(score_array) != len(label_array):
@@ -84,7 +84,7 @@ def pair_videos(
     """Read scores and labels of several videos.
 
     Raises:
-        EvaluationError: a video is not readable, or the sequences have different lengths.
+        EvaluationError: a video is not valid, or the sequences have different lengths.
     """
     same_length(names, scores=scores, labels=labels)
     return [pair(scores[i], labels[i], video_name(names, i)) for i in range(len(scores))]
@@ -93,7 +93,7 @@ def pair_videos(
 def join(
     scores: Sequence[ArrayLike], labels: Sequence[ArrayLike], names: Sequence[str] | None = None
 ) -> tuple[Scores, Labels]:
-    """Concatenate videos into the flat scores and labels that the flat figures take.
+    """Concatenate videos into flat scores and labels.
 
     Shapes:
         scores, labels: one (n_frames,) array a video.

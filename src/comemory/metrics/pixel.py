@@ -1,4 +1,4 @@
-"""Pixel-level AUC: an abnormal frame counts only where the map finds the right place."""
+"""Pixel-level AUC: an abnormal frame counts as detected only if the score map covers its abnormal pixels."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from comemory.metrics.frame import auc
 
 
 def pixel_score(score_map: NDArray[np.floating], mask: NDArray[np.bool_], coverage: float = 0.4) -> float:
-    """The highest threshold at which the criterion calls this frame positive.
+    """Return the highest threshold at which this frame is positive by the pixel-level criterion.
 
     An abnormal frame is positive once at least `coverage` of its abnormal pixels score the threshold or more; a normal
-    frame (an empty mask) once any pixel does. Over all thresholds this gives each frame one number, so a video need not
-    be held in memory.
+    frame (an empty mask) once any pixel does. So each frame is one number, and a video need not be held
+    in memory.
 
     Source: Mahadevan et al., CVPR 2010, section 5.1, with its 40 %.
 
@@ -46,7 +46,7 @@ def pixel_score(score_map: NDArray[np.floating], mask: NDArray[np.bool_], covera
 
 
 def pixel_auc(frames: Iterable[tuple[NDArray[np.floating], NDArray[np.bool_]]], coverage: float = 0.4) -> float | None:
-    """Area under the ROC of the pixel-level criterion, over (score map, mask) of all frames of all videos.
+    """Compute the area under the ROC of the pixel-level criterion, over (score map, mask) of all frames of all videos.
 
     The true positive rate is over abnormal frames, the false positive rate over normal frames, as at frame level.
 
@@ -73,9 +73,9 @@ def pixel_auc(frames: Iterable[tuple[NDArray[np.floating], NDArray[np.bool_]]], 
 
 
 def minimum_count(fraction: float, total: int) -> int:
-    """The smallest count of at least 1 with count / total >= fraction, safe from rounding.
+    """Return the smallest count of at least 1 with count / total >= fraction, exact despite rounding.
 
-    >>> least_count(0.1, 70), least_count(0.1, 71), least_count(0.4, 1)
+    >>> minimum_count(0.1, 70), minimum_count(0.1, 71), minimum_count(0.4, 1)
     (7, 8, 1)
     """
     count = max(1, int(np.ceil(fraction * total)))

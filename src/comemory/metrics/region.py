@@ -1,4 +1,4 @@
-"""Region-based and track-based detection: are the right places found, and how many wrong ones beside them?"""
+"""Region-based and track-based detection: are the abnormal regions found, and how many wrong ones with them?"""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from comemory.metrics.pixel import minimum_count
 from comemory.types import Box
 
 Track = Mapping[int, Box]
-"""One anomaly through time: its box in each frame where it is labelled."""
+"""One anomaly over time: its box in each frame where it is labelled."""
 
 
 @dataclass(frozen=True, slots=True)
 class Region:
-    """A place in one frame that a detector calls abnormal, with how abnormal."""
+    """A region of one frame that a detector reports as abnormal, with its score."""
 
     frame: int
     box: Box
@@ -35,12 +35,12 @@ def rbdc(
     *,
     iou: float = 0.1,
 ) -> float | None:
-    """Region-based detection criterion: found regions against false regions, as area up to one false region a frame.
+    """Compute the region-based detection criterion: the area under found regions over false regions, up to one a frame.
 
     A labelled region is found at a threshold when a detection of at least that score in its frame has an
     intersection over union of at least `iou` with it. A detection is false when no labelled region of its frame
     reaches that. Rates are over all labelled regions and over all frames of all videos. Points of the curve are joined
-    by straight lines; the last segment is cut at one false region a frame, and a curve that ends earlier goes on level.
+    by straight lines. The last segment is cut at one false region a frame; a curve that ends earlier is continued level.
 
     Source: Ramachandra & Jones, Street Scene, WACV 2020, section 4 (beta = 0.1).
 
@@ -71,7 +71,7 @@ def tbdc(
     iou: float = 0.1,
     track_fraction: float = 0.1,
 ) -> float | None:
-    """Track-based detection criterion: as `rbdc`, with a whole track found once enough of its regions are.
+    """Compute the track-based detection criterion: as `rbdc`, but a track is found when enough of its regions are.
 
     Source: Ramachandra & Jones, Street Scene, WACV 2020, section 4 (alpha = beta = 0.1).
 
@@ -94,7 +94,7 @@ def tbdc(
 
 @dataclass(slots=True)
 class _Labelled:
-    """A labelled region, and the highest score it is found at so far."""
+    """A labelled region, and the highest score so far at which it is found."""
 
     box: Box
     score: float = -math.inf
@@ -107,7 +107,7 @@ def _matched(
     names: Sequence[str] | None,
     iou: float,
 ) -> tuple[list[list[float]], NDArray[np.float64]]:
-    """The score at which each labelled region is found (-inf for never), by track; and the false detections' scores."""
+    """The score at which each labelled region is found (-inf: never), by track; and the scores of false detections."""
     if not 0 < iou <= 1:
         raise EvaluationError(f"intersection over union {iou}: expected a number above 0 and up to 1")
     same_length(names, detections=detections, tracks=tracks, n_frames=n_frames)
@@ -150,9 +150,9 @@ def _check_video(regions: Sequence[Region], tracks: Sequence[Track], n_frames: i
 
 
 def intersection_over_union(a: Box, b: Box) -> float:
-    """Intersection over union of two boxes.
+    """Compute the intersection over union of two boxes.
 
-    >>> overlap((0, 0, 2, 1), (1, 0, 3, 1)) == 1 / 3
+    >>> intersection_over_union((0, 0, 2, 1), (1, 0, 3, 1)) == 1 / 3
     True
     """
     width = min(a[2], b[2]) - max(a[0], b[0])
@@ -164,13 +164,13 @@ def intersection_over_union(a: Box, b: Box) -> float:
 
 
 def area_up_to_one(x: NDArray[np.float64], y: NDArray[np.float64]) -> float:
-    """Area under a curve from (0, 0) on to x = 1, its points joined by straight lines.
+    """Compute the area under a curve from (0, 0) to x = 1, its points joined by straight lines.
 
     Args:
-        x: rising; what lies beyond 1 is cut off, and a curve that ends earlier goes on level.
+        x: rising; what lies beyond 1 is cut off, and a curve that ends earlier is continued level.
         y: of the points.
 
-    >>> area_to_one(np.array([0.5, 1.5]), np.array([0.5, 1.0]))
+    >>> area_up_to_one(np.array([0.5, 1.5]), np.array([0.5, 1.0]))
     0.4375
     """
     x, y = np.concatenate([[0.0], x]), np.concatenate([[0.0], y])

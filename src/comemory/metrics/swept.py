@@ -1,4 +1,4 @@
-"""Score maps cut into regions anew at every level, held against labelled tracks."""
+"""Score maps cut into regions at every threshold, and matched with labelled tracks."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from comemory.types import Box
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Sweep:
-    """What the regions of one video's maps come to at each level.
+    """How the regions of one video's score maps match its tracks at each threshold.
 
     Shapes:
-        n_false: int64 (n_levels,), regions at each level that meet no labelled one.
-        n_found: int64 (n_tracks, n_levels), how many of a track's labelled regions are found at each level.
+        n_false: int64 (n_thresholds,), regions at each threshold that match no labelled one.
+        n_found: int64 (n_tracks, n_thresholds), how many of a track's labelled regions are found at each threshold.
         n_labelled: int64 (n_tracks,), how many it has in the frames that were swept.
 
     Attributes:
@@ -37,15 +37,15 @@ class Sweep:
 def sweep(
     score_maps: Iterable[tuple[int, NDArray[np.floating]]],
     tracks: Sequence[Track],
-    levels: ArrayLike,
+    thresholds: ArrayLike,
     size: tuple[int, int],
     *,
     iou: float = 0.1,
 ) -> Sweep:
-    """Cut the maps of one video into connected regions at each level and hold them against its tracks.
+    """Cut the score maps of one video into connected regions at each threshold, and match them with its tracks.
 
-    A region is a connected place at or above the level, pixels that touch at a corner being connected. Only what is
-    counted is kept, so the maps of a long video may come one by one.
+    A region is connected, at or above the threshold; pixels that touch at a corner are connected. Only counts are stored,
+    so the maps of a long video may be generated one by one.
 
     Source: Ramachandra & Jones, Street Scene, WACV 2020, section 4, for what is found and what is false.
 
@@ -53,22 +53,22 @@ def sweep(
         score_maps: (frame, float (h, w)), finite, of any size.
 
     Args:
-        score_maps: of the frames that take part; labelled regions of other frames do not.
+        score_maps: of the frames that count; labelled regions of other frames do not.
         tracks: labelled, boxes in pixels of the source.
-        levels: rising.
+        thresholds: rising.
         size: (height, width) of the source.
         iou: least intersection over union of a region that finds a labelled one.
 
     Raises:
-        EvaluationError: levels that do not rise, a map that is not finite (h, w), an iou outside (0, 1].
+        EvaluationError: thresholds that do not rise, a map that is not finite (h, w), an iou outside (0, 1].
 
-    >>> level_by_level = sweep([(0, np.array([[9.0, 0.0, 0.0], [0.0, 0.0, 4.0]]))], [{0: (0, 0, 1, 1)}], [3, 5], (2, 3))
-    >>> level_by_level.n_false.tolist(), level_by_level.n_found.tolist()
+    >>> by_threshold = sweep([(0, np.array([[9.0, 0.0, 0.0], [0.0, 0.0, 4.0]]))], [{0: (0, 0, 1, 1)}], [3, 5], (2, 3))
+    >>> by_threshold.n_false.tolist(), by_threshold.n_found.tolist()
     ([1, 0], [[1, 1]])
     """
-    rising = np.asarray(levels, np.float64)
+    rising = np.asarray(thresholds, np.float64)
     if rising.ndim != 1 or not rising.size or not np.isfinite(rising).all() or (np.diff(rising) <= 0).any():
-        raise EvaluationError(f"levels {rising.tolist()}: expected finite numbers that rise")
+        raise EvaluationError(f"thresholds {rising.tolist()}: expected finite numbers that rise")
     if not 0 < iou <= 1:
         raise EvaluationError(f"intersection over union {iou}: expected a number above 0 and up to 1")
     n_false = np.zeros(len(rising), np.int64)
@@ -80,21 +80,21 @@ def sweep(
         boxes = [tracks[number][frame] for number in present]
         n_frames += 1
         n_labelled[present] += 1
-        for level, regions in enumerate(_cut(score_map, rising, size, frame)):
+        for index, regions in enumerate(_cut(score_map, rising, size, frame)):
             met = np.array(
                 [[intersection_over_union(box, region) >= iou for region in regions] for box in boxes], np.bool_
             )
             met = met.reshape(len(boxes), len(regions))
-            n_false[level] += int((~met.any(axis=0)).sum())
-            n_found[present, level] += met.any(axis=1)
+            n_false[index] += int((~met.any(axis=0)).sum())
+            n_found[present, index] += met.any(axis=1)
     return Sweep(n_frames, n_false, n_found, n_labelled)
 
 
 def swept_rbdc(sweeps: Sequence[Sweep]) -> float | None:
-    """The region-based detection criterion of score maps; see `rbdc` for that of boxes with a score each.
+    """Compute the region-based detection criterion of score maps; see `rbdc` for that of boxes with a score each.
 
-    Ours: lower levels can join regions, so that neither rate need rise as the level falls. What counts at a rate of
-    false regions is the best detection rate of all levels with that rate or less, as one would set the level.
+    Ours: lower thresholds can join regions, so neither rate need rise as the threshold falls. At each rate of false
+    regions, the best detection rate of all thresholds with that rate or less counts, as one would set the threshold.
 
     Source: Ramachandra & Jones, Street Scene, WACV 2020, section 4.
 
@@ -108,7 +108,7 @@ def swept_rbdc(sweeps: Sequence[Sweep]) -> float | None:
 
 
 def swept_tbdc(sweeps: Sequence[Sweep], *, track_fraction: float = 0.1) -> float | None:
-    """The track-based detection criterion of score maps: as `swept_rbdc`, a track found once enough of it is.
+    """Compute the track-based detection criterion of score maps: as `swept_rbdc`, but for tracks found well enough.
 
     Source: Ramachandra & Jones, Street Scene, WACV 2020, section 4 (alpha = 0.1).
 
@@ -134,15 +134,18 @@ def swept_tbdc(sweeps: Sequence[Sweep], *, track_fraction: float = 0.1) -> float
 
 
 def _cut(
-    score_map: NDArray[np.floating], levels: NDArray[np.float64], size: tuple[int, int], frame: int
+    score_map: NDArray[np.floating], thresholds: NDArray[np.float64], size: tuple[int, int], frame: int
 ) -> Iterator[list[Box]]:
-    """The boxes of the regions at each level, from the lowest to the last that has any."""
+    """The boxes of the regions at each threshold, from the lowest to the last that has any.
+
+    Regions are searched again only when the number of pixels above the threshold changes: that saves most of the time.
+    """
     if score_map.ndim != 2 or not score_map.size or not np.isfinite(score_map).all():
         raise EvaluationError(f"score map of frame {frame} has shape {score_map.shape}: expected finite numbers (H, W)")
     y_scale, x_scale = size[0] / score_map.shape[0], size[1] / score_map.shape[1]
     n_before, boxes = -1, list[Box]()
-    for level in levels[levels <= score_map.max()]:
-        above = score_map >= level
+    for threshold in thresholds[thresholds <= score_map.max()]:
+        above = score_map >= threshold
         n_above = int(above.sum())
         if n_above != n_before:
             n_before = n_above

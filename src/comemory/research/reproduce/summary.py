@@ -134,7 +134,7 @@ def selected_variant(listed: Sequence[Summary]) -> str | None:
 def number_at(results: Mapping[str, Any], path: str) -> float | None:
     """Return a number in nested results; None where there is none.
 
-    >>> look_up({"causal": {"auc_micro": 0.9}}, "causal.auc_micro")
+    >>> number_at({"causal": {"auc_micro": 0.9}}, "causal.auc_micro")
     0.9
     """
     value: Any = results
