@@ -15,10 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from comemory import metrics
-from comemory.bench import circumstances
-from comemory.datasets import open_dataset
+from comemory.bench import environment
 from comemory.detector import Detector
-from comemory.research.pseudo_anomalies.perturbations import ACTS
+from comemory.research.pseudo_anomalies.dataset import open_dataset
+from comemory.research.pseudo_anomalies.perturbations import PERTURBATIONS
 from comemory.research.reproduce.statistics import kendall, spearman
 from comemory.scoring import patch_map
 from comemory.types import LabelledSource
@@ -37,7 +37,7 @@ CHANNELS = (
 
 def channels_of(detector: Detector) -> list[str]:
     """Those that the bundle can judge by: a novelty needs its usual levels."""
-    usual = detector.bundle.calibration.usual
+    usual = detector.bundle.calibration.spatial_baselines
     names = {f"{name.removesuffix('_distance')}_novelty" for name in usual}
     return [channel for channel in CHANNELS if "_novelty:" not in channel or channel.partition(":")[0] in names]
 
@@ -72,7 +72,7 @@ def by_kind(values: NDArray[np.float64], labels: NDArray[np.bool_], names: Seque
     """AUC of every channel on the videos of each kind of act that has both kinds of frames."""
     kinds = np.array([name.partition("-")[0] for name in names])
     found: dict[str, list[float]] = {}
-    for kind in ACTS:
+    for kind in PERTURBATIONS:
         chosen = kinds == kind
         if 0 < labels[chosen].sum() < chosen.sum():
             found[kind] = [auc(column, labels[chosen]) for column in values[chosen].T]
@@ -101,7 +101,7 @@ def ranking(bundle: Path, data: str) -> dict[str, Any]:
         ],
         "spearman": spearman(pseudo, test),
         "kendall": kendall(pseudo, test),
-        "circumstances": circumstances(),
+        "circumstances": environment(),
     }
 
 

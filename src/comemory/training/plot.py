@@ -9,6 +9,7 @@ from typing import Any
 import matplotlib as mpl
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 DEAD = 1e-4
 """An item is dead if it is nearest to a smaller share of the queries than this."""
@@ -29,9 +30,12 @@ def plot_history(history: Sequence[Mapping[str, Any]], path: Path) -> None:
         for term in history[0]["loss"]:
             axes[0].plot(epochs, [record["loss"][term] for record in history], marker=".", label=term.replace("_", " "))
         axes[0].set(xlabel="epoch", ylabel="mean of the term", yscale="log", title="Losses")
-        axes[0].legend(frameon=False, fontsize=7)
+        # Below the axis, because curves fill every corner of it sooner or later.
+        axes[0].legend(frameon=False, fontsize=7, loc="upper center", bbox_to_anchor=(0.5, -0.16), ncols=2)
         for axis, name in zip(axes[1:], memories, strict=True):
             _plot_usage(axis, epochs, np.array([record["item_usage"][name] for record in history]), name)
+        for axis in axes:
+            axis.xaxis.set_major_locator(MaxNLocator(integer=True))  # There is no epoch 1.5.
         figure.savefig(path, dpi=120)
 
 
