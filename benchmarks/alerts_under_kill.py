@@ -17,7 +17,7 @@ Figures:
     orphans, rows_without_file  files without a row and rows without a file after the last start
     alerts                      in the outbox, delivered or not
     alerts_lost                 of those, never received
-    events_untold               in the store, and the receiver knows no beginning or end of it
+    events_without_alert               in the store, and the receiver knows no beginning or end of it
     tries, refused              requests that the receiver saw, and those that it failed
     duplicates                  alerts received more than once, which is allowed
     forged                      requests whose signature was wrong
@@ -71,13 +71,13 @@ class Receiver:
         self._thread.start()
 
     def answer(self, request: BaseHTTPRequestHandler) -> None:
-        from comemory.alerts.webhook import is_genuine
+        from comemory.alerts.webhook import is_signed_by
 
         length = int(request.headers["Content-Length"])
         body = request.rfile.read(length)
         if len(body) < length:
             return  # the sender was killed in the middle of it: nothing was said
-        genuine = is_genuine(SECRET.encode(), dict(request.headers.items()), body)
+        genuine = is_signed_by(SECRET.encode(), dict(request.headers.items()), body)
         with self._lock:
             self.tries += 1
             self.forged += not genuine
@@ -104,6 +104,7 @@ class Receiver:
 
 def watch(url: str, folder: Path, receiver: str, finish: bool) -> None:
     """What is killed: store events and deliver alerts for ever, or only deliver what is left."""
+    from comemory.alerts.config import SinkSettings
     from comemory.alerts.dispatcher import Dispatcher
     from comemory.alerts.sink import open_sink
     from comemory.store.store import EventStore
@@ -115,7 +116,8 @@ def watch(url: str, folder: Path, receiver: str, finish: bool) -> None:
         "allow_private": True,
         "kinds": ["new", "update", "end"],
     }
-    quick = {"timeout_s": 0.5, "retry_s": 0.02, "retry_max_s": 0.1}
+    SinkSettings.retry_s, SinkSettings.retry_max_s = 0.02, 0.1
+    quick = {"timeout_s": 0.5}
     with EventStore.open(url, folder / "media") as store:
         dispatcher = Dispatcher(store, [open_sink("receiver", settings | quick)], ["gate"])
         dispatcher.start()
@@ -184,7 +186,7 @@ def compare(url: str, folder: Path, receiver: Receiver) -> dict[str, Any]:
     lines = (folder / "noted").read_text(encoding="ascii").split("\n")[:-1]
     noted = {act: {line.split()[1] for line in lines if line.startswith(act)} for act in ("begun", "pictured")}
     media = folder / "media"
-    present = {str(path.relative_to(media)) for path in media.glob("*/*/*")}
+    present = {str(path.relative_to(media)) for path in media.glob("[!.]*/*/*") if path.suffix != ".json"}
     half_written = [path for path in (media / ".incoming").iterdir() if path.is_file()]
     database = Database(url)
     with database.read() as connection:
@@ -202,7 +204,7 @@ def compare(url: str, folder: Path, receiver: Receiver) -> dict[str, Any]:
         "rows_without_file": len(rows.keys() - present),
         "alerts": len(alerts),
         "alerts_lost": len(alerts - receiver.received.keys()),
-        "events_untold": len({id for id in kept if not {(id, "new"), (id, "end")} <= receiver.told}),
+        "events_without_alert": len({id for id in kept if not {(id, "new"), (id, "end")} <= receiver.told}),
         "tries": receiver.tries,
         "refused": receiver.refused,
         "duplicates": sum(number > 1 for number in receiver.received.values()),

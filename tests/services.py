@@ -29,7 +29,7 @@ def _postgres_program(name: str) -> Path | None:
 @pytest.fixture(scope="session")
 def postgres() -> Iterator[Callable[[], str]]:
     """Empties the database of a PostgreSQL of our own, and gives its URL."""
-    psycopg = pytest.importorskip("psycopg", reason="needs psycopg: pip install 'comemory[postgres]'")
+    psycopg = pytest.importorskip("psycopg", reason="needs psycopg: pip install '.[postgres]'")
     initdb, server = _postgres_program("initdb"), _postgres_program("postgres")
     if initdb is None or server is None:
         pytest.skip("needs PostgreSQL: apt-get install postgresql")

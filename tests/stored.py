@@ -28,7 +28,7 @@ class Clock:
     def __call__(self) -> datetime:
         return self.now
 
-    def pass_by(self, **time_passed: float) -> datetime:
+    def advance(self, **time_passed: float) -> datetime:
         self.now += timedelta(**time_passed)
         return self.now
 
@@ -60,7 +60,7 @@ def picture(store: EventStore, n_bytes: int = 100, suffix: str = ".jpg") -> Path
     return path
 
 
-def wait_until(done: Callable[[], object], seconds: float = 15.0) -> None:
+def wait_until(done: Callable[[], object], seconds: float = 60.0) -> None:
     """Wait until something holds, or fail."""
     deadline = time.monotonic() + seconds
     while not done():

@@ -1,24 +1,31 @@
-"""MQTT against a real mosquitto, listened to by a client of its own."""
+"""MQTT against a real mosquitto, with a client that records all messages."""
 
 from __future__ import annotations
 
 import json
 import threading
 from collections.abc import Iterator
-from datetime import timedelta
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from typing import Any, Protocol
 
 import paho.mqtt.client as paho
 import pytest
 from stored import NOON, free_port, make_event, wait_until
 
+from comemory.alerts.config import MqttSettings
+from comemory.alerts.current import CameraNow
 from comemory.alerts.dispatcher import Dispatcher
 from comemory.alerts.mqtt import discovery
-from comemory.alerts.sink import Message, Sink, open_sink
+from comemory.alerts.sink import Notification, Sink, open_sink
 from comemory.errors import DeliveryError
 from comemory.store.event import new_id
-from comemory.store.retained_topics import Announced
-from comemory.store.store import EventStore
+from comemory.store.retained_topics import RetainedTopics
+from comemory.store.routing import Stamp
+from comemory.store.store import EventStore, StoredEvent
+from comemory.store.write_ahead import Entry
+
+STALLED = {"state": "stalled", "message": "no frame", "at": "2026-03-02T12:00:00.000Z"}
 
 
 class Started(Protocol):
@@ -30,7 +37,7 @@ class Started(Protocol):
 
 
 class Listener:
-    """A client that keeps what it hears: topic, text, whether the broker had retained it."""
+    """A client that records all messages: topic, text, whether the broker had retained it."""
 
     def __init__(self, port: int) -> None:
         self.heard: list[tuple[str, str, bool]] = []
@@ -58,10 +65,10 @@ class Listener:
 
 
 @pytest.fixture
-def announced(file_store: EventStore) -> Announced:
-    """What a store with one sink remembers."""
-    file_store.announced.route(["home"])
-    return file_store.announced
+def topics(file_store: EventStore) -> RetainedTopics:
+    """The retained topics of a store with one sink."""
+    file_store.retained_topics.set_sinks(["home"])
+    return file_store.retained_topics
 
 
 @pytest.fixture
@@ -71,7 +78,7 @@ def listener(broker: Started) -> Iterator[Listener]:
     heard.close()
 
 
-def message(kind: str, camera: str = "gate", **after: Any) -> Message:
+def message(kind: str, camera: str = "gate", **after: Any) -> Notification:
     id = new_id()
     payload = {
         "id": id,
@@ -81,36 +88,38 @@ def message(kind: str, camera: str = "gate", **after: Any) -> Message:
         "before": None,
         "after": after,
     }
-    return Message(id, kind, camera, payload)
+    return Notification(id, kind, camera, payload)
 
 
 def opened(port: int, **settings: Any) -> Sink:
     return open_sink("home", {"kind": "mqtt", "host": "127.0.0.1", "port": port, "timeout_s": 5, **settings})
 
 
-def connected(sink: Sink, cameras: list[str], heard: Listener, announced: Announced) -> Sink:
-    sink.start(cameras, announced)
+def connected(sink: Sink, cameras: list[str], heard: Listener, topics: RetainedTopics) -> Sink:
+    sink.start(cameras, topics)
     wait_until(lambda: "online" in heard.of("comemory/available"))
     return sink
 
 
 class TestTopics:
-    def test_events_alarm_and_state(self, broker: Started, listener: Listener, announced: Announced) -> None:
-        sink = connected(opened(broker.port), ["gate"], listener, announced)
+    def test_events_alarm_and_state(self, broker: Started, listener: Listener, topics: RetainedTopics) -> None:
+        sink = connected(opened(broker.port), ["gate"], listener, topics)
         sent = [message(kind, score=1.5) for kind in ("new", "update", "end")]
         for each in sent:
             sink.deliver(each)
-        sink.deliver(message("state", state="stalled", message="no frame"))
-        wait_until(lambda: listener.of("comemory/gate/state"))
+        sink.deliver(message("system", camera="", part="store", state="error"))
+        sink.set_current({"gate": CameraNow(True, STALLED)})
+        sink.set_current({"gate": CameraNow(False, STALLED)})
+        wait_until(lambda: listener.of("comemory/gate/alarm")[-2:] == ["ON", "OFF"])
         assert [json.loads(text) for text in listener.of("comemory/events")] == [each.payload for each in sent]
-        assert listener.of("comemory/gate/alarm")[-2:] == ["ON", "OFF"]
-        assert listener.of("comemory/gate/state") == ["stalled"]
+        assert json.loads(listener.of("comemory/system")[0])["after"]["part"] == "store"
+        assert listener.of("comemory/gate/state") == ["stalled"] * 2
         sink.close()
         wait_until(lambda: listener.of("comemory/available")[-1] == "offline")
         late = Listener(broker.port)
         wait_until(lambda: len(late.heard) >= 6)
         late.close()
-        assert all(retained for _, _, retained in late.heard)
+        assert all(is_retained for _, _, is_retained in late.heard)
         assert {topic for topic, _, _ in late.heard} == {
             "comemory/available",
             "comemory/gate/alarm",
@@ -120,10 +129,19 @@ class TestTopics:
             "homeassistant/sensor/comemory_gate/state/config",
         }
 
-    def test_discovery_fits_the_topics_and_is_told_again(
-        self, broker: Started, listener: Listener, announced: Announced
+    def test_alerts_switch_no_alarm(self, broker: Started, listener: Listener, topics: RetainedTopics) -> None:
+        sink = connected(opened(broker.port), ["gate"], listener, topics)
+        sink.set_current({"gate": CameraNow(True)})
+        for kind in ("new", "end", "state"):
+            sink.deliver(message(kind, score=1.5, state="down"))
+        wait_until(lambda: len(listener.of("comemory/events")) == 2)
+        assert listener.of("comemory/gate/alarm") == ["OFF", "ON"]
+        sink.close()
+
+    def test_discovery_fits_the_topics_and_is_repeated(
+        self, broker: Started, listener: Listener, topics: RetainedTopics
     ) -> None:
-        sink = connected(opened(broker.port), ["gate"], listener, announced)
+        sink = connected(opened(broker.port), ["gate"], listener, topics)
         topic = "homeassistant/binary_sensor/comemory_gate/alarm/config"
         wait_until(lambda: listener.of(topic))
         config = json.loads(listener.of(topic)[0])
@@ -135,11 +153,11 @@ class TestTopics:
         wait_until(lambda: listener.of("homeassistant/sensor/comemory_yard_____-66dbdc/state/config"))
         sink.close()
 
-    def test_without_discovery(self, broker: Started, listener: Listener, announced: Announced) -> None:
+    def test_without_discovery(self, broker: Started, listener: Listener, topics: RetainedTopics) -> None:
         sink = open_sink(
             "home", {"kind": "mqtt", "host": "127.0.0.1", "port": broker.port, "discovery": "", "prefix": "a/b"}
         )
-        sink.start(["gate"], announced)
+        sink.start(["gate"], topics)
         wait_until(lambda: listener.of("a/b/gate/alarm"))
         sink.close()
         assert not any(topic.startswith("homeassistant") for topic, _, _ in listener.heard)
@@ -148,17 +166,16 @@ class TestTopics:
         configs = [config for camera in ("gate", "yard") for config in discovery("ha", "comemory", camera).values()]
         assert len({config["unique_id"] for config in configs}) == 4
 
-    def test_names_that_differ_in_a_mark_alone_share_nothing(
-        self, broker: Started, listener: Listener, announced: Announced
+    def test_names_that_differ_in_one_character_share_no_topic(
+        self, broker: Started, listener: Listener, topics: RetainedTopics
     ) -> None:
         names = ("gate.1", "gate_1", "gate-1")
         found = [discovery("ha", "comemory", camera) for camera in names]
         assert len({topic for one in found for topic in one}) == 6
         for key in ("unique_id", "state_topic"):
             assert len({config[key] for one in found for config in one.values()}) == 6
-        sink = connected(opened(broker.port), list(names), listener, announced)
-        for name in names:
-            sink.deliver(message("state", camera=name, state=f"of {name}", message=""))
+        sink = connected(opened(broker.port), list(names), listener, topics)
+        sink.set_current({name: CameraNow(False, {"state": f"of {name}", "message": ""}) for name in names})
         wait_until(lambda: len([topic for topic, _, _ in listener.heard if topic.endswith("/state")]) == 3)
         sink.close()
         assert listener.of("comemory/gate_1/state") == ["of gate_1"]
@@ -166,36 +183,41 @@ class TestTopics:
 
 
 def retained(port: int) -> set[str]:
-    """The topics that a broker keeps."""
+    """The topics that a broker retains."""
     late = Listener(port)
     done = new_id()
     late.client.publish("done", done, qos=1)
     wait_until(lambda: done in late.of("done"))
     late.close()
-    return {topic for topic, _, kept in late.heard if kept}
+    return {topic for topic, _, is_retained in late.heard if is_retained}
 
 
 def of_camera(camera: str, prefix: str = "comemory") -> set[str]:
-    """What is kept of a camera before anything has happened."""
+    """The topics that are retained of a camera before anything has happened."""
     return {f"{prefix}/{camera}/alarm", *discovery("homeassistant", prefix, camera)}
 
 
-class TestTakingBack:
-    def test_a_camera_that_is_gone_at_the_next_start(
-        self, broker: Started, listener: Listener, announced: Announced
+class TestRemoval:
+    def test_the_topics_of_a_camera_that_is_gone_at_the_next_start(
+        self, broker: Started, listener: Listener, topics: RetainedTopics
     ) -> None:
-        sink = connected(opened(broker.port), ["gate", "yard"], listener, announced)
-        sink.deliver(message("state", camera="yard", state="down", message=""))
+        sink = connected(opened(broker.port), ["gate", "yard"], listener, topics)
+        sink.set_current({"yard": CameraNow(False, STALLED)})
+        wait_until(lambda: listener.of("comemory/yard/health"))
         sink.close()
-        kept = retained(broker.port)
-        assert kept >= of_camera("yard") | of_camera("gate") | {"comemory/yard/state", "comemory/yard/health"}
+        assert retained(broker.port) >= of_camera("yard") | of_camera("gate") | {
+            "comemory/yard/state",
+            "comemory/yard/health",
+        }
         listener.heard.clear()
-        sink = connected(opened(broker.port), ["gate"], listener, announced)
+        sink = connected(opened(broker.port), ["gate"], listener, topics)
         wait_until(lambda: retained(broker.port) == of_camera("gate") | {"comemory/available"})
         sink.close()
 
-    def test_a_camera_that_goes_while_it_runs(self, broker: Started, listener: Listener, announced: Announced) -> None:
-        sink = connected(opened(broker.port), ["gate", "yard"], listener, announced)
+    def test_the_topics_of_a_camera_that_is_removed_while_it_runs(
+        self, broker: Started, listener: Listener, topics: RetainedTopics
+    ) -> None:
+        sink = connected(opened(broker.port), ["gate", "yard"], listener, topics)
         wait_until(lambda: retained(broker.port) >= of_camera("yard"))
         sink.set_cameras(["gate", "door"])
         wait_until(lambda: retained(broker.port) == of_camera("gate") | of_camera("door") | {"comemory/available"})
@@ -203,71 +225,73 @@ class TestTakingBack:
         assert not any("yard" in topic for topic in retained(broker.port))
         sink.close()
 
-    def test_discovery_that_is_switched_off_and_another_prefix(
-        self, broker: Started, listener: Listener, announced: Announced
+    def test_the_topics_of_discovery_switched_off_and_of_another_prefix(
+        self, broker: Started, listener: Listener, topics: RetainedTopics
     ) -> None:
-        connected(opened(broker.port), ["gate"], listener, announced).close()
-        for told, left in (({"discovery": ""}, {"comemory/gate/alarm"}), ({"prefix": "b"}, of_camera("gate", "b"))):
-            sink = opened(broker.port, **told)
-            sink.start(["gate"], announced)
-            expected = left | {f"{told.get('prefix', 'comemory')}/available"}
+        connected(opened(broker.port), ["gate"], listener, topics).close()
+        for changes, left in (({"discovery": ""}, {"comemory/gate/alarm"}), ({"prefix": "b"}, of_camera("gate", "b"))):
+            sink = opened(broker.port, **changes)
+            sink.start(["gate"], topics)
+            expected = left | {f"{changes.get('prefix', 'comemory')}/available"}
             wait_until(lambda expected=expected: retained(broker.port) == expected)  # type: ignore[misc]
             sink.close()
 
-    def test_a_sink_that_is_renamed_takes_its_old_topics_over(
-        self, broker: Started, listener: Listener, announced: Announced
+    def test_a_renamed_sink_takes_its_old_topics_over(
+        self, broker: Started, listener: Listener, topics: RetainedTopics
     ) -> None:
-        connected(opened(broker.port), ["gate", "yard"], listener, announced).close()
-        announced.route(["other"])
-        assert list(announced.left()) == ["home"]
+        connected(opened(broker.port), ["gate", "yard"], listener, topics).close()
+        topics.set_sinks(["other"])
+        assert list(topics.orphaned()) == ["home"]
         sink = open_sink("other", {"kind": "mqtt", "host": "127.0.0.1", "port": broker.port})
-        sink.start(["gate"], announced)
+        sink.start(["gate"], topics)
         wait_until(lambda: retained(broker.port) == of_camera("gate") | {"comemory/available"})
-        wait_until(lambda: announced.left() == {})
+        wait_until(lambda: topics.orphaned() == {})
         sink.close()
 
-    def test_what_others_announced_stays(self, broker: Started, listener: Listener, announced: Announced) -> None:
+    def test_topics_of_others_stay(self, broker: Started, listener: Listener, topics: RetainedTopics) -> None:
         listener.client.publish("homeassistant/sensor/comemory_cellar/state/config", "{}", qos=1, retain=True)
-        sink = connected(opened(broker.port), ["gate"], listener, announced)
+        sink = connected(opened(broker.port), ["gate"], listener, topics)
         wait_until(lambda: retained(broker.port) >= of_camera("gate"))
         assert "homeassistant/sensor/comemory_cellar/state/config" in retained(broker.port)
         sink.close()
 
-    def test_a_broker_that_is_away_is_told_later(
-        self, broker: Started, announced: Announced, listener: Listener
+    def test_topics_are_removed_once_the_broker_is_back(
+        self, broker: Started, topics: RetainedTopics, listener: Listener
     ) -> None:
-        connected(opened(broker.port), ["gate", "yard"], listener, announced).close()
+        connected(opened(broker.port), ["gate", "yard"], listener, topics).close()
         where = f"the broker 127.0.0.1:{broker.port}"
         broker.stop()
         sink = opened(broker.port, timeout_s=1)
-        sink.start(["gate"], announced)
-        wanted = of_camera("gate") | {"comemory/available", "comemory/gate/state", "comemory/gate/health"}
-        assert len(announced.stale("home", where, wanted)) == 5
+        sink.start(["gate"], topics)
+        needed = of_camera("gate") | {"comemory/available", "comemory/gate/state", "comemory/gate/health"}
+        assert len(topics.stale("home", where, needed)) == 5
         broker.start()
-        wait_until(lambda: announced.stale("home", where, wanted) == [], 40)
+        wait_until(lambda: topics.stale("home", where, needed) == [], 40)
         sink.close()
 
 
 class TestConnection:
-    def test_the_last_will_speaks_for_one_that_died(
-        self, broker: Started, listener: Listener, announced: Announced
-    ) -> None:
-        sink = connected(opened(broker.port), [], listener, announced)
+    def test_the_last_will_publishes_offline(self, broker: Started, listener: Listener, topics: RetainedTopics) -> None:
+        sink = connected(opened(broker.port), [], listener, topics)
         sink._client.socket().close()  # type: ignore[attr-defined]
         wait_until(lambda: "offline" in listener.of("comemory/available"))
         sink.close()
 
-    def test_nobody_there(self, announced: Announced) -> None:
+    def test_no_broker(self, topics: RetainedTopics) -> None:
         sink = opened(free_port(), timeout_s=1)
         with pytest.raises(DeliveryError, match=r"no connection to the broker 127\.0\.0\.1:"):
             sink.deliver(message("new"))
-        sink.start([], announced)
+        sink.start([], topics)
         with pytest.raises(DeliveryError, match="no connection"):
             sink.deliver(message("new"))
         sink.close()
 
-    def test_every_alert_arrives_though_the_broker_was_away(self, broker: Started, file_store: EventStore) -> None:
-        sink = opened(broker.port, timeout_s=1, retry_s=0.05, retry_max_s=0.2, kinds=["new", "end"])
+    def test_every_alert_arrives_though_the_broker_was_away(
+        self, broker: Started, file_store: EventStore, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(MqttSettings, "retry_s", 0.05)
+        monkeypatch.setattr(MqttSettings, "retry_max_s", 0.2)
+        sink = opened(broker.port, timeout_s=1, kinds=["new", "end"])
         broker.stop()
         dispatcher = Dispatcher(file_store, [sink], ["gate"])
         dispatcher.start()
@@ -278,8 +302,48 @@ class TestConnection:
         assert "no connection" in str(dispatcher.health()["home"].last_error)
         broker.start()
         heard = Listener(broker.port)
-        wait_until(lambda: len({json.loads(text)["after"]["id"] for text in heard.of("comemory/events")}) == 5, 40)
+        wait_until(lambda: len({json.loads(text)["after"]["id"] for text in heard.of("comemory/events")}) == 5)
         wait_until(lambda: dispatcher.health()["home"].pending == 0)
         assert dispatcher.health()["home"].last_error is None
         dispatcher.stop()
         heard.close()
+
+    def test_after_an_outage_the_alarm_is_what_is_open_now_and_old_messages_are_late(
+        self, broker: Started, file_store: EventStore, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(MqttSettings, "retry_s", 0.05)
+        monkeypatch.setattr(MqttSettings, "retry_max_s", 0.2)
+        before = datetime.now(UTC) - timedelta(minutes=5)
+        old, now = make_event(before), make_event(before + timedelta(minutes=1))
+        dispatcher = Dispatcher(file_store, [opened(broker.port, timeout_s=1)], ["gate"])
+        dispatcher.start()
+        heard = Listener(broker.port)
+        wait_until(lambda: heard.of("comemory/gate/alarm") == ["OFF"])
+        broker.stop()
+        heard.close()
+        for kind, event in (("new", old), ("end", replace(old, end=before + timedelta(seconds=9))), ("new", now)):
+            happen(dispatcher, file_store, kind, event, before)
+        broker.start()
+        heard = Listener(broker.port)
+        wait_until(lambda: len(heard.of("comemory/events")) >= 3)
+        wait_until(lambda: dispatcher.health()["home"].pending == 0)
+        assert set(heard.of("comemory/gate/alarm")) <= {"ON", "OFF"}
+        alarms = [
+            text for topic, text, is_retained in heard.heard if topic == "comemory/gate/alarm" and not is_retained
+        ]
+        assert set(alarms) == {"ON"}
+        assert all(json.loads(text)["late"] for text in heard.of("comemory/events"))
+        late = Listener(broker.port)
+        wait_until(lambda: late.of("comemory/gate/alarm"))
+        assert late.of("comemory/gate/alarm") == ["ON"]
+        late.close()
+        dispatcher.stop()
+        heard.close()
+
+
+def happen(dispatcher: Dispatcher, store: EventStore, kind: Any, event: StoredEvent, time: datetime) -> None:
+    """A change as the engine makes it: observed at once, then stored."""
+    entry = Entry(kind, event, Stamp(time=time))
+    dispatcher.observe(entry.as_change())
+    store.apply(entry)
+    dispatcher.mark_stored(entry.stamp.id)

@@ -1,9 +1,11 @@
-"""Webhook, e-mail and command against real servers and programs."""
+"""Webhook, Apprise and command against real servers and programs."""
 
 from __future__ import annotations
 
 import email.policy
+import io
 import json
+import logging
 import shutil
 import socket
 import ssl
@@ -24,15 +26,14 @@ from hypothesis import strategies as st
 from stored import Received, free_port, http_server, make_event, wait_until
 
 from comemory.alerts import SINKS
-from comemory.alerts.addresses import is_public, resolve
-from comemory.alerts.mail import write_mail
-from comemory.alerts.sink import Message, Sink, open_sink
-from comemory.alerts.webhook import is_genuine, sign
+from comemory.alerts.addresses import is_public, resolve_host
+from comemory.alerts.sink import Notification, Sink, open_sink
+from comemory.alerts.webhook import is_signed_by, sign
 from comemory.errors import ConfigError, DeliveryError
 from comemory.store.event import new_id
 
 
-def message(kind: str = "new", camera: str = "gate", thumbnail: Path | None = None) -> Message:
+def message(kind: str = "new", camera: str = "gate", thumbnail: Path | None = None) -> Notification:
     id = new_id()
     after = {"state": "down", "message": "no answer"} if kind == "state" else make_event(camera=camera).to_json()
     payload = {
@@ -43,7 +44,7 @@ def message(kind: str = "new", camera: str = "gate", thumbnail: Path | None = No
         "before": None,
         "after": after,
     }
-    return Message(id, kind, camera, payload, thumbnail)
+    return Notification(id, kind, camera, payload, thumbnail)
 
 
 @pytest.fixture
@@ -91,11 +92,11 @@ class TestWebhook:
         assert headers["Authorization"] == "Bearer t0ken"
         assert headers["Content-Type"] == "application/json"
         assert headers["X-Comemory-Id"] == sent.id
-        assert is_genuine(b"s3cret", headers, body)
-        assert not is_genuine(b"other", headers, body)
-        assert not is_genuine(b"s3cret", headers, body + b" ")
-        assert not is_genuine(b"s3cret", headers, body, now=time.time() + 301)
-        assert not is_genuine(b"s3cret", {**headers, "X-Comemory-Timestamp": "²"}, body)
+        assert is_signed_by(b"s3cret", headers, body)
+        assert not is_signed_by(b"other", headers, body)
+        assert not is_signed_by(b"s3cret", headers, body + b" ")
+        assert not is_signed_by(b"s3cret", headers, body, now=time.time() + 301)
+        assert not is_signed_by(b"s3cret", {**headers, "X-Comemory-Timestamp": "²"}, body)
         assert "s3cret" not in repr(sink.settings)
 
     def test_without_a_secret_there_is_no_signature(self, server: Received) -> None:
@@ -106,19 +107,19 @@ class TestWebhook:
     @given(st.binary(max_size=50), st.binary(min_size=1, max_size=50), st.integers(0, 2**40))
     def test_signatures_verify(self, body: bytes, secret: bytes, stamp: int) -> None:
         headers = sign(secret, "1", body, stamp)
-        assert is_genuine(secret, headers, body, now=stamp)
-        assert not is_genuine(secret + b"x", headers, body, now=stamp)
+        assert is_signed_by(secret, headers, body, now=stamp)
+        assert not is_signed_by(secret + b"x", headers, body, now=stamp)
 
     @pytest.mark.parametrize(
-        ("status", "complaint"), [(500, "500: expected 2xx"), (404, "404"), (302, "redirects are not")]
+        ("status", "expected"), [(500, "500: expected 2xx"), (404, "404"), (302, "redirects are not")]
     )
-    def test_other_answers_are_failures(self, server: Received, status: int, complaint: str) -> None:
+    def test_other_statuses_are_failures(self, server: Received, status: int, expected: str) -> None:
         server.statuses, server.location = [status], f"http://127.0.0.1:{server.port}/other"
-        with pytest.raises(DeliveryError, match=complaint):
+        with pytest.raises(DeliveryError, match=expected):
             hook(f"http://127.0.0.1:{server.port}/in?token=hunter2").deliver(message())
         assert len(server.requests) == 1
 
-    def test_private_targets_need_leave(self, server: Received) -> None:
+    def test_private_addresses_are_refused_unless_allowed(self, server: Received) -> None:
         for host in ("127.0.0.1", "localhost", "2130706433", "[::ffff:127.0.0.1]"):
             with pytest.raises(DeliveryError, match=r"private address|cannot find"):
                 hook(f"http://{host}:{server.port}/", allow_private=False).deliver(message())
@@ -142,8 +143,8 @@ class TestWebhook:
         answers = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (ip, 80)) for ip in ("93.184.216.34", "10.0.0.7")]
         monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: answers)
         with pytest.raises(DeliveryError, match=r"private address 10\.0\.0\.7: set allow_private = true"):
-            resolve("host.example", 80, allow_private=False)
-        assert resolve("host.example", 80, allow_private=True) == ["93.184.216.34", "10.0.0.7"]
+            resolve_host("host.example", 80, allow_private=False)
+        assert resolve_host("host.example", 80, allow_private=True) == ["93.184.216.34", "10.0.0.7"]
 
     @pytest.mark.parametrize(
         "address",
@@ -166,24 +167,23 @@ class TestWebhook:
             "::ffff:10.0.0.1",
             "64:ff9b::10.0.0.1",
             "2002:a00:1::",
+            "192.88.99.1",
             "x",
         ],
     )
-    def test_what_is_not_public(self, address: str) -> None:
+    def test_addresses_that_are_not_public(self, address: str) -> None:
         assert not is_public(address)
 
     @pytest.mark.parametrize("address", ["8.8.8.8", "2606:4700:4700::1111", "64:ff9b::8.8.8.8"])
-    def test_what_is_public(self, address: str) -> None:
+    def test_addresses_that_are_public(self, address: str) -> None:
         assert is_public(address)
 
-    def test_a_slow_server_is_given_up_in_time(self, server: Received) -> None:
+    def test_a_slow_server_is_given_up(self, server: Received) -> None:
         server.delay_s = 3.0
-        start = time.monotonic()
         with pytest.raises(DeliveryError, match=r"no answer within 0\.3 s|timed out"):
             hook(f"http://127.0.0.1:{server.port}/", timeout_s=0.3).deliver(message())
-        assert time.monotonic() - start < 2
 
-    def test_a_server_that_never_comes_to_an_end_is_given_up_in_time(self) -> None:
+    def test_a_server_that_never_finishes_is_given_up(self) -> None:
         with socket.create_server(("127.0.0.1", 0)) as listening:
 
             def drip() -> None:
@@ -200,11 +200,11 @@ class TestWebhook:
             thread.start()
             with pytest.raises(DeliveryError, match=r"no answer within 0\.5 s"):
                 hook(f"http://127.0.0.1:{listening.getsockname()[1]}/", timeout_s=0.5).deliver(message())
-            thread.join(5)
+            thread.join(60)
             assert not thread.is_alive()
 
     @pytest.mark.parametrize("answer", [b"", b"nonsense\r\n\r\n", b"HTTP/1.1 99999 x\r\n\r\n", b"\0" * 100_000])
-    def test_a_server_that_talks_nonsense(self, answer: bytes) -> None:
+    def test_a_server_that_does_not_speak_http(self, answer: bytes) -> None:
         with socket.create_server(("127.0.0.1", 0)) as listening:
 
             def reply() -> None:
@@ -217,7 +217,7 @@ class TestWebhook:
             thread.start()
             with pytest.raises(DeliveryError, match="did not answer"):
                 hook(f"http://127.0.0.1:{listening.getsockname()[1]}/").deliver(message())
-            thread.join(5)
+            thread.join(60)
 
     def test_nobody_there(self) -> None:
         with pytest.raises(DeliveryError, match="refused"):
@@ -246,7 +246,7 @@ class TestWebhook:
                 hook(f"https://localhost:{port}/").deliver(message())
             with pytest.raises(DeliveryError, match=r"(?i)mismatch"):
                 hook(f"https://127.0.0.1:{port}/", ca_file=certificate[0]).deliver(message())
-            thread.join(5)
+            thread.join(60)
 
     @pytest.mark.parametrize(
         "settings",
@@ -259,13 +259,13 @@ class TestWebhook:
             {"url": "env:NOT_SET_ANYWHERE"},
         ],
     )
-    def test_what_cannot_be_opened(self, settings: dict[str, Any]) -> None:
+    def test_settings_that_cannot_be_used_are_refused(self, settings: dict[str, Any]) -> None:
         with pytest.raises(ConfigError, match=r"of \[alerts\.hook\]"):
             hook(**{"url": "http://localhost/", **settings})
 
 
 class Mailbox:
-    """What an SMTP server took."""
+    """The messages that an SMTP server received."""
 
     def __init__(self) -> None:
         self.mails: list[EmailMessage] = []
@@ -278,13 +278,14 @@ class Mailbox:
 
 
 @pytest.fixture
-def smtp(certificate: tuple[Path, Path]) -> Iterator[tuple[Mailbox, int]]:
-    """A real SMTP server that wants STARTTLS and a password."""
-    controllers = pytest.importorskip("aiosmtpd.controller", reason="needs aiosmtpd: pip install 'comemory[dev]'")
+def smtp(certificate: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Mailbox, int]]:
+    """A real SMTP server that needs STARTTLS and a password, and whose certificate the system trusts."""
+    controllers = pytest.importorskip("aiosmtpd.controller", reason="needs aiosmtpd: pip install '.[dev]'")
     from aiosmtpd.smtp import AuthResult
 
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(*certificate)
+    monkeypatch.setenv("SSL_CERT_FILE", str(certificate[0]))
     mailbox = Mailbox()
 
     def authenticate(_server: Any, _session: Any, _envelope: Any, _mechanism: Any, login: Any) -> Any:
@@ -304,80 +305,117 @@ def smtp(certificate: tuple[Path, Path]) -> Iterator[tuple[Mailbox, int]]:
     controller.stop()
 
 
-def mailer(port: int, ca_file: Path | None, **changes: Any) -> Sink:
-    told = {
-        "kind": "email",
-        "host": "localhost",
-        "port": port,
-        "sender": "box@example.org",
-        "to": ["a@example.org", "b@example.org"],
-    }
-    login = {"username": "me", "password": "hunter2", "ca_file": ca_file, "timeout_s": 5}
-    return open_sink("mail", {**told, **login, **changes})
+def apprise_sink(url: str, **settings: Any) -> Sink:
+    pytest.importorskip("apprise", reason="needs apprise: pip install '.[alerts]'")
+    return open_sink("desk", {"kind": "apprise", "url": url, "timeout_s": 20, **settings})
+
+
+def mail_url(port: int, password: str = "hunter2") -> str:
+    return (
+        f"mailtos://me:{password}@localhost:{port}/?from=box@example.org&to=a@example.org,b@example.org&mode=starttls"
+    )
 
 
 class TestEmail:
-    def test_a_message_with_its_thumbnail(
-        self, smtp: tuple[Mailbox, int], certificate: tuple[Path, Path], tmp_path: Path
-    ) -> None:
+    def test_a_message_with_its_thumbnail(self, smtp: tuple[Mailbox, int], tmp_path: Path) -> None:
         mailbox, port = smtp
         thumbnail = tmp_path / "x.jpg"
         thumbnail.write_bytes(b"\xff\xd8picture")
         sent = message(camera="Tür\r\nBcc: evil@example.org", thumbnail=thumbnail)
-        mailer(port, certificate[0]).deliver(sent)
-        (mail,) = mailbox.mails
-        assert mail["Subject"] == "comemory: Tür Bcc: evil@example.org: something unusual"
-        assert mail["Bcc"] is None
-        assert mail["To"] == "a@example.org, b@example.org"
-        assert mail["Message-ID"] == f"<{sent.id}@comemory.invalid>"
-        text, picture = mail.iter_parts()
-        assert "score: 4.5" in text.get_content()
-        assert json.loads("{" + text.get_content().partition("{")[2]) == sent.payload
-        assert picture.get_content_type() == "image/jpeg"
-        assert picture.get_content() == b"\xff\xd8picture"
+        apprise_sink(mail_url(port)).deliver(sent)
+        assert {mail["To"] for mail in mailbox.mails} == {"a@example.org", "b@example.org"}
+        for mail in mailbox.mails:
+            assert mail["Subject"] == "comemory: Tür Bcc: evil@example.org: event"
+            assert mail["Bcc"] is None
+            text = mail.get_body(("plain", "html"))
+            assert text is not None
+            assert "score: 4.5" in text.get_content()
+            assert sent.id in text.get_content()
+            (picture,) = (part for part in mail.iter_attachments() if part.get_content_type() == "image/jpeg")
+            assert picture.get_content() == b"\xff\xd8picture"
 
-    def test_refusals(self, smtp: tuple[Mailbox, int], certificate: tuple[Path, Path]) -> None:
+    def test_a_refusal_gives_the_reason_without_the_password(self, smtp: tuple[Mailbox, int]) -> None:
         mailbox, port = smtp
-        with pytest.raises(DeliveryError, match=r"did not take the message: .*535") as failure:
-            mailer(port, certificate[0], password="hunter3").deliver(message())
+        with pytest.raises(DeliveryError, match=r"did not accept the alert: .*535") as failure:
+            apprise_sink(mail_url(port, "hunter3")).deliver(message())
         assert "hunter3" not in str(failure.value)
-        with pytest.raises(DeliveryError, match=r"(?i)certificate verify failed"):
-            mailer(port, None).deliver(message())
         mailbox.answer = "451 try again later"
-        with pytest.raises(DeliveryError, match="try again later"):
-            mailer(port, certificate[0]).deliver(message())
-        with pytest.raises(DeliveryError, match="refused"):
-            mailer(free_port(), certificate[0]).deliver(message())
+        with pytest.raises(DeliveryError, match="did not accept the alert"):
+            apprise_sink(mail_url(port)).deliver(message())
+        with pytest.raises(DeliveryError, match=r"(?i)refused"):
+            apprise_sink(mail_url(free_port())).deliver(message())
+        assert mailbox.mails == []
 
-    @pytest.mark.parametrize("security", ["none", "starttls", "ssl"])
-    def test_a_server_whose_greeting_never_ends(self, security: str) -> None:
-        over = threading.Event()
+    def test_an_untrusted_certificate_is_refused(
+        self, smtp: tuple[Mailbox, int], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.delenv("SSL_CERT_FILE")
+        with pytest.raises(DeliveryError, match=r"(?i)certificate verify failed"):
+            apprise_sink(mail_url(smtp[1])).deliver(message())
+        assert smtp[0].mails == []
+
+    def test_a_server_whose_greeting_never_ends_is_given_up(self) -> None:
+        is_over = threading.Event()
 
         def drip() -> None:
             connection, _ = listening.accept()
             with connection, suppress(OSError):
-                while not over.wait(0.2):
-                    connection.send(b"\x16" if security == "ssl" else b"2")
+                while not is_over.wait(0.2):
+                    connection.send(b"2")
 
         with socket.create_server(("localhost", 0)) as listening:
             thread = threading.Thread(target=drip)
             thread.start()
-            login = {"username": None, "password": None}
-            port = listening.getsockname()[1]
-            sink = mailer(port, None, security=security, timeout_s=1, **login)
-            start = time.monotonic()
-            with pytest.raises(DeliveryError, match="did not take the message"):
-                sink.deliver(message())
-            assert time.monotonic() - start < 2.5
-            over.set()
+            with pytest.raises(DeliveryError, match="did not finish within"):
+                apprise_sink(mail_url(listening.getsockname()[1]), timeout_s=1).deliver(message())
+            is_over.set()
             thread.join()
+
+
+class TestApprise:
+    def test_json_to_a_server(self, server: Received) -> None:
+        sent = message("state")
+        apprise_sink(f"json://127.0.0.1:{server.port}/in").deliver(sent)
+        (payload,) = server.payloads
+        assert payload["title"] == "comemory: gate is down"
+        assert "message: no answer" in payload["message"]
+        assert payload["type"] == "failure"
+
+    def test_an_attempt_is_one_request(self, server: Received) -> None:
+        server.statuses = [500]
+        url = f"json://127.0.0.1:{server.port}/secret-path?retry=3&wait=0.1&+X-Token=hunter2"
+        with pytest.raises(DeliveryError, match="did not accept the alert") as failure:
+            apprise_sink(url).deliver(message())
+        assert len(server.requests) == 1
+        assert "hunter2" not in str(failure.value)
+
+    @pytest.mark.parametrize("url", ["nosuch://hunter2/token", "tgram://hunter2", "hunter2"])
+    def test_an_unknown_url_is_refused_without_its_secrets(self, url: str) -> None:
+        logged = io.StringIO()
+        handler = logging.StreamHandler(logged)
+        logging.getLogger().addHandler(handler)
+        with pytest.raises(
+            ConfigError, match=r"the url of \[alerts\.desk\].* is not one that Apprise can use"
+        ) as failure:
+            apprise_sink(url)
+        logging.getLogger().removeHandler(handler)
+        assert "hunter2" not in str(failure.value) + logged.getvalue()
+
+    def test_the_url_may_be_in_the_environment(self, server: Received, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("DESK_URL", f"json://127.0.0.1:{server.port}/")
+        sink = apprise_sink("env:DESK_URL")
+        sink.deliver(message("test"))
+        assert len(server.requests) == 1
+        with pytest.raises(ConfigError, match="NOT_SET_ANYWHERE"):
+            apprise_sink("env:NOT_SET_ANYWHERE")
 
     @settings(max_examples=30, deadline=None)
     @given(st.text(max_size=60), st.sampled_from(["new", "update", "end", "state", "test"]))
-    def test_any_camera_makes_a_message(self, camera: str, kind: str) -> None:
-        mail = write_mail(message(kind, camera), "a@example.org", ["b@example.org"])
-        assert len([name for name in mail if name.lower() in ("to", "bcc", "cc")]) == 1
-        assert "\n" not in mail["Subject"]
+    def test_any_camera_makes_a_title_of_one_line(self, camera: str, kind: str) -> None:
+        headline = pytest.importorskip("comemory.alerts.apprise").headline
+        title = headline(message(kind, camera))
+        assert title.startswith("comemory: ")
+        assert "\n" not in title
 
 
 def command(*argv: str, **settings: Any) -> Sink:
@@ -385,7 +423,7 @@ def command(*argv: str, **settings: Any) -> Sink:
 
 
 class TestCommand:
-    def test_it_gets_the_json(self, tmp_path: Path) -> None:
+    def test_the_program_gets_the_json(self, tmp_path: Path) -> None:
         code = "import os, sys; open(sys.argv[1], 'w').write(os.environ['COMEMORY_ALERT_KIND'] + sys.stdin.read())"
         sent = message()
         command(sys.executable, "-c", code, str(tmp_path / "out; rm -rf $HOME")).deliver(sent)
@@ -394,7 +432,7 @@ class TestCommand:
         assert json.loads(text[3:]) == sent.payload
 
     def test_failures(self) -> None:
-        with pytest.raises(DeliveryError, match="'/bin/false' ended with status 1: it said nothing"):
+        with pytest.raises(DeliveryError, match="'/bin/false' ended with status 1: no error text"):
             command("/bin/false").deliver(message())
         with pytest.raises(DeliveryError, match="status 3: worse"):
             command("/bin/sh", "-c", "echo bad >&2; echo worse >&2; exit 3").deliver(message())
@@ -403,21 +441,19 @@ class TestCommand:
         with pytest.raises(DeliveryError, match="cannot run"):
             command(__file__).deliver(message())
 
-    def test_one_that_reads_nothing_and_talks_much(self) -> None:
+    def test_a_program_that_reads_nothing_and_writes_much(self) -> None:
         sent = message()
         sent.payload["after"]["cells"] = [0.5] * 200_000
         command("/bin/sh", "-c", "head -c 3000000 /dev/zero; head -c 3000000 /dev/zero >&2").deliver(sent)
 
-    def test_one_that_takes_too_long_is_killed_with_its_children(self, tmp_path: Path) -> None:
+    def test_a_program_that_takes_too_long_is_killed_with_its_children(self, tmp_path: Path) -> None:
         script = f"sleep 60 & echo $! > {tmp_path}/child; wait"
-        start = time.monotonic()
         with pytest.raises(DeliveryError, match=r"took longer than 0\.5 s"):
             command("/bin/sh", "-c", script, timeout_s=0.5).deliver(message())
-        assert time.monotonic() - start < 4
         child = Path("/proc") / (tmp_path / "child").read_text(encoding="ascii").strip()
-        wait_until(lambda: not child.exists() or "Z" in (child / "stat").read_text().split()[2], 5)
+        wait_until(lambda: not child.exists() or "Z" in (child / "stat").read_text().split()[2])
 
-    def test_closing_ends_one_that_runs(self) -> None:
+    def test_closing_kills_a_running_program(self) -> None:
         sink = command("/bin/sleep", "60", timeout_s=60)
         failures: list[BaseException] = []
 
@@ -431,19 +467,20 @@ class TestCommand:
         thread.start()
         wait_until(lambda: sink._running is not None)  # type: ignore[attr-defined]
         sink.close()
-        thread.join(5)
+        thread.join(60)
         assert len(failures) == 1
 
 
 def test_every_sink_has_settings_of_its_kind() -> None:
-    told = {
+    pytest.importorskip("apprise", reason="needs apprise: pip install '.[alerts]'")
+    examples = {
         "webhook": {"url": "http://localhost/"},
         "mqtt": {"host": "localhost"},
-        "email": {"host": "localhost", "sender": "a@x", "to": ["b@x"]},
+        "apprise": {"url": "json://localhost/"},
         "command": {"argv": ["/bin/true"]},
     }
-    assert set(told) == set(SINKS)
-    for kind, values in told.items():
+    assert set(examples) == set(SINKS)
+    for kind, values in examples.items():
         sink = open_sink("one", {"kind": kind, **values})
         assert sink.name == "one"
         assert sink.settings.kind == kind  # type: ignore[attr-defined]

@@ -70,7 +70,7 @@ def full(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
 @pytest.fixture(scope="session")
 def browser() -> Iterator[Browser]:
     """A real Chromium without a window, or a skip that says why."""
-    playwright = pytest.importorskip("playwright.sync_api", reason="needs playwright: pip install 'comemory[dev]'")
+    playwright = pytest.importorskip("playwright.sync_api", reason="needs playwright: pip install '.[dev]'")
     path = os.environ.get("COMEMORY_CHROMIUM") or shutil.which("chromium") or shutil.which("chromium-browser")
     if path is None:
         pytest.skip("needs Chromium: apt-get install chromium")
@@ -82,9 +82,6 @@ def browser() -> Iterator[Browser]:
 
 @pytest.fixture(scope="session")
 def axe() -> str:
-    """The text of axe-core, or a skip that says why."""
-    root = Path(__file__).resolve().parents[2]
-    path = Path(os.environ.get("COMEMORY_AXE") or root / ".venv" / "axe" / "axe.min.js")
-    if not path.is_file():
-        pytest.skip("needs axe-core: run scripts/browser .venv/axe, or set COMEMORY_AXE")
-    return path.read_text(encoding="utf-8")
+    """The text of axe-core (MPL-2.0, for tests only), from the package that brings it, or a skip that says why."""
+    package = pytest.importorskip("axe_playwright_python", reason="needs axe-playwright-python: pip install '.[dev]'")
+    return (Path(package.__file__).parent / "axe.min.js").read_text(encoding="utf-8")

@@ -16,7 +16,7 @@ NOT_HELD_AGAINST_IT = "unsupported_method"
 
 
 @dataclass(frozen=True)
-class Described:
+class SchemathesisResult:
     """What a run came to.
 
     Attributes:
@@ -30,7 +30,7 @@ class Described:
     seconds: float
 
 
-def ask_as_described(url: str, token: str | None, folder: Path, per_operation: int, seed: int) -> Described:
+def run_schemathesis(url: str, token: str | None, folder: Path, per_operation: int, seed: int) -> SchemathesisResult:
     """Boundary values, random ones and sequences of requests, valid and not, for every operation that has an end.
 
     Args:
@@ -49,7 +49,7 @@ def ask_as_described(url: str, token: str | None, folder: Path, per_operation: i
     quiet = {**os.environ, "PYTHONWARNINGS": "ignore"}
     done = subprocess.run(command, cwd=folder, env=quiet, capture_output=True, text=True, check=False)
     if not report.is_file():
-        return Described(0, done.stdout + done.stderr, 0.0)
+        return SchemathesisResult(0, done.stdout + done.stderr, 0.0)
     told = json.loads(report.read_text(encoding="utf-8"))
     whole = done.returncode == 0 and told["complete"]
-    return Described(told["test_cases"]["generated"], "" if whole else done.stdout, told["running_time"])
+    return SchemathesisResult(told["test_cases"]["generated"], "" if whole else done.stdout, told["running_time"])

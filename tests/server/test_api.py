@@ -15,7 +15,7 @@ from typing import Any
 import httpx
 import pytest
 from conftest import PASSWORD, TOKEN
-from described import ask_as_described
+from described import run_schemathesis
 from serving import Running, served, wait_for
 
 SECRETS = ("hunter2", "hunter3", PASSWORD, TOKEN)
@@ -414,8 +414,8 @@ def hardy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
 
 class TestWhatNobodyShouldSend:
     def test_every_answer_is_as_described(self, hardy: Running, tmp_path: Path) -> None:
-        pytest.importorskip("schemathesis", reason="needs schemathesis: pip install 'comemory[dev]'")
-        done = ask_as_described(hardy.url, TOKEN, tmp_path, per_operation=6, seed=1)
+        pytest.importorskip("schemathesis", reason="needs schemathesis: pip install '.[dev]'")
+        done = run_schemathesis(hardy.url, TOKEN, tmp_path, per_operation=6, seed=1)
         assert done.failures == ""
         assert done.n_cases > 300
 

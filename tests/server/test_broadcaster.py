@@ -10,7 +10,7 @@ import pytest
 from comemory.live.config import read_live
 from comemory.live.contract import Message
 from comemory.live.engine import Engine
-from comemory.server.broadcaster import Messages
+from comemory.server.broadcaster import Broadcaster
 from comemory.types import JSON
 
 
@@ -19,12 +19,12 @@ def test_what_cannot_be_told_does_not_end_what_can(tmp_path: Path, caplog: pytes
         raise OverflowError("of no use")
 
     engine = Engine(read_live(None, {"model": "nowhere", "out": str(tmp_path)}))
-    messages = Messages(engine, None, learning)
+    messages = Broadcaster(engine, None, learning)
     fault: Message = {"kind": "event", "camera": "gate", "change": "new", "event": {}}
     news: Message = {"kind": "state", "camera": "gate", "state": "live"}
 
     async def follow() -> list[Message]:
-        with messages.listen() as waiting:
+        with messages.subscribe() as waiting:
             messages.start()
             found: list[Message] = []
             while {one["kind"] for one in found} != {"status", "state"}:
@@ -43,7 +43,7 @@ def test_the_same_fault_is_logged_once(tmp_path: Path, caplog: pytest.LogCapture
     def broken() -> list[object]:
         raise ValueError("rtsp://me:hunter2@gate/ is learning no more")
 
-    messages = Messages(Engine(read_live(None, {"model": "nowhere", "out": str(tmp_path)})), None, broken)
+    messages = Broadcaster(Engine(read_live(None, {"model": "nowhere", "out": str(tmp_path)})), None, broken)
     assert [messages.learning(), messages.learning()] == [[], []]
     (record,) = caplog.records
     assert "hunter2" not in record.getMessage()

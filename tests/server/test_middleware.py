@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from comemory.server.middleware import CONTENT_POLICY, HEADERS, LARGEST_BODY, Guard, host_name
+from comemory.server.middleware import CONTENT_POLICY, HEADERS, MAX_BODY_BYTES, SecurityMiddleware, parse_host
 
 HOSTS = ("localhost", "127.0.0.1", "::1")
 
@@ -47,7 +47,7 @@ def ask(
         "scheme": "http",
         "headers": raw,
     }
-    asyncio.run(Guard(inner, hosts)({**scope, "query_string": b""}, receive, send))
+    asyncio.run(SecurityMiddleware(inner, hosts)({**scope, "query_string": b""}, receive, send))
     return sent[0]["status"], {name.decode(): value.decode() for name, value in sent[0]["headers"]}
 
 
@@ -67,7 +67,7 @@ class TestHosts:
     @settings(max_examples=100, deadline=None)
     @given(st.text(max_size=80))
     def test_a_host_is_a_name_or_nothing(self, text: str) -> None:
-        name = host_name(text)
+        name = parse_host(text)
         assert name is None or not set(name) & set("/@?# \t\r\n[]")
 
 
@@ -95,7 +95,7 @@ class TestOrigins:
 
 class TestSizes:
     def test_a_large_body_is_refused_before_it_is_read(self) -> None:
-        assert ask(method="POST", headers={"content-length": str(LARGEST_BODY + 1)})[0] == 413
+        assert ask(method="POST", headers={"content-length": str(MAX_BODY_BYTES + 1)})[0] == 413
         assert ask(method="POST", headers={"content-length": "9" * 5000})[0] == 413
         assert ask(method="POST", headers={"content-length": "many"})[0] == 413
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from comemory.errors import SourceError
-from comemory.live.learning.progress import KEPT_S, Progress, learning
+from comemory.live.learning.progress import KEPT_S, LearningProgress, read_progress
 from comemory.server.schemas import Learning
 
 
@@ -19,9 +19,9 @@ def folder(out: Path) -> Path:
 
 
 def test_a_stage_of_known_length_has_a_share(tmp_path: Path) -> None:
-    with Progress(folder(tmp_path), "gate") as progress:
-        progress.tell("recording", "ordinary hours, 24h", seconds=100)
-        (told,) = learning(tmp_path, now=time.time() + 25)
+    with LearningProgress(folder(tmp_path), "gate") as progress:
+        progress.begin_stage("recording", "ordinary hours, 24h", seconds=100)
+        (told,) = read_progress(tmp_path, now=time.time() + 25)
     assert told["share"] == pytest.approx(0.25, abs=0.05)
     assert Learning.model_validate(told) == Learning(
         camera="gate", stage="recording", share=told["share"], message="ordinary hours, 24h", running=True
@@ -31,26 +31,26 @@ def test_a_stage_of_known_length_has_a_share(tmp_path: Path) -> None:
 def test_a_training_counts_its_epochs(tmp_path: Path) -> None:
     run = tmp_path / "made.run"
     run.mkdir()
-    with Progress(folder(tmp_path), "gate") as progress:
-        progress.tell("training", "on 900 frames", run=run, epochs=4)
-        assert learning(tmp_path)[0]["share"] == 0.0
+    with LearningProgress(folder(tmp_path), "gate") as progress:
+        progress.begin_stage("training", "on 900 frames", run=run, epochs=4)
+        assert read_progress(tmp_path)[0]["share"] == 0.0
         (run / "log.jsonl").write_text('{"epoch": 0}\n{"epoch": 1}\n')
-        assert learning(tmp_path)[0]["share"] == 0.5
+        assert read_progress(tmp_path)[0]["share"] == 0.5
         (run / "log.jsonl").write_text("{")
-        assert learning(tmp_path)[0]["message"] == "on 900 frames"
+        assert read_progress(tmp_path)[0]["message"] == "on 900 frames"
 
 
 def test_its_end_is_told_and_forgotten_after_a_day(tmp_path: Path) -> None:
-    with Progress(folder(tmp_path), "gate"):
+    with LearningProgress(folder(tmp_path), "gate"):
         pass
-    assert [(one["stage"], one["running"]) for one in learning(tmp_path)] == [("done", False)]
-    assert learning(tmp_path, now=time.time() + KEPT_S + 10) == []
+    assert [(one["stage"], one["running"]) for one in read_progress(tmp_path)] == [("done", False)]
+    assert read_progress(tmp_path, now=time.time() + KEPT_S + 10) == []
 
 
 def test_a_failure_is_told_without_passwords(tmp_path: Path) -> None:
-    with pytest.raises(SourceError), Progress(folder(tmp_path), "gate"):
+    with pytest.raises(SourceError), LearningProgress(folder(tmp_path), "gate"):
         raise SourceError("cannot open rtsp://user:secret@gate.lan/stream")
-    (told,) = learning(tmp_path)
+    (told,) = read_progress(tmp_path)
     assert told["stage"] == "failed"
     assert "secret" not in told["message"]
 
@@ -58,10 +58,10 @@ def test_a_failure_is_told_without_passwords(tmp_path: Path) -> None:
 def test_a_process_that_is_gone_is_seen(tmp_path: Path) -> None:
     gone = os.posix_spawn("/bin/true", ["true"], {})
     os.waitpid(gone, 0)
-    Progress(folder(tmp_path), "gate").tell("training")
+    LearningProgress(folder(tmp_path), "gate").begin_stage("training")
     file = folder(tmp_path) / "learning.json"
     file.write_text(json.dumps({**json.loads(file.read_text()), "process": gone}))
-    assert learning(tmp_path)[0]["stage"] == "broken off"
+    assert read_progress(tmp_path)[0]["stage"] == "broken off"
 
 
 @pytest.mark.parametrize(
@@ -69,27 +69,27 @@ def test_a_process_that_is_gone_is_seen(tmp_path: Path) -> None:
     [{"started": 10**400}, {"process": 10**400}, {"seconds": -1}, {"epochs": "four"}, {"running": None}, {"more": 1}],
 )
 def test_numbers_that_nobody_tells_are_passed_over(tmp_path: Path, changes: dict[str, object]) -> None:
-    Progress(folder(tmp_path), "gate").tell("training", seconds=5)
+    LearningProgress(folder(tmp_path), "gate").begin_stage("training", seconds=5)
     file = folder(tmp_path) / "learning.json"
     file.write_text(json.dumps({**json.loads(file.read_text()), **changes}))
-    assert learning(tmp_path) == []
+    assert read_progress(tmp_path) == []
 
 
 @pytest.mark.parametrize("line", ["[" * 100_000, '{"epoch": 1e400}', '{"epoch": -3}', "[]", "{}"])
 def test_a_log_that_is_none_has_no_epochs(tmp_path: Path, line: str) -> None:
     (tmp_path / "log.jsonl").write_text(line + "\n")
-    Progress(folder(tmp_path), "gate").tell("training", "as it was", run=tmp_path, epochs=4)
-    (told,) = learning(tmp_path)
+    LearningProgress(folder(tmp_path), "gate").begin_stage("training", "as it was", run=tmp_path, epochs=4)
+    (told,) = read_progress(tmp_path)
     assert (told["share"], told["message"]) == (0.0, "as it was")
 
 
 def test_a_name_that_is_no_text_is_told_with_escapes(tmp_path: Path) -> None:
-    Progress(folder(tmp_path), "gate").tell("failed", "cannot read \udcff.mp4", run=tmp_path / "\udcff")
-    assert learning(tmp_path)[0]["message"] == r"cannot read \udcff.mp4"
+    LearningProgress(folder(tmp_path), "gate").begin_stage("failed", "cannot read \udcff.mp4", run=tmp_path / "\udcff")
+    assert read_progress(tmp_path)[0]["message"] == r"cannot read \udcff.mp4"
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{}", '{"started": "x"}', "\x00", "[" * 100_000])
 def test_another_file_is_passed_over(tmp_path: Path, text: str) -> None:
     folder(tmp_path).mkdir(parents=True)
     (folder(tmp_path) / "learning.json").write_text(text)
-    assert learning(tmp_path) == []
+    assert read_progress(tmp_path) == []

@@ -12,7 +12,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from comemory.live.contract import CameraStatus
 from comemory.scoring import parse_budget
-from comemory.server.schemas import BUDGET, EARLIEST, LATEST, Budget, Camera, Event, Moment, Zones
+from comemory.server.schemas import BUDGET, MAX_TIME, MIN_TIME, Budget, Camera, Event, Moment, Zones
 from comemory.store.event import StoredEvent
 
 MOMENT: TypeAdapter[datetime] = TypeAdapter(Moment)
@@ -30,9 +30,9 @@ def test_cameras_and_events_are_told_whole() -> None:
 def test_every_time_becomes_one_that_a_database_holds(moment: datetime, hours: int) -> None:
     aware = moment.replace(tzinfo=timezone(timedelta(hours=hours)))
     found = MOMENT.validate_python(aware.isoformat())
-    assert EARLIEST <= found <= LATEST
+    assert MIN_TIME <= found <= MAX_TIME
     assert found.tzinfo is UTC
-    if EARLIEST <= aware <= LATEST:
+    if MIN_TIME <= aware <= MAX_TIME:
         assert found == aware
 
 

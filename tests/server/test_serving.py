@@ -21,11 +21,11 @@ from serving import Running
 from comemory.cli import main
 from comemory.errors import ConfigError
 from comemory.live.config import WebSettings
-from comemory.server.auth import Access
-from comemory.server.auth_file import read_secrets
-from comemory.server.http_protocol import Protocol
+from comemory.server.auth import Auth
+from comemory.server.auth_file import load_credentials
+from comemory.server.http_protocol import TimedProtocol
 from comemory.server.middleware import is_loopback
-from comemory.server.serve import GRACE_S, address_of, bind, make_server, names_of, require_password, serving
+from comemory.server.serve import GRACE_S, allowed_hosts, bind, make_server, page_url, require_password, serving
 
 CAMERA = ("--camera", "gate=rtsp://user:hunter2@127.0.0.1:9/x", "--model", "nowhere")
 
@@ -55,7 +55,7 @@ def test_a_password_is_kept_as_a_hash(
     file = tmp_path / "live" / "access.json"
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
     assert "correct horse" not in file.read_text() + "".join(capsys.readouterr())
-    assert Access(read_secrets(file)).login("correct horse battery") is not None
+    assert Auth(load_credentials(file)).login("correct horse battery") is not None
 
 
 def test_a_token_is_shown_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -63,9 +63,9 @@ def test_a_token_is_shown_once(tmp_path: Path, capsys: pytest.CaptureFixture[str
     token = capsys.readouterr().out.strip()
     file = tmp_path / "live" / "access.json"
     assert token not in file.read_text()
-    assert Access(read_secrets(file)).caller(None, f"Bearer {token}") is not None
+    assert Auth(load_credentials(file)).authenticate(None, f"Bearer {token}") is not None
     assert run("--out", tmp_path / "live", "--remove-token", "backup") == 0
-    assert not Access(read_secrets(file)).required
+    assert not Auth(load_credentials(file)).is_required
     assert run("--out", tmp_path / "live", "--remove-token", "backup") == 2
 
 
@@ -136,7 +136,7 @@ def test_open_streams_do_not_delay_the_end(tmp_path: Path) -> None:
     from comemory.server.app import create_app
 
     engine = Engine(read_live(None, {"model": "nowhere", "out": str(tmp_path / "live")}))
-    app = create_app(engine, None, Access(read_secrets(tmp_path / "access.json")))
+    app = create_app(engine, None, Auth(load_credentials(tmp_path / "access.json")))
     with serving(app, WebSettings(port=0)) as address:
         connection = http.client.HTTPConnection("127.0.0.1", int(address.rstrip("/").rpartition(":")[2]), timeout=10)
         connection.request("GET", "/api/v1/stream")
@@ -157,9 +157,9 @@ def port(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[int]:
     from comemory.server.app import create_app
 
     for name, value in (("request_s", 1.0), ("n_place", 8), ("n_most", 16)):
-        monkeypatch.setattr(Protocol, name, value)
+        monkeypatch.setattr(TimedProtocol, name, value)
     engine = Engine(read_live(None, {"model": "nowhere", "out": str(tmp_path / "live")}))
-    app = create_app(engine, None, Access(read_secrets(tmp_path / "access.json")))
+    app = create_app(engine, None, Auth(load_credentials(tmp_path / "access.json")))
     with serving(app, WebSettings(port=0)) as address:
         yield int(address.rstrip("/").rpartition(":")[2])
 
@@ -234,9 +234,9 @@ def test_a_place_that_holds_too_many_streams_is_refused_all_but_the_probes(port:
 
 
 def test_names() -> None:
-    assert names_of(WebSettings(host="0.0.0.0")) is None
-    assert set(names_of(WebSettings(host="0.0.0.0", hosts=("shelf.lan",))) or ()) >= {"shelf.lan", "localhost"}
-    own = set(names_of(WebSettings(public_url="https://shelf.lan/page")) or ())
+    assert allowed_hosts(WebSettings(host="0.0.0.0")) is None
+    assert set(allowed_hosts(WebSettings(host="0.0.0.0", hosts=("shelf.lan",))) or ()) >= {"shelf.lan", "localhost"}
+    own = set(allowed_hosts(WebSettings(public_url="https://shelf.lan/page")) or ())
     assert own == {"shelf.lan", "localhost", "127.0.0.1", "::1"}
 
 
@@ -244,7 +244,7 @@ def test_addresses() -> None:
     for host, shown in (("127.0.0.1", "http://127.0.0.1"), ("0.0.0.0", "http://localhost"), ("::1", "http://[::1]")):
         settings = WebSettings(host=host, port=0)
         with bind(settings) as listening:
-            assert address_of(settings, listening) == f"{shown}:{listening.getsockname()[1]}/"
+            assert page_url(settings, listening) == f"{shown}:{listening.getsockname()[1]}/"
 
 
 def test_the_loopback_needs_no_password() -> None:

@@ -1,4 +1,4 @@
-"""Opening: URLs, migrations, databases that are newer, damaged or away, and disks that are full."""
+"""Opening a store: URLs, migrations, databases that are newer, damaged or away, and full disks."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class TestUrls:
             "sqlite+aiosqlite:///x",
         ],
     )
-    def test_others_are_refused(self, url: str) -> None:
+    def test_urls_of_other_kinds_are_refused(self, url: str) -> None:
         with pytest.raises(ConfigError, match="expected a path"):
             parse_url(url)
 
@@ -61,7 +61,7 @@ class TestUrls:
 
 
 class TestMigrations:
-    def test_they_lead_to_the_schema(self, url: str) -> None:
+    def test_they_lead_to_the_schema_of_the_code(self, url: str) -> None:
         database = Database(url)
         with database.read() as connection:
             context = MigrationContext.configure(
@@ -75,7 +75,7 @@ class TestMigrations:
         for _ in range(2):
             Database(url).close()
 
-    def test_scores_from_before_sites_go_to_the_folder_of_their_camera(self, url: str, tmp_path: Path) -> None:
+    def test_scores_of_schema_2_go_to_the_folder_of_their_camera(self, url: str, tmp_path: Path) -> None:
         with EventStore.open(url, tmp_path / "one") as one, EventStore.open(url, tmp_path / "two") as two:
             one.record_state("gate", "live")
             two.begin(make_event(camera="yard"))
@@ -107,7 +107,7 @@ class TestMigrations:
         with database.write() as connection:
             connection.execute(text(f"UPDATE {VERSION_TABLE} SET version_num = '9999'"))
         database.close()
-        with pytest.raises(StoreError, match=r"schema 9999, which is newer .* update comemory"):
+        with pytest.raises(StoreError, match=r"schema 9999, which this comemory does not know .* update comemory"):
             EventStore.open(url, tmp_path / "media")
         with pytest.raises(StoreError, match="9999"):
             EventStore.open(url, tmp_path / "media")
@@ -126,7 +126,7 @@ def _types_differ(*seen: object) -> bool | None:
     )
 
 
-class TestTrouble:
+class TestErrors:
     def test_a_file_that_is_no_database(self, tmp_path: Path) -> None:
         path = tmp_path / "events.db"
         path.write_bytes(b"this is no database at all" * 100)
@@ -135,7 +135,7 @@ class TestTrouble:
 
     def test_a_folder_that_cannot_be_made(self, tmp_path: Path) -> None:
         (tmp_path / "file").write_bytes(b"")
-        with pytest.raises(StoreError, match="cannot make the store's folder"):
+        with pytest.raises(StoreError, match="cannot make the folder of the store"):
             Database(str(tmp_path / "file" / "events.db"))
         with pytest.raises(StoreError, match="cannot use the media folder"):
             EventStore.open(str(tmp_path / "events.db"), tmp_path / "file" / "media")
@@ -149,7 +149,7 @@ class TestTrouble:
             Database(str(path))
 
     def test_a_server_that_is_away(self) -> None:
-        pytest.importorskip("psycopg", reason="needs psycopg: pip install 'comemory[postgres]'")
+        pytest.importorskip("psycopg", reason="needs psycopg: pip install '.[postgres]'")
         with pytest.raises(StoreError) as failure:
             Database("postgresql://me:hunter2@127.0.0.1:1/events")
         assert "hunter2" not in str(failure.value)
@@ -184,40 +184,40 @@ FILL = """
         return StoredEvent(new_id(at), "gate", at, at, None, 1.0, 1.0, 1.0, None, (2, 3), "m", 0.5, cells=(0.123456789,) * 300)
 
     with EventStore.open(str(folder / "events.db"), folder / "media") as store:
-        told, kept = [], []
+        errors, begun = [], []
         for k in range(5000):
             event = make(k)
             try:
                 store.begin(event)
-                kept.append(event.id)
+                begun.append(event.id)
                 source = scratch / f"{k}.jpg"
                 source.write_bytes(bytes(30000))
                 store.attach(event.id, "clip", source)
                 store.end(replace(event, end=event.start))
             except StoreFull as error:
-                told.append(str(error))
-                assert store.trouble == str(error)
-                if len(told) == 3:
+                errors.append(str(error))
+                assert store.error == str(error)
+                if len(errors) == 3:
                     break
-        full = store.trouble
+        full = store.error
         free_before = store.counts().free_bytes
-        swept = store.sweep(now, None, None, free_before + 300_000)
+        swept = store.sweep(now, None, None, free_before + 1_000_000)
         again = make(9000)
         store.begin(again)
         store.end(replace(again, end=again.start))
-        missing = [id for id in kept if store.get(id) is None]
+        missing = [id for id in begun if store.get(id) is None]
         page = {event.id for event in store.page(limit=500)}
-        print(json.dumps({"told": told, "full": full, "after": store.trouble, "swept": swept.files, "kept": len(kept),
+        print(json.dumps({"errors": errors, "full": full, "after": store.error, "swept": swept.files, "begun": len(begun),
                           "missing": len(missing), "deleted": swept.events, "there": again.id in page}))
 """
 
 
 class TestFullDisk:
-    def test_it_is_said_and_room_is_made(self, tmp_path: Path) -> None:
+    def test_it_is_reported_and_a_sweep_makes_room(self, tmp_path: Path) -> None:
         disk = tmp_path / "disk"
         disk.mkdir()
         mounted = subprocess.run(
-            ["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", str(disk)], capture_output=True, check=False
+            ["mount", "-t", "tmpfs", "-o", "size=3m", "tmpfs", str(disk)], capture_output=True, check=False
         )
         if mounted.returncode != 0:
             pytest.skip("needs the right to mount a small tmpfs")
@@ -228,9 +228,9 @@ class TestFullDisk:
             seen = json.loads(done.stdout)
         finally:
             subprocess.run(["umount", "-l", str(disk)], check=True)
-        assert len(seen["told"]) == 3
-        assert all("disk is full; free space or lower the retention" in line for line in seen["told"])
-        assert seen["full"] == seen["told"][-1]
+        assert len(seen["errors"]) == 3
+        assert all("disk is full; free space or lower the retention" in line for line in seen["errors"])
+        assert seen["full"] == seen["errors"][-1]
         assert seen["after"] is None
         assert seen["swept"] > 5
         assert seen["missing"] == seen["deleted"]
@@ -252,7 +252,7 @@ class TestFullDisk:
                     first = error
                 resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
                 store.record_state("gate", "after")
-                print(first, "|", k > 5, store.trouble, store.states(limit=1)[0].state)
+                print(first, "|", k > 5, store.error, store.states(limit=1)[0].state)
         """
         done = subprocess.run(
             [sys.executable, "-c", textwrap.dedent(code), str(tmp_path)],

@@ -1,4 +1,4 @@
-"""The store in SQLite and PostgreSQL: what goes in comes out, is deleted in order, and survives."""
+"""The store in SQLite and PostgreSQL: events, pages, verdicts, files, retention, recovery."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from hypothesis import strategies as st
 from stored import NOON, Clock, make_event, picture
 
 from comemory.errors import StoreError
-from comemory.live.learning.feedback import Lessons
-from comemory.store.store import EventStore, StoredEvent, Swept, VerdictChange, new_id
+from comemory.live.learning.feedback import FeedbackStore
+from comemory.store.store import EventStore, StoredEvent, SweepResult, VerdictChange, new_id
 
 
 class TestEvents:
-    def test_what_goes_in_comes_out(self, store: EventStore) -> None:
+    def test_an_event_is_read_as_it_was_stored(self, store: EventStore) -> None:
         event = make_event()
         store.begin(event)
         assert store.get(event.id) == event
@@ -33,7 +33,7 @@ class TestEvents:
         assert store.get(event.id) == ended
         assert store.get(new_id()) is None
 
-    def test_microseconds_and_zones_survive(self, store: EventStore) -> None:
+    def test_times_keep_their_microseconds_and_are_in_utc(self, store: EventStore) -> None:
         east = timezone(timedelta(hours=5, minutes=30))
         event = make_event(datetime(2026, 5, 6, 7, 8, 9, 123457, tzinfo=east))
         store.begin(event)
@@ -47,7 +47,7 @@ class TestEvents:
         with pytest.raises(StoreError, match="has no time zone"):
             make_event(datetime(2026, 1, 1))
 
-    def test_verdict_and_files_are_not_the_engines(self, store: EventStore) -> None:
+    def test_the_engine_does_not_change_verdict_and_files(self, store: EventStore) -> None:
         event = make_event()
         store.begin(replace(event, verdict="normal", files={"clip": "../../etc/passwd"}))
         store.attach(event.id, "thumbnail", picture(store))
@@ -58,12 +58,12 @@ class TestEvents:
         assert found.verdict == "abnormal"
         assert list(found.files) == ["thumbnail"]
 
-    def test_an_event_whose_beginning_was_missed_is_stored_at_its_end(self, store: EventStore) -> None:
+    def test_an_event_whose_start_was_missed_is_stored_at_its_end(self, store: EventStore) -> None:
         event = make_event(end=NOON + timedelta(seconds=5))
         store.end(event)
         assert store.get(event.id) == event
 
-    def test_an_end_needs_an_end_and_is_final(self, store: EventStore) -> None:
+    def test_an_ended_event_has_an_end_and_is_never_open_again(self, store: EventStore) -> None:
         event = make_event()
         with pytest.raises(StoreError, match="has no end"):
             store.end(event)
@@ -78,7 +78,7 @@ class TestEvents:
         box=st.none() | st.tuples(*[st.integers(-10, 5000)] * 4),
     )
     @settings(max_examples=25, deadline=None)
-    def test_json_there_and_back(
+    def test_json_round_trip(
         self, score: float, cells: tuple[float, ...] | None, camera: str, box: tuple[int, int, int, int] | None
     ) -> None:
         event = make_event(peak_score=score, cells=cells, camera=camera, box=box)
@@ -107,7 +107,7 @@ class TestEvents:
 
 
 class TestPages:
-    def test_newest_first_page_by_page(self, store: EventStore) -> None:
+    def test_pages_are_newest_first(self, store: EventStore) -> None:
         events = [make_event(NOON + timedelta(minutes=k)) for k in range(7)]
         for event in events:
             store.begin(event)
@@ -118,23 +118,23 @@ class TestPages:
         assert store.page(limit=3, after=events[2].id) == events[3:6]
         assert store.page(limit=3, after=events[2].id, before=events[4].id) == events[3:4]
 
-    def test_marks_are_the_newest_with_the_number_of_all(self, store: EventStore) -> None:
+    def test_summaries_are_the_newest_with_the_number_of_all(self, store: EventStore) -> None:
         events = [make_event(NOON + timedelta(minutes=k), camera=("gate", "yard")[k % 2]) for k in range(6)]
         for event in events:
             store.begin(event)
         store.set_verdict(events[3].id, "normal", "desk")
-        marks, total = store.marks(limit=2)
+        marks, total = store.summaries(limit=2)
         assert ([mark.id for mark in marks], total) == ([events[5].id, events[4].id], 6)
-        marks, total = store.marks(camera="yard", since=NOON + timedelta(minutes=2))
+        marks, total = store.summaries(camera="yard", since=NOON + timedelta(minutes=2))
         assert ([(mark.id, mark.verdict) for mark in marks], total) == (
             [(events[5].id, None), (events[3].id, "normal")],
             2,
         )
         assert marks[0].start == events[5].start
-        assert store.marks(verdict="none")[1] == 5
+        assert store.summaries(verdict="none")[1] == 5
         for limit in (0, 5001):
             with pytest.raises(StoreError, match="limit of a timeline"):
-                store.marks(limit=limit)
+                store.summaries(limit=limit)
 
     def test_filters(self, store: EventStore) -> None:
         gate = make_event()
@@ -164,7 +164,7 @@ class TestVerdicts:
         store.begin(event)
         assert store.undo_verdict(event.id, "me").verdict is None
         assert store.set_verdict(event.id, "normal", "ann").verdict == "normal"
-        later = clock.pass_by(minutes=1)
+        later = clock.advance(minutes=1)
         assert store.set_verdict(event.id, "abnormal", "bob").verdict == "abnormal"
         assert store.undo_verdict(event.id, "bob").verdict == "normal"
         assert store.set_verdict(event.id, None, "ann").verdict is None
@@ -176,7 +176,7 @@ class TestVerdicts:
             VerdictChange(None, "ann", later, True),
         ]
 
-    def test_hostile_words(self, file_store: EventStore) -> None:
+    def test_unknown_verdicts_and_events_are_refused(self, file_store: EventStore) -> None:
         event = make_event()
         file_store.begin(event)
         with pytest.raises(StoreError, match="unknown verdict"):
@@ -189,7 +189,7 @@ class TestVerdicts:
 
 
 class TestFiles:
-    def test_a_file_is_moved_in_and_replaced(self, store: EventStore) -> None:
+    def test_an_attached_file_is_moved_in_and_replaces_one_of_its_kind(self, store: EventStore) -> None:
         event = make_event(camera="../gate / ü")
         store.begin(event)
         source = picture(store, 10)
@@ -215,7 +215,7 @@ class TestFiles:
         assert (file_store.media / path).read_bytes() == b"clip"
         assert not source.exists()
 
-    def test_what_cannot_be_attached(self, file_store: EventStore, tmp_path: Path) -> None:
+    def test_attaching_fails_with_the_reason(self, file_store: EventStore, tmp_path: Path) -> None:
         event = make_event()
         source = picture(file_store)
         with pytest.raises(StoreError, match="there is no event"):
@@ -226,9 +226,9 @@ class TestFiles:
             file_store.attach(event.id, "../x", source)  # type: ignore[arg-type]
         with pytest.raises(StoreError, match="No such file"):
             file_store.attach(event.id, "thumbnail", tmp_path / "none.jpg")
-        assert file_store.trouble is not None
+        assert file_store.error is not None
         file_store.attach(event.id, "thumbnail", source)
-        assert file_store.trouble is None
+        assert file_store.error is None
 
     def test_a_link_out_of_the_folder_is_not_followed(self, file_store: EventStore, tmp_path: Path) -> None:
         event = make_event()
@@ -240,7 +240,7 @@ class TestFiles:
         path.symlink_to(secret)
         assert file_store.file(event.id, "thumbnail") is None
 
-    def test_deleting_takes_everything(self, store: EventStore) -> None:
+    def test_deleting_removes_files_and_verdicts(self, store: EventStore) -> None:
         event = make_event()
         store.begin(event)
         path = store.media / store.attach(event.id, "clip", picture(store))
@@ -264,7 +264,7 @@ def ended(store: EventStore, start: datetime, n_bytes: int = 0) -> StoredEvent:
 
 
 class TestSweep:
-    def test_by_days(self, store: EventStore, clock: Clock) -> None:
+    def test_old_events_are_deleted(self, store: EventStore, clock: Clock) -> None:
         old, new = ended(store, NOON - timedelta(days=31), 100), ended(store, NOON - timedelta(days=29), 100)
         judged = ended(store, NOON - timedelta(days=40), 50)
         store.set_verdict(judged.id, "normal", "me")
@@ -274,73 +274,47 @@ class TestSweep:
             store.record_scores("gate", NOON - timedelta(days=days), [1.0])
             store.record_state("gate", f"state {days}", at=NOON - timedelta(days=days))
         swept = store.sweep(clock(), 30, None)
-        assert swept == Swept(events=1, files=2, bytes_freed=150)
+        assert swept == SweepResult(events=1, files=2, bytes_freed=150)
         assert store.get(old.id) is None
         assert {event.id for event in store.page()} == {new.id, judged.id, still_open.id}
-        kept = store.get(judged.id)
-        assert kept is not None
-        assert (kept.verdict, kept.cells, dict(kept.files)) == ("normal", (0.5, 0.25), {})
+        found = store.get(judged.id)
+        assert found is not None
+        assert (found.verdict, found.cells, dict(found.files)) == ("normal", (0.5, 0.25), {})
         assert store.score_summary("gate", NOON - timedelta(days=60)).minutes == 1
         assert [change.state for change in store.states("gate")] == ["state 29"]
 
-    def test_by_bytes_the_oldest_go_first(self, store: EventStore, clock: Clock) -> None:
+    def test_the_quota_deletes_the_oldest_first(self, store: EventStore, clock: Clock) -> None:
         events = [ended(store, NOON + timedelta(minutes=k), 100) for k in range(5)]
         swept = store.sweep(clock(), None, 250)
-        assert swept == Swept(events=3, files=3, bytes_freed=300)
+        assert swept == SweepResult(events=3, files=3, bytes_freed=300)
         assert [event.id for event in store.page()] == [event.id for event in events[:2:-1]]
-        assert store.sweep(clock(), None, 250) == Swept()
+        assert store.sweep(clock(), None, 250) == SweepResult()
 
-    def test_by_the_disk_until_nothing_is_left(self, store: EventStore, clock: Clock) -> None:
+    def test_a_full_disk_deletes_until_nothing_is_left(self, store: EventStore, clock: Clock) -> None:
         ended(store, NOON, 100)
         fileless = ended(store, NOON)
         swept = store.sweep(clock(), None, None, min_free_bytes=1 << 60)
-        assert swept == Swept(events=1, files=1, bytes_freed=100, short=True)
+        assert swept == SweepResult(events=1, files=1, bytes_freed=100, over_quota=True)
         assert [event.id for event in store.page()] == [fileless.id]
 
-    def test_what_was_never_attached_goes_after_a_week(self, file_store: EventStore) -> None:
+    def test_a_file_that_was_never_attached_is_set_aside_after_a_week(self, file_store: EventStore) -> None:
         now = datetime.now(UTC)
         for days, name in ((8, "left.mp4"), (6, "waits.mp4")):
             path = file_store.scratch / name
             path.write_bytes(b"12345")
             os.utime(path, (now.timestamp() - days * 86400,) * 2)
-        assert file_store.sweep(now, 30, None) == Swept(bytes_freed=5)
+        assert file_store.sweep(now, 30, None) == SweepResult(quarantined=1)
         assert [path.name for path in file_store.scratch.iterdir()] == ["waits.mp4"]
+        assert [path.name for path in (file_store.media / ".quarantine").rglob("*.mp4")] == ["left.mp4"]
 
-    def test_orphans_go_and_strangers_stay(self, url: str, tmp_path: Path, clock: Clock) -> None:
-        media = tmp_path / "media"
-        with EventStore.open(url, media, clock=clock) as store:
-            event = ended(store, NOON, 10)
-            kept = store.file(event.id, "clip")
-            gone = ended(store, NOON, 10)
-            missing = store.file(gone.id, "clip")
-            assert kept is not None
-            assert missing is not None
-            missing.unlink()
-            orphan = kept.with_name(f"{new_id()}-heat.png")
-            orphan.write_bytes(b"12345")
-            half = store.scratch / "half.mp4"
-            half.write_bytes(b"1")
-        strangers = [media / "holiday.jpg", media / "a" / "b" / "c.jpg", kept.with_name("notes.txt")]
-        for stranger in strangers:
-            stranger.parent.mkdir(parents=True, exist_ok=True)
-            stranger.write_bytes(b"mine")
-        with EventStore.open(url, media, clock=clock) as store:
-            assert not orphan.exists()
-            assert not half.exists()
-            assert kept.exists()
-            assert all(stranger.exists() for stranger in strangers)
-            found = store.get(gone.id)
-            assert found is not None
-            assert dict(found.files) == {}
-
-    def test_events_left_open_are_closed_at_the_next_start_alone(self, url: str, tmp_path: Path, clock: Clock) -> None:
+    def test_events_left_open_are_ended_at_the_next_start_only(self, url: str, tmp_path: Path, clock: Clock) -> None:
         with EventStore.open(url, tmp_path / "media", clock=clock) as store:
             event = make_event()
             store.begin(event)
-            clock.pass_by(seconds=7)
+            clock.advance(seconds=7)
             store.update(event)
             assert store.sweep(clock(), 30, None).closed == 0
-        clock.pass_by(hours=1)
+        clock.advance(hours=1)
         with EventStore.open(url, tmp_path / "media", clock=clock) as store:
             found = store.get(event.id)
             assert found is not None
@@ -353,7 +327,7 @@ class TestSweep:
             with EventStore.open(url, tmp_path / "two", clock=clock) as two:
                 assert two.sweep(NOON + timedelta(days=99), 1, 0).events == 0
                 assert two.page() == []
-                assert two.marks() == ([], 0)
+                assert two.summaries() == ([], 0)
                 assert (two.counts().events, two.counts().cameras) == (0, {})
                 found = two.get(event.id)
                 assert found is not None
@@ -370,8 +344,8 @@ class TestSweep:
                 store.record_state("gate", "down", str(score))
             event = ended(one, NOON)
             one.set_verdict(event.id, "normal", "me")
-            assert Lessons(tmp_path, one).normal("gate") == [event.cells]
-            assert Lessons(tmp_path, two).normal("gate") == []
+            assert FeedbackStore(tmp_path, one).normal_signatures("gate") == [event.cells]
+            assert FeedbackStore(tmp_path, two).normal_signatures("gate") == []
             since = NOON - timedelta(days=1)
             assert [store.score_summary("gate", since).maxima[0] for store in (one, two)] == [1.0, 2.0]
             two.sweep(NOON + timedelta(days=99), 1, None)
@@ -444,7 +418,7 @@ def test_counts(store: EventStore) -> None:
 def test_states(store: EventStore, clock: Clock) -> None:
     for state in ("connecting", "live", "live", "stalled"):
         store.record_state("gate", state, None if state == "live" else "why")
-        clock.pass_by(seconds=1)
+        clock.advance(seconds=1)
     store.record_state("yard", "down")
     assert [(c.state, c.message) for c in store.states("gate")] == [
         ("stalled", "why"),

@@ -1,19 +1,23 @@
-"""Where alerts go. To add a sink: one file, one entry here, its settings in `config_model.py`.
+"""Where alerts go: rules, the dispatcher and the kinds of sinks.
 
-A sink is built from its name and its settings, and has `start`, `deliver` and `close`: see `sink.Sink`.
+To add a kind of sink: one file with the class, its line in `SINKS`, and its settings in `config.py`. A sink is built from
+its name and its settings, and has the methods of `sink.Sink`.
+
+config.py    settings of each kind     rules.py    which changes a sink gets    dispatcher.py    outbox to sinks
+hours.py     hours of the week         sink.py     what every sink is           addresses.py     private addresses refused
 """
 
 from __future__ import annotations
 
-from comemory.registry import Table
+from comemory.registry import Registry
 
-SINKS = Table(
+SINKS = Registry(
     "sink",
     {
         "webhook": "comemory.alerts.webhook:Webhook",
         "mqtt": "comemory.alerts.mqtt:Mqtt",
-        "email": "comemory.alerts.mail:Email",
+        "apprise": "comemory.alerts.apprise:AppriseSink",
         "command": "comemory.alerts.command:Command",
     },
-    extras={"mqtt": "live"},
+    extras={"mqtt": "live", "apprise": "alerts"},
 )

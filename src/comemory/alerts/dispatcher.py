@@ -1,56 +1,67 @@
-"""Takes alerts out of the outbox and delivers them: one thread for each sink, so that a slow one delays no other."""
+"""Delivers alerts: two threads for each sink, so that a slow sink delays no other, and a slow store delays no alert."""
 
 from __future__ import annotations
 
 import logging
 import threading
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from datetime import datetime
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from comemory.alerts.sink import Message, Sink
-from comemory.errors import ConfigError, DeliveryError, StoreError, nearest
+from comemory.alerts.current import CurrentState
+from comemory.alerts.direct import DirectAlerts, system_change
+from comemory.alerts.rules import SinkRules
+from comemory.alerts.sink import Notification, Sink
+from comemory.errors import ConfigError, DeliveryError, StoreError, suggest
 from comemory.store.event import iso, new_id
 from comemory.store.outbox import Alert
+from comemory.store.routing import Change
 from comemory.store.store import EventStore
 
-LONGEST_NAP_S = 15.0
+MAX_NAP_S = 15.0
 RESTART_S = 5.0
+LATE = timedelta(seconds=60)
+"""An alert that is sent so long after its change is marked as late: a siren should not start for it."""
+DEAD_SINK_S = 300.0
+"""A sink that has failed for so long is an error of the service, reported to the other sinks."""
+STORE_AWAY_S = 2.0
+"""How long the store must not answer before alerts that wait in its outbox are sent from memory."""
 _LOG = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
 class SinkHealth:
-    """How a sink is doing.
+    """The condition of a sink.
 
     Attributes:
-        pending, delivered, failed, held: alerts, as the store has them.
-        tries, failures: since the start of the dispatcher.
-        last_error: why the last try failed, None after one that worked.
+        pending, delivered, failed, muted: alerts, as the store counts them; `pending` with those in memory.
+        attempts, failures: since the start of the dispatcher.
+        last_error: why the last attempt failed; None after one that worked.
         last_delivery: None before the first one since the start.
     """
 
     pending: int
     delivered: int
     failed: int
-    held: int
-    tries: int
+    muted: int
+    attempts: int
     failures: int
     last_error: str | None
     last_delivery: datetime | None
 
 
 class Dispatcher:
-    """Delivers what the outbox of a store holds, at least once each, until it is given up.
+    """Delivers alerts, each at least once, until it is too old. Once it is made, changes in the store make alerts.
 
-    From its making on, what is written to the store makes alerts for the sinks.
+    An alert comes from the store's outbox. Where the store does not take a change in time, or is away, the alert is sent
+    from memory (`direct`).
 
     Args:
-        store: of which the outbox is emptied.
+        store: whose outbox is emptied.
         sinks: each with a name of its own.
-        cameras: told to the sinks before anything has happened.
+        cameras: announced to the sinks.
 
     Raises:
         ConfigError: two sinks have the same name.
@@ -62,52 +73,72 @@ class Dispatcher:
             raise ConfigError(f"two sinks have the same name: {', '.join(sorted(names))}; give each its own")
         self._store, self._cameras = store, tuple(cameras)
         self._stopping = threading.Event()
-        self._workers = {sink.name: _Worker(store, sink, self._stopping) for sink in sinks}
-        self._keeper: threading.Thread | None = None
-        store.outbox.route({sink.name: sink.settings for sink in sinks})
-        store.announced.route(names)
-        store.outbox.on_put = self._wake
+        self._routes = {sink.name: SinkRules(sink.settings) for sink in sinks}
+        self._current, self._direct = CurrentState(), DirectAlerts(self._routes)
+        self._parts: dict[str, str] = {}
+        self._is_prepared = False
+        self._workers = {sink.name: _Worker(store, sink, self._direct, self._stopping) for sink in sinks}
+        self._supervisor: threading.Thread | None = None
+        store.outbox.set_routes(self._routes)
+        store.outbox.was_delivered = self._direct.was_delivered
+        store.retained_topics.set_sinks(names)
+        store.outbox.on_added = self._wake
 
     def start(self) -> None:
-        """Connect the sinks and begin to deliver.
-
-        Raises:
-            StoreError: the outbox cannot be written.
-        """
-        lost = self._store.outbox.abandon_strangers(self._store.clock())
-        if lost:
-            _LOG.warning("%d alerts waited for sinks that the settings no longer have: given up", lost)
-        self._store.tell_missed_ends()
-        for name, brokers in self._store.announced.left().items():
-            _LOG.warning("sink %s is no more, and its retained topics may still be on %s", name, ", ".join(brokers))
+        """Connect the sinks and begin to deliver; a store that is away is no hindrance."""
+        self._prepare()
         for worker in self._workers.values():
-            worker.sink.start(self._told_to(worker.sink), self._store.announced)
-        self._keeper = threading.Thread(target=self._keep, name="alerts", daemon=True)
-        self._keeper.start()
+            worker.sink.start(self._cameras_of(worker.sink), self._store.retained_topics)
+        self._supervisor = threading.Thread(target=self._supervise, name="alerts", daemon=True)
+        self._supervisor.start()
 
     def set_cameras(self, cameras: Sequence[str]) -> None:
-        """From now on there are these: sinks that announce cameras announce new ones, and take back those gone.
+        """Replace the cameras: sinks announce new ones, and remove what they announced of those that are gone.
 
         Raises:
             StoreError: the store cannot be written.
         """
         self._cameras = tuple(cameras)
         for worker in self._workers.values():
-            worker.sink.set_cameras(self._told_to(worker.sink))
+            worker.sink.set_cameras(self._cameras_of(worker.sink))
 
-    def _told_to(self, sink: Sink) -> list[str]:
-        chosen = sink.settings.cameras
-        return [camera for camera in self._cameras if not chosen or camera in chosen]
+    def observe(self, change: Change) -> None:
+        """Take in a change as it happens, before it is stored: alarms are switched, and its alerts are kept in memory."""
+        if change.kind == "state":
+            before = self._current.state(change.camera)
+            change = Change("state", change.subject, change.camera, before, change.after, stamp=change.stamp)
+        self._current.update(change)
+        self._direct.add(change)
+        for name, worker in self._workers.items():
+            worker.sink.set_current(self._current.of(self._routes[name]))
+            worker.wake()
+
+    def mark_stored(self, change_id: str) -> None:
+        """The store has a change: its alerts are delivered from the outbox."""
+        self._direct.mark_stored(change_id)
+
+    def report(self, part: str, error: str) -> None:
+        """Report the condition of a part of the service; only changes are sent.
+
+        Args:
+            part: such as `store` or `disk`.
+            error: in one line; empty where all is well (again).
+        """
+        state, before = "error" if error else "ok", self._parts.get(part, "ok")
+        if state != before:
+            self._parts[part] = state
+            self._direct.add(system_change(part, state, error, before), timedelta())
+            self._wake()
 
     def stop(self, timeout_s: float = 5.0) -> None:
         """Deliver what is due in half of the time, then stop; the rest stays in the outbox. May be called twice."""
         deadline = time.monotonic() + timeout_s
         self._drain(time.monotonic() + timeout_s / 2)
         self._stopping.set()
-        self._store.outbox.on_put = None
+        self._store.outbox.on_added = None
         self._wake()
-        if self._keeper is not None:
-            self._keeper.join(max(0.0, deadline - time.monotonic()))
+        if self._supervisor is not None:
+            self._supervisor.join(max(0.0, deadline - time.monotonic()))
         for worker in self._workers.values():
             worker.join(min(timeout_s / 2, max(0.0, deadline - time.monotonic())))
         closing = [threading.Thread(target=worker.sink.close, daemon=True) for worker in self._workers.values()]
@@ -119,7 +150,7 @@ class Dispatcher:
             worker.join(max(0.0, deadline - time.monotonic()))
 
     def health(self) -> Mapping[str, SinkHealth]:
-        """Sink to how it is doing.
+        """The condition of each sink.
 
         Raises:
             StoreError: the database does not answer.
@@ -127,67 +158,241 @@ class Dispatcher:
         counts = self._store.outbox.counts()
         return {name: worker.health(counts[name]) for name, worker in self._workers.items()}
 
-    def test(self, name: str) -> None:
-        """Send a trial alert to one sink at once, past the outbox.
+    def send_test(self, name: str) -> None:
+        """Send a test alert to one sink at once, past the outbox.
 
         Raises:
             ConfigError: there is no such sink.
             DeliveryError: it did not arrive.
         """
         if name not in self._workers:
-            raise ConfigError(f"no sink {name!r}: {nearest(name, self._workers)}")
-        camera = self._cameras[0] if self._cameras else "test"
-        payload = {"id": new_id(), "kind": "test", "time": iso(self._store.clock()), "camera": camera}
-        self._workers[name].send(
-            Message(payload["id"] or "", "test", camera, {**payload, "before": None, "after": None})
-        )
+            raise ConfigError(f"no sink {name!r}: {suggest(name, self._workers)}")
+        id, camera = new_id(), self._cameras[0] if self._cameras else "test"
+        payload = {"id": id, "kind": "test", "time": iso(self._store.clock()), "camera": camera}
+        self._workers[name].send(Notification(id, "test", camera, {**payload, "before": None, "after": None}))
+
+    def _cameras_of(self, sink: Sink) -> list[str]:
+        chosen = sink.settings.cameras
+        return [camera for camera in self._cameras if not chosen or camera in chosen]
+
+    def _prepare(self) -> None:
+        """Bring the outbox up to date with the settings, as soon as the store answers."""
+        try:
+            given_up = self._store.outbox.give_up_unknown(self._store.clock())
+            self._store.queue_missed_ends()
+            orphaned = self._store.retained_topics.orphaned()
+        except StoreError as error:
+            _LOG.warning("alerts are sent without the store until it is back: %s", error)
+            return
+        self._is_prepared = True
+        if given_up:
+            _LOG.warning("%d alerts waited for sinks that the settings no longer have: given up", given_up)
+        for name, brokers in orphaned.items():
+            _LOG.warning("sink %s is gone, and %s may still retain its topics", name, ", ".join(brokers))
 
     def _drain(self, until: float) -> None:
         """Wait until nothing is due any more."""
         running = [worker for worker in self._workers.values() if worker.is_alive()]
         while time.monotonic() < until and not self._stopping.is_set():
-            try:
-                if not any(worker.is_busy() for worker in running):
-                    return
-            except StoreError:
+            if not any(worker.is_busy() for worker in running):
                 return
             time.sleep(0.02)
 
     def _wake(self) -> None:
         for worker in self._workers.values():
-            worker.wake.set()
+            worker.wake()
 
-    def _keep(self) -> None:
-        """Start the workers, and one that died again."""
+    def _supervise(self) -> None:
+        """Start the workers, and again one whose thread has died; report sinks that are dead."""
         for worker in self._workers.values():
-            worker.begin()
+            worker.start()
         while not self._stopping.wait(RESTART_S):
+            if not self._is_prepared:
+                self._prepare()
             for name, worker in self._workers.items():
                 if not worker.is_alive():
                     _LOG.error("the thread of sink %s has died: started again", name)
-                    worker.begin()
+                    worker.start()
+                is_dead = worker.failing_since is not None and time.monotonic() - worker.failing_since > DEAD_SINK_S
+                self.report(f"alerts.{name}", (worker.last_error or "") if is_dead else "")
 
 
 @dataclass
 class _Worker:
-    """The thread of one sink."""
+    """The threads of one sink: one delivers what the store has, one what is in memory.
+
+    Attributes:
+        failing_since: when the first of the failures since the last delivery was, on the monotonic clock.
+        away_since: when the store stopped to answer, on the monotonic clock.
+    """
 
     store: EventStore
     sink: Sink
+    direct: DirectAlerts
     stopping: threading.Event
-    wake: threading.Event = field(default_factory=threading.Event)
-    tries: int = 0
+    attempts: int = 0
     failures: int = 0
     last_error: str | None = None
     last_delivery: datetime | None = None
+    failing_since: float | None = None
+    away_since: float | None = None
 
     def __post_init__(self) -> None:
-        self._thread: threading.Thread | None = None
         self._sending = threading.Lock()
+        self._loops = (
+            _Loop(f"alerts-{self.sink.name}", self._deliver_stored, self._stored_nap_s, self.stopping),
+            _Loop(f"alerts-{self.sink.name}-direct", self._deliver_direct, self._direct_nap_s, self.stopping),
+        )
 
-    def begin(self) -> None:
-        self._thread = threading.Thread(target=self._run, name=f"alerts-{self.sink.name}", daemon=True)
-        self._thread.start()
+    def start(self) -> None:
+        """Start the threads that do not run."""
+        for loop in self._loops:
+            loop.start()
+
+    def wake(self) -> None:
+        """Look for alerts at once."""
+        for loop in self._loops:
+            loop.wake.set()
+
+    def join(self, timeout_s: float) -> None:
+        """Wait for the end of the threads."""
+        deadline = time.monotonic() + timeout_s
+        for loop in self._loops:
+            loop.join(max(0.0, deadline - time.monotonic()))
+
+    def is_alive(self) -> bool:
+        """Whether both threads run."""
+        return all(loop.is_alive() for loop in self._loops)
+
+    def is_busy(self) -> bool:
+        """Whether an alert is on its way or due."""
+        if self._sending.locked():
+            return True
+        direct = self.direct.next_due(self.sink.name)
+        if direct is not None and direct <= datetime.now(UTC):
+            return True
+        try:
+            due = self.store.outbox.next_due(self.sink.name)
+        except StoreError:
+            return False
+        return due is not None and due <= self.store.clock()
+
+    def health(self, counts: Mapping[str, int]) -> SinkHealth:
+        return SinkHealth(
+            counts["pending"] + self.direct.n_waiting(self.sink.name),
+            counts["delivered"],
+            counts["failed"],
+            counts["muted"],
+            self.attempts,
+            self.failures,
+            self.last_error,
+            self.last_delivery,
+        )
+
+    def send(self, notification: Notification) -> None:
+        """Deliver, and note how it went. Raises DeliveryError."""
+        with self._sending:
+            self.attempts += 1
+            try:
+                self.sink.deliver(notification)
+            except DeliveryError as error:
+                self.failures += 1
+                self.last_error = str(error)
+                self.failing_since = self.failing_since or time.monotonic()
+                raise
+            self.last_error, self.failing_since, self.last_delivery = None, None, self.store.clock()
+
+    def _deliver_stored(self) -> bool:
+        """Deliver the next alert of the outbox; False where nothing is due, or the store does not answer."""
+        try:
+            alert = self.store.outbox.claim(self.sink.name, self.store.clock())
+            self.away_since = None
+            if alert is not None:
+                self._deliver_claimed(alert)
+        except StoreError as error:
+            if self.away_since is None:
+                self.away_since = time.monotonic()
+                _LOG.warning("sink %s: %s", self.sink.name, error)
+            return False
+        return alert is not None
+
+    def _deliver_claimed(self, alert: Alert) -> None:
+        if self.direct.was_delivered(alert.id):
+            self.store.outbox.mark_delivered(alert, self.store.clock())
+            return
+        try:
+            self.send(self._notification(alert))
+        except DeliveryError as error:
+            if self.store.outbox.mark_failed(alert, str(error), self.store.clock()):
+                _LOG.error("sink %s: alert %s given up: %s", self.sink.name, alert.id, error)
+            else:
+                self._log_failure(alert, error)
+            return
+        self.direct.mark_delivered(alert.id)
+        self.store.outbox.mark_delivered(alert, self.store.clock())
+
+    def _deliver_direct(self) -> bool:
+        """Deliver the next alert that the store does not have; False where none is due."""
+        is_away = self.away_since is not None and time.monotonic() - self.away_since > STORE_AWAY_S
+        alert = self.direct.claim(self.sink.name, datetime.now(UTC), is_store_away=is_away)
+        if alert is None:
+            return False
+        try:
+            self.send(self._notification(alert))
+        except DeliveryError as error:
+            self.direct.mark_failed(alert, datetime.now(UTC))
+            self._log_failure(alert, error)
+        else:
+            self.direct.mark_delivered(alert.id)
+        return True
+
+    def _log_failure(self, alert: Alert, error: DeliveryError) -> None:
+        if alert.attempts in (1, 10, 100):
+            _LOG.warning("sink %s: attempt %d of alert %s: %s", self.sink.name, alert.attempts, alert.id, error)
+
+    def _stored_nap_s(self) -> float:
+        """Until the next alert of the outbox is due; a second while the store does not answer."""
+        if self.away_since is not None:
+            return 1.0
+        try:
+            due = self.store.outbox.next_due(self.sink.name)
+        except StoreError:
+            return 1.0
+        return MAX_NAP_S if due is None else (due - self.store.clock()).total_seconds()
+
+    def _direct_nap_s(self) -> float:
+        """Until the next alert in memory is due; a second while the store does not answer."""
+        due = self.direct.next_due(self.sink.name)
+        nap_s = MAX_NAP_S if due is None else (due - datetime.now(UTC)).total_seconds()
+        return nap_s if self.away_since is None else min(nap_s, 1.0)
+
+    def _notification(self, alert: Alert) -> Notification:
+        payload = alert.payload
+        if datetime.now(UTC) - alert.created > LATE:
+            payload = {**payload, "late": True}
+        return Notification(alert.id, alert.kind, alert.camera, payload, self._thumbnail(alert))
+
+    def _thumbnail(self, alert: Alert) -> Path | None:
+        try:
+            return None if alert.event_id is None else self.store.file(alert.event_id, "thumbnail")
+        except StoreError:
+            return None
+
+
+class _Loop:
+    """A thread that does a piece of work again and again, and naps while there is none."""
+
+    def __init__(
+        self, name: str, work: Callable[[], bool], nap_s: Callable[[], float], stopping: threading.Event
+    ) -> None:
+        self.wake = threading.Event()
+        self._name, self._work, self._nap_s, self._stopping = name, work, nap_s, stopping
+        self._thread: threading.Thread | None = None
+
+    def start(self) -> None:
+        if not self.is_alive():
+            self._thread = threading.Thread(target=self._run, name=self._name, daemon=True)
+            self._thread.start()
 
     def join(self, timeout_s: float) -> None:
         if self._thread is not None:
@@ -196,62 +401,8 @@ class _Worker:
     def is_alive(self) -> bool:
         return self._thread is not None and self._thread.is_alive()
 
-    def is_busy(self) -> bool:
-        """Whether an alert is on its way or due."""
-        if self._sending.locked():
-            return True
-        due = self.store.outbox.next_due(self.sink.name)
-        return due is not None and due <= self.store.clock()
-
-    def health(self, counts: Mapping[str, int]) -> SinkHealth:
-        return SinkHealth(
-            counts["pending"],
-            counts["delivered"],
-            counts["failed"],
-            counts["held"],
-            self.tries,
-            self.failures,
-            self.last_error,
-            self.last_delivery,
-        )
-
-    def send(self, message: Message) -> None:
-        with self._sending:
-            self.sink.deliver(message)
-
     def _run(self) -> None:
-        while not self.stopping.is_set():
+        while not self._stopping.is_set():
             self.wake.clear()
-            try:
-                alert = self.store.outbox.claim(self.sink.name, self.store.clock())
-                if alert is None:
-                    self.wake.wait(self._nap_s())
-                else:
-                    self._deliver(alert)
-            except StoreError as error:
-                _LOG.warning("sink %s: %s", self.sink.name, error)
-                self.stopping.wait(1.0)
-
-    def _nap_s(self) -> float:
-        due = self.store.outbox.next_due(self.sink.name)
-        if due is None:
-            return LONGEST_NAP_S
-        return min(LONGEST_NAP_S, max(0.02, (due - self.store.clock()).total_seconds()))
-
-    def _deliver(self, alert: Alert) -> None:
-        self.tries += 1
-        try:
-            self.send(Message(alert.id, alert.kind, alert.camera, alert.payload, self._thumbnail(alert)))
-        except DeliveryError as error:
-            self.failures += 1
-            self.last_error = str(error)
-            if self.store.outbox.failed(alert, str(error), self.store.clock()):
-                _LOG.error("sink %s: alert %s given up: %s", self.sink.name, alert.id, error)
-            elif alert.attempts in (1, 10, 100):
-                _LOG.warning("sink %s: try %d of alert %s: %s", self.sink.name, alert.attempts, alert.id, error)
-            return
-        self.last_error, self.last_delivery = None, self.store.clock()
-        self.store.outbox.delivered(alert, self.last_delivery)
-
-    def _thumbnail(self, alert: Alert) -> Path | None:
-        return None if alert.event_id is None else self.store.file(alert.event_id, "thumbnail")
+            if not self._work():
+                self.wake.wait(min(MAX_NAP_S, max(0.02, self._nap_s())))

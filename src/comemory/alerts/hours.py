@@ -1,4 +1,4 @@
-"""Hours of the week, such as those in which alerts are quiet."""
+"""Hours of the week, such as the quiet hours of a sink."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ _DAY_MIN = 24 * 60
 
 @dataclass(frozen=True)
 class Hours:
-    """A span of the day on some days of the week; one over midnight belongs to the day it begins on.
+    """A span of the day on some days of the week. A span over midnight belongs to the day it starts on.
 
     Attributes:
         days: 0 for Monday.
-        start_min, end_min: minutes since midnight; the end does not belong to it.
+        start_min, end_min: minutes since midnight; the end is exclusive.
     """
 
     days: frozenset[int]
@@ -26,13 +26,13 @@ class Hours:
     end_min: int
 
     @classmethod
-    def read(cls, text: str) -> Hours:
-        """Read `08:00-18:00`, `mon-fri 22:00-06:00` or `sun 00:00-24:00`.
+    def parse(cls, text: str) -> Hours:
+        """Parse `08:00-18:00`, `mon-fri 22:00-06:00` or `sun 00:00-24:00`.
 
         Raises:
-            ValueError: it is none of these.
+            ValueError: the text has another form.
 
-        >>> Hours.read("sat-sun 22:00-06:00").covers(datetime(2026, 11, 23, 5, 59))
+        >>> Hours.parse("sat-sun 22:00-06:00").contains(datetime(2026, 11, 23, 5, 59))
         True
         """
         found = _SPAN.fullmatch(text.strip().lower())
@@ -46,19 +46,19 @@ class Hours:
         last = DAYS.index(found[2]) if found[2] else (first if found[1] else 6)
         return cls(frozenset((first + k) % 7 for k in range((last - first) % 7 + 1)), start, end)
 
-    def covers(self, now: datetime) -> bool:
-        """Whether a time, read off the clock on the wall, is inside."""
+    def contains(self, now: datetime) -> bool:
+        """Whether a local time is inside."""
         minute, day = now.hour * 60 + now.minute, now.weekday()
         if self.start_min < self.end_min:
             return day in self.days and self.start_min <= minute < self.end_min
         return (day in self.days and minute >= self.start_min) or ((day - 1) % 7 in self.days and minute < self.end_min)
 
 
-def on_the_wall(moment: datetime, zone: str | None) -> datetime:
-    """An aware time as the clocks of a zone show it; of this machine's zone when None.
+def local_time(moment: datetime, zone: str | None) -> datetime:
+    """An aware time in a time zone; in that of this machine when None.
 
     >>> from datetime import UTC
-    >>> on_the_wall(datetime(2026, 7, 1, 12, tzinfo=UTC), "Europe/Paris").hour
+    >>> local_time(datetime(2026, 7, 1, 12, tzinfo=UTC), "Europe/Paris").hour
     14
     """
     return moment.astimezone(ZoneInfo(zone) if zone else None)

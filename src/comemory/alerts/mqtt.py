@@ -1,10 +1,10 @@
-"""Alerts on an MQTT broker, in the topics and with the discovery that Home Assistant understands."""
+"""Alerts on an MQTT broker, with the topics and the discovery that Home Assistant understands."""
 
 from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -13,23 +13,34 @@ from paho.mqtt.enums import CallbackAPIVersion
 from paho.mqtt.reasoncodes import ReasonCode
 
 from comemory.alerts.config import MqttSettings
-from comemory.alerts.sink import Message
+from comemory.alerts.current import CameraNow
+from comemory.alerts.sink import Notification
 from comemory.alerts.webhook import tls_context
 from comemory.errors import DeliveryError, StoreError, last_line
-from comemory.secret_values import reveal
-from comemory.store.media import slug, unlike
-from comemory.store.retained_topics import Announced
+from comemory.secret_values import resolve_secret
+from comemory.store.media import slug, unique_slug
+from comemory.store.retained_topics import RetainedTopics
 from comemory.types import JSON
 
 ONLINE, OFFLINE = "online", "offline"
+_NOTHING = CameraNow()
 
 
 class Mqtt:
-    """Keeps a connection to a broker and publishes with an answer awaited (QoS 1).
+    """Keeps a connection to a broker. An alert is delivered when the broker has confirmed it (QoS 1).
 
-    Topics below the prefix: `available` (retained, with last will), `events` (never retained), and for each camera
-    `CAMERA/state`, `CAMERA/health` and `CAMERA/alarm` (retained). What is retained is remembered in the store, and taken
-    back from the broker once the camera is no more.
+    Topics below the prefix:
+
+    - `available`, retained: `online`, or `offline` by the last will where the process or its network dies.
+    - `events`, never retained: the JSON of every event's alerts; late ones are marked `"late": true`.
+    - `CAMERA/alarm`, retained: `ON` while an event is open, else `OFF`.
+    - `CAMERA/state` and `CAMERA/health`, retained: the camera's state, and the same as JSON with its message.
+    - `system`, never retained: the JSON of system alerts.
+
+    The retained topics are set by what is true now (`set_current`), never by an alert that is delivered: alerts that
+    waited during an outage switch nothing. They are published at QoS 0 and only while connected, since the client would
+    repeat unconfirmed QoS 1 messages after a reconnection, behind newer ones. After a reconnection they are published
+    again. All retained topics are remembered in the store, and removed from the broker once nobody needs them.
 
     Raises:
         ConfigError: a variable is not set, or the certificates cannot be read.
@@ -38,19 +49,21 @@ class Mqtt:
     def __init__(self, name: str, settings: MqttSettings) -> None:
         self.name, self.settings = name, settings
         where = f"of [alerts.{name}]"
-        self._alarms: dict[str, str] = {}
-        self._announced: Announced | None = None
-        self._taking_back: dict[int, str] = {}
-        self._lock = threading.Lock()
+        self._cameras: list[str] = []
+        self._current: Mapping[str, CameraNow] = {}
+        self._topics: RetainedTopics | None = None
+        self._must_remember = True
+        self._removals: dict[int, str] = {}
+        self._lock = threading.RLock()
         self._port = settings.port or (8883 if settings.tls else 1883)
         self._broker = f"the broker {settings.host}:{self._port}"
         self._reason = "not connected yet"
         self._client = paho.Client(
-            CallbackAPIVersion.VERSION2, client_id=settings.client_id or f"{slug(settings.prefix)}-{unlike(name)}"
+            CallbackAPIVersion.VERSION2, client_id=settings.client_id or f"{slug(settings.prefix)}-{unique_slug(name)}"
         )
         if settings.username is not None:
-            password = None if settings.password is None else reveal(settings.password, f"the password {where}")
-            self._client.username_pw_set(reveal(settings.username, f"the username {where}"), password)
+            password = settings.password and resolve_secret(settings.password, f"the password {where}")
+            self._client.username_pw_set(resolve_secret(settings.username, f"the username {where}"), password)
         if settings.tls:
             self._client.tls_set_context(tls_context(settings.ca_file, where))
         self._client.will_set(self._topic("available"), OFFLINE, qos=1, retain=True)
@@ -62,132 +75,142 @@ class Mqtt:
         self._client.on_message = self._on_message
         self._client.on_publish = self._on_publish
 
-    def start(self, cameras: Sequence[str], announced: Announced) -> None:
+    def start(self, cameras: Sequence[str], topics: RetainedTopics) -> None:
         """Connect in the background, and again whenever the connection is lost."""
         with self._lock:
-            self._alarms |= dict.fromkeys(cameras, "OFF")
-        self._announced = announced
-        announced.keep(self.name, self._broker, self._wanted())
+            self._cameras = list(cameras)
+        self._topics = topics
+        self._remember()
         self._client.connect_async(self.settings.host, self._port, keepalive=30)
         self._client.loop_start()
 
     def set_cameras(self, cameras: Sequence[str]) -> None:
-        """Announce those that are new, and take back what was announced of those that are gone."""
+        """Announce new cameras, and remove the retained topics of those that are gone."""
         with self._lock:
-            new = [camera for camera in cameras if camera not in self._alarms]
-            self._alarms = {camera: self._alarms.get(camera, "OFF") for camera in cameras}
+            new = [camera for camera in cameras if camera not in self._cameras]
+            self._cameras = list(cameras)
         self._remember()
         if self._client.is_connected():
             self._announce(new)
-            self._take_back()
+            self._remove_stale()
 
-    def deliver(self, message: Message) -> None:
-        """Publish one alert and wait until the broker has it.
+    def set_current(self, current: Mapping[str, CameraNow]) -> None:
+        """Publish what is true of the cameras now, where it has changed."""
+        with self._lock:
+            before, self._current = self._current, dict(current)
+            if self._client.is_connected():
+                for camera in self._cameras:
+                    if before.get(camera, _NOTHING) != current.get(camera, _NOTHING):
+                        self._publish_current(camera)
+
+    def deliver(self, notification: Notification) -> None:
+        """Publish one alert and wait until the broker has confirmed it.
 
         Raises:
-            DeliveryError: there is no connection, or the broker did not answer in time.
+            DeliveryError: there is no connection, or the broker did not confirm in time.
         """
         if not self._client.is_connected():
             raise DeliveryError(f"no connection to {self._broker}: {self._reason}")
-        with self._lock:
-            is_known = message.camera in self._alarms
-        after = message.payload.get("after") or {}
-        if message.kind == "state":
-            self._publish(f"{unlike(message.camera)}/state", str(after["state"]), retain=is_known)
-            self._publish(f"{unlike(message.camera)}/health", after, retain=is_known)
-            return
-        self._publish("events", message.payload, retain=False)
-        if message.kind in ("new", "end") and {"new", "end"} <= set(self.settings.kinds):
-            alarm = "ON" if message.kind == "new" else "OFF"
-            with self._lock:
-                if message.camera in self._alarms:
-                    self._alarms[message.camera] = alarm
-            self._publish(f"{unlike(message.camera)}/alarm", alarm, retain=is_known)
+        if self._must_remember:
+            self._remember()
+        if notification.kind == "state":
+            return  # the retained topics already say how the camera is
+        self._publish("system" if notification.kind == "system" else "events", notification.payload)
 
     def close(self) -> None:
-        """Say that nobody is here any more, and disconnect."""
+        """Publish `offline`, and disconnect."""
         if self._client.is_connected():
             with suppress(DeliveryError):
-                self._publish("available", OFFLINE, retain=True, timeout_s=1.0)
+                self._send(self._topic("available"), OFFLINE, retain=True, timeout_s=1.0)
         self._client.disconnect()
         self._client.loop_stop()
 
     def _topic(self, name: str) -> str:
         return f"{self.settings.prefix}/{name}"
 
-    def _publish(self, name: str, value: JSON | str, *, retain: bool, timeout_s: float | None = None) -> None:
-        self._send(self._topic(name), value if isinstance(value, str) else json.dumps(value), retain, timeout_s)
+    def _publish(self, name: str, value: JSON) -> None:
+        self._send(self._topic(name), json.dumps(value), retain=False, timeout_s=self.settings.timeout_s)
 
-    def _send(self, topic: str, text: str, retain: bool, timeout_s: float | None = None) -> None:
+    def _send(self, topic: str, text: str, *, retain: bool, timeout_s: float) -> None:
         try:
             sent = self._client.publish(topic, text, qos=1, retain=retain)
-            sent.wait_for_publish(self.settings.timeout_s if timeout_s is None else timeout_s)
-            done = sent.is_published()
+            sent.wait_for_publish(timeout_s)
+            is_confirmed = sent.is_published()
         except (ValueError, RuntimeError, OSError) as error:
             raise DeliveryError(f"cannot publish to {self._broker}: {last_line(error)}") from None
-        if not done:
+        if not is_confirmed:
             raise DeliveryError(f"{self._broker} did not confirm a message on {topic}")
 
-    def _announce(self, cameras: Sequence[str]) -> None:
-        """Publish the alarms and the discovery of cameras, without waiting: it is repeated at every connection."""
-        for camera in cameras:
-            with self._lock:
-                alarm = self._alarms.get(camera, "OFF")
-            self._client.publish(self._topic(f"{unlike(camera)}/alarm"), alarm, qos=1, retain=True)
-            if not self.settings.discovery:
-                continue
-            for topic, config in discovery(self.settings.discovery, self.settings.prefix, camera).items():
-                self._client.publish(topic, json.dumps(config), qos=1, retain=True)
+    def _publish_current(self, camera: str) -> None:
+        """Publish the retained topics of a camera, without waiting."""
+        now, place = self._current.get(camera, _NOTHING), unique_slug(camera)
+        self._client.publish(self._topic(f"{place}/alarm"), "ON" if now.has_open_event else "OFF", qos=0, retain=True)
+        if now.state is not None:
+            self._client.publish(self._topic(f"{place}/state"), str(now.state["state"]), qos=0, retain=True)
+            self._client.publish(self._topic(f"{place}/health"), json.dumps(now.state), qos=0, retain=True)
 
-    def _wanted(self) -> set[str]:
+    def _announce(self, cameras: Sequence[str]) -> None:
+        """Publish the discovery and the present of cameras, without waiting: every connection repeats it."""
+        with self._lock:
+            for camera in cameras:
+                self._publish_current(camera)
+                if self.settings.discovery:
+                    for topic, config in discovery(self.settings.discovery, self.settings.prefix, camera).items():
+                        self._client.publish(topic, json.dumps(config), qos=0, retain=True)
+
+    def _needed_topics(self) -> set[str]:
         """The retained topics of all cameras."""
         topics = {self._topic("available")}
         with self._lock:
-            cameras = list(self._alarms)
+            cameras = list(self._cameras)
         for camera in cameras:
-            topics |= {self._topic(f"{unlike(camera)}/{name}") for name in ("alarm", "state", "health")}
+            topics |= {self._topic(f"{unique_slug(camera)}/{name}") for name in ("alarm", "state", "health")}
             if self.settings.discovery:
                 topics |= discovery(self.settings.discovery, self.settings.prefix, camera).keys()
         return topics
 
     def _remember(self) -> None:
-        if self._announced is not None:
-            self._announced.keep(self.name, self._broker, self._wanted())
+        """Remember the retained topics in the store; where it is away, the next delivery tries again."""
+        if self._topics is not None:
+            try:
+                self._topics.remember(self.name, self._broker, self._needed_topics())
+            except StoreError:
+                self._must_remember = True
+            else:
+                self._must_remember = False
 
-    def _take_back(self) -> None:
-        """Publish nothing on the topics that nobody wants any more: the broker forgets what it kept of them."""
-        if self._announced is None:
+    def _remove_stale(self) -> None:
+        """Remove the retained topics that nobody needs any more: an empty message makes the broker drop its own."""
+        if self._topics is None:
             return
-        for topic in self._announced.stale(self.name, self._broker, self._wanted()):
+        for topic in self._topics.stale(self.name, self._broker, self._needed_topics()):
             sent = self._client.publish(topic, b"", qos=1, retain=True)
             with self._lock:
-                self._taking_back[sent.mid] = topic
+                self._removals[sent.mid] = topic
             if sent.is_published():
-                self._taken_back(sent.mid)
+                self._removed(sent.mid)
 
-    def _taken_back(self, number: int) -> None:
-        """The broker has confirmed a message; where that was one that takes a topic back, it need not be remembered."""
+    def _removed(self, message_id: int) -> None:
+        """Forget a topic whose removal the broker has confirmed; other messages are ignored."""
         with self._lock:
-            topic = self._taking_back.pop(number, None)
-        if topic is not None and self._announced is not None:
+            topic = self._removals.pop(message_id, None)
+        if topic is not None and self._topics is not None:
             with suppress(StoreError):
-                self._announced.forget(self._broker, topic)
+                self._topics.forget(self._broker, topic)
 
-    def _on_publish(self, _client: paho.Client, _data: Any, number: int, _code: ReasonCode, _more: Any) -> None:
-        self._taken_back(number)
+    def _on_publish(self, _client: paho.Client, _data: Any, message_id: int, _code: ReasonCode, _more: Any) -> None:
+        self._removed(message_id)
 
     def _on_connect(self, _client: paho.Client, _data: Any, _flags: Any, code: ReasonCode, _more: Any) -> None:
         if code.is_failure:
             self._reason = str(code)
             return
         self._client.publish(self._topic("available"), ONLINE, qos=1, retain=True)
-        with self._lock:
-            cameras = list(self._alarms)
-        self._announce(cameras)
+        self._announce(self._cameras)
         if self.settings.discovery:
             self._client.subscribe(f"{self.settings.discovery}/status", qos=0)
         with suppress(StoreError):
-            self._take_back()
+            self._remove_stale()
 
     def _on_connect_fail(self, _client: paho.Client, _data: Any) -> None:
         self._reason = "it cannot be reached"
@@ -196,17 +219,15 @@ class Mqtt:
         self._reason = str(code)
 
     def _on_message(self, _client: paho.Client, _data: Any, message: paho.MQTTMessage) -> None:
-        """Home Assistant has started: tell it again what there is."""
+        """Home Assistant has started: announce the cameras again."""
         if message.payload == ONLINE.encode():
-            with self._lock:
-                cameras = list(self._alarms)
-            self._announce(cameras)
+            self._announce(self._cameras)
 
 
 def discovery(home: str, prefix: str, camera: str) -> dict[str, JSON]:
     """Topic to configuration of what Home Assistant shows of a camera: an alarm, and the camera's state."""
-    key = f"{slug(prefix)}_{unlike(camera)}"
-    topic = f"{prefix}/{unlike(camera)}"
+    key = f"{slug(prefix)}_{unique_slug(camera)}"
+    topic = f"{prefix}/{unique_slug(camera)}"
     common: JSON = {
         "availability_topic": f"{prefix}/available",
         "payload_available": ONLINE,

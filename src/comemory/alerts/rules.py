@@ -1,61 +1,68 @@
-"""Which changes a sink is told of, and which are held back."""
+"""The rules of one sink: which changes it gets, and which are held back. Implements `store.routing.Route`."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import random
 from datetime import datetime, timedelta
-from typing import Literal
 
-from comemory.alerts.config import AlertKind, SinkSettings
-from comemory.alerts.hours import Hours, on_the_wall
-from comemory.store.event import StoredEvent
-from comemory.types import JSON
-
-Held = Literal["cool-down", "quiet hours", "not asked for"]
+from comemory.alerts.config import SinkSettings
+from comemory.alerts.hours import Hours, local_time
+from comemory.store.routing import AlertKind, Change
 
 
-@dataclass(frozen=True, slots=True)
-class Change:
-    """Something that sinks may want to know, as JSON before and after.
-
-    Attributes:
-        subject: what must be told in order: an event, or a camera's state.
-        event: as it is now, None for a state.
-    """
-
-    kind: AlertKind
-    subject: str
-    camera: str
-    before: JSON | None
-    after: JSON
-    event: StoredEvent | None = None
-
-
-class Rules:
-    """The settings of one sink, asked about one change at a time."""
+class SinkRules:
+    """The settings of one sink, asked about one change at a time. See `store.routing.Route`."""
 
     def __init__(self, settings: SinkSettings) -> None:
         self.settings = settings
 
+    @property
+    def timeout(self) -> timedelta:
+        return timedelta(seconds=self.settings.timeout_s)
+
+    @property
+    def max_age(self) -> timedelta:
+        return timedelta(hours=self.settings.give_up_h)
+
+    def selects(self, kind: AlertKind) -> bool:
+        """Whether changes of this kind are sent."""
+        return kind in self.settings.kinds
+
     def concerns(self, change: Change) -> bool:
-        """Whether the sink is to hear of this camera, and of an event as high as this."""
-        told = self.settings
-        if told.cameras and change.camera not in told.cameras:
+        """Whether the camera is one of the sink's, and an event is high enough and not suppressed."""
+        settings = self.settings
+        if change.kind == "system":
+            return self.selects("system")
+        if settings.cameras and change.camera not in settings.cameras:
             return False
         if change.event is None:
-            return "state" in told.kinds
-        return not change.event.suppressed and (told.min_score is None or change.event.peak_score >= told.min_score)
+            return self.selects("state")
+        is_high = settings.min_score is None or change.event.peak_score >= settings.min_score
+        return is_high and not change.event.suppressed
+
+    def is_quiet(self, camera: str, moment: datetime) -> bool:
+        """Whether events that begin at this time are held back."""
+        own = self.settings.per_camera.get(camera)
+        quiet = self.settings.quiet_hours if own is None or own.quiet_hours is None else own.quiet_hours
+        local = local_time(moment, self.settings.time_zone)
+        return any(Hours.parse(text).contains(local) for text in quiet)
 
     def cooldown(self, camera: str) -> timedelta:
+        """How long after an alert the camera's further events are held back."""
         own = self.settings.per_camera.get(camera)
         seconds = self.settings.cooldown_s if own is None or own.cooldown_s is None else own.cooldown_s
         return timedelta(seconds=seconds)
 
-    def is_quiet(self, camera: str, moment: datetime) -> bool:
-        own = self.settings.per_camera.get(camera)
-        quiet = self.settings.quiet if own is None or own.quiet is None else own.quiet
-        local = on_the_wall(moment, self.settings.zone)
-        return any(Hours.read(text).covers(local) for text in quiet)
-
     def delay(self, kind: AlertKind) -> timedelta:
+        """How long an alert waits before its first delivery attempt."""
         return timedelta(seconds=self.settings.state_delay_s if kind == "state" else self.settings.delay_s)
+
+    def retry_wait(self, attempts: int) -> timedelta:
+        """The wait doubles with each failed attempt up to a maximum; jitter keeps sinks from retrying together."""
+        longest = min(self.settings.retry_max_s, self.settings.retry_s * 2.0 ** min(attempts, 40))
+        return timedelta(seconds=longest * random.uniform(0.5, 1.0))
+
+    def link(self, camera: str, event_id: str | None) -> str | None:
+        """`link` of the settings, with `{id}` and `{camera}` replaced."""
+        link = self.settings.link
+        return link and link.replace("{id}", event_id or "").replace("{camera}", camera)

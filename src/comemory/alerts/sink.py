@@ -8,21 +8,22 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from comemory.alerts import SINKS
-from comemory.alerts.config import SinkSettings, read_alert
-from comemory.store.retained_topics import Announced
+from comemory.alerts.config import SinkSettings, parse_sink_settings
+from comemory.alerts.current import CameraNow
+from comemory.store.retained_topics import RetainedTopics
 from comemory.types import JSON
 
 
 @dataclass(frozen=True, slots=True)
-class Message:
-    """One alert on its way.
+class Notification:
+    """One alert on its way to a sink.
 
     Attributes:
-        id: the same at every try, so that a receiver can drop what it has.
-        kind: `new`, `update`, `end`, `state` or `test`.
-        camera: its name.
-        payload: what is sent; it holds the above too.
-        thumbnail: of the event, None when there is none (yet).
+        id: the same at every attempt, so that a receiver can drop an alert it already has.
+        kind: `new`, `update`, `end`, `state`, `system` or `test`.
+        camera: its name; empty for `system`.
+        payload: the JSON that is sent; it repeats the fields above.
+        thumbnail: of the event, None where there is none (yet).
     """
 
     id: str
@@ -36,19 +37,19 @@ class Sink(Protocol):
     """A place that alerts go to. `deliver` is called by one thread at a time.
 
     Attributes:
-        name: that of its table in the settings.
-        settings: what it was told.
+        name: NAME of `[alerts.NAME]`.
+        settings: of that table.
     """
 
     name: str
     settings: SinkSettings
 
-    def start(self, cameras: Sequence[str], announced: Announced) -> None:
-        """Connect, if the sink keeps a connection, without waiting for it.
+    def start(self, cameras: Sequence[str], topics: RetainedTopics) -> None:
+        """Connect without waiting, where the sink keeps a connection.
 
         Args:
-            cameras: that there are, for sinks that tell of them before anything has happened.
-            announced: remembers what must be taken back once a camera or the sink is no more.
+            cameras: the cameras of this sink, for sinks that announce them.
+            topics: remembers what a broker retains for us, so that it can be removed later.
 
         Raises:
             StoreError: the store cannot be written.
@@ -56,33 +57,50 @@ class Sink(Protocol):
         ...
 
     def set_cameras(self, cameras: Sequence[str]) -> None:
-        """From now on there are these.
+        """Replace the cameras of this sink.
 
         Raises:
             StoreError: the store cannot be written.
         """
         ...
 
-    def deliver(self, message: Message) -> None:
+    def set_current(self, current: Mapping[str, CameraNow]) -> None:
+        """Show what is true of the cameras now, without waiting; for sinks with a state, such as an alarm that is on."""
+        ...
+
+    def deliver(self, notification: Notification) -> None:
         """Send one alert and wait until it has arrived.
 
         Raises:
-            DeliveryError: it has not, or may not have.
+            DeliveryError: it has not arrived, or may not have.
         """
         ...
 
     def close(self) -> None:
-        """Let go of the connection; a `deliver` that waits ends soon."""
+        """Close the connection; a `deliver` that waits returns soon."""
         ...
 
 
+class Stateless:
+    """The parts of `Sink` that a sink without a connection and without announcements does not need."""
+
+    def start(self, cameras: Sequence[str], topics: RetainedTopics) -> None:
+        """Nothing to do: every alert makes its own connection."""
+
+    def set_cameras(self, cameras: Sequence[str]) -> None:
+        """Nothing to do: cameras are not announced."""
+
+    def set_current(self, current: Mapping[str, CameraNow]) -> None:
+        """Nothing to do: only alerts are sent."""
+
+
 def open_sink(name: str, settings: SinkSettings | Mapping[str, Any]) -> Sink:
-    """Build the sink of `[alerts.NAME]`.
+    """The sink of `[alerts.NAME]`.
 
     Raises:
         ConfigError: the settings do not fit, or name an environment variable that is not set.
         RuntimeMissing: the sink needs a package that is not installed.
     """
-    told = settings if isinstance(settings, SinkSettings) else read_alert(name, settings)
-    sink: Sink = SINKS.load(str(getattr(told, "kind", None)))(name, told)
+    checked = settings if isinstance(settings, SinkSettings) else parse_sink_settings(name, settings)
+    sink: Sink = SINKS.load(str(getattr(checked, "kind", None)))(name, checked)
     return sink

@@ -1,4 +1,4 @@
-"""Alerts as HTTP POST requests, signed."""
+"""Alerts as signed HTTP POST requests."""
 
 from __future__ import annotations
 
@@ -14,19 +14,18 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from urllib.parse import SplitResult, quote, urlsplit
 
-from comemory.alerts.addresses import resolve
+from comemory.alerts.addresses import resolve_host
 from comemory.alerts.config import WebhookSettings, http_url
-from comemory.alerts.sink import Message
+from comemory.alerts.sink import Notification, Stateless
 from comemory.errors import ConfigError, DeliveryError, last_line
-from comemory.secret_values import reveal
-from comemory.store.retained_topics import Announced
+from comemory.secret_values import resolve_secret
 
 ID, TIMESTAMP, SIGNATURE = "X-Comemory-Id", "X-Comemory-Timestamp", "X-Comemory-Signature"
 _OWN_HEADERS = frozenset(name.lower() for name in (ID, TIMESTAMP, SIGNATURE, "Host", "Content-Length", "Content-Type"))
 
 
-class Webhook:
-    """Posts each alert as JSON. Success is any 2xx; redirects are not followed, proxies not asked.
+class Webhook(Stateless):
+    """Posts each alert as JSON. Any status 2xx is a delivery; redirects and proxies are not followed.
 
     Raises:
         ConfigError: the URL or a header cannot be used, or a variable is not set.
@@ -36,38 +35,34 @@ class Webhook:
         self.name, self.settings = name, settings
         where = f"of [alerts.{name}]"
         try:
-            self._url = urlsplit(http_url(reveal(settings.url, f"the url {where}")))
+            self._url = urlsplit(http_url(resolve_secret(settings.url, f"the url {where}")))
         except ValueError as error:
             raise ConfigError(f"the url {where} cannot be used: {error}") from None
         secret = settings.secret
-        self._secret = None if secret is None else reveal(secret, f"the secret {where}").encode()
-        self._headers = {key: reveal(value, f"the header {key} {where}") for key, value in settings.headers.items()}
+        self._secret = None if secret is None else resolve_secret(secret, f"the secret {where}").encode()
+        self._headers = {
+            key: resolve_secret(value, f"the header {key} {where}") for key, value in settings.headers.items()
+        }
         for key, value in self._headers.items():
             if key.lower() in _OWN_HEADERS or not key.isascii() or not _is_header(f"{key}: {value}"):
                 raise ConfigError(
-                    f"the header {key!r} {where} cannot be used: it is one of ours, or not one line of text"
+                    f"the header {key!r} {where} cannot be used: comemory sets it itself, or it is not one line of text"
                 )
         self._context = tls_context(settings.ca_file, where) if self._url.scheme == "https" else None
         self._open: _Connection | None = None
 
-    def start(self, cameras: Sequence[str], announced: Announced) -> None:
-        """Nothing to do: every alert has a connection of its own."""
-
-    def set_cameras(self, cameras: Sequence[str]) -> None:
-        """Nothing to do: nobody is told of cameras before something happens."""
-
-    def deliver(self, message: Message) -> None:
+    def deliver(self, notification: Notification) -> None:
         """Post one alert.
 
         Raises:
-            DeliveryError: no 2xx came back in time.
+            DeliveryError: no status 2xx came back in time.
         """
-        body = json.dumps(message.payload, separators=(",", ":")).encode()
+        body = json.dumps(notification.payload, separators=(",", ":")).encode()
         headers = {
             **self._headers,
             "Content-Type": "application/json",
             "User-Agent": "comemory",
-            **sign(self._secret, message.id, body, int(time.time())),
+            **sign(self._secret, notification.id, body, int(time.time())),
         }
         connection = self._connection()
         deadline = threading.Timer(self.settings.timeout_s, connection.abort)
@@ -78,19 +73,19 @@ class Webhook:
             connection.request("POST", _target(self._url), body, headers)
             status = connection.getresponse().status
         except (OSError, http.client.HTTPException, ValueError) as error:
-            late = f"no answer within {self.settings.timeout_s:g} s" if connection.is_aborted else last_line(error)
-            raise DeliveryError(f"{self._shown()} did not answer: {late or type(error).__name__}") from None
+            reason = f"no answer within {self.settings.timeout_s:g} s" if connection.is_aborted else last_line(error)
+            raise DeliveryError(f"{self._safe_url()} did not answer: {reason or type(error).__name__}") from None
         finally:
             self._open = None
             deadline.cancel()
             connection.close()
         if 300 <= status < 400:
-            raise DeliveryError(f"{self._shown()} answered {status}: redirects are not followed, give the final URL")
+            raise DeliveryError(f"{self._safe_url()} answered {status}: redirects are not followed, set the final URL")
         if not 200 <= status < 300:
-            raise DeliveryError(f"{self._shown()} answered {status}: expected 2xx")
+            raise DeliveryError(f"{self._safe_url()} answered {status}: expected 2xx")
 
     def close(self) -> None:
-        """Break off the request that is under way."""
+        """Abort the request that is under way."""
         connection = self._open
         if connection is not None:
             connection.abort()
@@ -98,16 +93,16 @@ class Webhook:
     def _connection(self) -> _Connection:
         host = str(self._url.hostname)
         port = self._url.port or (443 if self._context else 80)
-        addresses = resolve(host, port, allow_private=self.settings.allow_private)
+        addresses = resolve_host(host, port, allow_private=self.settings.allow_private)
         return _Connection(host, port, addresses, self._context, self.settings.timeout_s)
 
-    def _shown(self) -> str:
-        """The URL without what may be secret in it."""
+    def _safe_url(self) -> str:
+        """The URL without its path and query, which may hold secrets."""
         return f"{self._url.scheme}://{self._url.hostname}"
 
 
 class _Connection(http.client.HTTPConnection):
-    """A connection to addresses that were looked up before; the name serves the Host header and the certificate alone."""
+    """A connection to addresses that were resolved before. The name is used for the Host header and the certificate only."""
 
     def __init__(
         self, host: str, port: int, addresses: Sequence[str], context: ssl.SSLContext | None, timeout_s: float
@@ -135,7 +130,7 @@ class _Connection(http.client.HTTPConnection):
         raise failure
 
     def abort(self) -> None:
-        """End the connection from another thread."""
+        """Abort the connection, from another thread."""
         self.is_aborted = True
         connected = self.sock
         if connected is not None:
@@ -158,21 +153,21 @@ def sign(secret: bytes | None, id: str, body: bytes, timestamp: int) -> dict[str
     return headers
 
 
-def is_genuine(
+def is_signed_by(
     secret: bytes, headers: Mapping[str, str], body: bytes, *, now: float | None = None, max_age_s: float = 300.0
 ) -> bool:
-    """Whether a request that was received is signed with the secret and fresh; for receivers written in Python."""
-    given = {key.lower(): value for key, value in headers.items()}
-    stamp = given.get(TIMESTAMP.lower(), "")
+    """Whether a received request is signed with the secret and not too old; for receivers written in Python."""
+    received = {key.lower(): value for key, value in headers.items()}
+    stamp = received.get(TIMESTAMP.lower(), "")
     if not (stamp.isascii() and stamp.isdigit() and len(stamp) < 16):
         return False
     expected = sign(secret, "", body, int(stamp))[SIGNATURE]
     fresh = abs((time.time() if now is None else now) - int(stamp)) <= max_age_s
-    return hmac.compare_digest(expected.encode(), given.get(SIGNATURE.lower(), "").encode()) and fresh
+    return hmac.compare_digest(expected.encode(), received.get(SIGNATURE.lower(), "").encode()) and fresh
 
 
 def tls_context(ca_file: Path | None, where: str) -> ssl.SSLContext:
-    """A context that checks certificates, against a file of its own where one is given.
+    """A TLS context that verifies certificates: against the system's, or against those of `ca_file`.
 
     Raises:
         ConfigError: the file cannot be read.

@@ -18,14 +18,14 @@ from starlette.exceptions import HTTPException
 from comemory.errors import ComemoryError, ConfigError, mask_password
 from comemory.live.engine import Engine
 from comemory.provenance import package_version
-from comemory.server.auth import SESSION_COOKIE, Access
-from comemory.server.broadcaster import Messages
-from comemory.server.live_pictures import Pictures
-from comemory.server.middleware import Guard
-from comemory.server.openapi import describe, methods_of
+from comemory.server.auth import SESSION_COOKIE, Auth
+from comemory.server.broadcaster import Broadcaster
+from comemory.server.live_pictures import SnapshotEncoder
+from comemory.server.middleware import SecurityMiddleware
+from comemory.server.openapi import methods_of, openapi_document
 from comemory.server.routes import cameras, events, session, system
 from comemory.server.schemas import API, Problem
-from comemory.server.state import State, caller_of
+from comemory.server.state import ServerState, get_caller
 from comemory.store.store import EventStore
 
 STATIC = Path(__file__).parent / "static"
@@ -46,7 +46,7 @@ PROOFS = (
 def create_app(
     engine: Engine,
     store: EventStore | None,
-    access: Access,
+    access: Auth,
     *,
     hosts: Iterable[str] | None = None,
     learning: Callable[[], list[Any]] = list,
@@ -60,7 +60,7 @@ def create_app(
         hosts: names that it may be called by; None for any.
         learning: what is known of trainings that go on, with the keys of `schemas.Learning`.
     """
-    messages = Messages(engine, store, learning)
+    messages = Broadcaster(engine, store, learning)
 
     @asynccontextmanager
     async def living(app: FastAPI) -> AsyncIterator[None]:
@@ -78,13 +78,13 @@ def create_app(
         lifespan=living,
         redirect_slashes=False,
     )
-    app.openapi = lambda: describe(app)  # type: ignore[method-assign]
-    app.state.comemory = State(engine, store, access, Pictures(engine), messages)
-    app.add_middleware(Guard, hosts=hosts)
+    app.openapi = lambda: openapi_document(app)  # type: ignore[method-assign]
+    app.state.comemory = ServerState(engine, store, access, SnapshotEncoder(engine), messages)
+    app.add_middleware(SecurityMiddleware, hosts=hosts)
     _add_handlers(app)
     app.include_router(session.router, prefix=API)
     known = APIRouter(
-        dependencies=[*PROOFS, Depends(caller_of)], responses={401: {"model": Problem}, 403: {"model": Problem}}
+        dependencies=[*PROOFS, Depends(get_caller)], responses={401: {"model": Problem}, 403: {"model": Problem}}
     )
     for router in (cameras.router, events.router, events.timeline_router, system.router):
         known.include_router(router, prefix=API)

@@ -19,14 +19,14 @@ from itsdangerous import BadSignature, TimestampSigner
 
 from comemory.errors import ConfigError
 from comemory.server.auth_file import (
-    LONGEST_PASSWORD,
-    Secrets,
+    MAX_PASSWORD_LENGTH,
+    Credentials,
     hash_password,
     hash_token,
-    read_ended,
-    write_ended,
+    load_ended_sessions,
+    save_ended_sessions,
 )
-from comemory.server.login_throttle import Attempts
+from comemory.server.login_throttle import LoginThrottle
 
 SESSION_COOKIE = "comemory_session"
 CSRF_HEADER = "X-CSRF-Token"
@@ -50,7 +50,7 @@ class Caller:
     until: float = math.inf
 
 
-class Access:
+class Auth:
     """The door: tells callers apart, and lets them in and out.
 
     Args:
@@ -65,7 +65,7 @@ class Access:
 
     def __init__(
         self,
-        kept: Secrets,
+        kept: Credentials,
         *,
         session_hours: float = 12.0,
         password: str | None = None,
@@ -84,13 +84,13 @@ class Access:
         self._key = kept.key.encode()
         self._signer = TimestampSigner(kept.key, salt=self._digest(f"session {chosen}"), digest_method=hashlib.sha256)
         self._file = ended
-        self._ended = OrderedDict({} if ended is None else read_ended(ended))
+        self._ended = OrderedDict({} if ended is None else load_ended_sessions(ended))
         self._lock = threading.Lock()
         self._hashing = threading.Lock()
-        self.attempts = Attempts()
+        self.throttle = LoginThrottle()
 
     @property
-    def required(self) -> bool:
+    def is_required(self) -> bool:
         """Whether callers must say who they are."""
         return self._password is not None or bool(self._tokens)
 
@@ -101,7 +101,7 @@ class Access:
 
     def login(self, password: str) -> str | None:
         """The cookie of a new session, None when the password is wrong. One guess at a time: argon2 takes 64 MiB."""
-        if self._password is None or len(password) > LONGEST_PASSWORD:
+        if self._password is None or len(password) > MAX_PASSWORD_LENGTH:
             return None
         with self._hashing:
             try:
@@ -120,31 +120,31 @@ class Access:
                     self._ended.popitem(last=False)
                 if self._file is not None:
                     try:
-                        write_ended(self._file, self._ended)
+                        save_ended_sessions(self._file, self._ended)
                     except ConfigError as error:
                         log.warning("a session that was ended could begin again after a restart: %s", error)
 
-    def caller(self, cookie: str | None, authorization: str | None) -> Caller | None:
+    def authenticate(self, cookie: str | None, authorization: str | None) -> Caller | None:
         """Who asks, None for a stranger."""
         if authorization is not None:
             return self._bearer(authorization)
-        if not self.required:
+        if not self.is_required:
             return Caller("open", "page")
         return self._session(cookie) if cookie else None
 
-    def is_over(self, caller: Caller) -> bool:
+    def has_ended(self, caller: Caller) -> bool:
         """Whether the session of a caller that was let in has ended since."""
         return caller.session in self._ended or time.time() > caller.until
 
-    def csrf(self, caller: Caller) -> str:
+    def csrf_token(self, caller: Caller) -> str:
         """What a page of this caller proves itself with when it changes something."""
         return self._digest(f"csrf {caller.session}")
 
-    def proves(self, caller: Caller, given: str | None) -> bool:
+    def has_csrf_proof(self, caller: Caller, given: str | None) -> bool:
         """Whether a change was asked for by the page itself, or with a token, which no browser sends on its own."""
         if caller.kind == "token":
             return True
-        return given is not None and hmac.compare_digest(self.csrf(caller).encode(), given.encode())
+        return given is not None and hmac.compare_digest(self.csrf_token(caller).encode(), given.encode())
 
     def _bearer(self, authorization: str) -> Caller | None:
         scheme, _, token = authorization.partition(" ")

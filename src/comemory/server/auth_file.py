@@ -20,16 +20,16 @@ from pathlib import Path
 import argon2
 
 from comemory.errors import ConfigError, SourceError
-from comemory.files import alone_in, read_object, require_folder, write_bytes
+from comemory.files import file_lock, read_json_object, require_writable_folder, write_bytes
 
 TOKEN_PREFIX = "cmm_"
-SHORTEST_PASSWORD, LONGEST_PASSWORD = 8, 256
+MIN_PASSWORD_LENGTH, MAX_PASSWORD_LENGTH = 8, 256
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
-_MIXED_UP = "is not a file of comemory's access: restore it, or delete it and set the password again"
+_NOT_OURS = "is not a file of comemory's access: restore it, or delete it and set the password again"
 
 
 @dataclass(frozen=True, slots=True)
-class Secrets:
+class Credentials:
     """What the access file holds; none of it gives a password or token back.
 
     Attributes:
@@ -43,30 +43,30 @@ class Secrets:
     tokens: Mapping[str, str] = field(default_factory=dict)
 
 
-def read_secrets(path: Path) -> Secrets:
+def load_credentials(path: Path) -> Credentials:
     """Read the access file, or make one with a new key and neither password nor token.
 
     Raises:
         ConfigError: it cannot be read or made, others than its owner may read it, or it is not such a file.
     """
     if not path.exists():
-        with _changing(path):
+        with _exclusive(path):
             return _read(path)
     return _read(path)
 
 
 @contextmanager
-def _changing(path: Path) -> Iterator[None]:
+def _exclusive(path: Path) -> Iterator[None]:
     """The file is read, changed and written by one process at a time."""
-    require_folder(path.parent)
-    with alone_in(path.parent):
+    require_writable_folder(path.parent)
+    with file_lock(path.parent):
         yield
 
 
-def _read(path: Path) -> Secrets:
+def _read(path: Path) -> Credentials:
     if not path.exists():
-        made = Secrets(secrets.token_urlsafe(32))
-        write_secrets(path, made)
+        made = Credentials(secrets.token_urlsafe(32))
+        save_credentials(path, made)
         return made
     try:
         mode = stat.S_IMODE(path.stat().st_mode)
@@ -74,24 +74,24 @@ def _read(path: Path) -> Secrets:
     except OSError as error:
         raise ConfigError(f"cannot read {path}: {error.strerror or error}") from None
     except (ValueError, RecursionError):
-        raise ConfigError(f"{path} {_MIXED_UP}") from None
+        raise ConfigError(f"{path} {_NOT_OURS}") from None
     if mode & 0o077:
         raise ConfigError(f"others may read {path} (mode {mode:o}): chmod 600 {path}")
     return _checked(found, path)
 
 
-def _checked(found: object, path: Path) -> Secrets:
+def _checked(found: object, path: Path) -> Credentials:
     if not isinstance(found, dict) or not isinstance(found.get("key"), str) or len(found["key"]) < 32:
-        raise ConfigError(f"{path} {_MIXED_UP}")
+        raise ConfigError(f"{path} {_NOT_OURS}")
     password, tokens = found.get("password"), found.get("tokens", {})
     if not (password is None or isinstance(password, str)) or not isinstance(tokens, dict):
-        raise ConfigError(f"{path} {_MIXED_UP}")
+        raise ConfigError(f"{path} {_NOT_OURS}")
     if not all(isinstance(text, str) for pair in tokens.items() for text in pair):
-        raise ConfigError(f"{path} {_MIXED_UP}")
-    return Secrets(found["key"], password, tokens)
+        raise ConfigError(f"{path} {_NOT_OURS}")
+    return Credentials(found["key"], password, tokens)
 
 
-def write_secrets(path: Path, kept: Secrets) -> None:
+def save_credentials(path: Path, kept: Credentials) -> None:
     """Write the access file whole, readable by its owner alone from its first byte on.
 
     Raises:
@@ -100,28 +100,28 @@ def write_secrets(path: Path, kept: Secrets) -> None:
     _write_private(path, {"key": kept.key, "password": kept.password, "tokens": dict(kept.tokens)})
 
 
-def read_ended(path: Path) -> dict[str, float]:
+def load_ended_sessions(path: Path) -> dict[str, float]:
     """The sessions that were ended, and when, in seconds since 1970; none where there is no file.
 
     Raises:
         ConfigError: it cannot be read, or is not such a file.
     """
     try:
-        found = read_object(path)
+        found = read_json_object(path)
     except SourceError as error:
         raise ConfigError(str(error)) from None
     if not all(isinstance(at, int | float) for at in found.values()):
-        raise ConfigError(f"{path} {_MIXED_UP}")
+        raise ConfigError(f"{path} {_NOT_OURS}")
     return found
 
 
-def write_ended(path: Path, ended: Mapping[str, float]) -> None:
+def save_ended_sessions(path: Path, ended: Mapping[str, float]) -> None:
     """Keep the sessions that were ended. Raises ConfigError where they cannot be written."""
     _write_private(path, dict(ended))
 
 
 def _write_private(path: Path, content: object) -> None:
-    require_folder(path.parent)
+    require_writable_folder(path.parent)
     try:
         write_bytes(path, f"{json.dumps(content, indent=1)}\n".encode(), private=True)
     except SourceError as error:
@@ -134,9 +134,9 @@ def hash_password(password: str) -> str:
     Raises:
         ConfigError: it is too short or too long.
     """
-    if not SHORTEST_PASSWORD <= len(password) <= LONGEST_PASSWORD:
+    if not MIN_PASSWORD_LENGTH <= len(password) <= MAX_PASSWORD_LENGTH:
         raise ConfigError(
-            f"a password has {SHORTEST_PASSWORD} to {LONGEST_PASSWORD} characters, got {len(password)}: choose another"
+            f"a password has {MIN_PASSWORD_LENGTH} to {MAX_PASSWORD_LENGTH} characters, got {len(password)}: choose another"
         )
     return argon2.PasswordHasher().hash(password)
 
@@ -149,8 +149,8 @@ def hash_token(token: str) -> str:
 def set_password(path: Path, password: str) -> None:
     """Keep a password's hash in the access file; every session of the old one ends. Raises ConfigError."""
     hashed = hash_password(password)
-    with _changing(path):
-        write_secrets(path, replace(_read(path), password=hashed))
+    with _exclusive(path):
+        save_credentials(path, replace(_read(path), password=hashed))
 
 
 def add_token(path: Path, name: str) -> str:
@@ -165,16 +165,16 @@ def add_token(path: Path, name: str) -> str:
     if not _NAME.fullmatch(name):
         raise ConfigError(f"the token's name {name!r} needs letters, digits, '.', '-' or '_', 64 at most")
     token = TOKEN_PREFIX + secrets.token_urlsafe(32)
-    with _changing(path):
+    with _exclusive(path):
         kept = _read(path)
-        write_secrets(path, replace(kept, tokens={**kept.tokens, name: hash_token(token)}))
+        save_credentials(path, replace(kept, tokens={**kept.tokens, name: hash_token(token)}))
     return token
 
 
 def remove_token(path: Path, name: str) -> None:
     """Forget a token. Raises ConfigError where there is none of that name."""
-    with _changing(path):
+    with _exclusive(path):
         kept = _read(path)
         if name not in kept.tokens:
             raise ConfigError(f"there is no token {name!r} (known: {', '.join(sorted(kept.tokens)) or 'none'})")
-        write_secrets(path, replace(kept, tokens={key: value for key, value in kept.tokens.items() if key != name}))
+        save_credentials(path, replace(kept, tokens={key: value for key, value in kept.tokens.items() if key != name}))

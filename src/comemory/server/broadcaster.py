@@ -21,13 +21,13 @@ from comemory.types import JSON
 
 SCORES_EVERY_S = 0.25
 STATUS_EVERY_S = 2.0
-FOLLOWED_S = (0.5, 1.0, 2.0, 4.0, 8.0, 16.0)
+FOLLOW_UP_S = (0.5, 1.0, 2.0, 4.0, 8.0, 16.0)
 """After a message of an event, when it is looked up again: its pictures and its clip are kept a little later."""
-_FAULTS = (ArithmeticError, AttributeError, LookupError, OSError, RuntimeError, TypeError, ValueError)
+_ERRORS = (ArithmeticError, AttributeError, LookupError, OSError, RuntimeError, TypeError, ValueError)
 """What something that is not as it should be can raise, of the engine, the store or a file."""
-N_LISTENERS = 64
-N_WAITING = 256
-N_COMPLAINTS = 100
+MAX_LISTENERS = 64
+QUEUE_SIZE = 256
+MAX_LOGGED_ERRORS = 100
 log = logging.getLogger(__name__)
 
 
@@ -35,33 +35,33 @@ class TooManyListeners(Exception):  # noqa: N818
     """More pages listen than there is room for."""
 
 
-class Followed:
+class EventFollower:
     """Events of which something happened lately, looked up in the store until their files are there."""
 
     def __init__(self, store: EventStore | None) -> None:
         self._store = store
         self._events: dict[str, tuple[JSON, list[float]]] = {}
 
-    def take(self, told: JSON, now: float) -> JSON:
+    def track(self, told: JSON, now: float) -> JSON:
         """An event as it is told, with what the store knows of it, to be looked up again."""
-        shown = {**told, **(self._kept(told["id"]) or {})} if self._store is not None else told
+        shown = {**told, **(self._stored(told["id"]) or {})} if self._store is not None else told
         shown["end"] = told["end"] or shown["end"]
-        self._events[told["id"]] = (shown, [now + wait_s for wait_s in FOLLOWED_S])
+        self._events[told["id"]] = (shown, [now + wait_s for wait_s in FOLLOW_UP_S])
         return shown
 
-    def changed(self, now: float) -> Iterator[JSON]:
+    def changes(self, now: float) -> Iterator[JSON]:
         """Events that have files or a verdict which they had not when they were told last."""
         for id, (shown, due) in list(self._events.items()):
             if not due:
                 del self._events[id]
             elif due[0] <= now:
                 del due[0]
-                found = self._kept(id)
+                found = self._stored(id)
                 if found is not None and found != shown:
                     self._events[id] = (found, due)
                     yield found
 
-    def _kept(self, id: str) -> JSON | None:
+    def _stored(self, id: str) -> JSON | None:
         try:
             found = None if self._store is None else self._store.get(id)
         except ComemoryError:
@@ -69,7 +69,7 @@ class Followed:
         return None if found is None else event_view(found.to_json())
 
 
-class Messages:
+class Broadcaster:
     """Passes messages on from the engine's thread to the listeners of the event loop.
 
     A listener that is too slow loses the oldest messages, never the newest.
@@ -85,12 +85,12 @@ class Messages:
 
     def __init__(self, engine: Engine, store: EventStore | None, learning: Callable[[], list[Any]]) -> None:
         self._engine, self._learning = engine, learning
-        self._complaints: set[str] = set()
-        self._followed = Followed(store)
+        self._logged: set[str] = set()
+        self._followed = EventFollower(store)
         self._listeners: set[asyncio.Queue[Message]] = set()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._stopping = threading.Event()
-        self.is_over = False
+        self.is_closed = False
         self._thread: threading.Thread | None = None
 
     def start(self) -> None:
@@ -99,10 +99,10 @@ class Messages:
         self._thread = threading.Thread(target=self._run, name="comemory-messages", daemon=True)
         self._thread.start()
 
-    def end(self) -> None:
+    def close_streams(self) -> None:
         """Let every stream come to its end, with what it was sent before; called in the event loop."""
         self._stopping.set()
-        self.is_over = True
+        self.is_closed = True
         self._deliver({"kind": "end"})
 
     def stop(self) -> None:
@@ -112,15 +112,15 @@ class Messages:
             self._thread.join(timeout=0.5)
 
     @contextmanager
-    def listen(self) -> Iterator[asyncio.Queue[Message]]:
+    def subscribe(self) -> Iterator[asyncio.Queue[Message]]:
         """A queue of messages, beginning with the state of things.
 
         Raises:
             TooManyListeners: there are `N_LISTENERS` already.
         """
-        if len(self._listeners) >= N_LISTENERS:
+        if len(self._listeners) >= MAX_LISTENERS:
             raise TooManyListeners
-        waiting: asyncio.Queue[Message] = asyncio.Queue(N_WAITING)
+        waiting: asyncio.Queue[Message] = asyncio.Queue(QUEUE_SIZE)
         self._listeners.add(waiting)
         try:
             yield waiting
@@ -139,11 +139,11 @@ class Messages:
         """What is known of trainings that go on; nothing where that cannot be told."""
         try:
             return self._learning()
-        except _FAULTS as error:
-            self._complain(error)
+        except _ERRORS as error:
+            self._log_once(error)
             return []
 
-    def tell_event(self, event: StoredEvent, change: Literal["update", "delete"]) -> None:
+    def publish_event(self, event: StoredEvent, change: Literal["update", "delete"]) -> None:
         """Tell what a person changed of an event; may be called from any thread."""
         shown = event_view(event.to_json())
         self._send({"kind": "event", "camera": event.camera, "change": change, "event": shown})
@@ -155,9 +155,9 @@ class Messages:
             while not self._stopping.is_set():
                 try:
                     with suppress(queue.Empty):
-                        self._take(arriving.get(timeout=SCORES_EVERY_S), scores)
+                        self._handle(arriving.get(timeout=SCORES_EVERY_S), scores)
                     now = time.monotonic()
-                    for event in self._followed.changed(now):
+                    for event in self._followed.changes(now):
                         self._send({"kind": "event", "camera": event["camera"], "change": "update", "event": event})
                     if scores and now >= next_scores:
                         self._send({"kind": "scores", "cameras": scores})
@@ -166,21 +166,21 @@ class Messages:
                         next_status = now + STATUS_EVERY_S
                         if self._listeners:
                             self._send(self.status())
-                except _FAULTS as error:
-                    self._complain(error)
+                except _ERRORS as error:
+                    self._log_once(error)
 
-    def _complain(self, error: Exception) -> None:
+    def _log_once(self, error: Exception) -> None:
         """Log what could not be passed on, each fault once; what comes after it is passed on."""
         complaint = f"{type(error).__name__}: {' '.join(mask_password(str(error)).split())}"
-        if complaint not in self._complaints and len(self._complaints) < N_COMPLAINTS:
-            self._complaints.add(complaint)
+        if complaint not in self._logged and len(self._logged) < MAX_LOGGED_ERRORS:
+            self._logged.add(complaint)
             log.error("not all that happens is shown on the page: %s", complaint)
 
-    def _take(self, message: Message, scores: dict[str, Message]) -> None:
+    def _handle(self, message: Message, scores: dict[str, Message]) -> None:
         """Keep the highest score of a short time; send all else on."""
         if message["kind"] != "score":
             if message["kind"] == "event":
-                told = self._followed.take(event_view(message["event"]), time.monotonic())
+                told = self._followed.track(event_view(message["event"]), time.monotonic())
                 message = {**message, "event": told}
             self._send(message)
             return

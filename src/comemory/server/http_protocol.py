@@ -9,7 +9,7 @@ import h11
 from starlette.responses import JSONResponse
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from comemory.server.login_throttle import network
+from comemory.server.login_throttle import client_network
 
 if TYPE_CHECKING:
     from starlette.types import Receive, Scope, Send
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 PROBES = ("/healthz", "/readyz")
 
 
-class Protocol(H11Protocol):
+class TimedProtocol(H11Protocol):
     """HTTP with an end to patience.
 
     A request must be there as a whole `request_s` after the connection was made, or after its own first byte. Where there
@@ -25,9 +25,9 @@ class Protocol(H11Protocol):
     answer makes room; where all have one, the newcomer is told to come later, unless it is a probe.
     """
 
-    request_s = 10.0
-    n_most = 512
-    n_place = 128
+    request_timeout_s = 10.0
+    max_connections = 512
+    max_per_client = 128
 
     def __init__(self, *arguments: Any, **named: Any) -> None:
         super().__init__(*arguments, **named)
@@ -38,9 +38,9 @@ class Protocol(H11Protocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Make room for it, and begin to wait for its request."""
         super().connection_made(transport)
-        self._made, self._place = self.loop.time(), network(self.client[0]) if self.client else ""
+        self._made, self._place = self.loop.time(), client_network(self.client[0]) if self.client else ""
         self._await_request()
-        for beside, most in ((self._neighbours(), self.n_place), (self._all(), self.n_most)):
+        for beside, most in ((self._neighbours(), self.max_per_client), (self._all(), self.max_connections)):
             if len(beside) > most:
                 waiting = [one for one in beside if one is not self and one._is_waiting()]
                 if waiting:
@@ -60,17 +60,17 @@ class Protocol(H11Protocol):
         super().connection_lost(exc)
 
     async def _admit(self, scope: Scope, receive: Receive, send: Send) -> None:
-        full = len(self.connections) > self.n_most or len(self._neighbours()) > self.n_place
+        full = len(self.connections) > self.max_connections or len(self._neighbours()) > self.max_per_client
         if full and scope["path"] not in PROBES:
             answer = JSONResponse({"detail": "too many connections: try later"}, 503, {"Connection": "close"})
             await answer(scope, receive, send)
             return
         await self._served(scope, receive, send)
 
-    def _all(self) -> list[Protocol]:
-        return [one for one in self.connections if isinstance(one, Protocol)]
+    def _all(self) -> list[TimedProtocol]:
+        return [one for one in self.connections if isinstance(one, TimedProtocol)]
 
-    def _neighbours(self) -> list[Protocol]:
+    def _neighbours(self) -> list[TimedProtocol]:
         return [one for one in self._all() if one._place == self._place]
 
     def _is_waiting(self) -> bool:
@@ -78,7 +78,7 @@ class Protocol(H11Protocol):
 
     def _await_request(self) -> None:
         if self._deadline is None:
-            self._deadline = self.loop.call_later(self.request_s, self._drop)
+            self._deadline = self.loop.call_later(self.request_timeout_s, self._drop)
 
     def _stop_waiting(self) -> None:
         if self._deadline is not None:

@@ -12,14 +12,14 @@ from numpy.typing import NDArray
 
 from comemory.live.contract import Snapshot
 from comemory.live.engine import Engine
-from comemory.video.overlay import overlay
+from comemory.video.overlay import blend_heat_map
 
 WIDTHS = (160, 320, 480, 640)
 QUALITY = 80
 
 
 @dataclass(frozen=True, slots=True)
-class Picture:
+class EncodedSnapshot:
     """An encoded picture.
 
     Attributes:
@@ -32,15 +32,15 @@ class Picture:
     score: float | None
 
 
-class Pictures:
+class SnapshotEncoder:
     """Snapshots of a running engine, encoded; the newest of each camera, width and kind is kept."""
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
         self._lock = threading.Lock()
-        self._kept: dict[tuple[str, int, bool], Picture] = {}
+        self._cache: dict[tuple[str, int, bool], EncodedSnapshot] = {}
 
-    def newest(self, camera: str, width: int = 640, heat: bool = False) -> Picture | None:
+    def latest(self, camera: str, width: int = 640, heat: bool = False) -> EncodedSnapshot | None:
         """The newest picture, None before the first.
 
         Args:
@@ -56,25 +56,25 @@ class Pictures:
         width = next((known for known in WIDTHS if known >= width), WIDTHS[-1])
         key, tag = (camera, width, heat), f'"{snapshot.time.timestamp():.6f}-{width}-{heat:d}"'
         with self._lock:
-            kept = self._kept.get(key)
+            kept = self._cache.get(key)
             if kept is None or kept.tag != tag:
-                kept = self._kept[key] = Picture(_jpeg(_drawn(snapshot, width, heat)), tag, snapshot.score)
+                kept = self._cache[key] = EncodedSnapshot(_jpeg(_drawn(snapshot, width, heat)), tag, snapshot.score)
             return kept
 
-    def forget(self, is_known: Callable[[str], bool]) -> None:
+    def discard(self, is_known: Callable[[str], bool]) -> None:
         """Let go of the pictures of cameras that are no more."""
         with self._lock:
-            self._kept = {key: kept for key, kept in self._kept.items() if is_known(key[0])}
+            self._cache = {key: kept for key, kept in self._cache.items() if is_known(key[0])}
 
 
 def _drawn(snapshot: Snapshot, width: int, heat: bool) -> NDArray[np.uint8]:
-    picture = snapshot.picture
+    picture = snapshot.image
     if width < picture.shape[1]:
         height = max(1, round(picture.shape[0] * width / picture.shape[1]))
         picture = np.asarray(cv2.resize(picture, (width, height), interpolation=cv2.INTER_AREA), dtype=np.uint8)
     if heat and snapshot.heat is not None:
         picture = picture.copy()
-        overlay(picture, snapshot.heat)
+        blend_heat_map(picture, snapshot.heat)
     return picture
 
 

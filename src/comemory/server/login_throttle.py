@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 
-class Attempts:
+class LoginThrottle:
     """How often a place has guessed wrong, and how long it waits for that.
 
     Args:
@@ -20,7 +20,7 @@ class Attempts:
         at_once: guesses that are looked at at the same time; more are made to wait.
     """
 
-    N_PLACES = 4096
+    MAX_CLIENTS = 4096
 
     def __init__(
         self,
@@ -34,11 +34,11 @@ class Attempts:
         self.free, self.wait_s, self.longest_s, self.everywhere, self._now = free, wait_s, longest_s, everywhere, now
         self._lock = threading.RLock()
         self._at_once = threading.BoundedSemaphore(at_once)
-        self._places: OrderedDict[str, tuple[int, float]] = OrderedDict()
+        self._clients: OrderedDict[str, tuple[int, float]] = OrderedDict()
         self._window, self._n_window = now(), 0
 
     @contextmanager
-    def guess(self, place: str) -> Iterator[float]:
+    def attempt(self, place: str) -> Iterator[float]:
         """Seconds until this place may guess again, 0 while it may. Such a guess counts as wrong unless it `succeeded`."""
         if not self._at_once.acquire(blocking=False):
             yield 1.0
@@ -47,7 +47,7 @@ class Attempts:
             with self._lock:
                 wait_s = self.wait(place)
                 if wait_s == 0:
-                    self.failed(place)
+                    self.record_failure(place)
             yield wait_s
         finally:
             self._at_once.release()
@@ -56,40 +56,40 @@ class Attempts:
         """Seconds until this place may guess again, 0 when it may.
 
         >>> clock = [0.0]
-        >>> attempts = Attempts(free=1, wait_s=10, now=lambda: clock[0])
+        >>> throttle = LoginThrottle(free=1, wait_s=10, now=lambda: clock[0])
         >>> attempts.failed("192.0.2.1"), attempts.wait("192.0.2.1")
         (None, 0.0)
         >>> attempts.failed("192.0.2.1"), attempts.wait("192.0.2.1"), attempts.wait("192.0.2.2")
         (None, 10.0, 0.0)
         """
         with self._lock:
-            until = self._places.get(network(place), (0, 0.0))[1]
+            until = self._clients.get(client_network(place), (0, 0.0))[1]
             if self._n_window >= self.everywhere:
                 until = max(until, self._window + 60.0)
             return max(0.0, until - self._now())
 
-    def failed(self, place: str) -> None:
+    def record_failure(self, place: str) -> None:
         """Count a wrong guess."""
         with self._lock:
             now = self._now()
             if now - self._window >= 60.0:
                 self._window, self._n_window = now, 0
             self._n_window += 1
-            count = self._places.pop(network(place), (0, 0.0))[0] + 1
+            count = self._clients.pop(client_network(place), (0, 0.0))[0] + 1
             over = count - self.free
             wait_s = min(self.wait_s * 2 ** min(over - 1, 30), self.longest_s) if over > 0 else 0.0
-            self._places[network(place)] = (count, now + wait_s)
-            if len(self._places) > self.N_PLACES:
-                self._places.popitem(last=False)
+            self._clients[client_network(place)] = (count, now + wait_s)
+            if len(self._clients) > self.MAX_CLIENTS:
+                self._clients.popitem(last=False)
 
-    def succeeded(self, place: str) -> None:
+    def record_success(self, place: str) -> None:
         """Forget a place's wrong guesses, and that this one was thought to be one."""
         with self._lock:
             self._n_window = max(0, self._n_window - 1)
-            self._places.pop(network(place), None)
+            self._clients.pop(client_network(place), None)
 
 
-def network(place: str) -> str:
+def client_network(place: str) -> str:
     """What counts as one place: an IPv4 address, or the /64 network of an IPv6 address, which one subscriber has whole.
 
     >>> network("2001:db8::1") == network("2001:db8::2"), network("192.0.2.1")

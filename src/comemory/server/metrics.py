@@ -21,6 +21,8 @@ _CAMERA_COUNTERS = (
     ("frames", "frames_received", "Frames that arrived from the camera."),
     ("dropped", "frames_dropped", "Frames that gave way to a newer one before they were scored."),
     ("scored", "frames_scored", "Frames that were scored."),
+    ("lost", "frames_lost", "Frames that did not arrive from the camera."),
+    ("damaged", "frames_damaged", "Frames that are not scored because packets were lost."),
     ("reconnects", "camera_reconnects", "Connections made anew after one was lost."),
     ("events", "events", "Events begun."),
     ("suppressed", "events_suppressed", "Events silenced by feedback, a zone or the hours."),
@@ -61,7 +63,7 @@ class EngineCollector(Collector):
             up.add_metric([], 0)
             yield up
             return
-        up.add_metric([], float(self._store.trouble is None))
+        up.add_metric([], float(self._store.error is None))
         yield up
         kept = GaugeMetricFamily("comemory_events_stored", "Events in the store.", labels=["verdict"])
         unjudged = counts.events - counts.normal - counts.abnormal

@@ -11,8 +11,8 @@ from urllib.parse import urlsplit
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-LARGEST_BODY = 64 * 1024
-LONGEST_TARGET = 4096
+MAX_BODY_BYTES = 64 * 1024
+MAX_TARGET_BYTES = 4096
 SAFE_METHODS = ("GET", "HEAD", "OPTIONS")
 LOOPBACK_NAMES = ("localhost", "127.0.0.1", "::1")
 
@@ -60,7 +60,7 @@ def is_loopback(host: str) -> bool:
         return False
 
 
-def host_name(header: str) -> str | None:
+def parse_host(header: str) -> str | None:
     """The name in a Host header, in small letters and without brackets; None where it is not one.
 
     >>> host_name("Localhost:8710"), host_name("[::1]:8710"), host_name("evil.example@localhost")
@@ -74,7 +74,7 @@ class BodyTooLarge(Exception):  # noqa: N818
     """A request body went over the limit while it was read."""
 
 
-class Guard:
+class SecurityMiddleware:
     """Refuses other hosts' names, other sites' changes and large bodies; puts the security headers on every answer.
 
     Args:
@@ -109,25 +109,25 @@ class Guard:
         except BodyTooLarge:
             if started:
                 raise
-            await _refuse(sending, 413, f"the body is larger than {LARGEST_BODY} bytes")
+            await _refuse(sending, 413, f"the body is larger than {MAX_BODY_BYTES} bytes")
 
     def _refusal(self, scope: Scope) -> tuple[int, str] | None:
         headers = Headers(scope=scope)
         given = headers.get("host", "")
-        name = host_name(given)
+        name = parse_host(given)
         if name is None or (self.hosts is not None and name not in self.hosts):
             return 421, "this server is not called by that name: open it by its own, or add the name to web.hosts"
-        if len(scope.get("raw_path", b"")) + len(scope.get("query_string", b"")) > LONGEST_TARGET:
-            return 414, f"the address is longer than {LONGEST_TARGET} bytes"
+        if len(scope.get("raw_path", b"")) + len(scope.get("query_string", b"")) > MAX_TARGET_BYTES:
+            return 414, f"the address is longer than {MAX_TARGET_BYTES} bytes"
         length = headers.get("content-length")
-        if length is not None and (not length.isdecimal() or int(length[:20]) > LARGEST_BODY):
-            return 413, f"the body is larger than {LARGEST_BODY} bytes"
-        if scope["method"] not in SAFE_METHODS and _is_foreign(headers, given):
+        if length is not None and (not length.isdecimal() or int(length[:20]) > MAX_BODY_BYTES):
+            return 413, f"the body is larger than {MAX_BODY_BYTES} bytes"
+        if scope["method"] not in SAFE_METHODS and _is_cross_site(headers, given):
             return 403, "another site asked for this change"
         return None
 
 
-def _is_foreign(headers: Headers, host: str) -> bool:
+def _is_cross_site(headers: Headers, host: str) -> bool:
     """Whether a browser says that another site's page is behind a request."""
     if headers.get("sec-fetch-site", "same-origin") not in ("same-origin", "none"):
         return True
@@ -148,7 +148,7 @@ def _limited(receive: Receive) -> Receive:
         message = await receive()
         if message["type"] == "http.request":
             n_bytes += len(message.get("body", b""))
-            if n_bytes > LARGEST_BODY:
+            if n_bytes > MAX_BODY_BYTES:
                 raise BodyTooLarge
         return message
 

@@ -14,13 +14,13 @@ REFUSED_BODIES = {"400": "The body is not JSON.", "413": "The body is too large.
 _OWN = ("HTTPValidationError", "ValidationError")
 
 
-def describe(app: FastAPI) -> dict[str, Any]:
+def openapi_document(app: FastAPI) -> dict[str, Any]:
     """The document of an application whose every refusal is a `Problem`."""
     document = FastAPI.openapi(app)
     schemas = document["components"]["schemas"]
     if any(name in schemas for name in _OWN):
         for _, operation in operations(document):
-            _put_right(operation)
+            _correct(operation)
         for name in _OWN:
             schemas.pop(name, None)
     return document
@@ -44,7 +44,7 @@ def methods_of(document: dict[str, Any], path: str) -> list[str]:
     )
 
 
-def _put_right(operation: dict[str, Any]) -> None:
+def _correct(operation: dict[str, Any]) -> None:
     refusal = {"application/json": {"schema": {"$ref": f"#/components/schemas/{Problem.__name__}"}}}
     answers = operation["responses"]
     if "422" in answers:

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
 from comemory.errors import mask_password
-from comemory.live.config.camera import MOST_POINTS, MOST_ZONES
+from comemory.live.config.camera import MAX_POINTS, MAX_ZONES
 from comemory.live.contract import CameraState, CameraStatus
 from comemory.live.contract import Verdict as Word
 from comemory.scoring import parse_budget
@@ -19,15 +19,15 @@ from comemory.types import JSON
 API = "/api/v1"
 
 Point = Annotated[list[Annotated[float, Field(ge=0, le=1, strict=True)]], Field(min_length=2, max_length=2)]
-Polygon = Annotated[list[Point], Field(min_length=3, max_length=MOST_POINTS)]
+Polygon = Annotated[list[Point], Field(min_length=3, max_length=MAX_POINTS)]
 Size = Annotated[list[int], Field(min_length=2, max_length=2)]
 Box = Annotated[list[int], Field(min_length=4, max_length=4)]
 Pair = Annotated[list[float], Field(min_length=2, max_length=2)]
 
 BUDGET = r"^([1-9][0-9]{0,4}(\.[0-9]{1,3})?|0\.[0-9]{0,2}[1-9])/(min|h|hour|d|day|week)$"
-"""Budgets as people write them, for the description; `decision.parse_budget` is who decides."""
+"""Budgets as people write them, for the description; `scoring.parse_budget` is who decides."""
 
-EARLIEST, LATEST = datetime(2000, 1, 1, tzinfo=UTC), datetime(2200, 1, 1, tzinfo=UTC)
+MIN_TIME, MAX_TIME = datetime(2000, 1, 1, tzinfo=UTC), datetime(2200, 1, 1, tzinfo=UTC)
 
 
 def _no_number(text: Any) -> Any:
@@ -40,7 +40,7 @@ def _no_number(text: Any) -> Any:
 def _in_time(moment: datetime) -> datetime:
     """A moment in UTC, one without a zone taken as UTC; one that no database holds becomes the nearest that it does."""
     aware = moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment
-    return min(max(aware, EARLIEST), LATEST).astimezone(UTC)
+    return min(max(aware, MIN_TIME), MAX_TIME).astimezone(UTC)
 
 
 def _a_budget(text: str) -> str:
@@ -93,9 +93,12 @@ class Camera(Answer):
     since: datetime
     fps_in: float
     fps_scored: float
+    fps_due: float = Field(description="Frames a second that should be scored.")
     frames: int
     dropped: int
     scored: int
+    lost: int = Field(description="Frames that did not arrive.")
+    damaged: int = Field(description="Frames that are not scored because packets were lost.")
     latency_ms_p50: float | None
     latency_ms_p99: float | None
     reconnects: int
@@ -116,7 +119,7 @@ class Camera(Answer):
 class Zones(Body):
     """Polygons in which nothing counts, as shares of the picture's width and height."""
 
-    zones: Annotated[list[Polygon], Field(max_length=MOST_ZONES)]
+    zones: Annotated[list[Polygon], Field(max_length=MAX_ZONES)]
 
 
 class Scores(Answer):
@@ -134,7 +137,7 @@ class Budget(Body):
     ]
 
 
-class Step(Answer):
+class SensitivityStep(Answer):
     """One setting that may be chosen.
 
     `alarms_per_day` is how many there would have been with it, by the recorded scores; null where too little is recorded.
@@ -150,7 +153,7 @@ class Sensitivity(Answer):
 
     false_alarms: str
     threshold: float
-    steps: list[Step]
+    steps: list[SensitivityStep]
     curve: list[Pair] = Field(description="Threshold and alarms a day, by the recorded scores.")
     recorded_minutes: int
     recorded_since: datetime | None
@@ -191,7 +194,7 @@ class EventPage(Answer):
     next: str | None
 
 
-class Mark(Answer):
+class EventSummary(Answer):
     """What a timeline shows of an event."""
 
     model_config = ConfigDict(from_attributes=True)
@@ -208,7 +211,7 @@ class Mark(Answer):
 class Timeline(Answer):
     """The events of a stretch of time, newest first, and how many there are; where they are many, the newest of them."""
 
-    events: list[Mark]
+    events: list[EventSummary]
     total: int
 
 
@@ -228,13 +231,13 @@ class Learning(Answer):
     running: bool
 
 
-class Overview(Answer):
+class SystemStatus(Answer):
     """The system as a whole."""
 
     version: str | None
     uptime_s: float
     events: dict[str, Any]
-    trouble: str | None = Field(description="Why the last write to the store failed, null when it did not.")
+    store_error: str | None = Field(description="Why the last write to the store failed, null when it did not.")
     learning: list[Learning]
 
 

@@ -14,14 +14,14 @@ from fastapi import FastAPI
 
 from comemory.errors import ConfigError
 from comemory.live.config import WebSettings
-from comemory.server.http_protocol import Protocol
+from comemory.server.http_protocol import TimedProtocol
 from comemory.server.middleware import LOOPBACK_NAMES, is_loopback
-from comemory.server.state import end_streams
+from comemory.server.state import close_streams
 
 GRACE_S = 1
 
 
-def names_of(settings: WebSettings) -> Iterable[str] | None:
+def allowed_hosts(settings: WebSettings) -> Iterable[str] | None:
     """The names that the page may be called by; None for any.
 
     On the loopback a name must be one of this machine's, or one that is set. Elsewhere any will do unless some are
@@ -68,7 +68,7 @@ def bind(settings: WebSettings) -> socket.socket:
     return listening
 
 
-def address_of(settings: WebSettings, listening: socket.socket) -> str:
+def page_url(settings: WebSettings, listening: socket.socket) -> str:
     """The page's address, as a browser on this machine opens it."""
     port = listening.getsockname()[1]
     anywhere = settings.host in ("0.0.0.0", "::")
@@ -114,7 +114,7 @@ def make_server(app: FastAPI, settings: WebSettings, on_ready: Callable[[], None
         ssl_certfile=settings.certificate,
         ssl_keyfile=settings.key,
         ws="none",
-        http=Protocol,
+        http=TimedProtocol,
         loop="asyncio",
         lifespan="on",
     )
@@ -123,7 +123,7 @@ def make_server(app: FastAPI, settings: WebSettings, on_ready: Callable[[], None
     except OSError as error:
         raise ConfigError(f"cannot use the certificate {settings.certificate} and its key: {error}") from None
     logging.getLogger("uvicorn").setLevel(logging.WARNING)
-    return Server(config, on_ready, lambda: end_streams(app))
+    return Server(config, on_ready, lambda: close_streams(app))
 
 
 @contextmanager
@@ -153,7 +153,7 @@ def serving(app: FastAPI, settings: WebSettings, on_end: Callable[[], None] = la
         ready.wait()
         if not server.started:
             raise ConfigError(f"the page does not begin at {settings.host}:{settings.port}: see what is said above")
-        yield address_of(settings, listening)
+        yield page_url(settings, listening)
     finally:
         server.should_exit = True
         thread.join(GRACE_S + 0.2)

@@ -1,10 +1,11 @@
-"""The database under the store: opened, brought up to date, and its errors told in our words."""
+"""The database of the store: SQLite or PostgreSQL, its migrations, and its errors as `StoreError`."""
 
 from __future__ import annotations
 
 import sqlite3
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Any
@@ -18,13 +19,16 @@ from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url, 
 from sqlalchemy.exc import ArgumentError, InterfaceError, InternalError, OperationalError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as NoConnectionError
 
-from comemory.errors import ConfigError, RuntimeMissing, StoreError, StoreFull, last_line, mask_password
+from comemory.errors import ConfigError, RuntimeMissing, StoreError, StoreFull, install_hint, last_line, mask_password
 
 VERSION_TABLE = "comemory_version"
 BUSY_S = 20.0
+"""How long SQLite waits for a lock of another process, such as a backup, before a write fails."""
+REOPEN_S = 2.0
+"""Shortest time between two attempts to open a database that was away at the start."""
 PRAGMAS = ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", "journal_size_limit=16777216")
 CACHE_KIB = 512
-"""Of SQLite, for each connection: what it has read of a database that grows, it keeps up to there. The system has it too."""
+"""SQLite's page cache for each connection. It is small since the system caches the file too, and there are many."""
 _FULL_IN_SQLITE = frozenset(
     {sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_WRITE, sqlite3.SQLITE_IOERR_SHMSIZE, sqlite3.SQLITE_IOERR_SHMMAP}
 )
@@ -32,15 +36,21 @@ _FULL_IN_POSTGRES = "53100"
 _MIGRATION_LOCK = 0x636F6D656D
 
 
+class StoreAway(StoreError):  # noqa: N818
+    """The database was away at the start, and the next attempt to open it is not due yet."""
+
+
 class Database:
-    """A SQLite file or a PostgreSQL database, with the newest schema.
+    """A SQLite file or a PostgreSQL database, migrated to the newest schema.
 
     Args:
         url: `sqlite:///PATH`, a bare path, or `postgresql+psycopg://USER:PASSWORD@HOST/NAME`.
+        may_be_away: a database that cannot be reached now is no error: it is opened by the first access that can.
+        on_open: called once it is open.
 
     Attributes:
-        shown: the URL with its password masked.
-        trouble: why the last transaction failed, None after one that worked.
+        safe_url: the URL with its password masked.
+        error: why the last transaction failed; None after one that worked.
 
     Raises:
         ConfigError: the URL is of another kind.
@@ -48,20 +58,51 @@ class Database:
         StoreError: it cannot be opened, or is newer than this program.
     """
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, *, may_be_away: bool = False, on_open: Callable[[], None] = lambda: None) -> None:
         parsed = parse_url(url)
-        self.shown = mask_password(parsed.render_as_string(hide_password=False))
-        self.trouble: str | None = None
-        self._is_full = False
+        self.safe_url = mask_password(parsed.render_as_string(hide_password=False))
+        self.error: str | None = None
         self.is_sqlite = parsed.get_backend_name() == "sqlite"
+        self._on_open = on_open
+        self._is_full = self._is_open = False
+        self._opening, self._next_attempt = threading.RLock(), 0.0
         self._writing = threading.Lock() if self.is_sqlite else nullcontext()
         self._engine = _engine(parsed)
         try:
-            with self._told("opened"), self._engine.connect() as connection:
-                _migrate(connection, self.shown)
+            self._ensure_open()
+        except StoreError as error:
+            if not (may_be_away and is_temporary(error)):
+                self.close()
+                raise
         except BaseException:
             self.close()
             raise
+
+    @property
+    def is_open(self) -> bool:
+        """Whether it was reached, and has the newest schema."""
+        return self._is_open
+
+    def _ensure_open(self) -> None:
+        """Migrate the schema at the first access that reaches the database.
+
+        Raises:
+            StoreError: it cannot be reached.
+        """
+        if not self._is_open:
+            with self._opening:
+                self._open()
+
+    def _open(self) -> None:
+        if self._is_open:
+            return
+        if time.monotonic() < self._next_attempt:
+            raise StoreAway(self.error or f"the store {self.safe_url} cannot be opened")
+        self._next_attempt = time.monotonic() + REOPEN_S
+        with self._translated_errors("opened"), self._engine.connect() as connection:
+            _migrate(connection, self.safe_url)
+        self._is_open, self.error = True, None
+        self._on_open()
 
     @contextmanager
     def read(self) -> Iterator[Connection]:
@@ -70,49 +111,52 @@ class Database:
         Raises:
             StoreError: the database does not answer.
         """
-        with self._told("read"), self._engine.connect() as connection:
+        self._ensure_open()
+        with self._translated_errors("read"), self._engine.connect() as connection:
             yield connection
 
     @contextmanager
     def write(self) -> Iterator[Connection]:
-        """A transaction: committed at the end, or nothing of it is there.
+        """A transaction: committed at the end of the block, or rolled back as a whole.
 
         Raises:
             StoreError: it could not be committed.
             StoreFull: because the disk is full.
         """
-        with self._told("written"), self._writing, self._engine.connect() as connection:
+        self._ensure_open()
+        with self._translated_errors("written"), self._writing, self._engine.connect() as connection:
             if self._is_full and self.is_sqlite:
-                self._shorten_log(connection)
+                self._truncate_log(connection)
             connection = connection.execution_options(writes=True)
             with connection.begin():
                 yield connection
-        self.trouble, self._is_full = None, False
+        self.error, self._is_full = None, False
 
     def close(self) -> None:
+        """Close all connections. May be called twice."""
         self._engine.dispose()
 
-    def _shorten_log(self, connection: Connection) -> None:
-        """Give SQLite's log back to a full disk: it grows with every transaction, with those that delete too."""
+    def _truncate_log(self, connection: Connection) -> None:
+        """Free the space of SQLite's write-ahead log on a full disk: even a transaction that deletes makes it grow."""
         driver = connection.connection.driver_connection
         if driver is not None:
             with suppress(sqlite3.Error):
                 driver.execute("PRAGMA wal_checkpoint(TRUNCATE)").close()
 
     @contextmanager
-    def _told(self, act: str) -> Iterator[None]:
+    def _translated_errors(self, act: str) -> Iterator[None]:
         try:
             yield
         except SQLAlchemyError as error:
             kind = StoreFull if is_full(error) else StoreError
-            text = f"the store {self.shown} cannot be {act}: {_reason(error)}"
-            if act == "written":
-                self.trouble, self._is_full = text, kind is StoreFull
+            text = f"the store {self.safe_url} cannot be {act}: {_reason(error)}"
+            if act != "read":
+                self.error, self._is_full = text, kind is StoreFull
             raise kind(text) from error
 
 
 def parse_url(url: str) -> URL:
-    """The URL of a store's database; a bare path is a SQLite file.
+    """The URL of a database; a bare path is a SQLite file.
 
     Raises:
         ConfigError: it is of another kind.
@@ -149,12 +193,14 @@ def is_full(error: SQLAlchemyError) -> bool:
     return getattr(origin, "sqlstate", None) == _FULL_IN_POSTGRES
 
 
-def is_passing(error: BaseException) -> bool:
-    """Whether what was refused may be taken later: a full disk, a lock, a database that is away; not a wrong value."""
+def is_temporary(error: BaseException) -> bool:
+    """Whether a failed write may work later: after a full disk, a lock or an absent database, not with a wrong value."""
+    if isinstance(error, StoreAway):
+        return True
     if isinstance(error, StoreError):
         cause = error.__cause__
-        lost = getattr(cause, "connection_invalidated", False)
-        return lost or isinstance(cause, (OperationalError, InterfaceError, InternalError, NoConnectionError))
+        is_lost = getattr(cause, "connection_invalidated", False)
+        return is_lost or isinstance(cause, (OperationalError, InterfaceError, InternalError, NoConnectionError))
     return isinstance(error, OSError)
 
 
@@ -183,7 +229,7 @@ def _engine(url: URL) -> Engine:
     except ImportError as error:
         raise RuntimeMissing(
             f"the store {url.render_as_string()} needs psycopg, which does not load ({last_line(error)}): "
-            "pip install 'comemory[postgres]'"
+            f"{install_hint('postgres')}"
         ) from error
 
 
@@ -192,7 +238,7 @@ def _sqlite(url: URL) -> Engine:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise StoreError(f"cannot make the store's folder {folder}: {error.strerror or error}") from None
+        raise StoreError(f"cannot make the folder of the store {folder}: {error.strerror or error}") from None
     engine = create_engine(url, connect_args={"timeout": BUSY_S, "isolation_level": None}, pool_size=5, max_overflow=20)
 
     @event.listens_for(engine, "connect")
@@ -208,7 +254,7 @@ def _sqlite(url: URL) -> Engine:
     return engine
 
 
-def _migrate(connection: Connection, shown: str) -> None:
+def _migrate(connection: Connection, safe_url: str) -> None:
     """Run the migrations that are missing, one process at a time."""
     config = Config()
     config.set_main_option("script_location", str(Path(__file__).parent / "migrations").replace("%", "%%"))
@@ -218,15 +264,15 @@ def _migrate(connection: Connection, shown: str) -> None:
         if connection.dialect.name == "postgresql":
             connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _MIGRATION_LOCK})
         present = MigrationContext.configure(connection, opts={"version_table": VERSION_TABLE}).get_current_heads()
-        strangers = sorted(set(present) - known)
-        if strangers:
+        unknown = sorted(set(present) - known)
+        if unknown:
             raise StoreError(
-                f"the store {shown} has schema {strangers[0]}, which is newer than this comemory knows "
-                f"(up to {max(known)}): update comemory, or open another store"
+                f"the store {safe_url} has schema {unknown[0]}, which this comemory does not know "
+                f"(it knows up to {max(known)}): update comemory, or open another store"
             )
         attributes: dict[Any, Any] = config.attributes
         attributes.update(connection=connection, version_table=VERSION_TABLE)
         try:
             command.upgrade(config, "head")
         except CommandError as error:
-            raise StoreError(f"the store {shown} cannot be brought up to date: {last_line(error)}") from error
+            raise StoreError(f"the store {safe_url} cannot be brought up to date: {last_line(error)}") from error

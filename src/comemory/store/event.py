@@ -1,4 +1,4 @@
-"""The nouns of the store: an event as it is kept, what people said of it, what became of a sweep."""
+"""The nouns of the store: an event, the verdicts on it, a camera's state, the result of a sweep."""
 
 from __future__ import annotations
 
@@ -24,20 +24,20 @@ _LAST_LOCK = threading.Lock()
 
 @dataclass(frozen=True, slots=True)
 class StoredEvent:
-    """An event of a camera as the store keeps it.
+    """An event of a camera.
 
     Attributes:
         id: from `new_id`; sorts by time.
-        start, peak, end: aware; kept in UTC. `end` is None while the event is open.
-        peak_score, appearance, motion: at the peak.
-        box: the worst patch of the peak in pixels of the camera's picture.
-        size: (height, width) of that picture.
+        start, peak, end: in UTC. `end` is None while the event is open.
+        peak_score, appearance, motion: the score at the peak, and its parts.
+        box: left, top, right, bottom of the worst patch at the peak, in pixels of the camera's frame.
+        size: (height, width) of that frame.
         model: the first 16 characters of the bundle's hash.
         threshold: in force when the event began.
-        verdict: what a person said of it, None when nobody did.
-        suppressed: it fired but was silenced by feedback, a zone or the hours.
+        verdict: of an operator, None without one.
+        suppressed: it is recorded, but not announced: because of feedback, an ignored zone, or hours that do not count.
         files: kind to path, relative to the media folder, with forward slashes.
-        cells: the evidence signature at the peak, for feedback.
+        cells: the evidence at the peak, cell by cell, for feedback.
 
     Raises:
         StoreError: a time without a time zone.
@@ -78,10 +78,10 @@ class StoredEvent:
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> StoredEvent:
-        """What `to_json` gave.
+        """The inverse of `to_json`.
 
         Raises:
-            StoreError: it is not that.
+            StoreError: the values are not those of an event.
         """
         try:
             plain = dict(values)
@@ -95,8 +95,8 @@ class StoredEvent:
 
 
 @dataclass(frozen=True, slots=True)
-class Mark:
-    """What a timeline shows of an event; see `StoredEvent`."""
+class EventSummary:
+    """The part of an event that a timeline shows; see `StoredEvent`."""
 
     id: str
     camera: str
@@ -109,7 +109,12 @@ class Mark:
 
 @dataclass(frozen=True, slots=True)
 class VerdictChange:
-    """One entry of an event's history: what was said, by whom, when, and whether it was taken back."""
+    """One entry of an event's verdict history.
+
+    Attributes:
+        by: who set it.
+        undone: it was undone later.
+    """
 
     verdict: Verdict | None
     by: str
@@ -119,7 +124,7 @@ class VerdictChange:
 
 @dataclass(frozen=True, slots=True)
 class StateChange:
-    """A camera's health from a moment on."""
+    """The state of a camera from `at` on."""
 
     camera: str
     state: str
@@ -131,23 +136,24 @@ class StateChange:
 
 
 @dataclass(frozen=True, slots=True)
-class Swept:
-    """What a sweep did.
+class SweepResult:
+    """What a sweep or a recovery did.
 
     Attributes:
-        closed: events that a crash had left open.
-        events: events deleted.
-        files, bytes_freed: files of events deleted, and their sizes with those of the orphans.
-        orphans: files deleted that belonged to no event.
-        short: the quota or the disk is still exceeded and there is nothing left to delete.
+        closed: events that a crash had left open, and that are ended now.
+        events: events deleted, by the rules of retention.
+        files: files deleted with them.
+        quarantined: files that no row belongs to, moved to the quarantine.
+        bytes_freed: by all deletions.
+        over_quota: the quota or the disk is still exceeded, and nothing is left to delete.
     """
 
     closed: int = 0
     events: int = 0
     files: int = 0
-    orphans: int = 0
+    quarantined: int = 0
     bytes_freed: int = 0
-    short: bool = False
+    over_quota: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,8 +163,8 @@ class Counts:
     Attributes:
         cameras: camera to number of events.
         files, bytes: of the media, as recorded.
-        free_bytes: of the disk that the media lie on, None when it does not tell.
-        alerts: sink to the number of alerts `pending`, `delivered`, `failed` (given up) and `held` (by cool-down or
+        free_bytes: of the disk of the media folder, None where it is not known.
+        alerts: sink to the number of alerts `pending`, `delivered`, `failed` (given up) and `muted` (by cool-down or
             quiet hours).
     """
 
@@ -189,7 +195,7 @@ def utc(moment: datetime) -> datetime:
 
 
 def iso(moment: datetime | None) -> str | None:
-    """A time as JSON has it.
+    """A time as it stands in JSON.
 
     >>> iso(datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC))
     '2026-01-02T03:04:05.000Z'
@@ -198,7 +204,7 @@ def iso(moment: datetime | None) -> str | None:
 
 
 def new_id(at: datetime | None = None) -> str:
-    """A UUID of version 7: it sorts by the time given; without one, by the order in which this process asks.
+    """A UUID of version 7: ids sort by the time given; without one, by the order of the calls in this process.
 
     >>> new_id(datetime(2026, 1, 1, tzinfo=UTC)) < new_id(datetime(2026, 1, 2, tzinfo=UTC))
     True
@@ -218,7 +224,7 @@ def new_id(at: datetime | None = None) -> str:
 
 
 def is_inside(path: str) -> bool:
-    """Whether a relative path stays below the folder it is relative to.
+    """Whether a relative path stays inside its folder.
 
     >>> is_inside("gate/2026-01-02/a.jpg"), is_inside("../a.jpg"), is_inside("/etc/passwd")
     (True, False, False)

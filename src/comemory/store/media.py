@@ -1,10 +1,20 @@
-"""The folder of pictures and clips beside the database: who owns it, where a file goes, what lies there unasked."""
+"""The media folder: thumbnails, heat maps and clips beside the database, and what lies there that it does not know.
+
+CAMERA/DATE/ID-KIND.EXT   a file of an event
+CAMERA/DATE/ID.json       the event itself: with it, `comemory store adopt` puts the event into any database
+.incoming/                files that are being written
+.quarantine/              files that no database row belongs to, under the path that they had
+.write-ahead              changes that the database has not stored yet
+.site, .lock              the name of this folder, and who uses it
+"""
 
 from __future__ import annotations
 
 import errno
 import fcntl
 import hashlib
+import json
+import math
 import os
 import re
 import shutil
@@ -16,25 +26,31 @@ from pathlib import Path, PurePosixPath
 from typing import IO
 
 from comemory.errors import StoreError, StoreFull
-from comemory.store.event import FILE_KINDS, FileKind, is_inside
+from comemory.store.event import FILE_KINDS, FileKind, StoredEvent, is_inside
 
-_ID = r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}"
-_OWN_FILE = re.compile(rf"{_ID}-(?:{'|'.join(FILE_KINDS)})(?:\.[A-Za-z0-9]{{1,8}})?")
+ID = r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}"
+_EVENT_FILE = re.compile(rf"({ID})-({'|'.join(FILE_KINDS)})(?:\.[A-Za-z0-9]{{1,8}})?")
+_SIDECAR = re.compile(rf"{ID}\.json")
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_PRIVATE_FOLDER = 0o700
+UNFINISHED = "incoming/unfinished"
+"""Folder in the quarantine for files that a crash left half written."""
 
 
 class Media:
     """The media folder.
 
     Args:
-        folder: made where it is missing.
-        shared: do not ask to be the only one.
+        folder: made where it is missing, for its owner alone.
+        shared: do not claim the folder for this process.
 
     Attributes:
         folder: absolute.
         site: names this folder among those that share one database.
-        scratch: for files being written; emptied when the store is opened.
-        trouble: why the last file could not be moved in, None after one that could.
+        scratch: for files that are being written.
+        quarantine: for files that no database row belongs to.
+        write_ahead: path of the write-ahead file.
+        error: why the last file could not be moved in; None after one that could.
 
     Raises:
         StoreError: it cannot be made, or another process owns it.
@@ -43,11 +59,14 @@ class Media:
     def __init__(self, folder: Path, *, shared: bool) -> None:
         self.folder = folder.expanduser().absolute()
         self.scratch = self.folder / ".incoming"
-        self.trouble: str | None = None
+        self.quarantine = self.folder / ".quarantine"
+        self.write_ahead = self.folder / ".write-ahead"
+        self.error: str | None = None
         try:
-            self.scratch.mkdir(parents=True, exist_ok=True)
+            self.folder.mkdir(mode=_PRIVATE_FOLDER, parents=True, exist_ok=True)
+            self.scratch.mkdir(mode=_PRIVATE_FOLDER, exist_ok=True)
             self._lock: IO[str] | None = None if shared else _locked(self.folder / ".lock")
-            self.site = _site(self.folder / ".site")
+            self.site = _site(self.folder)
         except OSError as error:
             if isinstance(error, StoreError):
                 raise
@@ -55,9 +74,11 @@ class Media:
 
     @property
     def is_owned(self) -> bool:
+        """Whether this process claimed the folder."""
         return self._lock is not None
 
     def close(self) -> None:
+        """Release the folder. May be called twice."""
         if self._lock is not None:
             self._lock.close()
             self._lock = None
@@ -67,8 +88,8 @@ class Media:
         suffix = suffix if re.fullmatch(r"\.[A-Za-z0-9]{1,8}", suffix) else ""
         return f"{slug(camera)}/{start:%Y-%m-%d}/{id}-{kind}{suffix.lower()}"
 
-    def take(self, source: Path, path: str) -> int:
-        """Move a file to its place in one step, from another disk too, and return its size.
+    def move_in(self, source: Path, path: str) -> int:
+        """Move a file to its place in one step, from another disk too; its size.
 
         Raises:
             StoreError: it cannot be read or moved.
@@ -78,13 +99,15 @@ class Media:
         beside = self.scratch / uuid.uuid4().hex
         try:
             try:
-                target.parent.mkdir(parents=True, exist_ok=True)
+                self._make_folder(target.parent)
                 if source.stat().st_dev != self.folder.stat().st_dev:
                     shutil.copyfile(source, beside)
+                    beside.chmod(0o600)
                     _flush(beside)
                     beside.replace(target)
                     source.unlink()
                 else:
+                    source.chmod(0o600)
                     _flush(source)
                     source.replace(target)
                 size = target.stat().st_size
@@ -92,13 +115,37 @@ class Media:
                 beside.unlink(missing_ok=True)
         except OSError as error:
             failure = disk_error(f"cannot store {source.name}", error)
-            self.trouble = str(failure)
+            self.error = str(failure)
             raise failure from None
-        self.trouble = None
+        self.error = None
         return size
 
+    def write_sidecar(self, event: StoredEvent) -> None:
+        """Write the event beside its files. A full disk is no error here: the sidecar is a copy."""
+        if not event.files:
+            return
+        beside = self.scratch / f"{uuid.uuid4().hex}.json"
+        record = {"site": self.site, "event": event.to_json()}
+        with suppress(OSError):
+            target = self.folder / self.sidecar_for(event)
+            self._make_folder(target.parent)
+            beside.write_text(json.dumps(record), encoding="utf-8")
+            beside.chmod(0o600)
+            beside.replace(target)
+        with suppress(OSError):
+            beside.unlink(missing_ok=True)
+
+    def sidecar_for(self, event: StoredEvent) -> str:
+        """Where an event's sidecar lies, relative to the folder."""
+        return f"{slug(event.camera)}/{event.start:%Y-%m-%d}/{event.id}.json"
+
+    def _make_folder(self, folder: Path) -> None:
+        for one in reversed([folder, *folder.parents]):
+            if one.is_relative_to(self.folder):
+                one.mkdir(mode=_PRIVATE_FOLDER, exist_ok=True)
+
     def find(self, path: str) -> Path | None:
-        """The file at a stored path, None when it is not there or the path leads out of the folder."""
+        """The file at a stored path; None where it is missing, or the path leads out of the folder."""
         if not is_inside(path):
             return None
         found = self.folder / path
@@ -109,40 +156,79 @@ class Media:
         return found if resolved.is_file() and resolved.is_relative_to(self.folder.resolve()) else None
 
     def remove(self, path: str) -> None:
-        """Delete a file, and the folders that it leaves empty; a file that is gone is no error."""
+        """Delete a file and the folders that it leaves empty. A missing file is no error."""
         if not is_inside(path):
             return
         target = self.folder / path
         with suppress(OSError):
             target.unlink(missing_ok=True)
+        self._remove_empty(path)
+
+    def _remove_empty(self, path: str) -> None:
         with suppress(OSError):
-            for parent in list(target.relative_to(self.folder).parents)[:-1]:
+            for parent in list(PurePosixPath(path).parents)[:-1]:
                 (self.folder / parent).rmdir()
 
-    def own_files(self) -> Iterator[str]:
-        """Every file below the folder that bears the name of an event's file, as a relative path."""
-        for path in sorted(self.folder.glob("*/*/*")):
-            if _OWN_FILE.fullmatch(path.name) and path.is_file() and not path.is_symlink():
-                yield str(PurePosixPath(path.relative_to(self.folder)))
+    def event_files(self, below: Path | None = None) -> Iterator[str]:
+        """Every file that is named as an event's file or sidecar, relative to the folder (or to `below`)."""
+        root = below or self.folder
+        for path in sorted(root.glob("[!.]*/*/*")):
+            if event_of(path.name) is not None and path.is_file() and not path.is_symlink():
+                yield str(PurePosixPath(path.relative_to(root)))
 
     def size(self, path: str) -> int:
+        """Of a file in bytes, 0 where it is not there."""
         try:
             return (self.folder / path).stat().st_size
         except OSError:
             return 0
 
-    def clear_scratch(self) -> int:
-        """Delete what a crash left half written, and say how many bytes that was."""
+    def set_aside(self, path: str) -> None:
+        """Move a file to the quarantine, under the path that it has.
+
+        Raises:
+            StoreError: it cannot be moved.
+        """
+        target = self.quarantine / path
+        try:
+            target.parent.mkdir(mode=_PRIVATE_FOLDER, parents=True, exist_ok=True)
+            (self.folder / path).replace(target)
+        except OSError as error:
+            raise disk_error(f"cannot move {path} to the quarantine", error) from None
+        self._remove_empty(path)
+
+    def set_scratch_aside(self, before: float = math.inf) -> int:
+        """Move files that were never attached, and were last written before a time, to the quarantine; their number."""
+        n_moved = 0
+        for path in [path for path in self.scratch.rglob("*") if path.is_file()]:
+            target = self.quarantine / UNFINISHED / path.name
+            with suppress(OSError):
+                if path.stat().st_mtime < before:
+                    target.parent.mkdir(mode=_PRIVATE_FOLDER, parents=True, exist_ok=True)
+                    path.replace(target)
+                    n_moved += 1
+        return n_moved
+
+    def quarantined(self) -> list[Path]:
+        """Every file in the quarantine."""
+        return [path for path in sorted(self.quarantine.rglob("*")) if path.is_file() and not path.is_symlink()]
+
+    def expire_quarantine(self, before: float) -> int:
+        """Delete what came into the quarantine before a time (seconds since 1970); the bytes that it had.
+
+        The change time of a file is set by the move; its modification time is that of its recording.
+        """
         freed = 0
-        for path in self.scratch.rglob("*"):
-            if path.is_file():
-                with suppress(OSError):
-                    size = path.stat().st_size
+        for path in self.quarantined():
+            with suppress(OSError):
+                status = path.stat()
+                if status.st_ctime < before:
                     path.unlink()
-                    freed += size
+                    freed += status.st_size
         return freed
 
     def free_bytes(self) -> int | None:
+        """Free on the disk of the folder, None where that is not known."""
         try:
             return shutil.disk_usage(self.folder).free
         except OSError:
@@ -150,7 +236,7 @@ class Media:
 
 
 def slug(camera: str) -> str:
-    """A camera's name as a folder's.
+    """A camera's name as the name of a folder.
 
     >>> slug("gate"), slug("Côté/../cour"), slug("..")
     ('gate', 'C_t_____cour', '_')
@@ -159,10 +245,10 @@ def slug(camera: str) -> str:
     return plain if plain.strip("_") else "_"
 
 
-def unlike(name: str) -> str:
-    """A slug that no two names share: one that is not the name itself ends with a part of the name's hash.
+def unique_slug(name: str) -> str:
+    """A slug that no two names share: a slug that differs from its name ends with a part of the name's hash.
 
-    >>> unlike("gate_1"), unlike("gate.1")
+    >>> unique_slug("gate_1"), unique_slug("gate.1")
     ('gate_1', 'gate_1-4c8a47')
     """
     plain = slug(name)
@@ -170,7 +256,7 @@ def unlike(name: str) -> str:
 
 
 def disk_error(what: str, error: OSError) -> StoreError:
-    """An error of the disk in the store's words."""
+    """The error of the store for an error of the disk."""
     if error.errno in _FULL:
         return StoreFull(f"{what}: the disk is full; free space or lower the retention")
     return StoreError(f"{what}: {error.strerror or error}")
@@ -198,17 +284,47 @@ def _locked(path: Path) -> IO[str]:
     return handle
 
 
-def _site(path: Path) -> str:
+def event_of(name: str) -> str | None:
+    """The id of the event that a file belongs to by its name; None where it is no event's file or sidecar.
+
+    >>> event_of("01890a5d-ac96-774b-bcce-b302099a8057-clip.mp4"), event_of("holiday.jpg")
+    ('01890a5d-ac96-774b-bcce-b302099a8057', None)
+    """
+    found = _EVENT_FILE.fullmatch(name)
+    if found:
+        return found[1]
+    return name.removesuffix(".json") if _SIDECAR.fullmatch(name) else None
+
+
+def kind_of(name: str) -> str | None:
+    """The kind of an event's file by its name; None for sidecars and other files."""
+    found = _EVENT_FILE.fullmatch(name)
+    return found[2] if found else None
+
+
+def _site(folder: Path) -> str:
+    """The name of the folder: in `.site`, else the one that a sidecar names (a copy may lack `.site`), else a new one."""
+    path = folder / ".site"
     with suppress(FileNotFoundError, UnicodeDecodeError):
         name = path.read_text(encoding="ascii").strip()
         if re.fullmatch(r"[0-9a-f]{32}", name):
             return name
-    name = uuid.uuid4().hex
-    beside = path.parent / ".incoming" / name
+    name = _site_of_sidecars(folder) or uuid.uuid4().hex
+    beside = folder / ".incoming" / name
     beside.write_text(f"{name}\n", encoding="ascii")
     _flush(beside)
     beside.replace(path)
     return name
+
+
+def _site_of_sidecars(folder: Path) -> str | None:
+    for path in folder.glob("[!.]*/*/*.json"):
+        if _SIDECAR.fullmatch(path.name):
+            with suppress(OSError, ValueError, KeyError, TypeError):
+                name = json.loads(path.read_text(encoding="utf-8"))["site"]
+                if re.fullmatch(r"[0-9a-f]{32}", name):
+                    return str(name)
+    return None
 
 
 def _flush(path: Path) -> None:

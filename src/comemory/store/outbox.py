@@ -1,29 +1,36 @@
-"""Alerts that wait in the store's database, written in the transaction of what they tell of, so that none is lost."""
+"""The outbox: alerts wait in the store's database, written in the same transaction as the change they report.
+
+A committed event therefore always has its alerts, and a rolled back one has none.
+"""
 
 from __future__ import annotations
 
-import random
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from dataclasses import dataclass
+from datetime import datetime
 from typing import NamedTuple
 
 from sqlalchemy import ColumnElement, Connection, and_, case, delete, exists, func, insert, select, update
 
-from comemory.alerts.config import SinkSettings
-from comemory.alerts.rules import Change, Held, Rules
 from comemory.store.database import Database
-from comemory.store.event import iso, new_id
+from comemory.store.routing import Change, HoldReason, Planned, Route, alert_id, payload_of, plan
 from comemory.store.schema import events, outbox
 from comemory.types import JSON
 
-OUTCOMES = ("pending", "delivered", "failed", "held")
-_NOT_ASKED_FOR: Held = "not asked for"
+OUTCOMES = ("pending", "delivered", "failed", "muted")
+_NOT_SELECTED: HoldReason = "not selected"
+_SENT = "sent"
 
 
 @dataclass(frozen=True, slots=True)
 class Alert:
-    """A row of the outbox that is to be delivered now; `attempts` counts this try."""
+    """An alert to be delivered now.
+
+    Attributes:
+        id: the same at every attempt.
+        event_id: None for an alert that is not of an event.
+        attempts: this one included.
+    """
 
     id: str
     sink: str
@@ -35,102 +42,87 @@ class Alert:
     attempts: int
 
 
-class Waiting(NamedTuple):
-    """A row that nobody has tried to deliver yet."""
+class PendingRow(NamedTuple):
+    """An alert without a delivery attempt so far."""
 
     id: str
     payload: JSON
 
 
 class Outbox:
-    """The outbox of one site.
+    """The outbox of one site. All methods may be called from any thread.
 
     Args:
-        database: the store's.
-        site: only rows of this media folder are seen.
+        database: of the store.
+        site: only rows of this media folder are read and written.
 
     Attributes:
-        on_put: called after rows were put in.
+        on_added: called after alerts were committed.
+        was_delivered: whether an alert was delivered before it came here, while the store could not be written.
     """
 
     def __init__(self, database: Database, site: str) -> None:
-        self.on_put: Callable[[], None] | None = None
+        self.on_added: Callable[[], None] | None = None
+        self.was_delivered: Callable[[str], bool] = lambda _id: False
         self._database = database
         self._site = site
-        self._rules: dict[str, Rules] = {}
+        self._routes: dict[str, Route] = {}
 
-    def route(self, sinks: Mapping[str, SinkSettings]) -> None:
-        """From now on, put changes in for these sinks."""
-        self._rules = {name: Rules(settings) for name, settings in sinks.items()}
+    def set_routes(self, routes: Mapping[str, Route]) -> None:
+        """From now on, changes make alerts for these sinks."""
+        self._routes = dict(routes)
 
-    def put(self, connection: Connection, change: Change, now: datetime, only: str | None = None) -> None:
-        """Write the rows that a change makes, in the caller's transaction; for one sink alone where it is named."""
-        for sink, rules in self._rules.items():
+    def add(self, connection: Connection, change: Change, only: str | None = None) -> None:
+        """Write the alerts of a change, in the caller's transaction; for one sink alone where `only` names it."""
+        for sink, route in self._routes.items():
             if only not in (None, sink):
                 continue
-            if change.kind == "state":
-                if rules.concerns(change):
-                    self._put_state(connection, sink, rules, change, now)
-            else:
-                self._put_event(connection, sink, rules, change, now)
+            for planned in plan(route, change, _History(connection, self._site, sink)):
+                merge = {"state": self._merge_state, "update": self._merge_update}.get(planned.change.kind)
+                if merge is None or not merge(connection, sink, route, planned.change):
+                    self._insert(connection, sink, route, planned)
 
-    def announce(self) -> None:
-        """Say that a transaction with new rows was committed."""
-        if self.on_put is not None:
-            self.on_put()
+    def notify(self) -> None:
+        """Announce that a transaction with new alerts was committed."""
+        if self.on_added is not None:
+            self.on_added()
 
     def missed_ends(self, connection: Connection) -> list[tuple[str, str]]:
-        """Sinks and events: the sink heard of the beginning and wants ends, the event has one, and it was not told."""
+        """Pairs of sink and event: the start was sent, the event has ended, and the sink has no alert of the end."""
         ends = outbox.alias()
-        told = exists().where(
+        has_end = exists().where(
             ends.c.sink == outbox.c.sink,
             ends.c.subject == outbox.c.subject,
             ends.c.site == outbox.c.site,
             ends.c.kind == "end",
         )
-        asked = select(outbox.c.sink, outbox.c.subject).join(events, events.c.id == outbox.c.event_id)
-        asked = asked.where(
-            outbox.c.sink.in_([sink for sink, rules in self._rules.items() if "end" in rules.settings.kinds]),
+        query = select(outbox.c.sink, outbox.c.subject).join(events, events.c.id == outbox.c.event_id)
+        query = query.where(
+            outbox.c.sink.in_([sink for sink, route in self._routes.items() if route.selects("end")]),
             outbox.c.site == self._site,
             outbox.c.kind == "new",
-            outbox.c.held.is_(None) | (outbox.c.held == _NOT_ASKED_FOR),
+            outbox.c.held.is_(None) | (outbox.c.held == _NOT_SELECTED),
             events.c.end.is_not(None),
-            ~told,
+            ~has_end,
         )
-        return [(row.sink, row.subject) for row in connection.execute(asked)]
+        return [(row.sink, row.subject) for row in connection.execute(query)]
 
-    def _put_event(self, connection: Connection, sink: str, rules: Rules, change: Change, now: datetime) -> None:
-        told = self._told(connection, sink, change.subject)
-        if told is None:
-            if not rules.concerns(change):
-                return
-            held = self._held(connection, sink, rules, change, now)
-            self._insert(connection, sink, rules, replace(change, kind="new", before=None), now, held)
-            if change.kind != "end" or held in ("cool-down", "quiet hours"):
-                return
-        elif told in ("cool-down", "quiet hours") or change.kind == "new":
-            return
-        if change.kind not in rules.settings.kinds:
-            return
-        if change.kind == "update" and self._fold(connection, sink, change):
-            return
-        self._insert(connection, sink, rules, change, now)
-
-    def _put_state(self, connection: Connection, sink: str, rules: Rules, change: Change, now: datetime) -> None:
+    def _merge_state(self, connection: Connection, sink: str, route: Route, change: Change) -> bool:
+        """A state that passes before its delay is over is never sent: the waiting alert is changed or deleted."""
         waiting = self._untried(connection, sink, change.subject, "state")
         if waiting is None:
-            self._insert(connection, sink, rules, change, now)
-            return
+            return False
         before = waiting.payload["before"]
         if before is not None and before["state"] == change.after["state"]:
             connection.execute(delete(outbox).where(outbox.c.id == waiting.id))
-            return
+            return True
         payload = {**waiting.payload, "after": change.after}
-        due = now + rules.delay("state")
+        due = change.stamp.time + route.delay("state")
         connection.execute(update(outbox).where(outbox.c.id == waiting.id).values(payload=payload, next_try=due))
+        return True
 
-    def _fold(self, connection: Connection, sink: str, change: Change) -> bool:
-        """Let an update take the place of the one that still waits."""
+    def _merge_update(self, connection: Connection, sink: str, route: Route, change: Change) -> bool:
+        """An update replaces one that still waits."""
         waiting = self._untried(connection, sink, change.subject, "update")
         if waiting is None:
             return False
@@ -138,34 +130,8 @@ class Outbox:
         connection.execute(update(outbox).where(outbox.c.id == waiting.id).values(payload=payload))
         return True
 
-    def _told(self, connection: Connection, sink: str, subject: str) -> str | None:
-        """How the sink heard of an event's beginning: "told", the reason it was held, or None when it has not."""
-        asked = select(outbox.c.held).where(
-            outbox.c.sink == sink, outbox.c.subject == subject, outbox.c.kind == "new", outbox.c.site == self._site
-        )
-        found = connection.execute(asked.limit(1)).first()
-        return None if found is None else found.held or "told"
-
-    def _held(self, connection: Connection, sink: str, rules: Rules, change: Change, now: datetime) -> Held | None:
-        if change.event is not None and rules.is_quiet(change.camera, change.event.start):
-            return "quiet hours"
-        cooldown = rules.cooldown(change.camera)
-        if cooldown:
-            recent = exists().where(
-                outbox.c.sink == sink,
-                outbox.c.site == self._site,
-                outbox.c.camera == change.camera,
-                outbox.c.kind == "new",
-                outbox.c.created > now - cooldown,
-                outbox.c.created <= now,
-                outbox.c.held.is_(None) | (outbox.c.held == _NOT_ASKED_FOR),
-            )
-            if connection.execute(select(recent)).scalar():
-                return "cool-down"
-        return None if "new" in rules.settings.kinds else _NOT_ASKED_FOR
-
-    def _untried(self, connection: Connection, sink: str, subject: str, kind: str) -> Waiting | None:
-        asked = select(outbox.c.id, outbox.c.payload).where(
+    def _untried(self, connection: Connection, sink: str, subject: str, kind: str) -> PendingRow | None:
+        query = select(outbox.c.id, outbox.c.payload).where(
             outbox.c.sink == sink,
             outbox.c.site == self._site,
             outbox.c.subject == subject,
@@ -173,59 +139,61 @@ class Outbox:
             outbox.c.attempts == 0,
             outbox.c.next_try.is_not(None),
         )
-        found = connection.execute(asked.order_by(outbox.c.id.desc()).limit(1)).first()
-        return None if found is None else Waiting(found.id, found.payload)
+        found = connection.execute(query.order_by(outbox.c.id.desc()).limit(1)).first()
+        return None if found is None else PendingRow(found.id, found.payload)
 
-    def _insert(
-        self, connection: Connection, sink: str, rules: Rules, change: Change, now: datetime, held: Held | None = None
-    ) -> None:
-        id = new_id()
-        payload: JSON = {"id": id, "kind": change.kind, "time": iso(now), "camera": change.camera}
-        event_id = change.event.id if change.event else None
-        if rules.settings.link:
-            payload["link"] = rules.settings.link.replace("{id}", event_id or "").replace("{camera}", change.camera)
-        payload |= {"before": change.before, "after": change.after}
+    def _insert(self, connection: Connection, sink: str, route: Route, planned: Planned) -> None:
+        """Write an alert, unless it is there: a change that is stored a second time makes no second alert."""
+        change, id = planned.change, alert_id(sink, planned.change)
+        if connection.execute(select(outbox.c.id).where(outbox.c.id == id)).first() is not None:
+            return
+        is_done = planned.hold is not None or self.was_delivered(id)
         connection.execute(
             insert(outbox).values(
                 id=id,
                 site=self._site,
                 sink=sink,
                 subject=change.subject,
-                event_id=event_id,
+                event_id=change.event.id if change.event else None,
                 camera=change.camera,
                 kind=change.kind,
-                payload=payload if held is None else {},
-                created=now,
+                payload=payload_of(sink, route, change) if planned.hold is None else {},
+                created=change.stamp.time,
                 attempts=0,
-                next_try=None if held else now + rules.delay(change.kind),
-                held=held,
+                next_try=None if is_done else change.stamp.time + route.delay(change.kind),
+                delivered_at=change.stamp.time if is_done and planned.hold is None else None,
+                held=planned.hold,
             )
         )
 
     def claim(self, sink: str, now: datetime) -> Alert | None:
-        """Take the next alert that is due, and put its next try off as if this one failed.
+        """The next alert that is due. Its next attempt is scheduled as if this one failed, so a crash loses nothing.
 
-        Of one subject the oldest comes first and the later ones wait for it; fresh alerts go before those that failed.
+        Alerts of one subject are delivered in order: the oldest first, the later ones wait for it. Among subjects,
+        alerts without an attempt go before those that failed.
 
         Raises:
             StoreError: the database does not answer.
         """
         fresh_first = case((outbox.c.attempts == 0, 0), else_=1)
-        asked = select(outbox).where(self._waiting(sink), outbox.c.next_try <= now).order_by(fresh_first, outbox.c.id)
+        query = select(outbox).where(self._ready(sink), outbox.c.next_try <= now).order_by(fresh_first, outbox.c.id)
         with self._database.read() as connection:
-            if connection.execute(asked.limit(1)).first() is None:
+            if connection.execute(query.limit(1)).first() is None:
                 return None
         with self._database.write() as connection:
-            row = connection.execute(asked.limit(1)).first()
+            row = connection.execute(query.limit(1)).first()
             if row is None:
                 return None
-            wait = self._wait(sink, row.attempts)
-            values = {"attempts": row.attempts + 1, "next_try": now + wait}
+            route = self._routes[sink]
+            values = {
+                "attempts": row.attempts + 1,
+                "next_try": now + route.timeout + route.retry_wait(row.attempts),
+            }
             connection.execute(update(outbox).where(outbox.c.id == row.id).values(**values))
         return Alert(row.id, sink, row.kind, row.camera, row.event_id, row.payload, row.created, row.attempts + 1)
 
-    def _waiting(self, sink: str) -> ColumnElement[bool]:
-        """Rows of a sink that no earlier row of the same subject holds up."""
+    def _ready(self, sink: str) -> ColumnElement[bool]:
+        """Alerts of a sink that no earlier alert of the same subject blocks."""
         earlier = outbox.alias()
         blocked = exists().where(
             earlier.c.sink == outbox.c.sink,
@@ -236,61 +204,79 @@ class Outbox:
         )
         return and_(outbox.c.sink == sink, outbox.c.site == self._site, ~blocked)
 
-    def _wait(self, sink: str, attempts: int) -> timedelta:
-        settings = self._rules[sink].settings
-        longest = min(settings.retry_max_s, settings.retry_s * 2.0 ** min(attempts, 40))
-        return timedelta(seconds=settings.timeout_s + longest * random.uniform(0.5, 1.0))
-
-    def delivered(self, alert: Alert, now: datetime) -> None:
-        """The alert has arrived."""
+    def mark_delivered(self, alert: Alert, now: datetime) -> None:
+        """Record that the alert has arrived."""
         with self._database.write() as connection:
             done = {"delivered_at": now, "next_try": None, "last_error": None}
             connection.execute(update(outbox).where(outbox.c.id == alert.id).values(**done))
 
-    def failed(self, alert: Alert, reason: str, now: datetime) -> bool:
-        """A try has failed; say whether the alert is given up."""
-        settings = self._rules[alert.sink].settings
-        gone = now - alert.created > timedelta(hours=settings.give_up_h)
-        wait = self._wait(alert.sink, alert.attempts - 1) - timedelta(seconds=settings.timeout_s)
+    def mark_failed(self, alert: Alert, reason: str, now: datetime) -> bool:
+        """Record that an attempt has failed; True where the alert is given up because it is too old."""
+        route = self._routes[alert.sink]
+        is_given_up = now - alert.created > route.max_age
         values = {
             "last_error": reason[:1000],
-            "next_try": None if gone else now + wait,
-            "failed_at": now if gone else None,
+            "next_try": None if is_given_up else now + route.retry_wait(alert.attempts - 1),
+            "failed_at": now if is_given_up else None,
         }
         with self._database.write() as connection:
             connection.execute(update(outbox).where(outbox.c.id == alert.id).values(**values))
-        return gone
+        return is_given_up
 
     def next_due(self, sink: str) -> datetime | None:
-        """When the next alert of a sink is to be tried."""
-        asked = select(func.min(outbox.c.next_try)).where(self._waiting(sink), outbox.c.next_try.is_not(None))
+        """When the next delivery attempt of a sink is due; None where nothing waits."""
+        query = select(func.min(outbox.c.next_try)).where(self._ready(sink), outbox.c.next_try.is_not(None))
         with self._database.read() as connection:
-            due: datetime | None = connection.execute(asked).scalar()
+            due: datetime | None = connection.execute(query).scalar()
             return due
 
-    def abandon_strangers(self, now: datetime) -> int:
-        """Give up what waits for sinks that the settings no longer have, and say how much that was."""
-        lost = and_(
-            outbox.c.site == self._site, outbox.c.next_try.is_not(None), outbox.c.sink.not_in(list(self._rules))
+    def give_up_unknown(self, now: datetime) -> int:
+        """Give up the alerts that wait for sinks which the settings no longer have; the number of them."""
+        unknown = and_(
+            outbox.c.site == self._site, outbox.c.next_try.is_not(None), outbox.c.sink.not_in(list(self._routes))
         )
         values = {"next_try": None, "failed_at": now, "last_error": "the sink is no longer in the settings"}
         with self._database.write() as connection:
-            return connection.execute(update(outbox).where(lost).values(**values)).rowcount
+            return connection.execute(update(outbox).where(unknown).values(**values)).rowcount
 
     def counts(self) -> dict[str, dict[str, int]]:
-        """Sink to the number of alerts with each outcome."""
+        """For each sink, the number of alerts with each of `OUTCOMES`."""
         outcome = case(
             (outbox.c.delivered_at.is_not(None), "delivered"),
             (outbox.c.failed_at.is_not(None), "failed"),
-            (outbox.c.held == _NOT_ASKED_FOR, "none"),
-            (outbox.c.held.is_not(None), "held"),
+            (outbox.c.held == _NOT_SELECTED, "none"),
+            (outbox.c.held.is_not(None), "muted"),
             else_="pending",
         ).label("outcome")
-        asked = select(outbox.c.sink, outcome, func.count()).where(outbox.c.site == self._site)
-        asked = asked.group_by(outbox.c.sink, "outcome")
-        found = {sink: dict.fromkeys(OUTCOMES, 0) for sink in self._rules}
+        query = select(outbox.c.sink, outcome, func.count()).where(outbox.c.site == self._site)
+        query = query.group_by(outbox.c.sink, "outcome")
+        found = {sink: dict.fromkeys(OUTCOMES, 0) for sink in self._routes}
         with self._database.read() as connection:
-            for sink, name, number in connection.execute(asked):
+            for sink, name, number in connection.execute(query):
                 if name in OUTCOMES:
                     found.setdefault(sink, dict.fromkeys(OUTCOMES, 0))[name] = number
         return found
+
+
+class _History:
+    """What a sink was sent, read from the outbox. See `routing.History`."""
+
+    def __init__(self, connection: Connection, site: str, sink: str) -> None:
+        self._connection, self._of_sink = connection, (outbox.c.site == site, outbox.c.sink == sink)
+
+    def start_of(self, subject: str) -> str | None:
+        query = select(outbox.c.held).where(*self._of_sink, outbox.c.subject == subject, outbox.c.kind == "new")
+        found = self._connection.execute(query.limit(1)).first()
+        return None if found is None else found.held or _SENT
+
+    def has_recent(self, camera: str, since: datetime, until: datetime) -> bool:
+        """Alerts from the future do not count: after the clock was set back, they would mute all events."""
+        recent = exists().where(
+            *self._of_sink,
+            outbox.c.camera == camera,
+            outbox.c.kind == "new",
+            outbox.c.created > since,
+            outbox.c.created <= until,
+            outbox.c.held.is_(None) | (outbox.c.held == _NOT_SELECTED),
+        )
+        return bool(self._connection.execute(select(recent)).scalar())

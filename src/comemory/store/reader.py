@@ -1,4 +1,4 @@
-"""What can be asked of a store: events, their files, what was said of them, cameras' health, scores."""
+"""Reading a store: events, their files and verdicts, camera states, scores."""
 
 from __future__ import annotations
 
@@ -10,25 +10,26 @@ from sqlalchemy import ColumnElement, select
 
 from comemory.errors import StoreError, short
 from comemory.store.database import Database
-from comemory.store.event import Counts, FileKind, Mark, StateChange, StoredEvent, Verdict, VerdictChange, utc
+from comemory.store.event import Counts, EventSummary, FileKind, StateChange, StoredEvent, Verdict, VerdictChange, utc
 from comemory.store.media import Media
 from comemory.store.outbox import Outbox
-from comemory.store.rows import count, read_event, read_events, read_marks, read_states
+from comemory.store.rows import count, read_event, read_events, read_states, read_summaries
 from comemory.store.schema import events, files, scores
 from comemory.store.scores import MINUTE, ScoreSummary, summarise
 from comemory.store.verdicts import history
 
-MOST_PER_PAGE = 500
-MOST_MARKS = 5000
+MAX_PAGE_SIZE = 500
+MAX_SUMMARIES = 5000
 
 
 class StoreReader:
-    """Reads a database of events and the folder of their files. Every method may be called from any thread.
+    """Reads events and their files. All methods may be called from any thread.
 
-    Of several folders that share a database only what is of this one is listed and counted; an id finds any event.
+    Where several media folders share a database, only the events of this one are listed and counted; an id finds any
+    event.
 
     Attributes:
-        outbox: the alerts that wait.
+        outbox: alerts to be delivered.
     """
 
     def __init__(self, database: Database, media: Media) -> None:
@@ -36,7 +37,7 @@ class StoreReader:
         self._database, self._media = database, media
 
     def get(self, id: str) -> StoredEvent | None:
-        """The event, None when there is none.
+        """The event of this id, None where there is none.
 
         Raises:
             StoreError: the database does not answer.
@@ -56,20 +57,20 @@ class StoreReader:
         verdict: Verdict | Literal["none"] | None = None,
         suppressed: bool | None = None,
     ) -> list[StoredEvent]:
-        """Events that began in a stretch of time, the newest first; with `after` the oldest first.
+        """Events that began in a time range, the newest first; with `after`, the oldest first.
 
         Args:
-            since, until: `until` does not belong to it.
-            before: the id of the last event of the page before this one.
-            after: the id of the event that those wanted follow.
+            since, until: `until` is exclusive.
+            before: id of the last event of the previous page.
+            after: id of an event; those that follow it.
             limit: 1 to 500.
-            verdict: `none` are those without one; None are all.
+            verdict: `none` for events without one; None for all.
 
         Raises:
             StoreError: the limit is out of range, or the database does not answer.
         """
-        if not 1 <= limit <= MOST_PER_PAGE:
-            raise StoreError(f"the limit of a page is {short(limit)}: expected 1 to {MOST_PER_PAGE}")
+        if not 1 <= limit <= MAX_PAGE_SIZE:
+            raise StoreError(f"the limit of a page is {short(limit)}: expected 1 to {MAX_PAGE_SIZE}")
         conditions = self._conditions(camera, since, until, verdict)
         if before is not None:
             conditions.append(events.c.id < before)
@@ -80,66 +81,66 @@ class StoreReader:
         with self._database.read() as connection:
             return read_events(connection, *conditions, limit=limit, newest_first=after is None)
 
-    def marks(
+    def summaries(
         self,
         *,
         camera: str | None = None,
         since: datetime | None = None,
         until: datetime | None = None,
         verdict: Verdict | Literal["none"] | None = None,
-        limit: int = MOST_MARKS,
-    ) -> tuple[list[Mark], int]:
-        """The newest events of a stretch of time as a timeline shows them, and how many there are in all; see `page`.
+        limit: int = MAX_SUMMARIES,
+    ) -> tuple[list[EventSummary], int]:
+        """The newest events of a time range as a timeline shows them, and the number of all; see `page`.
 
         Raises:
             StoreError: the limit is out of range, or the database does not answer.
         """
-        if not 1 <= limit <= MOST_MARKS:
-            raise StoreError(f"the limit of a timeline is {short(limit)}: expected 1 to {MOST_MARKS}")
+        if not 1 <= limit <= MAX_SUMMARIES:
+            raise StoreError(f"the limit of a timeline is {short(limit)}: expected 1 to {MAX_SUMMARIES}")
         with self._database.read() as connection:
-            return read_marks(connection, *self._conditions(camera, since, until, verdict), limit=limit)
+            return read_summaries(connection, *self._conditions(camera, since, until, verdict), limit=limit)
 
     def file(self, id: str, kind: FileKind) -> Path | None:
-        """Where an event's file lies, None when there is none.
+        """The path of an event's file, None where there is none.
 
         Raises:
             StoreError: the database does not answer.
         """
         with self._database.read() as connection:
-            asked = select(files.c.path).where(files.c.event_id == id, files.c.kind == kind)
-            path: str | None = connection.execute(asked).scalar()
+            query = select(files.c.path).where(files.c.event_id == id, files.c.kind == kind)
+            path: str | None = connection.execute(query).scalar()
         return self._media.find(path) if path is not None else None
 
     def verdicts(self, id: str) -> list[VerdictChange]:
-        """What was said of an event, the oldest first, with what was taken back."""
+        """All verdicts on an event, the oldest first, the undone ones included."""
         with self._database.read() as connection:
             return history(connection, id)
 
     def states(self, camera: str | None = None, since: datetime | None = None, limit: int = 200) -> list[StateChange]:
-        """Changes of the cameras' health, the newest first."""
+        """Changes of the cameras' states, the newest first."""
         with self._database.read() as connection:
             return read_states(connection, camera, since, limit, self._media.site)
 
     def score_summary(self, camera: str, since: datetime, model: str | None = None) -> ScoreSummary:
-        """What the scores recorded since a time say of thresholds.
+        """The scores recorded since a time, summarised for the choice of a threshold.
 
         Args:
-            model: only minutes that this model scored; None takes all.
+            model: only minutes scored by this model; None for all.
 
         Raises:
             StoreError: the database does not answer.
         """
         first = utc(since) - MINUTE
-        ours = scores.c.site == self._media.site, scores.c.camera == camera, scores.c.minute > first
-        asked = select(scores.c.minute, scores.c.maxima).where(*ours)
+        conditions = scores.c.site == self._media.site, scores.c.camera == camera, scores.c.minute > first
+        query = select(scores.c.minute, scores.c.maxima).where(*conditions)
         if model is not None:
-            asked = asked.where(scores.c.model == model)
+            query = query.where(scores.c.model == model)
         with self._database.read() as connection:
-            rows = [(row.minute, row.maxima) for row in connection.execute(asked.order_by(scores.c.minute))]
+            rows = [(row.minute, row.maxima) for row in connection.execute(query.order_by(scores.c.minute))]
         return summarise(camera, rows)
 
     def counts(self) -> Counts:
-        """How much there is.
+        """Numbers of events, files and alerts.
 
         Raises:
             StoreError: the database does not answer.

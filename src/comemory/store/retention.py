@@ -1,21 +1,50 @@
-"""What is deleted, and in which order, so that a crash in between leaves nothing that the next start does not clear."""
+"""What is deleted by age and quota, and how files without a row are set aside.
+
+The order of each deletion is such that a crash in between leaves nothing that the next start does not find. Only the rules
+of retention delete: a file that the database does not know is moved to the quarantine, and waits there for its age limit.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from sqlalchemy import ColumnElement, Connection, delete, func, select
 
 from comemory.errors import StoreFull
 from comemory.store.database import Database
-from comemory.store.event import Swept
-from comemory.store.media import Media
+from comemory.store.event import SweepResult
+from comemory.store.media import Media, event_of, kind_of
 from comemory.store.schema import events, files, outbox, scores, states
 
-BATCH = 100
-KEPT_ALERTS = timedelta(days=7)
+BATCH = 5
+"""Events a transaction. A crash between their rows and their files leaves at most 15 files, fewer than `MAX_RECONCILED`."""
+FINISHED_ALERTS_AGE = timedelta(days=7)
+QUARANTINE_AGE = timedelta(days=30)
+MAX_RECONCILED = 20
+"""A crash leaves a few files without a row, or rows without a file. More of them mean another database or folder."""
+
+
+@dataclass(frozen=True, slots=True)
+class Mismatch:
+    """Differences between the database and the media folder.
+
+    Attributes:
+        unknown: files that no row belongs to, relative to the folder.
+        missing: rows whose file is missing, as event and kind.
+    """
+
+    unknown: tuple[str, ...]
+    missing: tuple[tuple[str, str], ...]
+
+    def __bool__(self) -> bool:
+        return bool(self.unknown or self.missing)
+
+    @property
+    def is_large(self) -> bool:
+        """Whether it is more than a crash can leave."""
+        return max(len(self.unknown), len(self.missing)) > MAX_RECONCILED
 
 
 class Retention:
@@ -25,63 +54,62 @@ class Retention:
         self._database, self._media = database, media
 
     def delete(self, id: str) -> bool:
-        """Delete one event, whatever was said of it."""
+        """Delete one event, also one with a verdict; False where there is none."""
         with self._database.read() as connection:
-            known = connection.execute(select(events.c.id).where(events.c.id == id)).first() is not None
-        if known:
+            is_known = connection.execute(select(events.c.id).where(events.c.id == id)).first() is not None
+        if is_known:
             self._delete([id], keep_rows=[])
-        return known
+        return is_known
 
-    def remove_orphans(self) -> tuple[int, int]:
-        """Delete files without a row, and rows without a file; give the number of files and their bytes."""
+    def compare(self) -> Mismatch:
+        """The differences between database and folder. A sidecar is known where its event is."""
         with self._database.read() as connection:
-            ours = (
-                select(files.c.path, files.c.event_id, files.c.kind)
-                .join(events)
-                .where(events.c.site == self._media.site)
-            )
-            rows = {row.path: (row.event_id, row.kind) for row in connection.execute(ours)}
-        present = set(self._media.own_files())
-        freed = 0
-        for path in present - rows.keys():
-            freed += self._media.size(path)
-            self._media.remove(path)
-        gone = rows.keys() - present
-        if gone:
-            with self._database.write() as connection:
-                for path in gone:
-                    event_id, kind = rows[path]
-                    connection.execute(delete(files).where(files.c.event_id == event_id, files.c.kind == kind))
-        return len(present - rows.keys()), freed
+            of_site = select(files.c.path, files.c.event_id, files.c.kind).join(events)
+            rows = connection.execute(of_site.where(events.c.site == self._media.site)).all()
+            ids = set(connection.execute(select(events.c.id).where(events.c.site == self._media.site)).scalars())
+        known, present = {row.path for row in rows}, set(self._media.event_files())
+        unknown = (path for path in sorted(present - known) if kind_of(_name(path)) or event_of(_name(path)) not in ids)
+        missing = ((row.event_id, row.kind) for row in rows if row.path not in present)
+        return Mismatch(tuple(unknown), tuple(missing))
 
-    def expire(self, now: datetime, days: float | None, done: Swept) -> Swept:
-        """Delete what is too old; add it to `done`."""
+    def reconcile(self, mismatch: Mismatch) -> None:
+        """Move unknown files to the quarantine, and forget the missing ones."""
+        for path in mismatch.unknown:
+            self._media.set_aside(path)
+        if mismatch.missing:
+            with self._database.write() as connection:
+                for event_id, kind in mismatch.missing:
+                    connection.execute(delete(files).where(files.c.event_id == event_id, files.c.kind == kind))
+
+    def expire(self, now: datetime, days: float | None, done: SweepResult) -> SweepResult:
+        """Delete what is too old; the result is added to `done`."""
         if days is not None:
             done = self._expire_events(now - timedelta(days=days), done)
-        self._forget(now, days)
-        return done
+        self._expire_rest(now, days)
+        freed = self._media.expire_quarantine((now - QUARANTINE_AGE).timestamp())
+        return replace(done, bytes_freed=done.bytes_freed + freed)
 
-    def make_room(self, max_bytes: int | None, min_free_bytes: int, done: Swept) -> Swept:
-        """Delete the oldest files until the quota and the disk are kept; add them to `done`.
+    def make_room(self, max_bytes: int | None, min_free_bytes: int, done: SweepResult) -> SweepResult:
+        """Delete the oldest files until they fit the quota and the disk; the result is added to `done`.
 
-        On a disk so full that not even a deletion can be written, files go first, until it can.
+        On a disk so full that not even a deletion can be recorded, files are deleted first, until it can.
         """
-        unsettled: list[str] = []
+        unrecorded: list[str] = []
         while self._is_over(max_bytes, min_free_bytes):
-            over = events.c.end.is_not(None), events.c.id.not_in(unsettled)
+            candidates = events.c.end.is_not(None), events.c.id.not_in(unrecorded)
             with self._database.read() as connection:
-                oldest = self._ids(connection, *over, with_files=True, limit=1)
+                oldest = self._ids(connection, *candidates, with_files=True, limit=1)
             if not oldest:
-                done = replace(done, short=True)
+                done = replace(done, over_quota=True)
                 break
-            unsettled += oldest
+            unrecorded += oldest
             try:
-                done, unsettled = self._remove(unsettled, done), []
+                done, unrecorded = self._remove(unrecorded, done), []
             except StoreFull:
                 continue
-        return self._remove(unsettled, done) if unsettled else done
+        return self._remove(unrecorded, done) if unrecorded else done
 
-    def _expire_events(self, before: datetime, done: Swept) -> Swept:
+    def _expire_events(self, before: datetime, done: SweepResult) -> SweepResult:
         while True:
             old = events.c.end < before
             with self._database.read() as connection:
@@ -94,15 +122,16 @@ class Retention:
     def _ids(
         self, connection: Connection, *conditions: ColumnElement[bool], with_files: bool = False, limit: int
     ) -> list[str]:
-        asked = select(events.c.id).where(events.c.site == self._media.site, *conditions)
+        query = select(events.c.id).where(events.c.site == self._media.site, *conditions)
         if with_files:
-            asked = asked.where(select(files.c.path).where(files.c.event_id == events.c.id).exists())
-        return list(connection.execute(asked.order_by(events.c.start, events.c.id).limit(limit)).scalars())
+            query = query.where(select(files.c.path).where(files.c.event_id == events.c.id).exists())
+        return list(connection.execute(query.order_by(events.c.start, events.c.id).limit(limit)).scalars())
 
-    def _remove(self, ids: Sequence[str], done: Swept) -> Swept:
+    def _remove(self, ids: Sequence[str], done: SweepResult) -> SweepResult:
+        """Delete events; those with a verdict keep their row, since feedback rests on it."""
         with self._database.read() as connection:
-            judged = select(events.c.id).where(events.c.id.in_(ids), events.c.verdict.is_not(None))
-            keep_rows = list(connection.execute(judged).scalars())
+            with_verdict = select(events.c.id).where(events.c.id.in_(ids), events.c.verdict.is_not(None))
+            keep_rows = list(connection.execute(with_verdict).scalars())
         n_files, freed = self._delete(ids, keep_rows)
         return replace(
             done,
@@ -112,33 +141,37 @@ class Retention:
         )
 
     def _delete(self, ids: Sequence[str], keep_rows: Sequence[str]) -> tuple[int, int]:
-        """Delete rows, then files; on a full disk the files first, to make room for what deletes the rows."""
+        """Delete rows, then files. On a full disk the files go first, to make room for the deletion of the rows."""
         with self._database.read() as connection:
-            asked = select(files.c.path, files.c.bytes).where(files.c.event_id.in_(ids))
-            found = [(row.path, row.bytes) for row in connection.execute(asked)]
+            query = select(files.c.path, files.c.bytes).where(files.c.event_id.in_(ids))
+            found = [(row.path, row.bytes) for row in connection.execute(query)]
+        paths = [path for path, _ in found]
         try:
             self._delete_rows(ids, keep_rows)
         except StoreFull:
-            self._delete_files([path for path, _ in found])
+            self._delete_files(paths)
             self._delete_rows(ids, keep_rows)
-        self._delete_files([path for path, _ in found])
+        self._delete_files(paths)
         return len(found), sum(size for _, size in found)
 
-    def _delete_rows(self, ids: Sequence[str], keep_rows: Sequence[str]) -> None:
+    def _delete_rows(self, ids: Sequence[str], keep_rows: Collection[str]) -> None:
         whole = [id for id in ids if id not in keep_rows]
         with self._database.write() as connection:
             connection.execute(delete(files).where(files.c.event_id.in_(ids)))
             connection.execute(delete(events).where(events.c.id.in_(whole)))
 
     def _delete_files(self, paths: Sequence[str]) -> None:
+        """Delete files and the sidecars beside them."""
         for path in paths:
             self._media.remove(path)
+            folder, _, name = path.rpartition("/")
+            self._media.remove(f"{folder}/{event_of(name)}.json")
 
-    def _forget(self, now: datetime, days: float | None) -> None:
-        """Delete scores and states that are too old, and alerts that were done with a week ago."""
+    def _expire_rest(self, now: datetime, days: float | None) -> None:
+        """Delete scores and states that are too old, and alerts that were finished a week ago."""
         with self._database.write() as connection:
-            done_with = outbox.c.next_try.is_(None), outbox.c.created < now - KEPT_ALERTS
-            connection.execute(delete(outbox).where(outbox.c.site == self._media.site, *done_with))
+            finished = outbox.c.next_try.is_(None), outbox.c.created < now - FINISHED_ALERTS_AGE
+            connection.execute(delete(outbox).where(outbox.c.site == self._media.site, *finished))
             if days is not None:
                 before = now - timedelta(days=days)
                 site = self._media.site
@@ -154,6 +187,10 @@ class Retention:
         return min_free_bytes > 0 and free is not None and free < min_free_bytes
 
     def _bytes(self) -> int:
-        asked = select(func.coalesce(func.sum(files.c.bytes), 0)).join(events).where(events.c.site == self._media.site)
+        query = select(func.coalesce(func.sum(files.c.bytes), 0)).join(events).where(events.c.site == self._media.site)
         with self._database.read() as connection:
-            return int(connection.execute(asked).scalar_one())
+            return int(connection.execute(query).scalar_one())
+
+
+def _name(path: str) -> str:
+    return path.rpartition("/")[2]

@@ -1,4 +1,4 @@
-"""Events as rows: read with their files, written without what others own."""
+"""Events as rows of tables."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from sqlalchemy import ColumnElement, Connection, func, insert, select, update
 from sqlalchemy.dialects.postgresql import insert as postgres_insert
 from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 
-from comemory.store.event import Counts, Mark, StateChange, StoredEvent, new_id, utc
+from comemory.store.event import Counts, EventSummary, StateChange, StoredEvent, new_id, utc
 from comemory.store.schema import events, files, scores, states
 
 
 def read_events(
     connection: Connection, *conditions: ColumnElement[bool], limit: int | None = None, newest_first: bool = True
 ) -> list[StoredEvent]:
-    """The events that fulfil conditions, with their files."""
+    """The events that meet all conditions, with their files."""
     order = events.c.id.desc() if newest_first else events.c.id.asc()
     rows = connection.execute(select(events).where(*conditions).order_by(order).limit(limit)).all()
     paths = read_paths(connection, [row.id for row in rows])
@@ -26,32 +26,35 @@ def read_events(
 
 
 def read_event(connection: Connection, id: str) -> StoredEvent | None:
+    """The event of an id, None where there is none."""
     found = read_events(connection, events.c.id == id, limit=1)
     return found[0] if found else None
 
 
-def read_marks(connection: Connection, *conditions: ColumnElement[bool], limit: int) -> tuple[list[Mark], int]:
-    """The newest events that fulfil conditions, as marks, and how many fulfil them in all."""
-    columns = [events.c[field.name] for field in fields(Mark)]
+def read_summaries(
+    connection: Connection, *conditions: ColumnElement[bool], limit: int
+) -> tuple[list[EventSummary], int]:
+    """The newest events that meet all conditions, and the number of all that do."""
+    columns = [events.c[field.name] for field in fields(EventSummary)]
     rows = connection.execute(select(*columns).where(*conditions).order_by(events.c.id.desc()).limit(limit)).all()
     n = len(rows)
     if n == limit:
         n = int(connection.execute(select(func.count()).select_from(events).where(*conditions)).scalar_one())
-    return [Mark(*row) for row in rows], n
+    return [EventSummary(*row) for row in rows], n
 
 
 def read_paths(connection: Connection, ids: Sequence[str]) -> dict[str, dict[str, str]]:
-    """Event to kind to path."""
+    """Paths of files, by event and kind."""
     found: dict[str, dict[str, str]] = {}
     for some in _batches(ids):
-        asked = select(files.c.event_id, files.c.kind, files.c.path).where(files.c.event_id.in_(some))
-        for event_id, kind, path in connection.execute(asked):
+        query = select(files.c.event_id, files.c.kind, files.c.path).where(files.c.event_id.in_(some))
+        for event_id, kind, path in connection.execute(query):
             found.setdefault(event_id, {})[kind] = path
     return found
 
 
 def write_event(connection: Connection, event: StoredEvent, site: str, now: datetime, *, is_new: bool) -> None:
-    """Insert or replace what the engine measured; the verdict and the files stay as they are."""
+    """Insert an event, or replace what the engine measured of it: the verdict and the files stay as they are."""
     values: dict[str, Any] = {
         "camera": event.camera,
         "start": event.start,
@@ -76,7 +79,7 @@ def write_event(connection: Connection, event: StoredEvent, site: str, now: date
 
 
 def write_state(connection: Connection, change: StateChange, site: str) -> None:
-    """Add a change of a camera's health."""
+    """Add a change of a camera's state."""
     row = {"id": new_id(), "site": site, "camera": change.camera, "state": change.state}
     connection.execute(insert(states).values(**row, message=change.message, at=change.at))
 
@@ -84,7 +87,7 @@ def write_state(connection: Connection, change: StateChange, site: str) -> None:
 def write_scores(
     connection: Connection, camera: str, minute: datetime, peak: float, packed: bytes, model: str, site: str
 ) -> None:
-    """Insert or replace the highest scores of a minute."""
+    """Insert or replace the scores of a minute."""
     values = {"model": model, "peak": float(peak), "maxima": packed}
     key = {"site": site, "camera": camera, "minute": minute.replace(second=0, microsecond=0)}
     insertion = sqlite_insert if connection.dialect.name == "sqlite" else postgres_insert
@@ -95,26 +98,28 @@ def write_scores(
 def read_states(
     connection: Connection, camera: str | None, since: datetime | None, limit: int, site: str | None = None
 ) -> list[StateChange]:
-    """Changes of the cameras' health, the newest first; of one camera and one media folder where they are named."""
-    asked = select(states).order_by(states.c.id.desc()).limit(limit)
+    """Changes of camera states, the newest first; of one camera and one media folder where they are given."""
+    query = select(states).order_by(states.c.id.desc()).limit(limit)
     if camera is not None:
-        asked = asked.where(states.c.camera == camera)
+        query = query.where(states.c.camera == camera)
     if since is not None:
-        asked = asked.where(states.c.at >= utc(since))
+        query = query.where(states.c.at >= utc(since))
     if site is not None:
-        asked = asked.where(states.c.site == site)
-    return [StateChange(row.camera, row.state, row.message, row.at) for row in connection.execute(asked)]
+        query = query.where(states.c.site == site)
+    return [StateChange(row.camera, row.state, row.message, row.at) for row in connection.execute(query)]
 
 
 def count(connection: Connection, site: str, alerts: Mapping[str, Mapping[str, int]], free_bytes: int | None) -> Counts:
-    """How much there is of one media folder, with what the caller knows of alerts and the disk."""
-    ours = events.c.site == site
+    """Numbers of events and files of one media folder; those of alerts and the disk come from the caller."""
+    of_site = events.c.site == site
 
     def number(*conditions: ColumnElement[bool]) -> int:
-        return int(connection.execute(select(func.count()).select_from(events).where(ours, *conditions)).scalar_one())
+        return int(
+            connection.execute(select(func.count()).select_from(events).where(of_site, *conditions)).scalar_one()
+        )
 
-    by_camera = select(events.c.camera, func.count()).where(ours).group_by(events.c.camera).order_by(events.c.camera)
-    stored = select(func.count(), func.sum(files.c.bytes)).select_from(files).join(events).where(ours)
+    by_camera = select(events.c.camera, func.count()).where(of_site).group_by(events.c.camera).order_by(events.c.camera)
+    stored = select(func.count(), func.sum(files.c.bytes)).select_from(files).join(events).where(of_site)
     n_files, n_bytes = connection.execute(stored).one()
     return Counts(
         events=number(),

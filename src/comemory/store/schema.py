@@ -1,4 +1,4 @@
-"""The tables as the newest migration leaves them. Changing one means a new file in `migrations/versions`."""
+"""The tables, as the newest migration leaves them. A change needs a new file in `migrations/versions`."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 class Moment(TypeDecorator[datetime]):
-    """An aware time as whole microseconds since 1970, alike in every database."""
+    """An aware time as whole microseconds since 1970, the same in every database."""
 
     impl = BigInteger
     cache_ok = True
@@ -136,10 +136,10 @@ outbox = Table(
     Index("outbox_by_subject", "sink", "subject", "id"),
     Index("outbox_by_camera", "sink", "camera", "kind", "created"),
 )
-"""`subject` is what must be told in order: an event, or a camera's state. `next_try` is None once nothing is left to do.
-`held` says why an alert was not sent: `cool-down` or `quiet hours`."""
+"""Alerts of one `subject` (an event, or a camera's state) are delivered in order. `next_try` is None once an alert is
+finished. `held` says why an alert is not sent: see `routing.HoldReason`."""
 
-announced = Table(
+retained_topics = Table(
     "announced",
     metadata,
     Column("site", String(32), primary_key=True),
@@ -147,4 +147,4 @@ announced = Table(
     Column("broker", String(300), primary_key=True),
     Column("topic", String(500), primary_key=True),
 )
-"""Retained topics of MQTT brokers that are ours."""
+"""Topics that MQTT brokers retain for this site."""

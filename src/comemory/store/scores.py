@@ -1,4 +1,4 @@
-"""What the recorded scores say of a threshold that nobody has tried yet."""
+"""Recorded scores, and how many alarms another threshold would have given."""
 
 from __future__ import annotations
 
@@ -15,23 +15,23 @@ from comemory.store.event import iso
 from comemory.types import JSON
 
 MINUTE = timedelta(minutes=1)
-MOST_MAXIMA = 60
-LEAST_MINUTES = 60
+MAX_PARTS = 60
+MIN_MINUTES = 60
 
 
 @dataclass(frozen=True, eq=False)
 class ScoreSummary:
-    """The highest scores of a camera, part by part of the minutes that were recorded.
+    """The recorded scores of a camera: the maximum of each part of each recorded minute.
 
-    An alarm at a threshold is a stretch of parts at or above it, so that a long event counts once; a gap in the
-    recording ends it.
+    An alarm at a threshold is a run of parts at or above it, so a long event counts once. A gap in the recording ends a
+    run.
 
     Attributes:
         camera: its name.
-        minutes: recorded; minutes in which the camera was not scored are not among them.
-        start, end: of the first and behind the last recorded minute, None when there is none.
-        maxima: the highest score of each part, in their order.
-        before: what each of them is compared with: the part before it, or minus infinity after a gap.
+        minutes: recorded minutes; those without a score are not counted.
+        start, end: of the first recorded minute, and of the end of the last; None where there is none.
+        maxima: the maximum of each part, in order of time.
+        before: the maximum of the part before, minus infinity after a gap.
 
     Shapes:
         maxima, before: float64 (n,); maxima are finite.
@@ -45,26 +45,29 @@ class ScoreSummary:
     before: NDArray[np.float64]
 
     def alarms(self, threshold: float) -> int:
-        """How many alarms there would have been in the recorded minutes."""
-        risen = np.searchsorted(self._tops, threshold, side="left")
-        held = np.searchsorted(self._floors, threshold, side="left")
-        return int((len(self._tops) - risen) - (len(self._floors) - held))
+        """The number of alarms that a threshold would have given in the recorded minutes.
+
+        A run begins at a part that reaches the threshold after one that does not: count the parts that reach it, less
+        those whose predecessor does too. Both are binary searches in sorted arrays.
+        """
+        below = np.searchsorted(self._sorted_maxima, threshold, side="left")
+        pairs_below = np.searchsorted(self._sorted_lower, threshold, side="left")
+        return int((len(self._sorted_maxima) - below) - (len(self._sorted_lower) - pairs_below))
 
     def alarms_per_day(self, threshold: float) -> float | None:
-        """How many alarms a day there would have been, None when less than an hour is recorded."""
-        return self.alarms(threshold) * 1440.0 / self.minutes if self.minutes >= LEAST_MINUTES else None
+        """Alarms a day that a threshold would have given; None where less than an hour is recorded."""
+        return self.alarms(threshold) * 1440.0 / self.minutes if self.minutes >= MIN_MINUTES else None
 
     def curve(self, n_points: int = 100) -> list[tuple[float, float]]:
-        """Thresholds, rising, each with its alarms a day; empty when less than an hour is recorded.
+        """Thresholds in ascending order, each with its alarms a day; empty where less than an hour is recorded.
 
-        The thresholds are spread over the values that were seen, most of them where they are high: rare alarms are
-        decided there.
+        The thresholds are quantiles of the recorded values, dense at the high end, where rare alarms are decided.
         """
-        if self.minutes < LEAST_MINUTES or not len(self._tops):
+        if self.minutes < MIN_MINUTES or not len(self._sorted_maxima):
             return []
-        shares = 1.0 - np.geomspace(1.0, 1.0 / (len(self._tops) + 1), max(2, n_points))
-        highest = self._tops[-1]
-        thresholds = np.unique([*np.quantile(self._tops, shares), highest, np.nextafter(highest, np.inf)])
+        shares = 1.0 - np.geomspace(1.0, 1.0 / (len(self._sorted_maxima) + 1), max(2, n_points))
+        highest = self._sorted_maxima[-1]
+        thresholds = np.unique([*np.quantile(self._sorted_maxima, shares), highest, np.nextafter(highest, np.inf)])
         return [(float(value), self.alarms(float(value)) * 1440.0 / self.minutes) for value in thresholds]
 
     def to_json(self) -> JSON:
@@ -77,22 +80,22 @@ class ScoreSummary:
         }
 
     @cached_property
-    def _tops(self) -> NDArray[np.float64]:
+    def _sorted_maxima(self) -> NDArray[np.float64]:
         return np.sort(self.maxima)
 
     @cached_property
-    def _floors(self) -> NDArray[np.float64]:
+    def _sorted_lower(self) -> NDArray[np.float64]:
         return np.sort(np.minimum(self.maxima, self.before))
 
 
 def pack(maxima: Sequence[float]) -> bytes:
-    """The maxima of a minute as the store keeps them: little-endian float32.
+    """The maxima of a minute as bytes: little-endian float32.
 
     Raises:
-        StoreError: there are none, too many, or one is not finite.
+        StoreError: there are none or too many, or one is not finite.
     """
-    if not 1 <= len(maxima) <= MOST_MAXIMA:
-        raise StoreError(f"a minute was given {len(maxima)} maxima: expected 1 to {MOST_MAXIMA}")
+    if not 1 <= len(maxima) <= MAX_PARTS:
+        raise StoreError(f"a minute has {len(maxima)} maxima: expected 1 to {MAX_PARTS}")
     with np.errstate(over="ignore"):
         values = np.asarray(maxima, dtype="<f4")
     if not np.isfinite(values).all():
@@ -101,7 +104,7 @@ def pack(maxima: Sequence[float]) -> bytes:
 
 
 def summarise(camera: str, rows: Sequence[tuple[datetime, bytes]]) -> ScoreSummary:
-    """The summary of recorded minutes, given in their order."""
+    """The summary of recorded minutes, in order of time."""
     parts, before = [], []
     last_minute: datetime | None = None
     last = -np.inf

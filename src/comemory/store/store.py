@@ -1,10 +1,10 @@
-"""The store: events, what became of them, and the alerts they make, each written in one transaction or not at all."""
+"""The store: events, camera states, scores and the alerts that follow. Each change is one transaction, or nothing."""
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -12,17 +12,16 @@ from typing import Literal
 
 from sqlalchemy import delete, insert, select
 
-from comemory.alerts.rules import Change
 from comemory.errors import StoreError, short
 from comemory.store.database import Database
 from comemory.store.event import (
     FILE_KINDS,
     Counts,
+    EventSummary,
     FileKind,
-    Mark,
     StateChange,
     StoredEvent,
-    Swept,
+    SweepResult,
     Verdict,
     VerdictChange,
     new_id,
@@ -30,25 +29,28 @@ from comemory.store.event import (
 )
 from comemory.store.media import Media
 from comemory.store.reader import StoreReader
-from comemory.store.retained_topics import Announced
-from comemory.store.retention import Retention
+from comemory.store.retained_topics import RetainedTopics
+from comemory.store.retention import Mismatch, Retention
+from comemory.store.routing import Change, Stamp
 from comemory.store.rows import read_event, read_events, read_states, write_event, write_scores, write_state
 from comemory.store.schema import events, files
 from comemory.store.scores import ScoreSummary, pack
-from comemory.store.verdicts import missing, say, take_back
+from comemory.store.verdicts import add_verdict, no_such_event, undo_verdict
+from comemory.store.write_ahead import Entry, WriteAheadLog
 
 STALE = timedelta(days=7)
-"""A file that has waited so long to be attached is not waited for any more."""
+"""A file that was not attached for so long never will be: its clip was abandoned."""
+_LOG = logging.getLogger(__name__)
 
 __all__ = [
     "Counts",
     "EventStore",
+    "EventSummary",
     "FileKind",
-    "Mark",
     "ScoreSummary",
     "StateChange",
     "StoredEvent",
-    "Swept",
+    "SweepResult",
     "Verdict",
     "VerdictChange",
     "new_id",
@@ -56,25 +58,34 @@ __all__ = [
 
 
 class EventStore(StoreReader):
-    """Events in a database, their files in a folder. Every method may be called from any thread.
+    """Events in a database, their files in a folder. All methods may be called from any thread.
 
     Attributes:
         media: the folder of files.
-        scratch: where files may be written before they are attached; emptied at every opening.
+        scratch: where files may be written before they are attached.
         url: of the database, its password masked.
-        outbox: the alerts that wait; a `Dispatcher` tells it of the sinks.
-        announced: what brokers keep of us.
-        clock: what time it is, with a time zone.
+        outbox: alerts to be delivered; a `Dispatcher` sets the rules of its sinks.
+        retained_topics: what MQTT brokers retain for us.
+        write_ahead: changes that the database has not stored yet; None in a shared store.
+        warning: database and folder do not fit together, and nothing was changed; None where they do.
+        clock: the time now, with a time zone.
     """
 
-    def __init__(self, database: Database, media: Media, clock: Callable[[], datetime]) -> None:
-        super().__init__(database, media)
-        self.media, self.scratch, self.url = media.folder, media.scratch, database.shown
-        self.announced = Announced(database, media.site)
+    def __init__(
+        self, url: str, media: Media, clock: Callable[[], datetime], *, shared: bool, may_be_away: bool
+    ) -> None:
+        self.media, self.scratch = media.folder, media.scratch
         self.clock = clock
+        self.warning: str | None = None
         self._begun: set[str] = set()
-        self._retention = Retention(database, media)
         self._filing = threading.RLock()
+        self._is_ready = False
+        self.write_ahead = None if shared else WriteAheadLog(media.write_ahead)
+        database = Database(url, may_be_away=may_be_away, on_open=self._on_open)
+        super().__init__(database, media)
+        self.url = database.safe_url
+        self.retained_topics = RetainedTopics(database, media.site)
+        self._retention = Retention(database, media)
 
     @classmethod
     def open(
@@ -83,15 +94,18 @@ class EventStore(StoreReader):
         media: Path,
         *,
         shared: bool = False,
+        may_be_away: bool = False,
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> EventStore:
-        """Open a store, made where there is none: bring its schema up to date, and repair what a crash left.
+        """Open a store, created where there is none, migrate its schema, and repair what a crash left.
 
         Args:
             url: `sqlite:///PATH`, a bare path, or `postgresql+psycopg://USER:PASSWORD@HOST/NAME`.
             media: folder of files; one process owns it at a time.
-            shared: look on beside the process that owns the folder; nothing is repaired or swept.
-            clock: what time it is, with a time zone.
+            shared: read beside the process that owns the folder; nothing is repaired or swept.
+            may_be_away: a database that cannot be reached now is no error. Methods raise StoreError until it is back;
+                then the first one that reaches it opens it.
+            clock: the time now, with a time zone.
 
         Raises:
             ConfigError: the URL is of another kind.
@@ -100,29 +114,32 @@ class EventStore(StoreReader):
         """
         folder = Media(media, shared=shared)
         try:
-            database = Database(url)
+            store = cls(url, folder, clock, shared=shared, may_be_away=may_be_away)
         except BaseException:
             folder.close()
             raise
-        store = cls(database, folder, clock)
         try:
             if not shared:
-                folder.clear_scratch()
-                store.recover()
+                folder.set_scratch_aside()
+                store._is_ready = True
+                if store._database.is_open:
+                    store.recover()
         except BaseException:
             store.close()
             raise
         return store
 
     @property
-    def trouble(self) -> str | None:
+    def error(self) -> str | None:
         """Why the last write failed, such as a full disk; None after one that worked."""
-        return self._database.trouble or self._media.trouble
+        return self._database.error or self._media.error
 
     def close(self) -> None:
-        """Let go of the database and the folder. May be called twice."""
+        """Close the database and release the folder. May be called twice."""
         self._database.close()
         self._media.close()
+        if self.write_ahead is not None:
+            self.write_ahead.close()
 
     def __enter__(self) -> EventStore:
         return self
@@ -130,53 +147,75 @@ class EventStore(StoreReader):
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def begin(self, event: StoredEvent) -> None:
-        """Store an event that has just begun.
+    def apply(self, entry: Entry) -> None:
+        """Store a change, and remove it from the write-ahead file. Applied again, it changes nothing.
+
+        Raises:
+            StoreError: it cannot be written; the entry stays in the file. `database.is_temporary` tells whether it may
+                be later.
+        """
+        if isinstance(entry.content, StateChange):
+            self._write_state(entry.content, entry.stamp)
+        elif entry.kind == "end":
+            self.end(entry.content, entry.stamp)
+        else:
+            self._begun.add(entry.content.id)
+            self._write_event(entry.content, "new" if entry.kind == "new" else "update", entry.stamp)
+        if self.write_ahead is not None:
+            self.write_ahead.remove(entry)
+
+    def begin(self, event: StoredEvent, stamp: Stamp | None = None) -> None:
+        """Store an event that has just started.
 
         Raises:
             StoreError: it cannot be written, StoreFull because the disk is full; call `update` or `end` later.
         """
         self._begun.add(event.id)
-        self._write_event(event, "new")
+        self._write_event(event, "new", stamp)
 
-    def update(self, event: StoredEvent) -> None:
-        """Store how an open event stands; its verdict and files stay as they are. Inserts it if `begin` failed.
+    def update(self, event: StoredEvent, stamp: Stamp | None = None) -> None:
+        """Store the present state of an open event; its verdict and files are not changed. Inserts it if `begin` failed.
 
         Raises:
             StoreError: it cannot be written.
         """
         self._begun.add(event.id)
-        self._write_event(event, "update")
+        self._write_event(event, "update", stamp)
 
-    def end(self, event: StoredEvent) -> None:
-        """Store an event that is over; its verdict and files stay as they are. Inserts it if `begin` failed.
+    def end(self, event: StoredEvent, stamp: Stamp | None = None) -> None:
+        """Store an event that has ended; its verdict and files are not changed. Inserts it if `begin` failed.
 
         Raises:
             StoreError: it cannot be written, or has no end.
         """
         if event.end is None:
             raise StoreError(f"event {event.id} has no end: set it before the event is ended")
-        self._write_event(event, "end")
+        self._write_event(event, "end", stamp)
         self._begun.discard(event.id)
 
-    def _write_event(self, event: StoredEvent, kind: Literal["new", "update", "end"]) -> None:
-        now = self.clock()
+    def _write_event(self, event: StoredEvent, kind: Literal["new", "update", "end"], stamp: Stamp | None) -> None:
+        stamp = stamp or Stamp(time=self.clock())
         with self._database.write() as connection:
             before = read_event(connection, event.id)
             if before is not None and before.end is not None and event.end is None:
                 raise StoreError(f"event {event.id} has ended: it cannot be open again")
-            write_event(connection, event, self._media.site, now, is_new=before is None)
+            write_event(connection, event, self._media.site, stamp.time, is_new=before is None)
             after = read_event(connection, event.id)
             if after is not None:
-                told = before.to_json() if before else None
-                change = Change(kind, event.id, event.camera, told, after.to_json(), after)
-                self.outbox.put(connection, change, now)
-        self.outbox.announce()
+                before_json = before.to_json() if before else None
+                change = Change(kind, event.id, event.camera, before_json, after.to_json(), after, stamp)
+                self.outbox.add(connection, change)
+        self.outbox.notify()
+        if after is not None and kind == "end":
+            self._media.write_sidecar(after)
 
-    def tell_missed_ends(self) -> int:
-        """Put the ends of events that a crash left open into the outbox, for sinks that heard of their beginning.
+    def queue_missed_ends(self) -> int:
+        """Add alerts for events that were ended by a recovery, for the sinks that were notified of their start.
 
-        Events are closed when the store is opened, before it knows of sinks; a `Dispatcher` asks for this when it starts.
+        A recovery runs when the store is opened, before the sinks are known: a `Dispatcher` calls this at its start.
+
+        Returns:
+            The number of alerts.
 
         Raises:
             StoreError: it cannot be written.
@@ -186,13 +225,13 @@ class EventStore(StoreReader):
             for sink, id in missed:
                 event = read_event(connection, id)
                 if event is not None:
-                    after = event.to_json()
-                    change = Change("end", id, event.camera, {**after, "end": None}, after, event)
-                    self.outbox.put(connection, change, self.clock(), only=sink)
+                    after, stamp = event.to_json(), Stamp(time=self.clock())
+                    change = Change("end", id, event.camera, {**after, "end": None}, after, event, stamp)
+                    self.outbox.add(connection, change, only=sink)
         return len(missed)
 
     def attach(self, id: str, kind: FileKind, source_path: Path) -> str:
-        """Move a file into the store and say where it lies, relative to `media`; it replaces one of its kind.
+        """Move a file into the store, replacing one of its kind; its path relative to `media`.
 
         Raises:
             StoreError: there is no such event or kind, or the file cannot be moved; StoreFull on a full disk.
@@ -202,22 +241,26 @@ class EventStore(StoreReader):
         with self._filing:
             event = self._existing(id)
             path = self._media.path_for(event.camera, id, event.start, kind, source_path.suffix)
-            size = self._media.take(source_path, path)
+            size = self._media.move_in(source_path, path)
             replaced = event.files.get(kind)
             try:
-                with self._database.write() as connection:
-                    connection.execute(delete(files).where(files.c.event_id == id, files.c.kind == kind))
-                    connection.execute(insert(files).values(event_id=id, kind=kind, path=path, bytes=size))
+                self._write_file(id, kind, path, size)
             except StoreError:
                 if replaced != path:
                     self._media.remove(path)
                 raise
             if replaced is not None and replaced != path:
                 self._media.remove(replaced)
+            self._media.write_sidecar(replace(event, files={**event.files, kind: path}))
         return path
 
+    def _write_file(self, id: str, kind: FileKind, path: str, size: int) -> None:
+        with self._database.write() as connection:
+            connection.execute(delete(files).where(files.c.event_id == id, files.c.kind == kind))
+            connection.execute(insert(files).values(event_id=id, kind=kind, path=path, bytes=size))
+
     def set_verdict(self, id: str, verdict: Verdict | None, by: str) -> StoredEvent:
-        """Keep what a person says of an event, and give the event as it is now; None takes the verdict away.
+        """Set the verdict on an event, None removes it; the event with it.
 
         Raises:
             StoreError: there is no such event or verdict, or it cannot be written.
@@ -225,51 +268,58 @@ class EventStore(StoreReader):
         if verdict not in (None, "normal", "abnormal"):
             raise StoreError(f"unknown verdict {short(verdict)}: expected 'normal', 'abnormal' or None")
         with self._database.write() as connection:
-            return say(connection, id, verdict, by, self.clock())
+            event = add_verdict(connection, id, verdict, by, self.clock())
+        self._media.write_sidecar(event)
+        return event
 
     def undo_verdict(self, id: str, by: str) -> StoredEvent:
-        """Take back the newest verdict that stands; with none, nothing changes.
+        """Undo the newest verdict that counts; without one, nothing changes.
 
         Raises:
             StoreError: there is no such event, or it cannot be written.
         """
         with self._database.write() as connection:
-            return take_back(connection, id, by, self.clock())
+            event = undo_verdict(connection, id, by, self.clock())
+        self._media.write_sidecar(event)
+        return event
 
     def record_state(self, camera: str, state: str, message: str | None = None, at: datetime | None = None) -> None:
-        """Keep a camera's health from now (or `at`) on; the state it is in already is not written again.
+        """Store the state of a camera from now (or `at`) on; a state that has not changed is not written again.
 
         Raises:
             StoreError: it cannot be written.
         """
         now = utc(at) if at is not None else self.clock()
-        after = StateChange(camera, state, message, now)
+        self._write_state(StateChange(camera, state, message, now), Stamp(time=now))
+
+    def _write_state(self, after: StateChange, stamp: Stamp) -> None:
+        camera = after.camera
         with self._database.write() as connection:
             last = read_states(connection, camera, None, 1, self._media.site)
-            if last and last[0].state == state:
+            if last and last[0].state == after.state:
                 return
             write_state(connection, after, self._media.site)
             before = last[0].to_json() if last else None
-            change = Change("state", f"state:{camera}", camera, before, after.to_json())
-            self.outbox.put(connection, change, self.clock())
-        self.outbox.announce()
+            change = Change("state", f"state:{camera}", camera, before, after.to_json(), stamp=stamp)
+            self.outbox.add(connection, change)
+        self.outbox.notify()
 
     def record_scores(self, camera: str, minute: datetime, maxima: Sequence[float], model: str = "") -> None:
-        """Keep the highest scores of equal parts of one minute, 1 to 60 of them; a minute given again is replaced.
+        """Store the maximum score of each of 1 to 60 equal parts of a minute; a minute that is there is replaced.
 
         Args:
             minute: any time in it.
-            model: scores of different models cannot be compared: the bundle's hash, as in events.
+            model: the bundle's hash, as in events: scores of different models cannot be compared.
 
         Raises:
-            StoreError: the maxima are not that, or cannot be written.
+            StoreError: the maxima do not fit, or cannot be written.
         """
         packed = pack(maxima)
         with self._database.write() as connection:
             write_scores(connection, camera, utc(minute), max(maxima), packed, model, self._media.site)
 
     def delete(self, id: str) -> bool:
-        """Delete an event with its files and history; say whether it was there.
+        """Delete an event with its files and verdicts; False where there is none.
 
         Raises:
             StoreError: it is still open, or cannot be deleted.
@@ -277,39 +327,79 @@ class EventStore(StoreReader):
         with self._filing:
             event = self.get(id)
             if event is not None and event.end is None:
-                raise StoreError(f"event {id} is still open: delete it when it is over")
+                raise StoreError(f"event {id} is still open: delete it when it has ended")
             return self._retention.delete(id)
 
-    def recover(self) -> Swept:
-        """Close events that no running process of this folder began, and delete files that belong to none.
+    def compare(self) -> Mismatch:
+        """The differences between the database and the media folder.
+
+        Raises:
+            StoreError: the database does not answer.
+        """
+        return self._retention.compare()
+
+    def recover(self) -> SweepResult:
+        """End events that a crash left open, and set aside files that the database does not know.
+
+        Files are moved to the quarantine, never deleted. Where more files are concerned than a crash can leave, such as
+        after a change of the database, nothing is moved and `warning` says so.
 
         Raises:
             StoreError: the store is shared, or cannot be written.
         """
         self._require_owned()
-        closed = 0
-        with self._database.read() as connection:
-            left = events.c.end.is_(None), events.c.site == self._media.site
-            lost = [event for event in read_events(connection, *left) if event.id not in self._begun]
-            rows = connection.execute(select(events.c.id, events.c.updated).where(*left))
-            updated = {row.id: row.updated for row in rows}
-        for event in lost:
-            self.end(replace(event, end=max(event.start, event.peak, updated[event.id])))
-            closed += 1
+        closed = self._end_abandoned()
         with self._filing:
-            orphans, freed = self._retention.remove_orphans()
-        return Swept(closed=closed, orphans=orphans, bytes_freed=freed)
+            mismatch = self._retention.compare()
+            if mismatch.is_large:
+                self._warn(mismatch)
+                return SweepResult(closed=closed)
+            self.warning = None
+            if mismatch:
+                self._retention.reconcile(mismatch)
+                _LOG.warning(
+                    "%d media files without an event were moved to %s, %d events lost a file",
+                    len(mismatch.unknown),
+                    self._media.quarantine,
+                    len(mismatch.missing),
+                )
+        return SweepResult(closed=closed, quarantined=len(mismatch.unknown))
 
-    def sweep(self, now: datetime, days: float | None, max_bytes: int | None, min_free_bytes: int = 0) -> Swept:
-        """Delete the oldest files until the quota and the disk are kept, repair, and delete what is too old.
+    def _on_open(self) -> None:
+        """A database that was away at the start is back: recover, as at any start."""
+        if self._is_ready:
+            _LOG.warning("the store %s is back", self.url)
+            self.recover()
 
-        Files that were to be attached for `STALE` and never were go too.
+    def _end_abandoned(self) -> int:
+        """End the open events that neither this process nor the write-ahead file knows; the number of them."""
+        own = self._begun | (self.write_ahead.waiting_subjects() if self.write_ahead is not None else set())
+        of_site = events.c.end.is_(None), events.c.site == self._media.site
+        with self._database.read() as connection:
+            abandoned = [event for event in read_events(connection, *of_site) if event.id not in own]
+            rows = connection.execute(select(events.c.id, events.c.updated).where(*of_site))
+            updated = {row.id: row.updated for row in rows}
+        for event in abandoned:
+            self.end(replace(event, end=max(event.start, event.peak, updated[event.id])))
+        return len(abandoned)
 
-        Events with a verdict lose their files but stay, since feedback rests on them; `delete` takes those too.
+    def _warn(self, mismatch: Mismatch) -> None:
+        text = (
+            f"{len(mismatch.unknown)} media files have no event in {self.url}, and {len(mismatch.missing)} files of its "
+            f"events are not in {self.media}: nothing was changed. Is it the right database? Run comemory store check"
+        )
+        if text != self.warning:
+            _LOG.error("%s", text)
+        self.warning = text
+
+    def sweep(self, now: datetime, days: float | None, max_bytes: int | None, min_free_bytes: int = 0) -> SweepResult:
+        """Delete the oldest files until the quota and the disk are respected, recover, and delete what is too old.
+
+        Events with a verdict lose their files but stay, since feedback rests on them; `delete` removes those too.
 
         Args:
-            days: how long events, scores and states are kept; None keeps them.
-            max_bytes: of all files together; None is no quota.
+            days: how long events, scores and states are stored; None keeps them.
+            max_bytes: of all files together; None for no quota.
             min_free_bytes: on the disk of the files.
 
         Raises:
@@ -317,35 +407,20 @@ class EventStore(StoreReader):
         """
         self._require_owned()
         with self._filing:
-            done = self._retention.make_room(max_bytes, min_free_bytes, Swept())
-            if done.files and not done.short:
-                self._media.trouble = None
+            done = self._retention.make_room(max_bytes, min_free_bytes, SweepResult())
+            if done.files and not done.over_quota:
+                self._media.error = None
             repaired = self.recover()
-            done = replace(
-                done,
-                closed=repaired.closed,
-                orphans=repaired.orphans,
-                bytes_freed=done.bytes_freed + repaired.bytes_freed + self._clear_stale(utc(now)),
-            )
+            aside = self._media.set_scratch_aside((utc(now) - STALE).timestamp())
+            done = replace(done, closed=repaired.closed, quarantined=repaired.quarantined + aside)
             return self._retention.expire(utc(now), days, done)
-
-    def _clear_stale(self, now: datetime) -> int:
-        """Delete what was left in `scratch`, and say how many bytes that was."""
-        freed = 0
-        for path in self.scratch.rglob("*"):
-            with suppress(OSError):
-                status = path.stat()
-                if path.is_file() and now.timestamp() - status.st_mtime > STALE.total_seconds():
-                    path.unlink()
-                    freed += status.st_size
-        return freed
 
     def _existing(self, id: str) -> StoredEvent:
         event = self.get(id)
         if event is None:
-            raise missing(id)
+            raise no_such_event(id)
         return event
 
     def _require_owned(self) -> None:
         if not self._media.is_owned:
-            raise StoreError(f"the media folder {self.media} is shared: only the process that owns it may sweep it")
+            raise StoreError(f"the media folder {self.media} is shared: only the process that owns it may change it")

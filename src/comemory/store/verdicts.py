@@ -1,4 +1,4 @@
-"""What people say of events: every word is kept, the newest that stands counts, and undo takes back one at a time."""
+"""Verdicts on events. All are stored; the newest that was not undone counts, and undo removes one at a time."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from comemory.store.rows import read_event
 from comemory.store.schema import events, verdicts
 
 
-def say(connection: Connection, id: str, verdict: Verdict | None, by: str, now: datetime) -> StoredEvent:
-    """Keep a verdict, and give the event as it is then.
+def add_verdict(connection: Connection, id: str, verdict: Verdict | None, by: str, now: datetime) -> StoredEvent:
+    """Add a verdict; the event with it.
 
     Raises:
         StoreError: there is no such event.
@@ -22,49 +22,49 @@ def say(connection: Connection, id: str, verdict: Verdict | None, by: str, now: 
     _lock(connection, id)
     row = {"id": new_id(), "event_id": id, "verdict": verdict, "by": by[:200], "at": now}
     connection.execute(insert(verdicts).values(**row))
-    return _settle(connection, id)
+    return _apply_newest(connection, id)
 
 
-def take_back(connection: Connection, id: str, by: str, now: datetime) -> StoredEvent:
-    """Undo the newest verdict that stands, and give the event as it is then.
+def undo_verdict(connection: Connection, id: str, by: str, now: datetime) -> StoredEvent:
+    """Undo the newest verdict that counts; the event without it.
 
     Raises:
         StoreError: there is no such event.
     """
     _lock(connection, id)
-    newest = _standing(connection, id)
+    newest = _newest_active(connection, id)
     if newest is not None:
         undone = {"undone_by": by[:200], "undone_at": now}
         connection.execute(update(verdicts).where(verdicts.c.id == newest.id).values(**undone))
-    return _settle(connection, id)
+    return _apply_newest(connection, id)
 
 
 def history(connection: Connection, id: str) -> list[VerdictChange]:
-    """All that was said of an event, the oldest first."""
+    """All verdicts on an event, the oldest first."""
     rows = connection.execute(select(verdicts).where(verdicts.c.event_id == id).order_by(verdicts.c.id))
     return [VerdictChange(row.verdict, row.by, row.at, row.undone_at is not None) for row in rows]
 
 
-def missing(id: str) -> StoreError:
-    """What to raise where an event is not there."""
+def no_such_event(id: str) -> StoreError:
+    """The error for an event that does not exist."""
     return StoreError(f"there is no event {short(id)}: it may have been deleted")
 
 
-def _standing(connection: Connection, id: str) -> Any:
-    asked = select(verdicts.c.id, verdicts.c.verdict).where(verdicts.c.event_id == id, verdicts.c.undone_at.is_(None))
-    return connection.execute(asked.order_by(verdicts.c.id.desc()).limit(1)).first()
+def _newest_active(connection: Connection, id: str) -> Any:
+    query = select(verdicts.c.id, verdicts.c.verdict).where(verdicts.c.event_id == id, verdicts.c.undone_at.is_(None))
+    return connection.execute(query.order_by(verdicts.c.id.desc()).limit(1)).first()
 
 
 def _lock(connection: Connection, id: str) -> None:
     if connection.execute(select(events.c.id).where(events.c.id == id).with_for_update()).first() is None:
-        raise missing(id)
+        raise no_such_event(id)
 
 
-def _settle(connection: Connection, id: str) -> StoredEvent:
-    newest = _standing(connection, id)
+def _apply_newest(connection: Connection, id: str) -> StoredEvent:
+    newest = _newest_active(connection, id)
     verdict = newest.verdict if newest is not None else None
     connection.execute(update(events).where(events.c.id == id).values(verdict=verdict))
     event = read_event(connection, id)
     if event is None:
-        raise missing(id)
+        raise no_such_event(id)
     return event

@@ -14,8 +14,8 @@ from fastapi.responses import StreamingResponse
 
 from comemory.live.contract import CameraStatus
 from comemory.server.auth import Caller
-from comemory.server.schemas import Budget, Camera, Problem, Scores, Sensitivity, Step, Zones, camera_view
-from comemory.server.state import Given, Known, State
+from comemory.server.schemas import Budget, Camera, Problem, Scores, Sensitivity, SensitivityStep, Zones, camera_view
+from comemory.server.state import AppState, CurrentUser, ServerState
 from comemory.store.store import ScoreSummary
 
 router = APIRouter(prefix="/cameras", tags=["cameras"], responses={404: {"model": Problem}})
@@ -35,22 +35,22 @@ _BOUNDARY = "frame"
 
 
 @router.get("")
-def cameras(state: Given) -> list[Camera]:
+def cameras(state: AppState) -> list[Camera]:
     """All cameras."""
     return [Camera.model_validate(camera_view(status)) for status in state.engine.status()]
 
 
 @router.get("/{name}")
-def camera(name: Name, state: Given) -> Camera:
+def camera(name: Name, state: AppState) -> Camera:
     """One camera."""
-    return Camera.model_validate(camera_view(state.status(name)))
+    return Camera.model_validate(camera_view(state.camera_status(name)))
 
 
 @router.get("/{name}/picture", response_class=Response, responses=JPEG)
-def picture(request: Request, name: Name, state: Given, width: Width = 640, heat: Heat = False) -> Response:
+def picture(request: Request, name: Name, state: AppState, width: Width = 640, heat: Heat = False) -> Response:
     """The newest picture, JPEG; 304 while it is the one you have (`If-None-Match`)."""
-    state.status(name)
-    newest = state.pictures.newest(name, width, heat)
+    state.camera_status(name)
+    newest = state.pictures.latest(name, width, heat)
     if newest is None:
         return Response(status_code=204)
     headers = {"ETag": newest.tag, "Cache-Control": "no-cache"}
@@ -64,18 +64,20 @@ def picture(request: Request, name: Name, state: Given, width: Width = 640, heat
     response_class=StreamingResponse,
     responses={200: {"content": {"multipart/x-mixed-replace": {}}}},
 )
-async def video(name: Name, caller: Known, state: Given, width: Width = 640, heat: Heat = False) -> StreamingResponse:
+async def video(
+    name: Name, caller: CurrentUser, state: AppState, width: Width = 640, heat: Heat = False
+) -> StreamingResponse:
     """The pictures as they come, MJPEG, for programs that want one address; the page asks for single pictures."""
-    await run_in_threadpool(state.status, name)
+    await run_in_threadpool(state.camera_status, name)
     return StreamingResponse(
         _motion_jpeg(state, caller, name, width, heat), media_type=f"multipart/x-mixed-replace; boundary={_BOUNDARY}"
     )
 
 
-async def _motion_jpeg(state: State, caller: Caller, name: str, width: int, heat: bool) -> AsyncIterator[bytes]:
+async def _motion_jpeg(state: ServerState, caller: Caller, name: str, width: int, heat: bool) -> AsyncIterator[bytes]:
     shown = None
-    while not (state.messages.is_over or state.access.is_over(caller)):
-        newest = await run_in_threadpool(state.pictures.newest, name, width, heat)
+    while not (state.broadcaster.is_closed or state.auth.has_ended(caller)):
+        newest = await run_in_threadpool(state.pictures.latest, name, width, heat)
         if newest is not None and newest.tag != shown:
             shown = newest.tag
             head = f"--{_BOUNDARY}\r\nContent-Type: image/jpeg\r\nContent-Length: {len(newest.jpeg)}\r\n\r\n"
@@ -84,39 +86,39 @@ async def _motion_jpeg(state: State, caller: Caller, name: str, width: int, heat
 
 
 @router.get("/{name}/scores")
-def scores(name: Name, state: Given, seconds: Annotated[float, Query(gt=0, le=600)] = 120.0) -> Scores:
+def scores(name: Name, state: AppState, seconds: Annotated[float, Query(gt=0, le=600)] = 120.0) -> Scores:
     """The scores of the last seconds."""
-    state.status(name)
+    state.camera_status(name)
     recent = [pair for pair in state.engine.scores(name, seconds) if math.isfinite(pair[1])]
     return Scores(times=[time for time, _ in recent], scores=[score for _, score in recent])
 
 
 @router.get("/{name}/zones")
-def zones(name: Name, state: Given) -> Zones:
+def zones(name: Name, state: AppState) -> Zones:
     """The zones in which nothing counts."""
-    return Zones.model_validate({"zones": state.status(name).zones}, strict=False)
+    return Zones.model_validate({"zones": state.camera_status(name).zones}, strict=False)
 
 
 @router.put("/{name}/zones", responses={400: {"model": Problem}})
-def set_zones(name: Name, given: Zones, state: Given) -> Zones:
+def set_zones(name: Name, given: Zones, state: AppState) -> Zones:
     """Set the zones in which nothing counts."""
-    state.status(name)
+    state.camera_status(name)
     state.engine.set_zones(name, tuple(tuple((x, y) for x, y in zone) for zone in given.zones))
     return zones(name, state)
 
 
 @router.post("/{name}/view", status_code=204)
-def accept_view(name: Name, state: Given) -> Response:
+def accept_view(name: Name, state: AppState) -> Response:
     """Take what a moved camera sees now for its scene."""
-    state.status(name)
-    state.engine.accept_view(name)
+    state.camera_status(name)
+    state.engine.reset_reference_view(name)
     return Response(status_code=204)
 
 
 @router.get("/{name}/sensitivity")
-def sensitivity(name: Name, state: Given, days: Annotated[float, Query(gt=0, le=365)] = 7.0) -> Sensitivity:
+def sensitivity(name: Name, state: AppState, days: Annotated[float, Query(gt=0, le=365)] = 7.0) -> Sensitivity:
     """What is set, what may be set, and how many alarms a day each would have meant by the recorded scores."""
-    status = state.status(name)
+    status = state.camera_status(name)
     summary = None
     if state.store is not None:
         summary = state.store.score_summary(name, datetime.now(UTC) - timedelta(days=days), status.model_sha256[:16])
@@ -131,19 +133,19 @@ def sensitivity(name: Name, state: Given, days: Annotated[float, Query(gt=0, le=
 
 
 @router.put("/{name}/sensitivity", responses={400: {"model": Problem}})
-def set_sensitivity(name: Name, given: Budget, state: Given) -> Sensitivity:
+def set_sensitivity(name: Name, given: Budget, state: AppState) -> Sensitivity:
     """Set how many false alarms are bearable."""
-    state.status(name)
+    state.camera_status(name)
     state.engine.set_budget(name, given.false_alarms)
     return sensitivity(name, state)
 
 
-def _steps(state: State, status: CameraStatus, summary: ScoreSummary | None) -> list[Step]:
+def _steps(state: ServerState, status: CameraStatus, summary: ScoreSummary | None) -> list[SensitivityStep]:
     """The settings to choose from, the fewest alarms first; the present one is among them."""
     budgets = BUDGETS if status.false_alarms in BUDGETS else (*BUDGETS, status.false_alarms)
     pairs = sorted(zip(state.engine.thresholds(status.name, budgets), budgets, strict=True), key=lambda pair: -pair[0])
     return [
-        Step(
+        SensitivityStep(
             false_alarms=budget,
             threshold=threshold,
             alarms_per_day=None if summary is None else summary.alarms_per_day(threshold),

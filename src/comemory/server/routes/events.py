@@ -7,9 +7,9 @@ from typing import Annotated, Any, Literal
 from fastapi import APIRouter, HTTPException, Path, Query, Response
 from fastapi.responses import FileResponse
 
-from comemory.server.schemas import Event, EventPage, Mark, Moment, Problem, Timeline, Verdict, event_view
-from comemory.server.state import Given, Known, State
-from comemory.store.reader import MOST_MARKS
+from comemory.server.schemas import Event, EventPage, EventSummary, Moment, Problem, Timeline, Verdict, event_view
+from comemory.server.state import AppState, CurrentUser, ServerState
+from comemory.store.reader import MAX_SUMMARIES
 from comemory.store.store import StoredEvent
 
 router = APIRouter(prefix="/events", tags=["events"], responses={404: {"model": Problem}})
@@ -18,8 +18,8 @@ timeline_router = APIRouter(tags=["events"], responses={404: {"model": Problem}}
 ID_PATTERN = r"^[0-9A-Za-z-]{1,64}$"
 Id = Annotated[str, Path(pattern=ID_PATTERN)]
 Kind = Literal["thumbnail", "heat", "clip"]
-Of = Annotated[str | None, Query(pattern=r"^[A-Za-z0-9_.-]{1,64}$")]
-Judged = Literal["normal", "abnormal", "none"] | None
+CameraQuery = Annotated[str | None, Query(pattern=r"^[A-Za-z0-9_.-]{1,64}$")]
+VerdictQuery = Literal["normal", "abnormal", "none"] | None
 
 FILE: dict[int | str, dict[str, Any]] = {
     200: {"content": {"image/jpeg": {}, "image/png": {}, "video/mp4": {}}},
@@ -31,18 +31,18 @@ MEDIA_TYPES = {".jpg": "image/jpeg", ".jpeg": "image/jpeg", ".png": "image/png",
 
 @router.get("")
 def events(
-    state: Given,
-    camera: Of = None,
+    state: AppState,
+    camera: CameraQuery = None,
     since: Moment | None = None,
     until: Moment | None = None,
     before: Annotated[str | None, Query(pattern=ID_PATTERN)] = None,
     after: Annotated[str | None, Query(pattern=ID_PATTERN)] = None,
     limit: Annotated[int, Query(ge=1, le=200)] = 50,
-    verdict: Judged = None,
+    verdict: VerdictQuery = None,
     suppressed: bool | None = None,
 ) -> EventPage:
     """Events, newest first; those that follow one (`after`), oldest first."""
-    found = state.kept().page(
+    found = state.require_store().page(
         camera=camera,
         since=since,
         until=until,
@@ -58,50 +58,52 @@ def events(
 
 @timeline_router.get("/timeline")
 def timeline(
-    state: Given,
-    camera: Of = None,
+    state: AppState,
+    camera: CameraQuery = None,
     since: Moment | None = None,
     until: Moment | None = None,
-    limit: Annotated[int, Query(ge=1, le=MOST_MARKS)] = MOST_MARKS,
-    verdict: Judged = None,
+    limit: Annotated[int, Query(ge=1, le=MAX_SUMMARIES)] = MAX_SUMMARIES,
+    verdict: VerdictQuery = None,
 ) -> Timeline:
     """When events were, without all that is known of them."""
-    marks, total = state.kept().marks(camera=camera, since=since, until=until, verdict=verdict, limit=limit)
-    return Timeline(events=[Mark.model_validate(mark) for mark in marks], total=total)
+    marks, total = state.require_store().summaries(
+        camera=camera, since=since, until=until, verdict=verdict, limit=limit
+    )
+    return Timeline(events=[EventSummary.model_validate(mark) for mark in marks], total=total)
 
 
 @router.get("/{id}")
-def event(id: Id, state: Given) -> Event:
+def event(id: Id, state: AppState) -> Event:
     """One event."""
     return _view(_event(state, id))
 
 
 @router.delete("/{id}", status_code=204, responses={409: {"model": Problem, "description": "It is still open."}})
-def delete(id: Id, state: Given) -> Response:
+def delete(id: Id, state: AppState) -> Response:
     """Delete an event and its files, once it is over."""
     found = _event(state, id)
     if found.end is None:
         raise HTTPException(409, "the event is still open: delete it when it is over")
-    if not state.kept().delete(id):
+    if not state.require_store().delete(id):
         raise HTTPException(404, "there is no such event")
-    state.messages.tell_event(found, "delete")
+    state.broadcaster.publish_event(found, "delete")
     return Response(status_code=204)
 
 
 @router.put("/{id}/verdict", responses={400: {"model": Problem}})
-def set_verdict(id: Id, given: Verdict, caller: Known, state: Given) -> Event:
+def set_verdict(id: Id, given: Verdict, caller: CurrentUser, state: AppState) -> Event:
     """Say what an event was: `normal` teaches the camera, null takes it back."""
     _event(state, id)
     state.engine.set_verdict(id, given.verdict, caller.name)
     found = _event(state, id)
-    state.messages.tell_event(found, "update")
+    state.broadcaster.publish_event(found, "update")
     return _view(found)
 
 
 @router.get("/{id}/{kind}", response_class=FileResponse, responses=FILE)
-def file(id: Id, kind: Kind, state: Given, download: bool = False) -> FileResponse:
+def file(id: Id, kind: Kind, state: AppState, download: bool = False) -> FileResponse:
     """A file of an event; parts of it by the Range header."""
-    path = state.kept().file(id, kind)
+    path = state.require_store().file(id, kind)
     if path is None:
         raise HTTPException(404, f"this event has no {kind}")
     return FileResponse(
@@ -112,8 +114,8 @@ def file(id: Id, kind: Kind, state: Given, download: bool = False) -> FileRespon
     )
 
 
-def _event(state: State, id: str) -> StoredEvent:
-    found = state.kept().get(id)
+def _event(state: ServerState, id: str) -> StoredEvent:
+    found = state.require_store().get(id)
     if found is None:
         raise HTTPException(404, "there is no such event")
     return found

@@ -16,52 +16,52 @@ from comemory.live.contract import Message
 from comemory.provenance import package_version
 from comemory.server.broadcaster import TooManyListeners
 from comemory.server.metrics import exposition
-from comemory.server.schemas import Learning, Overview, Problem
-from comemory.server.state import Given, Known
+from comemory.server.schemas import Learning, Problem, SystemStatus
+from comemory.server.state import AppState, CurrentUser
 
 router = APIRouter(tags=["system"])
 probes = APIRouter(tags=["system"])
 metrics_router = APIRouter(tags=["system"])
 
-LONGEST_STREAM_S = 3600.0
+MAX_STREAM_S = 3600.0
 CHECK_EVERY_S = 5.0
 
 
 @router.get("/system")
-def system(state: Given) -> Overview:
+def system(state: AppState) -> SystemStatus:
     """The system as a whole."""
-    return Overview(
+    return SystemStatus(
         version=package_version("comemory"),
         uptime_s=state.engine.metrics().uptime_s,
         events={} if state.store is None else state.store.counts().to_json(),
-        trouble=None if state.store is None else state.store.trouble,
-        learning=[Learning.model_validate(one) for one in state.messages.learning()],
+        store_error=None if state.store is None else state.store.error,
+        learning=[Learning.model_validate(one) for one in state.broadcaster.learning()],
     )
 
 
-async def messages_of(caller: Known, state: Given) -> AsyncIterator[asyncio.Queue[Message]]:
+async def subscription(caller: CurrentUser, state: AppState) -> AsyncIterator[asyncio.Queue[Message]]:
     """A place among the listeners, held until the answer is over.
 
     Raises:
         HTTPException: 503 where there is none left.
     """
     try:
-        with state.messages.listen() as waiting:
+        with state.broadcaster.subscribe() as waiting:
             yield waiting
     except TooManyListeners:
         raise HTTPException(503, "too many pages are open: close some") from None
 
 
-Waiting = Annotated[asyncio.Queue[Message], Depends(messages_of)]
+Subscription = Annotated[asyncio.Queue[Message], Depends(subscription)]
 
 
 @router.get("/stream", response_class=EventSourceResponse, responses={503: {"model": Problem}})
-async def stream(caller: Known, state: Given, waiting: Waiting) -> AsyncIterable[ServerSentEvent]:
+async def stream(caller: CurrentUser, state: AppState, waiting: Subscription) -> AsyncIterable[ServerSentEvent]:
     """Live messages as server-sent events: `status`, `scores`, `event`, `state`, `drift`, `learning`."""
-    first = await run_in_threadpool(state.messages.status)
+    first = await run_in_threadpool(state.broadcaster.status)
     yield ServerSentEvent(data=first, event="status", retry=2000)
-    until = time.monotonic() + LONGEST_STREAM_S
-    while time.monotonic() < until and not state.access.is_over(caller):
+    until = time.monotonic() + MAX_STREAM_S
+    while time.monotonic() < until and not state.auth.has_ended(caller):
         try:
             message = await asyncio.wait_for(waiting.get(), CHECK_EVERY_S)
         except TimeoutError:
@@ -78,13 +78,13 @@ def healthz() -> dict[str, str]:
 
 
 @probes.get("/readyz", responses={503: {"description": "Cameras or the store are not ready."}})
-def readyz(response: Response, state: Given) -> dict[str, bool]:
+def readyz(response: Response, state: AppState) -> dict[str, bool]:
     """Whether the engine runs and the store takes events; cameras that are down do not count."""
     ready = {"engine": state.engine.metrics().uptime_s > 0, "store": True}
     if state.store is not None:
         try:
             state.store.counts()
-            ready["store"] = state.store.trouble is None
+            ready["store"] = state.store.error is None
         except ComemoryError:
             ready["store"] = False
     response.status_code = 200 if all(ready.values()) else 503
@@ -92,6 +92,6 @@ def readyz(response: Response, state: Given) -> dict[str, bool]:
 
 
 @metrics_router.get("/metrics", response_class=Response, responses={200: {"content": {"text/plain": {}}}})
-def metrics(state: Given) -> Response:
+def metrics(state: AppState) -> Response:
     """Counters for Prometheus."""
     return Response(exposition(state.engine, state.store), media_type="text/plain; version=0.0.4; charset=utf-8")

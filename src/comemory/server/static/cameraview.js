@@ -60,7 +60,7 @@ class Sensitivity {
 
 function health(camera) {
   const rows = [["Address", h("code", {}, camera.url)], ["State", `${STATES[camera.state]} for ${span((Date.now() - Date.parse(camera.since)) / 1000)}`],
-    ["Frames", `${number(camera.fps_in)} fps in, ${number(camera.fps_scored)} scored`], ["In all", `${count(camera.frames)} in, ${count(camera.scored)} scored, ${count(camera.dropped)} dropped`],
+    ["Frames", `${number(camera.fps_in)} fps in, ${number(camera.fps_scored)} of ${number(camera.fps_due)} scored`], ["In all", `${count(camera.frames)} in, ${count(camera.scored)} scored, ${count(camera.dropped)} dropped, ${count(camera.lost)} lost, ${count(camera.damaged)} damaged`],
     ["Latency", camera.latency_ms_p50 === null ? "–" : `${number(camera.latency_ms_p50, 0)} ms, 99 % under ${number(camera.latency_ms_p99, 0)} ms`],
     ["Connections", `${count(camera.reconnects)} lost and made again, ${count(camera.attempts)} tried`], ["Picture", camera.size ? `${camera.size[1]} × ${camera.size[0]}` : "–"],
     ["Model", h("span", {}, camera.model, " ", h("code", {}, camera.model_sha256.slice(0, 8)))]];
@@ -107,7 +107,7 @@ export function cameraView(root, name) {
     const camera = known.cameras.get(name);
     const points = known.history.get(name) ?? [];
     const newest = points.at(-1);
-    const isLive = camera?.state === "live" && newest;
+    const isLive = isScored(camera?.state) && newest;
     spark.show(points, camera?.threshold ?? null);
     score.textContent = isLive ? number(newest[1]) : "–";
     score.classList.toggle("over", Boolean(isLive && newest[1] >= camera.threshold));

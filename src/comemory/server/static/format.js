@@ -48,7 +48,10 @@ export function size(bytes) {
   return `${bytes.toFixed(step && bytes < 10 ? 1 : 0)} ${units[step]}`;
 }
 
+// States in which frames are scored.
+export const isScored = (state) => state === "live" || state === "degraded";
+
 export const STATES = {
-  connecting: "Connecting", live: "Live", stalled: "Stalled", frozen: "Frozen", black: "Black",
+  connecting: "Connecting", live: "Live", degraded: "Degraded", stalled: "Stalled", frozen: "Frozen", black: "Black",
   covered: "Covered", moved: "Moved", down: "Down", ended: "Ended",
 };

@@ -50,8 +50,8 @@ class Tile {
     this.note.textContent = note;
     const since = span((Date.now() - Date.parse(camera.since)) / 1000);
     const latency = camera.latency_ms_p50 === null ? [] : [`${number(camera.latency_ms_p50, 0)} ms`];
-    const figures = camera.state === "live"
-      ? [`${number(camera.fps_scored)} fps scored`, `${number(camera.fps_in)} in`, ...latency, `up ${since}`]
+    const figures = isScored(camera.state)
+      ? [`${number(camera.fps_scored)} of ${number(camera.fps_due)} fps scored`, `${number(camera.fps_in)} in`, ...latency, `up ${since}`]
       : [`for ${since}`, plural(camera.attempts, "connection attempt")];
     this.figures.replaceChildren(...figures.map((text) => h("span", {}, text)));
     this.draw();
@@ -61,7 +61,7 @@ class Tile {
     const camera = known.cameras.get(this.name);
     const points = known.history.get(this.name) ?? [];
     const newest = points.at(-1);
-    const isLive = camera?.state === "live" && newest;
+    const isLive = isScored(camera?.state) && newest;
     this.score.textContent = isLive ? number(newest[1]) : "–";
     this.score.classList.toggle("over", Boolean(isLive && newest[1] >= camera.threshold));
     this.spark.show(points, camera?.threshold ?? null);

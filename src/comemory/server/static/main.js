@@ -33,7 +33,7 @@ const summary = h("span", { class: "summary" });
 
 function summarise() {
   const all = [...known.cameras.values()];
-  const live = all.filter((camera) => camera.state === "live").length;
+  const live = all.filter((camera) => isScored(camera.state)).length;
   const open = all.filter((camera) => camera.open_event !== null).length;
   summary.className = `summary ${!known.connected ? "lost" : open ? "alarm" : live === all.length ? "well" : "ill"}`;
   summary.textContent = !known.connected ? "Connection lost, trying again" : open ? `${plural(open, "event")} now` : `${live} of ${plural(all.length, "camera")} live`;
@@ -127,6 +127,6 @@ listen((message) => {
     notify(`Event at ${message.camera}, score ${number(message.event.peak_score)}`, isInSight ? "unseen" : "alarm", `#/events/${message.event.id}`);
   }
   if (message.kind === "warning") notify(message.message, "bad");
-  if (message.kind === "state" && message.before === "live" && !["live", "connecting"].includes(message.state)) notify(`${message.camera}: ${message.message || message.state}`, "bad");
+  if (message.kind === "state" && isScored(message.before) && !["live", "connecting"].includes(message.state)) notify(`${message.camera}: ${message.message || message.state}`, "bad");
 });
 begin();

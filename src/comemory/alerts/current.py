@@ -1,0 +1,57 @@
+"""What is true now: which events are open, and how each camera is. Kept in memory, from every change as it happens."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass
+
+from comemory.store.routing import Change, Route
+from comemory.types import JSON
+
+
+@dataclass(frozen=True, slots=True)
+class CameraNow:
+    """A camera as it is now.
+
+    Attributes:
+        has_open_event: an event that a sink would be notified of is open.
+        state: the newest state as JSON (`state`, `message`, `at`), None before the first.
+    """
+
+    has_open_event: bool = False
+    state: JSON | None = None
+
+
+class CurrentState:
+    """Open events and camera states. All methods may be called from any thread."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._open: dict[str, Change] = {}
+        self._states: dict[str, JSON] = {}
+
+    def update(self, change: Change) -> None:
+        """Take in a change."""
+        with self._lock:
+            if change.kind == "state":
+                self._states[change.camera] = change.after
+            elif change.event is not None and change.event.end is None:
+                self._open[change.subject] = change
+            else:
+                self._open.pop(change.subject, None)
+
+    def state(self, camera: str) -> JSON | None:
+        """The newest state of a camera."""
+        with self._lock:
+            return self._states.get(camera)
+
+    def of(self, route: Route) -> dict[str, CameraNow]:
+        """The cameras as one sink sees them: events that are not for it, or that began in its quiet hours, do not count."""
+        with self._lock:
+            changes, states = list(self._open.values()), dict(self._states)
+        alarmed = {change.camera for change in changes if route.concerns(change) and not _is_quiet(route, change)}
+        return {camera: CameraNow(camera in alarmed, states.get(camera)) for camera in alarmed | states.keys()}
+
+
+def _is_quiet(route: Route, change: Change) -> bool:
+    return change.event is not None and route.is_quiet(change.camera, change.event.start)

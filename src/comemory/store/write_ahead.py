@@ -1,0 +1,173 @@
+"""Changes that the database has not stored yet, in a file beside the media, so that an outage or a crash loses none.
+
+Space for the file is reserved when it is made: it can be written while the disk is full. It holds one JSON record a line,
+and ends at the first null byte. Once everything in it is stored, it starts again from its beginning.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import threading
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Literal
+
+from comemory.errors import StoreError
+from comemory.store.event import StateChange, StoredEvent
+from comemory.store.routing import Change, Stamp
+
+RESERVED_BYTES = 4 << 20
+"""Room for some hundred changes of events: hours of an outage at a busy place."""
+_END = b"\0"
+EventChange = Literal["new", "update", "end"]
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One change, as it is stored and sent.
+
+    Attributes:
+        kind: `new`, `update` and `end` of an event, or `state` of a camera.
+        content: the event as it is now, or the camera's new state.
+        stamp: names the change.
+    """
+
+    kind: EventChange | Literal["state"]
+    content: StoredEvent | StateChange
+    stamp: Stamp
+
+    @property
+    def subject(self) -> str:
+        """What the change is of: an event, or a camera's state."""
+        return self.content.id if isinstance(self.content, StoredEvent) else f"state:{self.content.camera}"
+
+    def as_change(self, before: dict[str, Any] | None = None) -> Change:
+        """The change as sinks are notified of it."""
+        event = self.content if isinstance(self.content, StoredEvent) else None
+        return Change(self.kind, self.subject, self.content.camera, before, self.content.to_json(), event, self.stamp)
+
+    def to_line(self) -> bytes:
+        """The entry as a line of the file."""
+        record = {
+            "kind": self.kind,
+            "id": self.stamp.id,
+            "time": self.stamp.time.isoformat(),
+            "content": self.content.to_json(),
+        }
+        return json.dumps(record).encode() + b"\n"
+
+    @classmethod
+    def from_line(cls, line: bytes) -> Entry:
+        """The inverse of `to_line`.
+
+        Raises:
+            StoreError: it is not such a line.
+        """
+        try:
+            record = json.loads(line)
+            content = record["content"]
+            stamp = Stamp(record["id"], datetime.fromisoformat(record["time"]))
+            if record["kind"] == "state":
+                moment = datetime.fromisoformat(content["at"])
+                return cls("state", StateChange(content["camera"], content["state"], content["message"], moment), stamp)
+            return cls(record["kind"], StoredEvent.from_json(content), stamp)
+        except (ValueError, KeyError, TypeError) as error:
+            raise StoreError(f"not a line of the write-ahead file: {error}") from None
+
+
+class WriteAheadLog:
+    """The file, and the entries that wait. All methods may be called from any thread.
+
+    Args:
+        path: made where it is missing, readable by its owner alone.
+        reserved_bytes: disk space to reserve.
+
+    Attributes:
+        left_over: entries that an earlier process did not store, in their order.
+        error: why the last entry is in memory alone, such as a full disk; None where it is in the file.
+
+    Raises:
+        OSError: the file cannot be opened.
+    """
+
+    def __init__(self, path: Path, reserved_bytes: int = RESERVED_BYTES) -> None:
+        self.path = path
+        self.error: str | None = None
+        self._reserved = reserved_bytes
+        self._lock = threading.Lock()
+        self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        with suppress(OSError):
+            os.posix_fallocate(self._file, 0, reserved_bytes)
+        content = path.read_bytes().partition(_END)[0]
+        self.left_over = tuple(_entries(content))
+        self._waiting = {entry.stamp.id: entry for entry in self.left_over}
+        self._position = len(content) if content.endswith(b"\n") else content.rfind(b"\n") + 1
+
+    def __len__(self) -> int:
+        return len(self._waiting)
+
+    def append(self, entry: Entry) -> None:
+        """Add an entry and wait until the disk has it. Where the disk is full, it is kept in memory; see `error`."""
+        with self._lock:
+            self._waiting[entry.stamp.id] = entry
+            try:
+                self._write(entry.to_line())
+            except OSError as error:
+                self.error = f"cannot write {self.path}: {error.strerror or error}"
+            else:
+                self.error = None
+
+    def remove(self, entry: Entry) -> None:
+        """An entry was stored, or never will be."""
+        with self._lock:
+            if self._waiting.pop(entry.stamp.id, None) is not None and not self._waiting:
+                self._position = 0
+                with suppress(OSError):
+                    os.pwrite(self._file, _END, 0)
+                    os.ftruncate(self._file, self._reserved)
+
+    def waiting_subjects(self) -> set[str]:
+        """What the waiting entries are of."""
+        with self._lock:
+            return {entry.subject for entry in self._waiting.values()}
+
+    def close(self) -> None:
+        """Close the file; what waits stays in it. May be called twice."""
+        with self._lock:
+            if self._file >= 0:
+                os.close(self._file)
+                self._file = -1
+
+    def _write(self, line: bytes) -> None:
+        if self._position + len(line) >= self._reserved:
+            self._compact(len(line))
+        self._put(line, self._position)
+        self._position += len(line)
+
+    def _put(self, content: bytes, position: int) -> None:
+        """Write with the end mark behind it, which the next line replaces."""
+        rest = memoryview(content + _END)
+        while rest:
+            written = os.pwrite(self._file, rest, position)
+            rest, position = rest[written:], position + written
+        os.fdatasync(self._file)
+
+    def _compact(self, n_new: int) -> None:
+        """Write the waiting entries anew from the beginning, without those that were stored meanwhile.
+
+        A crash in between may leave lines twice, which is harmless, or one line torn, which is left out.
+        """
+        lines = b"".join(entry.to_line() for entry in list(self._waiting.values())[:-1])
+        if len(lines) < self._position and len(lines) + n_new < self._reserved:
+            self._put(lines, 0)
+            self._position = len(lines)
+
+
+def _entries(content: bytes) -> Iterator[Entry]:
+    for line in content.split(b"\n"):
+        with suppress(StoreError):
+            yield Entry.from_line(line)
