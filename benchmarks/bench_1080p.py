@@ -22,11 +22,11 @@ from typing import Any
 
 from bench_against_mnad import pipeline_rss_mib
 
-from comemory.bench import circumstances, interleave
+from comemory.bench import environment, interleave
 from comemory.datasets import open_dataset
 from comemory.detector import Detector
 from comemory.errors import ComemoryError
-from comemory.parallel import usable_cores, watch
+from comemory.parallel import score_frames, usable_cores
 from comemory.types import Frame
 from comemory.video.resize import resize
 from comemory.video.writer import write_video
@@ -60,7 +60,7 @@ def measure(bundle: str, video: str, rounds: int, threads: int, precision: str) 
             pass
 
     def score() -> None:
-        for _ in watch(detector, detector.open_source(video), threads):
+        for _ in score_frames(detector, detector.open_source(video), threads):
             pass
 
     timings = interleave({"decode": decode, "pipeline": score}, rounds)
@@ -75,7 +75,7 @@ def measure(bundle: str, video: str, rounds: int, threads: int, precision: str) 
         "model": Path(bundle).name,
         "threads": threads,
         "rounds": rounds,
-        **circumstances(),
+        **environment(),
     }
 
 

@@ -64,22 +64,22 @@ def mnad_calls(frames: int, side: int = MNAD_SIDE) -> dict[str, Callable[[], obj
 
 def whole_pipeline(detector: Detector, video: str, workers: int) -> int:
     """Score the video from the file on; the number of its frames."""
-    frames, scored = 0, 0
-    for seen in score_frames(detector, detector.open_source(video), workers):
-        frames += 1
-        scored += seen.score is not None
-    if scored == 0:
+    n_frames, n_scored = 0, 0
+    for _, scored in score_frames(detector, detector.open_source(video), workers):
+        n_frames += 1
+        n_scored += scored is not None
+    if n_scored == 0:
         raise SystemExit(f"{video} is too short: it has no frame that can be scored")
-    return frames
+    return n_frames
 
 
 def network_alone(detector: Detector) -> Callable[[], object]:
     """The network of `detector` on inputs that are ready, `NETWORK_RUNS` times."""
-    inputs = detector.example_inputs()
+    inputs = detector.stages.example_inputs()
 
     def run() -> None:
         for _ in range(NETWORK_RUNS):
-            detector.runtime.run(inputs)
+            detector.stages.runtime.run(inputs)
 
     return run
 

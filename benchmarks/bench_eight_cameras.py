@@ -27,7 +27,7 @@ import numpy as np
 from bench_1080p import render
 from numpy.typing import NDArray
 
-from comemory.bench import circumstances, peak_rss_mib
+from comemory.bench import environment, peak_rss_mib
 from comemory.bundle import open_bundle
 from comemory.detector import Detector
 from comemory.errors import ComemoryError
@@ -74,17 +74,14 @@ class Camera:
             return
         frame = Frame(frame.image, due_s - self.begins_s, self._n_kept)
         self._n_kept += 1
-        builder = self.detector.builder
-        look = builder.look(frame)
-        clip = builder.add(builder.measure(look))
-        if clip is not None:
-            if look.still:
-                self.detector.repeat(clip, frame.image.shape)
-            else:
-                self.detector.conclude(clip, frame.image.shape, self.detector.observe(clip, runtime))
-            if self._counts(due_s):
-                self.n_scored += 1
-                self.latencies_s.append(time.monotonic() - due_s)
+        stages = self.detector.stages
+        work = stages.begin(frame)
+        stages.measure(work)
+        stages.assemble(work)
+        stages.infer(work, runtime)
+        if stages.finish(work) is not None and self._counts(due_s):
+            self.n_scored += 1
+            self.latencies_s.append(time.monotonic() - due_s)
 
     def _counts(self, due_s: float) -> bool:
         return self.counted_s[0] <= due_s < self.counted_s[1]
@@ -118,9 +115,11 @@ def measure(
     """All figures, JSON-able."""
     cv2.setNumThreads(1)
     opened = open_bundle(bundle)
-    first = Detector(opened, threads=1, precision=precision, gate=gate)
-    runtimes = [first.worker_runtime(number) for number in range(threads)]
-    detectors = [first] + [Detector(opened, runtime=first.runtime, gate=gate) for _ in range(n_cameras - 1)]
+    first = Detector(opened, threads=1, precision=precision, skip_static=gate)
+    runtimes = [first.stages.worker_runtime(number) for number in range(threads)]
+    detectors = [first] + [
+        Detector(opened, runtime=first.stages.runtime, skip_static=gate) for _ in range(n_cameras - 1)
+    ]
     errors: deque[BaseException] = deque()
     with tempfile.TemporaryDirectory(prefix="comemory-cameras-") as passing:
         video = Path(passing) / "scene.mp4"
@@ -165,7 +164,7 @@ def measure(
         "rss_mib": round(peak_rss_mib(), 1),
         "precision": first.bundle.precision,
         "model": Path(bundle).name,
-        **circumstances(),
+        **environment(),
     }
 
 

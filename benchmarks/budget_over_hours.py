@@ -18,22 +18,31 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from comemory.bench import circumstances
-from comemory.clips.builder import ClipSettings, Preparation
+from comemory.bench import environment
+from comemory.clips.config import ClipSettings
+from comemory.clips.preparation import FramePreparer
 from comemory.datasets import open_dataset
 from comemory.flow import FlowSettings, open_flow
-from comemory.scoring import UNLEARNED, DecisionSettings, EventFinder, Scorer, fit_calibration, parse_channel
-from comemory.training.calibrate import MOST_USUAL
-from comemory.training.split import hold_out
-from comemory.types import CELL, JSON, Score, shown_maps
+from comemory.scoring import (
+    HAND_DESIGNED,
+    EventFinder,
+    Scorer,
+    ScoringSettings,
+    fit_calibration,
+    normalise,
+    parse_channel,
+)
+from comemory.training.calibrate import MAX_BASELINE_FRAMES
+from comemory.training.split import split_frames
+from comemory.types import CELL, JSON, Score, named_input_maps
 from comemory.video.source import open_source
 
 BUDGETS = ("1/h", "10/h", "60/h", "360/h")
 MINUTES = (2.5, 10.0, 30.0)
 SEEDS = (101, 102, 103, 104)
 RATE_HZ, CLIPS, N_CLIPS, N_FILES, N_PAST = 10.0, 6000, 6, 10, 4
-MOTION = tuple(channel for channel in DecisionSettings().motion if parse_channel(channel)[0] in UNLEARNED)
-FLOW_AS_IT_IS = DecisionSettings(motion=MOTION, appearance=())
+MOTION = tuple(channel for channel in ScoringSettings().motion if parse_channel(channel)[0] in HAND_DESIGNED)
+FLOW_AS_IT_IS = ScoringSettings(motion=MOTION, appearance=())
 SPEC = ClipSettings()
 CELLS = (SPEC.height // CELL, SPEC.width // CELL)
 Shown = NDArray[np.float16]
@@ -45,11 +54,11 @@ def shown(seed: int) -> list[Shown]:
     estimator = open_flow(FlowSettings(preset="fine"))
     found = []
     for video in open_dataset(f"synthetic:seed={seed},frames={CLIPS},training={N_CLIPS},size=128x192").training():
-        preparation, frames = Preparation(SPEC, estimator, RATE_HZ), []
+        preparation, frames = FramePreparer(SPEC, estimator, RATE_HZ), []
         for frame in open_source(video.source):
-            flow = preparation.carry(preparation.measure(preparation.look(frame.image)))
+            flow = preparation.filter_flow(preparation.compute_features(preparation.pair(frame.image)))
             cells = flow.reshape(CELLS[0], CELL, CELLS[1], CELL, 2).mean(axis=(1, 3)).transpose(2, 0, 1)
-            frames.append(np.concatenate([cells, preparation.shown]).astype(np.float16))
+            frames.append(np.concatenate([cells, preparation.input_maps]).astype(np.float16))
         found.append(np.stack(frames[N_PAST:]))
     return found
 
@@ -59,7 +68,7 @@ def evidence(frames: Iterable[Shown]) -> Iterable[Mapping[str, NDArray[np.float3
     nothing = {name: np.zeros((1, 1, *CELLS), np.float32) for name in ("flow_error", "frame_error")}
     for frame in frames:
         cells = frame.astype(np.float32)
-        yield {**nothing, "flow_mean": cells[None, :2], **shown_maps(cells[2:])}
+        yield {**nothing, "flow_mean": cells[None, :2], **named_input_maps(cells[2:])}
 
 
 def alarms(clips: Sequence[Shown], minutes: float, first: int) -> dict[str, float]:
@@ -67,19 +76,20 @@ def alarms(clips: Sequence[Shown], minutes: float, first: int) -> dict[str, floa
     turned = [*clips[first:], *clips[:first]]
     n_frames = int(minutes * 60 * RATE_HZ)
     files = np.array_split(np.concatenate(turned[: -(-n_frames // CLIPS) + 1])[:n_frames], N_FILES)
-    trained, held = hold_out([len(file) for file in files], 0.2, N_PAST)
+    trained, held = split_frames([len(file) for file in files], 0.2, N_PAST)
     learned = np.concatenate([files[i][part] for i, part in trained])
     fitted = fit_calibration(
         [list(evidence(files[i][part])) for i, part in held],
         FLOW_AS_IT_IS,
         RATE_HZ,
-        trained=list(evidence(learned[:: max(1, -(-len(learned) // MOST_USUAL))])),
-        seen=(evidence(files[i][part]) for i, part in trained),
+        baseline_frames=list(evidence(learned[:: max(1, -(-len(learned) // MAX_BASELINE_FRAMES))])),
+        training_videos=(evidence(files[i][part]) for i, part in trained),
     )
     watched = []
     for clip in turned[-(-n_frames // CLIPS) :]:
-        judge = Scorer(fitted)
-        watched.append(np.array([judge.push(maps).value for maps in evidence(clip)]))
+        scorer = Scorer(fitted)
+        found = (normalise(maps, fitted.spatial_baselines) for maps in evidence(clip))
+        watched.append(np.array([scorer.update(one).value for one in found]))
     hours = sum(map(len, watched)) / RATE_HZ / 3600
     return {budget: counted(watched, fitted.threshold(budget)) / hours for budget in BUDGETS}
 
@@ -130,7 +140,7 @@ def measure(seeds: Sequence[int], kept: Path | None) -> JSON:
         "channels": MOTION,
         "calibrations": 3 * len(seeds),
         "alarms_per_hour": found,
-        "circumstances": circumstances(),
+        "circumstances": environment(),
     }
 
 

@@ -24,17 +24,20 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from comemory.bench import circumstances
-from comemory.clips.builder import ClipSettings
+from comemory import stages
+from comemory.bench import environment
+from comemory.clips.config import ClipSettings
+from comemory.clips.preparation import FramePair
 from comemory.datasets import open_dataset
 from comemory.detector import Detector
 from comemory.metrics.alarm import intervals
 from comemory.metrics.frame import auc
-from comemory.scoring import EventFinder, Scorer
+from comemory.scoring import EventFinder, Scorer, normalise
+from comemory.stages import BOUND, FrameInProgress
 from comemory.training.cache import PreparedVideo, prepare_videos
-from comemory.training.config import Recipe, read_recipe
+from comemory.training.config import TrainingConfig, read_training_config
 from comemory.training.train import train
-from comemory.types import JSON, Clip, Score
+from comemory.types import JSON, Clip, Frame, Score
 
 PLACE = "seed=11,size=200x300,crowd=8,light=0.2"
 LEARNED = f"synthetic:{PLACE},hours=7-8,frames=300,training=6"
@@ -47,16 +50,16 @@ N_FIXED = 40
 """Ordinary frames of the first clip that are scored again at the end of every hour."""
 
 
-def recipe(epochs: int) -> Recipe:
+def recipe(epochs: int) -> TrainingConfig:
     """The nano preset, scored by Eq. (16): the preset's own score stands on the speed, which no memory moves."""
     chosen = [
         "clips.flow_height=200",
         "clips.flow_width=300",
         "train.threads=1",
         f"train.epochs={epochs}",
-        "decision.score=thesis",
+        "scoring.score=thesis",
     ]
-    return read_recipe("nano", None, chosen)
+    return read_training_config("nano", None, chosen)
 
 
 def day(frames: int) -> str:
@@ -81,14 +84,29 @@ class Fixed:
         values = []
         for clip in self.clips:
             inputs = {"frames": clip.frames[None], "flow": clip.flow[None], **dict(items)}  # type: ignore[call-overload]
-            maps = self.detector.runtime.run(inputs)
-            values.append(Scorer(self.detector.bundle.calibration).push(maps).value)
+            calibration = self.detector.bundle.calibration
+            evidence = normalise(self.detector.stages.runtime.run(inputs), calibration.spatial_baselines)
+            values.append(Scorer(calibration).update(evidence).value)
         return np.array(values)
 
 
 def clip_of(video: PreparedVideo, newest: int, settings: ClipSettings) -> Clip:
     """A clip of prepared video, ten frames a second."""
-    return Clip.of(*video.clip(newest, settings), newest, newest / 10, video.shown[newest].astype(np.float32))
+    return Clip.from_arrays(
+        *video.clip(newest, settings), newest, newest / 10, video.input_maps[newest].astype(np.float32)
+    )
+
+
+def score_clip(detector: Detector, clip: Clip) -> float:
+    """The score of a clip that is prepared already: the stages after `assemble`."""
+    spec = detector.bundle.clips
+    image = np.zeros((spec.height, spec.width, 3), np.uint8)
+    frame = Frame(image, clip.time_s, clip.index)
+    work = FrameInProgress(frame, FramePair(image, None), True, None, clip=clip, is_scored=True, needs_network=True)
+    detector.stages.infer(work)
+    scored = detector.stages.finish(work)
+    assert scored is not None, "it is to be scored"
+    return scored.score.value
 
 
 def watch(
@@ -99,22 +117,22 @@ def watch(
     scores: dict[str, list[list[float]]] = {name: [] for name in detectors}
     truth: list[NDArray[np.bool_]] = []
     moved: dict[str, list[list[float]]] = {name: [] for name in (*detectors, "bounded")}
-    ordinary = [t for t in videos[0].newest(clips.n_past) if not labels[0][t]]
+    ordinary = [t for t in videos[0].clip_ends(clips.n_past) if not labels[0][t]]
     chosen = [ordinary[k] for k in np.linspace(0, len(ordinary) - 1, N_FIXED).astype(int)]
     fixed = Fixed(detectors["off"], [clip_of(videos[0], t, clips) for t in chosen])
     for number, (video, label) in enumerate(zip(videos, labels, strict=True), 1):
-        newest = video.newest(clips.n_past)
+        newest = video.clip_ends(clips.n_past)
         truth.append(label[newest])
         for name in detectors:
             scores[name].append([])
         for t in newest:
             clip = clip_of(video, t, clips)
             for name, detector in detectors.items():
-                scores[name][-1].append(detector.score(clip, (clips.height, clips.width)).value)
+                scores[name][-1].append(score_clip(detector, clip))
         if number % CLIPS_PER_HOUR == 0:
             for name, detector in detectors.items():
                 moved[name].append(fixed.moved(detector))
-            moved["bounded"].append(fixed.moved(detectors["followed"], Detector.BOUND))
+            moved["bounded"].append(fixed.moved(detectors["followed"], BOUND))
             print(f"hour {FIRST + number // CLIPS_PER_HOUR - 1} done", flush=True)
     return scores, truth, moved
 
@@ -122,7 +140,7 @@ def watch(
 def derived(scores: dict[str, list[list[float]]]) -> dict[str, list[NDArray[np.float64]]]:
     """All modes, those that need no network of their own too."""
     values = {name: [np.array(clip) for clip in clips] for name, clips in scores.items()}
-    bound = Detector.BOUND
+    bound = BOUND
     values["bounded"] = [
         np.clip(followed, off - bound, off + bound)
         for followed, off in zip(values["followed"], values["off"], strict=True)
@@ -213,12 +231,12 @@ def measured(work: Path, frames: int, epochs: int) -> JSON:
     known = {clip.name: clip.labels for clip in sources}
     videos, _ = prepare_videos(sources, work / "cache", spec.clips, spec.flow, dataset=f"{day(frames)}/testing")
     labels = [found for video in videos if (found := known[video.name]) is not None]
-    gated = Detector.open(work / "bundle", threads=1, update="gated", gate=False)
-    off = Detector(gated.bundle, runtime=gated.runtime, gate=False)
+    gated = Detector.open(work / "bundle", threads=1, update="gated", skip_static=False)
+    off = Detector(gated.bundle, runtime=gated.stages.runtime, skip_static=False)
     detectors = {"off": off, "gated": gated}
     for name, update in (("always", "always"), ("followed", "bounded")):
-        detectors[name] = Detector(off.bundle, runtime=off.runtime, update=update, gate=False)  # type: ignore[arg-type]
-    detectors["followed"].BOUND = math.inf
+        detectors[name] = Detector(off.bundle, runtime=off.stages.runtime, update=update, skip_static=False)  # type: ignore[arg-type]
+    stages.BOUND = math.inf  # only `followed` has a bound: here it has none
     scores, truth, moved = watch(detectors, videos, labels)
     values = derived(scores)
     return {
@@ -228,10 +246,10 @@ def measured(work: Path, frames: int, epochs: int) -> JSON:
         "frames": sum(len(video.indices) for video in videos),
         "false_alarm_budget": BUDGET,
         "hours_of_footage": round(sum(len(v.indices) for v in videos) / 36000, 4),
-        "bound": Detector.BOUND,
-        "pace": Detector.PACE,
-        "reach": Detector.REACH,
-        "gate": Detector.GATE,
+        "bound": BOUND,
+        "rate": stages.RATE,
+        "max_angle": stages.MAX_ANGLE,
+        "gate": stages.GATE,
         "modes": {
             name: {
                 "hours": hours(off, values[name], truth),
@@ -250,7 +268,7 @@ def measured(work: Path, frames: int, epochs: int) -> JSON:
             ]
             for name, by_hour in moved.items()
         },
-        **circumstances(),
+        **environment(),
     }
 
 

@@ -13,19 +13,19 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from comemory.bench import circumstances
+from comemory.bench import environment
 from comemory.datasets import open_dataset
 from comemory.detector import Detector
 from comemory.metrics import false_alarms_per_hour
 from comemory.scoring import EventFinder, Scorer, fit_calibration
-from comemory.training.split import hold_out
-from comemory.types import JSON, LabelledSource, Score
+from comemory.training.split import split_frames
+from comemory.types import JSON, Evidence, LabelledSource, Score
 
 BUDGETS = ("1/h", "10/h", "60/h", "120/h", "360/h")
 N_DIVISIONS = 20
@@ -60,26 +60,33 @@ def counted(detector: Detector, part: Watched, budget: str) -> JSON:
     return {"alarms": round(per_hour * hours), "allowed": round(allowed, 2), "per_hour": round(per_hour, 1)}
 
 
+def evidence_maps(detector: Detector, video: LabelledSource) -> list[Mapping[str, NDArray[np.float32]]]:
+    """The evidence of every scored frame of a video."""
+    detector.reset()
+    scored = map(detector.step, detector.open_source(video.source))
+    return [one.evidence.maps for one in scored if one is not None]
+
+
 def divided(detector: Detector, videos: Sequence[LabelledSource]) -> JSON:
     """Alarms an hour on one half of some videos, calibrated on the other, by budget."""
     fitted = detector.bundle.calibration
-    maps = [[seen.maps for seen in detector.watch(detector.open_source(v.source)) if seen.score] for v in videos]
+    maps = [evidence_maps(detector, video) for video in videos]
     order, n_past = np.random.default_rng(0), detector.bundle.clips.n_past
     alarms, hours = dict.fromkeys(BUDGETS, 0), 0.0
     for _ in range(N_DIVISIONS):
         chosen = [maps[i] for i in order.permutation(len(maps))]
         half, other = chosen[: len(maps) // 2], chosen[len(maps) // 2 :]
-        trained, held = hold_out([len(video) for video in half], 0.2, n_past)
+        trained, held = split_frames([len(video) for video in half], 0.2, n_past)
         calibration = fit_calibration(
             [half[i][part] for i, part in held],
             fitted.settings,
             fitted.rate_hz,
-            usual=fitted.usual,
-            seen=(half[i][part] for i, part in trained),
+            spatial_baselines=fitted.spatial_baselines,
+            training_videos=(half[i][part] for i, part in trained),
         )
         for video in other:
-            judge = Scorer(calibration)
-            values = [judge.push(one).value for one in video]
+            scorer = Scorer(calibration)
+            values = [scorer.update(Evidence(maps)).value for maps in video]
             scores = [Score(i, i / fitted.rate_hz, value, 0.0, 0.0) for i, value in enumerate(values)]
             hours += len(scores) / fitted.rate_hz / 3600
             for budget in BUDGETS:
@@ -108,7 +115,7 @@ def measure(bundle: Path, data: str) -> JSON:
             "budgets": {budget: counted(detector, part, budget) for budget in BUDGETS},
         },
         "training, one half calibrated on the other": divided(detector, dataset.training()),
-        "circumstances": circumstances(),
+        "circumstances": environment(),
     }
 
 

@@ -16,7 +16,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from comemory.bench import circumstances
+from comemory.bench import environment
 from comemory.errors import RuntimeMissing, SourceError
 
 REPOSITORY = Path(__file__).resolve().parents[1]
@@ -136,7 +136,7 @@ def _port_of(running: Served) -> int:
 
 def surroundings() -> dict[str, Any]:
     """The circumstances of a figure of the live part, with the versions of its own libraries and the load of 1, 5, 15 min."""
-    found: dict[str, Any] = dict(circumstances())
+    found: dict[str, Any] = dict(environment())
     found["versions"] |= {package: version(package) for package in PACKAGES}
     found["load_average"] = [round(load, 2) for load in os.getloadavg()]
     return found

@@ -22,7 +22,7 @@ from comemory.bench import environment, interleave
 from comemory.datasets import open_dataset
 from comemory.detector import Detector
 from comemory.metrics.frame import auc
-from comemory.scoring import Scorer, peak
+from comemory.scoring import Scorer, normalise, peak
 from comemory.training.cache import PreparedVideo, prepare_videos
 from comemory.training.config import TrainingConfig, model_class, read_training_config
 from comemory.training.train import train
@@ -49,16 +49,18 @@ def figures(
     values: dict[str, list[float]] = {name: [] for name in (*CHANNELS, "motion", "score")}
     truth: list[bool] = []
     for video, labels in videos:
-        judge = Scorer(detector.bundle.calibration)
+        scorer = Scorer(detector.bundle.calibration)
         for newest in video.clip_ends(recipe.clips.n_past):
             frames, flow = video.clip(newest, recipe.clips)
-            answered = detector.runtime.run({"frames": frames[None], "flow": flow[None], **detector.bundle.items})
+            answered = detector.stages.runtime.run(
+                {"frames": frames[None], "flow": flow[None], **detector.bundle.items}
+            )
             maps = {**answered, **video.evidence(newest)}
-            judged = judge.update(maps)
+            parts = scorer.update(normalise(maps, scorer.calibration.spatial_baselines))
             for channel in CHANNELS:
                 values[channel].append(peak(maps, channel).value)
-            values["motion"].append(judged.motion)
-            values["score"].append(judged.raw)
+            values["motion"].append(parts.motion)
+            values["score"].append(parts.raw)
             truth.append(bool(labels[video.indices[newest]]))
     return {name: round(auc(scores, truth) or 0.0, 4) for name, scores in values.items()}
 
@@ -84,11 +86,11 @@ def training_step(recipe: TrainingConfig) -> Callable[[], object]:
 
 def network(detector: Detector) -> Callable[[], object]:
     """Ten frames of the network."""
-    inputs = detector.example_inputs()
+    inputs = detector.stages.example_inputs()
 
     def run() -> None:
         for _ in range(10):
-            detector.runtime.run(inputs)
+            detector.stages.runtime.run(inputs)
 
     return run
 

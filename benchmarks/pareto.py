@@ -19,7 +19,7 @@ from pathlib import Path
 import matplotlib as mpl
 from matplotlib.figure import Figure
 
-from comemory.bench import circumstances, interleave, network_gflop
+from comemory.bench import environment, interleave, network_gflop
 from comemory.bundle import open_bundle
 from comemory.detector import Detector
 from comemory.export import export
@@ -47,17 +47,17 @@ def in_int8(bundle: Path, data: str, cache: Path | None, folder: Path) -> Detect
     """A copy of the bundle in int8, ready to run on one thread."""
     copy = folder / bundle.name
     shutil.copytree(bundle, copy)
-    export(copy, precision="int8", data=data, cache=cache, floor=0.0)
+    export(copy, precision="int8", data=data, cache=cache, min_correlation=0.0)
     return Detector.open(copy, threads=1, precision="int8")
 
 
 def runs(detector: Detector) -> Callable[[], object]:
     """A round's work."""
-    inputs = detector.example_inputs()
+    inputs = detector.stages.example_inputs()
 
     def call() -> None:
         for _ in range(RUNS):
-            detector.runtime.run(inputs)
+            detector.stages.runtime.run(inputs)
 
     return call
 
@@ -76,7 +76,7 @@ def measure(bundles: Mapping[str, Path], data: str, cache: Path | None, rounds: 
                 "int8_ms": round(timings[f"{name} int8"].median_ms / RUNS, 3),
                 "fp32_ms": round(timings[f"{name} fp32"].median_ms / RUNS, 3),
                 "gflop": round(
-                    network_gflop(open_bundle(path).network.graph, detectors[f"{name} fp32"].example_inputs()), 3
+                    network_gflop(open_bundle(path).network.graph, detectors[f"{name} fp32"].stages.example_inputs()), 3
                 ),
             }
             for name, path in bundles.items()
@@ -133,7 +133,7 @@ def main() -> None:
     for name, point in points.items():
         point.update({"auc": aucs[name], "auc_learned": aucs.get(f"{name}+learned")})
     if options.json:
-        options.json.write_text(json.dumps({"points": points, **circumstances()}, indent=1) + "\n")
+        options.json.write_text(json.dumps({"points": points, **environment()}, indent=1) + "\n")
     if options.plot:
         draw(points, options.plot)
     for name in front({name: (point["int8_ms"], point["auc"]) for name, point in points.items()}):

@@ -36,9 +36,9 @@ CHANNELS = (
 
 
 def channels_of(detector: Detector) -> list[str]:
-    """Those that the bundle can judge by: a novelty needs its usual levels."""
-    usual = detector.bundle.calibration.spatial_baselines
-    names = {f"{name.removesuffix('_distance')}_novelty" for name in usual}
+    """Those that the bundle can give: a novelty needs its spatial baseline."""
+    baselines = detector.bundle.calibration.spatial_baselines
+    names = {f"{name.removesuffix('_distance')}_novelty" for name in baselines}
     return [channel for channel in CHANNELS if "_novelty:" not in channel or channel.partition(":")[0] in names]
 
 
@@ -52,10 +52,11 @@ def peaks(
     for video in videos:
         if video.labels is None:
             continue
-        for seen in detector.watch(detector.open_source(video.source)):
-            if seen.score is not None:
-                rows.append([float(patch_map(seen.maps, channel).values.max()) for channel in channels])
-                labels.append(bool(video.labels[seen.frame.index]))
+        detector.reset()
+        for scored in map(detector.step, detector.open_source(video.source)):
+            if scored is not None:
+                rows.append([float(patch_map(scored.evidence.maps, channel).values.max()) for channel in channels])
+                labels.append(bool(video.labels[scored.frame.index]))
                 names.append(video.name)
     return np.array(rows), np.array(labels), names
 
@@ -81,7 +82,7 @@ def by_kind(values: NDArray[np.float64], labels: NDArray[np.bool_], names: Seque
 
 def ranking(bundle: Path, data: str) -> dict[str, Any]:
     """The AUC of each channel on pseudo-anomalies and on the test set, and how well the one ranks the other."""
-    detector = Detector.open(bundle, threads=1, precision="fp32", gate=False)
+    detector = Detector.open(bundle, threads=1, precision="fp32", skip_static=False)
     channels = channels_of(detector)
     values, labels, _ = peaks(detector, open_dataset(data).testing(), channels)
     test = [auc(column, labels) for column in values.T]

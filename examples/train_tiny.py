@@ -11,7 +11,13 @@ from comemory.training.train import train
 DATA = "synthetic:seed=1,size=64x96,frames=40,training=3,testing=1"
 SETTINGS = [
     *("clips.height=32", "clips.width=48", "clips.flow_height=64", "clips.flow_width=96"),
-    *("network.base_width=4", "train.epochs=1", "train.calibration_share=0.5", "train.threads=1", "train.accelerator=cpu"),
+    *(
+        "network.base_width=4",
+        "train.epochs=1",
+        "train.calibration_share=0.5",
+        "train.threads=1",
+        "train.accelerator=cpu",
+    ),
 ]
 
 with tempfile.TemporaryDirectory() as folder:

@@ -1,4 +1,4 @@
-"""The scripts in `examples/` do what they say, run as a reader would run them."""
+"""The scripts in `examples/` work when they are run as a reader would run them."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ LONGEST = 30
 
 
 def run(name: str, *arguments: object) -> str:
-    """The output of an example, warnings being errors."""
+    """The output of an example."""
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     command = [sys.executable, str(EXAMPLES / f"{name}.py"), *map(str, arguments)]
     done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=300, check=False)
@@ -31,7 +31,7 @@ def run(name: str, *arguments: object) -> str:
 def training(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     """What `train_tiny.py` made: its bundle, and what it printed."""
     if importlib.util.find_spec("torch") is None:
-        pytest.skip("needs the train extra: pip install 'comemory[train]'")
+        pytest.skip("needs the train extra: pip install '.[train]'")
     folder = tmp_path_factory.mktemp("examples")
     return folder / "tiny", run("train_tiny", folder)
 
@@ -71,8 +71,8 @@ def test_own_source_is_scored(tiny: Path) -> None:
     assert run("own_source", tiny).startswith("16 of 20 frames scored, mean ")
 
 
-def test_judge_scores_needs_no_bundle() -> None:
-    printed = run("judge_scores")
+def test_evaluate_scores_needs_no_bundle() -> None:
+    printed = run("evaluate_scores")
     assert re.search(r"^micro AUC 0\.\d{3}, 95 % interval over videos 0\.\d{3} to 0\.\d{3}$", printed, re.MULTILINE)
     assert "DetectionDelay(median_s=" in printed
 

@@ -1,4 +1,4 @@
-"""What `comemory score` writes: rows, events, pictures, videos; and what is left when it is stopped."""
+"""What `comemory score` writes: rows, events, images, videos; and what is left when it is stopped."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ import cv2
 import numpy as np
 import pytest
 from bundles import unfinite
-from footage import Told, bright_pictures, clip, comemory, save_frames, save_video
+from footage import FixedScores, bright_images, clip, comemory, save_frames, save_video
 
-from comemory.batch import COLUMNS, Scored, score_sources
+from comemory.batch import COLUMNS, BatchResult, score_sources
 from comemory.bundle import open_bundle
 from comemory.detector import Detector
 from comemory.errors import ConfigError
@@ -43,19 +43,19 @@ def gate(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def compiled(nano_bundle: Path) -> Told:
-    return Told.open(nano_bundle, threads=1)
+def compiled(nano_bundle: Path) -> FixedScores:
+    return FixedScores.open(nano_bundle, threads=1)
 
 
 @pytest.fixture
-def told(compiled: Told, nano_bundle: Path) -> Callable[..., Told]:
-    """Make a detector with these values as scores, and these decision settings."""
+def fixed_scores(compiled: FixedScores, nano_bundle: Path) -> Callable[..., FixedScores]:
+    """Make a detector with these values as scores, and these scoring settings."""
     opened = open_bundle(nano_bundle)
 
-    def make(values: Sequence[float], **decision: Any) -> Told:
-        settings = opened.calibration.settings.model_copy(update=decision)
+    def make(values: Sequence[float], **changed: Any) -> FixedScores:
+        settings = opened.calibration.settings.model_copy(update=changed)
         calibration = opened.calibration.model_copy(update={"settings": settings, "n_alarms": None})
-        compiled.bundle, compiled.values = replace(opened, calibration=calibration), values
+        compiled.stages.bundle, compiled.values = replace(opened, calibration=calibration), values
         return compiled
 
     return make
@@ -79,7 +79,7 @@ def events_of(out: Path) -> list[dict[str, Any]]:
 def naive_events(
     rows: Sequence[Row], threshold: float, release: float, min_frames: int, join_s: float
 ) -> list[list[int]]:
-    """Events as lists of high frames, straight from their definition."""
+    """Events as lists of frames above the threshold, straight from their definition."""
     runs: list[list[int]] = []
     held, last_s = False, -math.inf
     for row in rows:
@@ -97,7 +97,7 @@ def naive_events(
 
 
 def check(rows: Sequence[Row], events: Sequence[dict[str, Any]]) -> None:
-    """Rows and events tell the same story."""
+    """Rows and events agree."""
     for row in rows:
         inside = [
             event["event"]
@@ -117,7 +117,7 @@ def check(rows: Sequence[Row], events: Sequence[dict[str, Any]]) -> None:
         assert float(mine[event["end_frame"]]["time_s"]) == pytest.approx(event["end_s"], abs=1e-6)
 
 
-def test_one_row_for_each_frame_and_nothing_made_up(detector: Detector, gate: Path, tmp_path: Path) -> None:
+def test_one_row_for_each_frame(detector: Detector, gate: Path, tmp_path: Path) -> None:
     result = score_sources(detector, [str(gate)], tmp_path / "out", false_alarms="600/h")
     text = (tmp_path / "out" / "scores.csv").read_bytes()
     assert text.splitlines()[0].decode() == ",".join(COLUMNS) == "source,frame,time_s,score,appearance,motion,event"
@@ -139,16 +139,16 @@ def test_one_row_for_each_frame_and_nothing_made_up(detector: Detector, gate: Pa
 @pytest.mark.parametrize(
     ("min_frames", "join_s", "release"), [(1, 0.0, 1.0), (2, 0.35, 0.8), (3, 0.0, 0.5), (5, 1.0, 0.8), (40, 1.0, 0.8)]
 )
-def test_events_and_their_rows_are_those_of_the_definition(
-    told: Callable[..., Told], tmp_path: Path, min_frames: int, join_s: float, release: float
+def test_events_and_their_rows_follow_the_definition(
+    fixed_scores: Callable[..., FixedScores], tmp_path: Path, min_frames: int, join_s: float, release: float
 ) -> None:
-    source = save_frames(tmp_path / "clip", bright_pictures([False] * 60))
+    source = save_frames(tmp_path / "clip", bright_images([False] * 60))
     for seed in range(2):
         values = np.random.default_rng(seed).uniform(0, 3, 60)
         values[(values < 1.5) & (np.random.default_rng(seed + 9).random(60) < 0.7)] = 0.1
-        watch = told(values.tolist(), min_frames=min_frames, join_s=join_s, release=release)
+        detector = fixed_scores(values.tolist(), min_frames=min_frames, join_s=join_s, release=release)
         out = tmp_path / f"out{seed}"
-        score_sources(watch, [str(source)], out, false_alarms=budget(watch, 1.5))
+        score_sources(detector, [str(source)], out, false_alarms=budget(detector, 1.5))
         rows, events = rows_of(out), events_of(out)
         expected = naive_events(rows, 1.5, release, min_frames, join_s)
         assert [(event["start_frame"], event["end_frame"]) for event in events] == [(e[0], e[-1]) for e in expected]
@@ -156,33 +156,33 @@ def test_events_and_their_rows_are_those_of_the_definition(
 
 
 def test_an_event_too_short_has_no_number_and_the_next_one_is_the_first(
-    told: Callable[..., Told], tmp_path: Path
+    fixed_scores: Callable[..., FixedScores], tmp_path: Path
 ) -> None:
     values = [0.0] * 60
     values[10], values[30:33] = 5.0, [5.0, 6.0, 5.0]
-    source = save_frames(tmp_path / "clip", bright_pictures([False] * 60))
-    watch = told(values, min_frames=2, join_s=0.5)
-    score_sources(watch, [str(source)], tmp_path / "out", false_alarms=budget(watch, 2.0))
+    source = save_frames(tmp_path / "clip", bright_images([False] * 60))
+    detector = fixed_scores(values, min_frames=2, join_s=0.5)
+    score_sources(detector, [str(source)], tmp_path / "out", false_alarms=budget(detector, 2.0))
     numbers = {int(row["frame"]): row["event"] for row in rows_of(tmp_path / "out") if row["event"]}
     assert numbers == {30: "1", 31: "1", 32: "1"}
 
 
-def test_an_event_at_the_very_end_counts(told: Callable[..., Told], tmp_path: Path) -> None:
-    source = save_frames(tmp_path / "clip", bright_pictures([False] * 20))
-    watch = told([0.0] * 15 + [5.0] * 5)
-    score_sources(watch, [str(source)], tmp_path / "out", false_alarms=budget(watch, 2.0))
+def test_an_event_at_the_very_end_counts(fixed_scores: Callable[..., FixedScores], tmp_path: Path) -> None:
+    source = save_frames(tmp_path / "clip", bright_images([False] * 20))
+    detector = fixed_scores([0.0] * 15 + [5.0] * 5)
+    score_sources(detector, [str(source)], tmp_path / "out", false_alarms=budget(detector, 2.0))
     (event,) = events_of(tmp_path / "out")
     assert (event["start_frame"], event["end_frame"]) == (15, 19)
     check(rows_of(tmp_path / "out"), [event])
 
 
 @pytest.mark.parametrize("values", [[0.0] * 160, [5.0] * 160, ([0.0] * 30 + [5.0] * 50) * 2])
-def test_rows_are_written_as_soon_as_they_are_decided(
-    told: Callable[..., Told], tmp_path: Path, values: list[float]
+def test_rows_are_written_as_soon_as_they_are_final(
+    fixed_scores: Callable[..., FixedScores], tmp_path: Path, values: list[float]
 ) -> None:
-    """Neither a long silence nor an event without an end keeps rows in memory."""
-    source = save_video(tmp_path / "long.mp4", bright_pictures([False] * 160))
-    watch = told(values, min_frames=2, join_s=1.0)
+    """Neither a long quiet part nor an endless event keeps rows in memory."""
+    source = save_video(tmp_path / "long.mp4", bright_images([False] * 160))
+    detector = fixed_scores(values, min_frames=2, join_s=1.0)
     part, lags, n_read = tmp_path / "out" / "scores.csv.part", [], 0
 
     def on_frame() -> None:
@@ -191,7 +191,7 @@ def test_rows_are_written_as_soon_as_they_are_decided(
         if n_read % 7 == 0:
             lags.append(n_read + 1 - part.read_bytes().count(b"\n"))
 
-    score_sources(watch, [str(source)], tmp_path / "out", false_alarms=budget(watch, 2.0), on_frame=on_frame)
+    score_sources(detector, [str(source)], tmp_path / "out", false_alarms=budget(detector, 2.0), on_frame=on_frame)
     assert max(lags) <= 1.0 * 10 + 2
     check(rows_of(tmp_path / "out"), events_of(tmp_path / "out"))
 
@@ -207,12 +207,12 @@ def test_two_sources_of_one_name_and_one_count_of_events(detector: Detector, tmp
     assert sorted(path.name for path in (tmp_path / "out").glob("*.mp4")) == ["gate-2.mp4", "gate.mp4"]
 
 
-def test_each_event_has_its_picture_with_the_shape_of_the_recording(
-    told: Callable[..., Told], gate: Path, tmp_path: Path
+def test_each_event_has_an_image_of_the_recorded_shape(
+    fixed_scores: Callable[..., FixedScores], gate: Path, tmp_path: Path
 ) -> None:
-    watch = told([0.0] * 20 + [5.0] * 4 + [6.0] + [5.0] * 15 + [0.0] * 20)
+    detector = fixed_scores([0.0] * 20 + [5.0] * 4 + [6.0] + [5.0] * 15 + [0.0] * 20)
     for video in (False, True):
-        score_sources(watch, [str(gate)], tmp_path / str(video), false_alarms=budget(watch, 2.0), video=video)
+        score_sources(detector, [str(gate)], tmp_path / str(video), false_alarms=budget(detector, 2.0), video=video)
         (event,) = events_of(tmp_path / str(video))
         assert event["picture"] == "events/gate-000024.jpg"
         picture = cv2.imread(str(tmp_path / str(video) / event["picture"]))
@@ -221,7 +221,7 @@ def test_each_event_has_its_picture_with_the_shape_of_the_recording(
         assert 0 <= left < right <= 144
         assert 0 <= top < bottom <= 96
     plain, filmed = (cv2.imread(str(tmp_path / name / "events/gate-000024.jpg")) for name in ("False", "True"))
-    assert np.array_equal(plain, filmed), "both show the frame as it was recorded, not as the detector saw it"
+    assert np.array_equal(plain, filmed), "both show the frame at its recorded size, not at that of the detector"
 
 
 def test_the_video_plays_with_the_frames_and_times_of_the_source(detector: Detector, tmp_path: Path) -> None:
@@ -236,7 +236,7 @@ def test_the_video_plays_with_the_frames_and_times_of_the_source(detector: Detec
     np.testing.assert_allclose(shown, recorded, atol=1e-3)
 
 
-def test_a_corrupt_frame_is_named_and_the_rest_is_done(detector: Detector, tmp_path: Path) -> None:
+def test_a_corrupt_frame_is_reported_and_the_others_are_scored(detector: Detector, tmp_path: Path) -> None:
     source = save_frames(tmp_path / "clip", clip(0)[0][:20])
     (source / "009.png").write_bytes((source / "009.png").read_bytes()[:200])
     other = save_frames(tmp_path / "whole", clip(0)[0][:10])
@@ -344,9 +344,9 @@ def test_a_second_run_replaces_the_first(detector: Detector, gate: Path, tmp_pat
 
 
 def test_what_breaks_off_leaves_rows_events_and_the_reason(
-    told: Callable[..., Told], gate: Path, tmp_path: Path
+    fixed_scores: Callable[..., FixedScores], gate: Path, tmp_path: Path
 ) -> None:
-    watch = told([5.0] * 60)
+    detector = fixed_scores([5.0] * 60)
     n_read = 0
 
     def on_frame() -> None:
@@ -356,7 +356,9 @@ def test_what_breaks_off_leaves_rows_events_and_the_reason(
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        score_sources(watch, [str(gate)], tmp_path, false_alarms=budget(watch, 2.0), video=True, on_frame=on_frame)
+        score_sources(
+            detector, [str(gate)], tmp_path, false_alarms=budget(detector, 2.0), video=True, on_frame=on_frame
+        )
     rows, events = rows_of(tmp_path), events_of(tmp_path)
     assert len(rows) == 30
     assert [(event["start_frame"], event["end_frame"]) for event in events] == [(4, 29)]
@@ -369,7 +371,7 @@ def test_what_breaks_off_leaves_rows_events_and_the_reason(
 
 @pytest.mark.parametrize("sent", [signal.SIGKILL, signal.SIGINT, signal.SIGTERM])
 def test_a_process_that_is_stopped_leaves_whole_rows(nano_bundle: Path, tmp_path: Path, sent: signal.Signals) -> None:
-    source = save_video(tmp_path / "long.mp4", bright_pictures([False] * 1500))
+    source = save_video(tmp_path / "long.mp4", bright_images([False] * 1500))
     out = tmp_path / "out"
     command = [
         sys.executable,
@@ -410,7 +412,7 @@ def test_a_process_that_is_stopped_leaves_whole_rows(nano_bundle: Path, tmp_path
 def test_no_finite_score_is_a_problem_and_the_next_source_is_scored(
     nano_bundle: Path, gate: Path, tmp_path: Path
 ) -> None:
-    detector = Detector.open(unfinite(nano_bundle, tmp_path, "frames", most=0.6), threads=1, gate=False)
+    detector = Detector.open(unfinite(nano_bundle, tmp_path, "frames", most=0.6), threads=1, skip_static=False)
     dark = save_video(tmp_path / "dark.mp4", [picture // 40 for picture in clip(0)[0]])
     result = score_sources(detector, [str(dark), str(gate)], tmp_path / "out")
     assert "the network gives no finite score for frame 4" in result.problems[-1]
@@ -421,16 +423,16 @@ def test_no_finite_score_is_a_problem_and_the_next_source_is_scored(
 
 
 def test_a_result_starts_empty() -> None:
-    assert Scored() == Scored(0, [], [], [], [])
+    assert BatchResult() == BatchResult(0, [], [], [], [])
 
 
-def test_where_there_is_no_event_it_is_said_how_near_one_was(nano_bundle: Path, gate: Path, tmp_path: Path) -> None:
+def test_without_an_event_the_distance_to_one_is_printed(nano_bundle: Path, gate: Path, tmp_path: Path) -> None:
     done = comemory("score", nano_bundle, gate, "--false-alarms", "1e-9/h", "--threads", 1, "--out", tmp_path / "out")
     assert done.returncode == 0, done.stderr
-    told = json.loads((tmp_path / "out" / "events.json").read_text(encoding="utf-8"))
+    stored = json.loads((tmp_path / "out" / "events.json").read_text(encoding="utf-8"))
     highest = max(float(row["score"]) for row in rows_of(tmp_path / "out") if row["score"])
-    assert told["highest_score"] == pytest.approx(highest, abs=1e-6)
+    assert stored["highest_score"] == pytest.approx(highest, abs=1e-6)
     assert (
-        f"the highest score is {highest:.2f}; an event for 1e-9/h takes 2 frames of {told['threshold']:.2f} or more"
-        in done.stdout
+        f"the highest score is {highest:.2f}; an event at 1e-9/h needs 2 frames in a row at {stored['threshold']:.2f} or higher"
+        in done.stdout.replace("\n", " ")
     )

@@ -1,4 +1,4 @@
-"""Take the figures of scores from anywhere; needs no bundle: `python examples/judge_scores.py`."""
+"""Compute metrics of scores from anywhere, without a bundle: `python examples/evaluate_scores.py`."""
 
 import numpy as np
 
