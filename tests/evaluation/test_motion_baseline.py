@@ -1,4 +1,4 @@
-"""The control: against naive loops, and its worth on Ped2."""
+"""The motion baseline: against naive loops, and its AUC on Ped2."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def naive_speed(flow: NDArray[np.float64]) -> float:
     )
 
 
-def naive_control(folder: Path) -> dict[int, float]:
+def naive_baseline(folder: Path) -> dict[int, float]:
     estimator = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
     greys = [cv2.cvtColor(frame.image, cv2.COLOR_RGB2GRAY) for frame in open_source(folder, size=(240, 360))]
     flows: list[NDArray[np.float64]] = []
@@ -40,14 +40,14 @@ def naive_control(folder: Path) -> dict[int, float]:
     return scores
 
 
-def test_the_control_is_what_naive_loops_give(tmp_path: Path) -> None:
+def test_the_baseline_equals_naive_loops(tmp_path: Path) -> None:
     folder = save_frames(tmp_path / "clip", clip(0)[0][20:30])
-    expected, given = naive_control(folder), dict(motion_baseline_scores(str(folder)))
+    expected, given = naive_baseline(folder), dict(motion_baseline_scores(str(folder)))
     assert given.keys() == expected.keys() == set(range(1, 10))
     np.testing.assert_allclose(list(given.values()), list(expected.values()), rtol=1e-4)
 
 
-def test_the_speed_of_a_moving_block_is_its_speed() -> None:
+def test_the_speed_of_a_moving_block_is_measured() -> None:
     flow = np.zeros((128, 192, 2), np.float32)
     flow[40:56, 80:96] = (3, 4)
     assert max_patch_speed(flow) == pytest.approx(5.0)
@@ -55,7 +55,7 @@ def test_the_speed_of_a_moving_block_is_its_speed() -> None:
     assert max_patch_speed(flow) == pytest.approx(2.5)
 
 
-def test_after_a_gap_the_control_starts_anew(tmp_path: Path) -> None:
+def test_after_a_gap_the_baseline_starts_again(tmp_path: Path) -> None:
     pictures = clip(0)[0]
     folder = save_frames(tmp_path / "clip", pictures[20:32])
     (folder / "005.png").write_bytes(b"")

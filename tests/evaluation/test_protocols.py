@@ -34,7 +34,7 @@ def record(done: Evaluation, score: str, normalisation: str, smoothing: str) -> 
     return dict(found)
 
 
-def test_every_cell_is_there_once(done: Evaluation) -> None:
+def test_every_combination_occurs_once(done: Evaluation) -> None:
     matrix = json.loads(json.dumps(done.results["protocols"], allow_nan=False))
     assert len(matrix) == 27
     assert {frozenset(one) for one in matrix} == {
@@ -43,12 +43,12 @@ def test_every_cell_is_there_once(done: Evaluation) -> None:
     assert len({(one["score"], one["normalisation"], one["smoothing"]) for one in matrix}) == 27
 
 
-def test_what_looks_ahead_says_so(done: Evaluation) -> None:
+def test_protocols_that_look_ahead_are_called_offline(done: Evaluation) -> None:
     names = {one[key] for one in done.results["protocols"] for key in ("normalisation", "smoothing")}
     assert names == {"raw", "none", "causal", "offline_max", "offline_min_max", "offline_gaussian"}
 
 
-def test_cells_agree_with_the_other_figures(done: Evaluation) -> None:
+def test_the_matrix_agrees_with_the_other_results(done: Evaluation) -> None:
     results = done.results
     for column, normalisation in (("causal", "raw"), ("paper", "offline_max")):
         cell = record(done, "model", normalisation, "none")
@@ -60,7 +60,7 @@ def test_cells_agree_with_the_other_figures(done: Evaluation) -> None:
 
 
 @pytest.mark.parametrize("score", ["model", "thesis", "motion_baseline"])
-def test_smoothed_and_normalised_by_other_hands(done: Evaluation, score: str) -> None:
+def test_smoothing_and_normalisation_equal_those_of_other_libraries(done: Evaluation, score: str) -> None:
     labels = [video.scored_labels for video in done.videos if video.scored_labels is not None]
     raw = [video.score if score == "model" else getattr(video, score) for video in done.videos]
     smooth = [gaussian_filter1d(values, SIGMA_FRAMES) for values in raw]
@@ -71,7 +71,7 @@ def test_smoothed_and_normalised_by_other_hands(done: Evaluation, score: str) ->
     assert cell["auc_macro"] == pytest.approx(np.mean(each), abs=1e-9)
 
 
-def test_normalising_a_video_leaves_its_own_auc(done: Evaluation) -> None:
+def test_normalising_a_video_does_not_change_its_auc(done: Evaluation) -> None:
     for score in ("model", "thesis", "motion_baseline"):
         for smoothing in ("none", "causal", "offline_gaussian"):
             macro = {
@@ -81,7 +81,7 @@ def test_normalising_a_video_leaves_its_own_auc(done: Evaluation) -> None:
             assert len(macro) == 1
 
 
-def test_each_video_has_its_own_line(done: Evaluation) -> None:
+def test_each_video_has_its_own_record(done: Evaluation) -> None:
     lines = done.results["per_video"]
     assert [line["name"] for line in lines] == [video.name for video in done.videos]
     for line, video in zip(lines, done.videos, strict=True):
@@ -101,7 +101,7 @@ def test_each_video_has_its_own_line(done: Evaluation) -> None:
     assert np.mean([line["auc"] for line in lines]) == pytest.approx(done.results["causal"]["auc_macro"])
 
 
-def test_without_labels_every_cell_is_null(nano_bundle: Path, tmp_path: Path) -> None:
+def test_without_labels_every_auc_is_null(nano_bundle: Path, tmp_path: Path) -> None:
     save_frames(tmp_path / "testing" / "01", bright_images([False] * 12))
     results = evaluate(Detector.open(nano_bundle, threads=1), open_dataset(f"folder:{tmp_path}")).results
     assert {one[key] for one in results["protocols"] for key in ("auc_micro", "auc_macro")} == {None}

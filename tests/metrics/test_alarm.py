@@ -1,4 +1,4 @@
-"""Alarms counted by hand, and what must hold for any events."""
+"""Alarms counted by hand, and properties that hold for any events."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def test_events_that_are_the_labels_are_never_false_or_late(labels: list[bool], 
 
 
 @pytest.mark.parametrize("function", [false_alarms_per_hour, detection_delay])
-def test_refuses_what_does_not_fit(function: object) -> None:
+def test_invalid_input_is_refused(function: object) -> None:
     assert callable(function)
     for event in [(-1, 0), (1, 0), (0, 2)]:
         with pytest.raises(EvaluationError, match=r"event of frames .* in video 'gate'"):
@@ -84,23 +84,23 @@ def test_refuses_what_does_not_fit(function: object) -> None:
         function([[]], [[0, 1]], [25.0, 25.0])
 
 
-def test_what_is_on_when_watching_begins_is_told_apart() -> None:
+def test_anomalies_under_way_at_the_first_score_are_counted_apart() -> None:
     labels = [[1, 1, 1, 0, 0, 1, 1, 1], [0, 0, 1, 1, 0, 0, 0, 0]]
     watched = [[0, 0, 1, 1, 1, 1, 1, 1], [0, 0, 1, 1, 1, 1, 1, 1]]
-    found = detection_delay([[(2, 2), (7, 7)], []], labels, [1.0, 1.0], watched=watched)
+    found = detection_delay([[(2, 2), (7, 7)], []], labels, [1.0, 1.0], scored=watched)
     assert found == DetectionDelay(2.0, 2, 1, median_in_view_s=2.0, n_in_view=1)
 
 
-def test_frames_that_only_join_an_event_touch_nothing() -> None:
+def test_frames_that_only_join_an_event_overlap_nothing() -> None:
     labels, events = [[0, 0, 1, 1, 0, 0]], [[(1, 4)]]
     assert false_alarms_per_hour(events, labels, [1.0]) == 0.0
-    assert false_alarms_per_hour(events, labels, [1.0], high=[[0, 1, 0, 0, 1, 0]]) == 900.0
+    assert false_alarms_per_hour(events, labels, [1.0], above_threshold=[[0, 1, 0, 0, 1, 0]]) == 900.0
 
 
-def test_frames_without_a_score_are_no_time_without_an_alarm() -> None:
-    assert false_alarms_per_hour([[(2, 3)]], [[0] * 4], [1.0], watched=[[0, 0, 1, 1]]) == 1800.0
+def test_frames_without_a_score_do_not_count_as_normal_time() -> None:
+    assert false_alarms_per_hour([[(2, 3)]], [[0] * 4], [1.0], scored=[[0, 0, 1, 1]]) == 1800.0
 
 
 def test_flags_of_other_frames_are_refused() -> None:
     with pytest.raises(EvaluationError, match="3 flags of video number 0 for 4 frames"):
-        detection_delay([[]], [[0] * 4], [1.0], watched=[[1] * 3])
+        detection_delay([[]], [[0] * 4], [1.0], scored=[[1] * 3])

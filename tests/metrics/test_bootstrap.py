@@ -1,4 +1,4 @@
-"""The interval over videos, against drawing and concatenating in the plain way."""
+"""The interval over videos, against drawing and concatenating naively."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def videos(n: int, seed: int = 0, shift: float = 1.0) -> tuple[list[NDArray[np.f
     return scores, labels
 
 
-def test_equals_the_plain_bootstrap() -> None:
+def test_the_interval_equals_the_plain_bootstrap() -> None:
     scores, labels = videos(7)
     interval = micro_auc_ci95(scores, labels, seed=4, n_resamples=300)
     n_abnormal = np.array([y.sum() for y in labels], dtype=float)
@@ -31,13 +31,13 @@ def test_equals_the_plain_bootstrap() -> None:
     assert interval == pytest.approx(tuple(np.percentile(np.array(figures, dtype=float), [2.5, 97.5])), abs=1e-12)
 
 
-def test_seed_decides() -> None:
+def test_the_seed_determines_the_interval() -> None:
     scores, labels = videos(6)
     assert micro_auc_ci95(scores, labels, seed=1) == micro_auc_ci95(scores, labels, seed=1)
     assert micro_auc_ci95(scores, labels, seed=1) != micro_auc_ci95(scores, labels, seed=2)
 
 
-def test_holds_the_figure_and_stays_in_bounds() -> None:
+def test_the_interval_contains_the_auc_and_stays_in_bounds() -> None:
     scores, labels = videos(12)
     interval, figure = micro_auc_ci95(scores, labels), micro_auc(scores, labels)
     assert interval is not None
@@ -52,7 +52,7 @@ def test_more_videos_give_a_narrower_interval() -> None:
     assert many[1] - many[0] < few[1] - few[0]
 
 
-def test_covers_the_truth_about_as_often_as_it_says() -> None:
+def test_the_interval_covers_the_true_value_about_as_often_as_stated() -> None:
     truth = micro_auc(*videos(4000, seed=99))
     assert truth is not None
     intervals = [micro_auc_ci95(*videos(25, seed=100 + i), n_resamples=300) for i in range(60)]
@@ -60,13 +60,13 @@ def test_covers_the_truth_about_as_often_as_it_says() -> None:
     assert covered >= 50
 
 
-def test_single_class_videos_are_redrawn_for() -> None:
+def test_draws_of_one_class_are_drawn_again() -> None:
     scores = [np.array([0.0, 1.0]), np.array([2.0, 3.0])]
     labels = [np.array([False, False]), np.array([True, True])]
     assert micro_auc_ci95(scores, labels) == (1.0, 1.0)
 
 
-def test_impossible_is_none() -> None:
+def test_too_little_data_gives_none() -> None:
     assert micro_auc_ci95([], []) is None
     assert micro_auc_ci95([[0.0, 1.0]], [[0, 1]]) is None
     assert micro_auc_ci95([[0.0, 1.0], []], [[0, 1], []]) is None
@@ -74,7 +74,7 @@ def test_impossible_is_none() -> None:
     assert micro_auc_ci95([[0.0], [1.0]], [[0], [0]]) is None
 
 
-def test_refuses() -> None:
+def test_invalid_input_is_refused() -> None:
     with pytest.raises(EvaluationError, match="0 bootstrap resamples"):
         micro_auc_ci95([[0.0]], [[1]], n_resamples=0)
     with pytest.raises(EvaluationError, match="video 'b'"):

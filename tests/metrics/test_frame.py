@@ -1,4 +1,4 @@
-"""Frame-level figures against scikit-learn, against pair counting, and against what must hold for any scores."""
+"""Frame-level metrics against scikit-learn, against pair counting, and against what must hold for any scores."""
 
 from __future__ import annotations
 
@@ -116,14 +116,14 @@ def test_false_positive_rate_needs_a_threshold_that_exists() -> None:
 
 
 @pytest.mark.parametrize("rate", [0.0, -1.0, 1.1, float("nan")])
-def test_false_positive_rate_refuses_an_impossible_aim(rate: float) -> None:
+def test_an_impossible_true_positive_rate_is_refused(rate: float) -> None:
     with pytest.raises(EvaluationError, match="true positive rate"):
         false_positive_rate_at([0, 1], [0, 1], rate)
 
 
 @pytest.mark.parametrize("figure", FIGURES)
 @pytest.mark.parametrize("labels", [[True, True, True], [False, False, False], [True], [False], []])
-def test_one_class_has_no_figure(figure: object, labels: list[bool]) -> None:
+def test_one_class_has_no_metric(figure: object, labels: list[bool]) -> None:
     assert callable(figure)
     assert figure(np.arange(len(labels), dtype=float), labels) is None
 
@@ -192,7 +192,7 @@ def test_micro_joins_and_macro_averages() -> None:
     assert micro_auc([], []) is None
 
 
-def test_a_video_without_frames_is_no_news() -> None:
+def test_a_video_without_frames_changes_nothing() -> None:
     assert micro_auc([[0.0, 1.0], []], [[0, 1], []]) == 1.0
     assert macro_auc([[0.0, 1.0], []], [[0, 1], []]).n_skipped == 1
 
@@ -214,7 +214,7 @@ def test_a_video_without_frames_is_no_news() -> None:
         (0.5, [1], ["shape ()", "'gate'"]),
     ],
 )
-def test_what_does_not_fit_is_refused_by_name(scores: object, labels: object, words: list[str]) -> None:
+def test_invalid_input_is_refused_with_the_name_of_the_video(scores: object, labels: object, words: list[str]) -> None:
     for function in (join, micro_auc, macro_auc):
         with pytest.raises(EvaluationError) as caught:
             function([[0.0], scores], [[0], labels], ["door", "gate"])  # type: ignore[list-item, operator]
@@ -223,7 +223,7 @@ def test_what_does_not_fit_is_refused_by_name(scores: object, labels: object, wo
         assert "\n" not in text
 
 
-def test_without_names_the_number_is_said() -> None:
+def test_without_names_the_error_gives_the_number() -> None:
     with pytest.raises(EvaluationError, match="video number 1"):
         micro_auc([[0.0], [np.nan]], [[0], [1]])
 
@@ -235,7 +235,7 @@ def test_lengths_of_the_lists_must_agree() -> None:
         micro_auc([[0.0], [1.0]], [[0], [1]], ["only"])
 
 
-def test_inputs_are_left_alone() -> None:
+def test_inputs_are_not_modified() -> None:
     scores, labels = np.array([3.0, 1.0, 2.0]), np.array([1, 0, 1])
     before = scores.copy(), labels.copy()
     for figure in FIGURES:

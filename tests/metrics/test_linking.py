@@ -1,4 +1,4 @@
-"""Regions from maps and tracks from masks, drawn by hand and read from Ped2."""
+"""Regions from maps and tracks from masks: drawn by hand, and read from Ped2."""
 
 from __future__ import annotations
 
@@ -37,13 +37,13 @@ def test_boxes_are_scaled_outwards_to_the_source() -> None:
     assert regions_from_map(score_map, 0.5, size=(10, 10))[0].box == (5, 3, 8, 7)
 
 
-def test_small_places_are_left_out() -> None:
+def test_small_regions_are_left_out() -> None:
     score_map = np.array([[9.0, 0.0, 1.0, 1.0]])
     assert regions_from_map(score_map, 0.5, min_area=2) == [Region(0, (2, 0, 4, 1), 1.0)]
 
 
 @pytest.mark.parametrize("score_map", [np.zeros(3), np.zeros((0, 3)), np.array([[np.nan]]), np.array([[np.inf]])])
-def test_maps_that_are_none_are_refused(score_map: NDArray[np.float64]) -> None:
+def test_invalid_maps_are_refused(score_map: NDArray[np.float64]) -> None:
     with pytest.raises(EvaluationError, match="score map of shape"):
         regions_from_map(score_map, 0.5)
 
@@ -72,7 +72,7 @@ def test_two_that_cross_are_two_tracks_and_one_has_a_gap() -> None:
     ]
 
 
-def test_what_was_hidden_in_what_was_hidden_comes_back_last_hidden_first() -> None:
+def test_nested_hidden_tracks_return_last_hidden_first() -> None:
     masks = [drawn("#####.##.###"), drawn("########.###"), drawn("############"), drawn("######.##.##")]
     assert [sorted(track) for track in link_tracks(masks)] == [[0, 1, 2, 3], [0, 3], [0, 1, 3]]
 
@@ -86,12 +86,12 @@ def test_a_gap_ends_a_track() -> None:
     assert link_tracks([drawn("##"), drawn(".."), drawn("##")]) == [{0: (0, 0, 2, 1)}, {2: (0, 0, 2, 1)}]
 
 
-def test_specks_take_no_link() -> None:
+def test_small_regions_are_not_linked() -> None:
     masks = [drawn("##.##"), drawn("#..##")]
     assert link_tracks(masks, min_area=2) == [{0: (0, 0, 2, 1)}, {0: (3, 0, 5, 1), 1: (3, 0, 5, 1)}]
 
 
-def test_no_masks_no_tracks() -> None:
+def test_without_masks_there_are_no_tracks() -> None:
     assert link_tracks([]) == []
     assert link_tracks(iter([drawn(".."), drawn("..")])) == []
 
@@ -105,7 +105,7 @@ def test_masks_of_other_sizes_are_refused() -> None:
 
 @given(st.integers(0, 2**30), st.integers(1, 4))
 @settings(deadline=None, max_examples=60)
-def test_every_place_is_in_one_track_and_perfect_boxes_score_one(seed: int, min_area: int) -> None:
+def test_every_region_is_in_one_track_and_perfect_boxes_score_one(seed: int, min_area: int) -> None:
     generator = np.random.default_rng(seed)
     masks = list(generator.random((5, 6, 7)) < 0.3)
     tracks = link_tracks(masks, min_area)

@@ -1,4 +1,4 @@
-"""Offline normalisation and smoothing: order kept, range kept, SciPy's numbers."""
+"""Offline normalisation and smoothing: order and range are preserved, and numbers equal those of SciPy."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def test_max_division_of_log_scores_does_not_flip_the_order() -> None:
     assert [v.tolist() for v in divided] == [[0.0, 1.0], [0.5, 1.0]]
 
 
-def test_inputs_are_left_alone_and_integers_taken() -> None:
+def test_inputs_are_not_modified_and_integers_taken() -> None:
     video = np.array([3, 1, 2])
     assert offline_min_max([video])[0].tolist() == [1.0, 0.0, 0.5]
     assert offline_max_division([video])[0][0].tolist() == [1.0, 1 / 3, 2 / 3]
@@ -58,13 +58,13 @@ def test_a_video_without_frames_stays_so() -> None:
 
 @pytest.mark.parametrize("n", [1, 2, 3, 17, 200])
 @pytest.mark.parametrize("sigma", [0.3, 1.0, 3.7, 20.0])
-def test_smoothing_is_scipys(n: int, sigma: float) -> None:
+def test_smoothing_equals_that_of_scipy(n: int, sigma: float) -> None:
     video = np.random.default_rng(n).normal(size=n)
     np.testing.assert_allclose(offline_smooth([video], sigma)[0], gaussian_filter1d(video, sigma), atol=1e-12)
 
 
 @pytest.mark.parametrize("sigma", [0.3, 1.0, 3.7])
-def test_causal_smoothing_is_the_weighted_mean_of_what_there_is(sigma: float) -> None:
+def test_causal_smoothing_is_the_weighted_mean_of_the_past(sigma: float) -> None:
     video = np.random.default_rng(3).normal(size=30)
     reach = int(4 * sigma + 0.5)
     weights = np.exp(-0.5 * (np.arange(reach + 1) / sigma) ** 2)
@@ -79,13 +79,13 @@ def test_causal_smoothing_does_not_look_ahead(video: list[float], k: int) -> Non
     np.testing.assert_allclose(whole[:k], part, rtol=1e-12, atol=1e-12 * max(map(abs, video)))
 
 
-def test_causal_smoothing_leaves_what_is_constant_or_empty() -> None:
+def test_causal_smoothing_does_not_change_constant_or_empty_videos() -> None:
     np.testing.assert_allclose(causal_smooth([[3.0] * 25], 4.0)[0], 3.0)
     assert causal_smooth([[]], 2.0)[0].shape == (0,)
     assert causal_smooth([[1.0, 5.0]], 0.0)[0].tolist() == [1.0, 5.0]
 
 
-def test_no_sigma_leaves_the_scores() -> None:
+def test_a_sigma_of_zero_changes_nothing() -> None:
     assert offline_smooth([[1.0, 5.0]], 0.0)[0].tolist() == [1.0, 5.0]
 
 

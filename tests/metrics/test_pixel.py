@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from comemory.errors import EvaluationError
 from comemory.metrics import auc, pixel_auc, pixel_score
-from comemory.metrics.pixel import least_count
+from comemory.metrics.pixel import minimum_count
 
 
 def swept(maps: NDArray[np.float64], masks: NDArray[np.bool_], coverage: float) -> float:
@@ -44,7 +44,7 @@ def test_forty_percent_by_hand() -> None:
     assert pixel_score(score_map, np.zeros_like(mask)) == 9.0
 
 
-def test_right_frame_at_the_wrong_place_does_not_count() -> None:
+def test_a_detection_at_the_wrong_place_does_not_count() -> None:
     normal = np.zeros((2, 2)), np.zeros((2, 2), bool)
     beside = np.array([[9.0, -1.0], [0.0, 0.0]]), np.array([[False, True], [False, False]])
     assert pixel_auc([normal, beside]) == 0.0
@@ -53,16 +53,16 @@ def test_right_frame_at_the_wrong_place_does_not_count() -> None:
 
 @given(st.integers(1, 400), st.floats(0.001, 1.0))
 @settings(deadline=None, max_examples=200)
-def test_least_count_is_the_least(total: int, fraction: float) -> None:
-    count = least_count(fraction, total)
+def test_minimum_count_is_the_smallest(total: int, fraction: float) -> None:
+    count = minimum_count(fraction, total)
     assert 1 <= count <= total
     assert count / total >= fraction
     assert count == 1 or (count - 1) / total < fraction
 
 
 @pytest.mark.parametrize("percent", range(1, 101))
-def test_least_count_is_safe_from_rounding(percent: int) -> None:
-    assert [least_count(percent / 100, total) for total in (100, 200, 700)] == [percent, 2 * percent, 7 * percent]
+def test_minimum_count_is_safe_from_rounding(percent: int) -> None:
+    assert [minimum_count(percent / 100, total) for total in (100, 200, 700)] == [percent, 2 * percent, 7 * percent]
 
 
 def test_one_class_is_none() -> None:
@@ -73,7 +73,7 @@ def test_one_class_is_none() -> None:
     assert pixel_auc([]) is None
 
 
-def test_refuses() -> None:
+def test_invalid_input_is_refused() -> None:
     with pytest.raises(EvaluationError, match="resize the map"):
         pixel_score(np.zeros((2, 2)), np.zeros((4, 4), bool))
     with pytest.raises(EvaluationError, match="expected the same"):

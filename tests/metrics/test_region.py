@@ -58,7 +58,7 @@ def naive(
     return area
 
 
-def test_perfect_is_one_and_blind_is_zero() -> None:
+def test_perfect_detections_give_one_and_none_give_zero() -> None:
     tracks: list[list[Track]] = [[{0: A, 1: A}, {1: B}]]
     found = [[Region(0, A, 3.0), Region(1, A, 2.0), Region(1, B, 1.0)]]
     for criterion in (rbdc, tbdc):
@@ -111,7 +111,7 @@ def test_one_detection_may_find_two_regions_and_is_then_not_false() -> None:
     assert rbdc([[Region(0, (0, 0, 20, 10), 1.0)]], tracks, [1]) == 1.0
 
 
-def test_same_frame_of_another_video_is_no_hit() -> None:
+def test_a_detection_in_another_video_finds_nothing() -> None:
     assert rbdc([[], [Region(0, A, 1.0)]], [[{0: A}], []], [1, 1]) == 0.0
 
 
@@ -166,14 +166,16 @@ def test_nothing_labelled_is_none() -> None:
         ([Region(0, A, math.inf)], [{0: A}], "score inf"),
     ],
 )
-def test_refuses_by_name(criterion: object, regions: list[Region], tracks: list[Track], text: str) -> None:
+def test_invalid_input_is_refused_by_name(
+    criterion: object, regions: list[Region], tracks: list[Track], text: str
+) -> None:
     assert callable(criterion)
     with pytest.raises(EvaluationError, match=text) as caught:
         criterion([regions], [tracks], [2], ["gate"])
     assert "gate" in str(caught.value)
 
 
-def test_refuses_settings_that_mean_nothing() -> None:
+def test_invalid_settings_are_refused() -> None:
     for wrong in (0.0, 1.2, math.nan):
         with pytest.raises(EvaluationError, match="intersection over union"):
             rbdc([[]], [[{0: A}]], [1], iou=wrong)

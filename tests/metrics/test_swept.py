@@ -1,4 +1,4 @@
-"""Maps cut at every level: worked by hand, against a naive sweep, and against boxes with a score each."""
+"""Maps cut at every threshold: worked by hand, against a naive sweep, and against boxes with a score each."""
 
 from __future__ import annotations
 
@@ -128,7 +128,7 @@ def test_equals_the_naive_sweep(seed: int) -> None:
 
 @given(st.integers(0, 2**30))
 @settings(deadline=None, max_examples=25)
-def test_flat_places_are_boxes_with_a_score(seed: int) -> None:
+def test_constant_regions_equal_boxes_with_a_score(seed: int) -> None:
     """Places that never join or shrink are what `rbdc` and `tbdc` take, and come to the same figures."""
     generator = np.random.default_rng(seed)
     maps, regions = [], []
@@ -163,7 +163,7 @@ def test_nothing_labelled_is_none() -> None:
         assert criterion([]) is None
 
 
-def test_refuses() -> None:
+def test_invalid_input_is_refused() -> None:
     def swept(score_map: Map | None = None, levels: ArrayLike = (1.0,), iou: float = 0.1) -> Sweep:
         return sweep([(3, row(1) if score_map is None else score_map)], [], levels, (1, 1), iou=iou)
 

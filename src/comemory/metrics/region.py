@@ -138,8 +138,8 @@ def _check_video(regions: Sequence[Region], tracks: Sequence[Track], n_frames: i
             raise EvaluationError(
                 f"score {region.score} of a region in frame {region.frame} of {what}: expected finite"
             )
-    places = [(region.frame, region.box) for region in regions] + [item for track in tracks for item in track.items()]
-    for frame, (left, top, right, bottom) in places:
+    boxes = [(region.frame, region.box) for region in regions] + [item for track in tracks for item in track.items()]
+    for frame, (left, top, right, bottom) in boxes:
         if not 0 <= frame < n_frames:
             raise EvaluationError(f"region in frame {frame} of {what}: expected a frame from 0 to {n_frames - 1}")
         if right <= left or bottom <= top:

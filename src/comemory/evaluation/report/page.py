@@ -304,13 +304,13 @@ def _gallery(report: Report, kind: FindingKind) -> JSON:
     n_above = None if threshold is None else sum(finding.score > threshold for finding in findings)
     if kind == "false alarm":
         title, text = "Normal frames that scored highest", "None is above the threshold, so none raised an alarm."
-        told = n_above == 0
+        has_none = n_above == 0
     else:
         title, text = "Abnormal frames that scored lowest", "None is below the threshold, so none was missed."
-        told = n_above == len(findings)
+        has_none = n_above == len(findings)
     return {
         "title": title,
-        "text": text if told and findings else "",
+        "text": text if has_none and findings else "",
         "has_heat": any(finding.heat_map is not None for finding in findings),
         "has_outline": any(finding.mask is not None and finding.mask.any() for finding in findings),
         "figures": [_finding(finding, threshold) for finding in findings],

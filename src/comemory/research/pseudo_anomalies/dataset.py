@@ -15,7 +15,7 @@ from comemory.types import DataCheck, Dataset, LabelledSource
 
 KIND = "pseudo"
 HELD_OUT_SHARE = 0.2
-"""Equal to the default of `train.holdout`: the part of the video that a network has not seen."""
+"""Equal to the default of `train.calibration_share`: the part of the video that a network has not seen."""
 MAX_SEGMENTS = 2
 """Segments used, each once for every perturbation and once without. Two keep an evaluation as short as one on Ped2."""
 

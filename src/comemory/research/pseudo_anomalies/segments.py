@@ -65,8 +65,8 @@ def split_segments(
     """
     counted = [(video, video.n_frames if video.n_frames is not None else _counted(video)) for video in videos]
     videos, counts = [video for video, n in counted if n > n_past], [n for _, n in counted if n > n_past]
-    trained, held = split_frames(counts, share, n_past)
-    return _cut(videos, trained), _cut(videos, held)
+    trained, held_out = split_frames(counts, share, n_past)
+    return _cut(videos, trained), _cut(videos, held_out)
 
 
 def _cut(videos: Sequence[LabelledSource], parts: Sequence[VideoPart]) -> list[Segment]:

@@ -20,7 +20,7 @@ WIDEST = 44
 """Characters in a line of a label."""
 NEAR = 25
 """Points nearer than 1 / NEAR of the axis share a label, because two would overlap."""
-Place = tuple[float, float]
+Point = tuple[float, float]
 _STYLE: Any = {
     "svg.hashsalt": "comemory",
     "svg.fonttype": "none",
@@ -59,14 +59,14 @@ def plot_variants(listed: Sequence[Summary]) -> str | None:
 
 def _draw_variants(axis: Any, group: Sequence[Summary], titles: Sequence[str]) -> None:
     for summary in group:
-        place, value = titles.index(summary.title), summary.spread_of(HEADLINE)
+        height, value = titles.index(summary.title), summary.spread_of(HEADLINE)
         if value is not None:
             seeds = [auc for row in summary.rows if (auc := number_at(row["results"], HEADLINE)) is not None]
-            axis.plot(seeds, [place] * len(seeds), "o", color=MODEL, alpha=0.35, markersize=4)
+            axis.plot(seeds, [height] * len(seeds), "o", color=MODEL, alpha=0.35, markersize=4)
             bar = {"fmt": "o", "color": MODEL, "markersize": 6, "capsize": 3, "label": "mean ± sd, and each seed"}
-            axis.errorbar(value.mean, place, xerr=value.sd or 0, **bar)
+            axis.errorbar(value.mean, height, xerr=value.sd or 0, **bar)
         if reported := summary.newest["reported"]:
-            axis.plot(reported["auc_micro"], place, "D", color=REPORTED, mfc="none", label="reported")
+            axis.plot(reported["auc_micro"], height, "D", color=REPORTED, mfc="none", label="reported")
     baselines = [mean.mean for summary in group if (mean := summary.spread_of("motion_baseline.auc_micro"))]
     if baselines:
         axis.axvline(max(baselines), color=BASELINE, linestyle="--", linewidth=1, label="motion baseline")
@@ -97,20 +97,20 @@ def plot_ranks(listed: Sequence[Summary]) -> str | None:
                 spreads = (test.sd or 0, own.sd or 0)
                 axis.errorbar(own.mean, test.mean, *spreads, fmt="o", color=SELECTION, markersize=5, elinewidth=0.7)
             numbers = [titles.index(summary.title) + 1 for summary, *_ in pairs]
-            for place, near in _merge_labels([(own.mean, test.mean) for _, own, test in pairs], numbers):
+            for point, near in _merge_labels([(own.mean, test.mean) for _, own, test in pairs], numbers):
                 beside, side = ((4, 3), "left") if len(near) == 1 else ((0, 8), "center")
-                axis.annotate(_listed(near), place, xytext=beside, textcoords="offset points", ha=side, fontsize=8)
+                axis.annotate(_listed(near), point, xytext=beside, textcoords="offset points", ha=side, fontsize=8)
             axis.set(title=pairs[0][0].data_title, xlabel="selection score, no test labels", ylabel="micro AUC, causal")
             axis.grid(alpha=0.3)
         figure.supxlabel("\n".join(key), fontsize=8, ha="left", x=0.05)
         return _svg(figure)
 
 
-def _merge_labels(places: Sequence[Place], numbers: Sequence[int]) -> list[tuple[Place, list[int]]]:
+def _merge_labels(points: Sequence[Point], numbers: Sequence[int]) -> list[tuple[Point, list[int]]]:
     """The numbers by place; those whose labels would overlap are at the place of the first of them."""
-    width, height = (max(np.ptp([place[axis] for place in places]), 1e-9) / NEAR for axis in (0, 1))
-    found: list[tuple[Place, list[int]]] = []
-    for (x, y), number in zip(places, numbers, strict=True):
+    width, height = (max(np.ptp([point[axis] for point in points]), 1e-9) / NEAR for axis in (0, 1))
+    found: list[tuple[Point, list[int]]] = []
+    for (x, y), number in zip(points, numbers, strict=True):
         near = next((those for (u, v), those in found if abs(u - x) <= width and abs(v - y) <= height), None)
         if near is None:
             found.append(((x, y), [number]))
