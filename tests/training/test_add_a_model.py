@@ -22,7 +22,7 @@ from comemory.training.config import TrainingConfig, read_training_config  # noq
 from comemory.training.train import train  # noqa: E402
 from comemory.types import Frame  # noqa: E402
 
-EXAMPLE = Path(__file__).resolve().parents[2] / "examples" / "add_a_model.py"
+EXAMPLE = Path(__file__).resolve().parents[2] / "examples" / "extend" / "add_a_model.py"
 DATA = "synthetic:seed=1,frames=60,training=3,testing=1,size=96x144"
 SETTINGS = (
     *("model=patch-code", "network.width=4", "clips.height=32", "clips.width=48", "clips.flow_height=64"),

@@ -1,0 +1,96 @@
+"""One file and one line add a data set, a flow estimator or a runtime: shown with entries that only this test has."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from comemory.datasets import DATASETS, open_dataset
+from comemory.detector import Detector
+from comemory.flow import FLOWS, FlowSettings, open_flow
+from comemory.registry import Registry
+from comemory.runtimes import PRECISIONS, RUNTIMES, Network
+from comemory.types import DataCheck, Dataset, FlowEstimator, Frame, LabelledSource, Runtime
+
+
+def add(patch: pytest.MonkeyPatch, registry: Registry, name: str, entry: type) -> None:
+    """Put a class into a module of its own, and its line into the registry."""
+    module = ModuleType(f"comemory.added_{name}")
+    setattr(module, entry.__name__, entry)
+    patch.setitem(sys.modules, module.__name__, module)
+    patch.setitem(registry._entries, name, f"{module.__name__}:{entry.__name__}")
+
+
+class Yard:
+    """A data set of two videos in one folder."""
+
+    name = "yard"
+    rate_hz = 5.0
+
+    def __init__(self, path: str) -> None:
+        self.path = Path(path)
+
+    def training(self) -> Sequence[LabelledSource]:
+        return [LabelledSource("day", str(self.path / "day.mp4"))]
+
+    def testing(self) -> Sequence[LabelledSource]:
+        return [LabelledSource("night", str(self.path / "night.mp4"))]
+
+    def check(self) -> DataCheck:
+        return DataCheck({"training videos": 1})
+
+
+class NoFlow:
+    """A flow estimator that sees no motion."""
+
+    name = "none"
+
+    def __init__(self, settings: FlowSettings) -> None:
+        self.settings = settings
+
+    def estimate(self, previous: NDArray[np.uint8], current: NDArray[np.uint8]) -> NDArray[np.float32]:
+        return np.zeros((*previous.shape[:2], 2), np.float32)
+
+
+class Doubled:
+    """A runtime that runs another one."""
+
+    name = "doubled"
+
+    def __init__(self, network: Network, threads: int | None = None) -> None:
+        self.inner: Runtime = RUNTIMES.load("onnx")(network, threads)
+
+    def run(self, inputs: Mapping[str, NDArray[np.float32]]) -> dict[str, NDArray[np.float32]]:
+        return self.inner.run(inputs)
+
+
+def test_a_data_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    add(monkeypatch, DATASETS, "yard", Yard)
+    opened = open_dataset("yard:/videos")
+    assert isinstance(opened, Dataset)
+    assert [video.source for video in opened.testing()] == ["/videos/night.mp4"]
+
+
+def test_a_flow_estimator(monkeypatch: pytest.MonkeyPatch) -> None:
+    add(monkeypatch, FLOWS, "none", NoFlow)
+    estimator = open_flow(FlowSettings(name="none"))
+    assert isinstance(estimator, FlowEstimator)
+    image = np.zeros((8, 8, 3), np.uint8)
+    assert not estimator.estimate(image, image).any()
+
+
+def test_a_runtime(monkeypatch: pytest.MonkeyPatch, nano_bundle: Path, scene_frames: list[Frame]) -> None:
+    pytest.importorskip("onnxruntime")
+    add(monkeypatch, RUNTIMES, "doubled", Doubled)
+    monkeypatch.setitem(PRECISIONS, "doubled", {"fp32": ()})
+    scores = [
+        [scored.score.value for frame in scene_frames if (scored := detector.step(frame)) is not None]
+        for detector in (Detector.open(nano_bundle, runtime=name, threads=1) for name in ("doubled", "onnx"))
+    ]
+    assert scores[0] == scores[1]
