@@ -37,7 +37,7 @@ class TestTree:
         assert len(LEAVES) == 10
 
 
-class TestNearest:
+class TestSuggest:
     @pytest.mark.parametrize("word", ["openvno", "Openvino", "openvino "])
     def test_the_closest_name_comes_first(self, word: str) -> None:
         assert suggest(word, ["onnx", "openvino", "pytorch"]).startswith("did you mean 'openvino'? (known: onnx, ")

@@ -1,4 +1,4 @@
-"""Video anomaly detection for fixed cameras: it learns what is normal from video of it, and scores what is not.
+"""Video anomaly detection for fixed cameras: learns from normal video, and scores how abnormal each frame is.
 
     from comemory import Detector
 

@@ -18,7 +18,7 @@ from av.video.stream import VideoStream
 from comemory.errors import SourceError, mask_password
 from comemory.types import Frame
 from comemory.video.formats import FILE_FORMATS as FILE_FORMATS
-from comemory.video.formats import open_file
+from comemory.video.formats import error_reason, open_file
 from comemory.video.image_folder import DEFAULT_RATE_HZ, upright_rgb, upright_size
 from comemory.video.resize import MAX_PIXELS
 
@@ -131,8 +131,8 @@ class Video:
             )
         except _LIBRARY_ERRORS as error:
             if self._is_stream:
-                raise SourceError(f"cannot open the stream {self._display_name}: {_reason(error)}") from error
-            reason = "not a known video format" if isinstance(error, av.ArgumentError) else _reason(error)
+                raise SourceError(f"cannot open the stream {self._display_name}: {error_reason(error)}") from error
+            reason = "not a known video format" if isinstance(error, av.ArgumentError) else error_reason(error)
             raise SourceError(
                 f"cannot open {self._display_name} as a video: {reason}; expected an undamaged video file such as "
                 "mp4, avi, mkv or webm, or a folder of frames"
@@ -174,10 +174,10 @@ class Video:
         """Report what went wrong while decoding: as problems, or as an error where no frame is usable."""
         if self._is_stream and decoding.stopped_by is not None:
             raise SourceError(
-                f"{self._display_name}: the stream broke after {count} frames: {_reason(decoding.stopped_by)}"
+                f"{self._display_name}: the stream broke after {count} frames: {error_reason(decoding.stopped_by)}"
             ) from decoding.stopped_by
         if count == 0:
-            cause = f": {_reason(decoding.error)}" if decoding.error else ""
+            cause = f": {error_reason(decoding.error)}" if decoding.error else ""
             raise SourceError(
                 f"{self._display_name}: no frame can be decoded{cause}; it is damaged, truncated or empty"
             )
@@ -188,7 +188,7 @@ class Video:
             self.problems.append(f"{self._display_name}: {what} skipped, from frame {decoding.first_lost}")
         if decoding.stopped_by is not None:
             self.problems.append(
-                f"{self._display_name}: reading stopped: {_reason(decoding.stopped_by)}; frames read: {count}"
+                f"{self._display_name}: reading stopped: {error_reason(decoding.stopped_by)}; frames read: {count}"
             )
         elif decoding.is_truncated(container):
             total = f" of {self.n_frames}" if self.n_frames else ""
@@ -316,7 +316,3 @@ class _Clock:
             time_s = max(stamp_s - self._base_s, self._newest_s or 0.0)
         self._newest_s = time_s
         return time_s
-
-
-def _reason(error: BaseException) -> str:
-    return str(getattr(error, "strerror", None) or error)

@@ -89,6 +89,15 @@ def jpeg_end(data: bytes) -> int | None:
     return None
 
 
+def error_reason(error: BaseException) -> str:
+    """The reason in an error of FFmpeg or the system, without its number and path.
+
+    >>> error_reason(FileNotFoundError(2, "No such file or directory", "a.mp4"))
+    'No such file or directory'
+    """
+    return str(getattr(error, "strerror", None) or error)
+
+
 def _unpack_pair(form: str, data: bytes, offset: int) -> tuple[int, int]:
     width, height = struct.unpack_from(form, data, offset)
     return abs(width), abs(height)

@@ -18,11 +18,12 @@ from numpy.typing import NDArray
 
 from comemory.errors import SourceError
 from comemory.types import Frame
-from comemory.video.formats import jpeg_end
+from comemory.video.formats import error_reason, jpeg_end
 from comemory.video.resize import MAX_PIXELS, resize
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp", ".webp")
 DEFAULT_RATE_HZ = 25.0
+"""Frames per second where neither the source nor the user states a rate."""
 MAX_BYTES = 1 << 29
 
 _SIGNATURES = (
@@ -130,7 +131,7 @@ def read_image(
         frames = [*context.decode(av.Packet(data[:end])), *context.decode(None)]
     except (av.FFmpegError, ValueError, MemoryError) as error:
         limit = f"{MAX_PIXELS // 1_000_000} megapixels"
-        raise SourceError(f"{path}: the image is damaged, truncated or over {limit} ({_reason(error)})") from error
+        raise SourceError(f"{path}: the image is damaged, truncated or over {limit} ({error_reason(error)})") from error
     if not frames or frames[0].is_corrupt or not _is_whole(codec, data):
         raise SourceError(f"{path}: the image is damaged or truncated")
     return upright_rgb(frames[0], size, reformatter)
@@ -231,7 +232,3 @@ def _tiff_end(data: bytes) -> int:
     except struct.error:
         return len(data) + 1
     return max(map(sum, zip(lists.get(0, ()), lists.get(1, ()), strict=False)), default=0)
-
-
-def _reason(error: BaseException) -> str:
-    return str(getattr(error, "strerror", None) or error)

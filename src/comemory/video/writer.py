@@ -20,14 +20,13 @@ from numpy.typing import NDArray
 
 from comemory.errors import ConfigError, RuntimeMissing, SourceError
 from comemory.types import Frame, describe
-from comemory.video.image_folder import IMAGE_SUFFIXES
+from comemory.video.image_folder import DEFAULT_RATE_HZ, IMAGE_SUFFIXES
 from comemory.video.overlay import annotate
 from comemory.video.resize import resize
 
 __all__ = ["VideoWriter", "annotate", "save_image", "write_video"]
 
 TIME_BASE = Fraction(1, 90_000)
-DEFAULT_RATE_HZ = 25.0
 
 _BT709 = 1
 _ENCODERS = ("libx264", "libopenh264")
