@@ -16,6 +16,7 @@ from comemory.live.capture.frame_sampler import FrameSampler
 from comemory.live.capture.reader import CameraReader
 from comemory.live.config import CameraSettings, LiveSettings
 from comemory.live.contract import CameraState, CameraStatus, Message
+from comemory.live.monitoring.recent_share import RecentShare
 from comemory.live.recording.event_writer import EventWriter
 from comemory.live.recording.packet_buffer import MAX_BUFFER_BYTES, PacketBuffer
 from comemory.live.recording.task_queue import TaskQueue
@@ -27,7 +28,12 @@ SLOW_CAMERA = 0.8
 """Below this share of the trained frame rate, a camera's status says so: flow over longer intervals is less exact."""
 RATE_FRAMES = 100
 """Frames before the camera's rate is compared: the first seconds of a connection come in bursts."""
-COUNTERS = ("frames", "attempts", "reconnects", "corrupt", "clock_jumps")
+LOSS_LIMITS = (0.05, 0.02)
+"""Share of lost and damaged frames above which a camera is degraded, and below which it no longer is. One lost packet a
+minute costs less: the frames up to the next key frame."""
+OVERLOAD_LIMITS = (0.1, 0.05)
+"""The same for the share of due frames that are dropped; a short peak of other work costs less."""
+COUNTERS = ("frames", "attempts", "reconnects", "lost", "damaged", "clock_jumps")
 """Counters that go on when a reader is replaced."""
 
 
@@ -73,6 +79,8 @@ class Camera:
         self.busy = False
         self.restarts = 0
         self.state, self.since, self.message = CameraState.CONNECTING, datetime.now(UTC), "connecting"
+        self._loss = RecentShare(*LOSS_LIMITS)
+        self._overload = RecentShare(*OVERLOAD_LIMITS)
         self._died_at: float | None = None
         self._stopping = threading.Event()
 
@@ -86,6 +94,11 @@ class Camera:
         return None if self.busy else self.queue.oldest_arrival
 
     @property
+    def n_dropped(self) -> int:
+        """Number of frames that were due but not scored, because newer ones were waiting."""
+        return self.queue.dropped + self.scorer.stats.skipped
+
+    @property
     def finished(self) -> bool:
         """Whether a file has ended, all of it is scored, and its end has been published."""
         return self._is_scored and self.state in (CameraState.DOWN, CameraState.ENDED)
@@ -97,10 +110,11 @@ class Camera:
 
     def update_state(self) -> None:
         """Work out the state and publish a change; end the event of a camera that is not live."""
+        self._measure_degradation()
         state, message = self._find_state()
         if self._stopping.is_set():
             return
-        if state is not CameraState.LIVE and self.queue.oldest_arrival is None and not self.busy:
+        if not state.is_scored and self.queue.oldest_arrival is None and not self.busy:
             self.scorer.close_event()
         self.packets.finish_clips(time.time())
         if state is not self.state:
@@ -159,14 +173,17 @@ class Camera:
             since=self.since,
             fps_in=reader.rate.hz(),
             fps_scored=stats.rate.hz(),
+            fps_due=self.sampler.due_hz,
             frames=reader.frames,
-            dropped=self.queue.dropped + stats.skipped,
+            dropped=self.n_dropped,
             scored=stats.scored,
+            lost=reader.lost,
+            damaged=reader.damaged,
             latency_ms_p50=stats.latency_ms(0.5),
             latency_ms_p99=stats.latency_ms(0.99),
             reconnects=reader.reconnects,
             attempts=reader.attempts,
-            last_score=stats.last_score if self.state is CameraState.LIVE else None,
+            last_score=stats.last_score if self.state.is_scored else None,
             threshold=scorer.threshold,
             false_alarms=scorer.camera.false_alarms,
             model=bundle.path.name,
@@ -211,8 +228,33 @@ class Camera:
         if finding.state is CameraState.LIVE and self.scorer.fault:
             return CameraState.DOWN, self.scorer.fault
         if finding.state is CameraState.LIVE:
-            return CameraState.LIVE, self._rate_note()
+            return self._find_degradation() or (CameraState.LIVE, self._rate_note())
         return finding.state, finding.message
+
+    def _find_degradation(self) -> tuple[CameraState, str] | None:
+        """Whether many frames are lost on the way to this machine, or on it."""
+        loss, overload = self._loss, self._overload
+        if loss.is_high:
+            return CameraState.DEGRADED, (
+                f"{loss.share:.0%} of the frames are lost or damaged and not scored: check the camera's network, "
+                + (
+                    "or set transport = tcp"
+                    if self.settings.cameras[self.name].transport == "udp"
+                    else "lower its bit rate"
+                )
+            )
+        if overload.is_high:
+            return CameraState.DEGRADED, (
+                f"this machine is too slow: {overload.share:.0%} of the frames are dropped unscored "
+                f"({self.scorer.stats.rate.hz():.1f} of {self.sampler.due_hz:.1f} a second are scored): "
+                "lower the fps of the cameras, use a smaller model, or watch fewer cameras"
+            )
+        return None
+
+    def _measure_degradation(self) -> None:
+        now, reader = time.monotonic(), self.reader
+        self._loss.update(now, reader.lost + reader.damaged, reader.frames + reader.lost)
+        self._overload.update(now, self.n_dropped, self.sampler.n_due)
 
     def _keep_fault(self, link: CameraState, message: str) -> tuple[CameraState, str]:
         """A camera that is down or stalled stays so during the next attempts to connect."""

@@ -19,10 +19,11 @@ Verdict = Literal["normal", "abnormal"]
 
 
 class CameraState(StrEnum):
-    """The state of a camera. Frames are scored in `live` only: a camera fault is reported, never scored as normal.
+    """The state of a camera. Frames are scored in `live` and `degraded` only: a camera fault is reported, never scored as normal.
 
     connecting  no connection yet
     live        frames arrive and are scored
+    degraded    frames are scored, but many are not: they are lost on the network, or this machine is too slow
     stalled     connected, but no frames arrive
     frozen      frames arrive, but the image does not change
     black       the image is black
@@ -34,6 +35,7 @@ class CameraState(StrEnum):
 
     CONNECTING = "connecting"
     LIVE = "live"
+    DEGRADED = "degraded"
     STALLED = "stalled"
     FROZEN = "frozen"
     BLACK = "black"
@@ -41,6 +43,11 @@ class CameraState(StrEnum):
     MOVED = "moved"
     DOWN = "down"
     ENDED = "ended"
+
+    @property
+    def is_scored(self) -> bool:
+        """Whether frames are scored in this state."""
+        return self in (CameraState.LIVE, CameraState.DEGRADED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +61,10 @@ class CameraStatus:
         frames: number of frames received.
         dropped: number of frames that were due but not scored, because newer ones were waiting.
         scored: number of frames scored.
+        lost: number of frames that did not arrive, as far as the stream shows it.
+        damaged: number of frames that are not scored because packets were lost: frames with a missing part, and those
+            predicted from them.
+        fps_due: frames a second that should be scored.
         latency_ms_p50, latency_ms_p99: from a frame's arrival to its score, over the last minutes; None before the first.
         reconnects: number of connections made after one was lost.
         attempts: number of connection attempts.
@@ -73,9 +84,12 @@ class CameraStatus:
     since: datetime
     fps_in: float
     fps_scored: float
+    fps_due: float
     frames: int
     dropped: int
     scored: int
+    lost: int
+    damaged: int
     latency_ms_p50: float | None
     latency_ms_p99: float | None
     reconnects: int
@@ -126,6 +140,8 @@ class Metrics:
     frames: dict[str, int] = field(default_factory=dict)
     dropped: dict[str, int] = field(default_factory=dict)
     scored: dict[str, int] = field(default_factory=dict)
+    lost: dict[str, int] = field(default_factory=dict)
+    damaged: dict[str, int] = field(default_factory=dict)
     reconnects: dict[str, int] = field(default_factory=dict)
     states: dict[str, CameraState] = field(default_factory=dict)
     events: dict[str, int] = field(default_factory=dict)

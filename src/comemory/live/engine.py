@@ -22,7 +22,7 @@ from comemory.live.config.overrides import Overrides
 from comemory.live.contract import CameraStatus, Message, Metrics, Snapshot, Verdict
 from comemory.live.learning.feedback import FeedbackStore
 from comemory.live.monitoring.watchdog import Task, Watchdog
-from comemory.live.recording.event_writer import EventWriter
+from comemory.live.recording.event_writer import AlertObserver, EventWriter
 from comemory.live.recording.task_queue import TaskQueue
 from comemory.live.scoring.shared_network import NetworkPool
 from comemory.live.subscribers import MessageBus
@@ -58,12 +58,15 @@ class Engine:
     Args:
         settings: all live settings.
         store: the event store; None writes events to `events.jsonl` only. The engine does not close it.
+        alerts: notified of every change at once.
 
     Raises:
         ConfigError: the output folder cannot be written.
     """
 
-    def __init__(self, settings: LiveSettings, store: EventStore | None = None) -> None:
+    def __init__(
+        self, settings: LiveSettings, store: EventStore | None = None, alerts: AlertObserver | None = None
+    ) -> None:
         require_writable_folder(settings.out)
         self._overrides = Overrides(settings.out)
         self._base_settings = settings
@@ -71,7 +74,7 @@ class Engine:
         self._store = store
         self._subscribers = MessageBus()
         self._feedback = FeedbackStore(settings.out, store)
-        self.event_writer = EventWriter(settings.out, store, self._publish_error)
+        self.event_writer = EventWriter(settings.out, store, self._publish_error, alerts)
         self._clip_tasks = TaskQueue("clips", MAX_CLIP_TASKS)
         self._cameras: dict[str, Camera] = {}
         self._networks = NetworkPool(self._settings.runtime, self._settings.precision, self.workers)
@@ -234,8 +237,10 @@ class Engine:
         stats = {name: camera.scorer.stats for name, camera in cameras.items()}
         return Metrics(
             frames={name: camera.reader.frames for name, camera in cameras.items()},
-            dropped={name: camera.queue.dropped + stats[name].skipped for name, camera in cameras.items()},
+            dropped={name: camera.n_dropped for name, camera in cameras.items()},
             scored={name: one.scored for name, one in stats.items()},
+            lost={name: camera.reader.lost for name, camera in cameras.items()},
+            damaged={name: camera.reader.damaged for name, camera in cameras.items()},
             reconnects={name: camera.reader.reconnects for name, camera in cameras.items()},
             states={name: camera.state for name, camera in cameras.items()},
             events={name: one.events for name, one in stats.items()},

@@ -65,6 +65,7 @@ class Service:
         self.dispatcher: Dispatcher | None = None
         self._reload_settings, self._on_reload, self._ends_process = reload_settings, on_reload, ends_process
         self._stack = ExitStack()
+        self._n_unstored = 0
         self._end_requested = threading.Event()
         self._deadline: float | None = None
         self._reload_requested = threading.Event()
@@ -75,9 +76,9 @@ class Service:
             stack.enter_context(self.signals())
             self.store = self._open_store(stack)
             self.dispatcher = self._open_alerts(stack)
-            self.engine = Engine(self.settings, self.store)
+            self.engine = Engine(self.settings, self.store, self.dispatcher)
             self.engine.start()
-            stack.callback(lambda: self.engine.stop(self._left(0.5)))
+            stack.callback(self._stop_and_count)
             self._stack = stack.pop_all()
         return self
 
@@ -89,9 +90,23 @@ class Service:
                 if not report.stat().st_size:
                     report.unlink()
 
+    @property
+    def n_unstored(self) -> int:
+        """Changes that could not be stored; after the end, they wait for the next start."""
+        return self._n_unstored
+
     def stop_engine(self) -> None:
         """Stop the cameras and store their events; alerts and store go on until the end of the block."""
         self.engine.stop(self._left(STOP_S - ENGINE_S))
+
+    def _stop_and_count(self) -> None:
+        self.engine.stop(self._left(0.5))
+        self._n_unstored = self.engine.event_writer.n_unstored
+        if self._n_unstored:
+            self._on_reload(
+                f"{self._n_unstored} changes could not be stored ({self.engine.event_writer.error or 'no time left'}): they "
+                f"wait in {self.settings.media} and are stored at the next start"
+            )
 
     def end(self) -> None:
         """End `run`; everything must have ended `STOP_S` from now."""
@@ -140,9 +155,12 @@ class Service:
             return
         retention = self.engine.settings.retention
         try:
-            self.store.sweep(
+            swept = self.store.sweep(
                 datetime.now(UTC), retention.days, int(retention.max_gb * 1e9), int(retention.min_free_gb * 1e9)
             )
+            if self.dispatcher is not None:
+                is_full = "the media folder exceeds its quota, or the disk is nearly full, with nothing left to delete"
+                self.dispatcher.report("disk", is_full if swept.over_quota else "")
         except (ComemoryError, OSError) as error:
             self._on_reload(f"old events were not deleted: {error}")
 
@@ -191,7 +209,7 @@ class Service:
         from comemory.store.store import EventStore
 
         self.settings.out.mkdir(parents=True, exist_ok=True)
-        return stack.enter_context(EventStore.open(self.settings.store_url, self.settings.media))
+        return stack.enter_context(EventStore.open(self.settings.store_url, self.settings.media, may_be_away=True))
 
     def _open_alerts(self, stack: ExitStack) -> Dispatcher | None:
         if self.store is None or not self.settings.alerts:

@@ -38,6 +38,9 @@ class FrameSampler:
     of the training, so that speeds keep their meaning. Every sample is prepared, so that clips are what the network was
     trained on; `fps` limits how many of them are scored.
 
+    Attributes:
+        n_due: number of frames to be scored so far.
+
     Args:
         rate_hz: frames a second of the training.
         fps: limit on the frames a second to score; None scores all.
@@ -45,6 +48,7 @@ class FrameSampler:
 
     def __init__(self, rate_hz: float, fps: float | None = None) -> None:
         self.rate_hz, self.fps = rate_hz, fps
+        self.n_due = 0
         self._index = -1
         self._credit = 1.0
         self.restart(None)
@@ -65,6 +69,11 @@ class FrameSampler:
     def camera_hz(self) -> float | None:
         """Frames a second that the camera sends; None before it is known."""
         return 1 / median(self._intervals) if self._intervals else None
+
+    @property
+    def due_hz(self) -> float:
+        """Frames a second to be scored: those of the training, or fewer if the camera or `fps` gives fewer."""
+        return min(self.rate_hz, self.fps or self.rate_hz, self.camera_hz or self.rate_hz)
 
     def mark_gap(self) -> None:
         """A frame was lost: start a new clip."""
@@ -101,4 +110,5 @@ class FrameSampler:
         if self._credit < 1 - 1e-9:
             return False
         self._credit = min(self._credit - 1, 1.0)
+        self.n_due += 1
         return True

@@ -16,6 +16,7 @@ from comemory.errors import SourceError, mask_password
 from comemory.live.capture.backoff import Backoff
 from comemory.live.capture.clock import ArrivalClock, PlaybackClock, StreamClock, WallClock
 from comemory.live.capture.connection import Connection, copy_packet, explain
+from comemory.live.capture.frame_loss import FrameLoss
 from comemory.live.capture.frame_queue import FrameQueue, QueuedFrame
 from comemory.live.capture.frame_sampler import FrameSampler
 from comemory.live.config import CameraSettings, HealthSettings
@@ -41,7 +42,8 @@ class CameraReader(threading.Thread):
         frames: number of frames received.
         attempts: number of connection attempts.
         reconnects: number of connections made after one was lost.
-        corrupt: number of frames that could not be decoded, or were decoded with errors.
+        lost: number of frames that did not arrive; see `FrameLoss`.
+        damaged: number of frames that cannot be trusted because packets were lost; they are not queued.
         clock_jumps: how often the time of day of this machine was set.
         last_frame: when the last frame arrived, on the monotonic clock; None before the first.
         newest: the newest frame, as decoded.
@@ -64,7 +66,7 @@ class CameraReader(threading.Thread):
         self.camera, self.health, self.sampler, self.queue, self.packets = camera, health, sampler, queue, packets
         self.link = CameraState.CONNECTING
         self.message = "connecting"
-        self.frames = self.attempts = self.reconnects = self.corrupt = self.clock_jumps = 0
+        self.frames = self.attempts = self.reconnects = self.lost = self.damaged = self.clock_jumps = 0
         self.last_frame: float | None = None
         self.rate = RateMeter()
         self.newest: Any = None
@@ -164,6 +166,7 @@ class CameraReader(threading.Thread):
     def _read(self, connection: Connection) -> None:
         """Read an open connection until it ends or the reader is stopped."""
         params = StreamParams(connection.stream)
+        loss = None if connection.is_recording else FrameLoss(params.codec, params.extradata, float(params.time_base))
         stated = None if connection.uses_arrival_time else params.rate_hz
         rate_hz = stated if stated and 0 < stated <= MAX_RATE_HZ else None
         self._begin_connection(rate_hz, params)
@@ -180,7 +183,7 @@ class CameraReader(threading.Thread):
             if packet is not None:
                 time_s = now - start if connection.uses_arrival_time else stream_clock.packet_time_s(packet.pts)
                 self.packets.append(copy_packet(packet, wall.to_unix(clock.packet_time(time_s, now))))
-            for image in self._decode(connection.stream, packet):
+            for image in self._decode(connection.stream, packet, loss):
                 time_s = now - start if connection.uses_arrival_time else stream_clock.frame_time_s(image.pts)
                 at = clock.frame_time(time_s, now)
                 if is_played_back and not self._wait_until(at):
@@ -198,21 +201,44 @@ class CameraReader(threading.Thread):
             if is_new or packet is None:
                 yield packet
 
-    def _decode(self, stream: VideoStream, packet: Any) -> Iterator[av.VideoFrame]:
+    def _decode(self, stream: VideoStream, packet: Any, loss: FrameLoss | None) -> Iterator[av.VideoFrame]:
+        """The frames of a packet that can be trusted.
+
+        Args:
+            packet: None lets the decoder return its last frames.
+            loss: None trusts all frames that the decoder does not mark: recordings lose no packets.
+        """
+        if loss is not None and packet is not None:
+            self.lost += loss.n_lost_before(packet)
         try:
             images = stream.codec_context.decode(packet)
         except LIBRARY_ERRORS:
-            self._count_corrupt()
+            if loss is not None:
+                loss.mark_undecodable()
+            self._count_damaged()
             return
         for image in images:
-            if image.is_corrupt:
-                self._count_corrupt()
-            else:
+            is_clean = not image.is_corrupt if loss is None else loss.is_clean(image)
+            if is_clean:
                 yield image
+            else:
+                self._count_damaged()
+        if loss is not None:
+            self.damaged += loss.n_left_out()
 
-    def _count_corrupt(self) -> None:
-        self.corrupt += 1
+    def _count_damaged(self) -> None:
+        """Count a frame that has arrived but cannot be trusted; it interrupts the clip."""
+        self.damaged += 1
         self.sampler.mark_gap()
+        self._count_frame()
+
+    def _count_frame(self) -> None:
+        self.frames += 1
+        self.rate.count()
+        self.last_frame = time.monotonic()
+        if self.link is not CameraState.LIVE:
+            self.link, self.message = CameraState.LIVE, ""
+            self._was_live = True
 
     def _begin_connection(self, rate_hz: float | None, params: StreamParams | None) -> None:
         """A connection is made: frames seen before belong to another clip."""
@@ -240,13 +266,8 @@ class CameraReader(threading.Thread):
             time_s: on the stream's clock.
             at: Unix time.
         """
-        self.frames += 1
-        self.rate.count()
+        self._count_frame()
         self.newest = image
-        self.last_frame = time.monotonic()
-        if self.link is not CameraState.LIVE:
-            self.link, self.message = CameraState.LIVE, ""
-            self._was_live = True
         self.size = _upright_size(image)
         sample = self.sampler.sample(time_s)
         if sample is not None:

@@ -10,11 +10,13 @@ from collections.abc import Callable
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, Protocol
 
 from comemory.errors import ComemoryError
 from comemory.live.recording.task_queue import Task, TaskQueue
-from comemory.store.event import FileKind, StoredEvent
+from comemory.store.event import FileKind, StateChange, StoredEvent
+from comemory.store.routing import Change, Stamp
+from comemory.store.write_ahead import Entry, EventChange
 
 if TYPE_CHECKING:
     from comemory.store.store import EventStore
@@ -25,8 +27,27 @@ Destination = Literal["store", "lines", "pictures", "clips"]
 """What is written; each can fail while the others work."""
 
 
+class AlertObserver(Protocol):
+    """What the writer needs of alerts: they are sent whether the store takes the change or not."""
+
+    def observe(self, change: Change) -> None:
+        """A change has happened; it is not stored yet."""
+        ...
+
+    def mark_stored(self, change_id: str) -> None:
+        """The store has the change, and its alerts."""
+        ...
+
+    def report(self, part: str, error: str) -> None:
+        """A part of the service has an error; empty where it has none (any more)."""
+        ...
+
+
 class EventWriter:
     """Writes events, camera states and scores to `events.jsonl` and to the store, in order.
+
+    Each change of an event or a state is first written to the store's write-ahead file, and stays there until the
+    database has it: what an outage, a crash or the end of the process leaves there is stored at the next start.
 
     Writes to the store are retried here, and nowhere else, for as long as the failure is temporary: a full disk, a
     database that is locked or not reachable. A write that can never succeed is reported and skipped. The lines of
@@ -39,12 +60,19 @@ class EventWriter:
         out: folder of `events.jsonl` and, without a store, of `media/`.
         store: None writes events to files only.
         on_error: called with each new value of `error`.
+        alerts: notified of every change at once.
     """
 
-    def __init__(self, out: Path, store: EventStore | None, on_error: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        out: Path,
+        store: EventStore | None,
+        on_error: Callable[[str], None],
+        alerts: AlertObserver | None = None,
+    ) -> None:
         self.out, self.store = out, store
         self.error = ""
-        self._on_error = on_error
+        self._on_error, self._alerts = on_error, alerts
         self._tasks = TaskQueue("event-writer")
         self._lines_lock = threading.Lock()
         self._errors: dict[Destination, str] = {}
@@ -56,7 +84,9 @@ class EventWriter:
         return self.out / "media" / ".scratch" if self.store is None else self.store.scratch
 
     def start(self) -> None:
-        """Start the writing thread."""
+        """Start the writing thread, with what an earlier process did not store."""
+        if (store := self.store) is not None and store.write_ahead is not None and store.write_ahead.left_over:
+            self._queue_write(store.replay)
         self._tasks.start()
 
     def restart(self) -> None:
@@ -67,19 +97,41 @@ class EventWriter:
         """Write what waits and end the thread; False if that takes longer than `timeout_s`."""
         return self._tasks.finish(timeout_s)
 
-    def write_event(self, change: str, event: StoredEvent) -> None:
+    @property
+    def n_unstored(self) -> int:
+        """Changes that wait in the write-ahead file."""
+        return 0 if self.store is None or self.store.write_ahead is None else len(self.store.write_ahead)
+
+    def write_event(self, change: EventChange, event: StoredEvent) -> None:
         """Write an event that is `new`, has an `update`, or has come to its `end`."""
         self._write_line({"change": change, "time": _now(), "event": event.to_json()})
-        if (store := self.store) is not None:
-            write = {"new": store.begin, "update": store.update, "end": store.end}[change]
-            self._queue_write(lambda: write(event))
+        self._record(Entry(change, event, Stamp()))
 
     def write_state(self, camera: str, state: str, message: str) -> None:
         """Write that a camera's state has changed."""
         at = datetime.now(UTC)
         self._write_line({"change": "state", "time": _now(), "camera": camera, "state": state, "message": message})
-        if (store := self.store) is not None:
-            self._queue_write(lambda: store.record_state(camera, state, message or None, at))
+        self._record(Entry("state", StateChange(camera, state, message or None, at), Stamp(time=at)))
+
+    def _record(self, entry: Entry) -> None:
+        """Write a change ahead, send its alerts, and queue it for the database."""
+        if (store := self.store) is None:
+            return
+        if store.write_ahead is not None:
+            store.write_ahead.append(entry)
+        if self._alerts is not None:
+            self._alerts.observe(entry.as_change())
+        self._queue_write(lambda: self._apply(store, entry))
+
+    def _apply(self, store: EventStore, entry: Entry) -> None:
+        try:
+            store.apply(entry)
+        except ComemoryError as error:
+            if store.write_ahead is not None and not _is_temporary(error):
+                store.write_ahead.remove(entry)
+            raise
+        if self._alerts is not None:
+            self._alerts.mark_stored(entry.stamp.id)
 
     def write_scores(self, camera: str, minute: datetime, maxima: list[float], model: str) -> None:
         """Write the highest scores of the parts of a minute; to the store only."""
@@ -99,7 +151,7 @@ class EventWriter:
 
         def task() -> None:
             try:
-                self._store_file(event_id, kind, make())
+                self._store_file(event_id, kind, make(), destination)
             except (ComemoryError, OSError) as error:
                 self.report(destination, str(error))
                 on_lost()
@@ -119,21 +171,43 @@ class EventWriter:
                 before, self.error = self.error, "; ".join(filter(None, dict.fromkeys(self._errors.values())))
                 if self.error != before:
                     self._on_error(self.error)
+                    if self._alerts is not None:
+                        self._alerts.report("store", self.error)
 
-    def _store_file(self, event_id: str, kind: FileKind, path: Path) -> None:
-        """Move a file to its event; it is deleted if that fails, which is no error if the event was deleted."""
+    def _store_file(self, event_id: str, kind: FileKind, path: Path, destination: Destination) -> None:
+        """Move a file to its event. A file that the store can never take is deleted, without an error if its event was.
+
+        While the store is away it is tried again. What is left when the service ends stays in `scratch`.
+        """
         try:
             if self.store is not None:
-                self.store.attach(event_id, kind, path)
+                self._attach_with_retry(self.store, event_id, kind, path, destination)
             else:
                 target = self.out / "media" / event_id / f"{kind}{path.suffix}"
                 target.parent.mkdir(parents=True, exist_ok=True)
                 path.replace(target)
-        except (ComemoryError, OSError):
+        except (ComemoryError, OSError) as error:
+            if self.store is not None and _is_temporary(error):
+                raise
             with suppress(OSError):
                 path.unlink()
             if self.store is None or self.store.get(event_id) is not None:
                 raise
+
+    def _attach_with_retry(
+        self, store: EventStore, event_id: str, kind: FileKind, path: Path, destination: Destination
+    ) -> None:
+        pause_s = FIRST_RETRY_S
+        while True:
+            try:
+                store.attach(event_id, kind, path)
+                return
+            except ComemoryError as error:
+                is_lost = not path.exists() or not _is_temporary(error)
+                if is_lost or self._tasks.stopping.wait(pause_s):
+                    raise
+                self.report(destination, str(error))
+                pause_s = min(2 * pause_s, MAX_RETRY_S)
 
     def _queue_write(self, write: Callable[[], object]) -> None:
         self._submit(lambda: self._write_with_retry(write))
@@ -145,16 +219,13 @@ class EventWriter:
         return is_queued
 
     def _write_with_retry(self, write: Callable[[], object]) -> None:
-        # Imported late: the store's libraries are not installed where events go to files only.
-        from comemory.store.database import is_temporary
-
         pause_s = FIRST_RETRY_S
         while True:
             try:
                 write()
             except (ComemoryError, OSError, ValueError, ArithmeticError) as error:
                 self.report("store", str(error))
-                if not is_temporary(error) or self._tasks.stopping.wait(pause_s):
+                if not _is_temporary(error) or self._tasks.stopping.wait(pause_s):
                     return
                 pause_s = min(2 * pause_s, MAX_RETRY_S)
             else:
@@ -171,6 +242,13 @@ class EventWriter:
             self.report("lines", f"cannot write {path}: {getattr(error, 'strerror', None) or error}")
         else:
             self.report("lines", "")
+
+
+def _is_temporary(error: BaseException) -> bool:
+    # Imported late: the store's libraries are not installed where events go to files only.
+    from comemory.store.database import is_temporary
+
+    return is_temporary(error)
 
 
 def _append(path: Path, line: bytes) -> None:

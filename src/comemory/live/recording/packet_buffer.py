@@ -60,7 +60,8 @@ class StreamParams:
         self.time_base = stream.time_base or Fraction(1, 90_000)
         self.rate_hz = float(stream.average_rate) if stream.average_rate else None
         self._decoder = context.codec.name
-        self._extradata, self._size, self._format = context.extradata, (context.height, context.width), context.pix_fmt
+        self.extradata: bytes | None = context.extradata
+        self._size, self._format = (context.height, context.width), context.pix_fmt
         self.template: VideoStream | None = None
         if self.codec in COPIED_CODECS:
             # A stream can be copied from only while its container is open: an empty output in memory stays open.
@@ -71,8 +72,8 @@ class StreamParams:
     def open_decoder(self) -> Any:
         """Open a new decoder, for packets from a key frame on."""
         decoder: Any = av.CodecContext.create(self._decoder, "r")
-        if self._extradata:
-            decoder.extradata = self._extradata
+        if self.extradata:
+            decoder.extradata = self.extradata
         if self._decoder == "rawvideo":
             decoder.height, decoder.width = self._size
             decoder.pix_fmt = self._format

@@ -175,7 +175,7 @@ class CameraScorer:
             state: of the camera.
         """
         with self.lock:
-            latest = self._latest if state is CameraState.LIVE else None
+            latest = self._latest if state.is_scored else None
             heat_map = self.detector.heat_map(latest.scored) if latest is not None else None
             if latest is None and newest is not None and (self._unscored is None or self._unscored[0] is not newest):
                 self._unscored = newest, datetime.now(UTC)

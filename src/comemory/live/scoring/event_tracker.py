@@ -20,6 +20,7 @@ from comemory.live.recording.snapshots import save_heat_map, save_thumbnail
 from comemory.live.scoring.suppression import Signature
 from comemory.scoring import EventFinder
 from comemory.store.event import StoredEvent, new_id
+from comemory.store.write_ahead import EventChange
 from comemory.types import Event, Score
 
 UPDATE_S = 1.0
@@ -172,7 +173,7 @@ class EventTracker:
         self._attach_images(stored.id)
         self._peak = self._attached = None
 
-    def _send(self, change: str, event: StoredEvent) -> None:
+    def _send(self, change: EventChange, event: StoredEvent) -> None:
         self._event_writer.write_event(change, event)
         self._publish({"kind": "event", "camera": self.name, "change": change, "event": event.to_json()})
 

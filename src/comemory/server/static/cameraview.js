@@ -2,7 +2,7 @@
 
 import * as api from "./api.js";
 import { h, icon, notify } from "./dom.js";
-import { STATES, budget, count, number, rate, span } from "./format.js";
+import { STATES, budget, count, isScored, number, rate, span } from "./format.js";
 import { known, listen, recall } from "./live.js";
 import { LivePicture } from "./picture.js";
 import { Sparkline, curve } from "./spark.js";

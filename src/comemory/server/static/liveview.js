@@ -3,7 +3,7 @@
 import * as api from "./api.js";
 import { button, h, icon, keepFocus } from "./dom.js";
 import { eventRow } from "./eventview.js";
-import { STATES, number, plural, span } from "./format.js";
+import { STATES, isScored, number, plural, span } from "./format.js";
 import { known, listen, recall } from "./live.js";
 import { LivePicture } from "./picture.js";
 import { Sparkline } from "./spark.js";

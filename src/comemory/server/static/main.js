@@ -4,7 +4,7 @@ import * as api from "./api.js";
 import { cameraView } from "./cameraview.js";
 import { button, h, icon, notify } from "./dom.js";
 import { eventsView, openPlayer } from "./eventview.js";
-import { number, plural } from "./format.js";
+import { isScored, number, plural } from "./format.js";
 import { connect, disconnect, known, listen } from "./live.js";
 import { liveView } from "./liveview.js";
 
