@@ -6,6 +6,8 @@ import base64
 import hashlib
 import json
 import re
+import subprocess
+import sys
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
@@ -475,3 +477,12 @@ def test_the_true_outline_is_drawn_into_a_miss() -> None:
 def test_identifiers_are_unique() -> None:
     identifiers = re.findall(r'\sid="([^"]*)"', render(report(clips=[clip(str(i), 40 + i) for i in range(4)])))
     assert len(identifiers) == len(set(identifiers))
+
+
+def test_an_evaluation_without_a_report_needs_no_plotting_packages() -> None:
+    code = (
+        "import sys\n"
+        "for name in ('matplotlib', 'jinja2', 'markupsafe'): sys.modules[name] = None\n"
+        "import comemory.evaluation.evaluate, comemory.evaluation.report\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=120)
