@@ -124,7 +124,7 @@ def main() -> None:
     ]
     if not found:
         raise SystemExit(f"{options.table} has no row of {options.experiment} on {options.data}: run it first")
-    aucs = {row["variant"]: row["figures"]["causal"]["auc_micro"] for row in found}
+    aucs = {row["variant"]: row["results"]["causal"]["auc_micro"] for row in found}
     names = [name for name in aucs if "+" not in name]
     folder = options.bundles / options.experiment / options.data
     written = {open_bundle(path.parent).digest[:16]: path.parent for path in folder.rglob("manifest.json")}

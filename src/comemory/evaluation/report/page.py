@@ -318,7 +318,8 @@ def _gallery(report: Report, kind: FindingKind) -> JSON:
 
 
 def _finding(finding: Finding, threshold: float | None) -> JSON:
-    what = f"{finding.kind} in video {finding.video}, frame {finding.frame}, score {finding.score:.3g}"
+    label = "normal" if finding.kind == "false alarm" else "abnormal"
+    what = f"{label} frame {finding.frame} of video {finding.video}, score {finding.score:.3g}"
     image = finding.image if finding.mask is None else with_outline(finding.image, finding.mask)
     images = [(data_uri(image), f"Image: {what}")]
     if finding.heat_map is not None:
