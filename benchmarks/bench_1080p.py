@@ -50,7 +50,7 @@ def render(path: Path, n_frames: int, size: tuple[int, int], rate_hz: float = RA
 
 
 def measure(bundle: str, video: str, rounds: int, threads: int, precision: str) -> dict[str, Any]:
-    """All figures, JSON-able."""
+    """All results as JSON."""
     detector = Detector.open(bundle, threads=1, precision=precision)
     opened = detector.open_source(video)
     n_frames = sum(1 for _ in opened)
@@ -90,7 +90,7 @@ def main() -> None:
         "--threads", type=int, default=usable_cores(), help="workers of the pipeline (default all cores)"
     )
     parser.add_argument("--precision", default="auto", help="of the network: fp32, bf16, int8 or auto (default)")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there as well")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="also write the results there")
     asked = parser.parse_args()
     if min(asked.frames, asked.rounds, asked.threads) < 1:
         parser.error("--frames, --rounds and --threads are 1 or more")

@@ -103,7 +103,7 @@ def print_rss(bundle: str, video: str, threads: int, precision: str) -> None:
 
 
 def measure(bundle: str, video: str, rounds: int, threads: int, mnad_frames: int, precision: str) -> dict[str, Any]:
-    """All figures, JSON-able."""
+    """All results as JSON."""
     import torch
 
     torch.set_num_threads(threads)
@@ -164,7 +164,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=2, help="CPU threads for each side (default 2)")
     parser.add_argument("--precision", default="auto", help="of the network: fp32, bf16, int8 or auto (default)")
     parser.add_argument("--mnad-frames", type=int, default=5, help="frames that MNAD predicts in a round (default 5)")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there as well")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="also write the results there")
     parser.add_argument("--only-rss", action="store_true", help="print the pipeline's peak memory in MiB and stop")
     asked = parser.parse_args()
     if min(asked.rounds, asked.threads, asked.mnad_frames) < 1:

@@ -112,7 +112,7 @@ def work(cameras: list[Camera], runtime: Runtime, ends_s: float, errors: deque[B
 def measure(
     bundle: str, n_cameras: int, rate_hz: float, seconds: float, threads: int, precision: str, gate: bool
 ) -> dict[str, Any]:
-    """All figures, JSON-able."""
+    """All results as JSON."""
     cv2.setNumThreads(1)
     opened = open_bundle(bundle)
     first = Detector(opened, threads=1, precision=precision, skip_static=gate)
@@ -183,7 +183,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=usable_cores(), help="workers (default all cores)")
     parser.add_argument("--precision", default="auto", help="of the network: fp32, bf16, int8 or auto (default)")
     parser.add_argument("--no-gate", action="store_true", help="score still frames in full")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there as well")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="also write the results there")
     asked = parser.parse_args()
     if min(asked.cameras, asked.threads) < 1 or not 0 < asked.rate <= RATE_HZ or asked.seconds <= 0:
         parser.error(f"--cameras and --threads are 1 or more, --rate over 0 up to {RATE_HZ:g}, --seconds over 0")

@@ -1,11 +1,11 @@
-"""Does a budget of false alarms hold over hours? Alarms on ordinary video that nothing was fitted on.
+"""Does a false-alarm budget hold over hours? Counts alarms on normal video that nothing was fitted on.
 
     python benchmarks/budget_over_hours.py --json FILE
 
-Synthetic walkways, an hour each, of people alone. Minutes of one are given as training footage in ten files; a fifth is held
-out as a training does, the rest counts as trained on, the decision is calibrated, and alarms are counted on the clips that gave
-none of them, at several budgets. The score is that of the default channels that nothing is learned of, so that no network is
-needed: what is measured is the calibration. Twelve calibrations for each length: four walkways, three beginnings in each.
+Four synthetic walkways show an hour of walking people each. Some minutes of one serve as training footage in ten files: a
+fifth is held out as in a training, the rest counts as training video, and the score is calibrated. Alarms are then counted on
+the clips of which no minute was used, at several budgets. The score is that of the hand-designed default channels, so no
+network is needed: only the calibration is measured. Each length has twelve calibrations: four walkways, three start clips.
 """
 
 from __future__ import annotations
@@ -42,15 +42,15 @@ MINUTES = (2.5, 10.0, 30.0)
 SEEDS = (101, 102, 103, 104)
 RATE_HZ, CLIPS, N_CLIPS, N_FILES, N_PAST = 10.0, 6000, 6, 10, 4
 MOTION = tuple(channel for channel in ScoringSettings().motion if parse_channel(channel)[0] in HAND_DESIGNED)
-FLOW_AS_IT_IS = ScoringSettings(motion=MOTION, appearance=())
+HAND_DESIGNED_ONLY = ScoringSettings(motion=MOTION, appearance=())
 SPEC = ClipSettings()
 CELLS = (SPEC.height // CELL, SPEC.width // CELL)
-Shown = NDArray[np.float16]
-"""What the frames of a clip show by themselves: (n, 2 + S, h, w), the flow of each cell and the maps of `SHOWN`."""
+ClipMaps = NDArray[np.float16]
+"""The input maps of a clip's frames: (n, 2 + S, h, w), the flow of each cell and the maps of `types.INPUT_MAPS`."""
 
 
-def shown(seed: int) -> list[Shown]:
-    """Every frame that a score is made of, for each clip of a walkway."""
+def measure_walkway(seed: int) -> list[ClipMaps]:
+    """Measure every frame that has a score, for each clip of a walkway."""
     estimator = open_flow(FlowSettings(preset="fine"))
     found = []
     for video in open_dataset(f"synthetic:seed={seed},frames={CLIPS},training={N_CLIPS},size=128x192").training():
@@ -63,16 +63,16 @@ def shown(seed: int) -> list[Shown]:
     return found
 
 
-def evidence(frames: Iterable[Shown]) -> Iterable[Mapping[str, NDArray[np.float32]]]:
-    """Maps of frames, as a network gives them that errs nowhere."""
+def evidence(frames: Iterable[ClipMaps]) -> Iterable[Mapping[str, NDArray[np.float32]]]:
+    """The evidence of frames by a network without errors."""
     nothing = {name: np.zeros((1, 1, *CELLS), np.float32) for name in ("flow_error", "frame_error")}
     for frame in frames:
         cells = frame.astype(np.float32)
         yield {**nothing, "flow_mean": cells[None, :2], **named_input_maps(cells[2:])}
 
 
-def alarms(clips: Sequence[Shown], minutes: float, first: int) -> dict[str, float]:
-    """Alarms an hour by budget, of a calibration on minutes from one clip on, counted on the clips that gave none of them."""
+def alarms(clips: Sequence[ClipMaps], minutes: float, first: int) -> dict[str, float]:
+    """Alarms an hour by budget, for a calibration on some minutes from clip `first` on, counted on the unused clips."""
     turned = [*clips[first:], *clips[:first]]
     n_frames = int(minutes * 60 * RATE_HZ)
     files = np.array_split(np.concatenate(turned[: -(-n_frames // CLIPS) + 1])[:n_frames], N_FILES)
@@ -80,50 +80,51 @@ def alarms(clips: Sequence[Shown], minutes: float, first: int) -> dict[str, floa
     learned = np.concatenate([files[i][part] for i, part in trained])
     fitted = fit_calibration(
         [list(evidence(files[i][part])) for i, part in held],
-        FLOW_AS_IT_IS,
+        HAND_DESIGNED_ONLY,
         RATE_HZ,
         baseline_frames=list(evidence(learned[:: max(1, -(-len(learned) // MAX_BASELINE_FRAMES))])),
         training_videos=(evidence(files[i][part]) for i, part in trained),
     )
-    watched = []
+    values = []
     for clip in turned[-(-n_frames // CLIPS) :]:
         scorer = Scorer(fitted)
         found = (normalise(maps, fitted.spatial_baselines) for maps in evidence(clip))
-        watched.append(np.array([scorer.update(one).value for one in found]))
-    hours = sum(map(len, watched)) / RATE_HZ / 3600
-    return {budget: counted(watched, fitted.threshold(budget)) / hours for budget in BUDGETS}
+        values.append(np.array([scorer.update(one).value for one in found]))
+    hours = sum(map(len, values)) / RATE_HZ / 3600
+    return {budget: count_events(values, fitted.threshold(budget)) / hours for budget in BUDGETS}
 
 
-def counted(videos: Sequence[NDArray[np.float64]], threshold: float) -> int:
+def count_events(videos: Sequence[NDArray[np.float64]], threshold: float) -> int:
     """Events of all videos."""
     n_events = 0
-    for values in videos:
-        scores = (Score(i, i / RATE_HZ, float(value), 0.0, 0.0) for i, value in enumerate(values))
-        n_events += len(list(EventFinder("", threshold, FLOW_AS_IT_IS).run(scores)))
+    for video in videos:
+        scores = (Score(i, i / RATE_HZ, float(value), 0.0, 0.0) for i, value in enumerate(video))
+        n_events += len(list(EventFinder("", threshold, HAND_DESIGNED_ONLY).run(scores)))
     return n_events
 
 
-def remembered(seed: int, kept: Path | None) -> list[Shown]:
-    """What a walkway shows, measured once where there is a folder to keep it in."""
-    path = None if kept is None else kept / f"shown-{seed}.npz"
+def load_or_measure(seed: int, folder: Path | None) -> list[ClipMaps]:
+    """Measure a walkway, or load what was measured before."""
+    path = None if folder is None else folder / f"walkway-{seed}.npz"
     if path is not None and path.is_file():
         with np.load(path) as file:
             return [file[name] for name in file.files]
-    found = shown(seed)
+    found = measure_walkway(seed)
     if path is not None:
         np.savez(path, *found)
     return found
 
 
-def measure(seeds: Sequence[int], kept: Path | None) -> JSON:
-    """Every length of footage at every budget: the mean over all calibrations, the least and the most.
+def measure(seeds: Sequence[int], folder: Path | None) -> JSON:
+    """Every length of footage at every budget: mean, lowest and highest over all calibrations.
 
     Args:
-        kept: folder of flows measured before, and to keep them in.
+        seeds: of the walkways.
+        folder: where measured walkways are stored.
     """
     rates: dict[float, list[dict[str, float]]] = {minutes: [] for minutes in MINUTES}
     for seed in seeds:
-        clips = remembered(seed, kept)
+        clips = load_or_measure(seed, folder)
         for minutes in MINUTES:
             rates[minutes] += [alarms(clips, minutes, first) for first in range(0, N_CLIPS, 2)]
         print(f"walkway {seed}: done", flush=True)
@@ -132,7 +133,7 @@ def measure(seeds: Sequence[int], kept: Path | None) -> JSON:
         found[f"{minutes:g} min"] = {
             budget: {
                 name: round(float(of([one[budget] for one in all_rates])), 1)
-                for name, of in (("mean", np.mean), ("least", np.min), ("most", np.max))
+                for name, of in (("mean", np.mean), ("lowest", np.min), ("highest", np.max))
             }
             for budget in BUDGETS
         }
@@ -140,7 +141,7 @@ def measure(seeds: Sequence[int], kept: Path | None) -> JSON:
         "channels": MOTION,
         "calibrations": 3 * len(seeds),
         "alarms_per_hour": found,
-        "circumstances": environment(),
+        "environment": environment(),
     }
 
 
@@ -148,16 +149,14 @@ def main() -> None:
     """Read the command line, measure, print and write."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--json", type=Path)
-    parser.add_argument(
-        "--keep", type=Path, help="folder for the measured flows, 550 MB a walkway; measured before, they are not again"
-    )
+    parser.add_argument("--folder", type=Path, help="stores measured walkways for the next run, 550 MB each")
     parser.add_argument("--seeds", type=int, nargs="+", default=list(SEEDS), help="of the walkways")
     asked = parser.parse_args()
-    found = measure(asked.seeds, asked.keep)
+    found = measure(asked.seeds, asked.folder)
     for minutes, budgets in found["alarms_per_hour"].items():
         print(f"calibrated on {minutes} of footage, a fifth of it held out")
         for budget, rate in budgets.items():
-            print(f"  {budget:>6}: {rate['mean']} alarms an hour, {rate['least']} to {rate['most']}")
+            print(f"  {budget:>6}: {rate['mean']} alarms an hour, {rate['lowest']} to {rate['highest']}")
     if asked.json:
         asked.json.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
 

@@ -2,15 +2,15 @@
 
     python benchmarks/drift_over_a_day.py --work day --json drift.json --plot drift.svg
 
-A nano network is trained on the first hour of a synthetic day and then watches all of it, 7 to 19 o'clock, as one source.
+A nano network is trained on the first hour of a synthetic day and then scores all of it, 7 to 19 o'clock, as one source.
 Every hour holds one cart and one cyclist. Modes:
     off        the trained memory
-    gated      items replaced by their update after frames that every second ordinary frame passes
-    always     the same after every frame
-    followed   items follow slowly, within a cone around the trained ones: `bounded` without its bound
-    bounded    `followed`, no score farther than `Detector.BOUND` from that of the trained memory
-    recentred  no update: from the score of the trained memory the median of the last `MEMORY_FRAMES` scores is taken off
-The network is the same in all of them, and so are the clips.
+    gated      items are replaced by their update after frames whose score every second normal frame exceeds
+    always     items are replaced after every frame
+    followed   items move slowly, within a cone around the trained ones: `bounded` without its bound
+    bounded    `followed`, with every score within `stages.BOUND` of that of the trained memory
+    recentred  no update: the median of the last `MEMORY_FRAMES` scores is subtracted from the score
+All modes have the same network and the same clips.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ def day(frames: int) -> str:
 
 
 class Fixed:
-    """The same ordinary frames, scored again and again: what changes is the memory alone."""
+    """The same normal frames, scored again and again: only the memory changes."""
 
     def __init__(self, detector: Detector, clips: Sequence[Clip]) -> None:
         self.detector, self.clips = detector, clips
@@ -109,7 +109,7 @@ def score_clip(detector: Detector, clip: Clip) -> float:
     return scored.score.value
 
 
-def watch(
+def score_day(
     detectors: dict[str, Detector], videos: Sequence[PreparedVideo], labels: Sequence[NDArray[np.bool_]]
 ) -> tuple[dict[str, list[list[float]]], list[NDArray[np.bool_]], dict[str, list[list[float]]]]:
     """Scores of every clip by mode, the labels of the scored frames, and the changes on the fixed frames by hour."""
@@ -117,8 +117,8 @@ def watch(
     scores: dict[str, list[list[float]]] = {name: [] for name in detectors}
     truth: list[NDArray[np.bool_]] = []
     moved: dict[str, list[list[float]]] = {name: [] for name in (*detectors, "bounded")}
-    ordinary = [t for t in videos[0].clip_ends(clips.n_past) if not labels[0][t]]
-    chosen = [ordinary[k] for k in np.linspace(0, len(ordinary) - 1, N_FIXED).astype(int)]
+    normal = [t for t in videos[0].clip_ends(clips.n_past) if not labels[0][t]]
+    chosen = [normal[k] for k in np.linspace(0, len(normal) - 1, N_FIXED).astype(int)]
     fixed = Fixed(detectors["off"], [clip_of(videos[0], t, clips) for t in chosen])
     for number, (video, label) in enumerate(zip(videos, labels, strict=True), 1):
         newest = video.clip_ends(clips.n_past)
@@ -169,7 +169,7 @@ def alarms(
 
 
 def hours(detector: Detector, values: Sequence[NDArray[np.float64]], truth: Sequence[NDArray[np.bool_]]) -> list[JSON]:
-    """The figures of one mode for each hour, and for the whole day at the end."""
+    """The results of one mode for each hour, and for the whole day at the end."""
     parts = [slice(k, k + CLIPS_PER_HOUR) for k in range(0, len(values), CLIPS_PER_HOUR)]
     rows: list[JSON] = []
     for number, part in enumerate([*parts, slice(None)]):
@@ -179,7 +179,7 @@ def hours(detector: Detector, values: Sequence[NDArray[np.float64]], truth: Sequ
         rows.append(
             {
                 "hour": FIRST + number if number < len(parts) else "all",
-                "ordinary": {
+                "normal": {
                     "frames": len(calm),
                     "mean": round(float(calm.mean()), 4),
                     **{f"q{q}": round(float(np.percentile(calm, q)), 4) for q in (50, 90, 99)},
@@ -194,7 +194,7 @@ def hours(detector: Detector, values: Sequence[NDArray[np.float64]], truth: Sequ
 
 
 def plot(report: JSON, path: Path) -> None:
-    """Three panels over the hours: ordinary scores, AUC, and the score of the fixed frames."""
+    """Three panels over the hours: scores of normal frames, AUC, and the score of the fixed frames."""
     import matplotlib as mpl
 
     mpl.use("svg" if path.suffix == ".svg" else "agg")
@@ -207,11 +207,11 @@ def plot(report: JSON, path: Path) -> None:
         rows = report["modes"][name]["hours"][:-1]
         at = [row["hour"] + 0.5 for row in rows]
         style = {"color": colours[name], "label": name, "marker": ".", "linestyle": ":" if name == "recentred" else "-"}
-        panels[0].plot(at, [row["ordinary"]["q90"] for row in rows], **style)
+        panels[0].plot(at, [row["normal"]["q90"] for row in rows], **style)
         panels[1].plot(at, [row["auc"] for row in rows], **style)
         if name in report["fixed_frames"]:
             panels[2].plot(at, [row["q90_of_size"] for row in report["fixed_frames"][name]], **style)
-    panels[0].set_ylabel("90th percentile of the score\non ordinary frames")
+    panels[0].set_ylabel("90th percentile of the score\non normal frames")
     panels[0].axhline(1, color="#bbbbbb", linewidth=0.8)
     panels[1].set_ylabel("AUC of the hour")
     panels[2].set_ylabel("change of the score on the\nsame frames, 90th percentile")
@@ -223,7 +223,7 @@ def plot(report: JSON, path: Path) -> None:
 
 
 def measured(work: Path, frames: int, epochs: int) -> JSON:
-    """Train where there is no bundle yet, watch the day, and put the figures together."""
+    """Train if there is no bundle yet, score the day, and collect the results."""
     spec = recipe(epochs)
     if not (work / "bundle").is_dir():
         train(LEARNED, spec, work / "bundle", cache=work / "cache", resume=True)
@@ -237,7 +237,7 @@ def measured(work: Path, frames: int, epochs: int) -> JSON:
     for name, update in (("always", "always"), ("followed", "bounded")):
         detectors[name] = Detector(off.bundle, runtime=off.stages.runtime, update=update, skip_static=False)  # type: ignore[arg-type]
     stages.BOUND = math.inf  # only `followed` has a bound: here it has none
-    scores, truth, moved = watch(detectors, videos, labels)
+    scores, truth, moved = score_day(detectors, videos, labels)
     values = derived(scores)
     return {
         "learned_on": LEARNED,
@@ -292,7 +292,7 @@ def main() -> None:
     for name in MODES:
         row = report["modes"][name]["hours"][-1]
         print(
-            f"{name:10} AUC {row['auc']:.4f}  ordinary frames {row['ordinary']}  false alarms {row['false_alarms']}  "
+            f"{name:10} AUC {row['auc']:.4f}  normal frames {row['normal']}  false alarms {row['false_alarms']}  "
             f"found {row['anomalies_found']} of {row['anomalies']}  farthest {report['modes'][name]['farthest_from_off']}"
         )
 

@@ -1,12 +1,12 @@
-"""Does a budget of false alarms hold on real video? Events on ordinary video that the calibration never saw, at several budgets.
+"""Does a false-alarm budget hold on real video? Counts events on normal video that the calibration never saw.
 
     python benchmarks/false_alarm_budget.py models/ped2-small ped2:data/ped2 --json FILE
 
-Counted over the ordinary frames of the test set, with the bundle's own calibration; and over the training videos, divided in
-halves by chance twenty times: the decision is calibrated on one half, as a training of it would be, and its alarms are counted on
-the other. The network was trained on most of both, so what it learned errs less there than on a new day, but most of the default
-score is speed, which nothing is learned of. A budget of one alarm an hour cannot be checked on five minutes of video, so higher
-ones are.
+Alarms are counted twice. First on the normal frames of the test set, with the bundle's own calibration. Then on the training
+videos, split at random into halves twenty times: the score is calibrated on one half as a training would, and its alarms are
+counted on the other. The network was trained on most of both halves, so it errs less there than on a new day; but most of the
+default score is measured speed, which is not learned. Five minutes of video cannot check a budget of one alarm an hour, so
+larger budgets are checked.
 """
 
 from __future__ import annotations
@@ -30,13 +30,13 @@ from comemory.types import JSON, Evidence, LabelledSource, Score
 BUDGETS = ("1/h", "10/h", "60/h", "120/h", "360/h")
 N_DIVISIONS = 20
 
-Watched = list[tuple[str, list[Score], NDArray[np.bool_]]]
+ScoredVideos = list[tuple[str, list[Score], NDArray[np.bool_]]]
 
 
-def watched(
+def score_videos(
     detector: Detector, videos: Sequence[LabelledSource]
 ) -> Iterator[tuple[str, list[Score], NDArray[np.bool_]]]:
-    """Name, scores and labels of each video; an unlabelled one is ordinary."""
+    """Name, scores and labels of each video; an unlabelled one is normal."""
     for video in videos:
         scores = list(detector.run(video.source))
         n_frames = scores[-1].index + 1 if scores else 0
@@ -44,8 +44,8 @@ def watched(
         yield video.name, scores, labels
 
 
-def counted(detector: Detector, part: Watched, budget: str) -> JSON:
-    """False alarms of one part at one budget, beside those that it allows."""
+def count_alarms(detector: Detector, part: ScoredVideos, budget: str) -> JSON:
+    """False alarms on one part at one budget, and how many the budget allows."""
     calibration = detector.bundle.calibration
     threshold, rate_hz = calibration.threshold(budget), calibration.rate_hz
     events = []
@@ -67,8 +67,8 @@ def evidence_maps(detector: Detector, video: LabelledSource) -> list[Mapping[str
     return [one.evidence.maps for one in scored if one is not None]
 
 
-def divided(detector: Detector, videos: Sequence[LabelledSource]) -> JSON:
-    """Alarms an hour on one half of some videos, calibrated on the other, by budget."""
+def split_half(detector: Detector, videos: Sequence[LabelledSource]) -> JSON:
+    """Alarms an hour on one half of the videos, calibrated on the other, by budget."""
     fitted = detector.bundle.calibration
     maps = [evidence_maps(detector, video) for video in videos]
     order, n_past = np.random.default_rng(0), detector.bundle.clips.n_past
@@ -95,27 +95,27 @@ def divided(detector: Detector, videos: Sequence[LabelledSource]) -> JSON:
     return {
         "divisions": N_DIVISIONS,
         "hours": round(hours, 2),
-        "ordinary_s": round(sum(map(len, maps)) / fitted.rate_hz, 1),
+        "normal_s": round(sum(map(len, maps)) / fitted.rate_hz, 1),
         "budgets": {budget: {"per_hour": round(n / hours, 1)} for budget, n in alarms.items()},
     }
 
 
 def measure(bundle: Path, data: str) -> JSON:
-    """Every part at every budget."""
+    """Both parts at every budget."""
     detector = Detector.open(bundle, threads=1)
     dataset = open_dataset(data)
-    part = list(watched(detector, dataset.testing()))
-    ordinary = sum(int((~labels).sum()) for *_, labels in part) / detector.bundle.calibration.rate_hz
+    part = list(score_videos(detector, dataset.testing()))
+    normal = sum(int((~labels).sum()) for *_, labels in part) / detector.bundle.calibration.rate_hz
     return {
         "bundle": bundle.name,
         "data": data.partition(":")[0],
         "precision": detector.bundle.precision,
-        "test, ordinary frames": {
-            "ordinary_s": round(ordinary, 1),
-            "budgets": {budget: counted(detector, part, budget) for budget in BUDGETS},
+        "test, normal frames": {
+            "normal_s": round(normal, 1),
+            "budgets": {budget: count_alarms(detector, part, budget) for budget in BUDGETS},
         },
-        "training, one half calibrated on the other": divided(detector, dataset.training()),
-        "circumstances": environment(),
+        "training, one half calibrated on the other": split_half(detector, dataset.training()),
+        "environment": environment(),
     }
 
 
@@ -128,9 +128,9 @@ def main() -> None:
     asked = parser.parse_args()
     found = measure(asked.bundle, asked.data)
     for name in [name for name, part in found.items() if isinstance(part, dict) and "budgets" in part]:
-        print(f"{name}: {found[name]['ordinary_s']} s of ordinary video")
-        for budget, figures in found[name]["budgets"].items():
-            print(f"  {budget:>6}: {figures['per_hour']} alarms an hour")
+        print(f"{name}: {found[name]['normal_s']} s of normal video")
+        for budget, counts in found[name]["budgets"].items():
+            print(f"  {budget:>6}: {counts['per_hour']} alarms an hour")
     if asked.json:
         asked.json.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
 

@@ -190,7 +190,7 @@ def main() -> int:
     options.add_argument("--seed", type=int, default=0)
     options.add_argument("--url", help="a running server of this machine, such as http://localhost:8710")
     options.add_argument("--token", default=secrets.token_urlsafe(32), help="of its API, where --url is given")
-    options.add_argument("--json", type=Path, help="write the figures here")
+    options.add_argument("--json", type=Path, help="also write the results there")
     given = options.parse_args()
     found = surroundings()
     with tempfile.TemporaryDirectory() as name:

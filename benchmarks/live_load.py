@@ -240,7 +240,7 @@ def main() -> int:
     )
     parser.add_argument("--workers", type=int, help="threads of the network (default one for each core)")
     parser.add_argument("--budget", default="30/h", help="false alarms of a camera (default 30/h)")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there as well")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="also write the results there")
     asked = parser.parse_args()
     if min(asked.first, asked.step) < 1 or asked.last < asked.first or min(asked.fps, asked.seconds) <= 0:
         parser.error("--first and --step are 1 or more, --last not under --first, --fps and --seconds over 0")

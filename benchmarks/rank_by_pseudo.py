@@ -102,7 +102,7 @@ def ranking(bundle: Path, data: str) -> dict[str, Any]:
         ],
         "spearman": spearman(pseudo, test),
         "kendall": kendall(pseudo, test),
-        "circumstances": environment(),
+        "environment": environment(),
     }
 
 

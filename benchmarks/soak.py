@@ -300,7 +300,7 @@ def main() -> int:
         "--warm-up", type=float, default=5.0, metavar="MINUTES", help="left out of the line (default 5)"
     )
     parser.add_argument("--model", type=Path, default=REPOSITORY / "models" / "synthetic-nano")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures and samples there as well")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="also write the results and samples there")
     parser.add_argument("--plot", type=Path, metavar="FILE", help="where the plot goes, .svg or .png")
     asked = parser.parse_args()
     if (

@@ -105,19 +105,19 @@ def test_missing_weights_are_an_error_not_a_gap() -> None:
 
 @pytest.mark.parametrize("size", [(0, 10), (10, -1), (100_000, 100_000)])
 def test_impossible_sizes_are_refused(size: tuple[int, int]) -> None:
-    with pytest.raises(ConfigError, match="cannot make pictures"):
+    with pytest.raises(ConfigError, match="cannot make images"):
         bench.bench_flow(size=size, rounds=1)
 
 
 @pytest.mark.parametrize("size", [(1, 1), (5, 7), (240, 360)])
-def test_pictures_to_time_with_are_always_the_same(size: tuple[int, int]) -> None:
-    for first, second in zip(bench.moving_pictures(size), bench.moving_pictures(size), strict=True):
+def test_timed_images_are_always_the_same(size: tuple[int, int]) -> None:
+    for first, second in zip(bench.moving_images(size), bench.moving_images(size), strict=True):
         assert first.shape == (*size, 3)
         np.testing.assert_array_equal(first, second)
 
 
 def test_the_block_moves_and_the_rest_stays() -> None:
-    flow = open_flow(FlowSettings()).estimate(*bench.moving_pictures((240, 360)))
+    flow = open_flow(FlowSettings()).estimate(*bench.moving_images((240, 360)))
     np.testing.assert_allclose(np.median(flow[80:160, 120:240], axis=(0, 1)), (3, 1), atol=0.2)
     assert np.abs(flow[:40]).max() < 0.5
 

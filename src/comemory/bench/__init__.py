@@ -1,7 +1,7 @@
-"""Honest timings: alternating rounds, medians with their spread, and the circumstances they were taken in."""
+"""Timings: alternating rounds, medians with their spread, and the environment that they were taken in."""
 
 from comemory.bench.detector import bench_model, bench_pipeline
-from comemory.bench.flow import bench_flow, flow_cost, moving_pictures
+from comemory.bench.flow import bench_flow, flow_cost, moving_images
 from comemory.bench.roofline import convolutions, convolutions_gflop, network_gflop
 from comemory.bench.timing import Timing, environment, interleave, peak_rss_mib, threads, usable_cores
 from comemory.bench.training import bench_training
@@ -17,7 +17,7 @@ __all__ = [
     "environment",
     "flow_cost",
     "interleave",
-    "moving_pictures",
+    "moving_images",
     "network_gflop",
     "peak_rss_mib",
     "threads",

@@ -1,4 +1,4 @@
-"""What each optical flow costs."""
+"""Timings of every optical flow."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ from comemory.errors import ConfigError
 from comemory.flow import FlowSettings, open_flow
 from comemory.types import JSON, FlowEstimator
 
-LARGEST_PIXELS = 2**26
+MAX_PIXELS = 2**26
 
 
 def flow_cost(estimators: Mapping[str, FlowEstimator], size: tuple[int, int], rounds: int) -> dict[str, Timing]:
-    """Time the flow of one pair of pictures for each estimator, by turns.
+    """Time the flow of one pair of images for each estimator, by turns.
 
     Args:
-        estimators: by the name they are to have in the answer.
-        size: height and width of the pictures.
+        estimators: by their name in the result.
+        size: height and width of the images.
         rounds: pairs for each estimator.
 
     Raises:
-        ConfigError: a size or a number of rounds that cannot be measured.
+        ConfigError: the size or the number of rounds cannot be measured.
     """
-    previous, current = moving_pictures(size)
+    previous, current = moving_images(size)
     calls = {name: _estimation(estimator, previous, current) for name, estimator in estimators.items()}
     return interleave(calls, rounds)
 
@@ -36,16 +36,16 @@ def bench_flow(size: tuple[int, int] = (240, 360), rounds: int = 20, weights: st
     """Time every flow and preset on this machine.
 
     Args:
-        size: height and width of the pictures.
+        size: height and width of the images.
         rounds: pairs for each of them.
-        weights: of `raft`, which is left out without them.
+        weights: weight file of `raft`, which is left out without it.
 
     Returns:
         `flows`, the fastest first, each with `name`, `preset` and `Timing.summary`; `left_out` with the reasons;
-        `size`, `threads` and the circumstances. JSON-able.
+        `size`, `threads` and the environment.
 
     Raises:
-        ConfigError: a size or a number of rounds that cannot be measured, or weights that cannot be read.
+        ConfigError: the size or the number of rounds cannot be measured, or the weights cannot be read.
         RuntimeMissing: weights are given but torch is not installed.
     """
     chosen = {f"dis-{preset}": FlowSettings(preset=preset) for preset in ("ultrafast", "medium", "lean", "fine")}
@@ -70,26 +70,26 @@ def bench_flow(size: tuple[int, int] = (240, 360), rounds: int = 20, weights: st
     }
 
 
-def moving_pictures(size: tuple[int, int]) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-    """A still texture with a textured block that moves by (3, 1) pixels: two pictures, always the same ones.
+def moving_images(size: tuple[int, int]) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+    """Two images of a static texture and a textured block that moves by (3, 1) pixels; always the same ones.
 
     Raises:
         ConfigError: a side below 1, or more than 2**26 pixels.
     """
     height, width = size
-    if height < 1 or width < 1 or height * width > LARGEST_PIXELS:
-        raise ConfigError(f"cannot make pictures of {height}x{width}: expected 1 to {LARGEST_PIXELS} pixels")
+    if height < 1 or width < 1 or height * width > MAX_PIXELS:
+        raise ConfigError(f"cannot make images of {height}x{width}: expected 1 to {MAX_PIXELS} pixels")
     noise = np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8)
     previous = np.asarray(cv2.GaussianBlur(noise, (0, 0), 1.5), dtype=np.uint8)
     top, left, tall, wide = height // 4, width // 4, height // 2, width // 2
     block = 255 - previous[top : top + tall, left : left + wide]
-    pictures = []
+    images = []
     for dx, dy in ((0, 0), (3, 1)):
-        picture = previous.copy()
-        place = picture[top + dy : top + dy + tall, left + dx : left + dx + wide]
+        image = previous.copy()
+        place = image[top + dy : top + dy + tall, left + dx : left + dx + wide]
         place[:] = block[: place.shape[0], : place.shape[1]]
-        pictures.append(picture)
-    return pictures[0], pictures[1]
+        images.append(image)
+    return images[0], images[1]
 
 
 def _estimation(

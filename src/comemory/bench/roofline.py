@@ -1,4 +1,4 @@
-"""What this machine can do at the very most, and how much of it a network asks for."""
+"""The most that this machine can compute (roofline), and how much work a network is."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from comemory.errors import BundleError, last_line
 
 CHANNELS, SIDE, DEPTH = 256, 32, 3
 PRECISIONS = {"fp32": "f32", "bf16": "bf16", "int8": "f32"}
-"""Of the convolutions that are timed, with OpenVINO's hint for each; `int8` lies in the graph itself."""
+"""Precisions of the timed convolutions, with OpenVINO's hint for each; `int8` is part of the graph itself."""
 
 
 def convolutions(precision: str) -> Callable[[], object]:
@@ -34,8 +34,8 @@ def convolutions(precision: str) -> Callable[[], object]:
     options = {"INFERENCE_NUM_THREADS": 1, "NUM_STREAMS": 1, "INFERENCE_PRECISION_HINT": PRECISIONS[precision]}
     compiled = ov.Core().compile_model(ov.Model([opset13.result(place)], [entry], "convolutions"), "CPU", options)
     request = compiled.create_infer_request()
-    picture = rng.random((1, CHANNELS, SIDE, SIDE), dtype=np.float32)
-    return lambda: request.infer([picture], share_inputs=True)
+    image = rng.random((1, CHANNELS, SIDE, SIDE), dtype=np.float32)
+    return lambda: request.infer([image], share_inputs=True)
 
 
 def convolutions_gflop() -> float:
@@ -48,10 +48,10 @@ def network_gflop(graph: Path, inputs: Mapping[str, np.ndarray[Any, Any]]) -> fl
 
     Args:
         graph: ONNX file or OpenVINO's own.
-        inputs: arrays of the shapes that it is run with.
+        inputs: arrays of the shapes that it runs with.
 
     Raises:
-        BundleError: the graph cannot be read, or its inputs are others.
+        BundleError: the graph cannot be read, or has other inputs.
     """
     try:
         model = ov.Core().read_model(str(graph))

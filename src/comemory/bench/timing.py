@@ -1,4 +1,4 @@
-"""Honest timings: alternating rounds, medians with their spread, and the circumstances they were taken in."""
+"""Timings: alternating rounds, medians with their spread, and the environment that they were taken in."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ PACKAGES = ("comemory", "numpy", "opencv-python-headless", "av", "openvino", "on
 
 @dataclass(frozen=True, slots=True)
 class Timing:
-    """How long one thing took, round by round.
+    """How long a call took, round by round.
 
     Attributes:
-        samples_s: wall seconds of each round, in the order in which they were taken.
+        samples_s: wall-clock seconds of each round, in order.
 
     >>> Timing((0.003, 0.001, 0.002)).median_ms
     2.0
@@ -37,11 +37,11 @@ class Timing:
 
     @property
     def median_ms(self) -> float:
-        """The middle of the rounds, milliseconds."""
+        """Median of the rounds, milliseconds."""
         return 1000 * statistics.median(self.samples_s)
 
     def summary(self) -> JSON:
-        """Median, fastest and slowest round in milliseconds, and how many rounds there were."""
+        """Median, fastest and slowest round in milliseconds, and the number of rounds."""
         return {
             "median_ms": round(self.median_ms, 4),
             "lowest_ms": round(1000 * min(self.samples_s), 4),
@@ -51,12 +51,16 @@ class Timing:
 
 
 def interleave(callables: Mapping[str, Callable[[], object]], rounds: int) -> dict[str, Timing]:
-    """Time several things by turns, so that a machine that slows down slows all of them.
+    """Time several functions by turns, so that a machine that slows down slows all of them.
 
-    Every callable runs once before the clock starts; every second round goes backwards.
+    Every function runs once before the clock starts. Every second round has the reverse order.
+
+    Args:
+        callables: by name.
+        rounds: calls of each.
 
     Raises:
-        ConfigError: no round.
+        ConfigError: fewer than one round.
 
     >>> sorted(interleave({"nothing": lambda: None, "little": lambda: sum(range(9))}, rounds=3))
     ['little', 'nothing']
@@ -76,7 +80,7 @@ def interleave(callables: Mapping[str, Callable[[], object]], rounds: int) -> di
 
 
 def environment() -> JSON:
-    """When, with what code and on what machine a figure is taken; what cannot be found out is None."""
+    """Date, code and machine of a measurement; what cannot be found out is None."""
     return {
         "date": datetime.now(UTC).date().isoformat(),
         "command": " ".join(map(mask_password, sys.argv)),
@@ -91,17 +95,16 @@ def environment() -> JSON:
 
 
 def usable_cores() -> int | None:
-    """Cores this process may run on, fewer than the machine has inside some containers."""
+    """Cores that this process may run on: fewer than the machine has, inside some containers."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count()
 
 
 def peak_rss_mib() -> float:
-    """The most memory this process has held at once, MiB.
+    """Peak memory of this process, MiB.
 
-    Linux is asked for the mark of this very program; what `getrusage` says there may be the mark of the program that
-    started it.
+    On Linux it is read from /proc: `getrusage` there may give the peak of the program that started this one.
     """
     try:
         for line in Path("/proc/self/status").read_text(encoding="ascii", errors="replace").splitlines():
@@ -114,6 +117,6 @@ def peak_rss_mib() -> float:
 
 
 def threads() -> JSON:
-    """How many threads the libraries take; None for one that is not loaded."""
+    """Number of threads of each library; None for one that is not loaded."""
     torch = sys.modules.get("torch")
     return {"opencv": cv2.getNumThreads(), "torch": torch.get_num_threads() if torch else None}

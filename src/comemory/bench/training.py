@@ -1,4 +1,4 @@
-"""What a step of training costs, and how much of it is waiting for data."""
+"""Timings of a training step, and the share of it that waits for data."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ if TYPE_CHECKING:
 
 
 class _Enough(Exception):  # noqa: N818
-    """As many steps as were asked for."""
+    """Enough steps were timed."""
 
 
 class _Clocked:
-    """Prepared video whose clips are timed while they are read."""
+    """Prepared video that times the reading of its clips."""
 
     def __init__(self, video: Any) -> None:
         self._video = video
@@ -42,20 +42,24 @@ class _Clocked:
 def bench_training(
     data: str, preset: str = "small", settings: Sequence[str] = (), rounds: int = 20, cache: Path | None = None
 ) -> JSON:
-    """Train a few steps and throw them away.
+    """Time a few training steps; the trained model is discarded.
 
     Args:
-        data: `KIND:PATH`; its ordinary video is prepared first, which is timed apart.
-        settings: `key=value` over the preset.
+        data: `KIND:PATH`; its normal video is prepared first, which is timed separately.
+        preset: of the training.
+        settings: `key=value`, changing the preset.
         rounds: steps after the first one, which warms up.
-        cache: folder of prepared frames, kept; a passing one unless given.
+        cache: folder for prepared frames; a temporary one by default.
 
     Returns:
-        `timings` of a step, and of reading its clips from the cache; `waiting_share`, reading over all; `prepare_s`;
-        the circumstances. JSON-able.
+        JSON: `timings` of a step, and of reading its clips from the cache; `waiting_share`, reading over all;
+        `prepare_s`; the environment.
 
     Raises:
-        ConfigError: no step. DatasetError, TrainingError, RuntimeMissing: it cannot be trained on.
+        ConfigError: fewer than one step.
+        DatasetError: the data set cannot be opened.
+        TrainingError: the training failed.
+        RuntimeMissing: torch is not installed.
     """
     if rounds < 1:
         raise ConfigError(f"cannot measure in {rounds} rounds: expected 1 or more")
@@ -89,7 +93,7 @@ def bench_training(
 
 
 def _marks(recipe: TrainingConfig, videos: Sequence[_Clocked], rounds: int, folder: Path) -> list[tuple[float, float]]:
-    """After each step of the training: the time, and the seconds that reading clips has taken so far."""
+    """After each training step: the time, and the seconds spent reading clips so far."""
     from comemory.training.loop import fit, make_fabric
 
     marks: list[tuple[float, float]] = []
