@@ -129,6 +129,14 @@ class WebhookSettings(SinkSettings):
     ca_file: Path | None = Field(
         None, title="CA file", description="Certificates to trust instead of the system's, PEM."
     )
+    heartbeat_min: float | None = Field(
+        None,
+        gt=0,
+        le=10080,
+        title="Heartbeat",
+        description="Minutes between messages of the kind `heartbeat`, so that a watchdog elsewhere notices when they stop; "
+        "none when not set.",
+    )
 
     @field_validator("url")
     @classmethod

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import logging
+import math
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -243,6 +245,9 @@ class _Worker:
             _Loop(f"alerts-{self.sink.name}", self._deliver_stored, self._stored_nap_s, self.stopping),
             _Loop(f"alerts-{self.sink.name}-direct", self._deliver_direct, self._direct_nap_s, self.stopping),
         )
+        minutes = getattr(self.sink.settings, "heartbeat_min", None)
+        self._heartbeat_s: float = math.inf if minutes is None else minutes * 60
+        self._next_heartbeat = time.monotonic() if minutes is not None else math.inf
 
     def start(self) -> None:
         """Start the threads that do not run."""
@@ -332,7 +337,10 @@ class _Worker:
         self.store.outbox.mark_delivered(alert, self.store.clock())
 
     def _deliver_direct(self) -> bool:
-        """Deliver the next alert that the store does not have; False where none is due."""
+        """Deliver the next alert that the store does not have, and heartbeats; False where nothing is due."""
+        if time.monotonic() >= self._next_heartbeat:
+            self._next_heartbeat = time.monotonic() + self._heartbeat_s
+            self._send_heartbeat()
         is_away = self.away_since is not None and time.monotonic() - self.away_since > STORE_AWAY_S
         alert = self.direct.claim(self.sink.name, datetime.now(UTC), is_store_away=is_away)
         if alert is None:
@@ -345,6 +353,14 @@ class _Worker:
         else:
             self.direct.mark_delivered(alert.id)
         return True
+
+    def _send_heartbeat(self) -> None:
+        """Tell a watchdog that the service lives. A heartbeat that does not arrive is not repeated: the next one is."""
+        id, error = new_id(), self.store.error or self.store.warning or ""
+        payload = {"id": id, "kind": "heartbeat", "time": iso(datetime.now(UTC)), "camera": "", "before": None}
+        after = {"state": "error" if error else "ok", "message": error}
+        with suppress(DeliveryError):
+            self.send(Notification(id, "heartbeat", "", {**payload, "after": after}))
 
     def _log_failure(self, alert: Alert, error: DeliveryError) -> None:
         if alert.attempts in (1, 10, 100):
@@ -364,6 +380,7 @@ class _Worker:
         """Until the next alert in memory is due; a second while the store does not answer."""
         due = self.direct.next_due(self.sink.name)
         nap_s = MAX_NAP_S if due is None else (due - datetime.now(UTC)).total_seconds()
+        nap_s = min(nap_s, self._next_heartbeat - time.monotonic())
         return nap_s if self.away_since is None else min(nap_s, 1.0)
 
     def _notification(self, alert: Alert) -> Notification:

@@ -23,7 +23,7 @@ START, LIVE, MODELS, RESEARCH = "Start here", "Live", "Models", "Research"
 
 ORDER = (
     *("demo", "data", "train", "score"),
-    *("doctor", "watch", "serve", "learn"),
+    *("doctor", "watch", "serve", "learn", "store"),
     *("info", "export"),
     *("evaluate", "reproduce", "bench"),
 )

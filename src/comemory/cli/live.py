@@ -54,7 +54,7 @@ def watch(
         failed = service.engine.failed if service.engine.finished else []
     log.write("stop", f"not read and scored to the end: {', '.join(failed)}" if failed else "stopped")
     exit_immediately()
-    if failed:
+    if failed or service.n_unstored:
         raise typer.Exit(1)
 
 

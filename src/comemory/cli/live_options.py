@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import json
+import os
 import queue
 import signal
 import sys
@@ -125,7 +126,8 @@ def with_live_options(*left_out: str) -> Callable[[Callable[..., None]], Callabl
 
         def call(**given: Any) -> None:
             options = LiveOptions(**{one.name: given.pop(one.name) for one in shared})
-            command(options=options, **given)
+            with private_files():
+                command(options=options, **given)
 
         parameters: list[inspect.Parameter] = []
         for one in signature.parameters.values():
@@ -136,6 +138,16 @@ def with_live_options(*left_out: str) -> Callable[[Callable[..., None]], Callabl
         return call
 
     return decorate
+
+
+@contextmanager
+def private_files() -> Iterator[None]:
+    """What is written in the block is for its owner alone: recordings, scores and settings tell what a camera saw."""
+    before = os.umask(0o077)
+    try:
+        yield
+    finally:
+        os.umask(before)
 
 
 class LiveLog:

@@ -87,6 +87,8 @@ def _serve(live: LiveSettings, reread: Callable[[], LiveSettings], log: LiveLog)
             service.run(until_finished=False)
     log.write("stop", "stopped")
     exit_immediately()
+    if service.n_unstored:
+        raise typer.Exit(1)
 
 
 def _open_access(live: LiveSettings) -> Auth:

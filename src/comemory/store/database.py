@@ -132,6 +132,18 @@ class Database:
                 yield connection
         self.error, self._is_full = None, False
 
+    def check(self) -> list[str]:
+        """What SQLite finds wrong with its file, at most 20 lines; nothing for PostgreSQL.
+
+        Raises:
+            StoreError: the database does not answer.
+        """
+        if not self.is_sqlite:
+            return []
+        with self.read() as connection:
+            lines = connection.exec_driver_sql("PRAGMA integrity_check(20)").scalars().all()
+        return [str(line) for line in lines if line != "ok"]
+
     def close(self) -> None:
         """Close all connections. May be called twice."""
         self._engine.dispose()
@@ -236,8 +248,12 @@ def _engine(url: URL) -> Engine:
 def _sqlite(url: URL) -> Engine:
     folder = Path(url.database or ".").parent
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if not (file := Path(url.database or "")).exists():
+            file.touch(mode=0o600)  # SQLite would make it readable for all; its log takes the mode of the file
     except OSError as error:
+        if folder.is_dir():
+            raise StoreError(f"cannot write the store {url.database}: {error.strerror or error}") from None
         raise StoreError(f"cannot make the folder of the store {folder}: {error.strerror or error}") from None
     engine = create_engine(url, connect_args={"timeout": BUSY_S, "isolation_level": None}, pool_size=5, max_overflow=20)
 

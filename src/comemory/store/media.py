@@ -197,6 +197,14 @@ class Media:
             raise disk_error(f"cannot move {path} to the quarantine", error) from None
         self._remove_empty(path)
 
+    def unfinished_clips(self, before: float) -> list[tuple[Path, str]]:
+        """Clips in `scratch`, not empty and last written before a time, each with the id of its event."""
+        found = [
+            (path, path.stem.removesuffix("-clip")) for path in sorted(self.scratch.glob("*.mp4")) if path.is_file()
+        ]
+        statuses = [(path, id, path.stat()) for path, id in found if re.fullmatch(ID, id)]
+        return [(path, id) for path, id, status in statuses if status.st_size and status.st_mtime < before]
+
     def set_scratch_aside(self, before: float = math.inf) -> int:
         """Move files that were never attached, and were last written before a time, to the quarantine; their number."""
         n_moved = 0

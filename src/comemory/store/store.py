@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -13,7 +15,9 @@ from typing import Literal
 from sqlalchemy import delete, insert, select
 
 from comemory.errors import StoreError, short
-from comemory.store.database import Database
+from comemory.store.adoption import Adopted, adopt
+from comemory.store.backup import Copied, back_up, restore
+from comemory.store.database import Database, is_temporary
 from comemory.store.event import (
     FILE_KINDS,
     Counts,
@@ -79,7 +83,8 @@ class EventStore(StoreReader):
         self.warning: str | None = None
         self._begun: set[str] = set()
         self._filing = threading.RLock()
-        self._is_ready = False
+        self._is_ready = self._is_salvaged = False
+        self._opened_at = time.time()
         self.write_ahead = None if shared else WriteAheadLog(media.write_ahead)
         database = Database(url, may_be_away=may_be_away, on_open=self._on_open)
         super().__init__(database, media)
@@ -120,7 +125,6 @@ class EventStore(StoreReader):
             raise
         try:
             if not shared:
-                folder.set_scratch_aside()
                 store._is_ready = True
                 if store._database.is_open:
                     store.recover()
@@ -163,6 +167,30 @@ class EventStore(StoreReader):
             self._write_event(entry.content, "new" if entry.kind == "new" else "update", entry.stamp)
         if self.write_ahead is not None:
             self.write_ahead.remove(entry)
+
+    def replay(self) -> None:
+        """Store what an earlier process left in the write-ahead file, and end the events that it left open.
+
+        Raises:
+            StoreError: the database cannot be written now; called again, this goes on where it stopped.
+        """
+        if self.write_ahead is None:
+            return
+        waiting = self.write_ahead.waiting_ids()
+        for entry in self.write_ahead.left_over:
+            if entry.stamp.id in waiting:
+                self._replay_one(self.write_ahead, entry)
+        self._end_abandoned()
+
+    def _replay_one(self, write_ahead: WriteAheadLog, entry: Entry) -> None:
+        try:
+            self.apply(entry)
+        except StoreError as error:
+            if is_temporary(error):
+                raise
+            _LOG.warning("a change of %s cannot be stored: %s", entry.stamp.time.isoformat(), error)
+            write_ahead.remove(entry)
+        self._begun.discard(entry.subject)
 
     def begin(self, event: StoredEvent, stamp: Stamp | None = None) -> None:
         """Store an event that has just started.
@@ -338,6 +366,50 @@ class EventStore(StoreReader):
         """
         return self._retention.compare()
 
+    def adopt(self) -> Adopted:
+        """Take the files that the database does not know, and the quarantine, into it; see `adoption`.
+
+        Raises:
+            StoreError: the store is shared, the database cannot be written, or a file cannot be moved.
+        """
+        self._require_owned()
+        with self._filing:
+            adopted = adopt(self._database, self._media, self._retention.compare().unknown)
+        self.recover()
+        return adopted
+
+    def back_up(self, target: Path) -> Copied:
+        """Copy the store into a new folder; see `backup`. The service may go on meanwhile.
+
+        Raises:
+            StoreError: the folder is not empty or cannot be written, or the database does not answer.
+        """
+        return back_up(self._database, self._media, target)
+
+    def restore(self, source: Path) -> Copied:
+        """Copy a backup into this store, which must be empty.
+
+        Raises:
+            StoreError: the store is shared or not empty, or the folder is not a backup.
+        """
+        self._require_owned()
+        with self._filing:
+            copied = restore(self._database, self._media, source)
+        self.recover()
+        return copied
+
+    def quarantined(self) -> list[Path]:
+        """The files in the quarantine."""
+        return self._media.quarantined()
+
+    def check_database(self) -> list[str]:
+        """What SQLite finds wrong with its file; nothing for PostgreSQL, which has tools of its own.
+
+        Raises:
+            StoreError: the database does not answer.
+        """
+        return self._database.check()
+
     def recover(self) -> SweepResult:
         """End events that a crash left open, and set aside files that the database does not know.
 
@@ -349,6 +421,7 @@ class EventStore(StoreReader):
         """
         self._require_owned()
         closed = self._end_abandoned()
+        self._salvage()
         with self._filing:
             mismatch = self._retention.compare()
             if mismatch.is_large:
@@ -364,6 +437,17 @@ class EventStore(StoreReader):
                     len(mismatch.missing),
                 )
         return SweepResult(closed=closed, quarantined=len(mismatch.unknown))
+
+    def _salvage(self) -> None:
+        """Attach the clips that a crash interrupted to their events, and set aside what else it left half written."""
+        if not self._is_salvaged:
+            for path, id in self._media.unfinished_clips(self._opened_at):
+                event = self.get(id)
+                if event is not None and "clip" not in event.files:
+                    with suppress(StoreError):
+                        self.attach(id, "clip", path)
+            self._media.set_scratch_aside(self._opened_at)
+            self._is_salvaged = True
 
     def _on_open(self) -> None:
         """A database that was away at the start is back: recover, as at any start."""

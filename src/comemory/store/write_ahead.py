@@ -130,6 +130,11 @@ class WriteAheadLog:
                     os.pwrite(self._file, _END, 0)
                     os.ftruncate(self._file, self._reserved)
 
+    def waiting_ids(self) -> set[str]:
+        """The stamps of the entries that wait."""
+        with self._lock:
+            return set(self._waiting)
+
     def waiting_subjects(self) -> set[str]:
         """What the waiting entries are of."""
         with self._lock:

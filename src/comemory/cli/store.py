@@ -1,0 +1,151 @@
+"""Commands on the event store: check it, adopt files that it does not know, back it up, restore a backup."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from comemory.cli.application import LIVE, OrderedGroup, PlainCommand, app, setting
+from comemory.cli.live_options import private_files
+from comemory.cli.options import Json, console, print_json, report_problems
+from comemory.cli.terminal import print_line
+from comemory.errors import ConfigError
+
+if TYPE_CHECKING:
+    from comemory.store.store import EventStore
+
+Out = Annotated[
+    Path | None,
+    typer.Option("--out", metavar="FOLDER", help=setting("comemory.live.config:LiveSettings.out"), show_default="live"),
+]
+Config = Annotated[
+    Path | None, typer.Option("--config", metavar="FILE.toml", help="File with the settings of the live system.")
+]
+Url = Annotated[
+    str | None,
+    typer.Option(
+        "--store",
+        metavar="URL",
+        help=setting("comemory.live.config:StoreSettings.url"),
+        show_default="SQLite, events.db in the folder of --out",
+    ),
+]
+_SHOWN = 10
+
+store_app = typer.Typer(
+    cls=OrderedGroup,
+    help="Check, back up and repair the event store.\n\nExample: `comemory store check --out live`",
+    no_args_is_help=True,
+)
+app.add_typer(store_app, name="store", rich_help_panel=LIVE)
+
+
+@store_app.command("check", cls=PlainCommand)
+def check(out: Out = None, config: Config = None, url: Url = None, as_json: Json = False) -> None:
+    """Compare the database with the media folder, and name the files that are only in one of them. Changes nothing.
+
+    The service may run meanwhile. The exit code is 1 if there is a difference.
+
+    Example: `comemory store check --out live`
+    """
+    with _open(out, config, url, shared=True) as store:
+        counts, mismatch, damage = store.counts(), store.compare(), store.check_database()
+        aside = [str(path.relative_to(store.media)) for path in store.quarantined()]
+    problems = [f"the database is damaged: {line}" for line in damage]
+    problems += _named("file without an event", mismatch.unknown)
+    problems += _named("file that is missing", [f"{id} {kind}" for id, kind in mismatch.missing])
+    problems += _named("file in the quarantine", aside)
+    if as_json:
+        print_json(
+            {
+                "events": counts.events,
+                "files": counts.files,
+                "bytes": counts.bytes,
+                "unknown": list(mismatch.unknown),
+                "missing": [list(pair) for pair in mismatch.missing],
+                "quarantined": aside,
+                "damage": damage,
+            }
+        )
+    else:
+        print_line(console, f"{counts.events} events with {counts.files} files in {store.url} and {store.media}")
+        if mismatch.unknown or aside:
+            print_line(console, "comemory store adopt adds files with a sidecar to the database")
+    report_problems(problems)
+
+
+@store_app.command("adopt", cls=PlainCommand)
+def adopt(out: Out = None, config: Config = None, url: Url = None, as_json: Json = False) -> None:
+    """Add files that the database does not know, and those in the quarantine, to it, from the sidecar of each event.
+
+    Stop the service first.
+
+    Example: `comemory store adopt --out live`
+    """
+    with _open(out, config, url) as store:
+        adopted = store.adopt()
+    if as_json:
+        print_json({"events": adopted.events, "files": adopted.files, "left": list(adopted.left)})
+    else:
+        print_line(console, f"{adopted.events} events and {adopted.files} files were added to {store.url}")
+    report_problems(_named("file without a sidecar, left where it is", adopted.left))
+
+
+@store_app.command("backup", cls=PlainCommand)
+def backup(
+    target: Annotated[Path, typer.Argument(metavar="FOLDER", help="A new folder.", show_default=False)],
+    out: Out = None,
+    config: Config = None,
+    url: Url = None,
+) -> None:
+    """Copy all events and their files into a new folder. The service may run meanwhile.
+
+    Example: `comemory store backup /backup/2026-11-28 --out live`
+    """
+    with _open(out, config, url, shared=True) as store:
+        copied = store.back_up(target)
+    print_line(
+        console, f"{copied.events} events and {copied.files} files ({copied.bytes / 1e6:.1f} MB) are in {target}"
+    )
+    report_problems([f"{copied.missing} files were missing and are not in the backup"] if copied.missing else [])
+
+
+@store_app.command("restore", cls=PlainCommand)
+def restore(
+    source: Annotated[Path, typer.Argument(metavar="FOLDER", help="A backup.", show_default=False)],
+    out: Out = None,
+    config: Config = None,
+    url: Url = None,
+) -> None:
+    """Copy a backup into an empty store, of any kind of database.
+
+    Example: `comemory store restore /backup/2026-11-28 --out live`
+    """
+    with _open(out, config, url) as store:
+        copied = store.restore(source)
+    print_line(console, f"{copied.events} events and {copied.files} files were restored into {store.url}")
+    report_problems([f"{copied.missing} files are not in the backup"] if copied.missing else [])
+
+
+@contextmanager
+def _open(out: Path | None, config: Path | None, url: str | None, *, shared: bool = False) -> Iterator[EventStore]:
+    """The store of the settings. Shared, it is read beside a running service."""
+    from comemory.live.config import read_live
+    from comemory.store.store import EventStore
+
+    values = {"out": None if out is None else str(out), "store": {"url": url} if url else None}
+    live = read_live(config, {key: value for key, value in values.items() if value is not None})
+    if shared and not live.media.is_dir():
+        raise ConfigError(f"there is no store in {live.out}: {live.media} is not a folder; set --out or --config")
+    with private_files(), EventStore.open(live.store_url, live.media, shared=shared) as store:
+        yield store
+
+
+def _named(what: str, names: tuple[str, ...] | list[str]) -> list[str]:
+    """One problem a name, and one for the number of the rest."""
+    rest = len(names) - _SHOWN
+    return [f"{what}: {name}" for name in names[:_SHOWN]] + ([f"{what}: {rest} more"] if rest > 0 else [])

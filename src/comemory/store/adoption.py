@@ -1,0 +1,118 @@
+"""Taking media files that the database does not know into it, from the sidecars beside them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from pathlib import Path, PurePosixPath
+
+from sqlalchemy import insert
+
+from comemory.errors import StoreError
+from comemory.store.database import Database
+from comemory.store.event import StoredEvent
+from comemory.store.media import Media, event_of, kind_of
+from comemory.store.rows import read_event, write_event
+from comemory.store.schema import events, files
+
+
+@dataclass(frozen=True, slots=True)
+class Adopted:
+    """What an adoption did.
+
+    Attributes:
+        events: events that were not in the database before.
+        files: files that belong to an event now.
+        left: files without a sidecar that can be read, relative to the media folder.
+    """
+
+    events: int
+    files: int
+    left: tuple[str, ...]
+
+
+def adopt(database: Database, media: Media, unknown: tuple[str, ...]) -> Adopted:
+    """Add unknown files and those in the quarantine to the database, each with its event.
+
+    An event that is in the database stays as it is there; only its missing files are added. A file in the quarantine
+    returns to its place.
+
+    Args:
+        unknown: files of the folder without a row, relative to it.
+
+    Raises:
+        StoreError: the database cannot be written, or a file cannot be moved.
+    """
+    n_events, n_files, left = 0, 0, []
+    for id, paths in _by_event(media, unknown).items():
+        event = _read_sidecar(media, id, paths)
+        if event is None:
+            left += [str(path.relative_to(media.folder)) for path in paths]
+            continue
+        for path in paths:
+            _return_to_place(media, path)
+        is_new, added = _add(database, media, event, paths)
+        n_events, n_files = n_events + is_new, n_files + added
+    return Adopted(n_events, n_files, tuple(sorted(left)))
+
+
+def _by_event(media: Media, unknown: tuple[str, ...]) -> dict[str, list[Path]]:
+    found: dict[str, list[Path]] = {}
+    quarantined = (media.quarantine / path for path in media.event_files(media.quarantine))
+    for path in (*(media.folder / path for path in unknown), *quarantined):
+        if (id := event_of(path.name)) is not None:
+            found.setdefault(id, []).append(path)
+    return found
+
+
+def _read_sidecar(media: Media, id: str, paths: list[Path]) -> StoredEvent | None:
+    """The event of a group of files: its sidecar is among them, or beside one of them."""
+    for path in _places(media, id, paths):
+        with suppress(OSError, ValueError, KeyError, TypeError, StoreError):
+            event = StoredEvent.from_json(json.loads(path.read_text(encoding="utf-8"))["event"])
+            if event.id == id:
+                return event
+    return None
+
+
+def _places(media: Media, id: str, paths: list[Path]) -> Iterator[Path]:
+    for path in paths:
+        yield path.with_name(f"{id}.json")
+        if path.is_relative_to(media.quarantine):
+            yield media.folder / path.relative_to(media.quarantine).with_name(f"{id}.json")
+        else:
+            yield media.quarantine / path.relative_to(media.folder).with_name(f"{id}.json")
+
+
+def _return_to_place(media: Media, path: Path) -> None:
+    if path.is_relative_to(media.quarantine):
+        place = media.folder / path.relative_to(media.quarantine)
+        try:
+            place.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            path.replace(place)
+        except OSError as error:
+            raise StoreError(f"cannot move {path} to {place}: {error.strerror or error}") from None
+
+
+def _add(database: Database, media: Media, event: StoredEvent, paths: list[Path]) -> tuple[int, int]:
+    """Add an event and its files in one transaction: 1 where the event is new, and the number of files added."""
+    ended = event.end or max(event.start, event.peak)
+    with database.write() as connection:
+        known = read_event(connection, event.id)
+        if known is None:
+            write_event(connection, replace(event, end=ended), media.site, ended, is_new=True)
+            if event.verdict is not None:
+                connection.execute(events.update().where(events.c.id == event.id).values(verdict=event.verdict))
+        present = {} if known is None else known.files
+        n_added = 0
+        for path in paths:
+            kind = kind_of(path.name)
+            if kind is not None and kind not in present:
+                root = media.quarantine if path.is_relative_to(media.quarantine) else media.folder
+                relative = str(PurePosixPath(path.relative_to(root)))
+                row = {"event_id": event.id, "kind": kind, "path": relative, "bytes": media.size(relative)}
+                connection.execute(insert(files).values(**row))
+                n_added += 1
+    return int(known is None), n_added

@@ -1,0 +1,170 @@
+"""A copy of a store in a folder: every table as JSON lines, and the files. It is restored into any kind of database.
+
+FOLDER/store.json      format, time, schema, number of rows of each table
+FOLDER/TABLE.jsonl     one row a line
+FOLDER/media/          the files, at the paths that they have in the store
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import shutil
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Connection, LargeBinary, Table, func, insert, select
+
+from comemory.errors import StoreError
+from comemory.store.database import Database
+from comemory.store.event import is_inside
+from comemory.store.media import Media, disk_error
+from comemory.store.schema import EPOCH, Moment, events, files, metadata, outbox, retained_topics
+
+FORMAT = "comemory-store-1"
+_HEAD = "store.json"
+TABLES = tuple(table for table in metadata.sorted_tables if table not in (outbox, retained_topics))
+"""Alerts and retained topics are of the running service: a restored store sends nothing again."""
+_BATCH = 500
+
+
+@dataclass(frozen=True, slots=True)
+class Copied:
+    """What a backup or a restore copied.
+
+    Attributes:
+        missing: files that are in the database and not in the folder.
+    """
+
+    events: int
+    files: int
+    bytes: int
+    missing: int
+
+
+def back_up(database: Database, media: Media, target: Path) -> Copied:
+    """Copy a store into a new folder. The service may go on: rows are read in one transaction, files never change.
+
+    Raises:
+        StoreError: the folder is not empty or cannot be written, or the database does not answer.
+    """
+    try:
+        if target.exists() and any(target.iterdir()):
+            raise StoreError(f"the folder {target} is not empty: choose a new one")
+        target.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with database.read() as connection:
+            counts = {table.name: _write_rows(connection, table, target, media.site) for table in TABLES}
+            paths = list(
+                connection.execute(select(files.c.path).join(events).where(events.c.site == media.site)).scalars()
+            )
+        copied = [_copy(media.folder / path, target / "media" / path) for path in paths]
+        head = {"format": FORMAT, "time": datetime.now(UTC).isoformat(), "site": media.site, "rows": counts}
+        (target / _HEAD).write_text(json.dumps(head, indent=1) + "\n", encoding="utf-8")
+    except OSError as error:
+        if isinstance(error, StoreError):
+            raise
+        raise disk_error(f"cannot write the backup {target}", error) from None
+    found = [size for size in copied if size is not None]
+    return Copied(counts["events"], len(found), sum(found), len(copied) - len(found))
+
+
+def restore(database: Database, media: Media, source: Path) -> Copied:
+    """Copy a backup into a store that has no events, and no files of events.
+
+    Raises:
+        StoreError: the store is not empty, the folder is not a backup, or something cannot be read or written.
+    """
+    head = _read_head(source)
+    with database.read() as connection:
+        n_present = connection.execute(select(func.count()).select_from(events)).scalar_one()
+    if n_present or any(True for _ in media.event_files()):
+        raise StoreError(
+            f"the store has {n_present} events, or its folder {media.folder} has files: restore into an empty one"
+        )
+    try:
+        paths = [row["path"] for row in _read_rows(source, files) if is_inside(row["path"])]
+        copied = [_copy(source / "media" / path, media.folder / path) for path in paths]
+        with database.write() as connection:
+            for table in TABLES:
+                _insert_rows(connection, table, source, str(head["site"]), media.site)
+    except OSError as error:
+        if isinstance(error, StoreError):
+            raise
+        raise disk_error(f"cannot restore {source}", error) from None
+    found = [size for size in copied if size is not None]
+    return Copied(int(head["rows"]["events"]), len(found), sum(found), len(copied) - len(found))
+
+
+def _write_rows(connection: Connection, table: Table, target: Path, site: str) -> int:
+    query = select(table)
+    if "site" in table.c:
+        query = query.where(table.c.site == site)
+    elif "event_id" in table.c:
+        query = query.where(table.c.event_id.in_(select(events.c.id).where(events.c.site == site)))
+    n_rows = 0
+    with (target / f"{table.name}.jsonl").open("w", encoding="utf-8") as file:
+        for row in connection.execute(query).mappings():
+            file.write(json.dumps({name: _to_json(value) for name, value in row.items()}) + "\n")
+            n_rows += 1
+    return n_rows
+
+
+def _insert_rows(connection: Connection, table: Table, source: Path, old_site: str, new_site: str) -> None:
+    batch: list[dict[str, Any]] = []
+    for row in _read_rows(source, table):
+        if row.get("site") == old_site:
+            row["site"] = new_site
+        batch.append(row)
+        if len(batch) >= _BATCH:
+            connection.execute(insert(table), batch)
+            batch = []
+    if batch:
+        connection.execute(insert(table), batch)
+
+
+def _read_rows(source: Path, table: Table) -> Iterator[dict[str, Any]]:
+    with (source / f"{table.name}.jsonl").open(encoding="utf-8") as file:
+        for line in file:
+            try:
+                row = json.loads(line)
+                yield {column.name: _from_json(column.type, row[column.name]) for column in table.c}
+            except (ValueError, KeyError, TypeError) as error:
+                raise StoreError(f"the backup {source} has a damaged row in {table.name}.jsonl: {error}") from None
+
+
+def _read_head(source: Path) -> dict[str, Any]:
+    head: Any = None
+    with suppress(OSError, ValueError):
+        head = json.loads((source / _HEAD).read_text(encoding="utf-8"))
+    if not isinstance(head, dict) or head.get("format") != FORMAT:
+        raise StoreError(f"{source} is not a backup of a store: it has no {_HEAD} of the format {FORMAT}")
+    return head
+
+
+def _copy(source: Path, target: Path) -> int | None:
+    """Copy a file, readable by its owner alone; its size, None where it is missing."""
+    if not source.is_file():
+        return None
+    target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    shutil.copyfile(source, target)
+    shutil.copystat(source, target)
+    target.chmod(0o600)
+    return target.stat().st_size
+
+
+def _to_json(value: Any) -> Any:
+    if isinstance(value, datetime):
+        return (value - EPOCH) // timedelta(microseconds=1)
+    return base64.b64encode(value).decode("ascii") if isinstance(value, bytes) else value
+
+
+def _from_json(kind: Any, value: Any) -> Any:
+    if value is None:
+        return None
+    if isinstance(kind, Moment):
+        return EPOCH + timedelta(microseconds=value)
+    return base64.b64decode(value) if isinstance(kind, LargeBinary) else value

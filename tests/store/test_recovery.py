@@ -1,0 +1,205 @@
+"""What a start finds and leaves: no file is deleted because the database does not know it; adoption, backup, restore."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import stat
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from stored import NOON, Clock, make_event, picture
+
+from comemory.cli import main
+from comemory.errors import StoreError
+from comemory.store.event import new_id
+from comemory.store.retention import MAX_RECONCILED, QUARANTINE_AGE
+from comemory.store.store import EventStore, StoredEvent
+
+N_EVENTS = MAX_RECONCILED + 10
+
+
+def filled(url: str, media: Path, n_events: int = N_EVENTS) -> list[StoredEvent]:
+    """Events with a clip each, in a store that is closed again."""
+    with EventStore.open(url, media) as store:
+        events = [make_event(NOON + timedelta(minutes=k)) for k in range(n_events)]
+        for event in events:
+            store.begin(event)
+            store.attach(event.id, "clip", picture(store, 10, ".mp4"))
+            store.end(replace(event, end=event.start + timedelta(seconds=5)))
+        store.set_verdict(events[0].id, "normal", "me")
+    return events
+
+
+def clips(media: Path) -> set[str]:
+    """The clips in the media folder, without the quarantine."""
+    return {path.name for path in media.glob("[!.]*/*/*.mp4")}
+
+
+class TestNothingIsDeleted:
+    @pytest.mark.parametrize("change", ["another database", "no database", "an empty database", "an older backup"])
+    def test_files_of_another_database_stay(
+        self, tmp_path: Path, caplog: pytest.LogCaptureFixture, change: str
+    ) -> None:
+        media, url = tmp_path / "media", str(tmp_path / "events.db")
+        if change == "an older backup":
+            filled(url, media, 2)
+            shutil.copy(url, tmp_path / "backup.db")
+        filled(url, media)
+        before = clips(media)
+        if change == "another database":
+            url = str(tmp_path / "other.db")
+        elif change == "an older backup":
+            shutil.copy(tmp_path / "backup.db", url)
+            for rest in tmp_path.glob("events.db-*"):
+                rest.unlink()
+        else:
+            for path in tmp_path.glob("events.db*"):
+                path.unlink()
+            if change == "an empty database":
+                Path(url).touch()
+        with EventStore.open(url, media) as store:
+            assert clips(media) == before
+            assert f"{2 * N_EVENTS} media files have no event" in str(store.warning)
+            store.sweep(datetime.now(UTC), 365, None)
+            assert clips(media) == before
+        assert "nothing was changed" in caplog.text
+
+    def test_a_copy_without_the_name_of_the_folder_is_the_same_folder(self, tmp_path: Path) -> None:
+        media, url = tmp_path / "media", str(tmp_path / "events.db")
+        events = filled(url, media)
+        (media / ".site").unlink()
+        with EventStore.open(url, media) as store:
+            assert store.warning is None
+            assert store.counts().files == len(events)
+
+    def test_a_media_folder_that_is_away_loses_no_row(self, tmp_path: Path) -> None:
+        media, url = tmp_path / "media", str(tmp_path / "events.db")
+        events = filled(url, media)
+        shutil.move(media, tmp_path / "away")
+        media.mkdir()
+        shutil.copy(tmp_path / "away" / ".site", media)
+        with EventStore.open(url, media) as store:
+            assert f"{len(events)} files of its events are not in" in str(store.warning)
+            assert store.counts().files == len(events)
+
+    def test_a_few_unknown_files_are_set_aside_for_a_month(
+        self, tmp_path: Path, clock: Clock, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        media, url = tmp_path / "media", str(tmp_path / "events.db")
+        filled(url, media, 3)
+        unknown = next(media.glob("gate/*/*.mp4")).with_name(f"{new_id()}-clip.mp4")
+        unknown.write_bytes(b"12345")
+        holiday = media / "holiday.jpg"
+        holiday.write_bytes(b"mine")
+        with EventStore.open(url, media) as store:
+            aside = media / ".quarantine" / unknown.relative_to(media)
+            assert (unknown.exists(), aside.read_bytes(), holiday.exists()) == (False, b"12345", True)
+            assert store.quarantined() == [aside]
+            assert "moved to" in caplog.text
+            now = datetime.now(UTC)
+            store.sweep(now + QUARANTINE_AGE - timedelta(hours=1), None, None)
+            assert aside.exists()
+            store.sweep(now + QUARANTINE_AGE + timedelta(hours=1), None, None)
+            assert not aside.exists()
+
+    def test_a_clip_that_a_crash_interrupted_is_attached(self, tmp_path: Path) -> None:
+        media, url = tmp_path / "media", str(tmp_path / "events.db")
+        with EventStore.open(url, media) as store:
+            event = make_event()
+            store.begin(event)
+            for name, content in ((f"{event.id}.mp4", b"footage"), ("other.part", b"rest")):
+                (store.scratch / name).write_bytes(content)
+                os.utime(store.scratch / name, (1, 1))
+        with EventStore.open(url, media) as store:
+            found = store.file(event.id, "clip")
+            assert found is not None
+            assert found.read_bytes() == b"footage"
+            assert [path.name for path in store.quarantined()] == ["other.part"]
+
+    def test_files_are_for_their_owner_alone(self, tmp_path: Path) -> None:
+        before = os.umask(0o022)
+        try:
+            filled(str(tmp_path / "live" / "events.db"), tmp_path / "live" / "media", 2)
+        finally:
+            os.umask(before)
+        paths = [path for path in (tmp_path / "live").rglob("*") if path.name not in (".lock", ".site")]
+        modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in paths}
+        assert {name: oct(mode) for name, mode in modes.items() if mode & 0o077} == {}
+        assert len(modes) > 8
+
+
+def run(*arguments: object) -> int:
+    with pytest.raises(SystemExit) as left:
+        main(["store", *map(str, arguments)])
+    assert isinstance(left.value.code, int)
+    return left.value.code
+
+
+class TestCommands:
+    def test_adopt_brings_all_events_back(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        live = tmp_path / "live"
+        events = filled(str(live / "events.db"), live / "media")
+        with EventStore.open(str(live / "events.db"), live / "media") as store:
+            before = store.page(limit=500)
+        for path in live.glob("events.db*"):
+            path.unlink()
+        assert run("check", "--out", live, "--json") == 1
+        assert len(json.loads(capsys.readouterr().out)["unknown"]) == 2 * len(events)
+        assert run("adopt", "--out", live) == 0
+        assert f"{len(events)} events and {len(events)} files were added" in capsys.readouterr().out
+        with EventStore.open(str(live / "events.db"), live / "media") as store:
+            assert store.warning is None
+            assert store.page(limit=500) == before
+        assert run("check", "--out", live) == 0
+
+    def test_adopt_takes_the_quarantine_back_and_names_what_has_no_sidecar(
+        self, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        live = tmp_path / "live"
+        url, media = str(live / "events.db"), live / "media"
+        events = filled(url, media, 3)
+        for path in live.glob("events.db*"):
+            path.unlink()
+        next(media.glob(f"gate/*/{events[2].id}.json")).unlink()
+        EventStore.open(url, media).close()
+        assert clips(media) == set()
+        assert run("adopt", "--out", live) == 1
+        output = capsys.readouterr()
+        assert f"{events[2].id}-clip.mp4" in output.out + output.err
+        with EventStore.open(url, media) as store:
+            assert [event.id for event in store.page()] == [events[1].id, events[0].id]
+            assert all(store.file(event.id, "clip") for event in events[:2])
+
+    def test_a_backup_is_restored_into_any_database(
+        self, url: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        live, backup = tmp_path / "live", tmp_path / "backup"
+        filled(str(live / "events.db"), live / "media")
+        with EventStore.open(str(live / "events.db"), live / "media") as store:
+            store.record_scores("gate", NOON, [1.0, 2.5], "m")
+            store.record_state("gate", "live")
+            assert run("backup", backup, "--out", live) == 0, "a backup is made while the service runs"
+            before = (store.page(limit=500), store.verdicts(store.page()[-1].id), store.states())
+            assert run("backup", backup, "--out", live) == 1
+        assert "is not empty" in capsys.readouterr().err
+        assert run("restore", backup, "--out", tmp_path / "new", "--store", url) == 0
+        with EventStore.open(url, tmp_path / "new" / "media") as store:
+            assert (store.page(limit=500), store.verdicts(store.page()[-1].id), store.states()) == before
+            assert store.compare().unknown == ()
+            assert store.score_summary("gate", NOON - timedelta(days=1)).maxima.tolist() == [1.0, 2.5]
+        assert run("restore", backup, "--out", tmp_path / "new", "--store", url) == 1
+        assert "restore into an empty one" in capsys.readouterr().err
+
+    def test_what_is_no_backup_is_refused(self, tmp_path: Path) -> None:
+        with EventStore.open(str(tmp_path / "events.db"), tmp_path / "media") as store:
+            with pytest.raises(StoreError, match="is not a backup"):
+                store.restore(tmp_path)
+            (tmp_path / "b").mkdir()
+            store.back_up(tmp_path / "b")
+            (tmp_path / "b" / "events.jsonl").write_text('{"id": 1}\n', encoding="utf-8")
+            with pytest.raises(StoreError, match=r"damaged row in events\.jsonl"):
+                store.restore(tmp_path / "b")
