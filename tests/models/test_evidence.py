@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 torch = pytest.importorskip("torch", reason="needs torch: pip install '.[train]'")
 
-from comemory import scoring as decision  # noqa: E402
+from comemory import scoring  # noqa: E402
 from comemory.models import evidence  # noqa: E402
 from comemory.models.memory import read  # noqa: E402
 
@@ -23,8 +23,8 @@ def pair(seed: int, channels: int) -> tuple[torch.Tensor, torch.Tensor]:
     return torch.from_numpy(one), torch.from_numpy(other)
 
 
-def test_both_sides_of_the_graph_agree_on_the_cell() -> None:
-    assert decision.CELL == CELL
+def test_models_and_scoring_use_one_cell_size() -> None:
+    assert scoring.CELL == CELL
 
 
 @PROPERTY
@@ -49,13 +49,13 @@ def test_patch_means_of_cells_are_those_of_pixels(seed: int, patch: int) -> None
     flow_error = ((flow - decoded) ** 2)[0].sum(dim=0).numpy()
     frame_error = ((frame - predicted) ** 2)[0].mean(dim=0).numpy()
     best = (-1.0, 0, 0)
-    means = decision.patch_means(flow_cells, patch // CELL)[0]
+    means = scoring.patch_means(flow_cells, patch // CELL)[0]
     for top in range(0, 24 - patch + 1, CELL):
         for left in range(0, 32 - patch + 1, CELL):
             of_pixels = float(flow_error[top : top + patch, left : left + patch].mean())
             assert means[top // CELL, left // CELL] == pytest.approx(of_pixels, rel=1e-5)
             best = max(best, (of_pixels, top, left))
-    found, of_frame = decision.thesis_parts({"flow_error": flow_cells[None], "frame_error": frame_cells[None]}, patch)
+    found, of_frame = scoring.thesis_parts({"flow_error": flow_cells[None], "frame_error": frame_cells[None]}, patch)
     value, top, left = best
     assert found.value == pytest.approx(value, rel=1e-5)
     assert found.box == (left, top, left + patch, top + patch)
@@ -64,7 +64,7 @@ def test_patch_means_of_cells_are_those_of_pixels(seed: int, patch: int) -> None
 
 @PROPERTY
 @given(SEEDS)
-def test_the_residual_keeps_the_direction_and_cancels_what_swings(seed: int) -> None:
+def test_opposite_residuals_cancel_in_a_patch_and_equal_ones_do_not(seed: int) -> None:
     flow, decoded = pair(seed, 2)
     torch.testing.assert_close(
         evidence.flow_residual(decoded, flow), evidence.cell_means(flow) - evidence.cell_means(decoded)

@@ -49,7 +49,7 @@ def test_memory_terms_are_equations_13_and_14(n_items: int, seed: int, margin: f
     assert losses.separateness_loss(memory_read, items_ND, margin).item() == pytest.approx(separate)
 
 
-def test_the_second_item_is_told_where_its_weight_has_vanished() -> None:
+def test_the_second_nearest_item_is_found_where_its_weight_is_zero() -> None:
     items_ND = torch.nn.functional.normalize(torch.tensor([[-1.0, 0.1], [1.0, 0.0], [-0.2, 1.0], [-1.0, -0.2]]), dim=1)
     memory_read = read(torch.tensor([[[1.0, 0.0]]]), items_ND, 0.005)
     assert (memory_read.weight_BKN > 0).sum() == 1
@@ -60,7 +60,7 @@ def test_the_second_item_is_told_where_its_weight_has_vanished() -> None:
 
 @PROPERTY
 @given(st.integers(0, 2**31))
-def test_picture_terms_are_equations_11_and_12(seed: int) -> None:
+def test_flow_and_prediction_terms_are_equations_11_and_12(seed: int) -> None:
     generator = np.random.default_rng(seed)
     one, other = generator.standard_normal((2, 3, 2, 4, 5))
     expected = sum((float(a) - float(b)) ** 2 for a, b in zip(one.ravel(), other.ravel(), strict=True)) / one.size
@@ -86,7 +86,7 @@ def test_gradients_are_right_and_finite_where_a_query_lies_on_its_item() -> None
     assert torch.isfinite(query_BKD.grad).all()
 
 
-def test_compactness_pulls_queries_to_their_items_and_leaves_the_items_alone() -> None:
+def test_compactness_has_gradients_for_the_queries_only() -> None:
     memory_read, items_ND = made(3, 0)
     query_BKD = memory_read.query_BKD.clone().requires_grad_()
     before = losses.compactness_loss(read(query_BKD, items_ND), items_ND)

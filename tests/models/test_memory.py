@@ -149,7 +149,7 @@ def test_a_memory_stores_unit_items_in_its_state_and_no_parameter() -> None:
     assert not list(memory.parameters())
 
 
-def test_reading_does_not_depend_on_the_scale_of_the_encoder() -> None:
+def test_a_read_does_not_depend_on_the_length_of_the_queries() -> None:
     memory, query_BDHW = Memory(5, 8), torch.randn(2, 8, 3, 4)
     small, large = memory(query_BDHW), memory(1000 * query_BDHW)
     assert small.query_BKD.shape == (2, 12, 8)
@@ -158,7 +158,7 @@ def test_reading_does_not_depend_on_the_scale_of_the_encoder() -> None:
     torch.testing.assert_close(small.query_BKD[1, 5] * query_BDHW[1, :, 1, 1].norm(), query_BDHW[1, :, 1, 1])
 
 
-def test_learning_is_the_update_with_the_queries_of_all_clips_and_counts_the_use() -> None:
+def test_update_items_uses_the_queries_of_all_clips_and_counts_usage() -> None:
     memory, query_BKD = Memory(6, 8), torch.nn.functional.normalize(torch.randn(3, 10, 8), dim=-1)
     items = memory.items.clone()
     memory.update_items(query_BKD)

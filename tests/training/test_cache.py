@@ -67,7 +67,7 @@ def assert_equal(one: PreparedVideo, other: PreparedVideo) -> None:
 @pytest.mark.parametrize("flow_of", ["next", "seen"])
 @pytest.mark.parametrize("channels", [1, 3])
 def test_a_clip_from_the_cache_is_the_clip_that_a_detector_sees(tmp_path: Path, channels: int, flow_of: str) -> None:
-    """Over a gap too: there the flow begins anew and no clip spans it."""
+    """Over a gap too: the flow filter restarts there and no clip spans it."""
     clips = CLIPS.model_copy(update={"channels": channels, "flow_of": flow_of})
     source = Made("gate", 24, missing=[9, 10, 17])
     (video,), problems = prepare(tmp_path, LabelledSource("gate", source), clips=clips)
@@ -83,28 +83,28 @@ def test_a_clip_from_the_cache_is_the_clip_that_a_detector_sees(tmp_path: Path, 
     assert problems == []
 
 
-def test_the_second_time_nothing_is_decoded_and_every_frame_is_reported(tmp_path: Path) -> None:
+def test_a_second_preparation_decodes_nothing_and_reports_every_frame(tmp_path: Path) -> None:
     source = Made("gate", 8)
-    told: list[str] = []
+    reported: list[str] = []
     both = [
-        prepare_videos([LabelledSource("gate", source)], tmp_path, CLIPS, FLOW, dataset="made:", on_frame=told.append)[
-            0
-        ][0]
+        prepare_videos(
+            [LabelledSource("gate", source)], tmp_path, CLIPS, FLOW, dataset="made:", on_frame=reported.append
+        )[0][0]
         for _ in range(2)
     ]
     assert source.n_read == 1
-    assert told == ["gate"] * 16
+    assert reported == ["gate"] * 16
     assert_equal(*both)
 
 
-def test_sources_made_in_memory_are_told_apart_by_name_and_data_set(tmp_path: Path) -> None:
+def test_rendered_sources_are_identified_by_name_and_data_set(tmp_path: Path) -> None:
     videos = [LabelledSource(name, Made(name, 8)) for name in ("gate", "yard")]
     assert content_sha256(videos[0], "a:") != content_sha256(videos[1], "a:") != content_sha256(videos[1], "b:")
     prepare(tmp_path, *videos)
     assert len(keys(tmp_path)) == 2
 
 
-def test_a_changed_pixel_is_another_video(tmp_path: Path) -> None:
+def test_a_changed_pixel_changes_the_key(tmp_path: Path) -> None:
     video = folder_of_frames(tmp_path / "gate")
     (before,), _ = prepare(tmp_path / "cache", video)
     path = tmp_path / "gate" / "005.png"
@@ -131,7 +131,7 @@ def test_a_changed_pixel_is_another_video(tmp_path: Path) -> None:
         {"preset": "fine"},
     ],
 )
-def test_a_changed_setting_is_another_video(tmp_path: Path, change: dict[str, int]) -> None:
+def test_a_changed_setting_changes_the_key(tmp_path: Path, change: dict[str, int]) -> None:
     of_clips = set(change) <= set(ClipSettings.model_fields)
     clips = CLIPS.model_copy(update=change if of_clips else {})
     flow = FLOW.model_copy(update={} if of_clips else change)
@@ -141,7 +141,7 @@ def test_a_changed_setting_is_another_video(tmp_path: Path, change: dict[str, in
     assert len(keys(tmp_path)) == 2
 
 
-def test_changed_weights_of_the_flow_are_another_video(tmp_path: Path) -> None:
+def test_changed_flow_weights_change_the_key(tmp_path: Path) -> None:
     weights = tmp_path / "weights"
     video = LabelledSource("gate", Made("gate", 8))
     for content in (b"one", b"other", b"one"):
@@ -164,7 +164,7 @@ def test_a_corrupt_frame_is_named_each_time_and_leaves_a_gap(tmp_path: Path) -> 
         assert "006.png" in problems[0]
 
 
-def test_what_cannot_be_used_is_named_and_the_rest_is_done(tmp_path: Path) -> None:
+def test_unusable_videos_are_named_and_the_others_prepared(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     (tmp_path / "torn.mp4").write_bytes(b"no video at all")
     (tmp_path / "none.mp4").write_bytes(b"")
@@ -184,21 +184,21 @@ def test_what_cannot_be_used_is_named_and_the_rest_is_done(tmp_path: Path) -> No
     assert problems[-2] == "short: 4 frames are too few, 5 in a row are needed"
 
 
-def test_no_usable_video_at_all_is_an_error_of_one_line(tmp_path: Path) -> None:
+def test_no_usable_video_is_an_error_of_one_line(tmp_path: Path) -> None:
     with pytest.raises(TrainingError, match=r"no video to train on .*short: 3 frames are too few"):
         prepare(tmp_path, LabelledSource("short", Made("short", 3)))
     with pytest.raises(TrainingError, match="the data set lists none"):
         prepare(tmp_path)
 
 
-def test_a_folder_of_videos_that_vanished_is_no_traceback(tmp_path: Path) -> None:
+def test_a_vanished_folder_is_reported_in_one_line(tmp_path: Path) -> None:
     with pytest.raises(SourceError, match="gone"):
         content_sha256(LabelledSource("gone", str(tmp_path / "gone")), "made:")
 
 
 @pytest.mark.parametrize("suffix", [".images", ".flows", ".maps", ".json"])
 @pytest.mark.parametrize("damage", ["cut", "gone"])
-def test_arrays_that_are_not_whole_are_made_anew(tmp_path: Path, suffix: str, damage: str) -> None:
+def test_incomplete_arrays_are_prepared_again(tmp_path: Path, suffix: str, damage: str) -> None:
     source = Made("gate", 8)
     video = LabelledSource("gate", source)
     (before,), _ = prepare(tmp_path, video)
@@ -244,18 +244,18 @@ def test_a_kill_while_writing_leaves_nothing_that_is_read(tmp_path: Path) -> Non
     assert len(list((tmp_path / "cache").iterdir())) == 4, "the leftovers of the killed process are removed"
 
 
-def test_what_a_running_process_writes_is_left_alone(tmp_path: Path) -> None:
+def test_files_of_a_running_process_are_left_alone(tmp_path: Path) -> None:
     video = LabelledSource("gate", Made("gate", 8))
     prepare(tmp_path, video)
-    (note,) = tmp_path.glob("*.json")
-    note.unlink()
-    others = tmp_path / f"{note.stem}.images.{os.getppid()}"
+    (index,) = tmp_path.glob("*.json")
+    index.unlink()
+    others = tmp_path / f"{index.stem}.images.{os.getppid()}"
     others.write_bytes(b"")
     prepare(tmp_path, video)
     assert others.exists()
 
 
-def test_a_full_disk_is_named_and_nothing_half_is_left(tmp_path: Path) -> None:
+def test_a_full_disk_is_reported_and_leaves_no_incomplete_arrays(tmp_path: Path) -> None:
     video = folder_of_frames(tmp_path / "gate", 40)
     cache = tmp_path / "cache"
     with made.small_disk(cache, 64 * 1024):
@@ -265,14 +265,14 @@ def test_a_full_disk_is_named_and_nothing_half_is_left(tmp_path: Path) -> None:
         assert list(cache.iterdir()) == []
 
 
-def test_a_cache_that_cannot_be_a_folder_is_named(tmp_path: Path) -> None:
+def test_a_cache_path_that_is_a_file_is_reported(tmp_path: Path) -> None:
     (tmp_path / "cache").write_text("in the way")
     with pytest.raises(TrainingError, match="cannot use the flow cache"):
         prepare(tmp_path / "cache", LabelledSource("gate", Made("gate", 8)))
 
 
-def test_the_note_of_the_cache_says_what_it_holds(tmp_path: Path) -> None:
+def test_the_index_lists_the_frames_and_problems(tmp_path: Path) -> None:
     video = folder_of_frames(tmp_path / "gate", 8)
     prepare(tmp_path / "cache", video)
-    (note,) = (tmp_path / "cache").glob("*.json")
-    assert json.loads(note.read_text()) == {"name": "gate", "indices": list(range(8)), "problems": []}
+    (index,) = (tmp_path / "cache").glob("*.json")
+    assert json.loads(index.read_text()) == {"name": "gate", "indices": list(range(8)), "problems": []}

@@ -27,15 +27,15 @@ N_PAST = 4
 def video(number: int, n_frames: int, gaps: Sequence[int] = ()) -> PreparedVideo:
     """A video whose pixels are the numbers of video and frame."""
     frames = np.arange(n_frames)
-    pictures = np.stack([np.full(n_frames, number), frames // 256, frames % 256], axis=1).astype(np.uint8)
+    images = np.stack([np.full(n_frames, number), frames // 256, frames % 256], axis=1).astype(np.uint8)
     indices = np.delete(np.arange(n_frames + len(gaps)), gaps).astype(np.int64)
     flows = np.zeros((n_frames, 2, 1, 1), np.float16)
-    shown = np.zeros((n_frames, len(INPUT_MAPS), 1, 1), np.float16)
-    return PreparedVideo(f"{number:02d}", pictures[:, :, None, None], flows, shown, indices, f"content {number}")
+    maps = np.zeros((n_frames, len(INPUT_MAPS), 1, 1), np.float16)
+    return PreparedVideo(f"{number:02d}", images[:, :, None, None], flows, maps, indices, f"content {number}")
 
 
 def frames_of(videos: Sequence[PreparedVideo]) -> list[tuple[int, ...]]:
-    return [tuple(picture.ravel().tolist()) for each in videos for picture in each.images]
+    return [tuple(image.ravel().tolist()) for each in videos for image in each.images]
 
 
 def n_clips(videos: Sequence[PreparedVideo]) -> int:
@@ -46,7 +46,7 @@ def n_clips(videos: Sequence[PreparedVideo]) -> int:
 @given(
     st.lists(st.integers(N_PAST + 1, 120), min_size=1, max_size=24), st.floats(0.01, 0.89), st.sampled_from([2, 4, 9])
 )
-def test_every_frame_is_in_exactly_one_half(lengths: list[int], share: float, n_past: int) -> None:
+def test_every_frame_is_in_exactly_one_part(lengths: list[int], share: float, n_past: int) -> None:
     videos = [video(number, length) for number, length in enumerate(lengths)]
     trained, held = split_videos(videos, share, n_past)
     assert sorted(frames_of(trained) + frames_of(held)) == sorted(frames_of(videos))
@@ -69,7 +69,7 @@ def test_about_the_share_is_held_out_and_enough_of_it(n_videos: int, n_frames: i
     assert whole == (n_videos == 16)
 
 
-def test_whole_videos_that_hold_too_little_give_way_to_parts_of_all() -> None:
+def test_parts_of_all_videos_are_held_out_where_whole_ones_are_too_short() -> None:
     videos = [video(number, 7 if number in (4, 9) else 200) for number in range(10)]
     trained, held = split_videos(videos, 0.2, N_PAST)
     assert n_clips(held) >= MIN_CALIBRATION_CLIPS
@@ -77,7 +77,7 @@ def test_whole_videos_that_hold_too_little_give_way_to_parts_of_all() -> None:
     assert len(held) == 8
 
 
-def test_of_videos_too_short_to_cut_the_last_is_held_out() -> None:
+def test_the_last_video_is_held_out_where_none_can_be_cut() -> None:
     videos = [video(number, 2 * N_PAST) for number in range(3)]
     trained, held = split_videos(videos, 0.2, N_PAST)
     assert [each.name for each in trained] == ["00", "01"]
@@ -107,16 +107,16 @@ def network() -> CoMemory:
 def test_the_evidence_of_a_clip_does_not_depend_on_other_clips(network: CoMemory, cache: Path) -> None:
     config, (first, *_) = made.config(), made.videos(cache)
     reported: list[None] = []
-    answers = list(infer_evidence(network, first, config, lambda: reported.append(None)))
+    evidence = list(infer_evidence(network, first, config, lambda: reported.append(None)))
     places = first.clip_ends(config.clips.n_past)
-    assert len(answers) == len(reported) == len(places) == 26
+    assert len(evidence) == len(reported) == len(places) == 26
     frames, flow = first.clip(places[7], config.clips)
     items = [memory.items for memory in network.memories().values()]
     with torch.no_grad():
         expected = network.infer(torch.from_numpy(frames)[None], torch.from_numpy(flow)[None], *items)
     given = first.evidence(places[7])
-    assert set(answers[7]) == {*given, *(name for name in expected if not name.startswith("updated_"))}
-    for name, value in answers[7].items():
+    assert set(evidence[7]) == {*given, *(name for name in expected if not name.startswith("updated_"))}
+    for name, value in evidence[7].items():
         np.testing.assert_array_equal(value, given[name] if name in given else expected[name].numpy())
 
 

@@ -64,9 +64,9 @@ def test_the_run_folder_holds_the_log_and_the_plot(out: Path) -> None:
     records = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
     assert [record["epoch"] for record in records] == [0, 1]
     assert {"loss", "item_usage"} <= set(records[0])
-    picture = cv2.imread(str(run / "training.png"))
-    assert picture is not None
-    assert picture.std() > 10
+    image = cv2.imread(str(run / "training.png"))
+    assert image is not None
+    assert image.std() > 10
     assert (run / CHECKPOINT).is_file()
     assert {path.name for path in out.parent.iterdir()} == {"walkway", "walkway.run"}
 
@@ -146,10 +146,10 @@ def test_every_runtime_computes_what_the_network_computes(bundle: Bundle, runtim
     with torch.no_grad():
         expected = network.infer(*map(torch.from_numpy, (frames[None], flow[None], *bundle.items.values())))
     inputs = {**bundle.network.layout.build_inputs(Clip.from_arrays(frames, flow)), **bundle.items}
-    answered = RUNTIMES.load(runtime)(bundle.network, 1).run(inputs)
-    assert set(answered) == set(expected)
+    outputs = RUNTIMES.load(runtime)(bundle.network, 1).run(inputs)
+    assert set(outputs) == set(expected)
     for name, value in expected.items():
-        np.testing.assert_allclose(answered[name], value.numpy(), atol=1e-5, rtol=1e-5, err_msg=name)
+        np.testing.assert_allclose(outputs[name], value.numpy(), atol=1e-5, rtol=1e-5, err_msg=name)
 
 
 def test_the_bundle_scores_frames(bundle: Bundle) -> None:
@@ -173,8 +173,8 @@ def test_a_full_disk_leaves_no_incomplete_bundle_and_the_checkpoint(out: Path, t
     assert reporter.stages[0] == ["Preparing frames", 90, 90]
 
 
-def footage(folder: Path) -> str:
-    """A folder data set: three good videos, one of them with a corrupt frame, and one that is none."""
+def video_folder(folder: Path) -> str:
+    """A folder data set: three videos, one of them with a corrupt frame, and a file that is no video."""
     for video in range(3):
         (folder / f"gate{video}").mkdir(parents=True)
         for i, image in enumerate(disc_images(30)):
@@ -203,13 +203,13 @@ if __name__ == "__main__":
 
 
 def test_two_devices_train_as_one(cache: Path, tmp_path: Path) -> None:
-    """Items are the same on both; then a network without memories, of footage with problems, which only the first
-    process reports: another process that ended with their exit code would end the first one."""
+    """Both devices have the same items. Then a network without memories is trained on video with problems: only the first
+    process reports them, because an exit code of another process would end the first one."""
     made.videos(cache)
     (tmp_path / "script.py").write_text(TWO_DEVICES)
     out = tmp_path / "models" / "gate"
     out.parent.mkdir()
-    made.run_script(tmp_path / "script.py", cache, footage(tmp_path / "footage"), out)
+    made.run_script(tmp_path / "script.py", cache, video_folder(tmp_path / "videos"), out)
     items = [safetensors.torch.load_file(out.parent / f"items-{rank}") for rank in range(2)]
     for name in ("motion", "appearance"):
         assert torch.equal(items[0][name], items[1][name])
@@ -228,14 +228,14 @@ def test_two_devices_train_as_one(cache: Path, tmp_path: Path) -> None:
     assert bundle.provenance["held_out"] == {"gate1": 30, "gate2": 30}
     assert bundle.provenance["dataset"] == "folder"
     assert str(tmp_path) not in (out / "provenance.json").read_text()
-    scores = list(Detector(bundle, threads=1).run(str(tmp_path / "footage" / "gate1")))
+    scores = list(Detector(bundle, threads=1).run(str(tmp_path / "videos" / "gate1")))
     assert len(scores) == 26
     flow = np.random.default_rng(0).standard_normal((2, 32, 48)).astype(np.float32)
     clip = bundle.network.layout.build_inputs(Clip.from_arrays(np.zeros((5, 1, 32, 48), np.float32), flow))
-    answers = [RUNTIMES.load(name)(bundle.network, 1).run(clip) for name in ("openvino", "pytorch")]
-    assert set(answers[0]) == set(answers[1]) == {"flow_error", "flow_residual", "flow_mean", "frame_error"}
-    for name, value in answers[0].items():
-        np.testing.assert_allclose(value, answers[1][name], atol=1e-5, rtol=1e-5)
+    outputs = [RUNTIMES.load(name)(bundle.network, 1).run(clip) for name in ("openvino", "pytorch")]
+    assert set(outputs[0]) == set(outputs[1]) == {"flow_error", "flow_residual", "flow_mean", "frame_error"}
+    for name, value in outputs[0].items():
+        np.testing.assert_allclose(value, outputs[1][name], atol=1e-5, rtol=1e-5)
 
 
 def refusal(data: str, out: Path, *settings: str, **options: Any) -> str:
@@ -255,7 +255,7 @@ def test_too_little_video_is_refused_before_training(tmp_path: Path) -> None:
     assert none == "TrainingError: no video to train on (the data set lists none)"
 
 
-def test_a_place_that_is_taken_is_refused_before_anything_is_done(tmp_path: Path) -> None:
+def test_an_output_path_that_is_no_bundle_is_refused_first(tmp_path: Path) -> None:
     folder, file = tmp_path / "photos", tmp_path / "file"
     folder.mkdir()
     (folder / "holiday.jpg").write_bytes(b"dear")
@@ -266,9 +266,7 @@ def test_a_place_that_is_taken_is_refused_before_anything_is_done(tmp_path: Path
     assert {path.name for path in tmp_path.iterdir()} == {"photos", "file"}
 
 
-def test_places_that_cannot_work_are_refused_before_anything_is_done(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_paths_that_cannot_be_written_are_refused_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     out = tmp_path / "gate"
     for run in (out, out / "run", tmp_path / "x" / ".." / "gate" / "run"):
         assert "would lie in the bundle" in refusal(made.DATA, out, run=run)
@@ -284,7 +282,7 @@ def test_unknown_data_sets_are_refused(tmp_path: Path) -> None:
     assert "did you mean 'synthetic'?" in refusal("synthetc:", tmp_path / "gate")
 
 
-def test_a_log_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
+def test_a_log_that_cannot_be_written_is_reported_in_one_line(tmp_path: Path) -> None:
     run = tmp_path / "run"
     (run / "log.jsonl").mkdir(parents=True)
     assert f"cannot write the log into {run}" in refusal(made.DATA, tmp_path / "gate", "train.epochs=1", run=run)
@@ -298,12 +296,12 @@ def test_the_plot_draws_any_history(tmp_path: Path, n_epochs: int, memories: dic
     loss = {"flow": 0.5, "prediction": 0.1, **{f"{name}_separateness": 0.0 for name in memories}}
     history = [{"epoch": epoch, "loss": loss, "item_usage": use} for epoch in range(n_epochs)]
     plot_history(history, tmp_path / "training.png")
-    picture = cv2.imread(str(tmp_path / "training.png"))
-    assert picture is not None
-    assert picture.shape[1] > 450 * (1 + len(memories))
+    image = cv2.imread(str(tmp_path / "training.png"))
+    assert image is not None
+    assert image.shape[1] > 450 * (1 + len(memories))
 
 
-def test_a_bundle_is_replaced_only_when_its_successor_is_whole(out: Path, tmp_path: Path) -> None:
+def test_a_bundle_is_replaced_only_by_a_complete_one(out: Path, tmp_path: Path) -> None:
     before = {path.name: path.read_bytes() for path in out.iterdir()}
     with pytest.raises(TrainingError, match="the loss became"):
         train(made.DATA, made.config("train.lr=1e20"), out, run=tmp_path / "run")
