@@ -1,12 +1,11 @@
-"""Eight 640x360 files at 25 frames per second, played as if live: how often each is scored, and how soon.
+"""Eight 640x360 files at 25 frames per second, played in real time: how often each is scored, and how soon.
 
     python benchmarks/bench_eight_cameras.py --bundle models/ped2-small --cameras 8 --rate 5 --seconds 60 --json eight.json
 
-Every camera decodes all of its frames, as a stream has to be, and keeps one in five (`--rate 5` of 25) for the detector.
-The newest frame wins: one that has not been taken when the next one is due is dropped and counted. One worker for each
-core serves the cameras by turns; each camera has a detector of its own, and each worker a single-threaded runtime of its
-own. The latency of a frame runs from the moment it was due to the moment its score is there. What is due within `--seconds`
-is counted; they begin when the first clips are full.
+Every camera decodes all of its frames, as a stream must be, and samples one in five (`--rate 5` of 25) for the detector. A
+frame that is not scored when the next one is due is dropped and counted. One worker for each core serves the cameras by turns.
+Each camera has its own detector, and each worker its own single-threaded runtime. The latency of a frame runs from when it was
+due to when its score is known. Frames that are due within `--seconds` are counted, from when the first clips are complete.
 """
 
 from __future__ import annotations
@@ -36,11 +35,11 @@ from comemory.types import Frame, Runtime
 
 SIZE, RATE_HZ = (360, 640), 25.0
 AFTER_S = 1.0
-"""What was due last may still be scored."""
+"""Extra time in which the last frames may still be scored, seconds."""
 
 
 class Camera:
-    """One file that plays as if live."""
+    """One file that plays in real time."""
 
     def __init__(
         self, detector: Detector, video: Path, every: int, begins_s: float, counted_s: tuple[float, float]
@@ -51,14 +50,14 @@ class Camera:
         self.n_read = self.n_scored = self.n_dropped = 0
         self.latencies_s: list[float] = []
         self._frames = self._endless()
-        self._n_kept = 0
+        self._n_sampled = 0
 
     def _endless(self) -> Iterator[Frame]:
         while True:
             yield from self.detector.open_source(str(self.video))
 
     def due_s(self) -> float:
-        """When the next kept frame has come in."""
+        """When the next sampled frame arrives."""
         return self.begins_s + (self.n_read + self.every) / RATE_HZ
 
     def serve(self, runtime: Runtime) -> None:
@@ -72,8 +71,8 @@ class Camera:
             due_s = next_s
         if frame is None:
             return
-        frame = Frame(frame.image, due_s - self.begins_s, self._n_kept)
-        self._n_kept += 1
+        frame = Frame(frame.image, due_s - self.begins_s, self._n_sampled)
+        self._n_sampled += 1
         stages = self.detector.stages
         work = stages.begin(frame)
         stages.measure(work)

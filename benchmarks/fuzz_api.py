@@ -30,7 +30,7 @@ from urllib.parse import urlsplit
 from live_system import surroundings
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests" / "web"))
-from described import ask_as_described
+from described import run_schemathesis
 from serving import served
 
 PER_EXAMPLE = 27
@@ -161,7 +161,7 @@ def open_connection(port: int) -> Any:
 
 def measure(port: int, token: str, n_requests: int, seed: int, folder: Path) -> tuple[dict[str, Any], list[str]]:
     """Both halves; gives the figures, and what was wrong."""
-    described = ask_as_described(
+    described = run_schemathesis(
         f"http://localhost:{port}", token, folder, max(1, n_requests // 2 // PER_EXAMPLE), seed
     )
     outcome = fuzz(port, token, max(0, n_requests - described.n_cases), seed)

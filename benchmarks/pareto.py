@@ -1,4 +1,4 @@
-"""What width, depth and resolution cost and what they are worth: the rows of an experiment against milliseconds a frame.
+"""The cost and the value of width, depth and resolution: the AUC of an experiment's rows over milliseconds a frame.
 
     comemory reproduce pareto --bundles networks
     python benchmarks/pareto.py --bundles networks --train ped2:data/ped2 --json FILE --plot docs/pareto.svg
@@ -27,20 +27,20 @@ from comemory.research.reproduce.rows import read_rows
 from comemory.types import JSON
 
 RUNS = 10
-"""Of the network in a round."""
+"""Network runs in a round."""
 
 
 def front(points: Mapping[str, tuple[float, float]]) -> list[str]:
-    """The points, each a cost and a worth, that no other beats in both, from the cheapest on.
+    """The Pareto front: points, each a cost and a value, that no other beats in both; the cheapest first.
 
     >>> front({"a": (1, 0.9), "b": (2, 0.8), "c": (3, 0.95)})
     ['a', 'c']
     """
-    kept: list[str] = []
+    found: list[str] = []
     for name in sorted(points, key=lambda name: (points[name][0], -points[name][1])):
-        if not kept or points[name][1] > points[kept[-1]][1]:
-            kept.append(name)
-    return kept
+        if not found or points[name][1] > points[found[-1]][1]:
+            found.append(name)
+    return found
 
 
 def in_int8(bundle: Path, data: str, cache: Path | None, folder: Path) -> Detector:
@@ -84,7 +84,7 @@ def measure(bundles: Mapping[str, Path], data: str, cache: Path | None, rounds: 
 
 
 def draw(points: Mapping[str, JSON], path: Path) -> None:
-    """Both kinds of worth over the cost in int8; the front is a line."""
+    """Plot both AUCs over the cost in int8; the front is a line."""
     with mpl.rc_context({"svg.hashsalt": "comemory", "svg.fonttype": "none", "font.size": 9}):
         figure = Figure(figsize=(7.2, 3.6), layout="constrained", facecolor="white")
         numbers = {name: number for number, name in enumerate(sorted(points, key=lambda n: points[n]["int8_ms"]), 1)}

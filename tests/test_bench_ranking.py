@@ -29,7 +29,7 @@ def script(name: str) -> ModuleType:
 
 
 class TestPareto:
-    def test_the_front_has_what_nothing_beats_in_both(self) -> None:
+    def test_the_front_has_the_points_that_none_beats_in_both(self) -> None:
         points = {
             "slow": (4.0, 0.99),
             "fast": (1.0, 0.9),
@@ -39,7 +39,7 @@ class TestPareto:
         }
         assert script("pareto").front(points) == ["fast", "slow"]
 
-    def test_the_picture_names_every_point(self, tmp_path: Path) -> None:
+    def test_the_plot_names_every_point(self, tmp_path: Path) -> None:
         points = {
             "w8": {"int8_ms": 2.0, "auc": 0.98, "auc_learned": 0.95},
             "w16": {"int8_ms": 3.0, "auc": 0.99, "auc_learned": None},
