@@ -1,4 +1,4 @@
-"""What every test may ask for."""
+"""Fixtures of all tests."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ settings.register_profile("ci", derandomize=True, deadline=None)
 if os.environ.get("CI"):
     settings.load_profile("ci")
 
-# A shell ignores Ctrl-C for what it runs in the background, and what the tests start would inherit that.
+# A shell makes its background jobs ignore Ctrl-C, and processes that the tests start would inherit that.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
@@ -24,14 +24,14 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 
 
 def real_data() -> Path | None:
-    """The folder of real data: `COMEMORY_DATA`, else `../shared/data` beside the repository, if it is there."""
+    """The folder of recorded data sets, if it is there: `COMEMORY_DATA`, else `../shared/data` beside the repository."""
     folder = Path(os.environ.get("COMEMORY_DATA") or REPOSITORY.parent / "shared" / "data")
     return folder if folder.is_dir() else None
 
 
 @pytest.fixture(scope="session")
 def data() -> Path:
-    """The real data, or a skip that says why."""
+    """The folder of recorded data sets; the test is skipped without it."""
     folder = real_data()
     if folder is None:
         pytest.skip("needs the real data: set COMEMORY_DATA to a folder with ped2/ and avenue/")
@@ -40,7 +40,7 @@ def data() -> Path:
 
 @pytest.fixture(scope="session")
 def nano_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A bundle of a tiny model, trained in seconds on rendered walkers; its score takes what it learned at full weight."""
+    """A bundle of a tiny model, trained in seconds on rendered walkers; its learned channels have no penalty."""
     pytest.importorskip("torch", reason="needs torch: pip install '.[train]'")
     from comemory.training.config import read_training_config
     from comemory.training.train import train
@@ -65,7 +65,7 @@ def nano_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def scene_frames() -> list[Frame]:
-    """30 frames of a rendered scene that `nano_bundle` has not seen, with an abnormal one among them; read only."""
+    """30 read-only frames of a rendered scene that `nano_bundle` was not trained on; some are abnormal."""
     from comemory.datasets import open_dataset
 
     video = open_dataset("synthetic:seed=9,frames=30,training=1,testing=1,size=96x144").testing()[0]

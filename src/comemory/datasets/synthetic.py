@@ -1,4 +1,4 @@
-"""A procedural walkway in front of a fixed camera: labelled video from nothing, the same for the same seed."""
+"""Rendered video of a walkway in front of a fixed camera, with exact labels and masks; the same for the same seed."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ _SCENE, _TRAINING, _TESTING = range(3)
 
 @dataclass(frozen=True, slots=True)
 class Track:
-    """One anomaly of a clip.
+    """One anomaly in a clip.
 
     Attributes:
-        kind: what it is, such as `cart`.
-        boxes: the box of its visible pixels for each frame in which it has any.
+        kind: its kind, such as `cart`.
+        boxes: bounding box of its visible pixels, by frame, for the frames in which it is visible.
     """
 
     kind: str
@@ -34,7 +34,7 @@ class Track:
 
 
 class SyntheticSource:
-    """One clip, rendered as it is iterated.
+    """One clip, rendered while it is iterated.
 
     Attributes:
         name: such as `synthetic-testing-01`.
@@ -64,7 +64,7 @@ class SyntheticSource:
         return self._stage.render(self._checked(index))
 
     def mask(self, index: int) -> NDArray[np.bool_]:
-        """The visible pixels of all anomalies in frame `index`: bool (H, W).
+        """Mask of all anomalies visible in frame `index`: bool (H, W).
 
         Raises:
             IndexError: the clip has no such frame.
@@ -77,7 +77,7 @@ class SyntheticSource:
 
     @property
     def hours(self) -> tuple[float, float] | None:
-        """The part of the day that the clip shows, if it shows one; shadows stand where they are at its middle."""
+        """First and last hour of the clip, if the scene has hours; shadows are those of the middle."""
         if self._settings.hours is None:
             return None
         first, last = self._settings.hours
@@ -86,7 +86,7 @@ class SyntheticSource:
 
     @cached_property
     def tracks(self) -> tuple[Track, ...]:
-        """The anomalies that are seen, in order of appearance."""
+        """The visible anomalies, in the order of their appearance."""
         boxes: dict[int, dict[int, Box]] = {}
         for index in self._abnormal_frames():
             for number, patch in self._patches(index).items():
@@ -95,7 +95,7 @@ class SyntheticSource:
 
     @property
     def kinds(self) -> tuple[str, ...]:
-        """The kinds of anomalies that are seen, in order of appearance."""
+        """Kinds of the visible anomalies, in the order of their appearance."""
         return tuple(track.kind for track in self.tracks)
 
     @cached_property
@@ -145,23 +145,22 @@ class SyntheticSource:
 
 
 class Synthetic:
-    """A made-up walkway: training clips of walkers, test clips with labelled anomalies. Needs no file.
+    """A rendered walkway: training clips with walkers only, test clips with labelled anomalies. Needs no files.
 
-    Walkers keep to the right. In the test clips one or two things happen: a `cart`, a `runner`, a `cyclist` or a
-    `skater` comes through, somebody cuts across the lawn (`wrong_way`) or leaves a bag behind (`dropped`). Each clip
-    begins with normal frames, and ends with them where it is long enough for the anomaly to leave again: about 25
-    seconds at the default size.
+    Normal walkers keep to the right. Each test clip has one or two anomalies: a `cart`, `runner`, `cyclist` or `skater`
+    passes, somebody walks across the lawn (`wrong_way`), or somebody leaves a bag (`dropped`). Each clip starts with normal
+    frames. It ends with normal frames if it is long enough for the anomaly to leave: about 25 seconds at the default size.
 
     Attributes:
         name: `synthetic`.
         rate_hz: frames per second.
-        settings: what was asked for.
+        settings: the settings of the scene.
     """
 
     name = "synthetic"
 
     def __init__(self, path: str) -> None:
-        """Read the settings; nothing is rendered.
+        """Parse the settings; nothing is rendered.
 
         Args:
             path: settings such as `seed=3,frames=300,size=240x360`; may be empty.
@@ -173,11 +172,11 @@ class Synthetic:
         self.rate_hz: float | None = self.settings.rate
 
     def training(self) -> list[LabelledSource]:
-        """Clips in which nothing is abnormal."""
+        """Clips with normal walkers only."""
         return self._sources("training", _TRAINING, self.settings.training)
 
     def testing(self) -> list[LabelledSource]:
-        """Clips with one or two anomalies each, with labels and pixel masks."""
+        """Clips with one or two anomalies each, and their labels and pixel masks."""
         return self._sources("testing", _TESTING, self.settings.testing)
 
     def check(self) -> DataCheck:
@@ -192,7 +191,10 @@ class Synthetic:
             "abnormal frames": sum(int(clip.labels.sum()) for clip in testing if clip.labels is not None),
         }
         kinds = ", ".join(self.settings.kinds)
-        return DataCheck(found=found, notes=[f"synthetic:{self._spec()}: rendered on demand; anomalies: {kinds}"])
+        clips = {"training footage": len(training), "testing footage": len(testing)}
+        seconds = {name: count * frames / self.settings.rate for name, count in clips.items()}
+        notes = [f"synthetic:{self._spec()}: rendered on demand; anomalies: {kinds}"]
+        return DataCheck(found=found, notes=notes, seconds=seconds)
 
     def _spec(self) -> str:
         height, width = self.settings.size
@@ -212,7 +214,7 @@ class Synthetic:
 def _scene(
     seed: int, height: int, width: int, sun_now: tuple[float, float] | None
 ) -> tuple[Camera, Ground, NDArray[np.int16]]:
-    """The place that all clips of a seed share, with the sun where it is now."""
+    """The place that all clips of a seed share, with the sun at its position in the clip."""
     rng = np.random.default_rng(np.random.SeedSequence([seed, _SCENE, 0]))
     turn = float(rng.uniform(0.07, 0.15)) * min(1.0, 1.5 * height / width)
     sun = float(rng.uniform(0.5, 0.85)), float(rng.uniform(0.1, 0.4))
@@ -223,7 +225,7 @@ def _scene(
 
 
 def _choose_anomalies(settings: SceneSettings, clip: int) -> list[str]:
-    """The anomalies of a test clip: one that passes through, in every other clip with one that stays; all in turn."""
+    """The anomalies of a test clip: a crossing one, and in every other clip a staying one too; each kind in turn."""
     rng = np.random.default_rng(np.random.SeedSequence([settings.seed, _TESTING]))
     crossing = [kind for kind in settings.kinds if kind in CROSSING]
     passing = [kind for kind in settings.kinds if kind in STAYING]

@@ -1,4 +1,4 @@
-"""The people and things of the synthetic scene, as solid parts in metres, drawn from the far side to the near side."""
+"""The people and things of the synthetic scene: solid parts in metres, ordered from the far side to the near side."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ THIGH, SHIN = 0.43, 0.42
 
 @dataclass(frozen=True, slots=True)
 class Appearance:
-    """What a person looks like; `size` is the body height over 1.75 metres."""
+    """The looks of a person; `size` is the body height relative to 1.75 metres."""
 
     size: float
     shirt: Colour
@@ -42,7 +42,7 @@ class Appearance:
 
     @classmethod
     def random(cls, rng: np.random.Generator) -> Appearance:
-        """Dress somebody."""
+        """Choose size and clothes."""
 
         def one(colours: tuple[Colour, ...]) -> Colour:
             return colours[int(rng.integers(len(colours)))]
@@ -64,7 +64,7 @@ class Appearance:
 
 @dataclass(frozen=True, slots=True)
 class Gait:
-    """How legs and arms swing: amplitudes in radians, the length of a full cycle of two steps in metres."""
+    """The swing of legs and arms: amplitudes in radians, and the length of a cycle of two steps in metres."""
 
     hip: float
     knee: float
@@ -81,7 +81,7 @@ RUN = Gait(hip=0.66, knee=1.5, rest=0.3, arm=0.75, elbow=1.5, lean=0.17, hop=0.0
 
 
 def tinted(colour: Colour, factor: float) -> Colour:
-    """The colour, darker or lighter."""
+    """The colour, made darker or lighter by a factor."""
     red, green, blue = (min(255, round(channel * factor)) for channel in colour)
     return red, green, blue
 
@@ -92,12 +92,12 @@ def capsule(start: Point, end: Point, radius: float, colour: Colour, taper: floa
 
 
 def ball(centre: Point, radius: float, colour: Colour) -> Part:
-    """A round thing."""
+    """A ball."""
     return Part((centre, centre), (radius, radius), colour)
 
 
 def box(low: Point, high: Point, colour: Colour, view: View) -> list[Part]:
-    """The three faces of a box that the camera sees: end, side, top."""
+    """The three visible faces of a box: end, side, top."""
     (x0, y0, z0), (x1, y1, z1) = low, high
     x = x1 if view.front > 0 else x0
     z = z1 if view.side > 0 else z0
@@ -109,7 +109,7 @@ def box(low: Point, high: Point, colour: Colour, view: View) -> list[Part]:
 
 
 def _bend(start: Point, angle: float, first: float, turn: float, second: float, side: float) -> tuple[Point, Point]:
-    """Middle and end joint of a limb that hangs down; angles grow forwards, `side` shifts the end sideways."""
+    """Middle and end joint of a hanging limb; positive angles point forwards, `side` shifts the end sideways."""
     x, y, z = start
     middle = (x + first * math.sin(angle), y - first * math.cos(angle), z + side / 2)
     angle += turn
@@ -161,7 +161,7 @@ def _trunk(appearance: Appearance, pelvis: Point, lean: float) -> list[Part]:
 
 
 def pedestrian(appearance: Appearance, view: View, phase: float, gait: Gait, bag: bool = False) -> Body:
-    """Somebody on foot; `phase` in radians, one cycle of two steps is 2 pi. `bag` hangs from the right hand."""
+    """A person on foot. `phase` is in radians; a cycle of two steps is 2 pi. `bag`: carries a bag in the right hand."""
     legs, arms = {}, {}
     for side in (-1, 1):
         swing = phase + (math.pi if side > 0 else 0.0)
@@ -191,7 +191,7 @@ def _shifted(parts: list[Part], x: float, y: float, z: float) -> list[Part]:
 
 
 def suitcase(appearance: Appearance, view: View) -> Body:
-    """A bag that stands on the ground."""
+    """A bag on the ground."""
     return Body.from_parts(_bag(appearance, view))
 
 
@@ -250,7 +250,7 @@ def cyclist(appearance: Appearance, view: View, phase: float) -> Body:
 
 
 def skater(appearance: Appearance, view: View, phase: float) -> Body:
-    """Somebody who stands on a board, sideways, and balances."""
+    """A person who stands sideways on a skateboard and balances."""
     sway = 0.06 * math.sin(phase)
     near = view.side
     board = [ball((x, 0.05, 0.08 * near), 0.045, (210, 190, 120)) for x in (-0.3, 0.3)]

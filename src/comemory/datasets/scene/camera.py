@@ -1,7 +1,7 @@
-"""The fixed camera of the synthetic scene: metres on the ground to pixels, solid parts to anti-aliased sprites.
+"""The fixed camera of the synthetic scene: maps metres on the ground to pixels, and draws bodies as anti-aliased sprites.
 
-The picture plane is vertical and shifted down, so verticals stay vertical and everything shrinks with depth alone.
-The walkway has its own axes: `along` it, to the right in the picture, and `across` it, towards the camera.
+The image plane is vertical and shifted down, so vertical lines stay vertical and size depends on depth only. The walkway
+has its own axes: `along` it, to the right in the image, and `across` it, towards the camera.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 HORIZON = -0.14
-"""Height of the horizon in picture heights from the top; negative as the camera looks down."""
+"""Distance of the horizon from the top, in image heights; negative because the camera looks down."""
 MAST = 9.5
-"""Metres from the ground to the camera."""
+"""Height of the camera above the ground, metres."""
 FOCAL = 1.35
-"""Focal length in picture heights."""
+"""Focal length in image heights."""
 CENTRE = 18.8
-"""Metres from the camera to the middle of the walkway."""
+"""Distance from the camera to the middle of the walkway, metres."""
 
 Point = tuple[float, float, float]
 """Metres forward, up and to the right of a body."""
@@ -39,18 +39,18 @@ class Part(NamedTuple):
     points: Sequence[Point]
     radii: tuple[float, float] | None
     colour: Colour | None
-    """RGB; None cuts a hole into what was drawn before."""
+    """RGB; None erases what was drawn before."""
 
 
 @dataclass(frozen=True, slots=True)
 class Body:
-    """Parts put together, from the far side to the near side.
+    """An object made of parts, ordered from the far side to the near side.
 
     Attributes:
-        points: float64 (n, 3), metres, of all parts.
-        starts: where the points of each part start, and the end.
+        points: float64 (n, 3), points of all parts, metres.
+        starts: index of the first point of each part, and the end.
         capsules: which parts are capsules.
-        ends: int (2 * capsules,), where their points are.
+        ends: int (2 * capsules,), indices of their points.
         radii: float64 (capsules, 2), metres.
         colours: float64 (parts, 4), RGB and opacity.
     """
@@ -64,7 +64,7 @@ class Body:
 
     @classmethod
     def from_parts(cls, parts: Sequence[Part], size: float = 1.0, lift: float = 0.0) -> Body:
-        """Put parts together, raised by `lift` metres, then `size` times as large."""
+        """Combine parts: raise them by `lift` metres, then scale them by `size`."""
         points: list[Point] = []
         starts, radii, colours = [0], [], []
         capsules: list[int] = []
@@ -91,7 +91,7 @@ class Sprite(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """How the camera sees a body that stands at one place with one heading.
+    """The projection of a body at one place with one heading.
 
     Attributes:
         foot: pixel of the point on the ground.
@@ -113,12 +113,12 @@ class View:
 
 @dataclass(frozen=True, slots=True)
 class Camera:
-    """Where the picture is taken from.
+    """The camera, and the light.
 
     Attributes:
-        height, width: of the picture in pixels.
-        yaw: radians between the walkway and the picture plane.
-        sun: metres that a shadow of one metre falls to the right and away from the camera.
+        height, width: size of the frame, pixels.
+        yaw: angle between the walkway and the image plane, radians.
+        sun: shadow of an object of one metre: metres to the right and away from the camera.
     """
 
     height: int
@@ -128,7 +128,7 @@ class Camera:
 
     @property
     def fineness(self) -> int:
-        """Samples per pixel and axis that things are drawn with."""
+        """Samples per pixel along each axis, for anti-aliasing."""
         return 4 if self.height <= 160 else 3 if self.height <= 320 else 2
 
     def place(self, along: float, across: float) -> tuple[float, float]:
@@ -137,13 +137,13 @@ class Camera:
         return along * cos + across * sin, CENTRE + along * sin - across * cos
 
     def pixel(self, along: float, across: float, up: float = 0.0) -> tuple[float, float]:
-        """Where a point is in the picture, in pixels from the left and the top."""
+        """The position of a point in the frame, in pixels from the left and the top."""
         right, away = self.place(along, across)
         scale = FOCAL * self.height / away
         return self.width / 2 + right * scale, self.height * HORIZON + (MAST - up) * scale
 
     def span(self, across: float) -> tuple[float, float]:
-        """The metres along the walkway at which the left and right border of the picture cut a lane."""
+        """The visible part of a lane: metres along the walkway at the left and right border of the frame."""
         cos, sin = math.cos(self.yaw), math.sin(self.yaw)
         border = self.width / (2 * self.height * FOCAL)
         left, right = (
@@ -202,7 +202,7 @@ def fill_polygons(
     *,
     smooth: bool = False,
 ) -> None:
-    """Fill convex outlines one after the other, each in its colour; pixels of `picture`, exact to a sixteenth."""
+    """Fill convex polygons one after the other, each in its colour. Coordinates are pixels, exact to a sixteenth."""
     points = np.rint((np.concatenate(shapes) - 0.5) * (1 << _SHIFT)).astype(np.int32)
     line, at = cv2.LINE_AA if smooth else cv2.LINE_8, 0
     for shape, colour in zip(shapes, colours, strict=True):
@@ -212,12 +212,12 @@ def fill_polygons(
 
 
 def draw(body: Body, view: View, camera: Camera, light: float = 1.0) -> Sprite | None:
-    """Draw a body; None when nothing of it lies in the picture.
+    """Draw a body; None if it is outside the frame.
 
     Args:
         body: what to draw.
-        view: where it stands.
-        camera: gives the picture's borders.
+        view: its projection.
+        camera: gives the size of the frame.
         light: factor on the colours.
     """
     shapes = outlines(body, view.foot, view.solid, view.scale)
@@ -236,7 +236,7 @@ def draw(body: Body, view: View, camera: Camera, light: float = 1.0) -> Sprite |
 
 
 def blend(picture: NDArray[np.uint8], sprite: Sprite) -> None:
-    """Lay a sprite over a picture, in place."""
+    """Draw a sprite over an image, in place."""
     height, width = sprite.pixels.shape[:2]
     under = picture[sprite.top : sprite.top + height, sprite.left : sprite.left + width]
     through = cv2.cvtColor(255 - sprite.pixels[..., 3], cv2.COLOR_GRAY2BGR)
@@ -244,6 +244,6 @@ def blend(picture: NDArray[np.uint8], sprite: Sprite) -> None:
 
 
 def draw_shadow(shadows: NDArray[np.uint8], body: Body, view: View) -> None:
-    """Add the shadow of a body to a map of shadows, uint8 (H, W), 255 where full, in place."""
+    """Add the shadow of a body to a shadow map, uint8 (H, W), 255 in full shadow, in place."""
     shapes = outlines(body, view.foot, view.shadow, 0.75 * view.scale)
     fill_polygons(shadows, shapes, body.colours[:, 3:].tolist(), smooth=True)

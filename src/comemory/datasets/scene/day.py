@@ -1,21 +1,21 @@
-"""A day over the synthetic scene: where the sun stands, how bright it is and how many people are about."""
+"""A day in the synthetic scene: position of the sun, brightness, and size of the crowd."""
 
 from __future__ import annotations
 
 import math
 
 SUNRISE, SUNSET = 6.0, 20.0
-"""Hours; before and after it is dusk."""
+"""Hours of the day; before and after them the light is that of dusk."""
 HIGHEST = math.radians(60)
 """Elevation of the sun at its highest."""
 LONGEST = 2.0
-"""Metres of the longest shadow that a metre throws."""
+"""Longest shadow of an object of one metre, metres."""
 RUSHES = ((8.0, 0.7, 1.5), (12.5, 0.9, 1.0), (17.5, 0.9, 1.6))
-"""Hours at which people go to and fro: the middle, the spread in hours, and the crowd they add."""
+"""Rush hours: middle and spread in hours, and the share of the crowd that they add."""
 
 
 def sun_at(hour: float) -> tuple[float, float]:
-    """Metres that a shadow of one metre falls to the right and away from the camera: right at dawn, left at dusk.
+    """The shadow of an object of one metre: metres to the right and away from the camera. Right at dawn, left at dusk.
 
     >>> sun_at(7)[0] > 0 > sun_at(19)[0]
     True
@@ -36,7 +36,7 @@ def darkness_at(hour: float) -> float:
 
 
 def crowd_at(hour: float) -> float:
-    """Share of the crowd that is about: a quiet quarter, and more at the rush hours."""
+    """Share of the crowd that is present: a quarter, and more in the rush hours."""
     return 0.25 + sum(more * math.exp(-(((hour - middle) / spread) ** 2)) for middle, spread, more in RUSHES)
 
 

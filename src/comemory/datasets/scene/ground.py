@@ -1,4 +1,4 @@
-"""What stands still in the synthetic scene: walkway, lawns, trees, a building, lamps, and the light on the ground."""
+"""The static part of the synthetic scene: walkway, lawns, trees, a building, lamps, and the light on the ground."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ from comemory.datasets.scene.camera import (
 from comemory.datasets.scene.plants import LEAVES, Tree, draw_hedge, draw_tree, plant_trees
 
 WALKWAY = 5.4
-"""Half the width of the walkway in metres."""
+"""Half the width of the walkway, metres."""
 WALL = -14.0
-"""Metres across at which the building stands."""
+"""Position of the building across the walkway, metres."""
 LAWN = -12.2
-"""Metres across at which the far lawn ends at the hedge."""
+"""Position of the hedge behind the far lawn, metres across."""
 
 FACADES: tuple[Colour, ...] = ((186, 128, 100), (214, 196, 164), (178, 172, 162), (196, 158, 116))
 PAVINGS: tuple[Colour, ...] = ((196, 187, 172), (186, 184, 180), (198, 180, 158))
@@ -43,7 +43,7 @@ Plane = NDArray[np.floating[Any]]
 
 @dataclass(frozen=True, slots=True)
 class Prop:
-    """A thing in front of the walkway that may hide who passes: its sprite and its metres from the camera."""
+    """An object in front of the walkway that may occlude actors: its sprite and its distance from the camera in metres."""
 
     sprite: Sprite
     depth: float
@@ -55,8 +55,8 @@ class Ground:
 
     Attributes:
         picture: uint8 (H, W, 3), without the props.
-        lit: float32 (H, W), 1 in the sun, less in the shade.
-        props: what stands nearer to the camera than the walkway, the farthest first.
+        lit: float32 (H, W), 1 in the sun, lower in the shade.
+        props: objects nearer to the camera than the walkway, the farthest first.
     """
 
     image: NDArray[np.uint8]
@@ -65,14 +65,14 @@ class Ground:
 
 
 class _Texture:
-    """Smooth random fields over the plane, from one small table."""
+    """Smooth random fields over the plane, made from one small table."""
 
     def __init__(self, rng: np.random.Generator) -> None:
         self._table = rng.random((128, 128), dtype=np.float32)
         self._wrapped = np.pad(self._table, ((0, 2), (0, 2)), mode="wrap")
 
     def smooth(self, x: Plane, y: Plane) -> Plane:
-        """Values in [0, 1] that change over a distance of 1."""
+        """Values in [0, 1] that vary over a distance of 1."""
         field = cv2.remap(self._wrapped, _wrapped(x), _wrapped(y), cv2.INTER_LINEAR)
         return np.asarray(field, np.float32)
 
@@ -99,7 +99,7 @@ def _paint(colour: Colour, factor: Plane) -> Plane:
 
 
 def _line(distance: Plane, width: float, blur: Plane) -> Plane:
-    """1 on a line of the given width, 0 beside it, faded where a pixel is wider than the line."""
+    """1 on a line of the given width, 0 beside it, blended where a pixel is wider than the line."""
     edge = np.clip((width / 2 - np.abs(distance)) / blur + 0.5, 0, 1)
     return np.asarray(edge * np.minimum(1, width / blur), np.float32)
 
@@ -164,7 +164,7 @@ def _facade(along: Plane, up: Plane, texture: _Texture, wall: Colour) -> Plane:
 
 
 def _shade(camera: Camera, along: Plane, across: Plane, trees: list[Tree], texture: _Texture) -> Plane:
-    """How much sun reaches the ground: dappled under the trees, dim along the wall."""
+    """The share of sunlight that reaches the ground: dappled under the trees, low along the wall."""
     lit = 1 - 0.3 * np.exp(-np.maximum(across - WALL, 0) / 0.8)
     cos, sin = math.cos(camera.yaw), math.sin(camera.yaw)
     fall_along = camera.sun[0] * cos + camera.sun[1] * sin
@@ -223,12 +223,13 @@ def _coordinates(camera: Camera, fine: int) -> tuple[Plane, Plane, Plane, Plane]
 
 
 def build_ground(camera: Camera, rng: np.random.Generator, tree_shadow: float | None = None) -> Ground:
-    """Paint the empty scene that a camera sees.
+    """Paint the empty scene as a camera sees it.
 
     Args:
-        camera: says where the sun stands, too.
-        rng: of the scene: the same one gives the same place, whatever the sun.
-        stands: the first number of `Camera.sun` that a tree outside the picture was planted for; by default the camera's.
+        camera: the camera, with the position of the sun.
+        rng: random numbers of the scene; the same ones give the same place, whatever the sun.
+        tree_shadow: value of `Camera.sun[0]` for which a tree outside the frame was placed so that its shadow falls into the
+            frame; by default that of the camera.
     """
     fine = camera.fineness
     texture = _Texture(rng)

@@ -16,7 +16,7 @@ LEAVES: tuple[Colour, ...] = ((86, 124, 58), (104, 132, 60), (70, 114, 66), (142
 
 @dataclass(frozen=True, slots=True)
 class Tree:
-    """Where a tree stands, its height over about five metres, and its colour."""
+    """A tree: its position in metres, its height relative to about five metres, and its colour."""
 
     along: float
     across: float
@@ -25,7 +25,7 @@ class Tree:
 
 
 def plant_trees(camera: Camera, rng: np.random.Generator) -> list[Tree]:
-    """A row of trees on the far lawn, about nine metres apart."""
+    """Place a row of trees on the far lawn, about nine metres apart."""
     left, right = camera.span(-9.8)
     number = max(2, round((right - left) / 9))
     step = (right - left) / number
@@ -42,7 +42,7 @@ def plant_trees(camera: Camera, rng: np.random.Generator) -> list[Tree]:
 
 
 def draw_tree(picture: NDArray[np.uint8], camera: Camera, tree: Tree, rng: np.random.Generator) -> None:
-    """A trunk and a cloud of leaf clumps, lit from where the sun is."""
+    """Draw a trunk and a crown of leaf clumps, lit from the side of the sun."""
     fine = picture.shape[0] / camera.height
     x, y = camera.pixel(tree.along, tree.across)
     metre = FOCAL * camera.height / camera.place(tree.along, tree.across)[1] * fine
@@ -66,7 +66,7 @@ def draw_tree(picture: NDArray[np.uint8], camera: Camera, tree: Tree, rng: np.ra
 def draw_hedge(
     picture: NDArray[np.uint8], camera: Camera, across: float, rng: np.random.Generator, leaves: Colour
 ) -> None:
-    """A clipped hedge along the walkway."""
+    """Draw a trimmed hedge along the walkway."""
     fine = picture.shape[0] / camera.height
     left, right = camera.span(across)
     metre = FOCAL * camera.height / camera.place(0, across)[1] * fine

@@ -1,4 +1,4 @@
-"""The settings of the synthetic scene and how they are read."""
+"""The settings of the synthetic scene, and how they are parsed."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ from comemory.errors import ConfigError, suggest
 
 @dataclass(frozen=True, slots=True)
 class SceneSettings:
-    """What may follow `synthetic:`, as `seed=3,frames=300`.
+    """The settings after `synthetic:`, such as `seed=3,frames=300`.
 
     Attributes:
-        seed: of everything; another seed is another place.
-        frames: per clip.
-        training, testing: numbers of clips.
+        seed: of the random numbers; another seed gives another place.
+        frames: frames per clip.
+        training, testing: number of clips.
         size: height and width in pixels.
         rate: frames per second.
-        crowd: walkers in the picture on average.
-        light: 0 for even light, 1 for light that drifts between noon and dusk.
-        drift: 0 for an even crowd, 1 for one that comes and goes over the clip.
-        hours: first and last hour of a day that the clips go through one after the other, each its part of it: light,
-            shadows and the crowd follow the hour, people keep their pace. None for no hour in particular.
-        kinds: the anomalies of the test clips, one or two in each, in turn.
+        crowd: average number of walkers in the frame.
+        light: 0 for constant light, 1 for light that varies between noon and dusk.
+        drift: 0 for a constant crowd, 1 for one that varies over the clip.
+        hours: first and last hour of a day that the clips cover one after the other. Light, shadows and the size of the
+            crowd follow the hour; walking speeds do not. None: no particular hour.
+        kinds: kinds of anomalies; each test clip shows one or two of them, in turn.
     """
 
     seed: int = 0
@@ -43,7 +43,7 @@ class SceneSettings:
 
 
 def read_settings(text: str) -> SceneSettings:
-    """Read `seed=3,frames=300`.
+    """Parse `seed=3,frames=300`.
 
     Raises:
         ConfigError: an unknown or repeated setting, or a value that does not fit; one line.

@@ -1,4 +1,4 @@
-"""One clip of the synthetic scene: any frame of it as a picture, and any actor's visible pixels, at random access."""
+"""Renders one clip of the synthetic scene: any frame, and the visible pixels of any actor, in any order."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from comemory.datasets.scene.ground import Ground
 from comemory.datasets.scene.traffic import Actor
 
 NOISE_SHIFT = 48
-"""The sensor noise is one field, seen at another random place in each frame."""
+"""Pixels by which the noise field is larger than a frame: each frame shows the field at another random offset."""
 
 
 class Patch(NamedTuple):
-    """Visible pixels of one actor: bool (h, w), and where it lies in the picture."""
+    """Visible pixels of one actor, bool (h, w), and their place in the frame."""
 
     left: int
     top: int
@@ -34,7 +34,7 @@ class Weather:
 
     Attributes:
         dark: float (n,), 0 in full sun, 1 at dusk.
-        shifts: int (n, 2), where the noise field is cut.
+        shifts: int (n, 2), offset of each frame in the noise field.
         noise: int16 (H + NOISE_SHIFT, W + NOISE_SHIFT, 3), grey levels.
     """
 
@@ -52,14 +52,14 @@ class Weather:
         noise: NDArray[np.int16],
         dark: NDArray[np.float64] | float = 0.0,
     ) -> Weather:
-        """Light that drifts by `light` of its range over `period` frames, on top of how `dark` it is."""
+        """Light that varies by `light` of its range over `period` frames, on top of the darkness `dark`."""
         phase = float(rng.uniform(0, 2 * math.pi))
         wave = np.sin(2 * math.pi * np.arange(frames) / period + phase)
         clouds = light * (0.5 - 0.5 * wave)
         return cls(dark + (1 - dark) * clouds, rng.integers(0, NOISE_SHIFT, (frames, 2)), noise)
 
     def apply(self, picture: NDArray[np.uint8], index: int) -> NDArray[np.uint8]:
-        """Dim the picture and add the noise."""
+        """Dim the image and add the noise."""
         gains = 1 - float(self.darkness[index]) * np.array([0.52, 0.48, 0.38])
         table = np.rint(np.arange(256)[:, None] * gains).astype(np.uint8)[None]
         top, left = self.shifts[index]
@@ -69,7 +69,7 @@ class Weather:
 
 
 def sensor_noise(camera: Camera, rng: np.random.Generator) -> NDArray[np.int16]:
-    """Noise of about two grey levels, mostly common to the three channels."""
+    """Noise of about two grey levels, most of it common to the three channels."""
     shape = camera.height + NOISE_SHIFT, camera.width + NOISE_SHIFT
     grain = rng.standard_normal((*shape, 1), np.float32) * 1.6 + rng.standard_normal((*shape, 3), np.float32) * 0.9
     return np.rint(grain).astype(np.int16)
@@ -81,12 +81,12 @@ class _Placed(NamedTuple):
 
 
 class Stage:
-    """Draws one clip.
+    """Renders the frames of one clip.
 
     Args:
-        camera, ground: of the scene.
-        actors: everybody who comes by.
-        weather: of the clip.
+        camera, ground: those of the scene.
+        actors: everybody who appears in the clip.
+        weather: light and noise of the clip.
     """
 
     def __init__(self, camera: Camera, ground: Ground, actors: Sequence[Actor], weather: Weather) -> None:
@@ -132,7 +132,7 @@ class Stage:
         return Patch(sprite.left, sprite.top, pixels) if pixels.any() else None
 
     def _present(self, index: int) -> list[_Placed]:
-        """Who is there, the farthest first."""
+        """The actors in a frame, the farthest first."""
         numbers = np.flatnonzero((self._first <= index) & (index <= self._last))
         there = []
         for number in numbers.tolist():
@@ -180,7 +180,7 @@ class Stage:
 
 
 def _hide(seen: NDArray[np.float32], sprite: Sprite, nearer: Sprite) -> None:
-    """Take what a nearer sprite covers from the visible part of a sprite, in place."""
+    """Subtract what a nearer sprite covers from the visible part of a sprite, in place."""
     height, width = seen.shape
     other_height, other_width = nearer.pixels.shape[:2]
     left, top = max(sprite.left, nearer.left), max(sprite.top, nearer.top)

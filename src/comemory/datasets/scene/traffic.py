@@ -1,4 +1,4 @@
-"""Who is where at which frame: walkers who keep to the right, and what breaks the habit."""
+"""Plans where everybody is at each frame: walkers who keep to the right, and the anomalies."""
 
 from __future__ import annotations
 
@@ -14,28 +14,28 @@ from comemory.datasets.scene.camera import Camera
 from comemory.datasets.scene.ground import WALKWAY
 
 CROSSING = {"cart": (1.6, 2.0), "runner": (1.55, 1.9), "cyclist": (1.15, 1.4), "skater": (1.3, 1.6)}
-"""Anomalies that pass from one border of the picture to the other, with their speeds in metres per second."""
+"""Anomalies that cross the frame from border to border, with their speeds in metres per second."""
 STAYING = ("wrong_way", "dropped")
-"""Anomalies that begin and end in the middle of the picture."""
+"""Anomalies that begin and end inside the frame."""
 KINDS = (*CROSSING, *STAYING)
 
 WALKING_SPEED = (0.53, 0.78)
 """Speeds of walkers in metres per second."""
 LANES = (1.3, 2.05, 2.8, 3.55, 4.3)
-"""Metres across at which walkers keep, on the side that belongs to their direction."""
+"""Distances of the walkers from the middle of the walkway, metres, on the side of their direction."""
 VERGE = 5.05
-"""Metres across at which a bag is left behind."""
+"""Distance from the middle of the walkway at which a bag is left, metres."""
 MARGIN = 3.0
-"""Metres beyond the border at which actors come and go, unseen, their shadows too."""
+"""Metres beyond the border at which actors start and end, so that neither they nor their shadows appear suddenly."""
 
 
 DETOUR_S = 4.0
-"""Seconds that somebody takes to leave the walkway, and to come back."""
+"""Seconds that somebody takes to leave the walkway, and the same to return."""
 
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """A smooth way through the scene.
+    """A smooth path through the scene.
 
     Attributes:
         start: frame at which the actor is at `origin`.
@@ -43,11 +43,10 @@ class Route:
         direction: 1 to the right, -1 to the left.
         speed: metres per frame.
         lane: metres across.
-        sway: metres of slow drift sideways; the speed breathes with it.
-        phase: radians, of the sway.
-        pace: radians per frame, of the sway.
-        detour: first frame, last frame and metres across of an excursion from the lane, and the frames it takes to
-            get there.
+        sway: amplitude of a slow sideways motion, metres; the speed varies with it.
+        phase: phase of the sway, radians.
+        sway_rate: frequency of the sway, radians per frame.
+        detour: an excursion from the lane: first frame, last frame, metres across, and frames that each transition takes.
     """
 
     start: float
@@ -77,20 +76,20 @@ class Route:
         return math.atan2(y1 - y0, x1 - x0) if self.speed else 0.0
 
     def frame_at(self, along: float) -> float:
-        """The frame at which the actor passes a place, its breathing left aside."""
+        """The frame at which the actor passes a place, without the variation of its speed."""
         return self.start + (along - self.origin) * self.direction / self.speed
 
 
 @dataclass(frozen=True, slots=True)
 class Actor:
-    """Somebody or something on the scene.
+    """A person or thing that appears in the clip.
 
     Attributes:
         kind: `walker` or one of `KINDS`.
-        first, last: frames of its presence, both included.
-        phase: radians, of its gait at the start.
-        abnormal: first and last frame between which its visible pixels are labelled.
-        bag: first and last frame between which it carries a bag.
+        first, last: frames in which it is present, both included.
+        phase: phase of its gait at the start, radians.
+        abnormal: first and last frame in which its visible pixels are labelled abnormal.
+        bag: first and last frame in which it carries a bag.
     """
 
     kind: str
@@ -112,8 +111,8 @@ class Traffic:
     """Plans the actors of one clip.
 
     Args:
-        camera: says which metres of each lane are in the picture.
-        rng: the clip's own.
+        camera: gives the part of each lane that is in the frame.
+        rng: random numbers of the clip.
         n_frames: length of the clip.
         rate_hz: frames per second.
     """
@@ -133,7 +132,7 @@ class Traffic:
         return 1 if self._rng.random() < 0.5 else -1
 
     def _route(self, direction: int, across: float, speed: float, sway: float = 0.12) -> Route:
-        """A route that begins unseen, at frame 0."""
+        """A route that starts outside the frame, at frame 0."""
         span = self._camera.span(across)
         origin = span[0] - MARGIN if direction > 0 else span[1] + MARGIN
         pace = self._uniform(0.3, 0.5) / self._rate_hz
@@ -153,7 +152,7 @@ class Traffic:
         self._lanes.setdefault(_key(route), []).append(route)
 
     def _clashes(self, route: Route) -> bool:
-        """Whether somebody of the same lane would come too near."""
+        """Whether somebody in the same lane would come too close."""
         way = self._length(route.lane) + 2 * MARGIN
         travel, key = way / route.speed, _key(route)
         self._lanes[key] = [
@@ -170,7 +169,7 @@ class Traffic:
         return False
 
     def add_walkers(self, crowd: float, drift: float) -> None:
-        """Add people who pass, `crowd` of them in the picture on average; `drift` lets that change over the clip."""
+        """Add people who walk past, `crowd` in the frame on average; `drift` varies that over the clip."""
         mean_speed = sum(WALKING_SPEED) / 2 / self._rate_hz
         lead = (self._length(0.0) + 2 * MARGIN) / mean_speed * 1.3
         busy = crowd / (self._length(0.0) / mean_speed) / 1.25
@@ -196,9 +195,9 @@ class Traffic:
         return False
 
     def add_anomalies(self, kinds: Sequence[str]) -> None:
-        """Add labelled anomalies, one after the other, with normal frames before, between and after where they fit.
+        """Add labelled anomalies one after the other, with normal frames before, between and after them.
 
-        Where two do not fit one is left out; where one does not fit it is still there at the end.
+        If two do not fit into the clip, one is left out; if one does not fit, it lasts until the end.
         """
         routes = {kind: self._crossing(kind) for kind in kinds if kind in CROSSING}
         lengths = {kind: self._stay(kind, routes.get(kind)) for kind in kinds}
@@ -220,7 +219,7 @@ class Traffic:
             frame += lengths[kind]
 
     def _stay(self, kind: str, route: Route | None) -> int:
-        """Frames for which an anomaly is to be seen; it has a route if it crosses the picture."""
+        """Frames for which an anomaly is visible; it has a route if it crosses the frame."""
         if route is None:
             frames = self._uniform(0.14, 0.2) * min(self._n_frames, 60 * self._rate_hz)
             return round(frames if kind == "dropped" else max(frames, 1.3 * DETOUR_S * self._rate_hz))
@@ -232,7 +231,7 @@ class Traffic:
         return self._route(direction, lane, self._speed(CROSSING[kind]), sway=0.05)
 
     def _stage(self, kind: str, routes: dict[str, Route], first: int, last: int) -> None:
-        """Let one anomaly be seen from frame `first` to about frame `last`."""
+        """Place one anomaly from frame `first` to about frame `last`."""
         whole = (0, self._n_frames - 1)
         if kind in CROSSING:
             route = routes[kind]
@@ -244,7 +243,7 @@ class Traffic:
             self._dropped(first, last)
 
     def _wrong_way(self, first: int, last: int) -> None:
-        """Somebody leaves the walkway, cuts across the lawn and comes back; labelled while on the lawn."""
+        """Somebody walks across the lawn and returns; labelled while on the lawn."""
         direction = self._side()
         route = self._route(direction, direction * LANES[-1], self._speed(WALKING_SPEED), sway=0.0)
         left, right = self._camera.span(route.lane)
@@ -259,7 +258,7 @@ class Traffic:
         self._join("wrong_way", route, abnormal=(outside[0], outside[-1]))
 
     def _dropped(self, first: int, last: int) -> None:
-        """Somebody puts a bag down, somebody else takes it away; labelled while it stands alone."""
+        """Somebody puts down a bag, somebody else takes it; labelled while nobody holds it."""
         direction = self._side()
         left, right = self._camera.span(direction * VERGE)
         place = left + (right - left) * self._uniform(0.25, 0.75)
@@ -277,7 +276,7 @@ class Traffic:
 
 
 def _reach(kind: str) -> float:
-    """Metres from its middle at which something that crosses begins to be seen."""
+    """Distance from its middle to its end, metres: from there on it is visible."""
     return 2.0 if kind == "cart" else 1.1
 
 
