@@ -104,12 +104,12 @@ class TestCausal:
         assert keys(run(detector, scene_frames)) == keys(run(detector, scene_frames))
 
     def test_a_gap_is_none_until_the_clip_is_full_again(self, detector: Detector, scene_frames: list[Frame]) -> None:
-        kept = [frame for frame in scene_frames if frame.index != 12]
-        scores = run(detector, kept)
-        missing = [frame.index for frame, score in zip(kept, scores, strict=True) if score is None]
+        remaining = [frame for frame in scene_frames if frame.index != 12]
+        scores = run(detector, remaining)
+        missing = [frame.index for frame, score in zip(remaining, scores, strict=True) if score is None]
         assert missing == [0, 1, 2, 3, 13, 14, 15, 16]
         fresh = run(detector, scene_frames[13:])
-        assert keys(scores[kept.index(scene_frames[17]) :]) == keys(fresh[4:])
+        assert keys(scores[remaining.index(scene_frames[17]) :]) == keys(fresh[4:])
 
 
 class TestUpdate:
@@ -194,9 +194,9 @@ def inside(score: Score, height: int, width: int) -> bool:
     return 0 <= left < right <= width and 0 <= top < bottom <= height
 
 
-class TestPictures:
+class TestImages:
     @pytest.mark.parametrize("size", [(96, 144), (33, 57), (7, 9), (1, 1), (400, 40), (50, 501)])
-    def test_any_size_is_scored_and_the_box_lies_in_the_picture(
+    def test_any_size_is_scored_and_the_box_lies_in_the_image(
         self, detector: Detector, scene_frames: list[Frame], size: tuple[int, int]
     ) -> None:
         frames = [
@@ -219,7 +219,7 @@ class TestPictures:
         for frame, score in zip(frames, scores, strict=True):
             assert score is None or inside(score, *frame.image.shape[:2])
 
-    def test_grey_pictures_of_three_equal_channels(self, detector: Detector, scene_frames: list[Frame]) -> None:
+    def test_grey_images_of_three_equal_channels(self, detector: Detector, scene_frames: list[Frame]) -> None:
         grey = [replace(f, image=np.repeat(f.image[..., 1:2], 3, axis=2)) for f in scene_frames[:6]]
         scores = [score for score in run(detector, grey) if score]
         assert len(scores) == 2
@@ -471,7 +471,7 @@ class TestEveryRuntime:
                 assert array.shape[2:] == (32 // pitch, 48 // pitch)
         assert all(np.array_equal(inputs[name], before[name]) for name in before)
 
-    def test_keeps_nothing_between_calls_and_gives_its_answers_away(
+    def test_has_no_state_between_calls_and_never_overwrites_its_outputs(
         self, nano_bundle: Path, scene_frames: list[Frame], runtime: str
     ) -> None:
         detector = self.detector(nano_bundle, runtime)
@@ -479,11 +479,11 @@ class TestEveryRuntime:
         one = detector.stages.example_inputs()
         other = {name: rng.normal(0, 1, array.shape).astype(np.float32) for name, array in one.items()}
         first = detector.stages.runtime.run(one)
-        kept = {name: array.copy() for name, array in first.items()}
+        copies = {name: array.copy() for name, array in first.items()}
         detector.stages.runtime.run(other)
-        assert all(np.array_equal(first[name], kept[name]) for name in kept), "answers are not overwritten"
+        assert all(np.array_equal(first[name], copies[name]) for name in copies), "outputs are not overwritten"
         again = detector.stages.runtime.run(one)
-        assert all(np.array_equal(again[name], kept[name]) for name in kept)
+        assert all(np.array_equal(again[name], copies[name]) for name in copies)
 
     def test_takes_arrays_that_are_not_contiguous(self, nano_bundle: Path, runtime: str) -> None:
         detector = self.detector(nano_bundle, runtime)
@@ -548,12 +548,12 @@ def test_a_runtime_whose_package_is_absent_says_what_to_install(nano_bundle: Pat
 def test_agitation_fades_while_nothing_moves(nano_bundle: Path) -> None:
     """A static scene reuses the evidence of the network, and its agitation goes on fading."""
     detector = Detector.open(nano_bundle)
-    picture = np.full((128, 192, 3), 90, np.uint8)
+    background = np.full((128, 192, 3), 90, np.uint8)
     rng = np.random.default_rng(0)
     texture = rng.integers(60, 200, (40, 40, 3), dtype=np.uint8)
     levels = []
     for i in range(260):
-        image = picture.copy()
+        image = background.copy()
         if i < 60:
             left = 60 + (6 if i % 2 else 0)
             image[40:80, left : left + 40] = texture

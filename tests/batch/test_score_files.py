@@ -215,8 +215,8 @@ def test_each_event_has_an_image_of_the_recorded_shape(
         score_sources(detector, [str(gate)], tmp_path / str(video), false_alarms=budget(detector, 2.0), video=video)
         (event,) = events_of(tmp_path / str(video))
         assert event["picture"] == "events/gate-000024.jpg"
-        picture = cv2.imread(str(tmp_path / str(video) / event["picture"]))
-        assert picture.shape == (720 * 96 // 144 + 96, 720, 3)
+        image = cv2.imread(str(tmp_path / str(video) / event["picture"]))
+        assert image.shape == (720 * 96 // 144 + 96, 720, 3)
         left, top, right, bottom = event["box"]
         assert 0 <= left < right <= 144
         assert 0 <= top < bottom <= 96
@@ -261,9 +261,9 @@ def test_a_corrupt_frame_is_reported_and_the_others_are_scored(detector: Detecto
 def test_a_size_that_changes_on_the_way_goes_on_and_the_video_keeps_its_size(
     detector: Detector, tmp_path: Path
 ) -> None:
-    pictures = clip(0)[0][:24]
-    small = [cv2.resize(picture, (72, 48)) for picture in pictures[12:]]
-    source = save_frames(tmp_path / "clip", [*pictures[:12], *small])
+    images = clip(0)[0][:24]
+    small = [cv2.resize(image, (72, 48)) for image in images[12:]]
+    source = save_frames(tmp_path / "clip", [*images[:12], *small])
     result = score_sources(detector, [str(source)], tmp_path / "out", video=True)
     assert result.problems == []
     assert [row["frame"] for row in rows_of(tmp_path / "out") if row["score"]] == [str(i) for i in range(4, 24)]
@@ -413,7 +413,7 @@ def test_no_finite_score_is_a_problem_and_the_next_source_is_scored(
     nano_bundle: Path, gate: Path, tmp_path: Path
 ) -> None:
     detector = Detector.open(unfinite(nano_bundle, tmp_path, "frames", most=0.6), threads=1, skip_static=False)
-    dark = save_video(tmp_path / "dark.mp4", [picture // 40 for picture in clip(0)[0]])
+    dark = save_video(tmp_path / "dark.mp4", [image // 40 for image in clip(0)[0]])
     result = score_sources(detector, [str(dark), str(gate)], tmp_path / "out")
     assert "the network gives no finite score for frame 4" in result.problems[-1]
     assert all("gate" not in Path(problem.split(":")[0]).name for problem in result.problems)

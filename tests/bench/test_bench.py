@@ -132,14 +132,14 @@ def test_timing_flow_imports_no_torch() -> None:
     subprocess.run([sys.executable, "-c", program], check=True)
 
 
-CIRCUMSTANCES = {"date", "command", "commit", "cpu", "cores", "load_average", "system", "python", "versions"}
+ENVIRONMENT = {"date", "command", "commit", "cpu", "cores", "load_average", "system", "python", "versions"}
 SUMMARY = {"median_ms", "lowest_ms", "highest_ms", "rounds"}
 
 
 def test_the_network_is_timed_on_every_runtime_or_named_as_left_out(nano_bundle: Path) -> None:
     said = json.loads(json.dumps(bench.bench_model(nano_bundle, rounds=2)))
     of_the_machine = {"gflop", "roofline_gflop_per_s", "share_of_roofline"}
-    assert said.keys() == {"what", "timings", "left_out"} | of_the_machine | CIRCUMSTANCES
+    assert said.keys() == {"what", "timings", "left_out"} | of_the_machine | ENVIRONMENT
     assert said["gflop"] > 0
     assert said["roofline_gflop_per_s"]["fp32"] > 0
     assert set(said["share_of_roofline"]) <= set(said["timings"])
@@ -155,8 +155,8 @@ def test_the_pipeline_is_timed_from_the_file_to_the_score(nano_bundle: Path, wal
     said = json.loads(
         json.dumps(bench.bench_pipeline(nano_bundle, str(walkway / "testing" / "01.mp4"), 2, n_threads=1))
     )
-    told = {"what", "precision", "frames", "frames_per_second", "frames_per_second_plain", "timings", "peak_rss_mib"}
-    assert said.keys() == told | {"threads"} | CIRCUMSTANCES
+    keys = {"what", "precision", "frames", "frames_per_second", "frames_per_second_plain", "timings", "peak_rss_mib"}
+    assert said.keys() == keys | {"threads"} | ENVIRONMENT
     assert said["frames"] == 60
     assert (said["threads"]["workers"], said["threads"]["network"]) == (1, 1)
     assert said["timings"].keys() == {"whole", "decode", "flow", "network", "rest"}
@@ -197,12 +197,12 @@ def test_a_step_of_training_is_timed_and_the_wait_for_data(tmp_path: Path) -> No
     assert said["timings"]["step"]["rounds"] == 3
     assert 0 <= said["waiting_share"] < 1
     assert said["clips_per_second"] > 0
-    assert any(tmp_path.rglob("*.images")), "a cache that was asked for is kept"
+    assert any(tmp_path.rglob("*.images")), "a cache folder that was given is not removed"
     with pytest.raises(ConfigError, match="expected 1 or more"):
         bench.bench_training(scene, rounds=0)
 
 
-def test_a_password_on_the_command_line_is_not_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_password_on_the_command_line_is_not_recorded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "argv", ["comemory", "bench", "rtsp://user:secret@camera/live"])
     assert "secret" not in json.dumps(bench.environment())
 
