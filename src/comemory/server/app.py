@@ -1,4 +1,4 @@
-"""The application: the API, the probes and the page, behind the guard."""
+"""The application: the API, the probes and the page, behind the security middleware."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from fastapi.security import APIKeyCookie, HTTPBearer
 from fastapi.staticfiles import StaticFiles
 from starlette.exceptions import HTTPException
 
-from comemory.errors import ComemoryError, ConfigError, mask_password
+from comemory.errors import ComemoryError, ConfigError, mask_password, plain_reason
 from comemory.live.engine import Engine
 from comemory.provenance import package_version
 from comemory.server.auth import SESSION_COOKIE, Auth
@@ -25,18 +25,19 @@ from comemory.server.middleware import SecurityMiddleware
 from comemory.server.openapi import methods_of, openapi_document
 from comemory.server.routes import cameras, events, session, system
 from comemory.server.schemas import API, Problem
-from comemory.server.state import ServerState, get_caller
+from comemory.server.audit import AuditLog
+from comemory.server.state import Proxy, ServerState, get_caller
 from comemory.store.store import EventStore
 
 STATIC = Path(__file__).parent / "static"
 log = logging.getLogger(__name__)
 
 ABOUT = (
-    "Cameras watched by comemory: their state, pictures and settings, and the events they saw. "
-    "Changes need a bearer token, or the session's cookie with its csrf as X-CSRF-Token."
+    "Cameras scored by comemory: their state, frames and settings, and their events. "
+    "A change needs a bearer token, or the cookie of a session with its csrf as X-CSRF-Token, and the role of an operator."
 )
 
-PROOFS = (
+CREDENTIALS = (
     Depends(HTTPBearer(scheme_name="token", auto_error=False, description="A token of the API.")),
     Depends(APIKeyCookie(scheme_name="session", name=SESSION_COOKIE, auto_error=False)),
 )
@@ -46,27 +47,31 @@ PROOFS = (
 def create_app(
     engine: Engine,
     store: EventStore | None,
-    access: Auth,
+    auth: Auth,
     *,
     hosts: Iterable[str] | None = None,
     learning: Callable[[], list[Any]] = list,
+    proxy: Proxy | None = None,
+    audit: AuditLog | None = None,
 ) -> FastAPI:
     """The application of a running engine.
 
     Args:
         engine: started; the application neither starts nor stops it.
-        store: where its events are kept; None where they are not.
-        access: who may come in.
-        hosts: names that it may be called by; None for any.
-        learning: what is known of trainings that go on, with the keys of `schemas.Learning`.
+        store: of its events; None where they are not stored in a database.
+        auth: authenticates callers.
+        hosts: names that it may be requested by; None for any.
+        learning: the trainings that run, with the keys of `schemas.Learning`.
+        proxy: the proxies in front of it.
+        audit: where changes are recorded.
     """
-    messages = Broadcaster(engine, store, learning)
+    broadcaster, proxy = Broadcaster(engine, store, learning), proxy or Proxy()
 
     @asynccontextmanager
-    async def living(app: FastAPI) -> AsyncIterator[None]:
-        messages.start()
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        broadcaster.start()
         yield
-        messages.stop()
+        broadcaster.stop()
 
     app = FastAPI(
         title="comemory",
@@ -75,21 +80,23 @@ def create_app(
         docs_url=None,
         redoc_url=None,
         openapi_url=f"{API}/openapi.json",
-        lifespan=living,
+        lifespan=lifespan,
         redirect_slashes=False,
     )
     app.openapi = lambda: openapi_document(app)  # type: ignore[method-assign]
-    app.state.comemory = ServerState(engine, store, access, SnapshotEncoder(engine), messages)
-    app.add_middleware(SecurityMiddleware, hosts=hosts)
+    app.state.comemory = ServerState(
+        engine, store, auth, SnapshotEncoder(engine), broadcaster, proxy, audit or AuditLog(None)
+    )
+    app.add_middleware(SecurityMiddleware, hosts=hosts, is_https=proxy.is_https)
     _add_handlers(app)
     app.include_router(session.router, prefix=API)
-    known = APIRouter(
-        dependencies=[*PROOFS, Depends(get_caller)], responses={401: {"model": Problem}, 403: {"model": Problem}}
+    authenticated = APIRouter(
+        dependencies=[*CREDENTIALS, Depends(get_caller)], responses={401: {"model": Problem}, 403: {"model": Problem}}
     )
     for router in (cameras.router, events.router, events.timeline_router, system.router):
-        known.include_router(router, prefix=API)
-    known.include_router(system.metrics_router)
-    app.include_router(known)
+        authenticated.include_router(router, prefix=API)
+    authenticated.include_router(system.metrics_router)
+    app.include_router(authenticated)
     app.include_router(system.probes)
     app.mount("/", StaticFiles(directory=STATIC, html=True), name="page")
     return app
@@ -98,13 +105,13 @@ def create_app(
 def _add_handlers(app: FastAPI) -> None:
     @app.exception_handler(RequestValidationError)
     async def invalid(_: Request, error: RequestValidationError) -> JSONResponse:
-        """What does not fit, without the values sent: they may be secrets, or numbers that JSON cannot say."""
-        problems = [f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in error.errors()]
-        return JSONResponse({"detail": "; ".join(problems)[:2000]}, 422)
+        """Name what does not fit, without the values: they may be secrets, or numbers that JSON cannot hold."""
+        errors = [f"{'.'.join(map(str, one['loc']))}: {plain_reason(one['msg'])}" for one in error.errors()]
+        return JSONResponse({"detail": "; ".join(errors)[:2000]}, 422)
 
     @app.exception_handler(405)
-    async def not_so(request: Request, error: HTTPException) -> JSONResponse:
-        """An address that knows other methods: it names all of them."""
+    async def wrong_method(request: Request, error: HTTPException) -> JSONResponse:
+        """Name the methods that the path has."""
         methods = methods_of(app.openapi(), request.url.path)
         headers = {"Allow": ", ".join(methods)} if methods else error.headers
         return JSONResponse({"detail": error.detail}, 405, headers)
