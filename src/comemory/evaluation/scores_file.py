@@ -71,7 +71,7 @@ def read_scores(path: Path, videos: Sequence[LabelledSource]) -> list[FrameScore
     missing = [video.name for video in known if not {video.name, f"{video.name}/score"} & arrays.keys()]
     if missing:
         more = f" (and {len(missing) - 1} more)" if len(missing) > 1 else ""
-        names = {key.partition("/")[0] for key in arrays}
+        names = {key.partition("/")[0] for key in arrays} - {"videos", "channels"}
         raise EvaluationError(
             f"{path} has no scores of video {missing[0]!r}{more}: {FORMAT}; {suggest(missing[0], sorted(names))}"
         )
