@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from comemory.bundle import Bundle, open_bundle, run_self_test
 from comemory.clips.builder import ClipBuilder
 from comemory.clips.static_gate import THRESHOLD, StaticFrameGate, patience
-from comemory.errors import BundleError, ConfigError
+from comemory.errors import BundleError, ConfigError, SourceError
 from comemory.flow import open_flow
 from comemory.runtimes import RUNTIMES
 from comemory.scoring import PatchFilter
@@ -175,7 +175,8 @@ class Detector:
             is not due.
 
         Raises:
-            ConfigError: it is no frame, or an image without its time.
+            SourceError: the image is not uint8 (H, W, 3).
+            ConfigError: an image comes without its time.
             BundleError: the network gives no finite number for it; the source is forgotten, see `reset`.
         """
         frame = self._as_frame(frame, time_s)
@@ -232,7 +233,7 @@ class Detector:
             frame = Frame(frame, time_s, self._last_index + 1)
         image = frame.image if isinstance(frame, Frame) else frame
         if not isinstance(image, np.ndarray) or image.dtype != np.uint8 or image.shape[2:] != (3,) or not image.size:
-            raise ConfigError(f"a frame is an RGB image, uint8 (height, width, 3), got {describe(image)}")
+            raise SourceError(f"a frame is an RGB image, uint8 (height, width, 3), got {describe(image)}")
         return frame
 
 
