@@ -22,7 +22,7 @@ SECRETS = ("hunter2", "hunter3", PASSWORD, TOKEN)
 CHANGES = (
     ("PUT", "/api/v1/cameras/gate/zones", {"zones": []}),
     ("PUT", "/api/v1/cameras/gate/sensitivity", {"false_alarms": "1/min"}),
-    ("POST", "/api/v1/cameras/gate/view", None),
+    ("POST", "/api/v1/cameras/gate/reference-view", None),
     ("PUT", "/api/v1/events/{event}/verdict", {"verdict": None}),
     ("DELETE", "/api/v1/events/no-such-event", None),
 )
@@ -302,7 +302,7 @@ class TestSecrets:
         assert "rtsp://operator:***@" in texts[0]
 
 
-class TestStrangers:
+class TestUnknownCallers:
     @pytest.mark.parametrize("path", READS)
     def test_they_see_nothing(self, locked: Running, path: str) -> None:
         for headers in ({}, {"Authorization": "Bearer wrong"}, {"Cookie": "comemory_session=wrong"}):

@@ -12,7 +12,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from comemory.live.contract import CameraStatus
 from comemory.scoring import parse_budget
-from comemory.server.schemas import BUDGET, MAX_TIME, MIN_TIME, Budget, Camera, Event, Moment, Zones
+from comemory.server.schemas import BUDGET_PATTERN, MAX_TIME, MIN_TIME, Budget, Camera, Event, Moment, Zones
 from comemory.store.event import StoredEvent
 
 MOMENT: TypeAdapter[datetime] = TypeAdapter(Moment)
@@ -43,7 +43,7 @@ def test_numbers_are_no_times(text: str) -> None:
 
 
 @settings(deadline=None, max_examples=60)
-@given(st.from_regex(BUDGET, fullmatch=True))
+@given(st.from_regex(BUDGET_PATTERN, fullmatch=True))
 def test_budgets_as_described_are_budgets(text: str) -> None:
     assert Budget(false_alarms=text).false_alarms == text
     assert parse_budget(text) > 0

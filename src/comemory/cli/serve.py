@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -19,7 +20,15 @@ if TYPE_CHECKING:
     from comemory.live.config import LiveSettings
     from comemory.server.auth import Auth
 
-ACCESS_FILE, ENDED_FILE = "access.json", "ended.json"
+ACCESS_FILE, ENDED_FILE, AUDIT_FILE = "access.json", "ended.json", "audit.jsonl"
+
+
+class RoleName(Enum):
+    """`server.auth_file.ROLES`, named here so that a help needs no server."""
+
+    viewer = "viewer"
+    operator = "operator"
+    admin = "admin"
 
 
 @app.command(rich_help_panel=LIVE, cls=PlainCommand)
@@ -46,13 +55,16 @@ def serve(
     remove_token: Annotated[
         str | None, typer.Option(metavar="NAME", help="Remove a token, and exit.", show_default=False)
     ] = None,
+    role: Annotated[
+        RoleName, typer.Option(help="Role of the password or token that is set: what its owner may do.")
+    ] = RoleName.admin,
 ) -> None:
     """Score cameras as `comemory watch` does, and serve a web page and an API.
 
     Example: `comemory serve --camera gate=rtsp://user:pass@host/stream --model models/gate --false-alarms 1/day`
     """
     if set_password or add_token is not None or remove_token is not None:
-        _change_access(options.folder() / ACCESS_FILE, set_password, add_token, remove_token)
+        _change_access(options.folder() / ACCESS_FILE, set_password, add_token, remove_token, role)
         return
 
     def read() -> LiveSettings:
@@ -67,17 +79,20 @@ def _serve(live: LiveSettings, reread: Callable[[], LiveSettings], log: LiveLog)
     from comemory.live.learning.progress import read_progress
     from comemory.live.service import Service
     from comemory.server.app import create_app
-    from comemory.server.serve import allowed_hosts, require_password, serving
+    from comemory.server.audit import AuditLog
+    from comemory.server.serve import allowed_hosts, proxy_of, require_password, serving
 
-    access = _open_access(live)
-    require_password(live.web, access.is_required)
+    auth = _open_auth(live)
+    require_password(live.web, auth.is_required)
     with Service(live, reread, lambda line: log.write("reload", line), ends_process=True) as service:
         page = create_app(
             service.engine,
             service.store,
-            access,
+            auth,
             hosts=allowed_hosts(live.web),
             learning=lambda: read_progress(live.out),
+            proxy=proxy_of(live.web),
+            audit=AuditLog(live.out / AUDIT_FILE),
         )
         with serving(page, live.web, service.end) as address, log_messages(service, log):
             cameras = count_of(len(live.cameras), "camera")
@@ -91,35 +106,38 @@ def _serve(live: LiveSettings, reread: Callable[[], LiveSettings], log: LiveLog)
         raise typer.Exit(1)
 
 
-def _open_access(live: LiveSettings) -> Auth:
+def _open_auth(live: LiveSettings) -> Auth:
     from comemory.secret_values import resolve_secret
     from comemory.server.auth import Auth
-    from comemory.server.auth_file import load_credentials
 
     web = live.web
     return Auth(
-        load_credentials(live.out / ACCESS_FILE),
+        live.out / ACCESS_FILE,
         session_hours=web.session_hours,
         password=web.password and resolve_secret(web.password, "the page's password"),
         token=web.token and resolve_secret(web.token, "the API's token"),
         ended=live.out / ENDED_FILE,
+        proxy_role=web.proxy_role,
     )
 
 
-def _change_access(file: Path, password: bool, added: str | None, removed: str | None) -> None:
+def _change_access(file: Path, password: bool, added: str | None, removed: str | None, role: RoleName) -> None:
     from comemory.server import auth_file as access_file
 
+    known_role = next(known for known in access_file.ROLES if known == role.value)
     if password:
-        access_file.set_password(file, _ask_password())
-        print_line(console, f"stored the hash of the password in {file}; all users must log in again")
+        access_file.set_password(file, _ask_password(), known_role)
+        print_line(
+            console, f"stored the hash of the password in {file}; all users of the role {role.value} must log in again"
+        )
     if removed is not None:
         access_file.remove_token(file, removed)
         print_line(console, f"removed the token {removed}")
     if added is not None:
-        token = access_file.add_token(file, added)
+        token = access_file.add_token(file, added, known_role)
         print_line(error_console, f"stored the hash of the token in {file}; the token itself is shown only now:")
         print(token)
-    print_line(error_console, "a running server uses this after its next start")
+    print_line(error_console, "a running server uses this at once")
 
 
 def _ask_password() -> str:

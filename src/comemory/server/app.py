@@ -18,6 +18,7 @@ from starlette.exceptions import HTTPException
 from comemory.errors import ComemoryError, ConfigError, mask_password, plain_reason
 from comemory.live.engine import Engine
 from comemory.provenance import package_version
+from comemory.server.audit import AuditLog
 from comemory.server.auth import SESSION_COOKIE, Auth
 from comemory.server.broadcaster import Broadcaster
 from comemory.server.live_pictures import SnapshotEncoder
@@ -25,7 +26,6 @@ from comemory.server.middleware import SecurityMiddleware
 from comemory.server.openapi import methods_of, openapi_document
 from comemory.server.routes import cameras, events, session, system
 from comemory.server.schemas import API, Problem
-from comemory.server.audit import AuditLog
 from comemory.server.state import Proxy, ServerState, get_caller
 from comemory.store.store import EventStore
 

@@ -1,4 +1,4 @@
-"""Who may do what: sessions, tokens, and the proof that a change was asked for by the page itself."""
+"""Who may do what: sessions, tokens, roles, and the proof that a change was made by the page itself (CSRF)."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ import secrets
 import threading
 import time
 from collections import OrderedDict
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -20,151 +21,250 @@ from itsdangerous import BadSignature, TimestampSigner
 from comemory.errors import ConfigError
 from comemory.server.auth_file import (
     MAX_PASSWORD_LENGTH,
+    ROLES,
     Credentials,
+    Role,
+    Token,
     hash_password,
     hash_token,
+    load_credentials,
     load_ended_sessions,
     save_ended_sessions,
 )
 from comemory.server.login_throttle import LoginThrottle
 
-SESSION_COOKIE = "comemory_session"
+SESSION_COOKIE, DEVICE_COOKIE = "comemory_session", "comemory_device"
 CSRF_HEADER = "X-CSRF-Token"
+DEVICE_S = 365 * 86400
+"""A browser that has logged in is known for a year: a flood of wrong guesses from elsewhere does not lock it out."""
+_SETTINGS = "settings"
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """Who asks.
+    """Who sends a request.
 
     Attributes:
-        kind: `open` where no password is set, `session` of the page, `token` of the API.
-        name: for the record of who marked an event.
-        session: its identifier, for `session` alone.
-        until: when it is over by itself, in seconds since 1970, for `session` alone.
+        kind: `open` where no password is set, `session` of the page, `token` of the API, `proxy` where a trusted proxy
+            names the user.
+        name: for the record of who changed something.
+        role: what the caller may do.
+        session: its id, for `session` only.
+        expires: in seconds since 1970, for `session` only.
+        credential: identifies the password or token that let the caller in: another one ends what rests on it.
     """
 
-    kind: Literal["open", "session", "token"]
+    kind: Literal["open", "session", "token", "proxy"]
     name: str
+    role: Role = "admin"
     session: str | None = None
-    until: float = math.inf
+    expires: float = math.inf
+    credential: str = ""
+
+    def may(self, role: Role) -> bool:
+        """Whether the caller has a role, or a higher one."""
+        return ROLES.index(self.role) >= ROLES.index(role)
 
 
 class Auth:
-    """The door: tells callers apart, and lets them in and out.
+    """Authenticates callers, and starts and ends sessions.
 
     Args:
-        kept: the access file's content.
+        credentials: content of the access file, or its path: then a change of the file holds at once.
         session_hours: how long a login lasts.
-        password, token: of the settings, plain or hashed; they stand beside those of the file.
-        ended: file of the sessions that were ended, for a server that begins anew; None forgets them with this one.
+        password, token: of the settings, plain or hashed, in addition to those of the file; both are for the admin.
+        ended: file of the sessions that were ended, for the next start; None forgets them with the process.
+        proxy_role: role of users that a trusted proxy names.
 
     Raises:
-        ConfigError: that file is not one.
+        ConfigError: a file cannot be read, or is another kind of file.
     """
 
     def __init__(
         self,
-        kept: Credentials,
+        credentials: Credentials | Path,
         *,
         session_hours: float = 12.0,
         password: str | None = None,
         token: str | None = None,
         ended: Path | None = None,
+        proxy_role: Role = "operator",
     ) -> None:
         self.session_s = session_hours * 3600
-        chosen = password or kept.password
-        plain = password is not None and not password.startswith("$argon2")
-        self._password = hash_password(password) if plain and password is not None else chosen
-        self._tokens = dict(kept.tokens)
-        if token is not None:
-            self._tokens["settings"] = (
-                token.removeprefix("sha256:") if token.startswith("sha256:") else hash_token(token)
-            )
-        self._key = kept.key.encode()
-        self._signer = TimestampSigner(kept.key, salt=self._digest(f"session {chosen}"), digest_method=hashlib.sha256)
-        self._file = ended
-        self._ended = OrderedDict({} if ended is None else load_ended_sessions(ended))
-        self._lock = threading.Lock()
-        self._hashing = threading.Lock()
         self.throttle = LoginThrottle()
+        self.proxy_role = proxy_role
+        is_plain = password is not None and not password.startswith("$argon2")
+        self._own_password = hash_password(password) if is_plain and password is not None else password
+        self._own_token = None if token is None else Token(_token_hash(token), "admin")
+        self._path = credentials if isinstance(credentials, Path) else None
+        self._stamp: tuple[int, ...] = ()
+        self._lock, self._hashing = threading.Lock(), threading.Lock()
+        self._credentials = load_credentials(credentials) if isinstance(credentials, Path) else credentials
+        self._stamp = self._file_stamp()
+        self._ended_file = ended
+        self._ended = OrderedDict({} if ended is None else load_ended_sessions(ended))
 
     @property
     def is_required(self) -> bool:
-        """Whether callers must say who they are."""
-        return self._password is not None or bool(self._tokens)
+        """Whether callers must log in or send a token."""
+        return self.has_password or bool(self._tokens())
 
     @property
     def has_password(self) -> bool:
-        """Whether the page can be entered at all."""
-        return self._password is not None
+        """Whether a login is possible at all."""
+        return bool(self._passwords())
 
     def login(self, password: str) -> str | None:
-        """The cookie of a new session, None when the password is wrong. One guess at a time: argon2 takes 64 MiB."""
-        if self._password is None or len(password) > MAX_PASSWORD_LENGTH:
+        """The cookie of a new session; None where the password is wrong.
+
+        One guess at a time: argon2 takes 64 MiB of memory.
+        """
+        if len(password) > MAX_PASSWORD_LENGTH:
             return None
-        with self._hashing:
-            try:
-                argon2.PasswordHasher().verify(self._password, password)
-            except (argon2.exceptions.VerificationError, argon2.exceptions.InvalidHashError):
-                return None
-        return self._signer.sign(secrets.token_urlsafe(24)).decode()
+        for role, hashed in self._passwords().items():
+            with self._hashing:
+                try:
+                    argon2.PasswordHasher().verify(hashed, password)
+                except (argon2.exceptions.VerificationError, argon2.exceptions.InvalidHashError):
+                    continue
+            return f"{role}.{self._signer(role).sign(secrets.token_urlsafe(24)).decode()}"
+        return None
 
     def logout(self, caller: Caller) -> None:
-        """End a session; its cookie is worth nothing from now on, nor after a restart."""
+        """End a session: its cookie is refused from now on, also after a restart."""
         if caller.session is not None:
             with self._lock:
                 now = time.time()
                 self._ended[caller.session] = now
                 while now - next(iter(self._ended.values())) > self.session_s:
                     self._ended.popitem(last=False)
-                if self._file is not None:
+                if self._ended_file is not None:
                     try:
-                        save_ended_sessions(self._file, self._ended)
+                        save_ended_sessions(self._ended_file, self._ended)
                     except ConfigError as error:
-                        log.warning("a session that was ended could begin again after a restart: %s", error)
+                        log.warning("an ended session would be accepted again after a restart: %s", error)
 
-    def authenticate(self, cookie: str | None, authorization: str | None) -> Caller | None:
-        """Who asks, None for a stranger."""
+    def authenticate(
+        self, cookie: str | None, authorization: str | None, proxy_user: str | None = None
+    ) -> Caller | None:
+        """The caller; None for one who is unknown.
+
+        Args:
+            cookie: of the session.
+            authorization: the header.
+            proxy_user: the user that a trusted proxy names; the caller of this method checks that it is trusted.
+        """
         if authorization is not None:
             return self._bearer(authorization)
+        if proxy_user:
+            return Caller("proxy", proxy_user[:200], self.proxy_role)
         if not self.is_required:
             return Caller("open", "page")
         return self._session(cookie) if cookie else None
 
     def has_ended(self, caller: Caller) -> bool:
-        """Whether the session of a caller that was let in has ended since."""
-        return caller.session in self._ended or time.time() > caller.until
+        """Whether a caller who was let in would not be any more: logged out, expired, token removed, password changed."""
+        if caller.kind == "session":
+            is_valid = caller.session not in self._ended and time.time() <= caller.expires
+            return not (is_valid and caller.credential == self._passwords().get(caller.role))
+        if caller.kind == "token":
+            token = self._tokens().get(caller.name)
+            return token is None or token.hash != caller.credential
+        return caller.kind == "open" and self.is_required
 
     def csrf_token(self, caller: Caller) -> str:
-        """What a page of this caller proves itself with when it changes something."""
-        return self._digest(f"csrf {caller.session}")
+        """The proof that the page sends with each change."""
+        return self._digest(f"csrf {caller.session or caller.name}")
 
-    def has_csrf_proof(self, caller: Caller, given: str | None) -> bool:
-        """Whether a change was asked for by the page itself, or with a token, which no browser sends on its own."""
+    def has_csrf_proof(self, caller: Caller, header: str | None) -> bool:
+        """Whether a change comes from the page itself. A token is proof enough: no browser sends it by itself."""
         if caller.kind == "token":
             return True
-        return given is not None and hmac.compare_digest(self.csrf_token(caller).encode(), given.encode())
+        return header is not None and hmac.compare_digest(self.csrf_token(caller).encode(), header.encode())
+
+    def new_device(self) -> str:
+        """The cookie of a browser that has logged in."""
+        return self._device_signer().sign(secrets.token_urlsafe(12)).decode()
+
+    def known_device(self, cookie: str | None) -> str | None:
+        """The id of a browser that has logged in before; None for others."""
+        try:
+            return self._device_signer().unsign(cookie or "", max_age=DEVICE_S).decode()
+        except (BadSignature, ValueError):
+            return None
 
     def _bearer(self, authorization: str) -> Caller | None:
         scheme, _, token = authorization.partition(" ")
         if scheme.lower() != "bearer":
             return None
-        given, found = hash_token(token.strip()), None
-        for name, kept in self._tokens.items():
-            if hmac.compare_digest(kept.encode(), given.encode()):
-                found = Caller("token", name)
+        hashed, found = hash_token(token.strip()), None
+        for name, known in self._tokens().items():
+            if hmac.compare_digest(known.hash.encode(), hashed.encode()):
+                found = Caller("token", name, known.role, credential=known.hash)
         return found
 
     def _session(self, cookie: str) -> Caller | None:
+        role, _, signed = cookie.partition(".")
+        password = next((hashed for known, hashed in self._passwords().items() if known == role), None)
+        if password is None:
+            return None
         try:
-            signed, begun = self._signer.unsign(cookie, max_age=math.floor(self.session_s), return_timestamp=True)
-            session = signed.decode()
+            known_role: Role = next(known for known in ROLES if known == role)
+            unsigned, begun = self._signer(known_role).unsign(
+                signed, max_age=math.floor(self.session_s), return_timestamp=True
+            )
+            session = unsigned.decode()
         except (BadSignature, ValueError):
             return None
-        return (
-            None if session in self._ended else Caller("session", "page", session, begun.timestamp() + self.session_s)
-        )
+        if session in self._ended:
+            return None
+        expires = begun.timestamp() + self.session_s
+        return Caller("session", f"page ({role})", known_role, session, expires, password)
+
+    def _passwords(self) -> Mapping[Role, str]:
+        """Argon2 hashes by role; that of the settings is for the admin."""
+        found = self._current().passwords
+        return found if self._own_password is None else {**found, "admin": self._own_password}
+
+    def _tokens(self) -> Mapping[str, Token]:
+        found = self._current().tokens
+        return found if self._own_token is None else {**found, _SETTINGS: self._own_token}
+
+    def _current(self) -> Credentials:
+        """The credentials, read again where the access file has changed. A file that is damaged changes nothing."""
+        if self._path is not None and (stamp := self._file_stamp()) != self._stamp:
+            with self._lock:
+                if stamp != self._stamp:
+                    self._stamp = stamp
+                    try:
+                        changed = load_credentials(self._path)
+                        self._credentials = replace(changed, key=self._credentials.key)
+                    except ConfigError as error:
+                        log.error("the passwords and tokens stay as they were: %s", error)
+        return self._credentials
+
+    def _file_stamp(self) -> tuple[int, ...]:
+        """Changes whenever the access file does."""
+        if self._path is None:
+            return ()
+        try:
+            status = self._path.stat()
+        except OSError:
+            return (0,)
+        return (status.st_mtime_ns, status.st_ino, status.st_size)
+
+    def _signer(self, role: Role) -> TimestampSigner:
+        """Signs sessions with a key that depends on the password: a new password ends the sessions of the old one."""
+        salt = self._digest(f"session {role} {self._passwords().get(role)}")
+        return TimestampSigner(self._credentials.key, salt=salt, digest_method=hashlib.sha256)
+
+    def _device_signer(self) -> TimestampSigner:
+        return TimestampSigner(self._credentials.key, salt="device", digest_method=hashlib.sha256)
 
     def _digest(self, text: str) -> str:
-        return hmac.new(self._key, text.encode(), hashlib.sha256).hexdigest()
+        return hmac.new(self._credentials.key.encode(), text.encode(), hashlib.sha256).hexdigest()
+
+
+def _token_hash(token: str) -> str:
+    return token.removeprefix("sha256:") if token.startswith("sha256:") else hash_token(token)

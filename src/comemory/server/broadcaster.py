@@ -1,4 +1,4 @@
-"""One engine's messages to many browsers: scores four times a second, everything else at once."""
+"""Sends the messages of one engine to many browsers: scores four times a second, everything else at once."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ from comemory.types import JSON
 SCORES_EVERY_S = 0.25
 STATUS_EVERY_S = 2.0
 FOLLOW_UP_S = (0.5, 1.0, 2.0, 4.0, 8.0, 16.0)
-"""After a message of an event, when it is looked up again: its pictures and its clip are kept a little later."""
+"""After a message about an event, when it is read from the store again: its images and its clip are stored later."""
 _ERRORS = (ArithmeticError, AttributeError, LookupError, OSError, RuntimeError, TypeError, ValueError)
-"""What something that is not as it should be can raise, of the engine, the store or a file."""
+"""What a fault of the engine, the store or a file can raise: it is logged, and the messages go on."""
 MAX_LISTENERS = 64
 QUEUE_SIZE = 256
 MAX_LOGGED_ERRORS = 100
@@ -32,25 +32,25 @@ log = logging.getLogger(__name__)
 
 
 class TooManyListeners(Exception):  # noqa: N818
-    """More pages listen than there is room for."""
+    """Too many pages have subscribed."""
 
 
 class EventFollower:
-    """Events of which something happened lately, looked up in the store until their files are there."""
+    """Recent events, read from the store again until their files are there."""
 
     def __init__(self, store: EventStore | None) -> None:
         self._store = store
         self._events: dict[str, tuple[JSON, list[float]]] = {}
 
-    def track(self, told: JSON, now: float) -> JSON:
-        """An event as it is told, with what the store knows of it, to be looked up again."""
-        shown = {**told, **(self._stored(told["id"]) or {})} if self._store is not None else told
-        shown["end"] = told["end"] or shown["end"]
-        self._events[told["id"]] = (shown, [now + wait_s for wait_s in FOLLOW_UP_S])
+    def track(self, event: JSON, now: float) -> JSON:
+        """The event of a message, with what the store has of it; it is read again later."""
+        shown = {**event, **(self._stored(event["id"]) or {})} if self._store is not None else event
+        shown["end"] = event["end"] or shown["end"]
+        self._events[event["id"]] = (shown, [now + wait_s for wait_s in FOLLOW_UP_S])
         return shown
 
     def changes(self, now: float) -> Iterator[JSON]:
-        """Events that have files or a verdict which they had not when they were told last."""
+        """Events whose files or verdict have changed since they were sent last."""
         for id, (shown, due) in list(self._events.items()):
             if not due:
                 del self._events[id]
@@ -70,17 +70,17 @@ class EventFollower:
 
 
 class Broadcaster:
-    """Passes messages on from the engine's thread to the listeners of the event loop.
+    """Sends messages from the engine's thread to subscribers in the event loop.
 
-    A listener that is too slow loses the oldest messages, never the newest.
+    A subscriber that is too slow loses the oldest messages, never the newest.
 
     Attributes:
-        is_over: every listener has been sent a message of the kind `end`, and is to leave at it.
+        is_closed: every subscriber was sent a message of the kind `end`, and returns at it.
 
     Args:
         engine: a running one.
-        store: where its events are kept; None where they are not.
-        learning: what is known of trainings that go on, as JSON; asked with every status.
+        store: of its events; None where they are not stored in a database.
+        learning: the trainings that run, as JSON; called with every status.
     """
 
     def __init__(self, engine: Engine, store: EventStore | None, learning: Callable[[], list[Any]]) -> None:
@@ -94,26 +94,26 @@ class Broadcaster:
         self._thread: threading.Thread | None = None
 
     def start(self) -> None:
-        """Begin to pass on; called in the event loop."""
+        """Start to send; called in the event loop."""
         self._loop = asyncio.get_running_loop()
         self._thread = threading.Thread(target=self._run, name="comemory-messages", daemon=True)
         self._thread.start()
 
     def close_streams(self) -> None:
-        """Let every stream come to its end, with what it was sent before; called in the event loop."""
+        """Close all streaming responses after what they were sent before; called in the event loop."""
         self._stopping.set()
         self.is_closed = True
         self._deliver({"kind": "end"})
 
     def stop(self) -> None:
-        """End; may be called where it never began."""
+        """Stop; may be called without `start`."""
         self._stopping.set()
         if self._thread is not None:
             self._thread.join(timeout=0.5)
 
     @contextmanager
     def subscribe(self) -> Iterator[asyncio.Queue[Message]]:
-        """A queue of messages, beginning with the state of things.
+        """A queue of the messages from now on.
 
         Raises:
             TooManyListeners: there are `N_LISTENERS` already.
@@ -128,7 +128,7 @@ class Broadcaster:
             self._listeners.discard(waiting)
 
     def status(self) -> Message:
-        """How everything is, now."""
+        """The present state of all cameras and trainings."""
         return {
             "kind": "status",
             "cameras": [camera_view(status) for status in self._engine.status()],
@@ -136,7 +136,7 @@ class Broadcaster:
         }
 
     def learning(self) -> list[Any]:
-        """What is known of trainings that go on; nothing where that cannot be told."""
+        """The trainings that run; empty where that cannot be read."""
         try:
             return self._learning()
         except _ERRORS as error:
@@ -144,7 +144,7 @@ class Broadcaster:
             return []
 
     def publish_event(self, event: StoredEvent, change: Literal["update", "delete"]) -> None:
-        """Tell what a person changed of an event; may be called from any thread."""
+        """Send that a person changed or deleted an event; may be called from any thread."""
         shown = event_view(event.to_json())
         self._send({"kind": "event", "camera": event.camera, "change": change, "event": shown})
 
@@ -170,22 +170,22 @@ class Broadcaster:
                     self._log_once(error)
 
     def _log_once(self, error: Exception) -> None:
-        """Log what could not be passed on, each fault once; what comes after it is passed on."""
-        complaint = f"{type(error).__name__}: {' '.join(mask_password(str(error)).split())}"
-        if complaint not in self._logged and len(self._logged) < MAX_LOGGED_ERRORS:
-            self._logged.add(complaint)
-            log.error("not all that happens is shown on the page: %s", complaint)
+        """Log why a message could not be sent, each cause once; later messages are sent."""
+        text = f"{type(error).__name__}: {' '.join(mask_password(str(error)).split())}"
+        if text not in self._logged and len(self._logged) < MAX_LOGGED_ERRORS:
+            self._logged.add(text)
+            log.error("a message to the page was lost: %s", text)
 
     def _handle(self, message: Message, scores: dict[str, Message]) -> None:
-        """Keep the highest score of a short time; send all else on."""
+        """Collect the highest score of a short time; send everything else at once."""
         if message["kind"] != "score":
             if message["kind"] == "event":
-                told = self._followed.track(event_view(message["event"]), time.monotonic())
-                message = {**message, "event": told}
+                event = self._followed.track(event_view(message["event"]), time.monotonic())
+                message = {**message, "event": event}
             self._send(message)
             return
-        held = scores.get(message["camera"])
-        if held is None or message["score"] >= held["score"]:
+        highest = scores.get(message["camera"])
+        if highest is None or message["score"] >= highest["score"]:
             scores[message["camera"]] = {key: message[key] for key in ("time", "score", "threshold")}
 
     def _send(self, message: Message) -> None:

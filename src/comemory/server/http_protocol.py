@@ -1,8 +1,9 @@
-"""One connection to the page: how long it may take to ask, and how many of them one place may hold."""
+"""One HTTP connection: how long a request may take to arrive, and how many connections one client may hold."""
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import h11
@@ -15,15 +16,26 @@ if TYPE_CHECKING:
     from starlette.types import Receive, Scope, Send
 
 PROBES = ("/healthz", "/readyz")
+_PEER = "comemory.peer"
+
+
+def peer_of(scope: Mapping[str, Any]) -> str:
+    """The address at the other end of the connection, whatever a proxy says about its client."""
+    return str(scope.get(_PEER, ""))
 
 
 class TimedProtocol(H11Protocol):
-    """HTTP with an end to patience.
+    """HTTP/1.1 with limits on time and number.
 
-    A request must be there as a whole `request_s` after the connection was made, or after its own first byte. Where there
-    are more than `n_most` connections, or `n_place` of one place, the one that has waited longest without a request to
-    answer makes room; where all have one, the newcomer is told to come later, unless it is a probe.
+    A request must arrive as a whole within `request_timeout_s` of the connection, or of its own first byte. Above
+    `max_connections`, or `max_per_client` of one client, the connection that has waited longest without a request is
+    closed. Where all have one, new requests are refused with 503, except probes.
+
+    Attributes:
+        exempt: addresses of trusted proxies: many clients share each, so it has no limit of its own.
     """
+
+    exempt: frozenset[str] = frozenset()
 
     request_timeout_s = 10.0
     max_connections = 512
@@ -31,23 +43,26 @@ class TimedProtocol(H11Protocol):
 
     def __init__(self, *arguments: Any, **named: Any) -> None:
         super().__init__(*arguments, **named)
-        self._served, self.app = self.app, self._admit
+        self._application, self.app = self.app, self._admit
         self._deadline: asyncio.TimerHandle | None = None
-        self._made, self._place = 0.0, ""
+        self._made, self._client_network = 0.0, ""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Make room for it, and begin to wait for its request."""
+        """Close another connection where there are too many, and wait for the request."""
         super().connection_made(transport)
-        self._made, self._place = self.loop.time(), client_network(self.client[0]) if self.client else ""
+        self._made, self._client_network = (
+            self.loop.time(),
+            client_network(self.client[0]) if self.client else "",
+        )
         self._await_request()
-        for beside, most in ((self._neighbours(), self.max_per_client), (self._all(), self.max_connections)):
-            if len(beside) > most:
-                waiting = [one for one in beside if one is not self and one._is_waiting()]
+        for connections, limit in ((self._neighbours(), self.max_per_client), (self._all(), self.max_connections)):
+            if len(connections) > limit:
+                waiting = [one for one in connections if one is not self and one._is_waiting()]
                 if waiting:
                     min(waiting, key=lambda one: (one.cycle is not None, one._made))._drop()
 
     def data_received(self, data: bytes) -> None:
-        """Take what came; the deadline stands until a request is whole."""
+        """Process the bytes; the deadline stays until the request is complete."""
         super().data_received(data)
         if self.conn.their_state in (h11.IDLE, h11.SEND_BODY):
             self._await_request()
@@ -55,23 +70,27 @@ class TimedProtocol(H11Protocol):
             self._stop_waiting()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Forget the deadline too."""
+        """Cancel the deadline too."""
         self._stop_waiting()
         super().connection_lost(exc)
 
     async def _admit(self, scope: Scope, receive: Receive, send: Send) -> None:
+        scope[_PEER] = self.client[0] if self.client else ""
         full = len(self.connections) > self.max_connections or len(self._neighbours()) > self.max_per_client
         if full and scope["path"] not in PROBES:
             answer = JSONResponse({"detail": "too many connections: try later"}, 503, {"Connection": "close"})
             await answer(scope, receive, send)
             return
-        await self._served(scope, receive, send)
+        await self._application(scope, receive, send)
 
     def _all(self) -> list[TimedProtocol]:
         return [one for one in self.connections if isinstance(one, TimedProtocol)]
 
     def _neighbours(self) -> list[TimedProtocol]:
-        return [one for one in self._all() if one._place == self._place]
+        return [one for one in self._all() if one._client_network == self._client_network] if self._is_limited() else []
+
+    def _is_limited(self) -> bool:
+        return self.client is not None and self.client[0] not in self.exempt
 
     def _is_waiting(self) -> bool:
         return self._deadline is not None or self.timeout_keep_alive_task is not None

@@ -1,4 +1,4 @@
-"""The newest picture of a camera as JPEG, made once for all who look at it."""
+"""The newest frame of a camera as JPEG, encoded once for all viewers."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ QUALITY = 80
 
 @dataclass(frozen=True, slots=True)
 class EncodedSnapshot:
-    """An encoded picture.
+    """An encoded frame.
 
     Attributes:
-        tag: changes when the picture does; for `ETag`.
-        score: None where the picture was not scored.
+        tag: changes with the frame; for `ETag`.
+        score: None where the frame was not scored.
     """
 
     jpeg: bytes
@@ -33,7 +33,7 @@ class EncodedSnapshot:
 
 
 class SnapshotEncoder:
-    """Snapshots of a running engine, encoded; the newest of each camera, width and kind is kept."""
+    """Encodes snapshots of a running engine, and caches the newest of each camera, width and kind."""
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
@@ -41,11 +41,11 @@ class SnapshotEncoder:
         self._cache: dict[tuple[str, int, bool], EncodedSnapshot] = {}
 
     def latest(self, camera: str, width: int = 640, heat: bool = False) -> EncodedSnapshot | None:
-        """The newest picture, None before the first.
+        """The newest frame, None before the first.
 
         Args:
-            width: the least width wanted; the next one of `WIDTHS` is made, and never more than the snapshot has.
-            heat: lay the heat map over it.
+            width: minimum width; the next larger of `WIDTHS` is used, and never more than the snapshot has.
+            heat: draw the heat map over it.
 
         Raises:
             ConfigError: there is no such camera.
@@ -62,7 +62,7 @@ class SnapshotEncoder:
             return kept
 
     def discard(self, is_known: Callable[[str], bool]) -> None:
-        """Let go of the pictures of cameras that are no more."""
+        """Remove cameras that are gone from the cache."""
         with self._lock:
             self._cache = {key: kept for key, kept in self._cache.items() if is_known(key[0])}
 

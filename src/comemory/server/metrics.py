@@ -1,4 +1,4 @@
-"""What Prometheus reads: the engine's and the store's counters, read at the moment they are asked for."""
+"""Metrics for Prometheus, read from the engine and the store at each scrape."""
 
 from __future__ import annotations
 
@@ -19,35 +19,35 @@ Family = CounterMetricFamily | GaugeMetricFamily | HistogramMetricFamily | InfoM
 
 _CAMERA_COUNTERS = (
     ("frames", "frames_received", "Frames that arrived from the camera."),
-    ("dropped", "frames_dropped", "Frames that gave way to a newer one before they were scored."),
+    ("dropped", "frames_dropped", "Frames that were replaced by a newer one before they were scored."),
     ("scored", "frames_scored", "Frames that were scored."),
     ("lost", "frames_lost", "Frames that did not arrive from the camera."),
     ("damaged", "frames_damaged", "Frames that are not scored because packets were lost."),
-    ("reconnects", "camera_reconnects", "Connections made anew after one was lost."),
-    ("events", "events", "Events begun."),
-    ("suppressed", "events_suppressed", "Events silenced by feedback, a zone or the hours."),
-    ("recording_errors", "recording_errors", "Clips and pictures that could not be kept."),
+    ("reconnects", "camera_reconnects", "Reconnections after a lost connection."),
+    ("events", "events", "Events started."),
+    ("suppressed", "events_suppressed", "Events suppressed by feedback, an ignored zone or inactive hours."),
+    ("recording_errors", "recording_errors", "Clips and images that could not be stored."),
 )
 
 
 class EngineCollector(Collector):
-    """The counters of one engine and its store.
+    """The metrics of one engine and its store.
 
     Args:
         engine: a running one.
-        store: where its events are kept; None where they are not.
+        store: of its events; None where they are not stored in a database.
     """
 
     def __init__(self, engine: Engine, store: EventStore | None) -> None:
         self._engine, self._store = engine, store
 
     def collect(self) -> Iterable[Family]:
-        """The families of metrics, with the figures of now."""
+        """The metric families with their present values."""
         metrics = self._engine.metrics()
         yield InfoMetricFamily("comemory", "This installation.", value={"version": package_version("comemory") or ""})
-        yield GaugeMetricFamily("comemory_uptime_seconds", "Since the engine began.", value=metrics.uptime_s)
+        yield GaugeMetricFamily("comemory_uptime_seconds", "Seconds since the engine started.", value=metrics.uptime_s)
         yield GaugeMetricFamily(
-            "comemory_queue_depth", "Cameras with a frame that waits for a worker.", value=metrics.queue_depth
+            "comemory_queue_depth", "Cameras with a frame waiting to be scored.", value=metrics.queue_depth
         )
         yield from _camera_families(metrics)
         yield _latency(metrics)
@@ -56,7 +56,7 @@ class EngineCollector(Collector):
     def _store_families(self) -> Iterable[Family]:
         if self._store is None:
             return
-        up = GaugeMetricFamily("comemory_store_up", "1 when the store of events answers and takes what is written.")
+        up = GaugeMetricFamily("comemory_store_up", "1 while the event store can be read and written.")
         try:
             counts = self._store.counts()
         except ComemoryError:
@@ -65,14 +65,14 @@ class EngineCollector(Collector):
             return
         up.add_metric([], float(self._store.error is None))
         yield up
-        kept = GaugeMetricFamily("comemory_events_stored", "Events in the store.", labels=["verdict"])
-        unjudged = counts.events - counts.normal - counts.abnormal
-        for verdict, count in (("normal", counts.normal), ("abnormal", counts.abnormal), ("none", unjudged)):
-            kept.add_metric([verdict], count)
-        yield kept
-        yield GaugeMetricFamily("comemory_events_open", "Events that last.", value=counts.open)
-        yield GaugeMetricFamily("comemory_media_bytes", "Size of thumbnails, heat maps and clips.", value=counts.bytes)
-        yield GaugeMetricFamily("comemory_media_free_bytes", "Free on their disk.", value=counts.free_bytes)
+        stored = GaugeMetricFamily("comemory_events_stored", "Events in the store.", labels=["verdict"])
+        n_without = counts.events - counts.normal - counts.abnormal
+        for verdict, count in (("normal", counts.normal), ("abnormal", counts.abnormal), ("none", n_without)):
+            stored.add_metric([verdict], count)
+        yield stored
+        yield GaugeMetricFamily("comemory_events_open", "Open events.", value=counts.open)
+        yield GaugeMetricFamily("comemory_media_bytes", "Bytes of thumbnails, heat maps and clips.", value=counts.bytes)
+        yield GaugeMetricFamily("comemory_media_free_bytes", "Free bytes on their disk.", value=counts.free_bytes)
         alerts = GaugeMetricFamily("comemory_alerts", "Alerts by outcome.", labels=["sink", "outcome"])
         for sink, outcomes in counts.alerts.items():
             for outcome, count in outcomes.items():
@@ -81,7 +81,7 @@ class EngineCollector(Collector):
 
 
 def exposition(engine: Engine, store: EventStore | None) -> bytes:
-    """The text that Prometheus reads, format 0.0.4."""
+    """The metrics as text, in Prometheus format 0.0.4."""
     registry = CollectorRegistry(auto_describe=False)
     registry.register(EngineCollector(engine, store))
     return generate_latest(registry)
@@ -94,7 +94,9 @@ def _camera_families(metrics: Metrics) -> Iterable[Family]:
         for camera, count in counted.items():
             family.add_metric([camera], count)
         yield family
-    states = GaugeMetricFamily("comemory_camera_state", "1 for the state a camera is in.", labels=["camera", "state"])
+    states = GaugeMetricFamily(
+        "comemory_camera_state", "1 for the present state of the camera.", labels=["camera", "state"]
+    )
     for camera, now in metrics.states.items():
         for state in CameraState:
             states.add_metric([camera, str(state)], float(state == now))
@@ -103,7 +105,7 @@ def _camera_families(metrics: Metrics) -> Iterable[Family]:
 
 def _latency(metrics: Metrics) -> HistogramMetricFamily:
     family = HistogramMetricFamily(
-        "comemory_latency_seconds", "From a frame's arrival to its score.", labels=["camera"]
+        "comemory_latency_seconds", "Seconds from the arrival of a frame to its score.", labels=["camera"]
     )
     bounds = ["+Inf" if math.isinf(bound) else f"{bound:g}" for bound in metrics.latency_buckets_s]
     for camera, counts in metrics.latency_counts.items():

@@ -1,4 +1,9 @@
-"""What every request passes before anything else looks at it, and every answer after."""
+"""Checks of every request before it is routed, and headers of every response.
+
+Starlette's TrustedHostMiddleware does not replace the check of the host: it accepts names that are none, such as
+`evil@localhost`, and cannot read IPv6 addresses. Its SessionMiddleware keeps the session in the cookie, so a session could
+not be ended before its time.
+"""
 
 from __future__ import annotations
 
@@ -47,7 +52,7 @@ _HOST = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(?::(\d{1,5}))?")
 
 
 def is_loopback(host: str) -> bool:
-    """Whether an address to listen at can be reached from this machine alone.
+    """Whether an address to listen on can be reached from this machine only.
 
     >>> is_loopback("127.0.0.1"), is_loopback("localhost"), is_loopback("::1"), is_loopback("0.0.0.0")
     (True, True, True, False)
@@ -61,9 +66,9 @@ def is_loopback(host: str) -> bool:
 
 
 def parse_host(header: str) -> str | None:
-    """The name in a Host header, in small letters and without brackets; None where it is not one.
+    """The name in a Host header, in lower case and without brackets; None where it is malformed.
 
-    >>> host_name("Localhost:8710"), host_name("[::1]:8710"), host_name("evil.example@localhost")
+    >>> parse_host("Localhost:8710"), parse_host("[::1]:8710"), parse_host("evil.example@localhost")
     ('localhost', '::1', None)
     """
     found = _HOST.fullmatch(header)
@@ -71,20 +76,21 @@ def parse_host(header: str) -> str | None:
 
 
 class BodyTooLarge(Exception):  # noqa: N818
-    """A request body went over the limit while it was read."""
+    """A request body exceeded the limit while it was read."""
 
 
 class SecurityMiddleware:
-    """Refuses other hosts' names, other sites' changes and large bodies; puts the security headers on every answer.
+    """Refuses unknown host names, changes from other sites and large bodies; adds the security headers to every response.
 
     Args:
-        app: what comes after.
-        hosts: names that the page may be called by; None for any. On the loopback this stops a foreign page whose name
-            was pointed at this machine (DNS rebinding).
+        app: the next application.
+        hosts: names that the page may be requested by; None for any. On the loopback this stops pages of other sites
+            whose name resolves to this machine (DNS rebinding).
+        is_https: browsers reach the page by HTTPS, through a proxy.
     """
 
-    def __init__(self, app: ASGIApp, hosts: Iterable[str] | None = None) -> None:
-        self.app = app
+    def __init__(self, app: ASGIApp, hosts: Iterable[str] | None = None, *, is_https: bool = False) -> None:
+        self.app, self.is_https = app, is_https
         self.hosts = None if hosts is None else {host.strip("[]").lower() for host in hosts}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -97,7 +103,7 @@ class SecurityMiddleware:
             nonlocal started
             if message["type"] == "http.response.start":
                 started = True
-                _add_headers(scope, MutableHeaders(scope=message))
+                _add_headers(scope, MutableHeaders(scope=message), self.is_https)
             await send(message)
 
         refusal = self._refusal(scope)
@@ -116,19 +122,19 @@ class SecurityMiddleware:
         given = headers.get("host", "")
         name = parse_host(given)
         if name is None or (self.hosts is not None and name not in self.hosts):
-            return 421, "this server is not called by that name: open it by its own, or add the name to web.hosts"
+            return 421, "this server does not have that name: use its own, or add the name to web.hosts"
         if len(scope.get("raw_path", b"")) + len(scope.get("query_string", b"")) > MAX_TARGET_BYTES:
             return 414, f"the address is longer than {MAX_TARGET_BYTES} bytes"
         length = headers.get("content-length")
         if length is not None and (not length.isdecimal() or int(length[:20]) > MAX_BODY_BYTES):
             return 413, f"the body is larger than {MAX_BODY_BYTES} bytes"
         if scope["method"] not in SAFE_METHODS and _is_cross_site(headers, given):
-            return 403, "another site asked for this change"
+            return 403, "another site made this request"
         return None
 
 
 def _is_cross_site(headers: Headers, host: str) -> bool:
-    """Whether a browser says that another site's page is behind a request."""
+    """Whether the browser says that a page of another site made the request."""
     if headers.get("sec-fetch-site", "same-origin") not in ("same-origin", "none"):
         return True
     origin = headers.get("origin")
@@ -155,10 +161,10 @@ def _limited(receive: Receive) -> Receive:
     return receiving
 
 
-def _add_headers(scope: Scope, headers: MutableHeaders) -> None:
+def _add_headers(scope: Scope, headers: MutableHeaders, is_https: bool) -> None:
     for name, value in HEADERS.items():
         headers.setdefault(name, value)
-    if scope["scheme"] == "https":
+    if is_https or scope["scheme"] == "https":
         headers.setdefault("Strict-Transport-Security", "max-age=31536000")
     headers.setdefault("Cache-Control", "no-store" if scope["path"].startswith("/api/") else "no-cache")
 

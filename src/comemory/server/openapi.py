@@ -1,4 +1,4 @@
-"""The OpenAPI document: what FastAPI finds out by itself, put right where our answers differ from its own."""
+"""The OpenAPI document: that of FastAPI, corrected where our errors differ from its own."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from starlette.routing import compile_path
 
 from comemory.server.schemas import Problem
 
-REFUSED_ADDRESS = {"414": "The address is too long."}
+REFUSED_ADDRESS = {"414": "The URL is too long."}
 REFUSED_BODIES = {"400": "The body is not JSON.", "413": "The body is too large."}
 _OWN = ("HTTPValidationError", "ValidationError")
 
 
 def openapi_document(app: FastAPI) -> dict[str, Any]:
-    """The document of an application whose every refusal is a `Problem`."""
+    """The document of an application whose errors are all a `Problem`."""
     document = FastAPI.openapi(app)
     schemas = document["components"]["schemas"]
     if any(name in schemas for name in _OWN):
@@ -27,12 +27,12 @@ def openapi_document(app: FastAPI) -> dict[str, Any]:
 
 
 def operations(document: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:
-    """Path and description of each operation."""
+    """Each operation with its path."""
     return [(path, operation) for path, methods in document["paths"].items() for operation in methods.values()]
 
 
 def methods_of(document: dict[str, Any], path: str) -> list[str]:
-    """The methods that an address answers, none where there is no such address; one without variables stands for itself.
+    """The methods of a path, none where there is no such path; a path without variables comes before one that matches.
 
     >>> methods_of({"paths": {"/events/{id}": {"get": {}, "delete": {}}}}, "/events/7")
     ['DELETE', 'GET']

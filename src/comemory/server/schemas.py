@@ -14,6 +14,7 @@ from comemory.live.config.camera import MAX_POINTS, MAX_ZONES
 from comemory.live.contract import CameraState, CameraStatus
 from comemory.live.contract import Verdict as Word
 from comemory.scoring import parse_budget
+from comemory.server.auth_file import Role
 from comemory.types import JSON
 
 API = "/api/v1"
@@ -24,68 +25,71 @@ Size = Annotated[list[int], Field(min_length=2, max_length=2)]
 Box = Annotated[list[int], Field(min_length=4, max_length=4)]
 Pair = Annotated[list[float], Field(min_length=2, max_length=2)]
 
-BUDGET = r"^([1-9][0-9]{0,4}(\.[0-9]{1,3})?|0\.[0-9]{0,2}[1-9])/(min|h|hour|d|day|week)$"
+BUDGET_PATTERN = r"^([1-9][0-9]{0,4}(\.[0-9]{1,3})?|0\.[0-9]{0,2}[1-9])/(min|h|hour|d|day|week)$"
 """Budgets as people write them, for the description; `scoring.parse_budget` is who decides."""
 
 MIN_TIME, MAX_TIME = datetime(2000, 1, 1, tzinfo=UTC), datetime(2200, 1, 1, tzinfo=UTC)
 
 
-def _no_number(text: Any) -> Any:
-    """What pydantic would take for seconds since 1970, or for milliseconds, is no time here."""
+def _refuse_number(text: Any) -> Any:
+    """Refuse numbers, which pydantic would read as seconds or milliseconds since 1970."""
     if isinstance(text, str) and text[:4].isdigit() and text[4:5] == "-":
         return text
     raise ValueError("expected a time such as 2026-03-02T12:00:00Z")
 
 
-def _in_time(moment: datetime) -> datetime:
-    """A moment in UTC, one without a zone taken as UTC; one that no database holds becomes the nearest that it does."""
+def _clamp_time(moment: datetime) -> datetime:
+    """A time in UTC; one without a zone is in UTC. Times that no database can store are moved to the nearest one."""
     aware = moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment
     return min(max(aware, MIN_TIME), MAX_TIME).astimezone(UTC)
 
 
-def _a_budget(text: str) -> str:
+def _is_budget(text: str) -> str:
     parse_budget(text)
     return text
 
 
-Moment = Annotated[datetime, BeforeValidator(_no_number), AfterValidator(_in_time)]
+Moment = Annotated[datetime, BeforeValidator(_refuse_number), AfterValidator(_clamp_time)]
 
 
 class Body(BaseModel):
-    """A request's body: closed to keys that it does not know."""
+    """Base of request bodies: unknown keys are refused."""
 
     model_config = ConfigDict(extra="forbid", allow_inf_nan=False, str_max_length=1024)
 
 
 class Answer(BaseModel):
-    """What the API gives."""
+    """Base of responses."""
 
     model_config = ConfigDict(protected_namespaces=())
 
 
 class Problem(Answer):
-    """What went wrong, in one line."""
+    """An error, in one line."""
 
     detail: str
 
 
 class Login(Body):
-    """A password for a session."""
+    """The password of a role."""
 
     password: Annotated[str, Field(min_length=1, max_length=256)]
 
 
 class Session(Answer):
-    """Whether the caller is let in, and what its changes are proved with."""
+    """Whether the caller is logged in, its role, and the proof for its changes."""
 
     required: bool = Field(description="Whether a login is needed at all.")
     authenticated: bool
+    role: Role | None = Field(
+        description="What the caller may do: a viewer reads, an operator also sets, an admin also deletes."
+    )
     csrf: str | None = Field(description="Send it as X-CSRF-Token with every change, unless you use a bearer token.")
     version: str | None
 
 
 class Camera(Answer):
-    """How a camera is doing; the password of its URL is masked."""
+    """The state of a camera; the password in its URL is masked."""
 
     name: str
     url: str
@@ -108,7 +112,7 @@ class Camera(Answer):
     false_alarms: str
     model: str
     model_sha256: str
-    size: Size | None = Field(description="Height and width of the picture.")
+    size: Size | None = Field(description="Height and width of the frame.")
     zones: list[Polygon]
     active: bool = Field(description="Whether events count at this hour.")
     open_event: str | None
@@ -117,7 +121,7 @@ class Camera(Answer):
 
 
 class Zones(Body):
-    """Polygons in which nothing counts, as shares of the picture's width and height."""
+    """Ignored zones: polygons with corners as shares of the frame's width and height."""
 
     zones: Annotated[list[Polygon], Field(max_length=MAX_ZONES)]
 
@@ -130,17 +134,19 @@ class Scores(Answer):
 
 
 class Budget(Body):
-    """How many false alarms are bearable: `1/day`, `2/h`, ..."""
+    """The false-alarm budget: `1/day`, `2/h`, …"""
 
     false_alarms: Annotated[
-        str, AfterValidator(_a_budget), Field(max_length=32, examples=["1/day"], json_schema_extra={"pattern": BUDGET})
+        str,
+        AfterValidator(_is_budget),
+        Field(max_length=32, examples=["1/day"], json_schema_extra={"pattern": BUDGET_PATTERN}),
     ]
 
 
 class SensitivityStep(Answer):
-    """One setting that may be chosen.
+    """A false-alarm budget to choose.
 
-    `alarms_per_day` is how many there would have been with it, by the recorded scores; null where too little is recorded.
+    `alarms_per_day` is the rate that the recorded scores would have given; null where too little is recorded.
     """
 
     false_alarms: str
@@ -149,7 +155,7 @@ class SensitivityStep(Answer):
 
 
 class Sensitivity(Answer):
-    """What is set, what may be set, and what it would mean by the recorded scores."""
+    """The budget in force, those to choose from, and the alarm rates by the recorded scores."""
 
     false_alarms: str
     threshold: float
@@ -160,7 +166,7 @@ class Sensitivity(Answer):
 
 
 class Media(Answer):
-    """Addresses of an event's files, null where there is none."""
+    """URLs of an event's files, null where there is none."""
 
     thumbnail: str | None = None
     heat: str | None = None
@@ -174,12 +180,12 @@ class Event(Answer):
     camera: str
     start: datetime
     peak: datetime
-    end: datetime | None = Field(description="Null while it lasts.")
+    end: datetime | None = Field(description="Null while the event is open.")
     peak_score: float
     appearance: float
     motion: float
-    box: Box | None = Field(description="Left, top, right, bottom of the peak's worst place.")
-    size: Size = Field(description="Height and width of the picture that the box belongs to.")
+    box: Box | None = Field(description="Left, top, right, bottom of the worst patch at the peak.")
+    size: Size = Field(description="Height and width of the frame that the box belongs to.")
     model: str
     threshold: float
     verdict: Word | None
@@ -188,56 +194,59 @@ class Event(Answer):
 
 
 class EventPage(Answer):
-    """Events, newest first; give `next` as `before` for those that follow. With `after` the oldest first: give it so."""
+    """A page of events, newest first: `next` as `before` gives the next page. With `after`, oldest first: `next` as `after`."""
 
     events: list[Event]
     next: str | None
 
 
 class EventSummary(Answer):
-    """What a timeline shows of an event."""
+    """The part of an event that a timeline shows."""
 
     model_config = ConfigDict(from_attributes=True)
 
     id: str
     camera: str
     start: datetime
-    end: datetime | None = Field(description="Null while it lasts.")
+    end: datetime | None = Field(description="Null while the event is open.")
     peak_score: float
     verdict: Word | None
     suppressed: bool
 
 
 class Timeline(Answer):
-    """The events of a stretch of time, newest first, and how many there are; where they are many, the newest of them."""
+    """The events of a time range, newest first, up to a limit, and the number of all."""
 
     events: list[EventSummary]
     total: int
 
 
 class Verdict(Body):
-    """The operator's word; null takes it back."""
+    """The verdict of an operator; null removes it."""
 
     verdict: Word | None
 
 
 class Learning(Answer):
-    """A training that goes on, or has ended."""
+    """A training that runs, or has ended."""
 
     camera: str
     stage: str
-    share: float | None = Field(description="How much of the stage is done, 0 to 1; null when not known.")
+    share: float | None = Field(description="Progress of the stage, 0 to 1; null where not known.")
     message: str
     running: bool
 
 
 class SystemStatus(Answer):
-    """The system as a whole."""
+    """The state of the whole system."""
 
     version: str | None
     uptime_s: float
     events: dict[str, Any]
-    store_error: str | None = Field(description="Why the last write to the store failed, null when it did not.")
+    store_error: str | None = Field(description="Why the last write to the store failed; null after one that worked.")
+    store_warning: str | None = Field(
+        description="The database and the media folder do not fit together, and nothing was changed; null where they do."
+    )
     learning: list[Learning]
 
 
@@ -246,7 +255,7 @@ _STATUS = tuple(item.name for item in fields(CameraStatus))
 
 
 def camera_view(status: CameraStatus) -> JSON:
-    """A camera's status as plain JSON, its URL masked once more."""
+    """A camera's status as plain JSON; its URL is masked again, in case the engine did not."""
     shown = {name: getattr(status, name) for name in _STATUS}
     shown["state"], shown["since"] = str(status.state), status.since.isoformat()
     shown["url"] = mask_password(status.url)
@@ -255,7 +264,7 @@ def camera_view(status: CameraStatus) -> JSON:
 
 
 def event_view(stored: Mapping[str, Any]) -> JSON:
-    """A stored event's JSON as the API shows it: addresses in place of files."""
+    """A stored event's JSON as the API shows it: URLs in place of paths."""
     files = stored.get("files") or {}
     place = f"{API}/events/{stored['id']}"
     media = {kind: f"{place}/{kind}" if kind in files else None for kind in _KINDS}

@@ -1,4 +1,4 @@
-"""Listening, and the end of it."""
+"""The HTTP server: listening, TLS, shutdown."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from comemory.errors import ConfigError
 from comemory.live.config import WebSettings
 from comemory.server.http_protocol import TimedProtocol
 from comemory.server.middleware import LOOPBACK_NAMES, is_loopback
-from comemory.server.state import close_streams
+from comemory.server.state import Proxy, close_streams
 
 GRACE_S = 1
 
 
 def allowed_hosts(settings: WebSettings) -> Iterable[str] | None:
-    """The names that the page may be called by; None for any.
+    """The names that the page may be requested by; None for any.
 
-    On the loopback a name must be one of this machine's, or one that is set. Elsewhere any will do unless some are
-    set: there a password is needed, and its cookie belongs to the name it was given under.
+    On the loopback, a name must be one of this machine's or of the settings. Elsewhere any name is allowed unless the
+    settings name some: there a password is required, and its cookie is bound to the name it was set for.
     """
     named = {*settings.hosts}
     if settings.public_url and (host := urlsplit(settings.public_url).hostname):
@@ -36,15 +36,15 @@ def allowed_hosts(settings: WebSettings) -> Iterable[str] | None:
 
 
 def require_password(settings: WebSettings, required: bool) -> None:
-    """Refuse to listen where others reach it and nobody is asked who they are.
+    """Refuse to listen where others can connect and no login is required.
 
     Raises:
-        ConfigError: that would be so.
+        ConfigError: that is so.
     """
     if not required and not is_loopback(settings.host):
         raise ConfigError(
-            f"others reach {settings.host}, and there is no password: set one with comemory serve --set-password, "
-            "or listen at 127.0.0.1"
+            f"others can reach {settings.host}, and there is no password: set one with comemory serve --set-password, "
+            "or listen on 127.0.0.1"
         )
 
 
@@ -63,13 +63,13 @@ def bind(settings: WebSettings) -> socket.socket:
         listening.close()
         reason = getattr(error, "strerror", None) or error
         raise ConfigError(
-            f"cannot listen at {settings.host}:{settings.port}: {reason}; choose another web.host or web.port"
+            f"cannot listen on {settings.host}:{settings.port}: {reason}; choose another web.host or web.port"
         ) from None
     return listening
 
 
 def page_url(settings: WebSettings, listening: socket.socket) -> str:
-    """The page's address, as a browser on this machine opens it."""
+    """The URL of the page for a browser on this machine."""
     port = listening.getsockname()[1]
     anywhere = settings.host in ("0.0.0.0", "::")
     host = "localhost" if anywhere else settings.host.strip("[]")
@@ -78,26 +78,26 @@ def page_url(settings: WebSettings, listening: socket.socket) -> str:
 
 
 class Server(uvicorn.Server):
-    """A server that tells when it listens, and when it no longer does."""
+    """A server that reports when it listens, and when it shuts down."""
 
     def __init__(self, config: uvicorn.Config, on_ready: Callable[[], None], on_shutdown: Callable[[], None]) -> None:
         super().__init__(config)
         self._on_ready, self._on_shutdown = on_ready, on_shutdown
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Listen, then tell so."""
+        """Listen, then report it."""
         await super().startup(sockets=sockets)
         if self.started:
             self._on_ready()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """End the streams, which have no end of their own, then all else."""
+        """Close the streaming responses, which have no end of their own, then everything else."""
         self._on_shutdown()
         await super().shutdown(sockets=sockets)
 
 
 def make_server(app: FastAPI, settings: WebSettings, on_ready: Callable[[], None] = lambda: None) -> Server:
-    """A server that has not begun; `run(sockets=[bind(settings)])` serves until `should_exit` is set.
+    """A server that is not started: `run(sockets=[bind(settings)])` serves until `should_exit` is set.
 
     Raises:
         ConfigError: the certificate or its key cannot be used.
@@ -107,14 +107,15 @@ def make_server(app: FastAPI, settings: WebSettings, on_ready: Callable[[], None
         log_config=None,
         access_log=False,
         server_header=False,
-        proxy_headers=False,
+        proxy_headers=bool(settings.trusted_proxies),
+        forwarded_allow_ips=list(settings.trusted_proxies),
         timeout_keep_alive=30,
         timeout_graceful_shutdown=GRACE_S,
         h11_max_incomplete_event_size=32 * 1024,
         ssl_certfile=settings.certificate,
         ssl_keyfile=settings.key,
         ws="none",
-        http=TimedProtocol,
+        http=_protocol(settings),
         loop="asyncio",
         lifespan="on",
     )
@@ -126,15 +127,26 @@ def make_server(app: FastAPI, settings: WebSettings, on_ready: Callable[[], None
     return Server(config, on_ready, lambda: close_streams(app))
 
 
+def _protocol(settings: WebSettings) -> type[TimedProtocol]:
+    """The protocol of the settings: a trusted proxy holds the connections of many clients."""
+    return type("Protocol", (TimedProtocol,), {"exempt": frozenset(settings.trusted_proxies)})
+
+
+def proxy_of(settings: WebSettings) -> Proxy:
+    """The proxies of the settings."""
+    is_https = (settings.public_url or "").lower().startswith("https://")
+    return Proxy(frozenset(settings.trusted_proxies), settings.user_header, is_https)
+
+
 @contextmanager
 def serving(app: FastAPI, settings: WebSettings, on_end: Callable[[], None] = lambda: None) -> Iterator[str]:
-    """Serve in a thread, so that the main one is free for signals; gives the page's address once it listens.
+    """Serve in a thread, so that the main one is free for signals; gives the URL of the page once it listens.
 
     Args:
-        on_end: called when the server ends, by itself or not.
+        on_end: called when the server has ended, for any reason.
 
     Raises:
-        ConfigError: the address or the certificate cannot be used, or the server does not begin.
+        ConfigError: the address or the certificate cannot be used, or the server does not start.
     """
     ready = threading.Event()
     server = make_server(app, settings, ready.set)
@@ -152,7 +164,7 @@ def serving(app: FastAPI, settings: WebSettings, on_end: Callable[[], None] = la
     try:
         ready.wait()
         if not server.started:
-            raise ConfigError(f"the page does not begin at {settings.host}:{settings.port}: see what is said above")
+            raise ConfigError(f"the page does not start on {settings.host}:{settings.port}: see the log above")
         yield page_url(settings, listening)
     finally:
         server.should_exit = True

@@ -1,19 +1,43 @@
-"""What every route works with."""
+"""What every route works with: the engine, the store, and the caller."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated
 
 from fastapi import Depends, FastAPI, HTTPException, Request
 
 from comemory.live.contract import CameraStatus
 from comemory.live.engine import Engine
+from comemory.server.audit import AuditLog
 from comemory.server.auth import CSRF_HEADER, SESSION_COOKIE, Auth, Caller
+from comemory.server.auth_file import Role
 from comemory.server.broadcaster import Broadcaster
+from comemory.server.http_protocol import peer_of
 from comemory.server.live_pictures import SnapshotEncoder
 from comemory.server.middleware import SAFE_METHODS
 from comemory.store.store import EventStore
+
+
+@dataclass(frozen=True)
+class Proxy:
+    """The proxies in front of the server.
+
+    Attributes:
+        trusted: their addresses.
+        user_header: the header in which they name the user, None where they do not.
+        is_https: browsers reach the page by HTTPS, whatever the last proxy speaks.
+    """
+
+    trusted: frozenset[str] = frozenset()
+    user_header: str | None = None
+    is_https: bool = False
+
+    def user_of(self, request: Request) -> str | None:
+        """The user that a trusted proxy names. Anybody else's header is ignored."""
+        if self.user_header is None or peer_of(request.scope) not in self.trusted:
+            return None
+        return request.headers.get(self.user_header)
 
 
 @dataclass(frozen=True)
@@ -21,7 +45,7 @@ class ServerState:
     """A running engine and what is served of it.
 
     Attributes:
-        store: None where events are not kept in a database.
+        store: None where events are not stored in a database.
     """
 
     engine: Engine
@@ -29,23 +53,47 @@ class ServerState:
     auth: Auth
     pictures: SnapshotEncoder
     broadcaster: Broadcaster
+    proxy: Proxy = field(default_factory=Proxy)
+    audit: AuditLog = field(default_factory=lambda: AuditLog(None))
 
     def camera_status(self, camera: str) -> CameraStatus:
-        """A camera's status. Raises HTTPException (404) where there is no such camera."""
+        """The status of a camera.
+
+        Raises:
+            HTTPException: 404 where there is no such camera.
+        """
         for status in self.engine.status():
             if status.name == camera:
                 return status
         raise HTTPException(404, f"there is no camera {camera[:64]!r}")
 
     def require_store(self) -> EventStore:
-        """The store. Raises HTTPException (404) where there is none."""
+        """The store.
+
+        Raises:
+            HTTPException: 404 where there is none.
+        """
         if self.store is None:
-            raise HTTPException(404, "events are not kept in a database here: set store.enabled = true")
+            raise HTTPException(404, "events are not stored in a database here: set store.enabled = true")
         return self.store
+
+    def authenticate(self, request: Request) -> Caller | None:
+        """The caller of a request, None for one who is unknown."""
+        cookie, authorization = request.cookies.get(SESSION_COOKIE), request.headers.get("authorization")
+        return self.auth.authenticate(cookie, authorization, self.proxy.user_of(request))
+
+    def record(self, request: Request, caller: Caller, action: str, target: str = "", value: object = None) -> None:
+        """Write an entry of the audit log."""
+        self.audit.write(action, caller.name, client_of(request), target, value)
+
+
+def client_of(request: Request) -> str:
+    """The address of the client; behind trusted proxies, the one that they forward."""
+    return request.client.host if request.client else "unknown"
 
 
 def close_streams(app: FastAPI) -> None:
-    """Let the answers of an application that have no end of their own come to one."""
+    """End all streaming responses of an application."""
     state: ServerState = app.state.comemory
     state.broadcaster.close_streams()
 
@@ -60,17 +108,39 @@ AppState = Annotated[ServerState, Depends(get_state)]
 
 
 def get_caller(request: Request, state: AppState) -> Caller:
-    """Who asks.
+    """The caller, who may read; a change needs the role of an operator.
 
     Raises:
-        HTTPException: 401 for a stranger, 403 for a change that the page did not prove to have asked for.
+        HTTPException: 401 for an unknown caller; 403 for a change without the page's proof, or without the role.
     """
-    caller = state.auth.authenticate(request.cookies.get(SESSION_COOKIE), request.headers.get("authorization"))
+    caller = state.authenticate(request)
     if caller is None:
         raise HTTPException(401, "log in, or send a token as 'Authorization: Bearer …'", {"WWW-Authenticate": "Bearer"})
-    if request.method not in SAFE_METHODS and not state.auth.has_csrf_proof(caller, request.headers.get(CSRF_HEADER)):
-        raise HTTPException(403, f"send the csrf of GET /api/v1/session as {CSRF_HEADER} with every change")
+    if request.method not in SAFE_METHODS:
+        if not state.auth.has_csrf_proof(caller, request.headers.get(CSRF_HEADER)):
+            raise HTTPException(403, f"send the csrf of GET /api/v1/session as {CSRF_HEADER} with every change")
+        if not request.url.path.endswith("/session"):
+            require_role(caller, "operator")
     return caller
 
 
+def require_role(caller: Caller, role: Role) -> None:
+    """Refuse a caller with less than a role.
+
+    Raises:
+        HTTPException: 403.
+    """
+    if not caller.may(role):
+        raise HTTPException(403, f"this needs the role {role}, and {caller.name} has the role {caller.role}")
+
+
 CurrentUser = Annotated[Caller, Depends(get_caller)]
+
+
+def get_admin(caller: CurrentUser) -> Caller:
+    """The caller, an admin. Raises HTTPException (403) for others."""
+    require_role(caller, "admin")
+    return caller
+
+
+Admin = Annotated[Caller, Depends(get_admin)]

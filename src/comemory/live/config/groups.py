@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal
 
 from pydantic import Field
 
@@ -50,12 +51,29 @@ class WebSettings(Settings):
         12.0, gt=0, le=8760, title="Session length", description="Hours until a login expires."
     )
     public_url: str | None = Field(
-        None, title="Public URL", description="URL under which others reach the page; used for links in alerts."
+        None,
+        title="Public URL",
+        description="URL under which others reach the page, for links in alerts. "
+        "With `https://`, cookies are `Secure` and browsers are told to use HTTPS only.",
     )
     hosts: tuple[str, ...] = Field(
         (),
         title="Allowed host names",
         description="Host names under which the page may be requested, in addition to those of the loopback.",
+    )
+    trusted_proxies: tuple[str, ...] = Field(
+        (),
+        title="Trusted proxies",
+        description="Addresses of reverse proxies, such as `127.0.0.1`: their X-Forwarded-For and X-Forwarded-Proto count, "
+        "those of others are ignored.",
+    )
+    user_header: str | None = Field(
+        None,
+        title="User header",
+        description="Header in which a trusted proxy names the user that it has logged in, such as `Remote-User`.",
+    )
+    proxy_role: Literal["viewer", "operator", "admin"] = Field(
+        "operator", title="Role of proxy users", description="Role of the users that a trusted proxy names."
     )
     certificate: Path | None = Field(None, title="TLS certificate", description="PEM file; enables HTTPS.")
     key: Path | None = Field(None, title="TLS key", description="PEM file of the certificate's private key.")
@@ -107,7 +125,7 @@ class HealthSettings(Settings):
         5.0, gt=0, le=86400, title="Stalled after", description="Seconds without a frame until a camera is `stalled`."
     )
     frozen_s: float = Field(
-        10.0,
+        8.0,
         gt=0,
         le=86400,
         title="Frozen after",

@@ -1,4 +1,4 @@
-"""Cameras: how they are, what they see, and what is set."""
+"""Cameras: their state, frames, scores and settings."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ from comemory.store.store import ScoreSummary
 router = APIRouter(prefix="/cameras", tags=["cameras"], responses={404: {"model": Problem}})
 
 Name = Annotated[str, Path(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")]
-Width = Annotated[int, Query(ge=16, le=4096, description="Wanted width in pixels; 640 is the most there is.")]
-Heat = Annotated[bool, Query(description="Lay the heat map over the picture.")]
+Width = Annotated[int, Query(ge=16, le=4096, description="Width in pixels, at most 640.")]
+Heat = Annotated[bool, Query(description="Draw the heat map over the frame.")]
 
 BUDGETS = ("1/week", "2/week", "4/week", "1/day", "2/day", "4/day", "8/day", "1/h", "2/h", "5/h", "10/h", "30/h")
 JPEG: dict[int | str, dict[str, Any]] = {
     200: {"content": {"image/jpeg": {}}},
-    204: {"description": "There is no picture yet."},
-    304: {"description": "The picture is the one you have."},
+    204: {"description": "There is no frame yet."},
+    304: {"description": "The frame has not changed."},
 }
 VIDEO_RATE_HZ = 10.0
 _BOUNDARY = "frame"
@@ -48,7 +48,7 @@ def camera(name: Name, state: AppState) -> Camera:
 
 @router.get("/{name}/picture", response_class=Response, responses=JPEG)
 def picture(request: Request, name: Name, state: AppState, width: Width = 640, heat: Heat = False) -> Response:
-    """The newest picture, JPEG; 304 while it is the one you have (`If-None-Match`)."""
+    """The newest frame as JPEG; 304 where it is the one that `If-None-Match` names."""
     state.camera_status(name)
     newest = state.pictures.latest(name, width, heat)
     if newest is None:
@@ -67,7 +67,7 @@ def picture(request: Request, name: Name, state: AppState, width: Width = 640, h
 async def video(
     name: Name, caller: CurrentUser, state: AppState, width: Width = 640, heat: Heat = False
 ) -> StreamingResponse:
-    """The pictures as they come, MJPEG, for programs that want one address; the page asks for single pictures."""
+    """All frames as MJPEG, for programs that show a stream; the page requests single frames."""
     await run_in_threadpool(state.camera_status, name)
     return StreamingResponse(
         _motion_jpeg(state, caller, name, width, heat), media_type=f"multipart/x-mixed-replace; boundary={_BOUNDARY}"
@@ -95,29 +95,31 @@ def scores(name: Name, state: AppState, seconds: Annotated[float, Query(gt=0, le
 
 @router.get("/{name}/zones")
 def zones(name: Name, state: AppState) -> Zones:
-    """The zones in which nothing counts."""
+    """The ignored zones."""
     return Zones.model_validate({"zones": state.camera_status(name).zones}, strict=False)
 
 
 @router.put("/{name}/zones", responses={400: {"model": Problem}})
-def set_zones(name: Name, given: Zones, state: AppState) -> Zones:
-    """Set the zones in which nothing counts."""
+def set_zones(name: Name, given: Zones, request: Request, caller: CurrentUser, state: AppState) -> Zones:
+    """Set the ignored zones."""
     state.camera_status(name)
     state.engine.set_zones(name, tuple(tuple((x, y) for x, y in zone) for zone in given.zones))
+    state.record(request, caller, "zones", name, given.zones)
     return zones(name, state)
 
 
-@router.post("/{name}/view", status_code=204)
-def accept_view(name: Name, state: AppState) -> Response:
-    """Take what a moved camera sees now for its scene."""
+@router.post("/{name}/reference-view", status_code=204)
+def reset_reference_view(name: Name, request: Request, caller: CurrentUser, state: AppState) -> Response:
+    """Take the present view of a moved camera as its reference view."""
     state.camera_status(name)
     state.engine.reset_reference_view(name)
+    state.record(request, caller, "reference view", name)
     return Response(status_code=204)
 
 
 @router.get("/{name}/sensitivity")
 def sensitivity(name: Name, state: AppState, days: Annotated[float, Query(gt=0, le=365)] = 7.0) -> Sensitivity:
-    """What is set, what may be set, and how many alarms a day each would have meant by the recorded scores."""
+    """The false-alarm budget in force, those to choose from, and their alarms a day by the recorded scores."""
     status = state.camera_status(name)
     summary = None
     if state.store is not None:
@@ -133,15 +135,16 @@ def sensitivity(name: Name, state: AppState, days: Annotated[float, Query(gt=0, 
 
 
 @router.put("/{name}/sensitivity", responses={400: {"model": Problem}})
-def set_sensitivity(name: Name, given: Budget, state: AppState) -> Sensitivity:
-    """Set how many false alarms are bearable."""
+def set_sensitivity(name: Name, given: Budget, request: Request, caller: CurrentUser, state: AppState) -> Sensitivity:
+    """Set the false-alarm budget."""
     state.camera_status(name)
     state.engine.set_budget(name, given.false_alarms)
+    state.record(request, caller, "sensitivity", name, given.false_alarms)
     return sensitivity(name, state)
 
 
 def _steps(state: ServerState, status: CameraStatus, summary: ScoreSummary | None) -> list[SensitivityStep]:
-    """The settings to choose from, the fewest alarms first; the present one is among them."""
+    """The budgets to choose from, the fewest alarms first, with the one in force."""
     budgets = BUDGETS if status.false_alarms in BUDGETS else (*BUDGETS, status.false_alarms)
     pairs = sorted(zip(state.engine.thresholds(status.name, budgets), budgets, strict=True), key=lambda pair: -pair[0])
     return [

@@ -1,14 +1,14 @@
-"""Events: what happened, its files, and what the operator says of it."""
+"""Events, their files, and the verdicts of operators."""
 
 from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, HTTPException, Path, Query, Response
+from fastapi import APIRouter, HTTPException, Path, Query, Request, Response
 from fastapi.responses import FileResponse
 
 from comemory.server.schemas import Event, EventPage, EventSummary, Moment, Problem, Timeline, Verdict, event_view
-from comemory.server.state import AppState, CurrentUser, ServerState
+from comemory.server.state import Admin, AppState, CurrentUser, ServerState
 from comemory.store.reader import MAX_SUMMARIES
 from comemory.store.store import StoredEvent
 
@@ -23,8 +23,8 @@ VerdictQuery = Literal["normal", "abnormal", "none"] | None
 
 FILE: dict[int | str, dict[str, Any]] = {
     200: {"content": {"image/jpeg": {}, "image/png": {}, "video/mp4": {}}},
-    206: {"description": "The part that the Range header asked for."},
-    416: {"description": "The Range header asks for what is not there."},
+    206: {"description": "The part that the Range header names."},
+    416: {"description": "The Range header names a part that does not exist."},
 }
 MEDIA_TYPES = {".jpg": "image/jpeg", ".jpeg": "image/jpeg", ".png": "image/png", ".mp4": "video/mp4"}
 
@@ -41,7 +41,7 @@ def events(
     verdict: VerdictQuery = None,
     suppressed: bool | None = None,
 ) -> EventPage:
-    """Events, newest first; those that follow one (`after`), oldest first."""
+    """Events, newest first; with `after`, those that follow an event, oldest first."""
     found = state.require_store().page(
         camera=camera,
         since=since,
@@ -65,7 +65,7 @@ def timeline(
     limit: Annotated[int, Query(ge=1, le=MAX_SUMMARIES)] = MAX_SUMMARIES,
     verdict: VerdictQuery = None,
 ) -> Timeline:
-    """When events were, without all that is known of them."""
+    """The times of events, without their details."""
     marks, total = state.require_store().summaries(
         camera=camera, since=since, until=until, verdict=verdict, limit=limit
     )
@@ -78,23 +78,25 @@ def event(id: Id, state: AppState) -> Event:
     return _view(_event(state, id))
 
 
-@router.delete("/{id}", status_code=204, responses={409: {"model": Problem, "description": "It is still open."}})
-def delete(id: Id, state: AppState) -> Response:
-    """Delete an event and its files, once it is over."""
+@router.delete("/{id}", status_code=204, responses={409: {"model": Problem, "description": "The event is still open."}})
+def delete(id: Id, request: Request, caller: Admin, state: AppState) -> Response:
+    """Delete an event and its files, once it has ended; for admins."""
     found = _event(state, id)
     if found.end is None:
-        raise HTTPException(409, "the event is still open: delete it when it is over")
+        raise HTTPException(409, "the event is still open: delete it when it has ended")
     if not state.require_store().delete(id):
         raise HTTPException(404, "there is no such event")
+    state.record(request, caller, "delete", id)
     state.broadcaster.publish_event(found, "delete")
     return Response(status_code=204)
 
 
 @router.put("/{id}/verdict", responses={400: {"model": Problem}})
-def set_verdict(id: Id, given: Verdict, caller: CurrentUser, state: AppState) -> Event:
-    """Say what an event was: `normal` teaches the camera, null takes it back."""
+def set_verdict(id: Id, given: Verdict, request: Request, caller: CurrentUser, state: AppState) -> Event:
+    """Set the verdict on an event: `normal` suppresses similar events of the camera, null removes it."""
     _event(state, id)
     state.engine.set_verdict(id, given.verdict, caller.name)
+    state.record(request, caller, "verdict", id, given.verdict)
     found = _event(state, id)
     state.broadcaster.publish_event(found, "update")
     return _view(found)
@@ -102,7 +104,7 @@ def set_verdict(id: Id, given: Verdict, caller: CurrentUser, state: AppState) ->
 
 @router.get("/{id}/{kind}", response_class=FileResponse, responses=FILE)
 def file(id: Id, kind: Kind, state: AppState, download: bool = False) -> FileResponse:
-    """A file of an event; parts of it by the Range header."""
+    """A file of an event, or the part of it that the Range header names."""
     path = state.require_store().file(id, kind)
     if path is None:
         raise HTTPException(404, f"this event has no {kind}")

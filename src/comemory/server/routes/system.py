@@ -1,4 +1,4 @@
-"""The system: live messages, health, metrics."""
+"""The system: live messages, probes, metrics."""
 
 from __future__ import annotations
 
@@ -17,7 +17,8 @@ from comemory.provenance import package_version
 from comemory.server.broadcaster import TooManyListeners
 from comemory.server.metrics import exposition
 from comemory.server.schemas import Learning, Problem, SystemStatus
-from comemory.server.state import AppState, CurrentUser
+from comemory.server.state import AppState, CurrentUser, ServerState
+from comemory.types import JSON
 
 router = APIRouter(tags=["system"])
 probes = APIRouter(tags=["system"])
@@ -29,21 +30,22 @@ CHECK_EVERY_S = 5.0
 
 @router.get("/system")
 def system(state: AppState) -> SystemStatus:
-    """The system as a whole."""
+    """The state of the whole system."""
     return SystemStatus(
         version=package_version("comemory"),
         uptime_s=state.engine.metrics().uptime_s,
-        events={} if state.store is None else state.store.counts().to_json(),
+        events=_counts(state),
         store_error=None if state.store is None else state.store.error,
+        store_warning=None if state.store is None else state.store.warning,
         learning=[Learning.model_validate(one) for one in state.broadcaster.learning()],
     )
 
 
 async def subscription(caller: CurrentUser, state: AppState) -> AsyncIterator[asyncio.Queue[Message]]:
-    """A place among the listeners, held until the answer is over.
+    """A subscription to live messages, open until the response has ended.
 
     Raises:
-        HTTPException: 503 where there is none left.
+        HTTPException: 503 where there are too many already.
     """
     try:
         with state.broadcaster.subscribe() as waiting:
@@ -71,15 +73,23 @@ async def stream(caller: CurrentUser, state: AppState, waiting: Subscription) ->
         yield ServerSentEvent(data=message, event=message["kind"])
 
 
+def _counts(state: ServerState) -> JSON:
+    """Numbers of events and files; empty while the store is away."""
+    try:
+        return {} if state.store is None else state.store.counts().to_json()
+    except ComemoryError:
+        return {}
+
+
 @probes.get("/healthz")
 def healthz() -> dict[str, str]:
-    """The process answers."""
+    """Whether the process answers."""
     return {"status": "ok"}
 
 
-@probes.get("/readyz", responses={503: {"description": "Cameras or the store are not ready."}})
+@probes.get("/readyz", responses={503: {"description": "The engine or the store is not ready."}})
 def readyz(response: Response, state: AppState) -> dict[str, bool]:
-    """Whether the engine runs and the store takes events; cameras that are down do not count."""
+    """Whether the engine runs and the store can be written. Cameras that are down are not counted."""
     ready = {"engine": state.engine.metrics().uptime_s > 0, "store": True}
     if state.store is not None:
         try:
@@ -93,5 +103,5 @@ def readyz(response: Response, state: AppState) -> dict[str, bool]:
 
 @metrics_router.get("/metrics", response_class=Response, responses={200: {"content": {"text/plain": {}}}})
 def metrics(state: AppState) -> Response:
-    """Counters for Prometheus."""
+    """Metrics for Prometheus."""
     return Response(exposition(state.engine, state.store), media_type="text/plain; version=0.0.4; charset=utf-8")

@@ -38,7 +38,7 @@ export const scores = (camera, seconds) => ask("GET", `${at(camera)}/scores?seco
 export const sensitivity = (camera) => ask("GET", `${at(camera)}/sensitivity`);
 export const setSensitivity = (camera, budget) => ask("PUT", `${at(camera)}/sensitivity`, { false_alarms: budget });
 export const setZones = (camera, zones) => ask("PUT", `${at(camera)}/zones`, { zones });
-export const acceptView = (camera) => ask("POST", `${at(camera)}/view`);
+export const resetReferenceView = (camera) => ask("POST", `${at(camera)}/reference-view`);
 export const event = (id) => ask("GET", `/events/${id}`);
 export const remove = (id) => ask("DELETE", `/events/${id}`);
 export const setVerdict = (id, verdict) => ask("PUT", `/events/${id}/verdict`, { verdict });

@@ -85,7 +85,7 @@ export function cameraView(root, name) {
   const stage = h("div", { class: "zone-stage" });
   const heat = h("button", { type: "button", class: "quiet", "aria-pressed": "false", onclick: () => { picture.setHeat(!picture.heat); heat.setAttribute("aria-pressed", String(picture.heat)); } }, icon("heat"), "Heat map");
   const accept = h("button", { type: "button", hidden: true, onclick: async () => {
-    try { await api.acceptView(name); notify("This view is the scene from now on."); } catch (error) { notify(error.message, "bad"); }
+    try { await api.resetReferenceView(name); notify("This view is the scene from now on."); } catch (error) { notify(error.message, "bad"); }
   } }, "Accept this view");
   const sensitivity = new Sensitivity(name);
   let editor = null;
