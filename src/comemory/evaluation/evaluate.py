@@ -17,6 +17,7 @@ from comemory.evaluation.motion_baseline import DESCRIPTION
 from comemory.evaluation.report import ClipCurve, Finding, Report, write_report
 from comemory.evaluation.results import BUDGETS, PROTOCOLS, compute_results, roc_curves
 from comemory.evaluation.video_scores import MotionBaseline, VideoScores, score_video
+from comemory.scoring import DEFAULT_FALSE_ALARMS
 from comemory.types import JSON, Dataset, LabelledSource
 
 N_FINDINGS = 6
@@ -63,7 +64,7 @@ def evaluate(
     dataset: Dataset,
     *,
     protocols: Sequence[str] = PROTOCOLS,
-    false_alarms: str = "1/h",
+    false_alarms: str = DEFAULT_FALSE_ALARMS,
     images: bool = False,
     workers: int = 1,
     motion_baseline: MotionBaseline | None = None,

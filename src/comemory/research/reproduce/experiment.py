@@ -11,6 +11,7 @@ from pydantic import BeforeValidator, Field, StringConstraints, model_validator
 
 from comemory.config import Settings, build, read_toml
 from comemory.errors import ConfigError, suggest
+from comemory.scoring.config import DEFAULT_FALSE_ALARMS
 
 FOLDER = "experiments"
 
@@ -102,7 +103,9 @@ class Experiment(Settings):
     )
     reported_by: str | None = Field(None, title="Reported by", description="Source of the reported results.")
     false_alarms: str = Field(
-        "1/h", title="False-alarm budget", description="Budget of the events and alarms, such as `2/day`."
+        DEFAULT_FALSE_ALARMS,
+        title="False-alarm budget",
+        description="Budget of the events and alarms, such as `2/day`.",
     )
     data: dict[Name, ExperimentData] = Field(min_length=1, title="Data sets", description="Data sets by name.")
     variants: tuple[Variant, ...] = Field(
