@@ -1,4 +1,4 @@
-"""The page in a real browser: what it shows, what it changes, and that everybody can use it."""
+"""The page in a real browser: what it shows, what it changes, and its accessibility."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from serving import Running, wait_for
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
 
-PATIENCE_MS = 180_000
+TIMEOUT_MS = 180_000
 STATIC = Path(__file__).resolve().parents[2] / "src" / "comemory" / "server" / "static"
 
 
@@ -24,18 +24,18 @@ STATIC = Path(__file__).resolve().parents[2] / "src" / "comemory" / "server" / "
 def page(browser: Browser) -> Iterator[Page]:
     """A fresh page; at the end nothing was complained of in its console."""
     context = browser.new_context(viewport={"width": 1366, "height": 820})
-    context.set_default_timeout(PATIENCE_MS)
-    complaints: list[str] = []
+    context.set_default_timeout(TIMEOUT_MS)
+    errors: list[str] = []
     opened = context.new_page()
-    opened.on("console", lambda said: complaints.append(said.text) if said.type in ("error", "warning") else None)
-    opened.on("pageerror", lambda error: complaints.append(str(error)))
+    opened.on("console", lambda said: errors.append(said.text) if said.type in ("error", "warning") else None)
+    opened.on("pageerror", lambda error: errors.append(str(error)))
     yield opened
     context.close()
-    assert [text for text in complaints if "401" not in text] == []
+    assert [text for text in errors if "401" not in text] == []
 
 
 @pytest.fixture(scope="session")
-def whole_event(running: Running) -> dict[str, Any]:
+def complete_event(running: Running) -> dict[str, Any]:
     """An event that is over, with all its files."""
     address = f"{running.url}/api/v1/events?camera=gate&limit=200"
 
@@ -47,12 +47,12 @@ def whole_event(running: Running) -> dict[str, Any]:
     return whole()[0]
 
 
-def kept(running: Running, path: str) -> Any:
+def stored(running: Running, path: str) -> Any:
     return httpx.get(running.url + path, timeout=60).json()
 
 
 class TestLive:
-    def test_tiles_show_what_cameras_see(self, running: Running, page: Page) -> None:
+    def test_tiles_show_live_frames(self, running: Running, page: Page) -> None:
         page.goto(running.url)
         gate = page.get_by_role("article", name="gate")
         gate.get_by_text("Live", exact=True).wait_for()
@@ -66,7 +66,7 @@ class TestLive:
         yard.get_by_text("No picture").or_(yard.get_by_text("Connection refused")).first.wait_for()
         assert "hunter" not in page.content()
 
-    def test_the_heat_map_can_be_taken_off(self, running: Running, page: Page) -> None:
+    def test_the_heat_map_can_be_switched_off(self, running: Running, page: Page) -> None:
         page.goto(running.url)
         heat = page.get_by_role("button", name="Heat map of gate")
         assert heat.get_attribute("aria-pressed") == "true"
@@ -88,28 +88,28 @@ class TestLive:
 
 
 class TestEvents:
-    def test_the_player_plays_and_the_operators_word_goes_round(
-        self, running: Running, page: Page, whole_event: dict[str, Any]
+    def test_the_player_plays_and_stores_the_verdict(
+        self, running: Running, page: Page, complete_event: dict[str, Any]
     ) -> None:
-        page.goto(f"{running.url}/#/events/{whole_event['id']}")
+        page.goto(f"{running.url}/#/events/{complete_event['id']}")
         player = page.get_by_role("dialog")
-        film = player.locator("video")
-        page.wait_for_function("film => film.readyState >= 2 && film.duration > 0.5", arg=film.element_handle())
-        place = f"/api/v1/events/{whole_event['id']}"
+        video = player.locator("video")
+        page.wait_for_function("video => video.readyState >= 2 && video.duration > 0.5", arg=video.element_handle())
+        place = f"/api/v1/events/{complete_event['id']}"
         for name, verdict in (("Abnormal", "abnormal"), ("Normal", "normal")):
             player.get_by_role("button", name=name, exact=True).click()
             player.locator(f".verdict.{verdict}[aria-pressed=true]").wait_for()
-            assert kept(running, place)["verdict"] == verdict
+            assert stored(running, place)["verdict"] == verdict
         page.keyboard.press("u")
         player.get_by_text("Was this normal?").wait_for()
-        assert kept(running, place)["verdict"] is None
+        assert stored(running, place)["verdict"] is None
         player.get_by_role("button", name="Heat map").click()
         player.get_by_role("img", name="Peak of the event with its heat map").wait_for()
         page.keyboard.press("Escape")
         player.wait_for(state="detached")
 
     def test_they_are_listed_by_day_and_filtered(
-        self, running: Running, page: Page, whole_event: dict[str, Any]
+        self, running: Running, page: Page, complete_event: dict[str, Any]
     ) -> None:
         page.goto(f"{running.url}/#/events")
         page.locator("a.card").first.wait_for()
@@ -117,7 +117,7 @@ class TestEvents:
         page.get_by_label("Camera").select_option("yard")
         page.get_by_text("No events in this period.").wait_for()
 
-    def test_the_whole_period_is_drawn_and_counted(self, full: Running, page: Page) -> None:
+    def test_all_events_of_the_period_are_drawn_and_counted(self, full: Running, page: Page) -> None:
         page.goto(f"{full.url}/#/events")
         page.get_by_role("img", name=f"Timeline of the last 24 hours: {N_EVENTS} events").wait_for()
         assert page.locator(".tick-mark").count() == N_EVENTS
@@ -136,9 +136,9 @@ class TestEvents:
         for key, place in (("ArrowLeft", 299), ("ArrowLeft", 298), ("ArrowRight", 299)):
             page.keyboard.press(key)
             page.wait_for_url(f"**/#/events/{ids[place]}")
-            page.locator(f".player:has(video), .player:has-text({json.dumps('No picture was kept')})").wait_for()
+            page.locator(f".player:has(video), .player:has-text({json.dumps('No image was stored')})").wait_for()
 
-    def test_the_list_follows_what_is_judged_and_deleted(self, full: Running, page: Page, browser: Browser) -> None:
+    def test_the_list_follows_verdicts_and_deletions(self, full: Running, page: Page, browser: Browser) -> None:
         other = browser.new_page()
         other.goto(f"{full.url}/#/events")
         page.goto(f"{full.url}/#/events")
@@ -148,18 +148,18 @@ class TestEvents:
         page.locator(card).click()
         page.get_by_role("dialog").get_by_role("button", name="Normal", exact=True).click()
         for one in (page, other):
-            one.locator(f"{card} .mark.normal").wait_for(timeout=10_000)
+            one.locator(f"{card} .mark.normal").wait_for(timeout=TIMEOUT_MS)
         page.keyboard.press("Escape")
-        page.get_by_label("Judged").select_option("none")
+        page.get_by_label("Verdict").select_option("none")
         page.get_by_role("img", name=f"{N_EVENTS - 1} events").wait_for()
         assert page.locator(card).count() == 0
         card = f'a.card[href="#/events/{ids[3]}"]'
         page.locator(card).click()
         page.get_by_role("dialog").wait_for()
         page.keyboard.press("a")
-        page.locator(card).wait_for(state="detached", timeout=10_000)
+        page.locator(card).wait_for(state="detached", timeout=TIMEOUT_MS)
         page.keyboard.press("Escape")
-        page.get_by_label("Judged").select_option("")
+        page.get_by_label("Verdict").select_option("")
         page.locator(f"{card} .mark.abnormal").wait_for()
         card = f'a.card[href="#/events/{ids[1]}"]'
         page.on("dialog", lambda asked: asked.accept())
@@ -167,14 +167,14 @@ class TestEvents:
         page.get_by_role("button", name="Delete this event").click()
         page.get_by_role("dialog").wait_for(state="detached")
         for one in (page, other):
-            one.locator(card).wait_for(state="detached", timeout=10_000)
+            one.locator(card).wait_for(state="detached", timeout=TIMEOUT_MS)
             one.get_by_role("img", name=f"{N_EVENTS - 1} events").wait_for()
         other.close()
 
 
 def all_ids(running: Running) -> list[str]:
     """Of all events, newest first."""
-    return [event["id"] for event in kept(running, "/api/v1/timeline")["events"]]
+    return [event["id"] for event in stored(running, "/api/v1/timeline")["events"]]
 
 
 class TestZones:
@@ -187,13 +187,13 @@ class TestZones:
         for x, y in ((0.1, 0.1), (0.3, 0.1), (0.3, 0.3), (0.1, 0.1)):
             page.mouse.click(box["x"] + x * box["width"], box["y"] + y * box["height"])
         page.get_by_text("Zone 1, 3 corners").wait_for()
-        (zone,) = kept(running, "/api/v1/cameras/gate")["zones"]
+        (zone,) = stored(running, "/api/v1/cameras/gate")["zones"]
         assert [
             [pytest.approx(value, abs=0.02) for value in point] for point in ((0.1, 0.1), (0.3, 0.1), (0.3, 0.3))
         ] == zone
         page.get_by_role("button", name="Remove zone 1").click()
         page.get_by_text("Zone 1, 3 corners").wait_for(state="detached")
-        assert kept(running, "/api/v1/cameras/gate")["zones"] == []
+        assert stored(running, "/api/v1/cameras/gate")["zones"] == []
 
     def test_one_is_drawn_with_the_keyboard(self, running: Running, page: Page) -> None:
         page.goto(f"{running.url}/#/cameras/gate")
@@ -211,19 +211,19 @@ class TestZones:
         ):
             editor.press(key)
         page.get_by_text("Zone 1, 3 corners").wait_for()
-        (zone,) = kept(running, "/api/v1/cameras/gate")["zones"]
+        (zone,) = stored(running, "/api/v1/cameras/gate")["zones"]
         assert zone == [[0.5, 0.5], [0.6, 0.5], [0.6, 0.56]]
         page.get_by_role("button", name="Remove zone 1").click()
-        wait_for(lambda: kept(running, "/api/v1/cameras/gate")["zones"] == [])
+        wait_for(lambda: stored(running, "/api/v1/cameras/gate")["zones"] == [])
 
-    def test_it_can_be_given_up(self, running: Running, page: Page) -> None:
+    def test_drawing_can_be_cancelled(self, running: Running, page: Page) -> None:
         page.goto(f"{running.url}/#/cameras/gate")
         page.get_by_role("button", name="Draw a zone").click()
         page.locator("svg.editor").press("Enter")
         page.get_by_text("1 point.").wait_for()
         page.locator("svg.editor").press("Escape")
         page.get_by_role("button", name="Draw a zone").wait_for()
-        assert kept(running, "/api/v1/cameras/gate")["zones"] == []
+        assert stored(running, "/api/v1/cameras/gate")["zones"] == []
 
 
 class TestSensitivity:
@@ -235,7 +235,7 @@ class TestSensitivity:
         slider.press("Home")
         page.get_by_text("Budget 1 per week").wait_for()
         page.get_by_role("button", name="Apply").click()
-        wait_for(lambda: kept(running, "/api/v1/cameras/yard")["false_alarms"] == "1/week")
+        wait_for(lambda: stored(running, "/api/v1/cameras/yard")["false_alarms"] == "1/week")
 
 
 class TestLogin:
@@ -255,10 +255,10 @@ class TestLogin:
 VIEWS = {"live": "", "events": "#/events", "camera": "#/cameras/gate"}
 
 
-class TestEverybody:
+class TestAccessibility:
     @pytest.mark.parametrize("view", VIEWS)
     def test_a_phone_needs_no_sideways_scrolling(
-        self, running: Running, page: Page, whole_event: dict[str, Any], view: str
+        self, running: Running, page: Page, complete_event: dict[str, Any], view: str
     ) -> None:
         page.set_viewport_size({"width": 360, "height": 740})
         page.goto(f"{running.url}/{VIEWS[view]}")
@@ -289,15 +289,15 @@ class TestEverybody:
     @pytest.mark.parametrize("scheme", ["light", "dark"])
     @pytest.mark.parametrize("view", [*VIEWS, "player"])
     def test_axe_finds_nothing(
-        self, running: Running, page: Page, axe: str, whole_event: dict[str, Any], view: str, scheme: Any
+        self, running: Running, page: Page, axe: str, complete_event: dict[str, Any], view: str, scheme: Any
     ) -> None:
         page.emulate_media(color_scheme=scheme, reduced_motion="reduce")
-        page.goto(f"{running.url}/{VIEWS.get(view, '#/events/' + whole_event['id'])}")
+        page.goto(f"{running.url}/{VIEWS.get(view, '#/events/' + complete_event['id'])}")
         ready = {"live": "article", "events": "a.card", "camera": ".said strong", "player": "dialog .facts dd"}
         page.locator(ready[view]).first.wait_for()
         assert violations(page, axe) == []
 
-    def test_axe_finds_nothing_at_the_door(self, locked: Running, page: Page, axe: str) -> None:
+    def test_axe_finds_nothing_at_the_login(self, locked: Running, page: Page, axe: str) -> None:
         page.goto(locked.url)
         page.get_by_label("Password").wait_for()
         assert violations(page, axe) == []

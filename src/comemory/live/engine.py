@@ -35,6 +35,8 @@ if TYPE_CHECKING:
 DRIFT_INTERVAL_S = 60.0
 REFERENCE_INTERVAL_S = 600.0
 """How often the reference views are saved, for a start after a crash."""
+HANG_S = 30.0
+"""A watchdog without a round for so long hangs: a round takes milliseconds, and a full disk may hold it for seconds."""
 MAX_CLIP_TASKS = 20_000
 """Packets that may wait for the disk: about a minute of ten cameras at 30 frames a second."""
 LIVE_CHANGES = {"zones", "false_alarms", "hours"}
@@ -96,6 +98,11 @@ class Engine:
     def workers(self) -> int:
         """Number of threads that score."""
         return self._settings.workers or len(os.sched_getaffinity(0))
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether the watchdog still makes its rounds: where it hangs, so does what it looks after."""
+        return time.monotonic() - self._watchdog.last_round < HANG_S
 
     @property
     def finished(self) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import faulthandler
+import math
 import os
 import signal
 import sys
@@ -19,6 +20,7 @@ from comemory.errors import ComemoryError, ConfigError, mask_password
 from comemory.live.config import LiveSettings, absolute
 from comemory.live.engine import Engine
 from comemory.live.monitoring.memory_use import limit_malloc_arenas
+from comemory.live.systemd import notify, watchdog_interval_s
 
 if TYPE_CHECKING:
     from comemory.alerts.dispatcher import Dispatcher
@@ -111,6 +113,7 @@ class Service:
     def end(self) -> None:
         """End `run`; everything must have ended `STOP_S` from now."""
         if self._deadline is None:
+            notify("STOPPING=1")
             self._deadline = time.monotonic() + STOP_S
             if self._ends_process:
                 self._limit_the_end()
@@ -125,7 +128,13 @@ class Service:
         """
         end = None if seconds is None else time.monotonic() + seconds
         swept = time.monotonic()
+        interval_s = watchdog_interval_s()
+        reported = -math.inf
+        notify("READY=1")
         while not self._end_requested.wait(0.1):
+            if interval_s is not None and time.monotonic() - reported >= interval_s and self.engine.is_alive:
+                reported = time.monotonic()
+                notify("WATCHDOG=1")
             if end is not None and time.monotonic() >= end:
                 return
             if until_finished and self.engine.finished:

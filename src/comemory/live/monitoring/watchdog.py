@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Iterable
 
@@ -19,6 +20,9 @@ class Watchdog:
         tasks: gives the tasks of the next round.
         on_death: called when an error in a task has ended the thread; a new thread goes on with the task after it.
         stopping: set by the owner to end it.
+
+    Attributes:
+        last_round: when the newest round began, on the monotonic clock.
     """
 
     def __init__(
@@ -26,6 +30,7 @@ class Watchdog:
     ) -> None:
         self._tasks, self._on_death, self._stopping = tasks, on_death, stopping
         self._pending: deque[Task] = deque()
+        self.last_round = time.monotonic()
         self._thread = self._new_thread()
 
     def start(self) -> None:
@@ -42,6 +47,7 @@ class Watchdog:
     def _run(self) -> None:
         try:
             while not self._stopping.wait(INTERVAL_S):
+                self.last_round = time.monotonic()
                 while self._pending:
                     self._pending.popleft()()
                 self._pending.extend(self._tasks())

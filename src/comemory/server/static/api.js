@@ -1,60 +1,60 @@
-// The API: one place that knows addresses, proofs and refusals.
+// The API: its URLs, the CSRF token, and errors.
 
 const API = "/api/v1";
-let proof = null;
-let strangers = () => {};
+let csrf = null;
+let onUnknown = () => {};
 
-export class Refusal extends Error {
+export class ApiError extends Error {
   constructor(status, text) { super(text); this.status = status; }
 }
 
-export function onStranger(act) { strangers = act; }
+export function onUnknownCaller(act) { onUnknown = act; }
 
-async function ask(method, path, body) {
+async function request(method, path, body) {
   const headers = {};
   if (body !== undefined) headers["Content-Type"] = "application/json";
-  if (method !== "GET" && proof) headers["X-CSRF-Token"] = proof;
-  let answer;
+  if (method !== "GET" && csrf) headers["X-CSRF-Token"] = csrf;
+  let response;
   try {
-    answer = await fetch(API + path, { method, headers, body: body === undefined ? undefined : JSON.stringify(body) });
+    response = await fetch(API + path, { method, headers, body: body === undefined ? undefined : JSON.stringify(body) });
   } catch {
-    throw new Refusal(0, "comemory does not answer");
+    throw new ApiError(0, "comemory does not answer");
   }
-  if (answer.status === 204) return null;
-  const given = await answer.json().catch(() => ({}));
-  if (answer.status === 401 && path !== "/session") strangers();
-  if (!answer.ok) throw new Refusal(answer.status, given.detail ?? `refused (${answer.status})`);
-  return given;
+  if (response.status === 204) return null;
+  const result = await response.json().catch(() => ({}));
+  if (response.status === 401 && path !== "/session") onUnknown();
+  if (!response.ok) throw new ApiError(response.status, result.detail ?? `refused (${response.status})`);
+  return result;
 }
 
-function proved(session) { proof = session.csrf; return session; }
+function withCsrf(session) { csrf = session.csrf; return session; }
 
 const at = (camera) => `/cameras/${encodeURIComponent(camera)}`;
 
-export const session = async () => proved(await ask("GET", "/session"));
-export const login = async (password) => proved(await ask("POST", "/session", { password }));
-export const logout = () => ask("DELETE", "/session");
-export const scores = (camera, seconds) => ask("GET", `${at(camera)}/scores?seconds=${seconds}`);
-export const sensitivity = (camera) => ask("GET", `${at(camera)}/sensitivity`);
-export const setSensitivity = (camera, budget) => ask("PUT", `${at(camera)}/sensitivity`, { false_alarms: budget });
-export const setZones = (camera, zones) => ask("PUT", `${at(camera)}/zones`, { zones });
-export const resetReferenceView = (camera) => ask("POST", `${at(camera)}/reference-view`);
-export const event = (id) => ask("GET", `/events/${id}`);
-export const remove = (id) => ask("DELETE", `/events/${id}`);
-export const setVerdict = (id, verdict) => ask("PUT", `/events/${id}/verdict`, { verdict });
-export const system = () => ask("GET", "/system");
+export const session = async () => withCsrf(await request("GET", "/session"));
+export const login = async (password) => withCsrf(await request("POST", "/session", { password }));
+export const logout = () => request("DELETE", "/session");
+export const scores = (camera, seconds) => request("GET", `${at(camera)}/scores?seconds=${seconds}`);
+export const sensitivity = (camera) => request("GET", `${at(camera)}/sensitivity`);
+export const setSensitivity = (camera, budget) => request("PUT", `${at(camera)}/sensitivity`, { false_alarms: budget });
+export const setZones = (camera, zones) => request("PUT", `${at(camera)}/zones`, { zones });
+export const resetReferenceView = (camera) => request("POST", `${at(camera)}/reference-view`);
+export const event = (id) => request("GET", `/events/${id}`);
+export const remove = (id) => request("DELETE", `/events/${id}`);
+export const setVerdict = (id, verdict) => request("PUT", `/events/${id}/verdict`, { verdict });
+export const system = () => request("GET", "/system");
 
 const query = (wanted) => new URLSearchParams(Object.entries(wanted).filter(([, value]) => value !== null && value !== undefined && value !== ""));
 
-export const events = (wanted) => ask("GET", `/events?${query(wanted)}`);
-export const timeline = (wanted) => ask("GET", `/timeline?${query(wanted)}`);
+export const events = (wanted) => request("GET", `/events?${query(wanted)}`);
+export const timeline = (wanted) => request("GET", `/timeline?${query(wanted)}`);
 
-// The newest picture; null while it is the one that `tag` names, or there is none.
+// The newest frame; null while it is the one that `tag` names, or there is none.
 export async function picture(camera, width, heat, tag) {
   const headers = tag ? { "If-None-Match": tag } : {};
-  const answer = await fetch(`${API}${at(camera)}/picture?width=${width}&heat=${heat}`, { headers, cache: "no-store" });
-  if (answer.status !== 200) return null;
-  return { tag: answer.headers.get("ETag"), blob: await answer.blob() };
+  const response = await fetch(`${API}${at(camera)}/picture?width=${width}&heat=${heat}`, { headers, cache: "no-store" });
+  if (response.status !== 200) return null;
+  return { tag: response.headers.get("ETag"), blob: await response.blob() };
 }
 
 export const stream = () => new EventSource(`${API}/stream`);

@@ -1,9 +1,9 @@
-// One camera: its picture with the zones, how sensitive it is, how it does, what it learns.
+// One camera: its live frame with the ignored zones, sensitivity, training and health.
 
 import * as api from "./api.js";
 import { h, icon, notify } from "./dom.js";
 import { STATES, budget, count, isScored, number, rate, span } from "./format.js";
-import { known, listen, recall } from "./live.js";
+import { known, listen, loadHistory } from "./live.js";
 import { LivePicture } from "./picture.js";
 import { Sparkline, curve } from "./spark.js";
 import { ZoneEditor } from "./zones.js";
@@ -17,20 +17,20 @@ class Sensitivity {
   constructor(name) {
     this.name = name;
     this.slider = h("input", { type: "range", id: "sensitivity", min: "0", max: "0", step: "1", oninput: () => this.show() });
-    this.said = h("output", { class: "said", for: "sensitivity" });
+    this.output = h("output", { class: "said", for: "sensitivity" });
     this.detail = h("p", { class: "hint" });
     this.plot = h("div", { class: "plot" });
-    this.apply = h("button", { type: "button", class: "primary", disabled: true, onclick: () => this.keep() }, "Apply");
-    this.element = panel("Sensitivity", h("label", { for: "sensitivity", class: "unseen" }, "False alarms that are bearable"), this.said,
-      h("div", { class: "slide" }, h("span", { "aria-hidden": "true" }, "calm"), this.slider, h("span", { "aria-hidden": "true" }, "alert")), this.plot, h("div", { class: "tools" }, this.apply, this.detail));
+    this.apply = h("button", { type: "button", class: "primary", disabled: true, onclick: () => this.save() }, "Apply");
+    this.element = panel("Sensitivity", h("label", { for: "sensitivity", class: "unseen" }, "False-alarm budget"), this.output,
+      h("div", { class: "slide" }, h("span", { "aria-hidden": "true" }, "fewer alarms"), this.slider, h("span", { "aria-hidden": "true" }, "more alarms")), this.plot, h("div", { class: "tools" }, this.apply, this.detail));
     this.load();
   }
 
   async load() {
-    try { this.take(await api.sensitivity(this.name)); } catch (error) { this.said.textContent = error.message; }
+    try { this.setData(await api.sensitivity(this.name)); } catch (error) { this.output.textContent = error.message; }
   }
 
-  take(given) {
+  setData(given) {
     this.given = given;
     this.slider.max = String(given.steps.length - 1);
     this.slider.value = String(given.steps.findIndex((step) => step.false_alarms === given.false_alarms));
@@ -42,17 +42,17 @@ class Sensitivity {
     const step = steps[Number(this.slider.value)];
     const means = rate(step.alarms_per_day);
     this.slider.setAttribute("aria-valuetext", `budget of ${budget(step.false_alarms)}; ${means} at this setting`);
-    this.said.replaceChildren(h("strong", {}, means[0].toUpperCase() + means.slice(1)), step.alarms_per_day === null ? "." : " at this setting");
-    this.detail.textContent = `Budget ${budget(step.false_alarms)}, threshold ${number(step.threshold, 2)}. ` + (minutes ? `By the scores of ${span(minutes * 60)}.` : "No scores are recorded yet.");
+    this.output.replaceChildren(h("strong", {}, means[0].toUpperCase() + means.slice(1)), step.alarms_per_day === null ? "." : " at this setting");
+    this.detail.textContent = `Budget ${budget(step.false_alarms)}, threshold ${number(step.threshold, 2)}. ` + (minutes ? `Estimated from ${span(minutes * 60)} of recorded scores.` : "No scores are recorded yet.");
     this.apply.disabled = step.false_alarms === this.given.false_alarms;
     const [high, low] = [steps[0].threshold, steps.at(-1).threshold];
     this.plot.replaceChildren(points.length > 1 ? curve(points, step.threshold, Math.max(0, low - 0.3), high + 0.3) : "");
   }
 
-  async keep() {
+  async save() {
     const step = this.given.steps[Number(this.slider.value)];
     try {
-      this.take(await api.setSensitivity(this.name, step.false_alarms));
+      this.setData(await api.setSensitivity(this.name, step.false_alarms));
       notify(`${this.name}: ${budget(step.false_alarms)}.`);
     } catch (error) { notify(error.message, "bad"); }
   }
@@ -60,23 +60,24 @@ class Sensitivity {
 
 function health(camera) {
   const rows = [["Address", h("code", {}, camera.url)], ["State", `${STATES[camera.state]} for ${span((Date.now() - Date.parse(camera.since)) / 1000)}`],
-    ["Frames", `${number(camera.fps_in)} fps in, ${number(camera.fps_scored)} of ${number(camera.fps_due)} scored`], ["In all", `${count(camera.frames)} in, ${count(camera.scored)} scored, ${count(camera.dropped)} dropped, ${count(camera.lost)} lost, ${count(camera.damaged)} damaged`],
-    ["Latency", camera.latency_ms_p50 === null ? "–" : `${number(camera.latency_ms_p50, 0)} ms, 99 % under ${number(camera.latency_ms_p99, 0)} ms`],
-    ["Connections", `${count(camera.reconnects)} lost and made again, ${count(camera.attempts)} tried`], ["Picture", camera.size ? `${camera.size[1]} × ${camera.size[0]}` : "–"],
+    ["Frames/s", `${number(camera.fps_in)} received, ${number(camera.fps_scored)} of ${number(camera.fps_due)} scored`],
+    ["Frames in total", `${count(camera.frames)} received, ${count(camera.scored)} scored, ${count(camera.dropped)} skipped, ${count(camera.lost)} lost, ${count(camera.damaged)} damaged`],
+    ["Delay", camera.latency_ms_p50 === null ? "–" : `${number(camera.latency_ms_p50, 0)} ms, 99 % under ${number(camera.latency_ms_p99, 0)} ms`],
+    ["Connections", `${count(camera.reconnects)} reconnected, ${count(camera.attempts)} attempts`], ["Frame size", camera.size ? `${camera.size[1]} × ${camera.size[0]}` : "–"],
     ["Model", h("span", {}, camera.model, " ", h("code", {}, camera.model_sha256.slice(0, 8)))]];
   return h("dl", { class: "facts" }, rows.map(([name, value]) => h("div", {}, h("dt", {}, name), h("dd", {}, value))));
 }
 
 function learning(name) {
   const trained = known.learning.filter((one) => one.camera === name);
-  if (!trained.length) return [h("p", { class: "hint" }, "Nothing is being learned. To learn this camera's ordinary days:"), h("pre", {}, h("code", {}, `comemory learn ${name} --for 24h`))];
+  if (!trained.length) return [h("p", { class: "hint" }, "No training is running. To train a model on this camera's normal days:"), h("pre", {}, h("code", {}, `comemory learn ${name} --for 24h`))];
   return trained.map((one) => h("div", { class: "learning" }, h("p", {}, h("strong", {}, one.stage), one.share === null ? "" : ` ${Math.round(one.share * 100)} %`),
     h("progress", { "aria-label": `${one.stage} of ${name}`, max: "1", ...(one.share === null ? {} : { value: String(one.share) }) }), h("p", { class: "hint" }, one.message)));
 }
 
 export function cameraView(root, name) {
   const facts = h("div");
-  const taught = h("div");
+  const training = h("div");
   const note = h("p", { class: "tile-note", hidden: true });
   const state = h("span", { class: "state" });
   const spark = new Sparkline(`Score of ${name} over the last two minutes`);
@@ -85,16 +86,16 @@ export function cameraView(root, name) {
   const stage = h("div", { class: "zone-stage" });
   const heat = h("button", { type: "button", class: "quiet", "aria-pressed": "false", onclick: () => { picture.setHeat(!picture.heat); heat.setAttribute("aria-pressed", String(picture.heat)); } }, icon("heat"), "Heat map");
   const accept = h("button", { type: "button", hidden: true, onclick: async () => {
-    try { await api.resetReferenceView(name); notify("This view is the scene from now on."); } catch (error) { notify(error.message, "bad"); }
-  } }, "Accept this view");
+    try { await api.resetReferenceView(name); notify("The present view is the new reference view."); } catch (error) { notify(error.message, "bad"); }
+  } }, "Use this view as the reference");
   const sensitivity = new Sensitivity(name);
   let editor = null;
   root.replaceChildren(h("div", { class: "page" },
     h("div", { class: "head" }, h("h1", {}, name), state, h("span", { class: "gap" }), accept, heat, h("a", { class: "quiet", href: "#/" }, "All cameras")), note,
     h("div", { class: "camera" }, stage,
-      h("div", { class: "panels" }, sensitivity.element, panel("Training", taught), panel("Health", facts)))));
+      h("div", { class: "panels" }, sensitivity.element, panel("Training", training), panel("Health", facts)))));
   stage.append(picture.element, h("div", { class: "meter" }, spark.element, score));
-  recall(name).then(draw).catch(() => {});
+  loadHistory(name).then(draw).catch(() => {});
 
   function edit(camera) {
     const size = camera.size ?? [9, 16];
@@ -117,7 +118,7 @@ export function cameraView(root, name) {
     const camera = known.cameras.get(name);
     if (!camera) {
       note.hidden = false;
-      note.textContent = known.connected ? `There is no camera ${name}.` : "Waiting for comemory …";
+      note.textContent = known.connected ? `There is no camera ${name}.` : "Waiting for the server …";
       return;
     }
     if (editor === null && (camera.size || camera.state !== "connecting")) edit(camera);
@@ -126,11 +127,11 @@ export function cameraView(root, name) {
     note.textContent = message;
     note.dataset.state = camera.state;
     state.className = `state ${camera.state}`;
-    state.textContent = STATES[camera.state] + (camera.active ? "" : ", off hours");
+    state.textContent = STATES[camera.state] + (camera.active ? "" : ", inactive hours");
     picture.badge.hidden = camera.open_event === null;
     accept.hidden = camera.state !== "moved";
     facts.replaceChildren(health(camera));
-    taught.replaceChildren(...learning(name));
+    training.replaceChildren(...learning(name));
     draw();
   }
 

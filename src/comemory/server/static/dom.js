@@ -1,4 +1,4 @@
-// Elements without markup in strings: the page's policy allows none.
+// Elements are built without markup in strings: the content policy forbids it.
 
 const SVG = "http://www.w3.org/2000/svg";
 
@@ -51,17 +51,17 @@ export function button(label, properties, ...children) {
 
 const box = document.getElementById("notices");
 
-// Notices stand above an open dialog: what is outside of one can be neither read nor heard.
+// Notices go into an open dialog: everything outside of it is hidden from users and screen readers.
 export function placeNotices() { (document.querySelector("dialog[open]") ?? document.body).append(box); }
 
-// Draw a list anew without taking the keyboard from the link that has it.
+// Redraw a list and keep the focus on the link that has it.
 export function keepFocus(list, draw) {
   const place = list.contains(document.activeElement) ? document.activeElement.getAttribute("href") : null;
   draw();
   if (place) [...list.querySelectorAll("a")].find((link) => link.getAttribute("href") === place)?.focus({ preventScroll: true });
 }
 
-// A line that screen readers say; it goes by itself. The kind `unseen` is only said.
+// A message that screen readers announce, and that disappears. The kind `unseen` is only announced.
 export function notify(text, kind = "", link = null) {
   const line = h("p", { class: kind === "unseen" ? kind : `notice ${kind}` }, link && kind !== "unseen" ? h("a", { href: link }, text) : text);
   if (box.parentNode !== (document.querySelector("dialog[open]") ?? document.body)) placeNotices();

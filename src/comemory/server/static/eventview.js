@@ -1,14 +1,14 @@
-// Events: rows, cards, the timeline, and the player with the operator's word.
+// Events: rows, cards, the timeline, and the player with the verdict buttons.
 
 import * as api from "./api.js";
 import { button, h, icon, keepFocus, notify, placeNotices, s } from "./dom.js";
 import { count, dayOf, lasted, minute, number, plural, time } from "./format.js";
-import { known, listen, tell } from "./live.js";
+import { known, listen, notifyAll } from "./live.js";
 
 const PAGE = 48;
 const SPANS = { 1: "24 hours", 7: "7 days", 30: "30 days" };
 const VIEWS = { clip: "Clip", thumbnail: "Peak", heat: "Heat map" };
-const MARKS = { normal: "Normal", abnormal: "Abnormal", none: "Not judged" };
+const MARKS = { normal: "Normal", abnormal: "Abnormal", none: "Not reviewed" };
 
 const place = (event) => `#/events/${event.id}`;
 const where = (event) => `${event.camera}, ${time(event.start)}, score ${number(event.peak_score)}`;
@@ -22,9 +22,9 @@ function thumbnail(event) {
 }
 
 function mark(event) {
-  if (!event.end) return h("span", { class: "mark open" }, "Now");
+  if (!event.end) return h("span", { class: "mark open" }, "Open");
   if (event.verdict) return h("span", { class: `mark ${event.verdict}` }, MARKS[event.verdict]);
-  return event.suppressed ? h("span", { class: "mark silenced" }, "Silenced") : null;
+  return event.suppressed ? h("span", { class: "mark suppressed" }, "Suppressed") : null;
 }
 
 export function eventRow(event) {
@@ -39,7 +39,7 @@ function card(event) {
       h("span", {}, unseen(", "), minute(event.start)), h("span", {}, unseen(", lasted "), lasted(event))));
 }
 
-// `many` says how many events there were on a day of which so many are listed.
+// `many` gives the number of events of a day, of which some are listed.
 function byDay(events, many) {
   const days = new Map();
   for (const event of events) days.set(dayOf(event.start), [...(days.get(dayOf(event.start)) ?? []), event]);
@@ -47,7 +47,7 @@ function byDay(events, many) {
     h("ul", { class: "cards" }, listed.map((event) => h("li", {}, card(event))))));
 }
 
-// A lane for each camera, a mark for each event of `total` that is known; the cards below say the same to those who do not see it.
+// A lane for each camera, and a mark for each known event of `total`; the cards below hold the same for screen readers.
 function timeline(events, total, cameras, days, width) {
   const isNarrow = width < 560;
   const most = isNarrow ? 9 : 18;
@@ -71,7 +71,7 @@ function timeline(events, total, cameras, days, width) {
     const start = Date.parse(event.start);
     if (row < 0 || start < since) continue;
     const wide = Math.max(5, x(event.end ? Date.parse(event.end) : until) - x(start));
-    const drawn = s("rect", { class: `tick-mark ${event.verdict ?? (event.suppressed ? "silenced" : "unjudged")}`, x: x(start) - 2, y: row * lane + 5, width: wide, height: lane - 10, rx: 2 });
+    const drawn = s("rect", { class: `tick-mark ${event.verdict ?? (event.suppressed ? "suppressed" : "unreviewed")}`, x: x(start) - 2, y: row * lane + 5, width: wide, height: lane - 10, rx: 2 });
     drawn.append(s("title", {}, where(event)));
     drawn.addEventListener("click", () => { location.hash = place(event); });
     parts.push(drawn);
@@ -103,7 +103,7 @@ export function eventsView(root) {
   function showFilters() {
     filters.replaceChildren(
       choice("Camera", cameras(), wanted.camera, (value) => { wanted.camera = value; load(true); }),
-      choice("Judged", verdicts, wanted.verdict, (value) => { wanted.verdict = value; load(true); }),
+      choice("Verdict", verdicts, wanted.verdict, (value) => { wanted.verdict = value; load(true); }),
       choice("Period", SPANS, wanted.days, (value) => { wanted.days = Number(value); load(true); }));
   }
   root.replaceChildren(h("div", { class: "page" }, h("div", { class: "head" }, h("h1", {}, "Events"), filters), lanes, listed, more));
@@ -116,7 +116,7 @@ export function eventsView(root) {
       marks.length < total ? h("p", { class: "hint" }, `The newest ${count(marks.length)} of ${plural(total, "event")} are drawn.`) : "");
   }
 
-  // The oldest day of the period may have begun before it, and the oldest of the marks is where they may be cut off.
+  // The first day of the period may be incomplete, and the marks may be cut off at the oldest one.
   function many() {
     const perDay = new Map();
     for (const mark of marks) perDay.set(dayOf(mark.start), (perDay.get(dayOf(mark.start)) ?? 0) + 1);
@@ -135,14 +135,14 @@ export function eventsView(root) {
     more.hidden = !next;
   }
 
-  async function load(anew) {
+  async function load(fromStart) {
     const turn = ++asked;
-    if (anew) since = new Date(Date.now() - wanted.days * 864e5);
+    if (fromStart) since = new Date(Date.now() - wanted.days * 864e5);
     const asking = { camera: wanted.camera, verdict: wanted.verdict, since: since.toISOString() };
     try {
-      const [page, whole] = await Promise.all([api.events({ ...asking, limit: PAGE, before: anew ? null : next }), anew ? api.timeline(asking) : null]);
+      const [page, whole] = await Promise.all([api.events({ ...asking, limit: PAGE, before: fromStart ? null : next }), fromStart ? api.timeline(asking) : null]);
       if (turn !== asked) return;
-      events = anew ? page.events : [...events, ...page.events];
+      events = fromStart ? page.events : [...events, ...page.events];
       next = page.next;
       if (whole) { marks = whole.events; total = whole.total; }
     } catch (error) { notify(error.message, "bad"); }
@@ -154,8 +154,8 @@ export function eventsView(root) {
   const without = (list, { id }) => list.filter((event) => event.id !== id);
   const sorted = (list) => list.sort((a, b) => (a.id < b.id ? 1 : -1));
 
-  // Take an event that is new, was changed or is no more; those older than what was loaded come with it.
-  function take(event) {
+  // Apply a new, changed or deleted event; events older than what was loaded come with it.
+  function apply(event) {
     const has = (list) => list.some(({ id }) => id === event.id);
     const isDrawn = has(marks) || marks.length === total || event.id > (marks.at(-1)?.id ?? "");
     const isListed = has(events) || !next || event.id > next;
@@ -171,7 +171,7 @@ export function eventsView(root) {
     if (message.kind === "status" && filters.querySelector("select")?.options.length !== known.cameras.size + 1) { showFilters(); show(); }
     if (message.kind !== "event") return;
     if (message.change === "delete") gone.add(message.event.id);
-    take(message.event);
+    apply(message.event);
     show();
   });
   let width = 0;
@@ -189,10 +189,10 @@ class Player {
     this.stage = h("div", { class: "stage" });
     this.facts = h("dl", { class: "facts" });
     this.word = h("p", { role: "status" });
-    this.words = ["normal", "abnormal"].map((value) => h("button", { type: "button", class: `verdict ${value}`, onclick: () => this.say(value) },
+    this.words = ["normal", "abnormal"].map((value) => h("button", { type: "button", class: `verdict ${value}`, onclick: () => this.setVerdict(value) },
       icon(value === "normal" ? "check" : "alarm"), MARKS[value], h("kbd", { "aria-hidden": "true" }, value[0].toUpperCase())));
-    this.undo = h("button", { type: "button", class: "verdict undo", onclick: () => this.event.verdict && this.say(null) }, icon("undo"), "Undo", h("kbd", { "aria-hidden": "true" }, "U"));
-    this.judge = h("div", { class: "judge", role: "group", "aria-label": "Was this normal?" }, this.word, h("div", { class: "verdicts" }, this.words, this.undo));
+    this.undo = h("button", { type: "button", class: "verdict undo", onclick: () => this.event.verdict && this.setVerdict(null) }, icon("undo"), "Undo", h("kbd", { "aria-hidden": "true" }, "U"));
+    this.verdictBox = h("div", { class: "judge", role: "group", "aria-label": "Was this normal?" }, this.word, h("div", { class: "verdicts" }, this.words, this.undo));
     this.views = Object.entries(VIEWS).map(([kind, text]) => h("button", { type: "button", "data-kind": kind, onclick: () => { this.view = kind; this.show(); } }, text));
     this.title = h("h2", { id: "player-title", tabIndex: -1, autofocus: true });
     const step = (label, name, by) => button(label, { class: "tool", onclick: () => this.step(by) }, icon(name));
@@ -201,7 +201,7 @@ class Player {
       button("Delete this event", { class: "tool", onclick: () => this.remove() }, icon("bin")),
       button("Close", { class: "tool", onclick: () => this.element.close() }, icon("close")));
     this.tabs = h("div", { class: "tabs", role: "group", "aria-label": "View" }, this.views);
-    const side = h("div", { class: "side" }, this.judge, this.facts);
+    const side = h("div", { class: "side" }, this.verdictBox, this.facts);
     this.element = h("dialog", { class: "player", "aria-labelledby": "player-title" }, head, h("div", { class: "player-body" }, h("div", {}, this.stage, this.tabs), side));
     this.element.addEventListener("keydown", (pressed) => this.key(pressed));
     this.element.addEventListener("click", (clicked) => clicked.target === this.element && this.element.close());
@@ -216,7 +216,7 @@ class Player {
       tab.setAttribute("aria-pressed", String(tab.dataset.kind === this.view));
     }
     if (this.shown !== this.view + event.id) this.#stage();
-    this.#judge();
+    this.#showVerdict();
     this.#facts();
   }
 
@@ -224,11 +224,11 @@ class Player {
     const { event, view } = this;
     this.shown = view + event.id;
     if (view === "clip") {
-      const film = h("video", { src: event.media.clip, controls: true, muted: true, autoplay: true, loop: true, playsInline: true, "aria-label": `Clip of the event at ${event.camera}` });
-      if (event.media.thumbnail) film.poster = event.media.thumbnail;
-      return this.stage.replaceChildren(film);
+      const video = h("video", { src: event.media.clip, controls: true, muted: true, autoplay: true, loop: true, playsInline: true, "aria-label": `Clip of the event at ${event.camera}` });
+      if (event.media.thumbnail) video.poster = event.media.thumbnail;
+      return this.stage.replaceChildren(video);
     }
-    if (!view) return this.stage.replaceChildren(h("p", { class: "empty" }, event.end ? "No picture was kept." : "The picture comes when the event ends."));
+    if (!view) return this.stage.replaceChildren(h("p", { class: "empty" }, event.end ? "No image was stored." : "The image is stored when the event ends."));
     const [height, width] = event.size;
     const image = h("img", { src: event.media[view], alt: view === "heat" ? "Peak of the event with its heat map" : "Peak of the event" });
     const frame = event.box && view === "thumbnail" && s("svg", { class: "overlay", viewBox: `0 0 ${width} ${height}`, "aria-hidden": "true" },
@@ -236,9 +236,9 @@ class Player {
     return this.stage.replaceChildren(image, frame || "");
   }
 
-  #judge() {
+  #showVerdict() {
     const { verdict } = this.event;
-    const text = { normal: "Taken as normal: the like of it here will not be reported.", abnormal: "Kept as abnormal." }[verdict] ?? "Was this normal?";
+    const text = { normal: "Normal: similar events of this camera are not reported any more.", abnormal: "Abnormal." }[verdict] ?? "Was this normal?";
     if (this.word.textContent !== text) this.word.textContent = text;
     for (const word of this.words) word.setAttribute("aria-pressed", String(word.classList.contains(String(verdict))));
     this.undo.setAttribute("aria-disabled", String(verdict === null));
@@ -250,8 +250,8 @@ class Player {
     const share = Math.round((Math.max(event.motion, 0) / whole) * 100);
     const bar = h("span", { class: "share" }, h("span", { class: "share-bar" }, h("span", { style: { width: `${share}%` } })), `motion ${share} %, appearance ${100 - share} %`);
     const facts = [["Began", `${dayOf(event.start)}, ${time(event.start)}`], ["Lasted", lasted(event)], ["Peak", time(event.peak)],
-      ["Score", `${number(event.peak_score, 2)}, threshold ${number(event.threshold, 2)}`], ["Seen in", bar],
-      ["Model", h("code", {}, event.model.slice(0, 16))], ...(event.suppressed ? [["Alert", "silenced by feedback, a zone or the hours"]] : [])];
+      ["Score", `${number(event.peak_score, 2)} at the peak; an event starts at ${number(event.threshold, 2)}`], ["Cause", bar],
+      ["Model", h("code", {}, event.model.slice(0, 16))], ...(event.suppressed ? [["Alert", "suppressed by feedback, an ignored zone or inactive hours"]] : [])];
     this.facts.replaceChildren(...facts.map(([name, value]) => h("div", {}, h("dt", {}, name), h("dd", {}, value))));
   }
 
@@ -262,11 +262,11 @@ class Player {
     this.show();
   }
 
-  async say(verdict) {
+  async setVerdict(verdict) {
     try {
       const event = await api.setVerdict(this.event.id, verdict);
-      tell({ kind: "event", camera: event.camera, change: "update", event });
-      notify(verdict ? `Marked as ${verdict}.` : "Taken back.");
+      notifyAll({ kind: "event", camera: event.camera, change: "update", event });
+      notify(verdict ? `Marked as ${verdict}.` : "Verdict removed.");
     } catch (error) { notify(error.message, "bad"); }
   }
 
@@ -285,13 +285,13 @@ class Player {
       const { event } = this;
       await api.remove(event.id);
       notify("Deleted.");
-      tell({ kind: "event", camera: event.camera, change: "delete", event });
+      notifyAll({ kind: "event", camera: event.camera, change: "delete", event });
     } catch (error) { notify(error.message, "bad"); }
   }
 
   key(pressed) {
     if (pressed.ctrlKey || pressed.metaKey || pressed.altKey || pressed.target.tagName === "VIDEO") return;
-    const acts = { n: () => this.say("normal"), a: () => this.say("abnormal"), u: () => this.event.verdict && this.say(null), ArrowLeft: () => this.step(-1), ArrowRight: () => this.step(1) };
+    const acts = { n: () => this.setVerdict("normal"), a: () => this.setVerdict("abnormal"), u: () => this.event.verdict && this.setVerdict(null), ArrowLeft: () => this.step(-1), ArrowRight: () => this.step(1) };
     const act = acts[pressed.key.length === 1 ? pressed.key.toLowerCase() : pressed.key];
     if (act) { pressed.preventDefault(); act(); }
   }

@@ -1,4 +1,4 @@
-// How things are said.
+// Numbers, times and states as text.
 
 const day = new Intl.DateTimeFormat(undefined, { weekday: "long", day: "numeric", month: "long" });
 const clock = new Intl.DateTimeFormat(undefined, { hour: "2-digit", minute: "2-digit", second: "2-digit", hour12: false });
@@ -20,11 +20,11 @@ export function span(seconds) {
   return joined(Math.floor(seconds / 86400), "d", Math.floor((seconds % 86400) / 3600), "h");
 }
 
-export const lasted = (event) => (event.end ? span((new Date(event.end) - new Date(event.start)) / 1000) : "still going on");
+export const lasted = (event) => (event.end ? span((new Date(event.end) - new Date(event.start)) / 1000) : "open");
 
-// "about 3 alarms per day", in the unit that gives a number people can picture.
+// "about 3 alarms per day", in the unit that gives a small number.
 export function rate(perDay) {
-  if (perDay === null) return "too little recorded to say how many alarms";
+  if (perDay === null) return "too little recorded to estimate the alarms";
   if (perDay < 0.02) return "under one alarm in a month";
   if (perDay < 0.9) {
     const perWeek = perDay * 7;

@@ -1,4 +1,4 @@
-// What is known of the running engine, kept up to date by the server's messages.
+// The state of the running engine, updated by the server's messages.
 
 import * as api from "./api.js";
 
@@ -11,16 +11,16 @@ let source = null;
 
 export function listen(act) { listeners.add(act); return () => listeners.delete(act); }
 
-// Messages come from the server; what is changed here is told here at once.
-export function tell(message) { for (const act of [...listeners]) act(message); }
+// Messages come from the server; changes that are made here are sent to the views at once.
+export function notifyAll(message) { for (const act of [...listeners]) act(message); }
 
 export function connect() {
   disconnect();
   source = api.stream();
-  for (const kind of KINDS) source.addEventListener(kind, (arrived) => take(JSON.parse(arrived.data)));
-  source.addEventListener("open", () => reach(true));
+  for (const kind of KINDS) source.addEventListener(kind, (arrived) => receive(JSON.parse(arrived.data)));
+  source.addEventListener("open", () => setConnected(true));
   source.addEventListener("error", async () => {
-    reach(false);
+    setConnected(false);
     if (source?.readyState === EventSource.CLOSED) {
       source = null;
       setTimeout(() => source === null && connect(), 3000);
@@ -29,15 +29,15 @@ export function connect() {
   });
 }
 
-export function disconnect() { source?.close(); source = null; reach(false); }
+export function disconnect() { source?.close(); source = null; setConnected(false); }
 
-function reach(connected) {
+function setConnected(connected) {
   if (known.connected === connected) return;
   known.connected = connected;
-  tell({ kind: "connection", connected });
+  notifyAll({ kind: "connection", connected });
 }
 
-function take(message) {
+function receive(message) {
   if (message.kind === "status") {
     known.cameras = new Map(message.cameras.map((camera) => [camera.name, camera]));
     known.learning = message.learning;
@@ -45,7 +45,7 @@ function take(message) {
   if (message.kind === "scores") {
     for (const [name, score] of Object.entries(message.cameras)) append(name, Date.parse(score.time), score.score);
   }
-  tell(message);
+  notifyAll(message);
 }
 
 function append(name, at, score) {
@@ -55,8 +55,8 @@ function append(name, at, score) {
   known.history.set(name, points);
 }
 
-// Fill in the scores from before the page was opened.
-export async function recall(name) {
+// Load the scores from before the page was opened.
+export async function loadHistory(name) {
   const past = await api.scores(name, HISTORY_S);
   const newer = known.history.get(name) ?? [];
   const until = newer.length ? newer[0][0] : Infinity;

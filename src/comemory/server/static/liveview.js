@@ -1,10 +1,10 @@
-// All cameras at a glance, and what they saw last.
+// All cameras, and the newest events.
 
 import * as api from "./api.js";
 import { button, h, icon, keepFocus } from "./dom.js";
 import { eventRow } from "./eventview.js";
 import { STATES, isScored, number, plural, span } from "./format.js";
-import { known, listen, recall } from "./live.js";
+import { known, listen, loadHistory } from "./live.js";
 import { LivePicture } from "./picture.js";
 import { Sparkline } from "./spark.js";
 
@@ -18,7 +18,7 @@ class Tile {
     this.state = h("span", { class: "state" });
     this.score = h("output", { class: "score", "aria-label": `Score of ${name}` }, "–");
     this.note = h("p", { class: "tile-note", hidden: true });
-    this.figures = h("p", { class: "figures" });
+    this.metrics = h("p", { class: "metrics" });
     this.heat = button(`Heat map of ${name}`, { class: "tool", "aria-pressed": String(this.picture.heat), onclick: () => this.toggleHeat() }, icon("heat"));
     const more = h("a", { class: "tool", href: `#/cameras/${name}`, "aria-label": `Settings of ${name}`, title: "Zones and sensitivity" }, icon("settings"));
     const title = h("h2", { id: `tile-${name}` }, h("a", { href: `#/cameras/${name}` }, name));
@@ -26,8 +26,8 @@ class Tile {
       h("header", {}, title, this.state, h("span", { class: "gap" }), this.heat, more),
       this.picture.element,
       h("div", { class: "meter" }, this.spark.element, this.score),
-      this.note, this.figures);
-    recall(name).then(() => this.draw()).catch(() => {});
+      this.note, this.metrics);
+    loadHistory(name).then(() => this.draw()).catch(() => {});
   }
 
   toggleHeat() {
@@ -40,7 +40,7 @@ class Tile {
     const camera = known.cameras.get(this.name);
     if (!camera) return;
     this.state.className = `state ${camera.state}`;
-    this.state.textContent = STATES[camera.state] + (camera.active ? "" : ", off hours");
+    this.state.textContent = STATES[camera.state] + (camera.active ? "" : ", inactive hours");
     this.element.dataset.state = camera.state;
     this.element.classList.toggle("alarmed", camera.open_event !== null);
     this.picture.badge.hidden = camera.open_event === null;
@@ -49,11 +49,11 @@ class Tile {
     this.note.hidden = !note;
     this.note.textContent = note;
     const since = span((Date.now() - Date.parse(camera.since)) / 1000);
-    const latency = camera.latency_ms_p50 === null ? [] : [`${number(camera.latency_ms_p50, 0)} ms`];
-    const figures = isScored(camera.state)
-      ? [`${number(camera.fps_scored)} of ${number(camera.fps_due)} fps scored`, `${number(camera.fps_in)} in`, ...latency, `up ${since}`]
+    const latency = camera.latency_ms_p50 === null ? [] : [`delay ${number(camera.latency_ms_p50, 0)} ms`];
+    const metrics = isScored(camera.state)
+      ? [`${number(camera.fps_scored)} of ${number(camera.fps_due)} frames/s scored`, `${number(camera.fps_in)} received`, ...latency, `live for ${since}`]
       : [`for ${since}`, plural(camera.attempts, "connection attempt")];
-    this.figures.replaceChildren(...figures.map((text) => h("span", {}, text)));
+    this.metrics.replaceChildren(...metrics.map((text) => h("span", {}, text)));
     this.draw();
   }
 
@@ -79,12 +79,12 @@ export function liveView(root) {
   root.replaceChildren(h("h1", { class: "unseen" }, "Live"), h("div", { class: "overview" }, grid, rail));
   const empty = h("p", { class: "empty" });
   let recent = [];
-  let told = known.cameras.size > 0;
+  let hasStatus = known.cameras.size > 0;
   grid.append(empty);
 
   function showRecent() {
     keepFocus(list, () => list.replaceChildren(...recent.map((event) => h("li", {}, eventRow(event)))));
-    if (!recent.length) list.replaceChildren(h("li", { class: "empty" }, "Nothing out of the ordinary so far."));
+    if (!recent.length) list.replaceChildren(h("li", { class: "empty" }, "No events so far."));
   }
 
   function showTiles() {
@@ -94,11 +94,11 @@ export function liveView(root) {
       tiles.get(name).update();
     }
     empty.hidden = known.cameras.size > 0;
-    empty.textContent = told ? "No cameras are set. Give one with --camera NAME=URL." : "Waiting for the cameras …";
+    empty.textContent = hasStatus ? "There are no cameras. Add one with --camera NAME=URL." : "Waiting for the cameras …";
   }
 
   const quiet = listen((message) => {
-    if (message.kind === "status") { told = true; showTiles(); }
+    if (message.kind === "status") { hasStatus = true; showTiles(); }
     if (message.kind === "scores") for (const name of Object.keys(message.cameras)) tiles.get(name)?.draw();
     if (message.kind === "event") {
       recent = recent.filter((event) => event.id !== message.event.id);

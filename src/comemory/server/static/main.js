@@ -1,4 +1,4 @@
-// The page: who is there, what is shown, and the bar above it.
+// The page: login, routes, and the bar at its top.
 
 import * as api from "./api.js";
 import { cameraView } from "./cameraview.js";
@@ -30,13 +30,15 @@ function themeButton() {
 }
 
 const summary = h("span", { class: "summary" });
+const banner = h("p", { class: "banner", role: "status", hidden: true });
+const SYSTEM_EVERY_MS = 30000;
 
 function summarise() {
   const all = [...known.cameras.values()];
   const live = all.filter((camera) => isScored(camera.state)).length;
   const open = all.filter((camera) => camera.open_event !== null).length;
-  summary.className = `summary ${!known.connected ? "lost" : open ? "alarm" : live === all.length ? "well" : "ill"}`;
-  summary.textContent = !known.connected ? "Connection lost, trying again" : open ? `${plural(open, "event")} now` : `${live} of ${plural(all.length, "camera")} live`;
+  summary.className = `summary ${!known.connected ? "lost" : open ? "alarm" : live === all.length ? "ok" : "fault"}`;
+  summary.textContent = !known.connected ? "Connection lost, reconnecting" : open ? `${plural(open, "open event")}` : `${live} of ${plural(all.length, "camera")} live`;
   document.title = open ? `(${open}) comemory` : "comemory";
 }
 
@@ -45,6 +47,14 @@ function showBar(session) {
   const logout = session.required && button("Log out", { class: "tool", onclick: async () => { await api.logout().catch(() => {}); begin(); } }, icon("leave"));
   bar.replaceChildren(h("a", { class: "brand", href: "#/" }, h("img", { src: "icon.svg", alt: "", width: 22, height: 22 }), "comemory"),
     h("nav", { "aria-label": "Views" }, link("#/", "Live"), link("#/events", "Events")), h("span", { class: "gap" }), summary, themeButton(), logout || "");
+}
+
+// Show what is wrong with the store: events may be missing from the lists, or files may have no event.
+async function checkSystem() {
+  const system = await api.system().catch(() => null);
+  const text = system && (system.store_error ?? system.store_warning);
+  banner.hidden = !text;
+  banner.textContent = text ?? "";
 }
 
 function markView(view) {
@@ -113,12 +123,15 @@ async function begin() {
   }
   if (!session.authenticated) { loginView(); return; }
   showBar(session);
+  bar.after(banner);
+  checkSystem();
   connect();
   route();
 }
 
+setInterval(() => bar.children.length && checkSystem(), SYSTEM_EVERY_MS);
 theme(localStorage.getItem("theme") in THEMES ? localStorage.getItem("theme") : "auto");
-api.onStranger(() => document.querySelector(".login") ?? begin());
+api.onUnknownCaller(() => document.querySelector(".login") ?? begin());
 addEventListener("hashchange", () => bar.children.length && route());
 listen((message) => {
   if (["status", "connection", "event"].includes(message.kind)) summarise();

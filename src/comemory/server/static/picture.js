@@ -1,4 +1,4 @@
-// The newest picture of a camera, asked for when there is one, and only while somebody can see it.
+// The newest frame of a camera, requested only while it is visible.
 
 import * as api from "./api.js";
 import { h, s } from "./dom.js";
@@ -17,7 +17,7 @@ export class LivePicture {
     this.quiet = listen((message) => message.kind === "state" && message.camera === camera && this.ask());
   }
 
-  // Draw where nothing counts.
+  // Draw the ignored zones.
   zones(polygons, [height, width]) {
     this.overlay.setAttribute("viewBox", `0 0 ${width} ${height}`);
     this.overlay.replaceChildren(

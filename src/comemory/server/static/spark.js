@@ -86,7 +86,7 @@ export class Sparkline {
   }
 }
 
-// Alarms a day (logarithmic) over the threshold, with a mark at the one that is chosen. Up to a threshold there are as many as at it.
+// Alarms a day (logarithmic) over the threshold, as steps, with a mark at the chosen threshold.
 export function curve(points, threshold, low, high) {
   const [width, height, left, bottom] = [560, 150, 44, 22];
   const shown = points.filter(([at]) => at >= low && at <= high);
@@ -105,6 +105,6 @@ export function curve(points, threshold, low, high) {
   const chosen = Math.min(Math.max(threshold, low), high);
   const mark = s("line", { class: "mark", x1: x(chosen), x2: x(chosen), y1: 4, y2: height - bottom });
   const text = s("text", { class: "tick", x: width - 8, y: height - 5, "text-anchor": "end" }, "threshold →");
-  const unit = s("text", { class: "tick", x: left, y: height - 5 }, "alarms per day, by the recorded scores");
+  const unit = s("text", { class: "tick", x: left, y: height - 5 }, "alarms per day, estimated from recorded scores");
   return s("svg", { class: "curve", viewBox: `0 0 ${width} ${height}`, "aria-hidden": "true" }, grid, s("path", { class: "run", d: path }), mark, text, unit);
 }

@@ -40,15 +40,15 @@ export class ZoneEditor {
     if (this.points.length < 3) { notify("A zone needs three points or more.", "bad"); return; }
     const zones = [...this.zones, this.points];
     this.points = null;
-    await this.#keep(zones, "Zone added.");
+    await this.#save(zones, "Zone added.");
   }
 
-  remove(index) { return this.#keep(this.zones.filter((_, i) => i !== index), "Zone removed."); }
+  remove(index) { return this.#save(this.zones.filter((_, i) => i !== index), "Zone removed."); }
 
-  async #keep(zones, said) {
+  async #save(zones, text) {
     try {
       this.zones = await this.save(zones);
-      notify(said);
+      notify(text);
     } catch (error) { notify(error.message, "bad"); }
     this.show();
     this.surface.focus({ preventScroll: true });
@@ -56,7 +56,7 @@ export class ZoneEditor {
 
   #near(a, b, limit = NEAR) { return Math.hypot((a[0] - b[0]) * (this.width / this.height), a[1] - b[1]) < limit; }
 
-  // Where on the picture a pointer is: the drawing is centred in its element, as the picture is.
+  // Position of a pointer on the frame: the drawing is centred in its element, as the picture is.
   #at(pointer) {
     const matrix = this.surface.getScreenCTM().inverse();
     const { x, y } = new DOMPoint(pointer.clientX, pointer.clientY).matrixTransform(matrix);
@@ -105,7 +105,7 @@ export class ZoneEditor {
       : [tool("Draw a zone", () => this.start(), { class: "primary" })]));
     this.help.textContent = drawing
       ? `${plural(this.points.length, "point")}. Click the corners, and the first one again to finish. By keyboard: arrows move the cross (Shift: farther), Enter sets a corner, C finishes, Backspace removes, Escape cancels.`
-      : "Inside a zone nothing counts: a road behind the fence, a tree in the wind, a clock in the picture.";
+      : "Anomalies inside an ignored zone are not reported: a road behind the fence, a tree in the wind, a clock in the image.";
     this.list.replaceChildren(...this.zones.map((points, i) => h("li", {}, h("span", { class: "swatch" }), `Zone ${i + 1}, ${plural(points.length, "corner")}`,
       button(`Remove zone ${i + 1}`, { class: "tool", onclick: () => this.remove(i) }, icon("bin")))));
     this.#draw();
