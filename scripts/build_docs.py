@@ -105,6 +105,7 @@ def commands(command: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[s
 def command_page() -> str:
     """The page of all commands."""
     from comemory.cli import app
+    from comemory.cli.application import resolve_help
 
     lines = [
         "# Command line",
@@ -125,14 +126,17 @@ def command_page() -> str:
         if arguments:
             lines += ["| argument | description |", "|---|---|"]
             lines += [
-                f"| `{(one.metavar or one.name).strip('{}')}` | {one_line(getattr(one, 'help', ''))} |"
+                f"| `{(one.metavar or one.name).strip('{}')}` | {one_line(resolve_help(getattr(one, 'help', None) or ''))} |"
                 for one in arguments
             ]
             lines += [""]
         for panel in dict.fromkeys(getattr(one, "rich_help_panel", None) for one in options):
             listed = [one for one in options if getattr(one, "rich_help_panel", None) == panel]
             lines += [*([f"**{panel}**", ""] if panel else []), "| option | default | description |", "|---|---|---|"]
-            lines += [f"| {option_name(one)} | {option_default(one)} | {one_line(one.help)} |" for one in listed]
+            lines += [
+                f"| {option_name(one)} | {option_default(one)} | {one_line(resolve_help(one.help or ''))} |"
+                for one in listed
+            ]
             lines += [""]
     return "\n".join(lines)
 

@@ -99,7 +99,7 @@ def test_every_help_has_an_example(command: str) -> None:
         done = CliRunner().invoke(cli.app, [*command.split(), option])
         assert done.exit_code == 0
         assert re.search(rf"comemory {command}", done.output)
-        assert re.search(r"Examples?:", done.output)
+        assert re.search(r"(Example|For example):", done.output)
 
 
 def test_help_names_every_kind_runtime_and_preset() -> None:

@@ -118,6 +118,8 @@ class DirectAlerts:
         """The next alert that is due and that the store does not send; None where there is none.
 
         Args:
+            sink: its name.
+            now: in UTC.
             is_store_away: also those that the outbox has, since nobody can read it.
         """
         with self._lock:
@@ -197,6 +199,7 @@ def system_change(part: str, state: str, message: str, before: str | None) -> Ch
     Args:
         part: such as `store`, `disk` or `alerts.desk`.
         state: `ok` or `error`.
+        message: one line for people.
         before: the state before, None at the first.
     """
     now = datetime.now(UTC)

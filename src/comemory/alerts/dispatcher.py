@@ -38,8 +38,12 @@ class SinkHealth:
     """The condition of a sink.
 
     Attributes:
-        pending, delivered, failed, muted: alerts, as the store counts them; `pending` with those in memory.
-        attempts, failures: since the start of the dispatcher.
+        pending: number of alerts that wait, in the store and in memory.
+        delivered: number of alerts in the store that were delivered.
+        failed: number of alerts that were given up.
+        muted: number of alerts that a cool-down or quiet hours held back.
+        attempts: number of attempts since the start of the dispatcher.
+        failures: number of those that failed.
         last_error: why the last attempt failed; None after one that worked.
         last_delivery: None before the first one since the start.
     """

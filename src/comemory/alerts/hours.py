@@ -18,7 +18,8 @@ class Hours:
 
     Attributes:
         days: 0 for Monday.
-        start_min, end_min: minutes since midnight; the end is exclusive.
+        start_min: minutes since midnight.
+        end_min: minutes since midnight, exclusive.
     """
 
     days: frozenset[int]

@@ -18,10 +18,12 @@ class SinkRules:
 
     @property
     def timeout(self) -> timedelta:
+        """Time limit of one attempt."""
         return timedelta(seconds=self.settings.timeout_s)
 
     @property
     def max_age(self) -> timedelta:
+        """Age at which an alert is given up."""
         return timedelta(hours=self.settings.give_up_h)
 
     def selects(self, kind: AlertKind) -> bool:

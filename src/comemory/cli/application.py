@@ -40,6 +40,7 @@ def setting(path: str, more: str = "") -> str:
 
     Args:
         path: `module:Class.field`, such as `comemory.live.config:WebSettings.port`.
+        more: text after the description.
     """
     return f"setting:{path}{' ' if more else ''}{more}"
 

@@ -66,7 +66,7 @@ def export(
     Each precision gets its own calibration, fitted on the held-out video of the training. It is added only if its scores
     correlate with those of fp32 by 0.99 or more.
 
-    Examples:
+    For example:
 
     `comemory export models/gate --precision int8 --data folder:footage`
 

@@ -88,7 +88,7 @@ def reproduce(
 
     A run whose result is stored is skipped. A run that was interrupted continues from its last checkpoint.
 
-    Examples:
+    For example:
 
     `comemory reproduce thesis-memory --seeds 3 --only 'ped2/*' --jobs 2`
 

@@ -126,9 +126,9 @@ def replace_unencodable() -> None:
 
 
 def printable(text: str) -> str:
-    """The text without characters that control a terminal.
+    r"""The text without characters that control a terminal.
 
-    >>> plain("gate\\x1b[2J, Größe 3")
+    >>> printable("gate\x1b[2J, Größe 3")
     'gate�[2J, Größe 3'
     """
     return CONTROL_CHARACTERS.sub("�", text)

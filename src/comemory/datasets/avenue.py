@@ -53,6 +53,7 @@ class Avenue(RecordedDataset):
         self.root = found.parent
 
     def recordings(self, split: str) -> Sequence[Recording]:
+        """The videos of a split, with their masks in the test split."""
         folder = self.root / f"{split}_videos"
         found = list_videos(folder) if is_folder(folder) else []
         if split == "training":
@@ -60,6 +61,7 @@ class Avenue(RecordedDataset):
         return [self._test(path) for path in found]
 
     def notes(self) -> Sequence[str]:
+        """Which labels are read."""
         return [f"{self._mask_folder or self.root}: labels are the official pixel masks"]
 
     def _test(self, path: Path) -> Recording:
@@ -90,6 +92,7 @@ class AvenueNpy(Avenue):
     name = "avenue-npy"
 
     def notes(self) -> Sequence[str]:
+        """Which labels are read."""
         return [
             f"{self._file}: labels are the circulating ones; they differ from the official masks in 441 of 15324 frames"
         ]

@@ -46,12 +46,14 @@ class Folder(RecordedDataset):
             raise DatasetError(f"{self.path}: holds no video and no folder of images{hint}")
 
     def recordings(self, split: str) -> Sequence[Recording]:
+        """The videos of a split; those of the test split with their labels and masks, where there are any."""
         found = [(_name(path), path) for path in self._clips(split) if _is_usable(path)]
         if split == "training":
             return [Recording(name, path) for name, path in found]
         return [Recording(name, path, self._labels(name, path), self._masks(name)) for name, path in found]
 
     def notes(self) -> Sequence[str]:
+        """What lies in the folder and is not used."""
         try:
             return self._unused()
         except DatasetError:

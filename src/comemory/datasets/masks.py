@@ -25,7 +25,9 @@ class Masks(Protocol):
     """One mask for each frame: `masks[i]` is bool (H, W), True where abnormal. Reading one may raise DatasetError."""
 
     @property
-    def path(self) -> Path: ...
+    def path(self) -> Path:
+        """Path of the file or folder, for errors."""
+        ...
 
     def __len__(self) -> int: ...
 

@@ -47,6 +47,7 @@ class ShanghaiTech(RecordedDataset):
             )
 
     def recordings(self, split: str) -> Sequence[Recording]:
+        """The videos of a split; those of the test split with their labels and masks."""
         root = self._root or self.path
         folder = _videos(root, split)
         if folder is None:
@@ -57,6 +58,7 @@ class ShanghaiTech(RecordedDataset):
         return [Recording(name, path, _labels(root, name), _masks(root, name)) for name, path in named]
 
     def notes(self) -> Sequence[str]:
+        """Where the counts of the labels and of the paper differ."""
         return ["testing/test_frame_mask: there are labels for 40791 test frames; the text of the paper has 42883"]
 
 

@@ -100,7 +100,7 @@ class SyntheticSource:
 
     @cached_property
     def labels(self) -> NDArray[np.bool_]:
-        """bool (n_frames,), True where a pixel of an anomaly is visible."""
+        """Labels, bool (n_frames,): True where a pixel of an anomaly is visible."""
         labels = np.zeros(self.n_frames, np.bool_)
         for track in self.tracks:
             labels[list(track.boxes)] = True

@@ -20,6 +20,8 @@ def write_int8(graph: Path, target: Path, clips: Sequence[dict[str, NDArray[np.f
     """Write the graph with its convolutions in int8.
 
     Args:
+        graph: file of the fp32 network.
+        target: file to write.
         clips: inputs from which the ranges of the activations are taken.
 
     Raises:

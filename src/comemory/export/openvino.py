@@ -35,6 +35,8 @@ def write_int8(graph: Path, ir: Path, clips: Sequence[dict[str, NDArray[np.float
     correlate with those of fp32 by 0.85; with the convolutions only, by 0.9999, at the same speed.
 
     Args:
+        graph: file of the fp32 network.
+        ir: file to write.
         clips: inputs from which the ranges of the activations are taken.
 
     Raises:

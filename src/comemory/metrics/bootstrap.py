@@ -30,7 +30,8 @@ def micro_auc_ci95(
     Ours: the percentile bootstrap of Efron & Tibshirani, 1993, with the video as the unit.
 
     Args:
-        scores, labels: one (n_frames,) array a video.
+        scores: one (n_frames,) array for each video.
+        labels: the same, True where abnormal.
         names: of the videos, for errors.
         seed: of the draws; the same seed gives the same interval.
         n_resamples: number of draws.

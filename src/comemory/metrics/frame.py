@@ -17,7 +17,8 @@ class RocCurve:
     """The receiver operating characteristic, from (0, 0) to (1, 1).
 
     Attributes:
-        false_positive_rate, true_positive_rate: float64 (n_thresholds + 1,), rising.
+        false_positive_rate: float64 (n_thresholds + 1,), rising.
+        true_positive_rate: float64 (n_thresholds + 1,), rising.
         thresholds: float64 (n_thresholds + 1,), falling; a frame is called abnormal where its score is at least this.
             The first is infinite: nothing is called abnormal.
     """
@@ -178,7 +179,8 @@ def false_positive_rate_at(scores: ArrayLike, labels: ArrayLike, true_positive_r
     that an existing threshold reaches it.
 
     Args:
-        scores, labels: (n_frames,).
+        scores: (n_frames,), higher is more abnormal.
+        labels: (n_frames,), True where abnormal.
         true_positive_rate: in (0, 1]; 0.95 for the usual FPR95.
 
     Returns:

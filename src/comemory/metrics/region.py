@@ -76,7 +76,11 @@ def tbdc(
     Source: Ramachandra & Jones, Street Scene, WACV 2020, section 4 (alpha = beta = 0.1).
 
     Args:
-        detections, tracks, n_frames, names, iou: as for `rbdc`.
+        detections: as for `rbdc`.
+        tracks: as for `rbdc`.
+        n_frames: as for `rbdc`.
+        names: of the videos, for errors.
+        iou: beta, as for `rbdc`.
         track_fraction: alpha, the part of a track's regions to be found.
 
     Returns:

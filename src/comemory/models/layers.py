@@ -15,8 +15,13 @@ from .settings import UNET_LEVELS
 
 
 def conv_block(inputs: int, outputs: int, *, linear_output: bool = False) -> nn.Sequential:
-    """Two 3x3 convolutions with batch normalisation and ReLU; with `linear_output` the second
-    convolution has neither."""
+    """Two 3x3 convolutions, each with batch normalisation and ReLU.
+
+    Args:
+        inputs: number of channels.
+        outputs: number of channels.
+        linear_output: the second convolution has neither normalisation nor ReLU.
+    """
     layers: list[nn.Module] = [
         nn.Conv2d(inputs, outputs, 3, padding=1, bias=False),
         nn.BatchNorm2d(outputs),

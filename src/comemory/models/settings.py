@@ -22,11 +22,14 @@ class ModelSettings(BaseModel):
     has to be known of the network before it is built.
 
     Attributes:
-        motion_channels, appearance_channels: the channels that the score takes unless the configuration names some;
-            None takes the defaults of the scoring as far as the network gives the evidence for them.
+        motion_channels: motion channels of the score unless the configuration names some; None takes the defaults of
+            the scoring as far as the network gives the evidence for them.
+        appearance_channels: the same for the appearance channels.
         own_score: the score of the network's authors, for the paper protocol: the weight of each number of the evidence,
-            after it was scaled to 0 to 1 within each video. Empty where the default score or Eq. (16) is meant.
-        clips, scoring: settings of these groups that the network needs, below those that the configuration gives.
+            after it was scaled to 0 to 1 within each video. Empty where the default score or Eq. (16) is meant. The
+            bundle states it, see `evaluation.own_score`.
+        clips: settings of the clips that the network needs; the configuration overrides them.
+        scoring: settings of the scoring that the network needs; the configuration overrides them.
         presets: by name of a preset, the groups of settings that it changes for this network.
     """
 

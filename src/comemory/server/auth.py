@@ -73,7 +73,8 @@ class Auth:
     Args:
         credentials: content of the access file, or its path: then a change of the file holds at once.
         session_hours: how long a login lasts.
-        password, token: of the settings, plain or hashed, in addition to those of the file; both are for the admin.
+        password: of the admin, from the settings, plain or hashed; in addition to those of the file.
+        token: of the admin, from the settings, plain or hashed; in addition to those of the file.
         ended: file of the sessions that were ended, for the next start; None forgets them with the process.
         proxy_role: role of users that a trusted proxy names.
 

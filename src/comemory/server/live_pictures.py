@@ -44,6 +44,7 @@ class SnapshotEncoder:
         """The newest frame, None before the first.
 
         Args:
+            camera: its name.
             width: minimum width; the next larger of `WIDTHS` is used, and never more than the snapshot has.
             heat: draw the heat map over it.
 

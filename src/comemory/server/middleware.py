@@ -94,6 +94,7 @@ class SecurityMiddleware:
         self.hosts = None if hosts is None else {host.strip("[]").lower() for host in hosts}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return

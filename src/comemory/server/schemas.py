@@ -134,7 +134,7 @@ class Scores(Answer):
 
 
 class Budget(Body):
-    """The false-alarm budget: `1/day`, `2/h`, …"""
+    """The false-alarm budget, such as `1/day` or `2/h`."""
 
     false_alarms: Annotated[
         str,

@@ -40,6 +40,8 @@ def adopt(database: Database, media: Media, unknown: tuple[str, ...]) -> Adopted
     returns to its place.
 
     Args:
+        database: receives the events.
+        media: the folder of the files.
         unknown: files of the folder without a row, relative to it.
 
     Raises:

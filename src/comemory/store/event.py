@@ -28,8 +28,12 @@ class StoredEvent:
 
     Attributes:
         id: from `new_id`; sorts by time.
-        start, peak, end: in UTC. `end` is None while the event is open.
-        peak_score, appearance, motion: the score at the peak, and its parts.
+        start: in UTC.
+        peak: time of the highest score, in UTC.
+        end: in UTC; None while the event is open.
+        peak_score: the score at the peak.
+        appearance: its appearance part.
+        motion: its motion part.
         box: left, top, right, bottom of the worst patch at the peak, in pixels of the camera's frame.
         size: (height, width) of that frame.
         model: the first 16 characters of the bundle's hash.
@@ -132,6 +136,7 @@ class StateChange:
     at: datetime
 
     def to_json(self) -> JSON:
+        """The state for the API."""
         return {**asdict(self), "at": iso(self.at)}
 
 
@@ -162,7 +167,8 @@ class Counts:
 
     Attributes:
         cameras: camera to number of events.
-        files, bytes: of the media, as recorded.
+        files: number of media files, as recorded.
+        bytes: their size, as recorded.
         free_bytes: of the disk of the media folder, None where it is not known.
         alerts: sink to the number of alerts `pending`, `delivered`, `failed` (given up) and `muted` (by cool-down or
             quiet hours).
@@ -180,6 +186,7 @@ class Counts:
     alerts: Mapping[str, Mapping[str, int]]
 
     def to_json(self) -> JSON:
+        """The counts for the API."""
         return asdict(self)
 
 

@@ -60,11 +60,14 @@ class StoreReader:
         """Events that began in a time range, the newest first; with `after`, the oldest first.
 
         Args:
-            since, until: `until` is exclusive.
+            camera: None for all.
+            since: start of the range; None for no limit.
+            until: end of the range, exclusive; None for no limit.
             before: id of the last event of the previous page.
             after: id of an event; those that follow it.
             limit: 1 to 500.
             verdict: `none` for events without one; None for all.
+            suppressed: only events that are suppressed, or only those that are not; None for all.
 
         Raises:
             StoreError: the limit is out of range, or the database does not answer.
@@ -125,6 +128,8 @@ class StoreReader:
         """The scores recorded since a time, summarised for the choice of a threshold.
 
         Args:
+            camera: its name.
+            since: start of the time.
             model: only minutes scored by this model; None for all.
 
         Raises:

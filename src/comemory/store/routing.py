@@ -59,10 +59,14 @@ class Route(Protocol):
     """
 
     @property
-    def timeout(self) -> timedelta: ...
+    def timeout(self) -> timedelta:
+        """Time limit of one attempt."""
+        ...
 
     @property
-    def max_age(self) -> timedelta: ...
+    def max_age(self) -> timedelta:
+        """Age at which an alert is given up."""
+        ...
 
     def selects(self, kind: AlertKind) -> bool:
         """Whether changes of this kind are sent."""

@@ -33,9 +33,11 @@ class Moment(TypeDecorator[datetime]):
     cache_ok = True
 
     def process_bind_param(self, value: datetime | None, dialect: Dialect) -> int | None:
+        """A time as the database stores it."""
         return None if value is None else (value - EPOCH) // timedelta(microseconds=1)
 
     def process_result_value(self, value: Any, dialect: Dialect) -> datetime | None:
+        """A stored time, in UTC."""
         return None if value is None else EPOCH + timedelta(microseconds=value)
 
 

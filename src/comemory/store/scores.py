@@ -29,7 +29,8 @@ class ScoreSummary:
     Attributes:
         camera: its name.
         minutes: recorded minutes; those without a score are not counted.
-        start, end: of the first recorded minute, and of the end of the last; None where there is none.
+        start: beginning of the first recorded minute; None without one.
+        end: end of the last recorded minute; None without one.
         maxima: the maximum of each part, in order of time.
         before: the maximum of the part before, minus infinity after a gap.
 
@@ -71,6 +72,7 @@ class ScoreSummary:
         return [(float(value), self.alarms(float(value)) * 1440.0 / self.minutes) for value in thresholds]
 
     def to_json(self) -> JSON:
+        """The summary for the API, with the curve of alarms per day."""
         return {
             "camera": self.camera,
             "minutes": self.minutes,

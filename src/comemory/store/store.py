@@ -336,7 +336,9 @@ class EventStore(StoreReader):
         """Store the maximum score of each of 1 to 60 equal parts of a minute; a minute that is there is replaced.
 
         Args:
+            camera: its name.
             minute: any time in it.
+            maxima: one for each part.
             model: the bundle's hash, as in events: scores of different models cannot be compared.
 
         Raises:
@@ -482,6 +484,7 @@ class EventStore(StoreReader):
         Events with a verdict lose their files but stay, since feedback rests on them; `delete` removes those too.
 
         Args:
+            now: in UTC.
             days: how long events, scores and states are stored; None keeps them.
             max_bytes: of all files together; None for no quota.
             min_free_bytes: on the disk of the files.

@@ -140,7 +140,7 @@ PRESETS: Mapping[str, JSON] = {
             "flow_ema_decay": 0,
         },
         "flow": {"preset": "medium"},
-        "scoring": {"score": "thesis", "smoothing": 0.0},
+        "scoring": {"score": "thesis", "smoothing_s": 0.0},
         "train": {"epochs": 60, "lr": 2e-4},
     },
     "medium": {},
@@ -156,7 +156,6 @@ PRESETS: Mapping[str, JSON] = {
     "nano": {
         "network": {"stem": 1, "base_width": 8},
         "clips": {"height": 64, "width": 96},
-        "scoring": {"appearance": ["frame_error:16"]},
         "train": {"epochs": 5, "batch": 8, "lr": 2e-3},
     },
 }
@@ -170,6 +169,8 @@ def read_training_config(
     """A preset, then the TOML file over it, then the settings over both.
 
     Args:
+        preset: its name.
+        file: a TOML file; None for none.
         settings: `key=value` each, such as `train.epochs=2`.
 
     Raises:

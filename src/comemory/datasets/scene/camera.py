@@ -99,7 +99,8 @@ class View:
         solid: (3, 2), metres forward, up, right to pixels.
         shadow: (3, 2), the same for the shadow on the ground.
         depth: metres from the camera.
-        front, side: 1 where the camera sees the front end or the right side, else -1.
+        front: 1 where the camera sees the front end, else -1.
+        side: 1 where the camera sees the right side, else -1.
     """
 
     foot: tuple[float, float]
@@ -116,7 +117,8 @@ class Camera:
     """The camera, and the light.
 
     Attributes:
-        height, width: size of the frame, pixels.
+        height: of the frame, pixels.
+        width: of the frame, pixels.
         yaw: angle between the walkway and the image plane, radians.
         sun: shadow of an object of one metre: metres to the right and away from the camera.
     """

@@ -18,7 +18,8 @@ class SceneSettings:
     Attributes:
         seed: of the random numbers; another seed gives another place.
         frames: frames per clip.
-        training, testing: number of clips.
+        training: number of training clips.
+        testing: number of test clips.
         size: height and width in pixels.
         rate: frames per second.
         crowd: average number of walkers in the frame.

@@ -84,7 +84,8 @@ class Stage:
     """Renders the frames of one clip.
 
     Args:
-        camera, ground: those of the scene.
+        camera: of the scene.
+        ground: of the scene.
         actors: everybody who appears in the clip.
         weather: light and noise of the clip.
     """

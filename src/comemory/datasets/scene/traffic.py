@@ -86,7 +86,8 @@ class Actor:
 
     Attributes:
         kind: `walker` or one of `KINDS`.
-        first, last: frames in which it is present, both included.
+        first: first frame in which it is present.
+        last: last frame in which it is present.
         phase: phase of its gait at the start, radians.
         abnormal: first and last frame in which its visible pixels are labelled abnormal.
         bag: first and last frame in which it carries a bag.

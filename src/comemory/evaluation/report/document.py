@@ -76,7 +76,10 @@ class Finding:
 
     Attributes:
         kind: see `FindingKind`.
-        video, frame, time_s, score: which frame, when, and its score.
+        video: name of its video.
+        frame: number of the frame, from 0.
+        time_s: its time in the video.
+        score: its score.
         image: uint8 (H, W, 3), RGB.
         heat_map: float (h, w) in [0, 1], of any size; None without one.
         mask: bool (h, w), True on the abnormal pixels, of any size; None when not known.
@@ -120,7 +123,8 @@ class Report:
         results: what `comemory evaluate --json` writes; a metric that is None is shown as n/a with its reason.
         clips: one score curve each.
         findings: the normal frames that scored highest and the abnormal frames that scored lowest, worst first.
-        model_roc, baseline_roc: of the causal scores over all frames.
+        model_roc: of the causal scores of the model over all frames.
+        baseline_roc: the same of the motion baseline.
         reasons: why a metric is None, by its dotted name such as `causal.rbdc` (or `rbdc` for every column).
         notes: sentences on the evaluation itself: the label set, the frames without a score, the part of the data.
         baseline_description: one sentence on what the motion baseline is.

@@ -17,9 +17,9 @@ _NOT_PRINTABLE = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff\u
 
 
 def printable(text: str) -> str:
-    """Replace the characters that no page may hold.
+    r"""Replace the characters that no page may hold.
 
-    >>> printable("clip\\x00")
+    >>> printable("clip\x00")
     'clip\ufffd'
     """
     return _NOT_PRINTABLE.sub("\ufffd", text)

@@ -39,6 +39,7 @@ class Backoff:
         """Seconds to wait before the next attempt.
 
         Args:
+            now: seconds on a monotonic clock.
             failures: consecutive attempts that gave no frame.
         """
         # The jitter keeps cameras that were lost together (a switch that restarts) from coming back in step.

@@ -11,7 +11,7 @@ import av
 import numpy as np
 from numpy.typing import NDArray
 
-from comemory.live.capture.frame_sampler import Sample
+from comemory.video.frame_sampler import Sample
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -64,6 +64,7 @@ class FrameQueue:
         """Add a frame; a full queue drops its oldest one, or waits if it is lossless.
 
         Args:
+            frame: the newest one.
             is_stopped: ends the waiting.
         """
         with self._has_room:

@@ -40,7 +40,10 @@ class Overrides:
         """Store a value of a camera.
 
         Args:
-            was: the setting that it replaces, in plain JSON; so is `now`. Equal values remove the override.
+            camera: its name.
+            key: name of the setting.
+            was: the setting that it replaces, in plain JSON.
+            now: the new value, in plain JSON; if it equals `was`, the override is removed.
 
         Raises:
             SourceError: the file cannot be written, or the present one cannot be read.

@@ -43,7 +43,8 @@ class CameraStats:
     Attributes:
         scored: number of frames scored.
         skipped: number of frames that were due but not scored, because newer ones were waiting.
-        events, suppressed: number of events that counted, and of those outside the active hours.
+        events: number of events that counted.
+        suppressed: number of events outside the active hours.
         recording_errors: number of clips and images that could not be stored.
         last_score: None before the first, and while the camera is not live.
         rate: measures the frames a second that are scored.
@@ -66,6 +67,7 @@ class CameraStats:
 
         Args:
             at: Unix time of the frame.
+            value: the score.
             latency_s: from its arrival to its score.
         """
         with self._lock:

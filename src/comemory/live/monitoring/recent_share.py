@@ -13,7 +13,8 @@ class RecentShare:
         is_high: whether the share has passed `enter` and not yet fallen to `leave`: two limits keep it from flapping.
 
     Args:
-        enter, leave: limits of the share.
+        enter: share at which it becomes high.
+        leave: share at which it stops being high; below `enter`.
         window_s: seconds that are compared.
         min_frames: frames in the window before the share says anything.
     """

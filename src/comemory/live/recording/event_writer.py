@@ -144,6 +144,8 @@ class EventWriter:
         """Make a file and store it with its event; False if too many writes wait.
 
         Args:
+            event_id: id of the event.
+            kind: of the file.
             make: writes the file and gives its path; called from the writing thread.
             on_lost: called if the file cannot be stored, from whichever thread finds that out.
         """

@@ -212,7 +212,8 @@ class PacketBuffer:
     """The newest packets of a camera in memory, and the clips that are being written from them.
 
     Args:
-        pre_capture_s, post_capture_s: seconds of a clip before and after its event.
+        pre_capture_s: seconds of a clip before its event.
+        post_capture_s: seconds of a clip after its event.
         max_bytes: limit on the packets in memory; 0 for a camera without clips.
         submit: queues disk work, which runs in another thread, in order; False if the queue is full.
         on_clip: called from that thread with an event's id and its finished clip.
@@ -280,6 +281,8 @@ class PacketBuffer:
         """Start the clip of an event with the buffered packets, from the last key frame before its pre-capture.
 
         Args:
+            event_id: id of the event.
+            path: of the clip.
             start: Unix time of the event's start.
         """
         with self._lock:

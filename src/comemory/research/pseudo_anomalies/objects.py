@@ -25,7 +25,8 @@ class Cutout:
     """One foreground object in one frame.
 
     Attributes:
-        left, top: of its rectangle in pixels of the frame.
+        left: of its rectangle in pixels of the frame.
+        top: of its rectangle in pixels of the frame.
 
     Shapes:
         pixels: uint8 (h, w, 3), RGB.

@@ -21,7 +21,8 @@ class Segment:
     """Consecutive frames of one video.
 
     Attributes:
-        start, stop: frame numbers; `stop` is the first that is not part of it.
+        start: number of its first frame.
+        stop: number of the first frame after it.
     """
 
     video: LabelledSource

@@ -120,7 +120,8 @@ def _merge_labels(points: Sequence[Point], numbers: Sequence[int]) -> list[tuple
 
 
 def _listed(numbers: Sequence[int]) -> str:
-    """
+    """Numbers as text, with runs of three and more shortened.
+
     >>> _listed([1, 4, 5, 6, 9, 10])
     '1, 4-6, 9, 10'
     """

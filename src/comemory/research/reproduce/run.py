@@ -48,7 +48,8 @@ class Job(Settings):
         evaluate_on: `KIND:PATH` by name, the paths filled in; `test` is the test data.
         recorded: the folder that `{data}` stood for, so that its path can be kept out of the table.
         false_alarms: budget of the alarms.
-        network_folder, run_folder: see the module.
+        network_folder: see the module.
+        run_folder: see the module.
         cache: folder of the prepared frames.
         table: file of the rows.
         threads: CPU threads.

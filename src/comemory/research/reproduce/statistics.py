@@ -100,7 +100,8 @@ def correlation(
 
     Args:
         measure: `spearman` or `kendall`.
-        one, other: scores of the same variants, in the same order.
+        one: scores of the variants.
+        other: other scores of the same variants, in the same order.
         seed: of the draws; the same seed gives the same interval.
         n_resamples: number of draws.
 

@@ -19,7 +19,9 @@ class Summary:
     """One variant on one data set.
 
     Attributes:
-        experiment, data, variant: their names.
+        experiment: its name.
+        data: name of the data set.
+        variant: its name.
         rows: one for each seed, all of one config and one version of the code, in the order of the seeds.
     """
 

@@ -13,6 +13,7 @@ NUMBER = sa.Float(53)
 
 
 def upgrade() -> None:
+    """Create the tables."""
     _events()
     _of_cameras()
     _outbox()

@@ -10,6 +10,7 @@ down_revision = "0001"
 
 
 def upgrade() -> None:
+    """Add the table of retained topics."""
     op.create_table(
         "announced",
         sa.Column("site", sa.String(32), primary_key=True),

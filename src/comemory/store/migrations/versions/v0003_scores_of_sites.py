@@ -13,6 +13,7 @@ NUMBER = sa.Float(53)
 
 
 def upgrade() -> None:
+    """Add the site to the key of the table of scores."""
     op.drop_index("scores_by_minute", "scores")
     op.rename_table("scores", "scores_before")
     op.create_table(
