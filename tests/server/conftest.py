@@ -62,7 +62,7 @@ def full(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
             event = make_event(now - timedelta(minutes=4 * (N_EVENTS - k)), camera=("yard", LONG)[k % 2], cells=None)
             store.begin(event)
             store.end(replace(event, end=event.start + timedelta(seconds=7)))
-    told = ("--set", "cameras.gate.watch=false", "--set", f"cameras.{LONG}.url=env:YARD_URL")
+    told = ("--set", "cameras.gate.enabled=false", "--set", f"cameras.{LONG}.url=env:YARD_URL")
     with served(folder, *told) as server:
         yield server
 

@@ -318,7 +318,7 @@ class TestUnknownCallers:
         assert httpx.get(f"{locked.url}/", timeout=60).status_code == 200
         assert httpx.get(f"{locked.url}/healthz", timeout=60).status_code == 200
         session = httpx.get(f"{locked.url}/api/v1/session", timeout=60).json()
-        assert session == {"required": True, "authenticated": False, "csrf": None, "version": None}
+        assert session == {"required": True, "authenticated": False, "role": None, "csrf": None, "version": None}
 
 
 class TestCallers:

@@ -61,7 +61,7 @@ def test_a_training_whose_process_has_died_is_interrupted(tmp_path: Path) -> Non
     LearningProgress(folder(tmp_path), "gate").begin_stage("training")
     file = folder(tmp_path) / "learning.json"
     file.write_text(json.dumps({**json.loads(file.read_text()), "process": gone}))
-    assert read_progress(tmp_path)[0]["stage"] == "broken off"
+    assert read_progress(tmp_path)[0]["stage"] == "interrupted"
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,9 @@ import http.client
 import io
 import json
 import re
+import shutil
 import socket
+import ssl
 import stat
 import subprocess
 import sys
@@ -21,6 +23,7 @@ from serving import Running
 from comemory.cli import main
 from comemory.errors import ConfigError
 from comemory.live.config import WebSettings
+from comemory.server import serve as serving_module
 from comemory.server.auth import Auth
 from comemory.server.auth_file import load_credentials
 from comemory.server.http_protocol import TimedProtocol
@@ -128,6 +131,37 @@ def test_a_certificate_that_is_none_is_named(tmp_path: Path) -> None:
     for path in (tmp_path / "shelf.pem", tmp_path / "none.pem"):
         with pytest.raises(ConfigError, match="certificate"):
             make_server(FastAPI(), WebSettings(certificate=path, key=path))
+
+
+def certificate(folder: Path, name: str) -> None:
+    """A certificate of a name that signs itself, and its key."""
+    openssl = shutil.which("openssl")
+    if openssl is None:
+        pytest.skip("needs openssl to make a certificate")
+    made = [openssl, "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", f"/CN={name}"]
+    made += ["-keyout", str(folder / "key.pem"), "-out", str(folder / "certificate.pem")]
+    subprocess.run(made, check=True, capture_output=True)
+
+
+def test_a_renewed_certificate_is_used_without_a_restart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from comemory.live.config import read_live
+    from comemory.live.engine import Engine
+    from comemory.server.app import create_app
+
+    monkeypatch.setattr(serving_module, "CERTIFICATE_CHECK_S", 0.1)
+    certificate(tmp_path, "old.example")
+    settings = WebSettings(port=0, certificate=tmp_path / "certificate.pem", key=tmp_path / "key.pem")
+    engine = Engine(read_live(None, {"model": "nowhere", "out": str(tmp_path / "live")}))
+    app = create_app(engine, None, Auth(load_credentials(tmp_path / "access.json")))
+    with serving(app, settings) as address:
+        port = int(address.rstrip("/").rpartition(":")[2])
+        first = ssl.get_server_certificate(("127.0.0.1", port))
+        certificate(tmp_path, "new.example")
+        new = (tmp_path / "certificate.pem").read_text(encoding="ascii")
+        deadline = time.monotonic() + 60
+        while ssl.get_server_certificate(("127.0.0.1", port)).split() != new.split():
+            assert time.monotonic() < deadline
+        assert first.split() != new.split()
 
 
 def test_open_streams_do_not_delay_the_end(tmp_path: Path) -> None:

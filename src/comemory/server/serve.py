@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import logging
 import socket
+import ssl
 import threading
+import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from urllib.parse import urlsplit
 
 import uvicorn
@@ -19,6 +22,8 @@ from comemory.server.middleware import LOOPBACK_NAMES, is_loopback
 from comemory.server.state import Proxy, close_streams
 
 GRACE_S = 1
+CERTIFICATE_CHECK_S = 10.0
+log = logging.getLogger(__name__)
 
 
 def allowed_hosts(settings: WebSettings) -> Iterable[str] | None:
@@ -138,11 +143,40 @@ def proxy_of(settings: WebSettings) -> Proxy:
     return Proxy(frozenset(settings.trusted_proxies), settings.user_header, is_https)
 
 
+def _renew_certificate(server: uvicorn.Server, settings: WebSettings) -> None:
+    """Load the certificate again when its file has changed: new connections get it, open ones go on."""
+    context, files = server.config.ssl, (settings.certificate, settings.key)
+    loaded = _stamps(files)
+    while not server.should_exit:
+        time.sleep(CERTIFICATE_CHECK_S)
+        if context is not None and settings.certificate is not None and (present := _stamps(files)) != loaded:
+            try:
+                context.load_cert_chain(settings.certificate, settings.key)
+            except (OSError, ssl.SSLError) as error:
+                log.error("cannot use the new certificate %s, the old one stays: %s", settings.certificate, error)
+            else:
+                log.warning("the certificate %s was loaded again", settings.certificate)
+            loaded = present
+
+
+def _stamps(files: Iterable[Path | None]) -> list[int]:
+    """Change times of files, 0 for those that are missing."""
+    stamps = []
+    for file in files:
+        try:
+            stamps.append(0 if file is None else file.stat().st_mtime_ns)
+        except OSError:
+            stamps.append(0)
+    return stamps
+
+
 @contextmanager
 def serving(app: FastAPI, settings: WebSettings, on_end: Callable[[], None] = lambda: None) -> Iterator[str]:
     """Serve in a thread, so that the main one is free for signals; gives the URL of the page once it listens.
 
     Args:
+        app: what is served.
+        settings: of the web page.
         on_end: called when the server has ended, for any reason.
 
     Raises:
@@ -161,6 +195,8 @@ def serving(app: FastAPI, settings: WebSettings, on_end: Callable[[], None] = la
 
     thread = threading.Thread(target=run, name="page", daemon=True)
     thread.start()
+    if server.config.ssl is not None:
+        threading.Thread(target=_renew_certificate, args=(server, settings), name="certificate", daemon=True).start()
     try:
         ready.wait()
         if not server.started:
