@@ -20,7 +20,7 @@ NOON = datetime(2026, 3, 2, 12, tzinfo=UTC)
 
 
 class Clock:
-    """A clock that stands still until it is told to go on."""
+    """A clock that stands still until it is set forward."""
 
     def __init__(self, now: datetime = NOON) -> None:
         self.now = now
@@ -64,7 +64,7 @@ def wait_until(done: Callable[[], object], seconds: float = 60.0) -> None:
     """Wait until something holds, or fail."""
     deadline = time.monotonic() + seconds
     while not done():
-        assert time.monotonic() < deadline, "waited in vain"
+        assert time.monotonic() < deadline, "the condition was not met in time"
         time.sleep(0.01)
 
 

@@ -1,4 +1,4 @@
-"""Alerts while the store is away: they go out, the events wait in the write-ahead file, and nothing is sent twice anew."""
+"""Alerts while the store is away: they go out, the events wait in the write-ahead file, and nothing is sent again afterwards."""
 
 from __future__ import annotations
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from services import postgres  # noqa: F401
 
 sys.path.insert(0, str(Path(__file__).parent))
 
@@ -38,8 +39,8 @@ def locked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
     from serving import served
 
     given = {"PAGE_PASSWORD": PASSWORD, "API_TOKEN": TOKEN}
-    told = ("--set", "web.password=env:PAGE_PASSWORD", "--set", "web.token=env:API_TOKEN")
-    with served(tmp_path_factory.mktemp("locked"), *told, environment=given) as server:
+    settings = ("--set", "web.password=env:PAGE_PASSWORD", "--set", "web.token=env:API_TOKEN")
+    with served(tmp_path_factory.mktemp("locked"), *settings, environment=given) as server:
         yield server
 
 
@@ -62,8 +63,8 @@ def full(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
             event = make_event(now - timedelta(minutes=4 * (N_EVENTS - k)), camera=("yard", LONG)[k % 2], cells=None)
             store.begin(event)
             store.end(replace(event, end=event.start + timedelta(seconds=7)))
-    told = ("--set", "cameras.gate.enabled=false", "--set", f"cameras.{LONG}.url=env:YARD_URL")
-    with served(folder, *told) as server:
+    settings = ("--set", "cameras.gate.enabled=false", "--set", f"cameras.{LONG}.url=env:YARD_URL")
+    with served(folder, *settings) as server:
         yield server
 
 

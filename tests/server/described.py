@@ -50,6 +50,8 @@ def run_schemathesis(url: str, token: str | None, folder: Path, per_operation: i
     done = subprocess.run(command, cwd=folder, env=quiet, capture_output=True, text=True, check=False)
     if not report.is_file():
         return SchemathesisResult(0, done.stdout + done.stderr, 0.0)
-    told = json.loads(report.read_text(encoding="utf-8"))
-    whole = done.returncode == 0 and told["complete"]
-    return SchemathesisResult(told["test_cases"]["generated"], "" if whole else done.stdout, told["running_time"])
+    report_json = json.loads(report.read_text(encoding="utf-8"))
+    is_complete = done.returncode == 0 and report_json["complete"]
+    return SchemathesisResult(
+        report_json["test_cases"]["generated"], "" if is_complete else done.stdout, report_json["running_time"]
+    )

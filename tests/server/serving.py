@@ -70,7 +70,7 @@ def wait_for(what: Callable[[], object], timeout_s: float = 240.0, every_s: floa
         time.sleep(every_s)
 
 
-def film(folder: Path) -> Path:
+def scene_video(folder: Path) -> Path:
     """The rendered scene as a file; it is made once."""
     path = folder / "scene.mp4"
     if not path.exists():
@@ -91,7 +91,7 @@ def free_port() -> int:
 def serve(folder: Path, *arguments: str, environment: Mapping[str, str] | None = None) -> Running:
     """Start `comemory serve` with two cameras, one plays the scene and one cannot be reached; wait until it listens."""
     config, port = folder / "live.toml", free_port()
-    config.write_text(CONFIG.format(model=shipped_bundle("synthetic-nano").resolve(), video=film(folder)))
+    config.write_text(CONFIG.format(model=shipped_bundle("synthetic-nano").resolve(), video=scene_video(folder)))
     command = [sys.executable, "-m", "comemory", "serve", "--config", str(config), "--out", str(folder / "live")]
     log = (folder / "log").open("w+")
     process = subprocess.Popen(

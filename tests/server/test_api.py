@@ -344,12 +344,12 @@ class TestCallers:
             wait_for(lambda: client.get("/api/v1/cameras/gate/picture").status_code == 200)
             with (
                 client.stream("GET", "/api/v1/cameras/gate/video") as video,
-                client.stream("GET", "/api/v1/stream") as told,
+                client.stream("GET", "/api/v1/stream") as stream,
             ):
                 assert client.delete("/api/v1/session", headers=proof).status_code == 204
                 for _ in video.iter_bytes():
                     pass
-                for _ in told.iter_bytes():
+                for _ in stream.iter_bytes():
                     pass
 
     def test_a_change_without_proof_is_refused(self, locked: Running) -> None:
@@ -407,8 +407,8 @@ def fuzzer() -> ModuleType:
 @pytest.fixture(scope="module")
 def hardy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
     """A server of its own for what may break one, with a token."""
-    told = ("--set", "web.token=env:API_TOKEN")
-    with served(tmp_path_factory.mktemp("hardy"), *told, environment={"API_TOKEN": TOKEN}) as server:
+    settings = ("--set", "web.token=env:API_TOKEN")
+    with served(tmp_path_factory.mktemp("hardy"), *settings, environment={"API_TOKEN": TOKEN}) as server:
         yield server
 
 

@@ -1,4 +1,4 @@
-"""What the page is told goes on, whatever one message holds."""
+"""Messages to the page go on, whatever one of them holds."""
 
 from __future__ import annotations
 

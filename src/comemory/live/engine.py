@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from comemory.detector import Detector
-from comemory.errors import ComemoryError, ConfigError, suggest
+from comemory.errors import ComemoryError, ConfigError, StoreError, suggest
 from comemory.files import require_writable_folder
 from comemory.live.camera import Camera
 from comemory.live.config import CameraSettings, LiveSettings, Zone
@@ -87,6 +87,7 @@ class Engine:
         self._watchdog = Watchdog(self._tasks, self._watchdog_died, self._stopping)
         self._started: float | None = None
         self._drift_messages: dict[str, str | None] = {}
+        self._without_feedback: set[str] = set()
         self._last_drift_check = self._last_reference_save = time.monotonic()
 
     @property
@@ -266,7 +267,24 @@ class Engine:
 
     def _requirements_of(self, name: str, settings: LiveSettings) -> Requirements:
         """Everything of a camera that can be refused: made before any camera is started or stopped."""
-        return self._networks.open_detector(settings.bundle_of(name)), self._feedback.normal_signatures(name)
+        return self._networks.open_detector(settings.bundle_of(name)), self._normal_signatures(name)
+
+    def _normal_signatures(self, name: str) -> list[Sequence[float]]:
+        """The normal events of a camera; none while the store is away, then they are read once it is back."""
+        try:
+            found = self._feedback.normal_signatures(name)
+        except StoreError:
+            self._without_feedback.add(name)
+            return []
+        self._without_feedback.discard(name)
+        return found
+
+    def _read_missing_feedback(self) -> None:
+        for name in list(self._without_feedback):
+            if (camera := self._cameras.get(name)) is None:
+                self._without_feedback.discard(name)
+            elif normal := self._normal_signatures(name):
+                camera.scorer.set_suppressions(normal)
 
     def _new_camera(self, name: str, requirements: Requirements) -> Camera:
         detector, normal = requirements
@@ -339,6 +357,7 @@ class Engine:
             self._workers.replace_dead,
             self._clip_tasks.restart,
             self.event_writer.restart,
+            self._read_missing_feedback,
             self._apply_overrides,
         )
         if now - self._last_drift_check >= DRIFT_INTERVAL_S:
