@@ -8,7 +8,8 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="needs torch: pip install '.[train]'")
 
-from comemory.models.baselines.mnad import Mnad  # noqa: E402
+from comemory.models.baselines.mnad import Mnad, MnadReconstruction  # noqa: E402
+from comemory.models.memory import update  # noqa: E402
 
 
 def made(channels: int = 3, n_past: int = 4, **settings: Any) -> Mnad:
@@ -102,6 +103,8 @@ def test_infer_gives_the_evidence_it_names_and_updated_items(network: Mnad) -> N
         "flow_mean": (2, 2, 16, 16),
         "frame_error": (2, 1, 16, 16),
         "appearance_distance": (2, 1, 8, 8),
+        "negative_psnr": (2,),
+        "query_distance": (2,),
         "updated_appearance": (10, 512),
     }
     assert {name for name in inferred if not name.startswith("updated_")} == set(network.settings.evidence())
@@ -134,3 +137,45 @@ def test_evaluation_mode_leaves_the_items_unchanged(network: Mnad) -> None:
     with torch.no_grad():
         network.loss(*clips())
     assert torch.equal(network.memory.items, items)
+
+
+def test_the_code_variant_divides_by_the_highest_weight_of_all_queries() -> None:
+    items_ND = torch.eye(2)
+    query_KD = torch.nn.functional.normalize(torch.tensor([[1.0, 0.9], [0.9, 1.0], [0.2, 1.0]]), dim=1)
+    similarity = query_KD @ items_ND.T
+    expected = []
+    for item, mine in enumerate(([0], [1, 2])):
+        weights = torch.exp(similarity[mine, item] - similarity[:, item].max())
+        expected.append(items_ND[item] + (weights[:, None] * query_KD[mine]).sum(dim=0))
+    expected_ND = torch.nn.functional.normalize(torch.stack(expected), dim=1)
+    torch.testing.assert_close(update(query_KD, items_ND, over_all=True), expected_ND)
+
+
+def test_the_update_is_a_setting() -> None:
+    assert not made(items=3).memory.over_all
+    assert made(items=3, update="code").memory.over_all
+
+
+class TestReconstruction:
+    def test_sees_the_newest_frame_only(self) -> None:
+        network = MnadReconstruction.from_kwargs(channels=1, n_past=4, width=4).eval()
+        frames_BTCHW, flow_B2HW = clips()
+        frames_BTCHW = frames_BTCHW[:, :, :1]
+        changed = frames_BTCHW.clone()
+        changed[:, :-1] = 0
+        with torch.inference_mode():
+            first = network.infer(frames_BTCHW, flow_B2HW, network.memory.items)
+            second = network.infer(changed, flow_B2HW, network.memory.items)
+        assert torch.equal(first["frame_error"], second["frame_error"])
+
+    def test_reaches_the_decoder_through_the_memory_level_only(self) -> None:
+        network = MnadReconstruction.from_kwargs(channels=1, n_past=4, width=4).eval()
+        frame = clips()[0][:, -1:, :1]
+        with torch.inference_mode():
+            whole = network(frame).frame_BCHW
+            hook = network.encoder[3].register_forward_hook(lambda module, given, made: torch.ones_like(made))
+            other = network(frame * 0.5).frame_BCHW
+            again = network(frame).frame_BCHW
+            hook.remove()
+        assert torch.equal(other, again)
+        assert not torch.equal(whole, again)

@@ -18,6 +18,7 @@ MODELS = {
     "frame-prediction": "comemory.models.baselines.frame_prediction:FramePrediction",
     "memae": "comemory.models.baselines.memae:Memae",
     "mnad-prediction": "comemory.models.baselines.mnad:Mnad",
+    "mnad-reconstruction": "comemory.models.baselines.mnad:MnadReconstruction",
     "motion-baseline": "comemory.models.baselines.motion_baseline:MotionBaseline",
 }
 """Networks by the name that a configuration and a bundle give."""

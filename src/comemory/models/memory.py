@@ -45,11 +45,16 @@ def read(query_BKD: Tensor, items_ND: Tensor, temperature: float = 1.0) -> Memor
     return MemoryRead(query_BKD, weight_BKN @ items_ND, weight_BKN)
 
 
-def update(query_KD: Tensor, items_ND: Tensor) -> Tensor:
+def update(query_KD: Tensor, items_ND: Tensor, *, over_all: bool = False) -> Tensor:
     """Move each item towards the queries whose nearest item it is; an item without such a query stays.
 
     Source: seed, Eq. (8) to (10). Eq. (9) divides the softmax over the queries by its maximum over the queries of the
     item. That quotient is exp(similarity - maximum), which is computed here: it cannot overflow.
+
+    Args:
+        query_KD: see below.
+        items_ND: the items before.
+        over_all: take the maximum over all queries, as the program of MNAD's authors does.
 
     Shapes:
         query_KD: float, unit norm; all queries of all clips of the step.
@@ -62,7 +67,7 @@ def update(query_KD: Tensor, items_ND: Tensor) -> Tensor:
     similarity_KN = query_KD @ items_ND.T
     nearest_KN = nnf.one_hot(similarity_KN.argmax(dim=1), items_ND.shape[0]).bool()
     # Similarities of unit vectors are at least -1, so -4 is never the maximum of an item with queries.
-    highest_N = similarity_KN.masked_fill(~nearest_KN, -4.0).amax(dim=0)
+    highest_N = (similarity_KN if over_all else similarity_KN.masked_fill(~nearest_KN, -4.0)).amax(dim=0)
     used_N = nearest_KN.any(dim=0)
     share_KN = torch.exp(similarity_KN - highest_N) * nearest_KN
     step_ND = share_KN.T @ query_KD
@@ -76,6 +81,7 @@ class Memory(nn.Module):
         n_items: number of items.
         width: D, of queries and items.
         temperature: see `read`.
+        over_all: see `update`.
 
     Attributes:
         items: (N, D), unit L2 norm.
@@ -85,13 +91,13 @@ class Memory(nn.Module):
     items: Tensor
     usage: Tensor
 
-    def __init__(self, n_items: int, width: int, temperature: float = 1.0) -> None:
+    def __init__(self, n_items: int, width: int, temperature: float = 1.0, *, over_all: bool = False) -> None:
         super().__init__()
         if n_items < 1:
             raise ValueError(f"a memory has at least one item, got n_items={n_items}; switch it off in the model")
         if not temperature > 0:
             raise ValueError(f"temperature must be positive, got {temperature}")
-        self.temperature = temperature
+        self.temperature, self.over_all = temperature, over_all
         self.register_buffer("items", nnf.normalize(torch.randn(n_items, width), dim=1))
         self.register_buffer("usage", torch.zeros(n_items), persistent=False)
 
@@ -113,7 +119,7 @@ class Memory(nn.Module):
         with torch.autocast(query_BKD.device.type, enabled=False):
             query_KD = _gathered(query_BKD.detach().float().flatten(0, 1))
             self.usage += torch.bincount((query_KD @ self.items.T).argmax(dim=1), minlength=len(self.items))
-            self.items.copy_(update(query_KD, self.items))
+            self.items.copy_(update(query_KD, self.items, over_all=self.over_all))
 
     def pop_usage(self) -> Tensor:
         """Share of the queries nearest to each item since the last call, (N,), summing to 1; then the count restarts."""
