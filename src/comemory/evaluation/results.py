@@ -30,7 +30,8 @@ def compute_results(
     """Compute the whole object that `evaluate --json` writes.
 
     - `causal`: the scores as a live system has them.
-    - `paper`: each video divided by its maximum (the seed's Eq. 20), which no live system can do.
+    - `paper`: the own score of the model's authors where the model has one, scaled within each video; else each video
+      divided by its maximum (the seed's Eq. 20). No live system can do either. `paper_score` says which it is.
     - `thesis`: the seed's own score, Eq. (16), under both.
     - `motion_baseline`: the score without training.
     - `protocols`: the AUC under the normalisations and smoothings of published protocols.
@@ -54,6 +55,7 @@ def compute_results(
         "n_masked": sum(video.localisation is not None for video in videos),
         "causal": columns.get("causal"),
         "paper": columns.get("paper"),
+        "paper_score": "own" if _have_own_score(known) else "calibrated",
         "thesis": _thesis(known),
         "motion_baseline": _baseline(known),
         "threshold": thresholds[budget],
@@ -147,7 +149,7 @@ def _rank_metrics(videos: Sequence[FrameScores], protocol: str) -> JSON:
         return dict.fromkeys(RANK_METRICS)
     scores: Sequence[NDArray[np.float64]] = [video.score for video in videos]
     if protocol == "paper":
-        scores = _max_divided(videos, scores)
+        scores = _own_scores(videos) or _max_divided(videos, scores)
     labels = [_labels(video) for video in videos]
     names = [video.name for video in videos]
     flat, flat_labels = metrics.join(scores, labels, names)
@@ -160,6 +162,16 @@ def _rank_metrics(videos: Sequence[FrameScores], protocol: str) -> JSON:
         "eer": metrics.equal_error_rate(flat, flat_labels),
         "fpr95": metrics.false_positive_rate_at(flat, flat_labels, 0.95),
     }
+
+
+def _have_own_score(videos: Sequence[FrameScores]) -> bool:
+    return bool(_own_scores(videos))
+
+
+def _own_scores(videos: Sequence[FrameScores]) -> list[NDArray[np.float64]]:
+    """The own scores of the model's authors; empty unless every video has one."""
+    found = [video.own for video in videos if isinstance(video, VideoScores) and video.own is not None]
+    return found if len(found) == len(videos) else []
 
 
 def _at_budget(videos: Sequence[VideoScores], budget: str, threshold: float) -> JSON:

@@ -14,6 +14,7 @@ from comemory.detector import Detector, ScoredFrame
 from comemory.errors import ComemoryError, DatasetError, EvaluationError
 from comemory.evaluation.localisation import Localisation, localise
 from comemory.evaluation.motion_baseline import motion_baseline_scores
+from comemory.evaluation.own_score import numbers_of, own_score, own_score_weights
 from comemory.evaluation.report import Finding, FindingKind
 from comemory.parallel import Result, score_frames
 from comemory.scoring import EventFinder, peak, score_map, thesis_peak
@@ -75,6 +76,7 @@ class VideoScores(FrameScores):
     Shapes:
         time_s: float64 (n_scored,).
         thesis: float64 (n_scored,), Eq. (16) of the seed; None where the model does not give the evidence for it.
+        own: float64 (n_scored,), the score of the model's authors, see `evaluation.own_score`; None where it has none.
         raw: float64 (n_scored, n_channels), the largest patch of each channel before calibration.
 
     Attributes:
@@ -90,6 +92,7 @@ class VideoScores(FrameScores):
     rate_hz: float
     time_s: NDArray[np.float64]
     thesis: NDArray[np.float64] | None
+    own: NDArray[np.float64] | None
     channels: tuple[str, ...]
     raw: NDArray[np.float64]
     alarms: Mapping[str, Alarms]
@@ -147,6 +150,7 @@ def score_video(
         time_s=np.array([score.time_s for score in seen.scores], np.float64),
         score=np.array([score.value for score in seen.scores], np.float64),
         thesis=np.array(seen.thesis, np.float64) if detector.bundle.calibration.has_thesis_score else None,
+        own=seen.own_score(),
         motion_baseline=_at_frames(baseline, frames, video.name),
         channels=seen.channels,
         raw=np.array(seen.raw, np.float64).reshape(len(frames), len(seen.channels)),
@@ -182,6 +186,8 @@ class _Collector:
         self.n_frames, self.wall_s = 0, 0.0
         self.scores: list[Score] = []
         self.thesis: list[float] = []
+        self.own_weights = own_score_weights(detector.bundle)
+        self.own_numbers: list[list[float]] = []
         self.raw: list[list[float]] = []
         self.score_maps: dict[int, NDArray[np.float16]] = {}
 
@@ -193,12 +199,20 @@ class _Collector:
         self.scores.append(scored.score)
         if calibration.has_thesis_score:
             self.thesis.append(thesis_peak(scored.evidence, calibration).value)
+        self.own_numbers.append(numbers_of(scored.evidence, self.own_weights))
         self.raw.append([peak(scored.evidence.maps, channel).value for channel in self.channels])
         if self.with_maps:
             found = score_map(scored.evidence, calibration, clips.height, clips.width)
             self.score_maps[frame.index] = found.astype(np.float16)
         if self.worst is not None:
             self.worst.update(scored)
+
+    def own_score(self) -> NDArray[np.float64] | None:
+        """The score of the model's authors for the frames so far; None where the model has none."""
+        if not self.own_weights:
+            return None
+        numbers = np.array(self.own_numbers, np.float64).reshape(-1, len(self.own_weights))
+        return own_score(numbers, list(self.own_weights.values()))
 
 
 def _extra_labels(video: LabelledSource, n_frames: int) -> list[str]:

@@ -36,7 +36,8 @@ def write_graph(model: Any, clips: ClipSettings, path: Path) -> JSON:
     """Write the graph for one clip at a time, in fp32.
 
     Returns:
-        The names of the `inputs`, in the order of the graph, and of the `outputs`; and the `layout` of the inputs.
+        The names of the `inputs`, in the order of the graph, and of the `outputs`; the `layout` of the inputs; and the
+        `own_score` of the network's authors, where it has one.
     """
     model = model.float().eval()
     layout = InputLayout(**model.input_layout)
@@ -60,7 +61,9 @@ def write_graph(model: Any, clips: ClipSettings, path: Path) -> JSON:
             optimize=True,
         )
     _remove_metadata(path)
-    return {"inputs": list(inputs), "outputs": list(outputs), "layout": layout.model_dump()}
+    own = dict(model.settings.own_score)
+    graph: JSON = {"inputs": list(inputs), "outputs": list(outputs), "layout": layout.model_dump()}
+    return {**graph, "own_score": own} if own else graph
 
 
 def _remove_metadata(path: Path) -> None:

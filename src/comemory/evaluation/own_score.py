@@ -1,0 +1,60 @@
+"""The score of a network's authors, for the paper protocol: numbers of the evidence, scaled within each video and added.
+
+A bundle states it in `config.json` (`graph.own_score`), so that it is computed without torch.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from comemory import metrics
+from comemory.bundle import Bundle
+from comemory.errors import BundleError, short
+from comemory.types import Evidence
+
+
+def own_score_weights(bundle: Bundle) -> Mapping[str, float]:
+    """Return the weight of each number of the evidence; empty where the paper protocol takes the calibrated score.
+
+    Raises:
+        BundleError: the bundle states something else than weights of evidence that its graph gives.
+    """
+    graph = bundle.config.get("graph", {})
+    weights = graph.get("own_score", {})
+    outputs = graph.get("outputs")
+    given = outputs if isinstance(outputs, list) else []
+    is_valid = isinstance(weights, dict) and all(
+        name in given and isinstance(weight, (int, float)) and math.isfinite(weight) for name, weight in weights.items()
+    )
+    if not is_valid:
+        raise BundleError(
+            f"{bundle.path}/config.json: graph.own_score is {short(weights)}: expected weights of numbers that the graph gives"
+        )
+    return {name: float(weight) for name, weight in weights.items()}
+
+
+def numbers_of(evidence: Evidence, weights: Mapping[str, float]) -> list[float]:
+    """Return the numbers that the own score is made of, in the order of the weights; of a map, its largest value."""
+    return [float(evidence.maps[name].max()) for name in weights]
+
+
+def own_score(numbers: NDArray[np.float64], weights: Sequence[float]) -> NDArray[np.float64]:
+    """Return the own score of one video. It looks ahead: the whole video is known.
+
+    Source: Liu et al., CVPR 2018, Eq. (9), for each number; the sums are those of the models' authors.
+
+    Shapes:
+        numbers: float64 (n_frames, n_numbers); returns: float64 (n_frames,), in 0 to the sum of the weights.
+
+    >>> own_score(np.array([[1.0, 10.0], [3.0, 10.0], [2.0, 30.0]]), [0.6, 0.4]).round(2).tolist()
+    [0.0, 0.6, 0.7]
+    """
+    scaled = metrics.offline_min_max(list(numbers.T))
+    total = np.zeros(len(numbers))
+    for weight, values in zip(weights, scaled, strict=True):
+        total += weight * values
+    return total
