@@ -367,7 +367,9 @@ def build(site: Path) -> list[str]:
         done = subprocess.run([tool, "build", "--strict"], cwd=work, capture_output=True, text=True, check=False)
         said = re.sub(r"\x1b\[[0-9;]*m", "", done.stdout + done.stderr)
         warnings = [
-            line for line in said.splitlines() if re.match(r"(\d+)?griffe:|Warning:|Error:|.*issues? found", line)
+            line
+            for line in said.splitlines()
+            if re.match(r"(\d+)?griffe:|Warning:|Error:|[1-9]\d* issues? found", line)
         ]
         if done.returncode or warnings:
             return [said]

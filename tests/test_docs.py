@@ -21,10 +21,13 @@ from typer.testing import CliRunner
 
 from comemory.bundle import MANIFEST, OPTIONAL, REQUIRED
 from comemory.cli import app
+from comemory.config import build
 from comemory.datasets import DATASETS, open_dataset
 from comemory.datasets.recorded import RecordedDataset
 from comemory.datasets.scene.settings import SceneSettings
 from comemory.flow import FLOWS
+from comemory.live.config import LiveSettings
+from comemory.live.contract import CameraState
 from comemory.scoring import STATISTICS, ScoringSettings, parse_budget
 from comemory.training.config import PRESETS, read_training_config
 
@@ -295,6 +298,31 @@ def test_published_counts_are_those_of_the_code() -> None:
         row = next(line for line in page.splitlines() if re.match(r"\| `[\w`, -]*\|", line) and f"`{kind}`" in line)
         counts = [int(cell.replace(",", "")) for cell in re.findall(r"[\d,]+(?= \|)", row)]
         assert counts == list(known.published.values())
+
+
+def test_the_documented_model_is_the_tested_example() -> None:
+    example = text_of(ROOT / "examples" / "extend" / "add_a_model.py")
+    assert example in "".join(blocks(DOCS / "how-to" / "extend.md", "python"))
+
+
+def with_named_cameras(values: dict[str, Any]) -> dict[str, Any]:
+    """Live settings of an example, with the model and the cameras that it takes for granted."""
+    cameras = values.setdefault("cameras", {})
+    for sink in values.get("alerts", {}).values():
+        for name in (*sink.get("cameras", ()), *sink.get("per_camera", ())):
+            cameras.setdefault(name, {"url": "gate.mp4"})
+    return {"model": "models/gate", **values}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_live_settings_in_examples_exist(page: Path) -> None:
+    for block in blocks(page, "ini"):
+        build(LiveSettings, with_named_cameras(tomllib.loads(block)))
+
+
+def test_camera_states_are_documented() -> None:
+    page = page_at("how-to/cameras.md")
+    assert [state.value for state in CameraState if f"| `{state.value}` |" not in page] == []
 
 
 def test_synthetic_examples_can_be_opened() -> None:
