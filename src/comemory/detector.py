@@ -25,6 +25,7 @@ from comemory.runtimes import RUNTIMES
 from comemory.scoring import PatchFilter
 from comemory.stages import ScoredFrame, Stages, Update, scale_box
 from comemory.types import Frame, Runtime, Score, Source, describe
+from comemory.video.frame_sampler import Sample, SourceSampler
 from comemory.video.source import OpenedSource, open_source
 
 __all__ = ["Detector", "ScoredFrame", "Update", "in_recording", "scale_box"]
@@ -187,6 +188,26 @@ class Detector:
         self._stages.infer(work)
         return self._stages.finish(work)
 
+    def step_sample(self, frame: Frame, sample: Sample | None) -> ScoredFrame | None:
+        """Score the next frame of a recording at its place among the samples.
+
+        Args:
+            frame: the next one.
+            sample: from `source_sampler`; None for a frame that is left out.
+        """
+        if sample is None:
+            return None
+        scored = self.step(replace(frame, index=sample.index), flow_scale=sample.flow_scale)
+        return None if scored is None else at_frame(scored, frame)
+
+    def source_sampler(self, name: str) -> SourceSampler:
+        """A sampler of the frames of a recording, by their times, to the rate of the training.
+
+        Args:
+            name: of the recording, for the sampler's notes.
+        """
+        return SourceSampler(self.bundle.calibration.rate_hz, name)
+
     def run(self, source: str | Path | Source, rate_hz: float | None = None) -> Iterator[Score]:
         """Score a source from its start. Boxes are in pixels of the recording.
 
@@ -202,9 +223,10 @@ class Detector:
 
     def _run(self, opened: OpenedSource) -> Iterator[Score]:
         token = self._stages.start_source()
+        sampler = self.source_sampler(opened.name)
         for frame in opened:
             self._stages.check_source(token)
-            scored = self.step(frame)
+            scored = self.step_sample(frame, sampler.sample(frame))
             if scored is not None:
                 yield in_recording(scored, opened)
 
@@ -265,6 +287,11 @@ def _clip_builder(bundle: Bundle, flow_weights: str | Path | None, *, skip_stati
     weights = None if flow_weights is None else str(flow_weights)
     estimator = open_flow(bundle.flow.model_copy(update={"weights": weights}))
     return ClipBuilder(spec, estimator, gate, calibration.rate_hz)
+
+
+def at_frame(scored: ScoredFrame, frame: Frame) -> ScoredFrame:
+    """The score of a sample as the score of a frame of the recording: with the index that the frame has there."""
+    return replace(scored, frame=frame, score=replace(scored.score, index=frame.index))
 
 
 def in_recording(scored: ScoredFrame, opened: OpenedSource) -> Score:

@@ -17,14 +17,16 @@ import threading
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from types import TracebackType
 from typing import Literal
 
 import cv2
 
-from comemory.detector import Detector, ScoredFrame
+from comemory.detector import Detector, ScoredFrame, at_frame
 from comemory.errors import ConfigError
 from comemory.types import Frame, Runtime
+from comemory.video.frame_sampler import SourceSampler
 
 QUEUE_LENGTH = 8
 """Scored frames that may wait for the consumer."""
@@ -43,7 +45,7 @@ Stage = Literal["begin", "assemble", "finish"]
 """The stages that take the frames in their order."""
 
 Result = tuple[Frame, ScoredFrame | None]
-"""A frame, and what `Detector.step` gives for it."""
+"""A frame, and what `Detector.step_sample` gives for it."""
 
 
 def usable_cores() -> int:
@@ -67,18 +69,22 @@ def n_workers(asked: int | None) -> int:
     return asked or usable_cores()
 
 
-def score_frames(detector: Detector, frames: Iterable[Frame], workers: int = 1) -> Generator[Result, None, None]:
+def score_frames(
+    detector: Detector, frames: Iterable[Frame], workers: int = 1, *, sampler: SourceSampler | None = None
+) -> Generator[Result, None, None]:
     """Score the frames of one source, from its start, on several cores.
 
-    Results are those of `Detector.step`, in the same order. At most `workers + QUEUE_LENGTH` frames are read ahead. An
-    error in any stage is raised after the results of the frames before it. Closing the generator, or an exception in the
-    code that uses it, ends the workers before it returns.
+    Frames are sampled by their times to the rate of the training, see `video.frame_sampler`; one that is left out has no
+    score. Results are those of `Detector.step_sample`, in the same order. At most `workers + QUEUE_LENGTH` frames are
+    read ahead. An error in any stage is raised after the results of the frames before it. Closing the generator, or an
+    exception in the code that uses it, ends the workers before it returns.
 
     Args:
         detector: scores nothing else meanwhile. With more than one worker open it with `threads=1`: each worker has a
             runtime of its own.
         frames: of one source.
         workers: 1 is a plain loop.
+        sampler: of this source, for code that reads its notes; None makes one.
 
     Raises:
         ConfigError: fewer than one worker, or the detector is scoring another source. And what the source and the
@@ -86,22 +92,29 @@ def score_frames(detector: Detector, frames: Iterable[Frame], workers: int = 1) 
     """
     if workers < 1:
         raise ConfigError(f"a pipeline needs at least 1 worker, got {workers}")
-    return _one_by_one(detector, frames) if workers == 1 else _side_by_side(detector, frames, workers)
+    sampler = sampler or detector.source_sampler(getattr(frames, "name", ""))
+    if workers == 1:
+        return _one_by_one(detector, frames, sampler)
+    return _side_by_side(detector, frames, sampler, workers)
 
 
-def _one_by_one(detector: Detector, frames: Iterable[Frame]) -> Generator[Result, None, None]:
+def _one_by_one(detector: Detector, frames: Iterable[Frame], sampler: SourceSampler) -> Generator[Result, None, None]:
     token = detector.stages.start_source()
     for frame in frames:
         detector.stages.check_source(token)
-        yield frame, detector.step(frame)
+        yield frame, detector.step_sample(frame, sampler.sample(frame))
 
 
-def _side_by_side(detector: Detector, frames: Iterable[Frame], workers: int) -> Generator[Result, None, None]:
+def _side_by_side(
+    detector: Detector, frames: Iterable[Frame], sampler: SourceSampler, workers: int
+) -> Generator[Result, None, None]:
     detector.stages.start_source()
     iterator = iter(frames)
     line = _Line(workers + QUEUE_LENGTH)
     threads = [
-        threading.Thread(target=_Worker(detector, iterator, line, number).run, name=f"frames-{number}", daemon=True)
+        threading.Thread(
+            target=_Worker(detector, iterator, sampler, line, number).run, name=f"frames-{number}", daemon=True
+        )
         for number in range(workers)
     ]
     detector.stages.lock(is_locked=True)
@@ -136,8 +149,11 @@ def _single_threaded_opencv() -> Iterator[None]:
 class _Worker:
     """Takes one frame after the other through all stages."""
 
-    def __init__(self, detector: Detector, frames: Iterator[Frame], line: _Line, number: int) -> None:
-        self.stages, self.frames, self.line, self.number = detector.stages, frames, line, number
+    def __init__(
+        self, detector: Detector, frames: Iterator[Frame], sampler: SourceSampler, line: _Line, number: int
+    ) -> None:
+        self.stages, self.frames, self.sampler = detector.stages, frames, sampler
+        self.line, self.number = line, number
         self._runtime: Runtime | None = None
 
     def run(self) -> None:
@@ -154,7 +170,13 @@ class _Worker:
             if frame is None:
                 line.end(ticket)
                 return
-            work = stages.begin(frame)
+            sample = self.sampler.sample(frame)
+            work = None
+            if sample is not None:
+                work = stages.begin(replace(frame, index=sample.index), flow_scale=sample.flow_scale)
+        if work is None:
+            self._pass_on(ticket, frame)
+            return
         stages.measure(work)
         with line.turn("assemble", ticket):
             stages.assemble(work)
@@ -163,7 +185,15 @@ class _Worker:
         with line.turn("finish", ticket):
             if stages.infers_in_order:
                 stages.infer(work, runtime)
-            line.put((frame, stages.finish(work)))
+            scored = stages.finish(work)
+            line.put((frame, None if scored is None else at_frame(scored, frame)))
+
+    def _pass_on(self, ticket: int, frame: Frame) -> None:
+        """Take a frame that is left out through its turns, without a score."""
+        with self.line.turn("assemble", ticket):
+            pass
+        with self.line.turn("finish", ticket):
+            self.line.put((frame, None))
 
 
 class _Unwanted(Exception):  # noqa: N818

@@ -198,6 +198,8 @@ class Stages:
         Raises:
             BundleError: the score is no finite number; the source is forgotten, see `reset`.
         """
+        if work.clip is None:
+            self._restart_smoothing()
         if not work.is_scored:
             return None
         assert work.clip is not None, "a clip is needed"
@@ -208,6 +210,12 @@ class Stages:
         self._scored = parts, evidence
         self._check_finite(parts, work.clip)
         return ScoredFrame(work.frame, self._to_score(work, parts, evidence), parts, evidence)
+
+    def _restart_smoothing(self) -> None:
+        """Clips start again: what was scored before the gap says nothing about the frames after it."""
+        self._scorer.reset()
+        if self._bounded is not None:
+            self._bounded.restart_smoothing()
 
     def start_source(self) -> object:
         """Forget the source for another one. Returns a token for `check_source`.
@@ -304,9 +312,13 @@ class BoundedMemory:
 
     def reset(self) -> None:
         """Forget the source; the items are the trained ones again."""
-        self._scorer.reset()
+        self.restart_smoothing()
         self.items: _Maps = dict(self._bundle.items)
         self._maps: _Maps = {}
+
+    def restart_smoothing(self) -> None:
+        """Forget the scores so far; the items stay."""
+        self._scorer.reset()
 
     def score(self, clip: Clip, frozen: ScoreParts, patch_filter: PatchFilter | None) -> ScoreParts:
         """Score a clip, and learn from it if it is normal.

@@ -34,6 +34,7 @@ class Frame:
         image: uint8 (H, W, 3), RGB.
         time_s: seconds since the start of the source, from its own timestamps.
         index: 0 for the first frame of the source; a gap in the indices is a lost frame.
+        is_restart: another recording begins with this frame: the clock of the source started again, or its size changed.
 
     >>> Frame(np.zeros((480, 640, 3), np.uint8), time_s=0.04, index=1)
     Frame(image=uint8 (480, 640, 3), time_s=0.04, index=1)
@@ -42,6 +43,7 @@ class Frame:
     image: NDArray[np.uint8]
     time_s: float
     index: int
+    is_restart: bool = False
 
     def __repr__(self) -> str:
         return f"Frame(image={describe(self.image)}, time_s={self.time_s}, index={self.index})"

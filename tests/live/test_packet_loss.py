@@ -15,7 +15,7 @@ from live.lossy_relay import LossyRelay
 
 from comemory.datasets import open_dataset
 from comemory.live.capture.frame_queue import FrameQueue
-from comemory.live.capture.frame_sampler import FrameSampler
+from comemory.video.frame_sampler import FrameSampler
 from comemory.live.capture.reader import CameraReader
 from comemory.live.config import CameraSettings, HealthSettings, LiveSettings
 from comemory.live.contract import CameraState

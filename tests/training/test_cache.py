@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -51,7 +52,7 @@ def folder_of_frames(folder: Path, n_frames: int = 12) -> LabelledSource:
 def prepare(
     cache: Path, *videos: LabelledSource, clips: ClipSettings = CLIPS, flow: FlowSettings = FLOW
 ) -> tuple[list[PreparedVideo], list[str]]:
-    return prepare_videos(videos, cache, clips, flow, dataset="made:")
+    return prepare_videos(videos, cache, clips, flow, dataset="made:", rate_hz=10.0)
 
 
 def keys(cache: Path) -> set[str]:
@@ -88,7 +89,7 @@ def test_a_second_preparation_decodes_nothing_and_reports_every_frame(tmp_path: 
     reported: list[str] = []
     both = [
         prepare_videos(
-            [LabelledSource("gate", source)], tmp_path, CLIPS, FLOW, dataset="made:", on_frame=reported.append
+            [LabelledSource("gate", source)], tmp_path, CLIPS, FLOW, dataset="made:", rate_hz=10.0, on_frame=reported.append
         )[0][0]
         for _ in range(2)
     ]
@@ -202,9 +203,8 @@ def test_incomplete_arrays_are_prepared_again(tmp_path: Path, suffix: str, damag
     source = Made("gate", 8)
     video = LabelledSource("gate", source)
     (before,), _ = prepare(tmp_path, video)
-    before = PreparedVideo(
-        before.name, before.images.copy(), before.flows.copy(), before.input_maps.copy(), before.indices, before.sha256
-    )
+    arrays = {name: getattr(before, name).copy() for name in ("images", "flows", "input_maps")}
+    before = replace(before, **arrays)
     (file,) = tmp_path.glob(f"*{suffix}")
     if damage == "cut":
         os.truncate(file, file.stat().st_size // 2)
@@ -222,7 +222,7 @@ from training.test_cache import CLIPS, FLOW
 from comemory.training.cache import prepare_videos
 from comemory.types import LabelledSource
 video = LabelledSource("gate", sys.argv[1])
-prepare_videos([video], Path(sys.argv[2]), CLIPS, FLOW, dataset="made:", on_frame=lambda name: print(name, flush=True))
+prepare_videos([video], Path(sys.argv[2]), CLIPS, FLOW, dataset="made:", rate_hz=10.0, on_frame=lambda name: print(name, flush=True))
 """
 
 
@@ -275,4 +275,6 @@ def test_the_index_lists_the_frames_and_problems(tmp_path: Path) -> None:
     video = folder_of_frames(tmp_path / "gate", 8)
     prepare(tmp_path / "cache", video)
     (index,) = (tmp_path / "cache").glob("*.json")
-    assert json.loads(index.read_text()) == {"name": "gate", "indices": list(range(8)), "problems": []}
+    frames = list(range(8))
+    expected = {"name": "gate", "indices": frames, "samples": frames, "problems": [], "notes": []}
+    assert json.loads(index.read_text()) == expected

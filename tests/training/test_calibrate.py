@@ -31,7 +31,7 @@ def video(number: int, n_frames: int, gaps: Sequence[int] = ()) -> PreparedVideo
     indices = np.delete(np.arange(n_frames + len(gaps)), gaps).astype(np.int64)
     flows = np.zeros((n_frames, 2, 1, 1), np.float16)
     maps = np.zeros((n_frames, len(INPUT_MAPS), 1, 1), np.float16)
-    return PreparedVideo(f"{number:02d}", images[:, :, None, None], flows, maps, indices, f"content {number}")
+    return PreparedVideo(f"{number:02d}", images[:, :, None, None], flows, maps, indices, indices, f"content {number}")
 
 
 def frames_of(videos: Sequence[PreparedVideo]) -> list[tuple[int, ...]]:

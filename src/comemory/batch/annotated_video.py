@@ -31,15 +31,24 @@ class AnnotatedVideo:
         location: where the source can be read a second time, at its own size.
         threshold: of the score.
         inputs: files that must not be overwritten.
+        hold_s: how long a score is shown over frames without one: less than the time between two samples.
     """
 
     def __init__(
-        self, path: Path, opened: OpenedSource, location: str, threshold: float, inputs: Sequence[str]
+        self,
+        path: Path,
+        opened: OpenedSource,
+        location: str,
+        threshold: float,
+        inputs: Sequence[str],
+        hold_s: float = 0.0,
     ) -> None:
+        self.hold_s = hold_s
         self.path, self.opened, self.threshold, self.inputs = path, opened, threshold, inputs
         self.history: deque[tuple[float, bool]] = deque(maxlen=N_HISTORY)
         self._writer: VideoWriter | None = None
         self._full_size: Iterator[Frame] | None = None
+        self._newest: tuple[float, Score, bool] | None = None
         if opened.size is not None:
             self._full_size = iter(open_source(location, rate_hz=opened.rate_hz))
 
@@ -62,7 +71,8 @@ class AnnotatedVideo:
 
         Args:
             frame: as it was scored.
-            score: its box in pixels of `image`; None without a score.
+            score: its box in pixels of `image`; None without a score. A frame between two samples shows the score of the
+                sample before it.
             heat_map: of the frame.
             image: what to draw on, see `full_size`.
             active: the frame belongs to an event.
@@ -71,6 +81,9 @@ class AnnotatedVideo:
         if score is not None:
             score = replace(score, heat_map=heat_map)
             self.history.append((score.value, active))
+            self._newest = frame.time_s, score, active
+        elif self._newest is not None and frame.time_s - self._newest[0] < self.hold_s:
+            _, score, active = self._newest
         drawn = annotate(
             image, score, threshold=self.threshold, history=list(self.history), event=active, time_s=frame.time_s
         )

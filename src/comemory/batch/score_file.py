@@ -32,6 +32,7 @@ class BatchResult:
         events: of all sources, in order.
         images: of each event's peak; None where there is none.
         problems: one line for each source or frame that could not be used.
+        notes: one line each on the times of a source, such as a gap, and how it was scored.
         files: that were written.
         highest_score: of all frames; None before there is one.
     """
@@ -40,6 +41,7 @@ class BatchResult:
     events: list[Event] = field(default_factory=list)
     images: list[Path | None] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
     files: list[Path] = field(default_factory=list)
     highest_score: float | None = None
 
@@ -78,6 +80,7 @@ class SourceScorer:
     ) -> None:
         self._detector, self._opened, self._location, self._name = detector, opened, location, name
         self._threshold, self._outputs, self._result = threshold, outputs, outputs.result
+        self._sampler = detector.source_sampler(Path(location).name if "://" not in location else name)
         self._finder = EventFinder(name, threshold, detector.bundle.calibration.settings)
         self._waiting: deque[tuple[int, float, Score | None]] = deque()
         self._peak: tuple[int, NDArray[np.uint8], Score] | None = None
@@ -100,7 +103,7 @@ class SourceScorer:
             with ExitStack() as stack:
                 if video:
                     annotated = stack.enter_context(self._annotated_video())
-                results = score_frames(self._detector, self._opened, workers)
+                results = score_frames(self._detector, self._opened, workers, sampler=self._sampler)
                 stack.callback(results.close)
                 for frame, scored in results:
                     self._add(frame, scored, annotated)
@@ -114,7 +117,9 @@ class SourceScorer:
 
     def _annotated_video(self) -> AnnotatedVideo:
         path = self._outputs.out / f"{self._name}.mp4"
-        return AnnotatedVideo(path, self._opened, self._location, self._threshold, self._outputs.inputs)
+        # At the trained rate a frame without a score comes a whole interval later, and shows none.
+        hold_s = 0.95 * self._sampler.interval_s
+        return AnnotatedVideo(path, self._opened, self._location, self._threshold, self._outputs.inputs, hold_s)
 
     def _add(self, frame: Frame, scored: ScoredFrame | None, annotated: AnnotatedVideo | None) -> None:
         image = frame.image if annotated is None else annotated.full_size(frame)
@@ -146,6 +151,7 @@ class SourceScorer:
             self._end(event)
         self._write_rows(None)
         self._result.problems += self._opened.problems
+        self._result.notes += self._sampler.notes
         if self._n_frames and not self._n_scored:
             needed = self._detector.bundle.clips.n_past + 1
             self._result.problems.append(

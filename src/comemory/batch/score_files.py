@@ -146,5 +146,6 @@ def _write_events(path: Path, detector: Detector, result: BatchResult, threshold
         "highest_score": result.highest_score,
         "events": events,
         "problems": result.problems,
+        "notes": result.notes,
     }
     write_text(path, json.dumps(document, indent=1) + "\n")

@@ -138,10 +138,12 @@ def score(
                 "events": [asdict(event) for event in result.events],
                 "files": [str(file) for file in result.files],
                 "problems": result.problems,
+                "notes": result.notes,
             }
         )
     else:
         _print_scored(result, detector, budget)
+        print_notes(console, result.notes)
     report_problems(result.problems)
 
 
@@ -207,7 +209,7 @@ def evaluate(
 ) -> None:
     """Score a labelled data set and print the metrics beside those of the motion baseline, which needs no training.
 
-    Examples:
+    For example:
 
     `comemory evaluate models/ped2-small --data ped2:data/ped2 --json metrics.json --report ped2.html`
 

@@ -6,7 +6,7 @@ maps, h w cells of `types.CELL` pixels.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import cv2
@@ -109,13 +109,17 @@ class FramePreparer:
         self._average: FlowAverage | None = None
         self._agitation.reset()
 
-    def prepare(self, image: NDArray[np.uint8]) -> PreparedFrame:
+    def prepare(self, image: NDArray[np.uint8], flow_scale: float = 1.0) -> PreparedFrame:
         """Prepare the next frame. The flow of the first one is zero.
+
+        Args:
+            image: of the next frame.
+            flow_scale: factor on its flow, see `FramePair`.
 
         Shapes:
             image: uint8 (any height, any width, 3), RGB.
         """
-        return self.finish(self.compute_features(self.pair(image)))
+        return self.finish(self.compute_features(replace(self.pair(image), flow_scale=flow_scale)))
 
     def pair(self, image: NDArray[np.uint8]) -> FramePair:
         """Resize the next frame for the flow, and pair it with the one before."""

@@ -189,6 +189,7 @@ def _notes(dataset: Dataset, videos: Sequence[VideoScores], bundle: Bundle) -> l
             f"{len(unlabelled)} of {len(videos)} videos have no labels and are left out of the results: "
             f"{_first_names(unlabelled)}."
         )
+    notes += [note for video in videos for note in video.notes]
     if 0 < (n_masked := sum(video.localisation is not None for video in videos)) < len(videos):
         notes.append(
             f"{n_masked} of {len(videos)} videos have pixel masks; pixel AUC, RBDC and TBDC are over these only."

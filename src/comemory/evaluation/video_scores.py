@@ -19,9 +19,11 @@ from comemory.evaluation.report import Finding, FindingKind
 from comemory.parallel import Result, score_frames
 from comemory.scoring import EventFinder, peak, score_map, thesis_peak
 from comemory.types import Event, Frame, LabelledSource, Score
+from comemory.video.frame_sampler import SourceSampler
 
-MotionBaseline = Callable[[LabelledSource, float], Mapping[int, float]]
-"""Gives the motion baseline's scores of a video by frame index, from the video and its frames per second."""
+MotionBaseline = Callable[[LabelledSource, float, float], Mapping[int, float]]
+"""Gives the motion baseline's scores of a video by frame index, from the video, its frames per second where it does not
+state them, and those of the training, to which it is resampled."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,6 +89,7 @@ class VideoScores(FrameScores):
         localisation: score maps compared with the masks; None without masks.
         findings: the highest-scoring normal frame and the lowest-scoring abnormal one, when images were asked for.
         problems: one line for each frame or file that could not be used.
+        notes: one line each on the times of the frames, such as a gap; see `video.frame_sampler`.
     """
 
     rate_hz: float
@@ -100,6 +103,7 @@ class VideoScores(FrameScores):
     localisation: Localisation | None = None
     findings: list[Finding] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
 
 
 def score_video(
@@ -114,6 +118,8 @@ def score_video(
     on_frame: Callable[[], None] = lambda: None,
 ) -> VideoScores:
     """Score a video with the model, then with the motion baseline.
+
+    A frame that is left out because frames come faster than in training has the score of the sample before it.
 
     Args:
         detector: opened; it is used for this video alone while this runs.
@@ -132,14 +138,17 @@ def score_video(
     """
     source = detector.open_source(video.source, rate_hz)
     worst = _WorstFrames(video, detector) if images else None
-    seen = _Collector(detector, worst, with_maps=video.mask is not None)
-    for (frame, scored), seconds in _timed(score_frames(detector, source, workers)):
+    sampler = detector.source_sampler(video.name)
+    seen = _Collector(detector, worst, sampler, with_maps=video.mask is not None)
+    for (frame, scored), seconds in _timed(score_frames(detector, source, workers, sampler=sampler)):
         seen.add(frame, scored, seconds)
         on_frame()
     problems = [*source.problems, *_extra_labels(video, seen.n_frames)]
-    baseline = (
-        motion_baseline(video, rate_hz) if motion_baseline else dict(motion_baseline_scores(video.source, rate_hz))
-    )
+    trained_hz = detector.bundle.calibration.rate_hz
+    if motion_baseline is not None:
+        baseline = motion_baseline(video, rate_hz, trained_hz)
+    else:
+        baseline = dict(motion_baseline_scores(video.source, rate_hz, trained_hz))
     frames = np.array([score.index for score in seen.scores], np.int64)
     settings = detector.bundle.calibration.settings
     return VideoScores(
@@ -163,6 +172,7 @@ def score_video(
         localisation=_localisation(video, seen, problems),
         findings=worst.findings() if worst else [],
         problems=problems,
+        notes=sampler.notes,
     )
 
 
@@ -179,11 +189,13 @@ def _alarms(finder: EventFinder, scores: Sequence[Score]) -> Alarms:
 class _Collector:
     """Collects the scores of one video, frame by frame, and the score maps if asked for."""
 
-    def __init__(self, detector: Detector, worst: _WorstFrames | None, *, with_maps: bool) -> None:
+    def __init__(
+        self, detector: Detector, worst: _WorstFrames | None, sampler: SourceSampler, *, with_maps: bool
+    ) -> None:
         settings = detector.bundle.calibration.settings
-        self.detector, self.worst, self.with_maps = detector, worst, with_maps
+        self.detector, self.worst, self.sampler, self.with_maps = detector, worst, sampler, with_maps
         self.channels = (*settings.motion, *settings.appearance)
-        self.n_frames, self.wall_s = 0, 0.0
+        self.n_frames, self.wall_s, self.newest_sample_s = 0, 0.0, 0.0
         self.scores: list[Score] = []
         self.thesis: list[float] = []
         self.own_weights = own_score_weights(detector.bundle)
@@ -194,8 +206,10 @@ class _Collector:
     def add(self, frame: Frame, scored: ScoredFrame | None, seconds: float) -> None:
         self.n_frames, self.wall_s = frame.index + 1, self.wall_s + seconds
         if scored is None:
+            self._hold(frame)
             return
         clips, calibration = self.detector.bundle.clips, self.detector.bundle.calibration
+        self.newest_sample_s = frame.time_s
         self.scores.append(scored.score)
         if calibration.has_thesis_score:
             self.thesis.append(thesis_peak(scored.evidence, calibration).value)
@@ -212,7 +226,21 @@ class _Collector:
         if not self.own_weights:
             return None
         numbers = np.array(self.own_numbers, np.float64).reshape(-1, len(self.own_weights))
-        return own_score(numbers, list(self.own_weights.values()))
+        return own_score(numbers, self.own_weights)
+
+    def _hold(self, frame: Frame) -> None:
+        """Repeat the newest score for a frame that was left out between two samples."""
+        if not self.sampler.leaves_out_frames or not self.scores:
+            return
+        newest = self.scores[-1]
+        if frame.time_s - self.newest_sample_s >= 0.95 * self.sampler.interval_s:
+            return  # the clip is filling again after a gap
+        self.scores.append(replace(newest, index=frame.index, time_s=frame.time_s))
+        self.thesis += self.thesis[-1:]
+        self.own_numbers.append(self.own_numbers[-1])
+        self.raw.append(self.raw[-1])
+        if newest.index in self.score_maps:
+            self.score_maps[frame.index] = self.score_maps[newest.index]
 
 
 def _extra_labels(video: LabelledSource, n_frames: int) -> list[str]:

@@ -12,7 +12,7 @@ from pathlib import Path
 from comemory.detector import Detector
 from comemory.errors import mask_password
 from comemory.live.capture.frame_queue import FrameQueue
-from comemory.live.capture.frame_sampler import FrameSampler
+from comemory.video.frame_sampler import FrameSampler
 from comemory.live.capture.reader import CameraReader
 from comemory.live.config import CameraSettings, LiveSettings
 from comemory.live.contract import CameraState, CameraStatus, Message

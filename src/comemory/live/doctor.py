@@ -17,7 +17,7 @@ from comemory.detector import Detector
 from comemory.errors import ComemoryError, ConfigError, last_line, mask_password
 from comemory.files import require_writable_folder
 from comemory.live.capture.frame_queue import FrameQueue
-from comemory.live.capture.frame_sampler import FrameSampler
+from comemory.video.frame_sampler import FrameSampler
 from comemory.live.capture.reader import CameraReader
 from comemory.live.config import LiveSettings
 from comemory.live.recording.packet_buffer import PacketBuffer

@@ -23,9 +23,11 @@ from comemory.clips.preparation import FramePreparer, PreparedFrame
 from comemory.errors import SourceError, TrainingError
 from comemory.flow import FlowSettings, open_flow
 from comemory.types import CELL, INPUT_MAPS, JSON, LabelledSource, named_input_maps
+from comemory.video.frame_sampler import SourceSampler, measured_rate
+from comemory.video.image_folder import DEFAULT_RATE_HZ
 from comemory.video.source import open_source
 
-CACHE_VERSION = 9
+CACHE_VERSION = 10
 """Part of the hash. Raise it whenever `clips.preparation`, a resize or a flow estimator gives other numbers than before."""
 _ARRAYS = (".images", ".flows", ".maps")
 _BLOCK_BYTES = 2**20
@@ -38,12 +40,14 @@ class PreparedVideo:
     Attributes:
         name: of the video in its data set.
         sha256: of the video's content, see `content_sha256`.
+        notes: one line each on the times of its frames, such as a gap; see `video.frame_sampler`.
 
     Shapes:
         images: uint8 (n, C, H, W).
         flows: float16 (n, 2, H, W), pixels.
         input_maps: float16 (n, S, h, w), one map for each of `types.INPUT_MAPS`.
         indices: int64 (n,), of the frames in their source.
+        samples: int64 (n,), their places in time, see `video.frame_sampler.Sample`: consecutive ones follow each other.
     """
 
     name: str
@@ -51,11 +55,13 @@ class PreparedVideo:
     flows: NDArray[np.float16]
     input_maps: NDArray[np.float16]
     indices: NDArray[np.int64]
+    samples: NDArray[np.int64]
     sha256: str = ""
+    notes: tuple[str, ...] = ()
 
     def clip_ends(self, n_past: int) -> list[int]:
-        """The frames at which a clip can end: they and the `n_past` before them are consecutive in the source."""
-        return [t for t in range(n_past, len(self.indices)) if self.indices[t] - self.indices[t - n_past] == n_past]
+        """The frames at which a clip can end: they and the `n_past` before them are consecutive in time."""
+        return [t for t in range(n_past, len(self.samples)) if self.samples[t] - self.samples[t - n_past] == n_past]
 
     def clip(self, end: int, settings: ClipSettings) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Frames and flow of the clip whose newest frame is number `end`, see `clips.layout.assemble`."""
@@ -68,7 +74,7 @@ class PreparedVideo:
 
     def part(self, frames: slice) -> PreparedVideo:
         """A part of the video."""
-        arrays = {name: getattr(self, name)[frames] for name in ("images", "flows", "input_maps", "indices")}
+        arrays = {name: getattr(self, name)[frames] for name in ("images", "flows", "input_maps", "indices", "samples")}
         return replace(self, **arrays)
 
 
@@ -85,9 +91,12 @@ def prepare_videos(
     """Prepare the videos that the cache does not hold yet, and map all of them into memory.
 
     Args:
+        videos: of the data set.
         folder: the cache.
+        clips: how clips are made.
+        flow: how optical flow is computed.
         dataset: name of the data set; part of the hash of sources that are rendered in memory.
-        rate_hz: frames per second, where a video does not say.
+        rate_hz: frames per second of the training, to which all videos are resampled; None leaves each its own.
         on_frame: called with the video's name for each frame, prepared or found in the cache.
 
     Returns:
@@ -155,21 +164,33 @@ def _write(
     source = open_source(video.source, size=(clips.flow_height, clips.flow_width), rate_hz=rate_hz)
     stem.parent.mkdir(parents=True, exist_ok=True)
     _remove_leftovers(stem)
+    sampler = SourceSampler(rate_hz or measured_rate(source) or DEFAULT_RATE_HZ, video.name)
     indices: list[int] = []
+    samples: list[int] = []
     temporary = {suffix: Path(f"{stem}{suffix}.{os.getpid()}") for suffix in (*_ARRAYS, ".json")}
     try:
         with ExitStack() as opened:
             images, flows, maps = (opened.enter_context(temporary[suffix].open("wb")) for suffix in _ARRAYS)
             for frame in source:
-                if indices and frame.index != indices[-1] + 1:
+                on_frame(video.name)
+                sample = sampler.sample(frame)
+                if sample is None:
+                    continue
+                if samples and sample.index != samples[-1] + 1:
                     preparation.reset()
                 indices.append(frame.index)
-                prepared = preparation.prepare(frame.image)
+                samples.append(sample.index)
+                prepared = preparation.prepare(frame.image, sample.flow_scale)
                 images.write(prepared.image.tobytes())
                 flows.write(prepared.flow.tobytes())
                 maps.write(prepared.input_maps.tobytes())
-                on_frame(video.name)
-        index = {"name": video.name, "indices": indices, "problems": list(source.problems)}
+        index = {
+            "name": video.name,
+            "indices": indices,
+            "samples": samples,
+            "problems": list(source.problems),
+            "notes": sampler.notes,
+        }
         temporary[".json"].write_text(json.dumps(index), encoding="utf-8")
         for suffix, path in temporary.items():
             path.replace(stem.with_suffix(suffix))
@@ -195,6 +216,7 @@ def _read_index(stem: Path, clips: ClipSettings) -> JSON | None:
     try:
         index: JSON = json.loads(stem.with_suffix(".json").read_text(encoding="utf-8"))
         n_values = len(index["indices"]) * clips.height * clips.width
+        is_whole = len(index["samples"]) == len(index["indices"]) and isinstance(index["notes"], list)
         sizes = [stem.with_suffix(suffix).stat().st_size for suffix in _ARRAYS]
     except (OSError, ValueError, KeyError, TypeError):
         return None
@@ -204,21 +226,22 @@ def _read_index(stem: Path, clips: ClipSettings) -> JSON | None:
         n_values * 2 * half,
         len(INPUT_MAPS) * n_values // CELL**2 * half,
     ]
-    return index if sizes == expected else None
+    return index if is_whole and sizes == expected else None
 
 
 def _open_arrays(name: str, stem: Path, clips: ClipSettings, index: JSON, content: str) -> PreparedVideo:
-    indices = np.array(index["indices"], np.int64)
+    indices, samples = (np.array(index[key], np.int64) for key in ("indices", "samples"))
+    notes = tuple(index["notes"])
     n_frames, shape = len(indices), (clips.height, clips.width)
     cells = (len(INPUT_MAPS), clips.height // CELL, clips.width // CELL)
     if not n_frames:
         empty = np.zeros((0, clips.channels, *shape), np.uint8)
         flows, maps = np.zeros((0, 2, *shape), np.float16), np.zeros((0, *cells), np.float16)
-        return PreparedVideo(name, empty, flows, maps, indices, content)
+        return PreparedVideo(name, empty, flows, maps, indices, samples, content, notes)
     images = np.memmap(stem.with_suffix(".images"), np.uint8, "r", shape=(n_frames, clips.channels, *shape))
     flows = np.memmap(stem.with_suffix(".flows"), np.float16, "r", shape=(n_frames, 2, *shape))
     maps = np.memmap(stem.with_suffix(".maps"), np.float16, "r", shape=(n_frames, *cells))
-    return PreparedVideo(name, images, flows, maps, indices, content)
+    return PreparedVideo(name, images, flows, maps, indices, samples, content, notes)
 
 
 def _key(content: str, clips: ClipSettings, flow: FlowSettings, rate_hz: float | None) -> str:

@@ -148,6 +148,7 @@ def _data_sha256(videos: Sequence[PreparedVideo]) -> str:
     for video in videos:
         digest.update(f"{video.sha256}:{len(video.indices)}:".encode())
         digest.update(video.indices.tobytes())
+        digest.update(video.samples.tobytes())
     return digest.hexdigest()
 
 

@@ -80,7 +80,7 @@ def recalibrate(
         write_json(folder / "config.json", {**bundle.config, "scoring": config.scoring.model_dump(mode="json")})
         write_json(folder / "calibration.json", calibration.model_dump(mode="json"))
         write_json(folder / "provenance.json", {**bundle.provenance, "recalibrated": note})
-    return TrainingResult(out, problems, calibration.caution)
+    return TrainingResult(out, problems, calibration.caution, [note for video in prepared for note in video.notes])
 
 
 def bundle_training_config(bundle: Bundle, scoring: ScoringSettings | None = None) -> TrainingConfig:

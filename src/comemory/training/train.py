@@ -31,6 +31,7 @@ from comemory.training.loop import fit, make_fabric
 from comemory.training.plot import DEAD, plot_history
 from comemory.training.split import MIN_CALIBRATION_CLIPS
 from comemory.types import JSON, Dataset, LabelledSource
+from comemory.video.frame_sampler import RATE_TOLERANCE, measured_rate
 from comemory.video.source import open_source
 
 DEFAULT_RATE_HZ = 25.0
@@ -66,11 +67,13 @@ class TrainingResult:
         bundle: path of the bundle.
         problems: one line for each problem met, such as a corrupt frame.
         caution: one sentence where there was too little video for precise thresholds, else None.
+        notes: one line each on the times of the frames, such as a gap; see `video.frame_sampler`.
     """
 
     bundle: Path
     problems: Sequence[str]
     caution: str | None = None
+    notes: Sequence[str] = ()
 
 
 def train(
@@ -130,7 +133,7 @@ def train(
     provenance = _provenance(data, prepared, trained, held_out, state, time.monotonic() - start_s)
     reporter.stage("Writing the bundle", None)
     _write(out, model, config, calibration, provenance)
-    return TrainingResult(out, problems, calibration.caution)
+    return TrainingResult(out, problems, calibration.caution, [note for video in prepared for note in video.notes])
 
 
 def _fit(
@@ -218,14 +221,29 @@ def _require_enough(
 
 
 def frame_rate(dataset: Dataset, videos: Sequence[LabelledSource]) -> float:
-    """Frames per second of the data set, or of its first video that states them; else `DEFAULT_RATE_HZ`."""
+    """Frames per second to train at: those of the data set, else those that most of its frames have.
+
+    Videos of other rates are resampled to it. `DEFAULT_RATE_HZ` where neither data set nor videos state a rate.
+    """
     if dataset.rate_hz:
         return float(dataset.rate_hz)
+    n_frames: dict[float, int] = {}
     for video in videos:
-        with suppress(SourceError):
-            if rate_hz := open_source(video.source).rate_hz:
-                return float(rate_hz)
-    return DEFAULT_RATE_HZ
+        rate_hz = _measured_rate(video)
+        if rate_hz is not None:
+            # Rates that differ by rounding count as one: the first of them.
+            rate_hz = next((one for one in n_frames if abs(rate_hz / one - 1) <= RATE_TOLERANCE), rate_hz)
+            n_frames[rate_hz] = n_frames.get(rate_hz, 0) + (video.n_frames or 1)
+    return max(n_frames, key=n_frames.__getitem__, default=DEFAULT_RATE_HZ)
+
+
+def _measured_rate(video: LabelledSource) -> float | None:
+    """Frames per second of a video; None where it does not state them, or cannot be read."""
+    with suppress(SourceError):
+        source = open_source(video.source)
+        if source.rate_hz and (rate_hz := measured_rate(source)):
+            return float(rate_hz)
+    return None
 
 
 def _content(prepared: Sequence[PreparedVideo]) -> str:

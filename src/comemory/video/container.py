@@ -50,6 +50,7 @@ class Video:
         n_frames: as the header of a file states it; None where it does not.
         size: (height, width) of the first frame, upright, before any resize; None for a URL that was never read.
         problems: what went wrong in the newest iteration, one line each, starting with the path.
+        restarts: indices of the frames before which the clock started again, in the newest iteration.
         time_base: seconds of a unit of the time stamps; None before the first iteration.
     """
 
@@ -66,6 +67,7 @@ class Video:
         self.n_frames: int | None = None
         self.size: tuple[int, int] | None = None
         self.problems: list[str] = []
+        self.restarts: list[int] = []
         self.time_base: Fraction | None = None
         self._is_stream = isinstance(location, str)
         self._location = str(location)
@@ -84,16 +86,20 @@ class Video:
                 for; a stream breaks, or sends nothing for `READ_TIMEOUT_S`.
         """
         reformatter = VideoReformatter()
-        first_size = None
+        first_size: tuple[int, int] | None = None
+        last_size: tuple[int, int] | None = None
         with closing(self.decode()) as frames:
             for index, time_s, decoded in frames:
-                first_size = first_size or (decoded.height, decoded.width)
-                if self._target_size is None and first_size != (decoded.height, decoded.width):
+                size = (decoded.height, decoded.width)
+                first_size = first_size or size
+                is_restart = index in self.restarts[-1:] or last_size not in (None, size)
+                last_size = size
+                if self._target_size is None and first_size != size:
                     raise SourceError(
                         f"{self._display_name}: the image size changes from {first_size[0]}x{first_size[1]} to "
                         f"{decoded.height}x{decoded.width} at frame {index} ({time_s:.2f} s): pass `size` to resize all frames"
                     )
-                yield Frame(upright_rgb(decoded, self._target_size, reformatter), time_s, index)
+                yield Frame(upright_rgb(decoded, self._target_size, reformatter), time_s, index, is_restart)
 
     def decode(self) -> Generator[tuple[int, float, av.VideoFrame], None, None]:
         """Yield index, time in seconds and decoded frame of every frame, before it is turned upright and converted to RGB.
@@ -102,6 +108,7 @@ class Video:
             SourceError: as in iterating, a change of size apart.
         """
         self.problems.clear()
+        self.restarts.clear()
         with self._open() as container:
             stream = self._video_stream(container)
             self._read_rate(stream)
@@ -113,7 +120,10 @@ class Video:
                 if count == 0:
                     self.size = upright_size(decoded)
                 count += 1
-                yield index, clock.time_s(decoded.pts), decoded
+                time_s = clock.time_s(decoded.pts)
+                if clock.has_restarted:
+                    self.restarts.append(index)
+                yield index, time_s, decoded
             self._report(decoding, container, count)
 
     def _open(self) -> InputContainer:
@@ -298,6 +308,9 @@ class _Clock:
 
     A missing timestamp is extrapolated from the rate. A timestamp that goes back by more than `JUMP_S` starts a new time line
     (a restarted camera, or files joined end to end), which continues one interval after the frame before.
+
+    Attributes:
+        has_restarted: whether the newest frame starts a new time line.
     """
 
     def __init__(self, time_base: Fraction | None, rate_hz: float) -> None:
@@ -305,13 +318,15 @@ class _Clock:
         self._interval_s = 1.0 / rate_hz
         self._base_s: float | None = None
         self._newest_s: float | None = None
+        self.has_restarted = False
 
     def time_s(self, pts: int | None) -> float:
         expected = 0.0 if self._newest_s is None else self._newest_s + self._interval_s
-        time_s = expected
+        time_s, self.has_restarted = expected, False
         if pts is not None and self._time_base is not None:
             stamp_s = float(pts * self._time_base)
             if self._base_s is None or stamp_s - self._base_s < (self._newest_s or 0.0) - JUMP_S:
+                self.has_restarted = self._newest_s is not None
                 self._base_s = stamp_s - expected
             time_s = max(stamp_s - self._base_s, self._newest_s or 0.0)
         self._newest_s = time_s

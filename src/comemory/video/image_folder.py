@@ -6,7 +6,9 @@ import os
 import re
 import stat
 import struct
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import cast
 
@@ -49,7 +51,8 @@ class FrameFolder:
     Attributes:
         path: of the folder.
         name: name of the folder.
-        rate_hz: the rate given, or None. The time of a frame is index / rate; without a rate, `DEFAULT_RATE_HZ` is used.
+        rate_hz: the rate given, or None. The time of a frame is its place / rate; without a rate, `DEFAULT_RATE_HZ` is
+            used. The place is the index, plus one for each number that the names before it leave out; see `number_places`.
         n_frames: number of images, readable or not.
         size: (height, width) of the first readable image.
         problems: one line for each image that the newest iteration skipped, starting with its path.
@@ -64,6 +67,7 @@ class FrameFolder:
         self.problems: list[str] = []
         self._target_size = size
         self._images = _list_images(path)
+        self._places = number_places([image.stem for image in self._images])
         self.n_frames: int | None = len(self._images)
         self.size: tuple[int, int] | None = self._probe()
 
@@ -76,7 +80,7 @@ class FrameFolder:
         self.problems.clear()
         reformatter = VideoReformatter()
         interval_s = 1.0 / (self.rate_hz or DEFAULT_RATE_HZ)
-        for index, path in enumerate(self._images):
+        for (index, path), place in zip(enumerate(self._images), self._places, strict=True):
             try:
                 image = read_image(path, self._target_size, reformatter=reformatter)
             except SourceError as error:
@@ -88,7 +92,7 @@ class FrameFolder:
                     f"{path}: the image is {image.shape[0]}x{image.shape[1]}, those before it are {height}x{width}: "
                     "expected one size in a folder; pass `size` to resize all frames"
                 )
-            yield Frame(image, index * interval_s, index)
+            yield Frame(image, place * interval_s, index)
 
     def _probe(self) -> tuple[int, int]:
         first_error = None
@@ -175,6 +179,29 @@ def _list_images(folder: Path) -> list[Path]:
         seen = f"it has {len(names)} other files, such as {min(names)!r}" if names else "it is empty"
         raise SourceError(f"{folder}: no frames in this folder ({seen}): expected jpg, png, tif, bmp or webp images")
     return [folder / name for name in sorted(images, key=natural_key)]
+
+
+def number_places(names: Sequence[str]) -> list[int]:
+    """The place of each image in time, from the numbers that their names end with, in intervals since the first one.
+
+    Numbers count only where the names differ in nothing else, and rise in steps of one size most of the time: 5, 10, 15
+    are consecutive. Other names tell nothing about time, and the images then count as consecutive.
+
+    >>> number_places(["gate_007", "gate_008", "gate_050"]), number_places(["5", "10", "20", "25"])
+    ([0, 1, 43], [0, 1, 3, 4])
+    >>> number_places(["a", "b", "c"]), number_places(["cam1_2", "cam2_7"])
+    ([0, 1, 2], [0, 1])
+    """
+    found = [re.fullmatch(r"(.*?)([0-9]+)", name) for name in names]
+    numbers = [int(match[2]) for match in found if match]
+    by_position = list(range(len(names)))
+    if len(numbers) != len(names) or len({match[1] for match in found if match}) > 1:
+        return by_position
+    steps = [b - a for a, b in pairwise(numbers)]
+    (step, count), *_ = Counter(steps).most_common(1) or [(0, 0)]
+    if step < 1 or 2 * count < len(steps) or any(one < 1 for one in steps):
+        return by_position
+    return [round((number - numbers[0]) / step) for number in numbers]
 
 
 def natural_key(name: str) -> list[tuple[int, int, str]]:

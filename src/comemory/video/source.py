@@ -6,6 +6,7 @@ import os
 import re
 import stat
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 from urllib.parse import unquote, urlsplit
@@ -117,7 +118,7 @@ class ResizedSource:
         reformatter = VideoReformatter()
         for frame in map(require_frame, self.source):
             self.size = self.size or (frame.image.shape[0], frame.image.shape[1])
-            yield Frame(resize(frame.image, self._target_size, reformatter=reformatter), frame.time_s, frame.index)
+            yield replace(frame, image=resize(frame.image, self._target_size, reformatter=reformatter))
 
 
 def require_frame(value: object) -> Frame:

@@ -18,7 +18,7 @@ from comemory.live.capture.clock import ArrivalClock, PlaybackClock, StreamClock
 from comemory.live.capture.connection import Connection, copy_packet, explain
 from comemory.live.capture.frame_loss import FrameLoss
 from comemory.live.capture.frame_queue import FrameQueue, QueuedFrame
-from comemory.live.capture.frame_sampler import FrameSampler
+from comemory.video.frame_sampler import FrameSampler
 from comemory.live.config import CameraSettings, HealthSettings
 from comemory.live.contract import CameraState
 from comemory.live.monitoring.camera_stats import RateMeter

@@ -221,8 +221,10 @@ def _evidence(detector: Detector, clip: Path, max_frames: int) -> list[Maps]:
     """The evidence of the first scored frames of a clip, without the updated memory items."""
     detector.reset()
     found: list[Maps] = []
-    for frame in detector.open_source(clip):
-        if (scored := detector.step(frame)) is not None:
+    source = detector.open_source(clip)
+    sampler = detector.source_sampler(source.name)
+    for frame in source:
+        if (scored := detector.step_sample(frame, sampler.sample(frame))) is not None:
             maps = scored.evidence.maps
             found.append({name: values for name, values in maps.items() if not name.startswith("updated_")})
         if len(found) >= max_frames:

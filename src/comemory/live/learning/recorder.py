@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from comemory.bundle import open_bundle
 from comemory.errors import SourceError
 from comemory.live.capture.frame_queue import FrameQueue, QueuedFrame
-from comemory.live.capture.frame_sampler import RATE_TOLERANCE, FrameSampler
+from comemory.video.frame_sampler import RATE_TOLERANCE, FrameSampler
 from comemory.live.capture.reader import CameraReader
 from comemory.live.config import LiveSettings
 from comemory.live.contract import CameraState

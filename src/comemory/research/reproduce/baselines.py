@@ -31,15 +31,15 @@ def cached_motion_baseline(folder: Path, data: str) -> MotionBaseline:
     def training_content() -> str:
         return " ".join(content_sha256(video, data) for video in open_dataset(data).training())
 
-    def scores_of(video: LabelledSource, rate_hz: float) -> Mapping[int, float]:
+    def scores_of(video: LabelledSource, rate_hz: float, trained_hz: float) -> Mapping[int, float]:
         # A video that is made in memory has no file to hash; its content follows from what it is made of.
         made_of = "" if isinstance(video.source, str) else f"{data} {PSEUDO_VERSION} {training_content()}"
         content = content_sha256(video, made_of)
-        key = hashlib.sha256(f"{content} {rate_hz} {MOTION_BASELINE_VERSION}".encode()).hexdigest()[:24]
+        key = hashlib.sha256(f"{content} {rate_hz} {trained_hz} {MOTION_BASELINE_VERSION}".encode()).hexdigest()[:24]
         path = folder / f"{key}.json"
         if (stored := read_json(path)) is not None:
             return {int(frame): float(score) for frame, score in stored.items()}
-        scores = dict(motion_baseline_scores(video.source, rate_hz))
+        scores = dict(motion_baseline_scores(video.source, rate_hz, trained_hz))
         try:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
