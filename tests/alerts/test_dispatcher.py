@@ -190,7 +190,7 @@ def script() -> ModuleType:
 
 LOSSES = (
     "events_lost",
-    "pictures_lost",
+    "images_lost",
     "events_left_open",
     "orphans",
     "rows_without_file",
@@ -201,14 +201,14 @@ LOSSES = (
 
 class TestKilled:
     def test_nothing_is_lost_in_sqlite(self, script: ModuleType, tmp_path: Path) -> None:
-        figures = script.measure(4, tmp_path, str(tmp_path / "events.db"), seed=os.getpid())
-        assert not any(figures[name] for name in (*LOSSES, "forged")), figures
-        assert figures["events"] > 3
-        assert figures["refused"] > 0
+        results = script.measure(4, tmp_path, str(tmp_path / "events.db"), seed=os.getpid())
+        assert not any(results[name] for name in (*LOSSES, "forged")), results
+        assert results["events"] > 3
+        assert results["refused"] > 0
 
     def test_nothing_is_lost_in_postgresql(
         self, script: ModuleType, tmp_path: Path, postgres: Callable[[], str]
     ) -> None:
-        figures = script.measure(2, tmp_path, postgres(), seed=os.getpid())
-        assert not any(figures[name] for name in (*LOSSES, "forged")), figures
-        assert figures["events"] > 0
+        results = script.measure(2, tmp_path, postgres(), seed=os.getpid())
+        assert not any(results[name] for name in (*LOSSES, "forged")), results
+        assert results["events"] > 0
