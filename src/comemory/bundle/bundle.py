@@ -23,6 +23,7 @@ from comemory.flow import FlowSettings
 from comemory.models import MODELS
 from comemory.runtimes import PRECISIONS, InputLayout, Network, is_faster_in, supports
 from comemory.scoring import Calibration
+from comemory.scoring.budgets import GOALS, Coverage, coverage, default_budget
 from comemory.types import JSON
 
 _ATTEMPTS = 5
@@ -83,6 +84,21 @@ class Bundle:
     def precision(self) -> str:
         """The precision in which the network computes: `fp32` unless `in_precision` chose another one."""
         return self.network.precision
+
+    @property
+    def n_footage_frames(self) -> int | None:
+        """Frames of the normal footage that it was trained and calibrated on; None where the provenance does not say."""
+        parts = [self.provenance.get(key) or {} for key in ("trained_on", "held_out")]
+        return sum(sum(part.values()) for part in parts) or None
+
+    def coverage(self, goals: Sequence[str] = GOALS) -> Coverage:
+        """Which false-alarm budgets its footage holds, see `scoring.budgets`."""
+        return coverage(self.calibration, self.n_footage_frames, goals)
+
+    @property
+    def default_budget(self) -> str:
+        """The false-alarm budget where the user gives none, see `scoring.budgets.default_budget`."""
+        return default_budget(self.calibration, self.n_footage_frames)
 
     def is_current(self) -> bool:
         """Whether the folder still contains this very bundle; it may have been removed or replaced."""

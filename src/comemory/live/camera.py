@@ -185,7 +185,7 @@ class Camera:
             attempts=reader.attempts,
             last_score=stats.last_score if self.state.is_scored else None,
             threshold=scorer.threshold,
-            false_alarms=scorer.camera.false_alarms,
+            false_alarms=scorer.false_alarms,
             model=bundle.path.name,
             model_sha256=bundle.digest,
             size=reader.size,

@@ -107,9 +107,13 @@ class Calibration(Settings):
         Raises:
             ConfigError: the budget cannot be read.
         """
-        frames_per_hour = self.rate_hz * 3600
-        level = max(0.0, math.log10(frames_per_hour / (parse_budget(false_alarms) * self.frames_per_alarm)))
+        level = self.budget_level(false_alarms)
         return compress(level if self.n_alarms is None else small_sample_correction(level, self.n_alarms))
+
+    def budget_level(self, false_alarms: str) -> float:
+        """-log10 of the share of normal frames that may score higher under a budget, before any correction."""
+        frames_per_hour = self.rate_hz * 3600
+        return max(0.0, math.log10(frames_per_hour / (parse_budget(false_alarms) * self.frames_per_alarm)))
 
 
 def small_sample_correction(level: float, n_alarms: int) -> float:

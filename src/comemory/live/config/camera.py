@@ -11,7 +11,6 @@ from pydantic import Field, field_validator
 from comemory.alerts.hours import Hours
 from comemory.config import Settings
 from comemory.scoring import parse_budget
-from comemory.scoring.config import DEFAULT_FALSE_ALARMS
 from comemory.secret_values import resolve_secret
 
 Point = tuple[float, float]
@@ -35,10 +34,11 @@ class CameraSettings(Settings):
     model: Path | None = Field(
         None, title="Model", description="Bundle of this camera. Default: the model for all cameras."
     )
-    false_alarms: str = Field(
-        DEFAULT_FALSE_ALARMS,
+    false_alarms: str | None = Field(
+        None,
         title="False-alarm budget",
-        description="False alarms that are acceptable on normal video, such as `1/day` or `2/h`; sets the threshold.",
+        description="False alarms that are acceptable on normal video, such as `1/day` or `2/h`; sets the threshold. "
+        "Default: `1/h`, or more where the model was trained on too little footage for it.",
     )
     fps: float | None = Field(
         None,
@@ -69,8 +69,9 @@ class CameraSettings(Settings):
 
     @field_validator("false_alarms")
     @classmethod
-    def _budget(cls, text: str) -> str:
-        parse_budget(text)
+    def _budget(cls, text: str | None) -> str | None:
+        if text is not None:
+            parse_budget(text)
         return text
 
     @field_validator("hours")

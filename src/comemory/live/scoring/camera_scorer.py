@@ -89,6 +89,11 @@ class CameraScorer:
         self._use(detector)
 
     @property
+    def false_alarms(self) -> str:
+        """The camera's false-alarm budget."""
+        return self._tracker.false_alarms
+
+    @property
     def threshold(self) -> float:
         """Threshold of the score by the camera's false-alarm budget."""
         return self._tracker.threshold

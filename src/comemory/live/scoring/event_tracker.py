@@ -87,9 +87,14 @@ class EventTracker:
         self._start = self._end = self._updated = 0.0
 
     @property
+    def false_alarms(self) -> str:
+        """The camera's false-alarm budget: the one given, else that which the model's footage holds."""
+        return self.camera.false_alarms or self._detector.bundle.default_budget
+
+    @property
     def threshold(self) -> float:
         """Threshold of the score by the camera's false-alarm budget."""
-        return self._detector.bundle.calibration.threshold(self.camera.false_alarms)
+        return self._detector.bundle.calibration.threshold(self.false_alarms)
 
     def configure(self, camera: CameraSettings) -> None:
         """Apply new active hours or another budget, from the next frame on."""
