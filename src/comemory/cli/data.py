@@ -50,30 +50,28 @@ def data_check(
         )
     else:
         _print_counts(data, check)
-        print_notes(console, check.notes)
+        print_notes(console, [*check.notes, *_budget_notes(check)])
     report_problems(check.problems)
 
 
 def _print_counts(title: str, check: DataCheck) -> None:
     """Print what was found beside what its authors published, where they did."""
+    from comemory.scoring.budgets import duration
+
     published = ("published",) if check.published else ()
     rows = [
         (name, str(count), *(str(check.published.get(name, "–")) for _ in published))
         for name, count in check.found.items()
     ]
     rows += [
-        (name, _duration(seconds), *("" for _ in published)) for name, seconds in check.seconds.items() if seconds > 0
+        (name, duration(seconds), *("" for _ in published)) for name, seconds in check.seconds.items() if seconds > 0
     ]
     print_table(console, title, rows, ("", "found", *published))
 
 
-def _duration(seconds: float) -> str:
-    """A duration in the two largest units.
+def _budget_notes(check: DataCheck) -> list[str]:
+    """About which false-alarm budgets the training footage can hold."""
+    from comemory.scoring.budgets import coverage_of_footage
 
-    >>> _duration(93.4), _duration(3725), _duration(7.24)
-    ('1 min 33 s', '1 h 2 min', '7.2 s')
-    """
-    if seconds < 60:
-        return f"{seconds:.1f} s"
-    minutes, rest = divmod(round(seconds), 60)
-    return f"{minutes} min {rest} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
+    footage_s = check.seconds.get("training footage", 0.0)
+    return [f"a guess from other scenes, before a training: {coverage_of_footage(footage_s)}"] if footage_s > 0 else []
