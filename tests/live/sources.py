@@ -135,3 +135,49 @@ class MjpegCamera:
         self.lost.set()
         self._server.shutdown()
         self._server.server_close()
+
+
+class HttpStream:
+    """Sends the same bytes to each client, at their own pace, without stating their number.
+
+    Args:
+        seconds: that the bytes last; 0 sends them at once.
+        break_after_s: closes the connection in the middle; None sends all.
+    """
+
+    def __init__(self, data: bytes, kind: str, seconds: float, break_after_s: float | None) -> None:
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                self.send_response(200)
+                self.send_header("Content-Type", kind)
+                self.end_headers()
+                start, n_sent = time.monotonic(), 0
+                while n_sent < len(data):
+                    passed = time.monotonic() - start
+                    if break_after_s is not None and passed > break_after_s:
+                        return
+                    n_due = len(data) if not seconds else min(len(data), int((passed + 1) / seconds * len(data)))
+                    try:
+                        self.wfile.write(data[n_sent:n_due])
+                    except OSError:
+                        return
+                    n_sent = n_due
+                    time.sleep(0.05)
+
+            def log_message(self, format: str, *args: Any) -> None:
+                pass
+
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self._server.daemon_threads = True
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self._server.server_address[1]}/live"
+
+    def __enter__(self) -> HttpStream:
+        threading.Thread(target=self._server.serve_forever, daemon=True).start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._server.shutdown()
+        self._server.server_close()

@@ -15,12 +15,12 @@ from live.lossy_relay import LossyRelay
 
 from comemory.datasets import open_dataset
 from comemory.live.capture.frame_queue import FrameQueue
-from comemory.video.frame_sampler import FrameSampler
 from comemory.live.capture.reader import CameraReader
 from comemory.live.config import CameraSettings, HealthSettings, LiveSettings
 from comemory.live.contract import CameraState
 from comemory.live.engine import Engine
 from comemory.live.recording.packet_buffer import PacketBuffer
+from comemory.video.frame_sampler import FrameSampler
 
 SHARE = 0.02
 N_FRAMES = 400

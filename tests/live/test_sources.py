@@ -12,11 +12,13 @@ from http.server import ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
+import av
+import cv2
 import numpy as np
 import pytest
 from footage import save_video
 from live.conftest import N_FRAMES, RtspServer, until
-from live.sources import HlsCamera, MjpegCamera, Silent
+from live.sources import HlsCamera, HttpStream, MjpegCamera, Silent
 from live.test_live import all_of, lines, seconds
 from moving_disc import disc_images
 
@@ -208,3 +210,57 @@ class TestDevices:
         found = {check.name: check for check in run_checks(settings)}["camera usb"]
         assert found.ok is False
         assert message in found.found
+
+
+def test_live_stream_that_states_a_duration_is_live_again_after_a_break(
+    clips: list[Path], live: Live, engines: Engines, tmp_path: Path
+) -> None:
+    """FLV from a media server: its header has a duration, and the connection breaks after four seconds."""
+    path = tmp_path / "live.flv"
+    with av.open(str(clips[0])) as source, av.open(str(path), "w", format="flv") as output:
+        stream = output.add_stream_from_template(source.streams.video[0])
+        for packet in source.demux(video=0):
+            if packet.size:
+                packet.stream = stream
+                output.mux(packet)
+    with HttpStream(path.read_bytes(), "video/x-flv", seconds=10.0, break_after_s=4.0) as server:
+        engine = engines(live({"gate": {"url": server.url}}))
+        for n_reconnects in (0, 1, 2):
+            until(
+                lambda n=n_reconnects: (
+                    engine.status()[0].reconnects >= n and engine.status()[0].state is CameraState.LIVE
+                )
+            )  # type: ignore[misc]
+        engine.stop()
+
+
+def test_single_image_is_reported_as_one(live: Live, engines: Engines, tmp_path: Path) -> None:
+    cv2.imwrite(str(tmp_path / "snapshot.jpg"), disc_images(1, 96, 144)[0])
+    with HttpStream((tmp_path / "snapshot.jpg").read_bytes(), "image/jpeg", seconds=0.0, break_after_s=None) as server:
+        engine = engines(live({"gate": {"url": server.url}}))
+        until(lambda: "a single image, not a stream" in engine.status()[0].message)
+        assert engine.status()[0].state is CameraState.DOWN
+
+
+def test_hanging_camera_is_not_shown_live_by_the_last_frames_of_its_decoder(
+    tmp_path: Path, live: Live, engines: Engines, rtsp: Any
+) -> None:
+    """With B-frames, the decoder holds frames back and returns them when the stream ends."""
+    path = tmp_path / "delayed.mp4"
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=10, options={"bf": "3"})
+        stream.height, stream.width, stream.pix_fmt = 96, 144, "yuv420p"
+        for image in disc_images(600, 96, 144):
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(image, format="rgb24").reformat(format="yuv420p")))
+        container.mux(stream.encode(None))
+    server: RtspServer = rtsp({"gate": path})
+    engine = engines(live({"gate": {"url": server.url("gate")}}, health={"stalled_s": 1.0}))
+    until(is_state(engine, CameraState.LIVE))
+    assert server.process is not None
+    with engine.subscribe() as messages:
+        os.kill(server.process.pid, signal.SIGSTOP)
+        until(lambda: engine.status()[0].attempts > 1)
+        states = [message["state"] for message in all_of(messages, "state")]
+        os.kill(server.process.pid, signal.SIGCONT)
+    assert states[0] == "stalled"
+    assert "live" not in states

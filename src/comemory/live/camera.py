@@ -12,7 +12,6 @@ from pathlib import Path
 from comemory.detector import Detector
 from comemory.errors import mask_password
 from comemory.live.capture.frame_queue import FrameQueue
-from comemory.video.frame_sampler import FrameSampler
 from comemory.live.capture.reader import CameraReader
 from comemory.live.config import CameraSettings, LiveSettings
 from comemory.live.contract import CameraState, CameraStatus, Message
@@ -21,6 +20,7 @@ from comemory.live.recording.event_writer import EventWriter
 from comemory.live.recording.packet_buffer import MAX_BUFFER_BYTES, PacketBuffer
 from comemory.live.recording.task_queue import TaskQueue
 from comemory.live.scoring.camera_scorer import CameraScorer
+from comemory.video.frame_sampler import FrameSampler
 
 RESTART_S = 5.0
 """Pause before a reader that died of an error is replaced."""
@@ -33,6 +33,8 @@ LOSS_LIMITS = (0.05, 0.02)
 minute costs less: the frames up to the next key frame."""
 OVERLOAD_LIMITS = (0.1, 0.05)
 """The same for the share of due frames that are dropped; a short peak of other work costs less."""
+BURST_S = 3.0
+"""After a connection, a server may send the last seconds at once: the frames dropped then say nothing of this machine."""
 COUNTERS = ("frames", "attempts", "reconnects", "lost", "damaged", "clock_jumps")
 """Counters that go on when a reader is replaced."""
 
@@ -42,7 +44,9 @@ class Camera:
 
     Attributes:
         busy: whether a worker is scoring its frames; set by the workers.
-        state, since, message: the camera's state, when it began (UTC), and one line on it.
+        state: see `CameraState`.
+        since: when the state began, UTC.
+        message: one line that explains the state.
         restarts: how often a reader that died of an error was replaced.
 
     Args:
@@ -79,6 +83,7 @@ class Camera:
         self.busy = False
         self.restarts = 0
         self.state, self.since, self.message = CameraState.CONNECTING, datetime.now(UTC), "connecting"
+        self._measured_attempt, self._connected_at = 0, time.monotonic()
         self._loss = RecentShare(*LOSS_LIMITS)
         self._overload = RecentShare(*OVERLOAD_LIMITS)
         self._died_at: float | None = None
@@ -245,15 +250,19 @@ class Camera:
             )
         if overload.is_high:
             return CameraState.DEGRADED, (
-                f"this machine is too slow: {overload.share:.0%} of the frames are dropped unscored "
-                f"({self.scorer.stats.rate.hz():.1f} of {self.sampler.due_hz:.1f} a second are scored): "
-                "lower the fps of the cameras, use a smaller model, or watch fewer cameras"
+                f"{overload.share:.0%} of the frames are dropped unscored, {self.scorer.stats.rate.hz():.1f} of "
+                f"{self.sampler.due_hz:.1f} a second are scored: this machine is too slow, or the frames arrive in "
+                "bursts; lower the fps of the cameras, use a smaller model, or watch fewer cameras"
             )
         return None
 
     def _measure_degradation(self) -> None:
         now, reader = time.monotonic(), self.reader
         self._loss.update(now, reader.lost + reader.damaged, reader.frames + reader.lost)
+        if not reader.is_file and (reader.attempts != self._measured_attempt or reader.last_frame is None):
+            self._measured_attempt, self._connected_at = reader.attempts, now
+        if now - self._connected_at < BURST_S:
+            self._overload.reset()
         self._overload.update(now, self.n_dropped, self.sampler.n_due)
 
     def _keep_fault(self, link: CameraState, message: str) -> tuple[CameraState, str]:

@@ -56,8 +56,10 @@ class CameraStatus:
 
     Attributes:
         url: with the password masked.
-        state: see `CameraState`; it began at `since`, UTC.
-        fps_in: frames a second that arrive, over the last seconds; `fps_scored` those that are scored.
+        state: see `CameraState`.
+        since: when the state began, UTC.
+        fps_in: frames a second that arrive, over the last seconds.
+        fps_scored: frames a second that are scored, over the last seconds.
         frames: number of frames received.
         dropped: number of frames that were due but not scored, because newer ones were waiting.
         scored: number of frames scored.
@@ -65,12 +67,15 @@ class CameraStatus:
         damaged: number of frames that are not scored because packets were lost: frames with a missing part, and those
             predicted from them.
         fps_due: frames a second that should be scored.
-        latency_ms_p50, latency_ms_p99: from a frame's arrival to its score, over the last minutes; None before the first.
+        latency_ms_p50: median time from a frame's arrival to its score, over the last minutes; None before the first.
+        latency_ms_p99: its 99th percentile.
         reconnects: number of connections made after one was lost.
         attempts: number of connection attempts.
         last_score: None before the first score, and while the camera is not live.
-        threshold: the score above which events start; it follows from the budget `false_alarms`.
-        model: name of the bundle; `model_sha256` is its digest.
+        threshold: the score at which events begin; it follows from the budget.
+        false_alarms: the false-alarm budget, such as `1/day`.
+        model: name of the bundle.
+        model_sha256: digest of the bundle.
         size: (height, width) of the camera's frames, in pixels; None before the first.
         active: whether events count at this time of day.
         open_event: id of the event under way, None without one.
@@ -170,7 +175,9 @@ class EngineContract(Protocol):
     """A running engine. Every method may be called from any thread; a camera that does not exist is a ConfigError."""
 
     @property
-    def settings(self) -> LiveSettings: ...
+    def settings(self) -> LiveSettings:
+        """The settings it runs with."""
+        ...
 
     def start(self) -> None:
         """Start all cameras. A camera that cannot be reached is a state, not an error.
@@ -184,7 +191,9 @@ class EngineContract(Protocol):
         """End within `timeout_s`: open events are closed and stored. May be called twice."""
         ...
 
-    def status(self) -> list[CameraStatus]: ...
+    def status(self) -> list[CameraStatus]:
+        """The status of every camera."""
+        ...
 
     def snapshot(self, camera: str) -> Snapshot | None:
         """The newest image of a camera, with its heat map; None before the first."""
@@ -198,7 +207,9 @@ class EngineContract(Protocol):
         """A bounded queue of messages; if it is full, the oldest message is dropped."""
         ...
 
-    def set_zones(self, camera: str, zones: Sequence[Zone]) -> None: ...
+    def set_zones(self, camera: str, zones: Sequence[Zone]) -> None:
+        """Replace the zones of a camera."""
+        ...
 
     def set_budget(self, camera: str, false_alarms: str) -> float:
         """Set the false-alarm budget and give the threshold that follows.
@@ -212,6 +223,8 @@ class EngineContract(Protocol):
         """Set the verdict on an event. `normal` suppresses similar events of the camera from now on; None removes it.
 
         Args:
+            event_id: id of the event.
+            verdict: None removes the present one.
             by: name of the user.
 
         Raises:
@@ -227,4 +240,6 @@ class EngineContract(Protocol):
         """
         ...
 
-    def metrics(self) -> Metrics: ...
+    def metrics(self) -> Metrics:
+        """The metrics of the service and of every camera."""
+        ...

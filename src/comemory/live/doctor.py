@@ -17,11 +17,11 @@ from comemory.detector import Detector
 from comemory.errors import ComemoryError, ConfigError, last_line, mask_password
 from comemory.files import require_writable_folder
 from comemory.live.capture.frame_queue import FrameQueue
-from comemory.video.frame_sampler import FrameSampler
 from comemory.live.capture.reader import CameraReader
 from comemory.live.config import LiveSettings
 from comemory.live.recording.packet_buffer import PacketBuffer
 from comemory.secret_values import resolve_secret
+from comemory.video.frame_sampler import FrameSampler
 
 FRAME_WAIT_S = 12.0
 """Time limit for the first frame: more than the time limits of a connection and of the longest usual key frame interval."""

@@ -198,6 +198,15 @@ class Engine:
         self._set(camera, "false_alarms", false_alarms)
         return self._camera(camera).scorer.threshold
 
+    @property
+    def budget_notes(self) -> list[str]:
+        """For each camera, its false-alarm budget, and what the footage of its model holds."""
+        scorers = {name: camera.scorer for name, camera in self._cameras.items()}
+        return [
+            f"{name}: at most {scorer.false_alarms} false alarms; the model has {scorer.detector.bundle.coverage()}"
+            for name, scorer in scorers.items()
+        ]
+
     def thresholds(self, camera: str, budgets: Sequence[str]) -> list[float]:
         """The thresholds that follow from budgets for a camera."""
         calibration = self._camera(camera).scorer.detector.bundle.calibration

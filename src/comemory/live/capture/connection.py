@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from contextlib import suppress
 from typing import Any
@@ -21,8 +22,13 @@ from comemory.video.source import URL_SCHEMES, open_source
 OPEN_TIMEOUT_S = 4.0
 SEGMENT_TIMEOUT_S = 20.0
 """Time limit for the next segment of a playlist: twice the longest that is usual (10 s)."""
+HTTP_ANALYSIS_US = "1000000"
+"""Microseconds of a stream that are analysed before it is shown; the default of 5 s is longer than a camera may take."""
 UDP_BUFFER_BYTES = 4 * 2**20
 """The system's default of 208 KiB holds less than one key frame of a 4K camera."""
+FLUSH_S = 2.0
+"""A stream that ended within this time after its last packet was ended by the camera."""
+SINGLE_IMAGE_FORMATS = ("mjpeg", "image2")
 ARRIVAL_FORMATS = ("mpjpeg", "mjpeg", "v4l2", "video4linux2,v4l2")
 """Formats without a clock of the camera: frames get their time of arrival."""
 
@@ -31,11 +37,14 @@ class Connection:
     """An open camera, file or recording.
 
     Attributes:
-        container, stream: the open container, and its first video stream.
+        container: the open container.
+        stream: its first video stream.
         is_file: it is a file of this machine.
         is_recording: it has an end: a file, a file at a URL, or a playlist that has ended.
         is_segmented: it comes in segments of seconds, as HLS does.
+        is_single_image: it may be one image instead of a stream.
         uses_arrival_time: it has no clock of its own.
+        duration_s: that it states; 0 for none.
     """
 
     def __init__(self, location: str, camera: CameraSettings, health: HealthSettings, *, is_file: bool) -> None:
@@ -45,7 +54,11 @@ class Connection:
             name = self.container.format.name
             over_http = location.lower().startswith("http")
             self.is_segmented = over_http and "hls" in name.split(",")
-            self.is_recording = is_file or (over_http and (self.container.duration or 0) > 0)
+            self.is_single_image = over_http and (name.endswith("_pipe") or name in SINGLE_IMAGE_FORMATS)
+            # A live stream may state a duration too, but no server knows the size of one.
+            has_size = self.is_segmented or (over_http and self.container.size > 0)
+            self.duration_s = (self.container.duration or 0) / av.time_base
+            self.is_recording = is_file or (over_http and has_size and self.duration_s > 0)
             self.uses_arrival_time = not is_file and name in ARRIVAL_FORMATS
             self.stream = _video_stream(self.container, mask_password(location))
         except BaseException:
@@ -59,17 +72,24 @@ class Connection:
         self.container.close()
 
     def packets(self) -> Iterator[Any]:
-        """The packets; None at the end, for the decoder to return its last frames."""
+        """The packets; None at the end, for the decoder to return its last frames.
+
+        A camera that has fallen silent does not get a None: its last frames would look like new ones.
+        """
+        arrived = time.monotonic()
         for packet in self.container.demux(self.stream):
             if packet.size > 0:
+                arrived = time.monotonic()
                 yield packet
-        yield None
+        if self.is_recording or time.monotonic() - arrived < FLUSH_S:
+            yield None
 
 
 def copy_packet(packet: Any, at: float) -> Packet:
     """A copy of a packet, independent of the connection.
 
     Args:
+        packet: of PyAV.
         at: Unix time of its frame.
     """
     return Packet(bytes(packet), packet.pts, packet.dts, packet.duration or 0, packet.is_keyframe, at)
@@ -109,6 +129,8 @@ def _open_stream(location: str, camera: CameraSettings, health: HealthSettings) 
             options["buffer_size"] = str(UDP_BUFFER_BYTES)
     elif path.endswith(".m3u8"):
         silence_s = max(silence_s, SEGMENT_TIMEOUT_S)
+    else:
+        options["analyzeduration"] = HTTP_ANALYSIS_US
     return av.open(
         location,
         format="v4l2" if location.startswith("/dev/") else None,

@@ -18,17 +18,20 @@ from comemory.live.capture.clock import ArrivalClock, PlaybackClock, StreamClock
 from comemory.live.capture.connection import Connection, copy_packet, explain
 from comemory.live.capture.frame_loss import FrameLoss
 from comemory.live.capture.frame_queue import FrameQueue, QueuedFrame
-from comemory.video.frame_sampler import FrameSampler
 from comemory.live.config import CameraSettings, HealthSettings
 from comemory.live.contract import CameraState
 from comemory.live.monitoring.camera_stats import RateMeter
 from comemory.live.recording.packet_buffer import LIBRARY_ERRORS, PacketBuffer, StreamParams
+from comemory.video.frame_sampler import FrameSampler
 from comemory.video.image_folder import FrameFolder
 
 N_REMEMBERED_KEYFRAMES = 256
 """Key frames of a playlist that are recognised when they come again; more than any live playlist lists."""
 FILE_RETRY_S = 1.0
 """Pause before a looped file that could not be read is tried again."""
+SINGLE_IMAGE = "this is a single image, not a stream: give the address of the camera's RTSP or MJPEG stream"
+END_TOLERANCE_S = 2.0
+"""A recording whose last frame lies this close to its stated duration was played to its end, and not broken off."""
 MAX_RATE_HZ = 240
 """A stated frame rate above this is a mistake of the container; the rate is measured instead."""
 
@@ -45,7 +48,8 @@ class CameraReader(threading.Thread):
         lost: number of frames that did not arrive; see `FrameLoss`.
         damaged: number of frames that cannot be trusted because packets were lost; they are not queued.
         clock_jumps: how often the time of day of this machine was set.
-        last_frame: when the last frame arrived, on the monotonic clock; None before the first.
+        last_frame: when the last frame was taken, on the monotonic clock, as far as its timestamps tell; None before the
+            first. The last frame of a camera that hangs may arrive seconds later, when the connection times out.
         newest: the newest frame, as decoded.
         rate: measures the frames a second that arrive.
         size: (height, width) of the frames, in pixels.
@@ -73,9 +77,10 @@ class CameraReader(threading.Thread):
         self.size: tuple[int, int] | None = None
         self.finished = self.failed = False
         self._location = ""
+        self._taken = 0.0
         self._stopping = threading.Event()
         self._backoff = Backoff()
-        self._was_live = False
+        self._was_live = self._has_ended = self._is_single_image = False
         self._seen_keyframes: deque[int] = deque(maxlen=N_REMEMBERED_KEYFRAMES)
 
     @property
@@ -88,6 +93,7 @@ class CameraReader(threading.Thread):
         self._stopping.set()
 
     def run(self) -> None:
+        """Connect and read, again and again, until the camera is stopped or its recording has ended."""
         failures = 0
         while not self._stopping.is_set():
             frames_before = self.frames
@@ -107,11 +113,13 @@ class CameraReader(threading.Thread):
                 self.link = CameraState.CONNECTING
             self._read_location()
             if not self._stopping.is_set():
-                self._handle_end(got_frames=self.frames > frames_before)
+                self._handle_end(self.frames - frames_before)
         except SourceError as error:
             self._set_lost(str(error))
         except LIBRARY_ERRORS as error:
-            self._set_lost(f"{mask_password(self._location)}: {explain(error, self._location)}")
+            is_image = self._is_single_image and self.frames - frames_before == 1
+            reason = SINGLE_IMAGE if is_image else explain(error, self._location)
+            self._set_lost(f"{mask_password(self._location)}: {reason}")
 
     def _read_location(self) -> None:
         if self.is_file and Path(self._location).is_dir():
@@ -121,19 +129,22 @@ class CameraReader(threading.Thread):
                 self._refuse_replay(connection)
                 self._read(connection)
 
-    def _handle_end(self, *, got_frames: bool) -> None:
-        """What follows from the end of a file or stream; a looped file simply starts again."""
+    def _handle_end(self, n_frames: int) -> None:
+        """What follows from the end of a file or stream that gave so many frames; a looped file simply starts again."""
         shown = mask_password(self._location)
-        if not self.is_file:
+        if not self.is_file and self._is_single_image and n_frames == 1:
+            self._set_lost(f"{shown}: {SINGLE_IMAGE}")
+        elif not self.is_file:
             self._set_lost(f"{shown}: the camera ended the stream")
-        elif not got_frames:
+        elif not n_frames:
             raise SourceError(f"{shown}: it contains no frame that can be decoded")
         elif not self.camera.loop:
             self._set_lost("the file has ended", CameraState.ENDED)
 
     def _refuse_replay(self, connection: Connection) -> None:
         """A recording at a URL is played once: played again, it would raise the same events again."""
-        if connection.is_recording and not self.is_file and self._was_live and not self.camera.loop:
+        was_played = self._has_ended or (connection.is_segmented and self._was_live)
+        if connection.is_recording and not self.is_file and was_played and not self.camera.loop:
             raise SourceError(
                 f"{mask_password(self._location)}: the recording has ended: set loop = true to play it again"
             )
@@ -161,10 +172,12 @@ class CameraReader(threading.Thread):
             if not self._wait_until(start + frame.time_s):
                 return
             self._follow_wall_clock(wall, None)
+            self._taken = time.monotonic()
             self._add_frame(frame.image, frame.time_s, wall.to_unix(start + frame.time_s))
 
     def _read(self, connection: Connection) -> None:
         """Read an open connection until it ends or the reader is stopped."""
+        self._is_single_image = connection.is_single_image
         params = StreamParams(connection.stream)
         loss = None if connection.is_recording else FrameLoss(params.codec, params.extradata, float(params.time_base))
         stated = None if connection.uses_arrival_time else params.rate_hz
@@ -182,13 +195,16 @@ class CameraReader(threading.Thread):
             self._follow_wall_clock(wall, params)
             if packet is not None:
                 time_s = now - start if connection.uses_arrival_time else stream_clock.packet_time_s(packet.pts)
-                self.packets.append(copy_packet(packet, wall.to_unix(clock.packet_time(time_s, now))))
+                taken = clock.packet_time(time_s, now)
+                self._taken = min(now, taken)
+                self.packets.append(copy_packet(packet, wall.to_unix(taken)))
             for image in self._decode(connection.stream, packet, loss):
                 time_s = now - start if connection.uses_arrival_time else stream_clock.frame_time_s(image.pts)
                 at = clock.frame_time(time_s, now)
                 if is_played_back and not self._wait_until(at):
                     return
                 self._add_frame(image, time_s, wall.to_unix(at))
+                self._has_ended = connection.is_recording and time_s >= connection.duration_s - END_TOLERANCE_S
 
     def _new_packets(self, connection: Connection) -> Iterator[Any]:
         """The packets from the first new key frame on: a playlist that does not grow gives its segments again."""
@@ -205,6 +221,7 @@ class CameraReader(threading.Thread):
         """The frames of a packet that can be trusted.
 
         Args:
+            stream: the stream that the packet belongs to.
             packet: None lets the decoder return its last frames.
             loss: None trusts all frames that the decoder does not mark: recordings lose no packets.
         """
@@ -235,7 +252,7 @@ class CameraReader(threading.Thread):
     def _count_frame(self) -> None:
         self.frames += 1
         self.rate.count()
-        self.last_frame = time.monotonic()
+        self.last_frame = self._taken
         if self.link is not CameraState.LIVE:
             self.link, self.message = CameraState.LIVE, ""
             self._was_live = True
@@ -263,6 +280,7 @@ class CameraReader(threading.Thread):
         """Count a frame and queue it where it is sampled.
 
         Args:
+            image: as the decoder gives it.
             time_s: on the stream's clock.
             at: Unix time.
         """

@@ -69,7 +69,7 @@ class Overrides:
         changes = {
             key: stored[key]["now"]
             for key in KEYS
-            if isinstance(stored.get(key), dict) and "now" in stored[key] and stored[key].get("was") == plain[key]
+            if isinstance(stored.get(key), dict) and "now" in stored[key] and _is_unedited(plain[key], stored[key].get("was"))
         }
         try:
             return build(CameraSettings, {**plain, **changes}) if changes else camera
@@ -82,6 +82,11 @@ class Overrides:
         except (OSError, ValueError):
             return {}
         return _entries(stored) if isinstance(stored, dict) else {}
+
+
+def _is_unedited(value: Any, was: Any) -> bool:
+    """Whether a setting is still what it was when it was overridden; versions before budgets followed the model had 1/h."""
+    return value == was or (value is None and was == DEFAULT_FALSE_ALARMS)
 
 
 def _entries(stored: Mapping[str, Any]) -> dict[str, Any]:

@@ -26,7 +26,7 @@ from comemory.live.config import LearnSettings, LiveSettings
 from comemory.live.learning.progress import LearningProgress
 from comemory.live.learning.recorder import CameraRecorder
 from comemory.runtimes import is_faster_in
-from comemory.scoring import Calibration, Scorer, fit_calibration, normalise
+from comemory.scoring import Calibration, Scorer, fit_calibration
 from comemory.training.config import read_training_config
 
 MAX_CALIBRATION_FRAMES = 3000
@@ -53,8 +53,11 @@ def learn(
     """Record a camera, then train a model on it or recalibrate its present one.
 
     Args:
+        settings: of the cameras.
+        camera: name of the camera.
         seconds: how long to record.
         recalibrate: keep the network and fit its thresholds again, which takes minutes instead of hours.
+        progress: receives the progress.
         say: called with lines for people.
 
     Returns:
@@ -213,7 +216,7 @@ def _scores(calibration: Calibration, videos: Sequence[Sequence[Maps]]) -> NDArr
     scores = []
     for video in videos:
         scorer = Scorer(calibration)
-        scores += [scorer.update(normalise(maps, calibration.spatial_baselines)).value for maps in video]
+        scores += [scorer.update(calibration.normalise(maps)).value for maps in video]
     return np.array(scores, np.float64)
 
 

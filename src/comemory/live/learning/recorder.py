@@ -16,12 +16,12 @@ from numpy.typing import NDArray
 from comemory.bundle import open_bundle
 from comemory.errors import SourceError
 from comemory.live.capture.frame_queue import FrameQueue, QueuedFrame
-from comemory.video.frame_sampler import RATE_TOLERANCE, FrameSampler
 from comemory.live.capture.reader import CameraReader
 from comemory.live.config import LiveSettings
 from comemory.live.contract import CameraState
 from comemory.live.monitoring.image_health import ImageHealth
 from comemory.live.recording.packet_buffer import PacketBuffer
+from comemory.video.frame_sampler import RATE_TOLERANCE, FrameSampler
 from comemory.video.image_folder import upright_rgb
 from comemory.video.resize import resize
 from comemory.video.writer import VideoWriter
@@ -142,7 +142,7 @@ class CameraRecorder:
             return
         for frame in frames:
             image = self._image(frame)
-            if not self._health.check(image, frame.time).usable or (
+            if not self._health.check(image, frame.time, frame.image).usable or (
                 self._last_index >= 0 and frame.sample.index != self._last_index + 1
             ):
                 self._end_clip()

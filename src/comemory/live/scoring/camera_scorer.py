@@ -226,7 +226,7 @@ class CameraScorer:
             self.close_event()
             self.health.reset_frames()
         image = self._resize(frame, self.detector)
-        self.finding = self.health.check(image, frame.time)
+        self.finding = self.health.check(image, frame.time, frame.image)
         if not self.finding.usable:
             self.detector.reset()
             self.close_event()
