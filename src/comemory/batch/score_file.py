@@ -16,7 +16,8 @@ from comemory.batch.annotated_video import AnnotatedVideo, enlarge
 from comemory.detector import Detector, ScoredFrame, in_recording
 from comemory.errors import SourceError, mask_password
 from comemory.parallel import score_frames
-from comemory.scoring import EventFinder
+from comemory.scoring import DEFAULT_FALSE_ALARMS, EventFinder, parse_budget
+from comemory.scoring.budgets import BUDGETS
 from comemory.types import Event, Frame, Score
 from comemory.video.overlay import annotate
 from comemory.video.source import OpenedSource, open_source
@@ -35,6 +36,8 @@ class BatchResult:
         notes: one line each on the times of a source, such as a gap, and how it was scored.
         files: that were written.
         highest_score: of all frames; None before there is one.
+        false_alarms: the budget of the events.
+        event_at: the smallest of the common budgets at which there would be an event; None where none of them gives one.
     """
 
     n_frames: int = 0
@@ -44,6 +47,8 @@ class BatchResult:
     notes: list[str] = field(default_factory=list)
     files: list[Path] = field(default_factory=list)
     highest_score: float | None = None
+    false_alarms: str = DEFAULT_FALSE_ALARMS
+    event_at: str | None = None
 
 
 @dataclass(frozen=True)
@@ -61,6 +66,35 @@ class Outputs:
     table: Any
     result: BatchResult
     inputs: Sequence[str]
+
+
+class BudgetTrials:
+    """Finds the smallest of the common false-alarm budgets at which a source has an event.
+
+    Args:
+        detector: that scores the source.
+        name: of the source.
+    """
+
+    def __init__(self, detector: Detector, name: str) -> None:
+        calibration = detector.bundle.calibration
+        # From the most alarms to the fewest: as soon as a budget has an event, only the smaller ones are of interest.
+        self._left = [
+            (budget, EventFinder(name, calibration.threshold(budget), calibration.settings))
+            for budget in reversed(BUDGETS)
+        ]
+        self.smallest: str | None = None
+
+    def update(self, score: Score) -> None:
+        """Add the next score."""
+        found = -1
+        for number, (_, finder) in enumerate(self._left):
+            finder.update(score)
+            if finder.active:
+                found = number
+        if found >= 0:
+            self.smallest = self._left[found][0]
+            del self._left[: found + 1]
 
 
 class SourceScorer:
@@ -82,6 +116,7 @@ class SourceScorer:
         self._threshold, self._outputs, self._result = threshold, outputs, outputs.result
         self._sampler = detector.source_sampler(Path(location).name if "://" not in location else name)
         self._finder = EventFinder(name, threshold, detector.bundle.calibration.settings)
+        self._trials = BudgetTrials(detector, name)
         self._waiting: deque[tuple[int, float, Score | None]] = deque()
         self._peak: tuple[int, NDArray[np.uint8], Score] | None = None
         self._n_frames = self._n_scored = 0
@@ -142,6 +177,7 @@ class SourceScorer:
         self._n_scored += 1
         highest = self._result.highest_score
         self._result.highest_score = score.value if highest is None else max(highest, score.value)
+        self._trials.update(score)
         if (event := self._finder.update(score)) is not None:
             self._end(event)
 
@@ -152,6 +188,8 @@ class SourceScorer:
         self._write_rows(None)
         self._result.problems += self._opened.problems
         self._result.notes += self._sampler.notes
+        found = [budget for budget in (self._result.event_at, self._trials.smallest) if budget is not None]
+        self._result.event_at = min(found, key=parse_budget, default=None)
         if self._n_frames and not self._n_scored:
             needed = self._detector.bundle.clips.n_past + 1
             self._result.problems.append(

@@ -15,7 +15,6 @@ from comemory.batch.score_file import BatchResult, Outputs, SourceScorer
 from comemory.detector import Detector
 from comemory.errors import BundleError, ComemoryError, SourceError
 from comemory.files import require_writable_file, require_writable_folder, write_text
-from comemory.scoring import DEFAULT_FALSE_ALARMS
 from comemory.video.source import source_name
 
 COLUMNS = ("source", "frame", "time_s", "score", "appearance", "motion", "event")
@@ -26,7 +25,7 @@ def score_sources(
     sources: Sequence[str],
     out: Path,
     *,
-    false_alarms: str = DEFAULT_FALSE_ALARMS,
+    false_alarms: str | None = None,
     video: bool = False,
     rate_hz: float | None = None,
     workers: int = 1,
@@ -46,7 +45,7 @@ def score_sources(
         detector: scores nothing else meanwhile.
         sources: paths or URLs.
         out: folder of the outputs.
-        false_alarms: budget that sets the threshold of events.
+        false_alarms: budget that sets the threshold of events; None takes the default of the model.
         video: also write annotated videos.
         rate_hz: frames per second of sources that do not say.
         workers: cores to score on; see `parallel.score_frames`.
@@ -57,6 +56,7 @@ def score_sources(
         ConfigError: the budget cannot be read, an output cannot be written or would overwrite an input; before any work.
         SourceError: writing failed, such as on a full disk.
     """
+    false_alarms = false_alarms or detector.bundle.default_budget
     threshold = detector.bundle.calibration.threshold(false_alarms)
     sources = [_path_of(source) for source in sources]
     names = _names(sources)
@@ -64,7 +64,7 @@ def score_sources(
         require_writable_folder(out / "events")
     for name in ("scores.csv", "events.json", *(f"{name}.mp4" for name in names if video)):
         require_writable_file(out / name, inputs=sources)
-    result = BatchResult()
+    result = BatchResult(false_alarms=false_alarms)
     with _writing(out):
         try:
             with _table(out / "scores.csv") as table:
@@ -144,6 +144,7 @@ def _write_events(path: Path, detector: Detector, result: BatchResult, threshold
         "threshold": round(threshold, 6),
         "frames": result.n_frames,
         "highest_score": result.highest_score,
+        "event_at": result.event_at,
         "events": events,
         "problems": result.problems,
         "notes": result.notes,

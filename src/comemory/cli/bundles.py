@@ -106,7 +106,7 @@ def info(bundle: Bundle, as_json: Json = False) -> None:
     from comemory.bundle import open_bundle
 
     opened = open_bundle(bundle)
-    calibration = opened.calibration
+    calibration, coverage = opened.calibration, opened.coverage()
     facts = {
         "bundle": opened.path.name,
         "sha256": opened.digest,
@@ -119,6 +119,9 @@ def info(bundle: Bundle, as_json: Json = False) -> None:
             "n_seen": calibration.n_training_frames,
             "n_alarms": calibration.n_alarms,
             "rate_hz": calibration.rate_hz,
+            "footage_s": round(coverage.footage_s, 1),
+            "finest_budget": coverage.finest,
+            "needed_s": {budget: round(seconds) for budget, seconds in coverage.needed_s.items()},
             "thresholds": {
                 budget: round(calibration.threshold(budget), 4) for budget in ("10/h", "1/h", "1/day", "1/week")
             },
@@ -129,7 +132,7 @@ def info(bundle: Bundle, as_json: Json = False) -> None:
     else:
         used = {"clips": opened.clips, "flow": opened.flow, "scoring": calibration.settings}
         resolved = {name: settings.model_dump(mode="json") for name, settings in used.items()}
-        print_info(console, {**facts, "config": {**opened.config, **resolved}})
+        print_info(console, {**facts, "config": {**opened.config, **resolved}, "footage": str(coverage)})
 
 
 def _precisions(bundle: OpenedBundle) -> list[dict[str, Any]]:

@@ -50,6 +50,8 @@ def watch(
     ):
         cameras = count_of(len(service.engine.settings.cameras), "camera")
         log.write("start", f"{cameras}, {count_of(service.engine.workers, 'worker')}")
+        for note in service.engine.budget_notes:
+            log.write("start", note)
         service.run(seconds)
         failed = service.engine.failed if service.engine.finished else []
     log.write("stop", f"not read and scored to the end: {', '.join(failed)}" if failed else "stopped")

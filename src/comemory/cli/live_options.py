@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 import typer
 
 from comemory.cli.application import setting
-from comemory.cli.options import ADVANCED, DEFAULT_FALSE_ALARMS, error_console
+from comemory.cli.options import ADVANCED, error_console
 from comemory.cli.terminal import print_line
 from comemory.errors import ConfigError, mask_password
 
@@ -48,7 +48,7 @@ class LiveOptions:
             "--false-alarms",
             metavar="N/UNIT",
             help=setting("comemory.live.config:CameraSettings.false_alarms"),
-            show_default=DEFAULT_FALSE_ALARMS,
+            show_default=False,
         ),
     ] = None
     store: Annotated[

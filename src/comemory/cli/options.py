@@ -135,6 +135,14 @@ Budget = Annotated[
         show_default=DEFAULT_FALSE_ALARMS,
     ),
 ]
+ModelBudget = Annotated[
+    str | None,
+    typer.Option(
+        metavar="N/UNIT",
+        help="Number of false alarms to accept on normal video, such as `2/day`; units: min, h, day, week.",
+        show_default=f"{DEFAULT_FALSE_ALARMS}, or more where the training footage is too short for it",
+    ),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON in place of a table.")]
 
 

@@ -19,6 +19,7 @@ from comemory.cli.options import (
     FlowWeights,
     Gate,
     Json,
+    ModelBudget,
     Precision,
     PrecisionName,
     ProtocolName,
@@ -87,7 +88,7 @@ def score(
         Path, typer.Option(metavar="FOLDER", help="Folder for the tables, images and annotated videos.")
     ] = Path("scores"),
     video: Annotated[bool, typer.Option("--video", help="Also write an annotated mp4 of each source.")] = False,
-    false_alarms: Budget = None,
+    false_alarms: ModelBudget = None,
     as_json: Json = False,
     rate: Annotated[
         float | None,
@@ -115,26 +116,31 @@ def score(
     from comemory.parallel import n_workers
 
     check_bundle_comes_first(bundle, sources)
-    budget, workers = budget_or_default(false_alarms), n_workers(threads)
+    workers = n_workers(threads)
     detector = open_detector(bundle, runtime, precision, flow_weights, update, gate)
     with ProgressBars(error_console) as bars:
         result = score_sources(
             detector,
             sources,
             out,
-            false_alarms=budget,
+            false_alarms=false_alarms,
             video=video,
             rate_hz=rate,
             workers=workers,
             on_source=bars.stage,
             on_frame=bars.advance,
         )
+    coverage = detector.bundle.coverage()
     if as_json:
         print_json(
             {
                 "precision": detector.bundle.precision,
                 "frames": result.n_frames,
+                "false_alarms": result.false_alarms,
                 "highest_score": result.highest_score,
+                "event_at": result.event_at,
+                "footage_s": coverage.footage_s,
+                "finest_budget": coverage.finest,
                 "events": [asdict(event) for event in result.events],
                 "files": [str(file) for file in result.files],
                 "problems": result.problems,
@@ -142,21 +148,33 @@ def score(
             }
         )
     else:
-        _print_scored(result, detector, budget)
-        print_notes(console, result.notes)
+        _print_scored(result, detector)
+        print_notes(console, [*result.notes, f"{detector.bundle.path.name} was trained on {coverage}"])
     report_problems(result.problems)
 
 
-def _print_scored(result: BatchResult, detector: Detector, budget: str) -> None:
-    """Print the events, how far the scores are from one where there is none, and the files."""
+def _print_scored(result: BatchResult, detector: Detector) -> None:
+    """Print the events, what to do where there is none, and the files."""
     print_events(console, result.events, result.n_frames)
+    print_line(console, f"at most {result.false_alarms} false alarms on normal video", style="dim")
     if not result.events and result.highest_score is not None:
-        calibration = detector.bundle.calibration
-        needed = f"{calibration.settings.min_frames} frames in a row at {calibration.threshold(budget):.2f}"
-        print_line(
-            console, f"the highest score is {result.highest_score:.2f}; an event at {budget} needs {needed} or higher"
-        )
+        print_line(console, _why_no_event(result, detector))
     print_line(console, f"wrote {', '.join(str(file) for file in result.files if file.suffix != '.jpg')}")
+
+
+def _why_no_event(result: BatchResult, detector: Detector) -> str:
+    """How far the scores are from an event, at which budget there would be one, and how much footage would help."""
+    from comemory.scoring.budgets import duration
+
+    calibration, budget = detector.bundle.calibration, result.false_alarms
+    needed = f"{calibration.settings.min_frames} frames in a row at {calibration.threshold(budget):.2f}"
+    text = f"the highest score is {result.highest_score:.2f}; an event at {budget} needs {needed} or higher"
+    if result.event_at is not None:
+        text += f"; there would be one at --false-alarms {result.event_at}"
+    missed = detector.bundle.coverage([budget]).needed_s
+    if budget in missed:
+        text += f"; {budget} needs about {duration(missed[budget], rounded=True)} of training footage"
+    return text
 
 
 @app.command(rich_help_panel=RESEARCH, cls=PlainCommand)

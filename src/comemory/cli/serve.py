@@ -97,6 +97,8 @@ def _serve(live: LiveSettings, reread: Callable[[], LiveSettings], log: LiveLog)
         with serving(page, live.web, service.end) as address, log_messages(service, log):
             cameras = count_of(len(live.cameras), "camera")
             log.write("start", f"{cameras}, {count_of(service.engine.workers, 'worker')}")
+            for note in service.engine.budget_notes:
+                log.write("start", note)
             print_line(console, f"the page is at {address}")
             sys.stdout.flush()
             service.run(until_finished=False)

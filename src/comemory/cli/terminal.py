@@ -293,6 +293,7 @@ def print_info(console: Console, facts: Mapping[str, Any]) -> None:
         ("frame", f"{clips['height']}x{clips['width']}, {'grey' if clips['channels'] == 1 else 'colour'}"),
         ("flow", f"{config['flow']['name']} at {clips['flow_height']}x{clips['flow_width']}"),
         ("score", f"{decision['score']} of {', '.join([*decision['motion'], *decision['appearance']])}"),
+        ("footage", facts["footage"]),
         ("thresholds", thresholds),
         ("thresholds from", f"{count_of(n_alarms, 'alarm') if n_alarms else 'alarms'} on held-out normal video"),
         ("rate", f"{calibration['rate_hz']:g} frames per second"),

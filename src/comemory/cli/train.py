@@ -65,5 +65,5 @@ def train(
     with ProgressBars(error_console, LINE_EVERY_S) as bars:
         trained = run_training(data, resolved, out, run=run, cache=cache, resume=resume, reporter=bars)
     print_line(console, f"wrote the bundle {trained.bundle}")
-    print_notes(console, [*trained.notes, *([trained.caution] if trained.caution else [])])
+    print_notes(console, [*trained.notes, *(str(note) for note in (trained.coverage, trained.caution) if note)])
     report_problems(trained.problems)

@@ -22,6 +22,7 @@ from comemory.datasets import open_dataset
 from comemory.errors import BundleError, SourceError, TrainingError
 from comemory.provenance import current_commit, package_version
 from comemory.scoring import Calibration
+from comemory.scoring.budgets import Coverage, coverage
 from comemory.training.cache import PreparedVideo, prepare_videos
 from comemory.training.calibrate import calibrate, n_calibration_frames, split_videos
 from comemory.training.checkpoint import CHECKPOINT, TrainingState
@@ -68,12 +69,14 @@ class TrainingResult:
         problems: one line for each problem met, such as a corrupt frame.
         caution: one sentence where there was too little video for precise thresholds, else None.
         notes: one line each on the times of the frames, such as a gap; see `video.frame_sampler`.
+        coverage: the length of the footage and the false-alarm budgets that it holds; None in all but the first process.
     """
 
     bundle: Path
     problems: Sequence[str]
     caution: str | None = None
     notes: Sequence[str] = ()
+    coverage: Coverage | None = None
 
 
 def train(
@@ -133,7 +136,9 @@ def train(
     provenance = _provenance(data, prepared, trained, held_out, state, time.monotonic() - start_s)
     reporter.stage("Writing the bundle", None)
     _write(out, model, config, calibration, provenance)
-    return TrainingResult(out, problems, calibration.caution, [note for video in prepared for note in video.notes])
+    n_frames = sum(len(video.indices) for video in prepared)
+    notes = [note for video in prepared for note in video.notes]
+    return TrainingResult(out, problems, calibration.caution, notes, coverage(calibration, n_frames))
 
 
 def _fit(

@@ -11,6 +11,7 @@ from comemory.config import build
 from comemory.errors import ConfigError
 from comemory.files import file_lock, read_json_object, write_text
 from comemory.live.config import CameraSettings, LiveSettings
+from comemory.scoring.config import DEFAULT_FALSE_ALARMS
 
 KEYS = ("zones", "false_alarms", "model")
 
