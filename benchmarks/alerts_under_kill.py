@@ -3,22 +3,22 @@
     python benchmarks/alerts_under_kill.py --kills 50 --json alerts_under_kill.json
     python benchmarks/alerts_under_kill.py --kills 50 --url postgresql+psycopg://me@/events?host=/run/postgresql
 
-A child process writes events with a picture each (begin, update, attach, end), one after the other, and delivers their
-alerts to a receiver that fails half of the time: it answers 500, or hangs up before or after it has taken the alert. The child
-notes each event in a file once the store has said that it is committed. It is killed with SIGKILL at a random moment
-and started again; the last one is left to empty the outbox. Then the store, its folder and the receiver are compared
-with the notes.
+A child process writes events with one image each (begin, update, attach, end), one after the other, and delivers their
+alerts to a receiver that fails half of the time: it answers 500, or hangs up before or after it has taken the alert. The
+child notes each event in a file once the store has committed it. It is killed with SIGKILL at a random moment and started
+again; the last child delivers what is left in the outbox. Then the store, its folder and the receiver are compared with the
+notes.
 
-Figures:
-    kills, seconds              how often and how long
+Results:
+    kills, seconds              number of kills, and duration
     events                      noted as committed
-    events_lost, pictures_lost  noted, and not in the store
+    events_lost, images_lost    noted, but not in the store
     events_left_open            in the store without an end after the last start
     orphans, rows_without_file  files without a row and rows without a file after the last start
     alerts                      in the outbox, delivered or not
     alerts_lost                 of those, never received
-    events_without_alert               in the store, and the receiver knows no beginning or end of it
-    tries, refused              requests that the receiver saw, and those that it failed
+    events_without_alert        in the store, but the receiver got no alert of its beginning or its end
+    tries, refused              requests that the receiver got, and those that it failed
     duplicates                  alerts received more than once, which is allowed
     forged                      requests whose signature was wrong
 """
@@ -52,7 +52,7 @@ class Receiver:
 
     def __init__(self, seed: int, failing: float = 0.5) -> None:
         self.received: Counter[str] = Counter()
-        self.told: set[tuple[str, str]] = set()
+        self.notified: set[tuple[str, str]] = set()
         self.tries = self.refused = self.forged = 0
         self._random, self._lock, self._failing = random.Random(seed), threading.Lock(), failing
         outer = self
@@ -62,7 +62,7 @@ class Receiver:
                 outer.answer(self)
 
             def log_message(self, *_: object) -> None:
-                """Say nothing."""
+                """Log nothing."""
 
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self._server.daemon_threads = True
@@ -76,7 +76,7 @@ class Receiver:
         length = int(request.headers["Content-Length"])
         body = request.rfile.read(length)
         if len(body) < length:
-            return  # the sender was killed in the middle of it: nothing was said
+            return  # the sender was killed in the middle of the request
         genuine = is_signed_by(SECRET.encode(), dict(request.headers.items()), body)
         with self._lock:
             self.tries += 1
@@ -94,7 +94,7 @@ class Receiver:
 
     def _take(self, payload: dict[str, Any]) -> None:
         self.received[payload["id"]] += 1
-        self.told.add((payload["after"]["id"], payload["kind"]))
+        self.notified.add((payload["after"]["id"], payload["kind"]))
 
     def close(self) -> None:
         self._server.shutdown()
@@ -103,7 +103,7 @@ class Receiver:
 
 
 def watch(url: str, folder: Path, receiver: str, finish: bool) -> None:
-    """What is killed: store events and deliver alerts for ever, or only deliver what is left."""
+    """The child process: store events and deliver alerts until it is killed, or only deliver what is left."""
     from comemory.alerts.config import SinkSettings
     from comemory.alerts.dispatcher import Dispatcher
     from comemory.alerts.sink import open_sink
@@ -131,7 +131,7 @@ def watch(url: str, folder: Path, receiver: str, finish: bool) -> None:
 
 
 def write_event(store: Any, noted: Any) -> None:
-    """One event from its beginning to its end."""
+    """Store one event from its beginning to its end."""
     from dataclasses import replace
 
     from comemory.store.store import StoredEvent, new_id
@@ -140,16 +140,16 @@ def write_event(store: Any, noted: Any) -> None:
     event = StoredEvent(new_id(now), "gate", now, now, None, 2.0, 1.0, 1.0, (1, 2, 30, 40), (240, 360), "0" * 16, 1.5)
     store.begin(event)
     print(f"begun {event.id}", file=noted)
-    picture = store.scratch / f"{event.id}.jpg"
-    picture.write_bytes(random.randbytes(20_000))
-    store.attach(event.id, "thumbnail", picture)
-    print(f"pictured {event.id}", file=noted)
+    image = store.scratch / f"{event.id}.jpg"
+    image.write_bytes(random.randbytes(20_000))
+    store.attach(event.id, "thumbnail", image)
+    print(f"attached {event.id}", file=noted)
     store.update(replace(event, peak_score=3.0))
     store.end(replace(event, peak_score=3.0, end=datetime.now(UTC)))
 
 
 def measure(n_kills: int, folder: Path, url: str, seed: int = 0) -> dict[str, Any]:
-    """Kill, start again, compare."""
+    """Kill the child and start it again, `n_kills` times, then compare."""
     chance, start = random.Random(seed), time.monotonic()
     receiver = Receiver(seed)
     child = [sys.executable, __file__, "--child", str(folder), "--url", url, "--receiver", receiver.url]
@@ -164,10 +164,10 @@ def measure(n_kills: int, folder: Path, url: str, seed: int = 0) -> dict[str, An
             process.send_signal(signal.SIGKILL)
             process.wait()
         subprocess.run([*child, "--finish"], check=True, timeout=600)
-        figures = compare(url, folder, receiver)
+        results = compare(url, folder, receiver)
     finally:
         receiver.close()
-    return {"kills": n_kills, "seconds": round(time.monotonic() - start, 1), **figures}
+    return {"kills": n_kills, "seconds": round(time.monotonic() - start, 1), **results}
 
 
 def _wait_for_more(noted: Path, process: subprocess.Popen[bytes]) -> None:
@@ -177,34 +177,34 @@ def _wait_for_more(noted: Path, process: subprocess.Popen[bytes]) -> None:
 
 
 def compare(url: str, folder: Path, receiver: Receiver) -> dict[str, Any]:
-    """The store, its folder and the receiver against the notes."""
+    """Compare the store, its folder and the receiver with the notes."""
     from sqlalchemy import select
 
     from comemory.store.database import Database
     from comemory.store.schema import events, files, outbox
 
     lines = (folder / "noted").read_text(encoding="ascii").split("\n")[:-1]
-    noted = {act: {line.split()[1] for line in lines if line.startswith(act)} for act in ("begun", "pictured")}
+    noted = {act: {line.split()[1] for line in lines if line.startswith(act)} for act in ("begun", "attached")}
     media = folder / "media"
     present = {str(path.relative_to(media)) for path in media.glob("[!.]*/*/*") if path.suffix != ".json"}
     half_written = [path for path in (media / ".incoming").iterdir() if path.is_file()]
     database = Database(url)
     with database.read() as connection:
-        kept = set(connection.execute(select(events.c.id)).scalars())
+        stored = set(connection.execute(select(events.c.id)).scalars())
         left_open = connection.execute(select(events.c.id).where(events.c.end.is_(None))).all()
         rows = {row.path: row.event_id for row in connection.execute(select(files))}
         alerts = set(connection.execute(select(outbox.c.id)).scalars())
     database.close()
     return {
         "events": len(noted["begun"]),
-        "events_lost": len(noted["begun"] - kept),
-        "pictures_lost": len(noted["pictured"] - set(rows.values())),
+        "events_lost": len(noted["begun"] - stored),
+        "images_lost": len(noted["attached"] - set(rows.values())),
         "events_left_open": len(left_open),
         "orphans": len(present - rows.keys()) + len(half_written),
         "rows_without_file": len(rows.keys() - present),
         "alerts": len(alerts),
         "alerts_lost": len(alerts - receiver.received.keys()),
-        "events_without_alert": len({id for id in kept if not {(id, "new"), (id, "end")} <= receiver.told}),
+        "events_without_alert": len({id for id in stored if not {(id, "new"), (id, "end")} <= receiver.notified}),
         "tries": receiver.tries,
         "refused": receiver.refused,
         "duplicates": sum(number > 1 for number in receiver.received.values()),
@@ -216,30 +216,30 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--kills", type=int, default=50)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--url", help="of an empty database; a SQLite file in a temporary folder when not given")
+    parser.add_argument("--url", help="of an empty database; a SQLite file in a temporary folder when not args")
     parser.add_argument("--json", type=Path, help="also write the results there")
     parser.add_argument("--child", type=Path, help=argparse.SUPPRESS)
     parser.add_argument("--receiver", help=argparse.SUPPRESS)
     parser.add_argument("--finish", action="store_true", help=argparse.SUPPRESS)
-    given = parser.parse_args()
+    args = parser.parse_args()
     try:
-        if given.child is not None:
+        if args.child is not None:
             logging.disable(logging.WARNING)
-            watch(given.url, given.child, given.receiver, given.finish)
+            watch(args.url, args.child, args.receiver, args.finish)
             return 0
-        from live_system import surroundings
+        from live_system import live_environment
 
-        found = surroundings()
+        found = live_environment()
         with tempfile.TemporaryDirectory() as folder:
-            figures = measure(given.kills, Path(folder), given.url or f"{folder}/events.db", given.seed)
+            results = measure(args.kills, Path(folder), args.url or f"{folder}/events.db", args.seed)
     except ComemoryError as error:
         print(f"alerts_under_kill: {error}", file=sys.stderr)
         return 1
-    chosen = {"database": "postgresql" if given.url else "sqlite", "seed": given.seed}
-    text = json.dumps({**chosen, **figures, "circumstances": found}, indent=1)
+    chosen = {"database": "postgresql" if args.url else "sqlite", "seed": args.seed}
+    text = json.dumps({**chosen, **results, "environment": found}, indent=1)
     print(text)
-    if given.json is not None:
-        given.json.write_text(text + "\n", encoding="utf-8")
+    if args.json is not None:
+        args.json.write_text(text + "\n", encoding="utf-8")
     return 0
 
 

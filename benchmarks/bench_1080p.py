@@ -1,13 +1,13 @@
-"""From a 1080p H.264 file to its scores, beside merely decoding and resizing it.
+"""Compare the time to score a 1080p H.264 file with the time to only decode and resize it.
 
     python benchmarks/bench_1080p.py --bundle models/ped2-small --frames 250 --rounds 5 --json 1080p.json
 
-What is timed, by turns:
+What is timed, alternating:
     decode    every frame decoded and resized to the detector's size, one decoder after the other on one core
     pipeline  every frame scored, a worker on each thread
 
-The file is rendered unless `--video` gives one: the synthetic scene at 1920x1080, 25 frames per second. The peak memory is that
-of the pipeline in a process of its own, which has rendered nothing.
+Unless `--video` is given, the file is rendered: the synthetic scene at 1920x1080, 25 frames per second. The peak memory is that
+of the pipeline in its own process, which renders nothing.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ RATE_HZ = 25.0
 
 
 def render(path: Path, n_frames: int, size: tuple[int, int], rate_hz: float = RATE_HZ) -> Path:
-    """Write a rendered scene of the size (height, width) asked for as H.264."""
+    """Write a rendered scene of a given size (height, width) as H.264."""
     length = max(16, min(n_frames, 100))
     source = open_dataset(f"synthetic:seed=5,frames={length},training=1,testing=1").testing()[0].source
     scene = [frame.image for frame in source]  # type: ignore[union-attr]
@@ -91,18 +91,18 @@ def main() -> None:
     )
     parser.add_argument("--precision", default="auto", help="of the network: fp32, bf16, int8 or auto (default)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write the results there")
-    asked = parser.parse_args()
-    if min(asked.frames, asked.rounds, asked.threads) < 1:
+    args = parser.parse_args()
+    if min(args.frames, args.rounds, args.threads) < 1:
         parser.error("--frames, --rounds and --threads are 1 or more")
     try:
         with tempfile.TemporaryDirectory(prefix="comemory-1080p-") as passing:
-            video = asked.video or str(render(Path(passing) / "scene.mp4", asked.frames, (1080, 1920)))
-            figures = json.dumps(measure(asked.bundle, video, asked.rounds, asked.threads, asked.precision), indent=2)
+            video = args.video or str(render(Path(passing) / "scene.mp4", args.frames, (1080, 1920)))
+            results = json.dumps(measure(args.bundle, video, args.rounds, args.threads, args.precision), indent=2)
     except ComemoryError as error:
         raise SystemExit(str(error)) from None
-    print(figures)
-    if asked.json is not None:
-        asked.json.write_text(figures + "\n", encoding="utf-8")
+    print(results)
+    if args.json is not None:
+        args.json.write_text(results + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -1,18 +1,18 @@
-"""comemory's whole pipeline against MNAD's network alone, on this machine, by turns in one process.
+"""Compare the speed of comemory's whole pipeline with that of MNAD's network alone, alternating in one process.
 
     python benchmarks/bench_against_mnad.py --bundle models/ped2 --video gate.mp4 --rounds 5 --json against_mnad.json
 
 What is timed:
-    mnad                MNAD (15.65 M parameters) at 256x256 in torch as it comes, frames already in memory, nothing
-                        but the network: no decoding, no score
-    mnad_channels_last  the same in the memory layout that suits CPUs better
-    pipeline            comemory from the file to its scores: decode, resize, flow, network, score; one worker of the
-                        pipeline on each thread, one single-threaded stream of the network for each
-    plain               the same scores by the plain loop, in which the flow takes threads of its own
+    mnad                MNAD (15.65 M parameters) at 256x256 in torch with default settings, frames already in memory;
+                        only the network: no decoding, no score
+    mnad_channels_last  the same in the memory layout that is faster on CPUs
+    pipeline            comemory from the file to its scores: decode, resize, flow, network, score; one worker and one
+                        single-threaded network on each thread
+    plain               the same scores from the sequential loop, in which the flow uses several threads
     network             comemory's network alone on one thread, inputs already in memory
 
-Every round times each of them once, and every second round goes backwards. The peak memory is that of the pipeline in a
-process of its own, which never loads torch.
+Every round times each of them once; every second round in reverse order. The peak memory is that of the pipeline in its own
+process, which never loads torch.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ def mnad_calls(frames: int, side: int = MNAD_SIDE) -> dict[str, Callable[[], obj
 
 
 def whole_pipeline(detector: Detector, video: str, workers: int) -> int:
-    """Score the video from the file on; the number of its frames."""
+    """Score the video, from decoding on; the number of its frames."""
     n_frames, n_scored = 0, 0
     for _, scored in score_frames(detector, detector.open_source(video), workers):
         n_frames += 1
@@ -74,7 +74,7 @@ def whole_pipeline(detector: Detector, video: str, workers: int) -> int:
 
 
 def network_alone(detector: Detector) -> Callable[[], object]:
-    """The network of `detector` on inputs that are ready, `NETWORK_RUNS` times."""
+    """Run the network of `detector` on prepared inputs, `NETWORK_RUNS` times."""
     inputs = detector.stages.example_inputs()
 
     def run() -> None:
@@ -85,10 +85,10 @@ def network_alone(detector: Detector) -> Callable[[], object]:
 
 
 def pipeline_rss_mib(bundle: str, video: str, threads: int, precision: str) -> float:
-    """Peak memory of the pipeline in a process of its own."""
-    asked = [sys.executable, __file__, "--bundle", bundle, "--video", video, "--threads", str(threads), "--only-rss"]
-    asked += ["--precision", precision]
-    done = subprocess.run(asked, capture_output=True, text=True, check=False)
+    """Peak memory of the pipeline in its own process, MiB."""
+    args = [sys.executable, __file__, "--bundle", bundle, "--video", video, "--threads", str(threads), "--only-rss"]
+    args += ["--precision", precision]
+    done = subprocess.run(args, capture_output=True, text=True, check=False)
     if done.returncode:
         raise SystemExit(f"the pipeline failed in a process of its own: {done.stderr.strip()[-500:]}")
     return float(done.stdout)
@@ -98,7 +98,7 @@ def print_rss(bundle: str, video: str, threads: int, precision: str) -> None:
     """Run the pipeline once and print the peak memory of this process, MiB."""
     whole_pipeline(Detector.open(bundle, threads=1, precision=precision), video, threads)
     if "torch" in sys.modules:
-        raise SystemExit("the pipeline loaded torch: its memory cannot be told apart")
+        raise SystemExit("the pipeline loaded torch: its memory use cannot be separated")
     print(peak_rss_mib())
 
 
@@ -149,7 +149,7 @@ def frames_per_second(timing: Timing, frames: int) -> dict[str, float]:
 
 
 def ratio(timings: dict[str, Timing], frames: dict[str, int], other: str) -> float:
-    """How many times as many frames a second the pipeline does: the median over the rounds, each against itself."""
+    """Frames per second of the pipeline over those of another method: the median of the ratios of each round."""
     pairs = zip(timings["pipeline"].samples_s, timings[other].samples_s, strict=True)
     ratios = [frames["pipeline"] / ours / (frames[other] / theirs) for ours, theirs in pairs]
     return round(statistics.median(ratios), 3)
@@ -159,29 +159,29 @@ def main() -> None:
     """Read the command line, measure, write the file."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--bundle", required=True, help="a trained bundle")
-    parser.add_argument("--video", required=True, help="an ordinary video file; a few hundred frames are enough")
+    parser.add_argument("--video", required=True, help="any video file; a few hundred frames are enough")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--threads", type=int, default=2, help="CPU threads for each side (default 2)")
     parser.add_argument("--precision", default="auto", help="of the network: fp32, bf16, int8 or auto (default)")
     parser.add_argument("--mnad-frames", type=int, default=5, help="frames that MNAD predicts in a round (default 5)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write the results there")
     parser.add_argument("--only-rss", action="store_true", help="print the pipeline's peak memory in MiB and stop")
-    asked = parser.parse_args()
-    if min(asked.rounds, asked.threads, asked.mnad_frames) < 1:
+    args = parser.parse_args()
+    if min(args.rounds, args.threads, args.mnad_frames) < 1:
         parser.error("--rounds, --threads and --mnad-frames are 1 or more")
     try:
-        if asked.only_rss:
-            print_rss(asked.bundle, asked.video, asked.threads, asked.precision)
+        if args.only_rss:
+            print_rss(args.bundle, args.video, args.threads, args.precision)
             return
-        figures = json.dumps(
-            measure(asked.bundle, asked.video, asked.rounds, asked.threads, asked.mnad_frames, asked.precision),
+        results = json.dumps(
+            measure(args.bundle, args.video, args.rounds, args.threads, args.mnad_frames, args.precision),
             indent=2,
         )
     except ComemoryError as error:
         raise SystemExit(str(error)) from None
-    print(figures)
-    if asked.json is not None:
-        asked.json.write_text(figures + "\n", encoding="utf-8")
+    print(results)
+    if args.json is not None:
+        args.json.write_text(results + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -1,11 +1,11 @@
-"""Eight 640x360 files at 25 frames per second, played in real time: how often each is scored, and how soon.
+"""Measure how often and how soon eight 640x360 files at 25 frames per second are scored when played in real time.
 
     python benchmarks/bench_eight_cameras.py --bundle models/ped2-small --cameras 8 --rate 5 --seconds 60 --json eight.json
 
-Every camera decodes all of its frames, as a stream must be, and samples one in five (`--rate 5` of 25) for the detector. A
-frame that is not scored when the next one is due is dropped and counted. One worker for each core serves the cameras by turns.
-Each camera has its own detector, and each worker its own single-threaded runtime. The latency of a frame runs from when it was
-due to when its score is known. Frames that are due within `--seconds` are counted, from when the first clips are complete.
+Every camera decodes all of its frames, as a live stream requires, and samples one in five (`--rate 5` of 25) for the
+detector. A frame that is not scored when the next one is due is dropped and counted. One worker per core serves the cameras
+in turn. Each camera has its own detector, and each worker its own single-threaded runtime. The latency of a frame is the time
+from when it was due until its score is known. Counting starts when the first clips are complete and lasts `--seconds`.
 """
 
 from __future__ import annotations
@@ -87,7 +87,7 @@ class Camera:
 
 
 def work(cameras: list[Camera], runtime: Runtime, ends_s: float, errors: deque[BaseException]) -> None:
-    """Serve whichever camera has waited longest, until the time is over."""
+    """Serve the camera that has waited longest, until the time is over."""
     try:
         while time.monotonic() < ends_s and not errors:
             waiting = sorted(cameras, key=Camera.due_s)
@@ -183,25 +183,25 @@ def main() -> None:
     parser.add_argument("--precision", default="auto", help="of the network: fp32, bf16, int8 or auto (default)")
     parser.add_argument("--no-gate", action="store_true", help="score still frames in full")
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write the results there")
-    asked = parser.parse_args()
-    if min(asked.cameras, asked.threads) < 1 or not 0 < asked.rate <= RATE_HZ or asked.seconds <= 0:
+    args = parser.parse_args()
+    if min(args.cameras, args.threads) < 1 or not 0 < args.rate <= RATE_HZ or args.seconds <= 0:
         parser.error(f"--cameras and --threads are 1 or more, --rate over 0 up to {RATE_HZ:g}, --seconds over 0")
     try:
-        figures = measure(
-            asked.bundle,
-            asked.cameras,
-            asked.rate,
-            asked.seconds,
-            asked.threads,
-            asked.precision,
-            not asked.no_gate,
+        results = measure(
+            args.bundle,
+            args.cameras,
+            args.rate,
+            args.seconds,
+            args.threads,
+            args.precision,
+            not args.no_gate,
         )
     except ComemoryError as error:
         raise SystemExit(str(error)) from None
-    text = json.dumps(figures, indent=2)
+    text = json.dumps(results, indent=2)
     print(text)
-    if asked.json is not None:
-        asked.json.write_text(text + "\n", encoding="utf-8")
+    if args.json is not None:
+        args.json.write_text(text + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

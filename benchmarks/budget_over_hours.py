@@ -1,10 +1,10 @@
-"""Does a false-alarm budget hold over hours? Counts alarms on normal video that nothing was fitted on.
+"""Does a false-alarm budget hold over hours? Counts alarms on normal video that the calibration has not seen.
 
     python benchmarks/budget_over_hours.py --json FILE
 
-Four synthetic walkways show an hour of walking people each. Some minutes of one serve as training footage in ten files: a
-fifth is held out as in a training, the rest counts as training video, and the score is calibrated. Alarms are then counted on
-the clips of which no minute was used, at several budgets. The score is that of the hand-designed default channels, so no
+Each of four synthetic walkways shows walking people for an hour. Some minutes of one are the training footage, in ten files:
+a fifth is held out, as a training does, and the score is calibrated. Alarms are then counted on the clips that were not used,
+at several budgets. The score is that of the hand-designed default channels, so no
 network is needed: only the calibration is measured. Each length has twelve calibrations: four walkways, three start clips.
 """
 
@@ -64,7 +64,7 @@ def measure_walkway(seed: int) -> list[ClipMaps]:
 
 
 def evidence(frames: Iterable[ClipMaps]) -> Iterable[Mapping[str, NDArray[np.float32]]]:
-    """The evidence of frames by a network without errors."""
+    """The evidence of frames, as a network without errors would give it."""
     nothing = {name: np.zeros((1, 1, *CELLS), np.float32) for name in ("flow_error", "frame_error")}
     for frame in frames:
         cells = frame.astype(np.float32)
@@ -151,14 +151,14 @@ def main() -> None:
     parser.add_argument("--json", type=Path)
     parser.add_argument("--folder", type=Path, help="stores measured walkways for the next run, 550 MB each")
     parser.add_argument("--seeds", type=int, nargs="+", default=list(SEEDS), help="of the walkways")
-    asked = parser.parse_args()
-    found = measure(asked.seeds, asked.folder)
+    args = parser.parse_args()
+    found = measure(args.seeds, args.folder)
     for minutes, budgets in found["alarms_per_hour"].items():
         print(f"calibrated on {minutes} of footage, a fifth of it held out")
         for budget, rate in budgets.items():
             print(f"  {budget:>6}: {rate['mean']} alarms an hour, {rate['lowest']} to {rate['highest']}")
-    if asked.json:
-        asked.json.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+    if args.json:
+        args.json.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@
 A nano network is trained on the first hour of a synthetic day and then scores all of it, 7 to 19 o'clock, as one source.
 Every hour holds one cart and one cyclist. Modes:
     off        the trained memory
-    gated      items are replaced by their update after frames whose score every second normal frame exceeds
+    gated      items are replaced by their update after frames that score below the median of normal frames
     always     items are replaced after every frame
     followed   items move slowly, within a cone around the trained ones: `bounded` without its bound
     bounded    `followed`, with every score within `stages.BOUND` of that of the trained memory
@@ -47,11 +47,11 @@ MODES = ("off", "gated", "always", "followed", "bounded", "recentred")
 MEMORY_FRAMES = 600
 BUDGET = "1/min"
 N_FIXED = 40
-"""Ordinary frames of the first clip that are scored again at the end of every hour."""
+"""Number of normal frames of the first clip that are scored again at the end of every hour."""
 
 
-def recipe(epochs: int) -> TrainingConfig:
-    """The nano preset, scored by Eq. (16): the preset's own score stands on the speed, which no memory moves."""
+def config_of(epochs: int) -> TrainingConfig:
+    """The nano preset with the score of Eq. (16): the default score depends on speed, which memory updates do not change."""
     chosen = [
         "clips.flow_height=200",
         "clips.flow_width=300",
@@ -63,13 +63,13 @@ def recipe(epochs: int) -> TrainingConfig:
 
 
 def day(frames: int) -> str:
-    """The data set of the day, `frames` of them a clip."""
+    """The data set of the day, with `frames` frames per clip."""
     clips = CLIPS_PER_HOUR * (LAST - FIRST)
     return f"synthetic:{PLACE},hours={FIRST}-{LAST},frames={frames},testing={clips},kinds=cart+cyclist"
 
 
 class Fixed:
-    """The same normal frames, scored again and again: only the memory changes."""
+    """Fixed normal frames that are scored again every hour, so that only the memory changes."""
 
     def __init__(self, detector: Detector, clips: Sequence[Clip]) -> None:
         self.detector, self.clips = detector, clips
@@ -98,7 +98,7 @@ def clip_of(video: PreparedVideo, newest: int, settings: ClipSettings) -> Clip:
 
 
 def score_clip(detector: Detector, clip: Clip) -> float:
-    """The score of a clip that is prepared already: the stages after `assemble`."""
+    """The score of a prepared clip: the stages after `assemble`."""
     spec = detector.bundle.clips
     image = np.zeros((spec.height, spec.width, 3), np.uint8)
     frame = Frame(image, clip.time_s, clip.index)
@@ -138,7 +138,7 @@ def score_day(
 
 
 def derived(scores: dict[str, list[list[float]]]) -> dict[str, list[NDArray[np.float64]]]:
-    """All modes, those that need no network of their own too."""
+    """The scores of all modes, including those that are computed from others."""
     values = {name: [np.array(clip) for clip in clips] for name, clips in scores.items()}
     bound = BOUND
     values["bounded"] = [
@@ -224,7 +224,7 @@ def plot(report: JSON, path: Path) -> None:
 
 def measured(work: Path, frames: int, epochs: int) -> JSON:
     """Train if there is no bundle yet, score the day, and collect the results."""
-    spec = recipe(epochs)
+    spec = config_of(epochs)
     if not (work / "bundle").is_dir():
         train(LEARNED, spec, work / "bundle", cache=work / "cache", resume=True)
     sources = open_dataset(day(frames)).testing()
@@ -283,12 +283,12 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=5)
     parser.add_argument("--json", type=Path, help="where the result goes")
     parser.add_argument("--plot", type=Path, help="where the plot goes, .svg or .png")
-    asked = parser.parse_args()
-    report = measured(asked.work, asked.frames, asked.epochs)
-    if asked.json:
-        asked.json.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
-    if asked.plot:
-        plot(report, asked.plot)
+    args = parser.parse_args()
+    report = measured(args.work, args.frames, args.epochs)
+    if args.json:
+        args.json.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+    if args.plot:
+        plot(report, args.plot)
     for name in MODES:
         row = report["modes"][name]["hours"][-1]
         print(

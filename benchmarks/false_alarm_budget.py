@@ -1,9 +1,9 @@
-"""Does a false-alarm budget hold on real video? Counts events on normal video that the calibration never saw.
+"""Does a false-alarm budget hold on real video? Counts events on normal video that the calibration has not seen.
 
     python benchmarks/false_alarm_budget.py models/ped2-small ped2:data/ped2 --json FILE
 
 Alarms are counted twice. First on the normal frames of the test set, with the bundle's own calibration. Then on the training
-videos, split at random into halves twenty times: the score is calibrated on one half as a training would, and its alarms are
+videos, split at random into halves twenty times: the score is calibrated on one half, as a training does, and alarms are
 counted on the other. The network was trained on most of both halves, so it errs less there than on a new day; but most of the
 default score is measured speed, which is not learned. Five minutes of video cannot check a budget of one alarm an hour, so
 larger budgets are checked.
@@ -125,14 +125,14 @@ def main() -> None:
     parser.add_argument("bundle", type=Path)
     parser.add_argument("data", help="KIND:PATH of the data set the bundle was trained on")
     parser.add_argument("--json", type=Path)
-    asked = parser.parse_args()
-    found = measure(asked.bundle, asked.data)
+    args = parser.parse_args()
+    found = measure(args.bundle, args.data)
     for name in [name for name, part in found.items() if isinstance(part, dict) and "budgets" in part]:
         print(f"{name}: {found[name]['normal_s']} s of normal video")
         for budget, counts in found[name]["budgets"].items():
             print(f"  {budget:>6}: {counts['per_hour']} alarms an hour")
-    if asked.json:
-        asked.json.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+    if args.json:
+        args.json.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

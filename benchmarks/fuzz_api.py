@@ -2,10 +2,10 @@
 
     python benchmarks/fuzz_api.py --requests 10000 --json fuzz.json
 
-Two kinds, half and half. Schemathesis makes requests from the server's own OpenAPI document: boundary values, random ones
-and sequences, and holds every answer against the document (status, content, schema, headers, whether what is wrong is
-refused and whether a stranger is). What no client library would send is made here: a good request of each operation, its
-bytes damaged; and some that were never HTTP. The same seed gives the same damage.
+Half of the requests come from Schemathesis, which derives them from the server's own OpenAPI document: boundary values,
+random values and sequences of calls. It checks every answer against the document: status, content, schema and headers, and
+that invalid requests and callers without a token are refused. The other half are requests that no client library would
+send: valid requests with damaged bytes, and some that are not HTTP at all. The same seed gives the same damage.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from live_system import surroundings
+from live_system import live_environment
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests" / "web"))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests" / "server"))
 from described import run_schemathesis
 from serving import served
 
 PER_EXAMPLE = 27
-"""Requests that Schemathesis makes, all operations together, for each random one of an operation."""
+"""Requests that Schemathesis makes, over all operations, for each random request of one operation."""
 SNIPPETS = (
     b"\x00", b"\xff\xfe", b"\r\n", b"\r\n\r\n", b"\n", b" ", b"%00", b"%", b"%zz", b"..%2f..%2fetc%2fpasswd", b"/../" * 50,
     b"Host: evil.example\r\n", b"Content-Length: -5\r\n", b"Content-Length: 99999999999\r\n", b"Transfer-Encoding: chunked\r\n",
@@ -42,7 +42,7 @@ SNIPPETS = (
     b"X: y\r\n" * 2000, b"a" * 100_000, b"[" * 20_000, b"9" * 400, b"NaN", b"1e999", b'{"a":' * 500, b"\xf0\x9f\x98\x80",
     b"${jndi:ldap://x}", b"'; DROP TABLE events;--", b"HTTP/9.9", b"\\", b"#", b"?", b"&" * 3000,
 )  # fmt: skip
-NEVER_HTTP = (
+NOT_HTTP = (
     b"",
     b"\r\n\r\n",
     b"\x00\xff" * 200,
@@ -58,7 +58,7 @@ BODIES = {
 
 
 def good_requests(document: Mapping[str, Any], known: Mapping[str, str], token: str) -> list[bytes]:
-    """One request of each operation, as it should be.
+    """One valid request of each operation.
 
     Args:
         known: values of the variables in paths.
@@ -74,13 +74,13 @@ def good_requests(document: Mapping[str, Any], known: Mapping[str, str], token: 
 
 
 def damage(request: bytes, chance: random.Random) -> bytes:
-    """A request with one to four of its stretches changed, left out, said twice, or with something put between.
+    """Damage a request in one to four places: bytes are changed, removed, repeated or inserted.
 
     >>> damage(b"GET / HTTP/1.1", random.Random(1)) == damage(b"GET / HTTP/1.1", random.Random(1))
     True
     """
     if chance.random() < 0.02:
-        return chance.choice(NEVER_HTTP)
+        return chance.choice(NOT_HTTP)
     for _ in range(chance.randint(1, 4)):
         start = chance.randrange(len(request) + 1)
         end = min(len(request), start + chance.choice((1, 1, 2, 8, 64)))
@@ -94,7 +94,7 @@ def damage(request: bytes, chance: random.Random) -> bytes:
 
 @dataclass
 class Outcome:
-    """What damaged requests came to."""
+    """What the damaged requests led to."""
 
     n_requests: int = 0
     statuses: Counter[int] = field(default_factory=Counter)
@@ -160,12 +160,12 @@ def open_connection(port: int) -> Any:
 
 
 def measure(port: int, token: str, n_requests: int, seed: int, folder: Path) -> tuple[dict[str, Any], list[str]]:
-    """Both halves; gives the figures, and what was wrong."""
+    """Send both halves; gives the results, and one line for each failure."""
     described = run_schemathesis(
         f"http://localhost:{port}", token, folder, max(1, n_requests // 2 // PER_EXAMPLE), seed
     )
     outcome = fuzz(port, token, max(0, n_requests - described.n_cases), seed)
-    figures = {
+    results = {
         "requests": described.n_cases + outcome.n_requests,
         "described": {
             "requests": described.n_cases,
@@ -180,7 +180,7 @@ def measure(port: int, token: str, n_requests: int, seed: int, folder: Path) -> 
             "seconds": round(outcome.seconds, 1),
         },
     }
-    return figures, [*([described.failures] if described.failures else []), *outcome.failures[:20]]
+    return results, [*([described.failures] if described.failures else []), *outcome.failures[:20]]
 
 
 def main() -> int:
@@ -189,24 +189,24 @@ def main() -> int:
     options.add_argument("--requests", type=int, default=10_000)
     options.add_argument("--seed", type=int, default=0)
     options.add_argument("--url", help="a running server of this machine, such as http://localhost:8710")
-    options.add_argument("--token", default=secrets.token_urlsafe(32), help="of its API, where --url is given")
+    options.add_argument("--token", default=secrets.token_urlsafe(32), help="of its API, where --url is args")
     options.add_argument("--json", type=Path, help="also write the results there")
-    given = options.parse_args()
-    found = surroundings()
+    args = options.parse_args()
+    found = live_environment()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        if given.url:
-            figures, failures = measure(urlsplit(given.url).port or 80, given.token, given.requests, given.seed, folder)
+        if args.url:
+            results, failures = measure(urlsplit(args.url).port or 80, args.token, args.requests, args.seed, folder)
         else:
-            told = ("--set", "web.token=env:API_TOKEN")
-            with served(folder, *told, environment={"API_TOKEN": given.token}) as running:
-                figures, failures = measure(running.port, given.token, given.requests, given.seed, folder)
-    text = json.dumps({"seed": given.seed, **figures, "circumstances": found}, indent=1)
+            settings = ("--set", "web.token=env:API_TOKEN")
+            with served(folder, *settings, environment={"API_TOKEN": args.token}) as running:
+                results, failures = measure(running.port, args.token, args.requests, args.seed, folder)
+    text = json.dumps({"seed": args.seed, **results, "environment": found}, indent=1)
     print(text)
     for failure in failures:
         print(failure, file=sys.stderr)
-    if given.json:
-        given.json.write_text(text + "\n", encoding="utf-8")
+    if args.json:
+        args.json.write_text(text + "\n", encoding="utf-8")
     return 1 if failures else 0
 
 

@@ -2,16 +2,17 @@
 
     python benchmarks/live_load.py --model models/ped2-small --fps 5 --json load.json
 
-More and more cameras, each number with a fresh `comemory serve` in a process of its own. A real RTSP server on the same
-machine sends a rendered film to all of them (it copies packets, and takes a few percent of a core). A number of cameras
-holds if, over `--seconds` after they have settled,
-    every camera has at least `--share` of the frames scored that it is due,
-    99 of 100 frames have their score within a second, as the server counts them, and
+The number of cameras rises, and each number gets a new `comemory serve` in its own process. A real RTSP server on the same
+machine sends one rendered video to all of them; it copies packets and takes a few percent of a core. A number of cameras is
+sustained if, over `--seconds` after a warm-up,
+    at least `--share` of the frames that are due are scored, for every camera,
+    99 of 100 frames are scored within a second, by the server's own histogram, and
     every event reaches a listener of the live messages within a second after the frame that began it.
-A number that does not hold is tried once more. The false-alarm budget is wide, so that there are events.
+A number that is not sustained is tried once more. The false-alarm budget is high, so that there are events.
 
-Figures of each step: what the cameras' own status and `/metrics` say of the time between two looks. `seconds_p50` and
-`seconds_p99` are bounds of the histogram's buckets; `latency_ms_p99` is that of the worst camera since its start.
+Results of each step come from the status of the cameras and from `/metrics`, as differences between two readings.
+`seconds_p50` and `seconds_p99` are bounds of the histogram's buckets; `latency_ms_p99` is that of the worst camera since its
+start.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ from pathlib import Path
 from typing import Any
 
 from bench_1080p import RATE_HZ, render
-from live_system import REPOSITORY, Served, rtsp_server, served, surroundings
+from live_system import REPOSITORY, Served, live_environment, rtsp_server, served
 
 from comemory.errors import ComemoryError, SourceError
 
@@ -56,8 +57,8 @@ false_alarms = "{budget}"
 
 
 @dataclass(frozen=True, slots=True)
-class Look:
-    """Counters at one moment.
+class Counters:
+    """The counters of a server at one moment.
 
     Attributes:
         cameras: the status of each, by name.
@@ -71,8 +72,8 @@ class Look:
     cpu_s: float
 
 
-def look(running: Served) -> Look:
-    """Ask a server how it is doing."""
+def read_counters(running: Served) -> Counters:
+    """Read the counters of a server."""
     from prometheus_client.parser import text_string_to_metric_families
 
     buckets: dict[float, float] = {}
@@ -84,25 +85,25 @@ def look(running: Served) -> Look:
     words = Path(f"/proc/{running.pid}/stat").read_text(encoding="ascii").rpartition(")")[2].split()
     cpu_s = (int(words[11]) + int(words[12])) / os.sysconf("SC_CLK_TCK")
     cameras = {camera["name"]: camera for camera in running.api("/cameras")}
-    return Look(time.monotonic(), cameras, buckets, cpu_s)
+    return Counters(time.monotonic(), cameras, buckets, cpu_s)
 
 
 class Listener(threading.Thread):
-    """Follows the live messages, and notes how long after its frame each event's beginning arrived.
+    """Follows the live messages, and measures how long after its frame the beginning of each event arrives.
 
     Attributes:
-        delays_s: from the arrival of the frame that the event had its peak at to the message.
+        delays_s: from the time of the frame at the peak to the arrival of the message.
     """
 
     def __init__(self, running: Served) -> None:
         super().__init__(daemon=True)
         self.delays_s: list[float] = []
-        self._running, self._leaving = running, threading.Event()
+        self._running, self._stopping = running, threading.Event()
         self.start()
 
     def close(self) -> None:
-        """Leave."""
-        self._leaving.set()
+        """Stop listening."""
+        self._stopping.set()
         self.join(10)
 
     def run(self) -> None:
@@ -110,22 +111,22 @@ class Listener(threading.Thread):
         try:
             connection.request("GET", "/api/v1/stream")
             answer = connection.getresponse()
-            while not self._leaving.is_set() and (line := answer.readline()):
+            while not self._stopping.is_set() and (line := answer.readline()):
                 if line.startswith(b"data:"):
-                    self._take(json.loads(line.removeprefix(b"data:")))
+                    self._record(json.loads(line.removeprefix(b"data:")))
         except (OSError, HTTPException):
             pass
         finally:
             connection.close()
 
-    def _take(self, message: Mapping[str, Any]) -> None:
+    def _record(self, message: Mapping[str, Any]) -> None:
         if message["kind"] == "event" and message["change"] == "new":
             peak = datetime.fromisoformat(message["event"]["peak"])
             self.delays_s.append(time.time() - peak.timestamp())
 
 
 def settle(running: Served, n_cameras: int) -> None:
-    """Wait until every camera is scored, and a little longer.
+    """Wait until frames of every camera are scored, and `SETTLE_S` longer.
 
     Raises:
         SourceError: that takes too long.
@@ -141,8 +142,8 @@ def settle(running: Served, n_cameras: int) -> None:
     raise SourceError(f"not all of {n_cameras} cameras are scored after {READY_S:g} s")
 
 
-def between(first: Look, last: Look, asked_fps: float) -> dict[str, Any]:
-    """What happened from one look to another."""
+def between(first: Counters, last: Counters, asked_fps: float) -> dict[str, Any]:
+    """Rates and latencies between two readings of the counters."""
     seconds = last.at - first.at
 
     def rates(key: str) -> list[float]:
@@ -171,28 +172,32 @@ def between(first: Look, last: Look, asked_fps: float) -> dict[str, Any]:
     }
 
 
-def try_cameras(n_cameras: int, asked: argparse.Namespace, film: Path, folder: Path) -> dict[str, Any]:
-    """Watch so many cameras; gives the figures, and whether they hold."""
+def try_cameras(n_cameras: int, args: argparse.Namespace, video: Path, folder: Path) -> dict[str, Any]:
+    """Watch `n_cameras`; gives the results, and whether that number is sustained."""
     folder.mkdir()
     names = [f"camera-{k:03d}" for k in range(n_cameras)]
-    with rtsp_server({"film": film}) as url:
-        told = {"url": url("film"), "fps": asked.fps, "budget": asked.budget}
-        workers = f"workers = {asked.workers}" if asked.workers else ""
-        cameras = "".join(CAMERA.format(name=name, **told) for name in names)
-        config = CONFIG.format(model=asked.model.absolute(), workers=workers, cameras=cameras)
+    with rtsp_server({"video": video}) as url:
+        values = {"url": url("video"), "fps": args.fps, "budget": args.budget}
+        workers = f"workers = {args.workers}" if args.workers else ""
+        cameras = "".join(CAMERA.format(name=name, **values) for name in names)
+        config = CONFIG.format(model=args.model.absolute(), workers=workers, cameras=cameras)
         with served(config, folder) as running:
             settle(running, n_cameras)
             listener = Listener(running)
-            first = look(running)
-            time.sleep(asked.seconds)
-            step = {"cameras": n_cameras, **between(first, look(running), asked.fps), "events": len(listener.delays_s)}
+            first = read_counters(running)
+            time.sleep(args.seconds)
+            step = {
+                "cameras": n_cameras,
+                **between(first, read_counters(running), args.fps),
+                "events": len(listener.delays_s),
+            }
             listener.close()
     slowest = max(listener.delays_s, default=None)
     step["event_s_median"] = _middle(listener.delays_s)
     step["event_s_slowest"] = None if slowest is None else round(slowest, 3)
     step["load_average"] = round(os.getloadavg()[0], 2)
-    step["holds"] = (
-        step["share_of_asked_lowest"] >= asked.share
+    step["is_sustained"] = (
+        step["share_of_asked_lowest"] >= args.share
         and step["seconds_p99"] is not None
         and step["seconds_p99"] <= LIMIT_S
         and (slowest is None or slowest <= LIMIT_S)
@@ -204,20 +209,20 @@ def _middle(values: Sequence[float]) -> float | None:
     return round(sorted(values)[len(values) // 2], 3) if values else None
 
 
-def climb(asked: argparse.Namespace, folder: Path) -> list[dict[str, Any]]:
-    """All steps, up to the first number that does not hold twice."""
-    longest_s = READY_S + SETTLE_S + asked.seconds + 15
-    film = render(folder / "film.mp4", round(longest_s * RATE_HZ), SIZE)
+def climb(args: argparse.Namespace, folder: Path) -> list[dict[str, Any]]:
+    """All steps, up to the first number that fails twice."""
+    longest_s = READY_S + SETTLE_S + args.seconds + 15
+    video = render(folder / "video.mp4", round(longest_s * RATE_HZ), SIZE)
     steps: list[dict[str, Any]] = []
-    for n_cameras in range(asked.first, asked.last + 1, asked.step):
+    for n_cameras in range(args.first, args.last + 1, args.step):
         for attempt in (1, 2):
             try:
-                step = try_cameras(n_cameras, asked, film, folder / f"{n_cameras}-{attempt}")
+                step = try_cameras(n_cameras, args, video, folder / f"{n_cameras}-{attempt}")
             except SourceError as error:
-                step = {"cameras": n_cameras, "holds": False, "failed": str(error)}
+                step = {"cameras": n_cameras, "is_sustained": False, "failed": str(error)}
             steps.append({**step, "attempt": attempt})
             print(json.dumps(steps[-1]), flush=True)
-            if steps[-1]["holds"]:
+            if steps[-1]["is_sustained"]:
                 break
         else:
             break
@@ -225,50 +230,48 @@ def climb(asked: argparse.Namespace, folder: Path) -> list[dict[str, Any]]:
 
 
 def main() -> int:
-    """Read the command line, climb, write the file."""
+    """Read the command line, measure, write the file."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", type=Path, default=REPOSITORY / "models" / "ped2-small")
-    parser.add_argument(
-        "--fps", type=float, default=5.0, help="frames a second that each camera has scored (default 5)"
-    )
+    parser.add_argument("--fps", type=float, default=5.0, help="frames a second to score of each camera (default 5)")
     parser.add_argument("--first", type=int, default=2, help="number of cameras to begin with (default 2)")
-    parser.add_argument("--step", type=int, default=1, help="cameras more at each step (default 1)")
-    parser.add_argument("--last", type=int, default=64, help="the most to try (default 64)")
-    parser.add_argument("--seconds", type=float, default=30.0, help="of each step (default 30)")
+    parser.add_argument("--step", type=int, default=1, help="cameras added at each step (default 1)")
+    parser.add_argument("--last", type=int, default=64, help="largest number to try (default 64)")
+    parser.add_argument("--seconds", type=float, default=30.0, help="duration of each step (default 30)")
     parser.add_argument(
-        "--share", type=float, default=0.95, help="of the frames due that must be scored (default 0.95)"
+        "--share", type=float, default=0.95, help="share of the due frames that must be scored (default 0.95)"
     )
     parser.add_argument("--workers", type=int, help="threads of the network (default one for each core)")
-    parser.add_argument("--budget", default="30/h", help="false alarms of a camera (default 30/h)")
+    parser.add_argument("--budget", default="30/h", help="false-alarm budget of each camera (default 30/h)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write the results there")
-    asked = parser.parse_args()
-    if min(asked.first, asked.step) < 1 or asked.last < asked.first or min(asked.fps, asked.seconds) <= 0:
+    args = parser.parse_args()
+    if min(args.first, args.step) < 1 or args.last < args.first or min(args.fps, args.seconds) <= 0:
         parser.error("--first and --step are 1 or more, --last not under --first, --fps and --seconds over 0")
-    found = surroundings()
+    found = live_environment()
     try:
         with tempfile.TemporaryDirectory(prefix="comemory-load-") as folder:
-            steps = climb(asked, Path(folder))
+            steps = climb(args, Path(folder))
     except ComemoryError as error:
         print(f"live_load: {error}", file=sys.stderr)
         return 1
-    held = [step["cameras"] for step in steps if step["holds"]]
+    sustained = [step["cameras"] for step in steps if step["is_sustained"]]
     report = {
-        "cameras_that_hold": max(held, default=0),
-        "model": asked.model.name,
-        "asked_fps": asked.fps,
+        "cameras_sustained": max(sustained, default=0),
+        "model": args.model.name,
+        "asked_fps": args.fps,
         "size": list(SIZE),
         "camera_fps": RATE_HZ,
         "limit_s": LIMIT_S,
-        "share": asked.share,
-        "budget": asked.budget,
-        "workers": asked.workers,
+        "share": args.share,
+        "budget": args.budget,
+        "workers": args.workers,
         "steps": steps,
-        "circumstances": found,
+        "environment": found,
     }
     text = json.dumps(report, indent=1)
     print(text)
-    if asked.json is not None:
-        asked.json.write_text(text + "\n", encoding="utf-8")
+    if args.json is not None:
+        args.json.write_text(text + "\n", encoding="utf-8")
     return 0
 
 

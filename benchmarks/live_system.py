@@ -1,4 +1,4 @@
-"""What the benchmarks of the live part share: an RTSP server with rendered films, and `comemory serve` beside it."""
+"""Shared by the benchmarks of the live system: an RTSP server with rendered videos, and a `comemory serve`."""
 
 from __future__ import annotations
 
@@ -20,29 +20,29 @@ from comemory.bench import environment
 from comemory.errors import RuntimeMissing, SourceError
 
 REPOSITORY = Path(__file__).resolve().parents[1]
-RTSP_SERVER = REPOSITORY / "tests" / "stream" / "rtsp_server.py"
+RTSP_SERVER = REPOSITORY / "tests" / "live" / "rtsp_server.py"
 SYSTEM_PYTHON = "/usr/bin/python3"
-"""Has GStreamer's bindings, which no package index has."""
+"""The Python that has GStreamer's bindings, which are in no package index."""
 PACKAGES = ("fastapi", "starlette", "uvicorn", "sqlalchemy", "alembic", "pydantic", "paho-mqtt")
 START_S = 60.0
 
 
 def free_port() -> int:
-    """A port that nobody listens at."""
+    """A free TCP port."""
     with socket.socket() as trial:
         trial.bind(("127.0.0.1", 0))
         return int(trial.getsockname()[1])
 
 
 @contextmanager
-def rtsp_server(films: Mapping[str, Path]) -> Iterator[Callable[[str], str]]:
-    """A real RTSP server that plays each film from its beginning to whoever connects; gives the URL of a film.
+def rtsp_server(videos: Mapping[str, Path]) -> Iterator[Callable[[str], str]]:
+    """A real RTSP server that plays each video from its beginning to every client; gives the URL of a video.
 
     Raises:
         RuntimeMissing: GStreamer's RTSP server is not installed.
     """
     port = free_port()
-    command = [SYSTEM_PYTHON, str(RTSP_SERVER), str(port), *(f"{name}={path}" for name, path in films.items())]
+    command = [SYSTEM_PYTHON, str(RTSP_SERVER), str(port), *(f"{name}={path}" for name, path in videos.items())]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
     try:
         if process.stdout is None or process.stdout.readline().strip() != "listening":
@@ -68,7 +68,7 @@ class Served:
         self._process = process
 
     def require_alive(self) -> None:
-        """Raise SourceError, with the end of the log, where it has ended."""
+        """Raise SourceError with the end of the log if the process has ended."""
         if self._process.poll() is not None:
             last = self.log.read_text(encoding="utf-8", errors="replace")[-2000:]
             raise SourceError(f"comemory serve ended by itself with status {self._process.returncode}: {last}")
@@ -78,7 +78,7 @@ class Served:
         return http.client.HTTPConnection("localhost", self.port, timeout=timeout_s)
 
     def get(self, path: str) -> bytes:
-        """The answer to a GET. Raises SourceError where it is not 2xx."""
+        """The body of the answer to a GET. Raises SourceError if the status is not 2xx."""
         connection = self.connect()
         try:
             connection.request("GET", path)
@@ -97,7 +97,7 @@ class Served:
 
 @contextmanager
 def served(config: str, folder: Path) -> Iterator[Served]:
-    """`comemory serve` in a process of its own with the settings given, ended as a service manager ends it.
+    """`comemory serve` in its own process with these settings, stopped by SIGTERM at the end.
 
     Raises:
         SourceError: it ended by itself, or does not listen in time.
@@ -134,8 +134,8 @@ def _port_of(running: Served) -> int:
     raise SourceError(f"comemory serve does not listen after {START_S:g} s")
 
 
-def surroundings() -> dict[str, Any]:
-    """The circumstances of a figure of the live part, with the versions of its own libraries and the load of 1, 5, 15 min."""
+def live_environment() -> dict[str, Any]:
+    """What a result of the live system depends on: machine, versions of its libraries, load over 1, 5 and 15 minutes."""
     found: dict[str, Any] = dict(environment())
     found["versions"] |= {package: version(package) for package in PACKAGES}
     found["load_average"] = [round(load, 2) for load in os.getloadavg()]

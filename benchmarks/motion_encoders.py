@@ -1,8 +1,8 @@
-"""Motion encoders at equal cost: trained alike on the synthetic scene, timed by turns, tested on its labelled clips.
+"""Compare motion encoders of equal cost: same training on the synthetic scene, alternating timing, AUC on labelled clips.
 
     python benchmarks/motion_encoders.py --work encoders --json motion_encoders.json
 
-`--encoder NAME:WIDTH` chooses what is compared; by default widths at which a frame of the nano network costs the same.
+`--encoder NAME:WIDTH` selects what is compared. The default widths give the nano network the same cost for a frame.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ ENCODERS = ("pair:11", "recurrent:5", "volume:10")
 CHANNELS = ("flow_speed:8", "flow_residual:8", "flow_error:16", "motion_distance:16", "frame_error:16")
 
 
-def recipe_of(encoder: str, seed: int, epochs: int) -> TrainingConfig:
+def config_of(encoder: str, seed: int, epochs: int) -> TrainingConfig:
     """The nano preset with one encoder, `NAME:WIDTH`."""
     name, _, width = encoder.partition(":")
     chosen = [f"network.motion_encoder={name}", f"network.motion_width={width}"]
@@ -42,20 +42,18 @@ def recipe_of(encoder: str, seed: int, epochs: int) -> TrainingConfig:
     )
 
 
-def figures(
-    detector: Detector, recipe: TrainingConfig, videos: Sequence[tuple[PreparedVideo, NDArray[np.bool_]]]
+def aucs_of(
+    detector: Detector, config: TrainingConfig, videos: Sequence[tuple[PreparedVideo, NDArray[np.bool_]]]
 ) -> JSON:
     """AUC of every channel and of the score, over all frames of the labelled videos."""
     values: dict[str, list[float]] = {name: [] for name in (*CHANNELS, "motion", "score")}
     truth: list[bool] = []
     for video, labels in videos:
         scorer = Scorer(detector.bundle.calibration)
-        for newest in video.clip_ends(recipe.clips.n_past):
-            frames, flow = video.clip(newest, recipe.clips)
-            answered = detector.stages.runtime.run(
-                {"frames": frames[None], "flow": flow[None], **detector.bundle.items}
-            )
-            maps = {**answered, **video.evidence(newest)}
+        for newest in video.clip_ends(config.clips.n_past):
+            frames, flow = video.clip(newest, config.clips)
+            outputs = detector.stages.runtime.run({"frames": frames[None], "flow": flow[None], **detector.bundle.items})
+            maps = {**outputs, **video.evidence(newest)}
             parts = scorer.update(normalise(maps, scorer.calibration.spatial_baselines))
             for channel in CHANNELS:
                 values[channel].append(peak(maps, channel).value)
@@ -65,13 +63,13 @@ def figures(
     return {name: round(auc(scores, truth) or 0.0, 4) for name, scores in values.items()}
 
 
-def training_step(recipe: TrainingConfig) -> Callable[[], object]:
-    """One step of a training of this recipe, on random clips."""
+def training_step(config: TrainingConfig) -> Callable[[], object]:
+    """One step of a training with this configuration, on random clips."""
     torch.manual_seed(0)
-    model: Any = model_class(recipe.model).from_kwargs(**recipe.model_kwargs())
+    model: Any = model_class(config.model).from_kwargs(**config.model_kwargs())
     model.to(memory_format=torch.channels_last).train()
     optimizer = torch.optim.AdamW(model.parameters())
-    spec, batch = recipe.clips, recipe.train.batch
+    spec, batch = config.clips, config.train.batch
     frames = torch.rand(batch, spec.n_past + 1, spec.channels, spec.height, spec.width) * 2 - 1
     flow = torch.randn(batch, 2, spec.height, spec.width)
 
@@ -85,7 +83,7 @@ def training_step(recipe: TrainingConfig) -> Callable[[], object]:
 
 
 def network(detector: Detector) -> Callable[[], object]:
-    """Ten frames of the network."""
+    """A function that runs the network on ten frames."""
     inputs = detector.stages.example_inputs()
 
     def run() -> None:
@@ -96,10 +94,10 @@ def network(detector: Detector) -> Callable[[], object]:
 
 
 def costs(detectors: dict[str, Detector], epochs: int, rounds: int) -> dict[str, JSON]:
-    """Milliseconds of a frame and of a training step on one thread, and both over those of the first encoder."""
+    """Milliseconds of a frame and of a training step on one thread, and their ratios to those of the first encoder."""
     torch.set_num_threads(1)
     frame = interleave({name: network(detector) for name, detector in detectors.items()}, rounds)
-    step = interleave({name: training_step(recipe_of(name, 0, epochs)) for name in detectors}, rounds)
+    step = interleave({name: training_step(config_of(name, 0, epochs)) for name in detectors}, rounds)
     first = next(iter(detectors))
     return {
         name: {
@@ -113,7 +111,7 @@ def costs(detectors: dict[str, Detector], epochs: int, rounds: int) -> dict[str,
 
 
 def _ratio(samples: Sequence[float], of: Sequence[float]) -> float:
-    """The median of the rounds' own ratios, so that what slows a whole round down leaves it alone."""
+    """The median of the ratios of each round: what slows a whole round down cancels out."""
     return statistics.median(a / b for a, b in zip(samples, of, strict=True))
 
 
@@ -124,36 +122,36 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=2)
     parser.add_argument("--epochs", type=int, default=4)
     parser.add_argument("--rounds", type=int, default=40)
-    parser.add_argument("--json", type=Path, help="where the result goes")
-    asked = parser.parse_args()
-    encoders = asked.encoder or list(ENCODERS)
-    spec = recipe_of(encoders[0], 0, asked.epochs)
+    parser.add_argument("--json", type=Path, help="file for the results")
+    args = parser.parse_args()
+    encoders = args.encoder or list(ENCODERS)
+    spec = config_of(encoders[0], 0, args.epochs)
     clips = {clip.name: clip.labels for clip in open_dataset(SCENE).testing()}
     tested, _ = prepare_videos(
-        open_dataset(SCENE).testing(), asked.work / "cache", spec.clips, spec.flow, dataset=f"{SCENE}/testing"
+        open_dataset(SCENE).testing(), args.work / "cache", spec.clips, spec.flow, dataset=f"{SCENE}/testing"
     )
     videos = [(video, labels) for video in tested if (labels := clips[video.name]) is not None]
     results: dict[str, list[JSON]] = {name: [] for name in encoders}
     detectors: dict[str, Detector] = {}
-    for seed in range(asked.seeds):
+    for seed in range(args.seeds):
         for name in encoders:
-            recipe = recipe_of(name, seed, asked.epochs)
-            out = asked.work / f"{name.replace(':', '-')}-{seed}"
+            config = config_of(name, seed, args.epochs)
+            out = args.work / f"{name.replace(':', '-')}-{seed}"
             if not out.is_dir():
-                train(SCENE, recipe, out, cache=asked.work / "cache", resume=True)
+                train(SCENE, config, out, cache=args.work / "cache", resume=True)
             detectors[name] = Detector.open(out, threads=1)
-            results[name].append({"seed": seed, "auc": figures(detectors[name], recipe, videos)})
+            results[name].append({"seed": seed, "auc": aucs_of(detectors[name], config, videos)})
             print(name, json.dumps(results[name][-1]), flush=True)
-    cost = costs(detectors, asked.epochs, asked.rounds)
+    cost = costs(detectors, args.epochs, args.rounds)
     report = {
         "scene": SCENE,
-        "epochs": asked.epochs,
+        "epochs": args.epochs,
         "encoders": {name: {**cost[name], "runs": results[name]} for name in encoders},
         **environment(),
     }
     print(json.dumps(report, indent=1))
-    if asked.json:
-        asked.json.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+    if args.json:
+        args.json.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

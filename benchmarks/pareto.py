@@ -1,9 +1,9 @@
-"""The cost and the value of width, depth and resolution: the AUC of an experiment's rows over milliseconds a frame.
+"""Plot AUC over milliseconds per frame for networks of several widths, depths and resolutions.
 
     comemory reproduce pareto --bundles networks
     python benchmarks/pareto.py --bundles networks --train ped2:data/ped2 --json FILE --plot docs/pareto.svg
 
-Every network is exported to int8 with its own training video and timed alone, on one thread, by turns with the others.
+Every network is exported to int8 with its own training video and timed on one thread, alternating with the others.
 The AUC of each point comes from the table of rows.
 """
 
@@ -31,7 +31,7 @@ RUNS = 10
 
 
 def front(points: Mapping[str, tuple[float, float]]) -> list[str]:
-    """The Pareto front: points, each a cost and a value, that no other beats in both; the cheapest first.
+    """The Pareto front: the points (cost, value) that no other point beats in both, the cheapest first.
 
     >>> front({"a": (1, 0.9), "b": (2, 0.8), "c": (3, 0.95)})
     ['a', 'c']
@@ -52,7 +52,7 @@ def in_int8(bundle: Path, data: str, cache: Path | None, folder: Path) -> Detect
 
 
 def runs(detector: Detector) -> Callable[[], object]:
-    """A round's work."""
+    """What is timed in a round."""
     inputs = detector.stages.example_inputs()
 
     def call() -> None:

@@ -1,4 +1,4 @@
-"""Do pseudo-anomalies rank the channels of a network as the test set does? One pass over each, every channel at once.
+"""Do pseudo-anomalies rank the channels of a network as the test set does? All channels in one pass over each.
 
 python benchmarks/rank_by_pseudo.py models/ped2-small ped2:data/ped2 --json FILE
 """
@@ -36,7 +36,7 @@ CHANNELS = (
 
 
 def channels_of(detector: Detector) -> list[str]:
-    """Those that the bundle can give: a novelty needs its spatial baseline."""
+    """The channels that the bundle can compute: a novelty needs its spatial baseline."""
     baselines = detector.bundle.calibration.spatial_baselines
     names = {f"{name.removesuffix('_distance')}_novelty" for name in baselines}
     return [channel for channel in CHANNELS if "_novelty:" not in channel or channel.partition(":")[0] in names]
@@ -62,7 +62,7 @@ def peaks(
 
 
 def auc(scores: NDArray[np.float64], labels: NDArray[np.bool_]) -> float:
-    """Of one channel, where there are frames of both kinds."""
+    """AUC of one channel; None without frames of both classes."""
     value = metrics.auc(scores, labels)
     if value is None:
         raise SystemExit("all frames are of one kind: nothing to rank by")
@@ -70,7 +70,7 @@ def auc(scores: NDArray[np.float64], labels: NDArray[np.bool_]) -> float:
 
 
 def by_kind(values: NDArray[np.float64], labels: NDArray[np.bool_], names: Sequence[str]) -> dict[str, list[float]]:
-    """AUC of every channel on the videos of each kind of act that has both kinds of frames."""
+    """AUC of every channel on the videos of each kind of perturbation, where both classes are present."""
     kinds = np.array([name.partition("-")[0] for name in names])
     found: dict[str, list[float]] = {}
     for kind in PERTURBATIONS:
@@ -81,7 +81,7 @@ def by_kind(values: NDArray[np.float64], labels: NDArray[np.bool_], names: Seque
 
 
 def ranking(bundle: Path, data: str) -> dict[str, Any]:
-    """The AUC of each channel on pseudo-anomalies and on the test set, and how well the one ranks the other."""
+    """The AUC of each channel on pseudo-anomalies and on the test set, and their rank correlation."""
     detector = Detector.open(bundle, threads=1, precision="fp32", skip_static=False)
     channels = channels_of(detector)
     values, labels, _ = peaks(detector, open_dataset(data).testing(), channels)
@@ -112,13 +112,13 @@ def main() -> None:
     parser.add_argument("bundle", type=Path)
     parser.add_argument("data", help="KIND:PATH of the data set the bundle was trained on")
     parser.add_argument("--json", type=Path)
-    asked = parser.parse_args()
-    found = ranking(asked.bundle, asked.data)
+    args = parser.parse_args()
+    found = ranking(args.bundle, args.data)
     for row in found["channels"]:
         print(f"{row['channel']:24} pseudo {row['pseudo_auc']:.3f}   test {row['test_auc']:.3f}")
     print(f"Spearman {found['spearman']}, Kendall {found['kendall']}")
-    if asked.json:
-        asked.json.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+    if args.json:
+        args.json.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -1,20 +1,19 @@
-"""Let `comemory serve` run for long with everything switched on, and see whether it grows.
+"""Run `comemory serve` for long with everything switched on, and measure whether its memory grows.
 
     python benchmarks/soak.py --minutes 30 --cameras 3 --json soak.json --plot soak.svg
 
-A real `comemory serve` in a process of its own watches rendered films: all cameras but the last come from a real RTSP
-server, whose films end every five minutes so that cameras are lost and found again; the last is a file as if live, in a
-loop. Events are stored with pictures and clips, and alerts go to a receiver on this machine. One page is open: it follows
-the live messages, asks for every camera's picture with its heat map once a second, and for events and metrics now
-and then.
+A real `comemory serve` in its own process watches rendered videos. All cameras but the last come from a real RTSP server,
+whose videos end every five minutes, so that cameras are lost and connected again; the last camera is a file that is played
+in a loop. Events are stored with images and clips, and alerts go to a receiver on this machine. One page is open: it follows
+the live messages, gets the image of every camera with its heat map once a second, and events and metrics now and then.
 
-Every ten seconds the process is measured from outside. After a warm-up a straight line is fitted by least squares; its
-standard error allows for samples that follow each other being alike (autocorrelation of the residuals at lag one).
+Every ten seconds the process is measured from outside. After a warm-up a straight line is fitted by least squares. Its
+standard error takes into account that successive samples are correlated (autocorrelation of the residuals at lag one).
 
-Figures:
-    slope_mib_per_hour, standard_error   of the resident memory, and of its anonymous part, which a leak would be in
+Results:
+    slope_per_hour, standard_error       of the resident memory, and of its anonymous part, where a leak would show
     rss_mib, threads, files, ...         at the end of the warm-up, at the end, and the extremes in between
-    scored, events, alerts, pictures     what was done meanwhile
+    scored, events, alerts, images       what was done meanwhile
 """
 
 from __future__ import annotations
@@ -36,12 +35,12 @@ from typing import Any
 
 import numpy as np
 from bench_1080p import render
-from live_system import REPOSITORY, Served, rtsp_server, served, surroundings
+from live_system import REPOSITORY, Served, live_environment, rtsp_server, served
 from numpy.typing import NDArray
 
 from comemory.errors import ComemoryError, SourceError
 
-SIZE, RATE_HZ, FILM_S = (240, 360), 10.0, 300.0
+SIZE, RATE_HZ, VIDEO_S = (240, 360), 10.0, 300.0
 EVERY_S = 10.0
 MIB = 2**20
 
@@ -76,9 +75,11 @@ class Sample:
 
     Attributes:
         seconds: since the first.
-        rss_mib, anonymous_mib: resident memory, and the part of it that belongs to no file.
-        files: open ones, sockets included.
-        database_mib, media_mib: on the disk; the database with its log.
+        rss_mib: resident memory.
+        anonymous_mib: the part of it that belongs to no file.
+        files: open files and sockets.
+        database_mib: of the database and its log on the disk.
+        media_mib: of the media folder on the disk.
     """
 
     seconds: float
@@ -92,21 +93,21 @@ class Sample:
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """A straight line through samples: its slope an hour, and the standard error of that."""
+    """A straight line through samples: its slope per hour, and the standard error of the slope."""
 
     slope_per_hour: float
     standard_error: float
 
 
 def sample(pid: int, out: Path, began: float) -> Sample:
-    """Look at a process of Linux and what it has written."""
-    told = dict(line.split(":", 1) for line in Path(f"/proc/{pid}/status").read_text(encoding="ascii").splitlines())
-    kib = {name: int(told[name].split()[0]) for name in ("VmRSS", "RssAnon")}
+    """Measure a Linux process and what it has written."""
+    status = dict(line.split(":", 1) for line in Path(f"/proc/{pid}/status").read_text(encoding="ascii").splitlines())
+    kib = {name: int(status[name].split()[0]) for name in ("VmRSS", "RssAnon")}
     return Sample(
         round(time.monotonic() - began, 1),
         round(kib["VmRSS"] / 1024, 2),
         round(kib["RssAnon"] / 1024, 2),
-        int(told["Threads"]),
+        int(status["Threads"]),
         len(list(Path(f"/proc/{pid}/fd").iterdir())),
         round(_bytes(out.glob("events.db*")) / MIB, 3),
         round(_bytes(out.glob("media/**/*")) / MIB, 3),
@@ -122,7 +123,7 @@ def _bytes(paths: Iterator[Path]) -> int:
 
 
 def fit(seconds: NDArray[np.float64], values: NDArray[np.float64]) -> Line:
-    """Least squares; the error of the slope is widened by what neighbouring residuals have in common.
+    """Fit a line by least squares; the error of the slope grows with the correlation of neighbouring residuals.
 
     >>> hours = np.arange(5) / 2
     >>> fit(hours * 3600, 3 + 2 * hours).slope_per_hour
@@ -135,14 +136,14 @@ def fit(seconds: NDArray[np.float64], values: NDArray[np.float64]) -> Line:
     n, power = len(values), float(residuals @ residuals)
     if n < 3 or power == 0:
         return Line(round(slope, 4), 0.0 if n >= 3 else math.nan)
-    alike = min(0.99, max(0.0, float(residuals[1:] @ residuals[:-1]) / power))
-    error = math.sqrt(power / (n - 2) / float(centred @ centred) * (1 + alike) / (1 - alike))
+    correlation = min(0.99, max(0.0, float(residuals[1:] @ residuals[:-1]) / power))
+    error = math.sqrt(power / (n - 2) / float(centred @ centred) * (1 + correlation) / (1 - correlation))
     return Line(round(slope, 4), round(error, 4))
 
 
 @contextmanager
 def receiver() -> Iterator[tuple[str, list[int]]]:
-    """A place that takes alerts; gives its URL, and a list whose only number counts them."""
+    """A server that takes alerts; gives its URL, and a list whose only number counts them."""
     taken = [0]
 
     class Handler(BaseHTTPRequestHandler):
@@ -153,7 +154,7 @@ def receiver() -> Iterator[tuple[str, list[int]]]:
             self.end_headers()
 
         def log_message(self, *_: object) -> None:
-            """Say nothing."""
+            """Log nothing."""
 
     with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
         thread = threading.Thread(target=server.serve_forever, args=(0.2,), daemon=True)
@@ -167,56 +168,57 @@ class PageClient:
     """What an open page asks of the server, without a browser.
 
     Attributes:
-        messages, pictures: that have come.
-        failures: requests that were not answered as they should be.
+        messages: number of live messages received.
+        images: number of images received.
+        failures: number of requests without the expected answer.
     """
 
     def __init__(self, running: Served, cameras: Sequence[str]) -> None:
-        self.messages = self.pictures = self.failures = 0
+        self.messages = self.images = self.failures = 0
         self._running, self._cameras = running, cameras
-        self._leaving = threading.Event()
-        self._threads = [threading.Thread(target=act, daemon=True) for act in (self._follow, self._look)]
+        self._stopping = threading.Event()
+        self._threads = [threading.Thread(target=act, daemon=True) for act in (self._follow, self._poll)]
         for thread in self._threads:
             thread.start()
 
     def close(self) -> None:
-        """Leave."""
-        self._leaving.set()
+        """Stop."""
+        self._stopping.set()
         for thread in self._threads:
             thread.join(20)
 
     def _follow(self) -> None:
-        while not self._leaving.is_set():
+        while not self._stopping.is_set():
             connection = self._running.connect()
             try:
                 connection.request("GET", "/api/v1/stream")
                 answer = connection.getresponse()
-                while not self._leaving.is_set() and (line := answer.readline()):
+                while not self._stopping.is_set() and (line := answer.readline()):
                     self.messages += line.startswith(b"event:")
             except (OSError, HTTPException):
-                self.failures += not self._leaving.wait(1.0)
+                self.failures += not self._stopping.wait(1.0)
             finally:
                 connection.close()
 
-    def _look(self) -> None:
+    def _poll(self) -> None:
         turn = 0
-        while not self._leaving.wait(1.0):
-            asked = [f"/api/v1/cameras/{name}/picture?heat=true" for name in self._cameras]
-            asked += ["/api/v1/events?limit=20"] * (turn % 10 == 0) + ["/metrics", "/readyz"] * (turn % 15 == 0)
-            for path in asked:
+        while not self._stopping.wait(1.0):
+            paths = [f"/api/v1/cameras/{name}/picture?heat=true" for name in self._cameras]
+            paths += ["/api/v1/events?limit=20"] * (turn % 10 == 0) + ["/metrics", "/readyz"] * (turn % 15 == 0)
+            for path in paths:
                 try:
-                    self.pictures += self._running.get(path).startswith(b"\xff\xd8")
+                    self.images += self._running.get(path).startswith(b"\xff\xd8")
                 except (OSError, HTTPException):
-                    self.failures += not self._leaving.is_set()
+                    self.failures += not self._stopping.is_set()
             turn += 1
 
 
 def soak(minutes: float, n_cameras: int, fps: float, model: Path, folder: Path) -> tuple[list[Sample], dict[str, Any]]:
-    """Let it run; gives the samples, and what was done meanwhile."""
-    film = render(folder / "film.mp4", round(FILM_S * RATE_HZ), SIZE, RATE_HZ)
+    """Run it; gives the samples, and what was done meanwhile."""
+    video = render(folder / "video.mp4", round(VIDEO_S * RATE_HZ), SIZE, RATE_HZ)
     names = [f"camera-{k}" for k in range(1, n_cameras + 1)]
-    with rtsp_server(dict.fromkeys(names, film)) as url, receiver() as (address, taken):
-        urls = [url(name) for name in names[:-1]] + [str(film)] if n_cameras > 1 else [url(names[0])]
+    with rtsp_server(dict.fromkeys(names, video)) as url, receiver() as (address, taken):
+        urls = [url(name) for name in names[:-1]] + [str(video)] if n_cameras > 1 else [url(names[0])]
         cameras = "".join(CAMERA.format(name=name, url=url, fps=fps) for name, url in zip(names, urls, strict=True))
         config = CONFIG.format(model=model.absolute(), cameras=cameras, receiver=address)
         with served(config, folder) as running:
@@ -229,7 +231,7 @@ def soak(minutes: float, n_cameras: int, fps: float, model: Path, folder: Path) 
             samples.append(sample(running.pid, folder / "live", began))
             done = {**_done(running), "alerts": taken[0]}
             page.close()
-        done |= {"messages": page.messages, "pictures": page.pictures, "unanswered": page.failures}
+        done |= {"messages": page.messages, "images": page.images, "unanswered": page.failures}
     return samples, done
 
 
@@ -241,11 +243,11 @@ def _done(running: Served) -> dict[str, Any]:
         **sums,
         "states": [camera["state"] for camera in cameras],
         "events": counts["events"],
-        "files_kept": counts["files"],
+        "files_stored": counts["files"],
     }
 
 
-def figures(samples: Sequence[Sample], warm_up_s: float) -> dict[str, Any]:
+def summarise(samples: Sequence[Sample], warm_up_s: float) -> dict[str, Any]:
     """The lines and extremes after the warm-up.
 
     Raises:
@@ -264,7 +266,7 @@ def figures(samples: Sequence[Sample], warm_up_s: float) -> dict[str, Any]:
 
 
 def plot(samples: Sequence[Sample], warm_up_s: float, path: Path) -> None:
-    """Memory over the time, with the line."""
+    """Plot the memory over time, with the fitted line."""
     import matplotlib as mpl
 
     mpl.use("svg" if path.suffix == ".svg" else "agg")
@@ -277,8 +279,8 @@ def plot(samples: Sequence[Sample], warm_up_s: float, path: Path) -> None:
         values = np.array([getattr(one, name) for one in samples])
         later = minutes * 60 >= warm_up_s
         line = fit(minutes[later] * 60, values[later])
-        told = f"{label}: {line.slope_per_hour:+.2f} ± {line.standard_error:.2f} MiB/h"
-        axis.plot(minutes, values, ".", markersize=3, color=colour, label=told)
+        legend = f"{label}: {line.slope_per_hour:+.2f} ± {line.standard_error:.2f} MiB/h"
+        axis.plot(minutes, values, ".", markersize=3, color=colour, label=legend)
         middle = values[later].mean() + line.slope_per_hour * (minutes[later] - minutes[later].mean()) / 60
         axis.plot(minutes[later], middle, color=colour, linewidth=1)
     axis.axvspan(0, warm_up_s / 60, color="#eeeeee", zorder=0)
@@ -289,50 +291,43 @@ def plot(samples: Sequence[Sample], warm_up_s: float, path: Path) -> None:
 
 
 def main() -> int:
-    """Read the command line, soak, write the files."""
+    """Read the command line, measure, write the files."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--minutes", type=float, default=30.0)
     parser.add_argument("--cameras", type=int, default=3)
+    parser.add_argument("--fps", type=float, default=2.0, help="frames a second to score of each camera (default 2)")
     parser.add_argument(
-        "--fps", type=float, default=2.0, help="frames a second that each camera has scored (default 2)"
-    )
-    parser.add_argument(
-        "--warm-up", type=float, default=5.0, metavar="MINUTES", help="left out of the line (default 5)"
+        "--warm-up", type=float, default=5.0, metavar="MINUTES", help="time before the fitted line begins (default 5)"
     )
     parser.add_argument("--model", type=Path, default=REPOSITORY / "models" / "synthetic-nano")
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write the results and samples there")
     parser.add_argument("--plot", type=Path, metavar="FILE", help="where the plot goes, .svg or .png")
-    asked = parser.parse_args()
-    if (
-        asked.cameras < 1
-        or asked.fps <= 0
-        or asked.warm_up < 0
-        or asked.minutes * 60 < asked.warm_up * 60 + 3 * EVERY_S
-    ):
+    args = parser.parse_args()
+    if args.cameras < 1 or args.fps <= 0 or args.warm_up < 0 or args.minutes * 60 < args.warm_up * 60 + 3 * EVERY_S:
         parser.error("--cameras is 1 or more, --fps over 0, and --minutes half a minute more than --warm-up")
-    before = surroundings()
+    before = live_environment()
     try:
         with tempfile.TemporaryDirectory(prefix="comemory-soak-") as folder:
-            samples, done = soak(asked.minutes, asked.cameras, asked.fps, asked.model, Path(folder))
-        found = figures(samples, 60 * asked.warm_up)
+            samples, done = soak(args.minutes, args.cameras, args.fps, args.model, Path(folder))
+        found = summarise(samples, 60 * args.warm_up)
     except ComemoryError as error:
         print(f"soak: {error}", file=sys.stderr)
         return 1
     asked_for = {
-        "minutes": asked.minutes,
-        "cameras": asked.cameras,
-        "asked_fps": asked.fps,
-        "warm_up_min": asked.warm_up,
+        "minutes": args.minutes,
+        "cameras": args.cameras,
+        "asked_fps": args.fps,
+        "warm_up_min": args.warm_up,
     }
-    after = {"load_average_at_the_end": surroundings()["load_average"]}
-    report = {**asked_for, "model": asked.model.name, "done": done, **found, "circumstances": {**before, **after}}
+    after = {"load_average_at_the_end": live_environment()["load_average"]}
+    report = {**asked_for, "model": args.model.name, "done": done, **found, "environment": {**before, **after}}
     text = json.dumps(report, indent=1)
     print(text)
-    if asked.json is not None:
+    if args.json is not None:
         series = {field.name: [getattr(one, field.name) for one in samples] for field in fields(Sample)}
-        asked.json.write_text(f'{text[:-2]},\n "series": {json.dumps(series)}\n}}\n', encoding="utf-8")
-    if asked.plot is not None:
-        plot(samples, 60 * asked.warm_up, asked.plot)
+        args.json.write_text(f'{text[:-2]},\n "series": {json.dumps(series)}\n}}\n', encoding="utf-8")
+    if args.plot is not None:
+        plot(samples, 60 * args.warm_up, args.plot)
     return 0
 
 
