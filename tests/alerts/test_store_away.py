@@ -287,3 +287,20 @@ class TestWriteAheadFile:
             thread.join()
         log.close()
         assert len(WriteAheadLog(tmp_path / "ahead").left_over) == 80
+
+
+def test_alerts_in_memory_are_limited() -> None:
+    from comemory.alerts.direct import MAX_ALERTS, MEMORY, DirectAlerts
+    from comemory.alerts.rules import SinkRules
+
+    direct = DirectAlerts({"hook": SinkRules(SinkSettings())})
+    now = datetime.now(UTC)
+    for k in range(50):
+        entry = Entry("new", make_event(now), Stamp(time=now - MEMORY * 2))
+        direct.add(entry.as_change())
+        if k % 2 == 0:
+            direct.mark_stored(entry.stamp.id)
+    assert direct.n_waiting("hook") == 25
+    for _ in range(MAX_ALERTS + 10):
+        direct.add(Entry("new", make_event(now), Stamp(time=now)).as_change())
+    assert direct.n_waiting("hook") == MAX_ALERTS

@@ -294,6 +294,13 @@ class TestProbes:
         assert {"/api/v1/cameras/{name}/zones", "/api/v1/events/{id}/verdict", "/metrics"} <= set(document["paths"])
 
 
+class TestFiles:
+    def test_only_the_owner_can_read_what_was_written(self, running: Running, event: dict[str, Any]) -> None:
+        modes = {str(path.relative_to(running.out)): path.stat().st_mode for path in running.out.rglob("*")}
+        assert len(modes) > 8, event["id"]
+        assert {name for name, mode in modes.items() if mode & 0o077} == set()
+
+
 class TestSecrets:
     def test_none_is_in_an_answer_or_in_the_log(self, client: httpx.Client, running: Running) -> None:
         texts = [client.get(path).text for path in ("/api/v1/cameras", "/api/v1/system", "/metrics", "/api/v1/events")]

@@ -6,7 +6,7 @@ import json
 import os
 import signal
 import subprocess
-import tempfile
+import threading
 from contextlib import suppress
 from typing import IO
 
@@ -32,16 +32,17 @@ class Command(Stateless):
             DeliveryError: it cannot be run, fails, or takes too long and is killed with its children.
         """
         try:
-            with tempfile.TemporaryFile() as stdin_file, tempfile.TemporaryFile() as stderr_file:
+            # In memory, so that a full disk does not silence the alert that reports it.
+            with os.fdopen(os.memfd_create("alert"), "w+b") as stdin_file:
                 stdin_file.write(json.dumps(notification.payload).encode())
                 stdin_file.seek(0)
-                self._run(notification, stdin_file, stderr_file)
+                self._run(notification, stdin_file)
         except OSError as error:
             if isinstance(error, DeliveryError):
                 raise
             raise DeliveryError(f"cannot run {self._argv[0]!r}: {error.strerror or error}") from None
 
-    def _run(self, notification: Notification, stdin_file: IO[bytes], stderr_file: IO[bytes]) -> None:
+    def _run(self, notification: Notification, stdin_file: IO[bytes]) -> None:
         environment = {
             **os.environ,
             "COMEMORY_ALERT_ID": notification.id,
@@ -52,11 +53,12 @@ class Command(Stateless):
             self._argv,
             stdin=stdin_file,
             stdout=subprocess.DEVNULL,
-            stderr=stderr_file,
+            stderr=subprocess.PIPE,
             start_new_session=True,
             env=environment,
         )
         self._running = process
+        errors = _Tail(process.stderr)
         try:
             status = process.wait(self.settings.timeout_s)
         except subprocess.TimeoutExpired:
@@ -64,8 +66,9 @@ class Command(Stateless):
             raise DeliveryError(f"{self._argv[0]!r} took longer than {self.settings.timeout_s:g} s") from None
         finally:
             self._running = None
+            errors.close()
         if status != 0:
-            raise DeliveryError(f"{self._argv[0]!r} ended with status {status}: {_last_error_line(stderr_file)}")
+            raise DeliveryError(f"{self._argv[0]!r} ended with status {status}: {errors.last_line()}")
 
     def close(self) -> None:
         """Kill the program that is running."""
@@ -82,8 +85,25 @@ def _kill(process: subprocess.Popen[bytes]) -> None:
         process.wait(1.0)
 
 
-def _last_error_line(stderr_file: IO[bytes]) -> str:
-    size = stderr_file.seek(0, os.SEEK_END)
-    stderr_file.seek(max(0, size - _MAX_ERROR_BYTES))
-    lines = stderr_file.read().decode(errors="replace").strip().splitlines()
-    return " ".join(lines[-1].split())[:300] if lines else "no error text"
+class _Tail:
+    """Reads a pipe to its end, so that the program never blocks on it, and keeps the last bytes."""
+
+    def __init__(self, pipe: IO[bytes] | None) -> None:
+        self._pipe, self._bytes = pipe, b""
+        self._thread = threading.Thread(target=self._read, name="stderr of an alert", daemon=True)
+        self._thread.start()
+
+    def _read(self) -> None:
+        while self._pipe is not None and (chunk := os.read(self._pipe.fileno(), 1 << 16)):
+            self._bytes = (self._bytes + chunk)[-_MAX_ERROR_BYTES:]
+        if self._pipe is not None:
+            self._pipe.close()
+
+    def close(self) -> None:
+        """Wait for the end of the pipe. A child that was left behind may hold it open, and is not waited for."""
+        self._thread.join(1.0)
+
+    def last_line(self) -> str:
+        """The last line, cut to a length that fits an error."""
+        lines = self._bytes.decode(errors="replace").strip().splitlines()
+        return " ".join(lines[-1].split())[:300] if lines else "no error text"

@@ -19,8 +19,10 @@ from comemory.types import JSON
 
 GRACE = timedelta(seconds=2)
 """How long the store may take for a change before its alerts are sent from memory. A commit takes milliseconds."""
-MAX_ALERTS = 10_000
-"""Alerts in memory; the oldest give way. At 2 KB each, 20 MB."""
+MAX_ALERTS = 5_000
+"""Alerts in memory; the oldest give way. One with the cells of its event takes some 20 KB."""
+MEMORY = timedelta(minutes=10)
+"""How long an alert is kept that the store has: it is sent from here where the store goes away in between."""
 _SENT = "sent"
 
 
@@ -78,6 +80,7 @@ class DirectAlerts:
     def add(self, change: Change, grace: timedelta = GRACE) -> None:
         """Make the alerts of a change. They are due after the grace, unless the store has taken it by then."""
         with self._lock:
+            self._prune(change.stamp.time - MEMORY)
             for sink, route in self._routes.items():
                 history = self._histories[sink]
                 for planned in plan(route, change, history):
@@ -152,6 +155,14 @@ class DirectAlerts:
                 pending.alert.sink == sink and not (pending.is_delivered or pending.is_stored)
                 for pending in self._alerts.values()
             )
+
+    def _prune(self, before: datetime) -> None:
+        """Remove the oldest alerts, up to the first that the store does not have, or that is newer than a time."""
+        while self._alerts:
+            oldest = next(iter(self._alerts.values()))
+            if not oldest.is_stored or oldest.alert.created >= before:
+                return
+            self._alerts.popitem(last=False)
 
     def _merge(self, sink: str, change: Change) -> bool:
         """Merge a change into an alert of its subject that nobody has tried to send, as the outbox does."""

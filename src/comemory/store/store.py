@@ -126,8 +126,7 @@ class EventStore(StoreReader):
         try:
             if not shared:
                 store._is_ready = True
-                if store._database.is_open:
-                    store.recover()
+                store._recover_at_start(may_be_away)
         except BaseException:
             store.close()
             raise
@@ -450,6 +449,16 @@ class EventStore(StoreReader):
                         self.attach(id, "clip", path)
             self._media.set_scratch_aside(self._opened_at)
             self._is_salvaged = True
+
+    def _recover_at_start(self, may_be_away: bool) -> None:
+        """Recover; where the database cannot be written now, such as on a full disk, the next sweep does it."""
+        try:
+            if self._database.is_open:
+                self.recover()
+        except StoreError as error:
+            if not (may_be_away and is_temporary(error)):
+                raise
+            _LOG.warning("%s", error)
 
     def _on_open(self) -> None:
         """A database that was away at the start is back: recover, as at any start."""
