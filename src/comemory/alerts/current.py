@@ -1,4 +1,4 @@
-"""What is true now: which events are open, and how each camera is. Kept in memory, from every change as it happens."""
+"""The present state: open events and the state of each camera. In memory, updated by every change as it happens."""
 
 from __future__ import annotations
 

@@ -65,7 +65,7 @@ class Sink(Protocol):
         ...
 
     def set_current(self, current: Mapping[str, CameraNow]) -> None:
-        """Show what is true of the cameras now, without waiting; for sinks with a state, such as an alarm that is on."""
+        """Show the present state of the cameras, without waiting; for sinks with a state, such as an alarm that is `ON`."""
         ...
 
     def deliver(self, notification: Notification) -> None:

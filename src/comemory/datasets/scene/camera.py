@@ -82,7 +82,7 @@ class Body:
 
 
 class Sprite(NamedTuple):
-    """A drawn body: uint8 (h, w, 4), colour times alpha and alpha, with its place in the picture."""
+    """A drawn body: uint8 (h, w, 4), colour times alpha and alpha, with its place in the frame."""
 
     left: int
     top: int

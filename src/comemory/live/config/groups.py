@@ -54,7 +54,7 @@ class WebSettings(Settings):
         None,
         title="Public URL",
         description="URL under which others reach the page, for links in alerts. "
-        "With `https://`, cookies are `Secure` and browsers are told to use HTTPS only.",
+        "With `https://`, cookies are `Secure` and browsers use HTTPS only (HSTS).",
     )
     hosts: tuple[str, ...] = Field(
         (),

@@ -48,7 +48,7 @@ def run_jobs(jobs: Sequence[Job], n_workers: int, threads: int, log: Path, progr
         n_workers: processes at a time.
         threads: CPU threads of each worker.
         log: file for what workers print beside their protocol, such as tracebacks.
-        progress: is told how the jobs go.
+        progress: receives the progress of the jobs.
 
     Raises:
         SourceError: no worker can be started.

@@ -114,7 +114,7 @@ def run_plan(plan: Plan, paths: Paths, n_jobs: int, threads: int, progress: Prog
         paths: where things are.
         n_jobs: runs at a time, a process each.
         threads: CPU threads of each.
-        progress: is told how the runs go.
+        progress: receives the progress of the runs.
 
     Raises:
         ConfigError: a path needs recorded data, and their folder is not known.
