@@ -522,3 +522,18 @@ def test_avenue(data: Path, number, n_frames):
     assert len(frames) == n_frames
     assert source.problems == []
     assert frames[-1].time_s == pytest.approx((n_frames - 1) / 25)
+
+
+def test_stamps_in_decoding_order_are_put_in_display_order(tmp_path: Path) -> None:
+    """AVI has no presentation times: with B-frames each frame carries the stamp of a neighbour."""
+    path = tmp_path / "b-frames.avi"
+    with av.open(path, "w") as container:
+        stream = container.add_stream("libx264", rate=25, options={"bf": "3", "b-adapt": "0"})
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+        for number in range(40):
+            image = np.full((48, 64, 3), number * 5, np.uint8)
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(image, format="rgb24")))
+        container.mux(stream.encode())
+    times = [frame.time_s for frame in open_source(path)]
+    assert len(times) == 40
+    assert np.diff(times) == pytest.approx(1 / 25)

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import bisect
 import re
-from collections.abc import Generator, Iterator
+from collections import deque
+from collections.abc import Generator, Iterable, Iterator
 from contextlib import closing
 from fractions import Fraction
+from heapq import heappop, heappush
 from pathlib import Path
 
 import av
@@ -30,6 +32,12 @@ READ_TIMEOUT_S = 10.0
 MAX_RATE_HZ = 1000.0
 JUMP_S = 1.0
 """A timestamp that goes back by more than this starts a new time line; see `_Clock`."""
+
+DECODE_STAMPED = ("avi",)
+"""Containers that stamp packets in decoding order: with B-frames a frame carries the stamp of a neighbour."""
+
+MAX_REORDERED = 16
+"""Most frames by which decoding order and display order differ; H.264 and H.265 allow 16."""
 
 _LIBRARY_ERRORS = (av.FFmpegError, ValueError, OverflowError, MemoryError)
 
@@ -116,11 +124,13 @@ class Video:
             clock = _Clock(stream.time_base, self.rate_hz or DEFAULT_RATE_HZ)
             decoding = _Decoding(container, stream)
             count = 0
-            for index, decoded in decoding:
+            has_decode_stamps = container.format.name in DECODE_STAMPED
+            stamped = _sorted_stamps(decoding) if has_decode_stamps else ((i, one.pts, one) for i, one in decoding)
+            for index, stamp, decoded in stamped:
                 if count == 0:
                     self.size = upright_size(decoded)
                 count += 1
-                time_s = clock.time_s(decoded.pts)
+                time_s = clock.time_s(stamp)
                 if clock.has_restarted:
                     self.restarts.append(index)
                 yield index, time_s, decoded
@@ -301,6 +311,28 @@ def _stated_duration_s(container: InputContainer, stream: VideoStream) -> float 
     if container.format.name in ("matroska,webm", "flv") and container.duration and len(container.streams) == 1:
         return container.duration / av.time_base
     return None
+
+
+def _sorted_stamps(
+    decoding: Iterable[tuple[int, av.VideoFrame]],
+) -> Generator[tuple[int, int | None, av.VideoFrame], None, None]:
+    """Give the frames, in the order in which they are shown, the time stamps in rising order.
+
+    A container that stamps packets in decoding order gives a frame the stamp of a neighbour: sorted, the stamps fit again.
+    """
+    waiting: deque[tuple[int, av.VideoFrame]] = deque()
+    stamps: list[int] = []
+    for index, decoded in decoding:
+        if decoded.pts is None:
+            yield index, None, decoded
+            continue
+        waiting.append((index, decoded))
+        heappush(stamps, decoded.pts)
+        if len(waiting) > MAX_REORDERED:
+            first, shown = waiting.popleft()
+            yield first, heappop(stamps), shown
+    for first, shown in waiting:
+        yield first, heappop(stamps), shown
 
 
 class _Clock:

@@ -14,6 +14,7 @@ from urllib.parse import unquote, urlsplit
 from av.video.reformatter import VideoReformatter
 
 from comemory.errors import SourceError, mask_password, suggest
+from comemory.secret_values import encode_url
 from comemory.types import Frame, Source, describe
 from comemory.video.container import Video
 from comemory.video.image_folder import IMAGE_SUFFIXES, FrameFolder
@@ -84,7 +85,7 @@ def source_name(location: str) -> str:
     'camera.lan_live_1'
     """
     if "://" in location:
-        parts = urlsplit(location)
+        parts = urlsplit(encode_url(location))
         text = f"{parts.hostname or ''}/{unquote(parts.path).strip('/')}".strip("/")
     else:
         path = Path(location).resolve()
@@ -152,7 +153,7 @@ def _open_url(url: str, size: tuple[int, int] | None, rate_hz: float | None) -> 
     if scheme not in URL_SCHEMES:
         raise SourceError(f"cannot open {printable}: unknown kind of stream, {suggest(scheme, URL_SCHEMES)}")
     try:
-        return Video(url, name=source_name(url), size=size, rate_hz=rate_hz)
+        return Video(encode_url(url), name=source_name(url), size=size, rate_hz=rate_hz)
     except ValueError as error:
         raise SourceError(f"cannot open {printable}: not a valid URL ({error})") from error
 
