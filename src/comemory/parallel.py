@@ -1,4 +1,4 @@
-"""The same scores on several cores: frames are measured side by side and finished in their order.
+"""The same scores on several cores: frames are measured in parallel and finished in their order.
 
 A frame passes the stages of `stages.Stages`. *Begin*, *assemble* and *finish* have state and take the frames one at a
 time, in order. The two expensive stages between them, *measure* (optical flow) and *infer* (the network), have none, so as
@@ -32,7 +32,7 @@ QUEUE_LENGTH = 8
 """Scored frames that may wait for the consumer."""
 
 MAX_WORKERS = 64
-"""On any machine; on one with many cores, four on each."""
+"""Largest number of workers on any machine; with many cores, four per core."""
 
 SWITCH_S = 0.0005
 """How long a worker may hold Python's lock while another waits for it.

@@ -51,7 +51,7 @@ class Timing:
 
 
 def interleave(callables: Mapping[str, Callable[[], object]], rounds: int) -> dict[str, Timing]:
-    """Time several functions by turns, so that a machine that slows down slows all of them.
+    """Time several functions in alternation, so that a machine that slows down slows all of them.
 
     Every function runs once before the clock starts. Every second round has the reverse order.
 

@@ -1,4 +1,4 @@
-"""The demo: render a scene that no camera filmed, score it with a detector that has not seen it, and report on it."""
+"""The demo: render a scene, score it with a bundle that was not trained on that clip, and report on it."""
 
 from __future__ import annotations
 

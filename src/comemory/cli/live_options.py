@@ -142,7 +142,7 @@ def with_live_options(*left_out: str) -> Callable[[Callable[..., None]], Callabl
 
 @contextmanager
 def private_files() -> Iterator[None]:
-    """What is written in the block is for its owner alone: recordings, scores and settings tell what a camera saw."""
+    """Files written in the block are readable by their owner only: recordings, scores and settings show what a camera saw."""
     before = os.umask(0o077)
     try:
         yield

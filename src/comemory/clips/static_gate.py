@@ -19,7 +19,7 @@ MIN_THRESHOLD, MAX_THRESHOLD = 1.0, 3.0
 """Limits of the threshold that is fitted to the noise. A camera with more noise than that never counts as static."""
 
 N_SIGMA = 8.0
-"""Standard deviations of the noise at which the threshold lies: an image has thousands of blocks, and none may pass."""
+"""The threshold in standard deviations of the noise: an image has thousands of blocks, and none may exceed it by chance."""
 
 N_SAMPLED_FRAMES = 500
 
@@ -98,7 +98,7 @@ def fit_threshold(videos: Sequence[NDArray[np.uint8]]) -> float:
 
 
 def patience(n_past: int, decay: float) -> int:
-    """Number of quiet frames until a motion has left the clip, and all but `MAX_RESIDUAL` of it the averaged flow.
+    """Number of quiet frames after which a motion has left the clip, and at most `MAX_RESIDUAL` of it is in the averaged flow.
 
     >>> patience(4, 0.7), patience(4, 0.0)
     (18, 5)

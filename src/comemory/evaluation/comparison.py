@@ -9,7 +9,7 @@ from comemory.types import JSON
 
 
 class Comparison(NamedTuple):
-    """A verdict and the sentence that says it.
+    """The result of the comparison, and a sentence that states it.
 
     Attributes:
         verdict: `better` when the whole 95 % interval of the model lies above the baseline, `worse` when the model is

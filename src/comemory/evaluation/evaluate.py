@@ -179,7 +179,7 @@ def _test_videos(dataset: Dataset) -> tuple[Sequence[LabelledSource], list[str]]
 
 
 def _notes(dataset: Dataset, videos: Sequence[VideoScores], bundle: Bundle) -> list[str]:
-    """What a reader of the results has to know about the data."""
+    """Remarks on the data that a reader of the results needs."""
     notes = [
         f"The first {bundle.clips.n_past} frames of every video have no score and are left out, "
         "for the model and the motion baseline alike."

@@ -72,7 +72,7 @@ def compute_results(
 
 
 def frame_results(videos: Sequence[FrameScores], dataset: str, protocols: Sequence[str] = PROTOCOLS) -> JSON:
-    """Compute what can be said of frame scores alone, with the keys of `compute_results`.
+    """Compute the metrics that need only frame scores, with the keys of `compute_results`.
 
     There is no threshold, so there are no alarms; no score map, so no localisation; and no speed.
     """
@@ -175,7 +175,7 @@ def _own_scores(videos: Sequence[FrameScores]) -> list[NDArray[np.float64]]:
 
 
 def _at_budget(videos: Sequence[VideoScores], budget: str, threshold: float) -> JSON:
-    """What an operator experiences at one budget."""
+    """The alarms at one budget: false alarms, delays and misses."""
     record: JSON = {"false_alarm_budget": budget, "threshold": threshold}
     if not videos:
         return {**record, **dict.fromkeys((*BUDGET_METRICS, "missed_anomalies"))}

@@ -44,7 +44,7 @@ LIVE_CHANGES = {"zones", "false_alarms", "hours"}
 FIXED = ("out", "runtime", "precision", "workers", "store", "web", "alerts")
 """Settings that take effect after a restart only."""
 Requirements = tuple[Detector, list[Sequence[float]]]
-"""What starting a camera requirements: its detector, and the signatures of its events with the verdict normal."""
+"""What starting a camera requires: its detector, and the signatures of its events with the verdict normal."""
 
 
 class Engine:

@@ -1,4 +1,4 @@
-"""How much a metric would change with other videos of the same kind."""
+"""Confidence intervals: how much a metric would change with other videos of the same kind."""
 
 from __future__ import annotations
 

@@ -19,7 +19,7 @@ def offline_max_division(
 
     Log scores can be negative, and dividing by a negative maximum reverses their order. So if any score is below zero, the
     lowest score of all videos is first subtracted from all of them; the second value returned is this shift. A constant
-    video becomes zeros: its scores say nothing.
+    video becomes zeros.
 
     Source: seed, Eq. (20). Deviation: the shift, and the zeros.
 

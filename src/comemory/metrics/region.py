@@ -1,4 +1,4 @@
-"""Region-based and track-based detection: are the abnormal regions found, and how many wrong ones with them?"""
+"""Region-based and track-based detection: how many abnormal regions are found, and how many false regions with them."""
 
 from __future__ import annotations
 

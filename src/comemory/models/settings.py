@@ -1,4 +1,4 @@
-"""What a user can set of a network, and what a network says of itself before it is built. Free of torch.
+"""Settings of networks, and what is known of a network before it is built. Does not import torch.
 
 A configuration is read, shown and checked where torch need not be installed, so the settings of the shipped network
 are here, and not beside its layers.

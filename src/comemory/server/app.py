@@ -41,7 +41,7 @@ CREDENTIALS = (
     Depends(HTTPBearer(scheme_name="token", auto_error=False, description="A token of the API.")),
     Depends(APIKeyCookie(scheme_name="session", name=SESSION_COOKIE, auto_error=False)),
 )
-"""How callers prove who they are, for the description alone; `state.caller_of` is who looks at it."""
+"""How callers prove who they are, for the description alone; `state.get_caller` checks it."""
 
 
 def create_app(

@@ -71,7 +71,7 @@ class Auth:
     """Authenticates callers, and starts and ends sessions.
 
     Args:
-        credentials: content of the access file, or its path: then a change of the file holds at once.
+        credentials: content of the access file, or its path: then a change of the file takes effect at once.
         session_hours: how long a login lasts.
         password: of the admin, from the settings, plain or hashed; in addition to those of the file.
         token: of the admin, from the settings, plain or hashed; in addition to those of the file.

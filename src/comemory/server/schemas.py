@@ -26,7 +26,7 @@ Box = Annotated[list[int], Field(min_length=4, max_length=4)]
 Pair = Annotated[list[float], Field(min_length=2, max_length=2)]
 
 BUDGET_PATTERN = r"^([1-9][0-9]{0,4}(\.[0-9]{1,3})?|0\.[0-9]{0,2}[1-9])/(min|h|hour|d|day|week)$"
-"""Budgets as people write them, for the description; `scoring.parse_budget` is who decides."""
+"""Budgets as people write them, for the description; `scoring.parse_budget` decides."""
 
 MIN_TIME, MAX_TIME = datetime(2000, 1, 1, tzinfo=UTC), datetime(2200, 1, 1, tzinfo=UTC)
 

@@ -1,4 +1,4 @@
-"""The nouns of the store: an event, the verdicts on it, a camera's state, the result of a sweep."""
+"""The types of the store: an event, the verdicts on it, a camera's state, the result of a sweep."""
 
 from __future__ import annotations
 

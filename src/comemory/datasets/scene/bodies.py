@@ -64,7 +64,7 @@ class Appearance:
 
 @dataclass(frozen=True, slots=True)
 class Gait:
-    """The swing of legs and arms: amplitudes in radians, and the length of a cycle of two steps in metres."""
+    """The motion of legs and arms: amplitudes in radians, and the length of a cycle of two steps in metres."""
 
     hip: float
     knee: float

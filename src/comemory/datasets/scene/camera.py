@@ -154,7 +154,7 @@ class Camera:
         return left, right
 
     def view(self, along: float, across: float, heading: float) -> View:
-        """See a body at a place; `heading` is in radians from along the walkway towards across it."""
+        """The view of a body at a place; `heading` is in radians, from along the walkway towards across it."""
         right, away = self.place(along, across)
         scale = FOCAL * self.height / away
         ahead = heading - self.yaw

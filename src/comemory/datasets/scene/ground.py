@@ -54,7 +54,7 @@ class Ground:
     """The empty scene.
 
     Attributes:
-        picture: uint8 (H, W, 3), without the props.
+        image: uint8 (H, W, 3), without the props.
         lit: float32 (H, W), 1 in the sun, lower in the shade.
         props: objects nearer to the camera than the walkway, the farthest first.
     """

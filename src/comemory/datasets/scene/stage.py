@@ -17,7 +17,7 @@ from comemory.datasets.scene.ground import Ground
 from comemory.datasets.scene.traffic import Actor
 
 NOISE_SHIFT = 48
-"""Pixels by which the noise field is larger than a frame: each frame shows the field at another random offset."""
+"""Margin of the noise field around a frame, pixels: each frame gets the field at another random offset."""
 
 
 class Patch(NamedTuple):

@@ -151,7 +151,7 @@ def comparison_chart(model: float, interval: tuple[float, float] | None, baselin
 
 
 def thinned(values: Floats) -> NDArray[np.intp]:
-    """Return indices that keep the look of a long curve: the lowest and the highest value of each short interval."""
+    """Return indices that preserve the shape of a long curve: the lowest and the highest value of each short interval."""
     n = len(values)
     if n <= MAX_POINTS:
         return np.arange(n)

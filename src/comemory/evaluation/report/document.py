@@ -114,7 +114,7 @@ class Finding:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Report:
-    """Everything that one page says.
+    """The content of one page.
 
     Attributes:
         title: of the page.

@@ -16,7 +16,7 @@ class RecentShare:
         enter: share at which it becomes high.
         leave: share at which it stops being high; below `enter`.
         window_s: seconds that are compared.
-        min_frames: frames in the window before the share says anything.
+        min_frames: frames in the window from which on the share is computed.
     """
 
     def __init__(self, enter: float, leave: float, window_s: float = 60.0, min_frames: int = 100) -> None:

@@ -12,7 +12,7 @@ HOURS = 12.0
 MAX_SHIFT = 0.5
 """Shift of the top decile, in log10 units: a factor of three in the number of high frames."""
 MIN_FRAMES = 1000
-"""An hour with fewer scored frames says too little."""
+"""An hour with fewer scored frames does not count."""
 EDGES: NDArray[np.float64] = np.arange(-1.0, 6.05, 0.1)
 TOP_SHARE = 0.1
 """The share of normal frames with a score above 1, by the definition of the score."""

@@ -27,7 +27,7 @@ MAX_AHEAD_S = 2.0
 """An event cannot end this long after the newest packet: where it seems to, the time of day was set back in between."""
 
 MAX_JUMP_S = 5.0
-"""A timestamp that jumps this much farther than the packets arrived apart is of a clock that was set; a clip skips it."""
+"""If timestamps jump by this much more than the times of arrival, the camera's clock was set; the clip skips the jump."""
 
 MAX_BUFFER_BYTES = 32 * 2**20
 """Memory for the pre-capture of one camera: 5 s at 50 Mbit/s, more than cameras send."""

@@ -1,6 +1,6 @@
 """The motion baseline as a model: nothing is trained, and the length of the optical flow is the evidence.
 
-Ours: a model that is not above it has learned nothing useful. `comemory evaluate` prints the same idea next to every
+Ours: a model that is not above it has learned nothing useful. `comemory evaluate` prints a similar baseline next to every
 model, on larger patches and an average of four flows.
 
 Shape suffixes: B batch, T frames, C channels, H W pixels.

@@ -1,4 +1,4 @@
-"""Pseudo-anomalies: normal video in which objects cut out of it behave as they never did.
+"""Pseudo-anomalies: normal video into which objects are pasted that were cut out of it and behave abnormally.
 
 They give a validation score without a label of the test set.
 

@@ -38,7 +38,7 @@ class PseudoAnomalies:
     """`pseudo:KIND:PATH`: validation without a label of the test set.
 
     The training videos are those of the base data set. The test videos are made of what `comemory train` holds out of
-    them: objects cut out of the same video behave as they never did. Each test video has one kind of perturbation and is
+    them: objects cut out of the same video behave abnormally. Each test video has one kind of perturbation and is
     named after it, such as `fast-01-160`. In one more video, `normal-…`, the same objects at the same times do what they
     always do.
 

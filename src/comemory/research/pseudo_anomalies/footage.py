@@ -48,7 +48,7 @@ class ObjectBank:
 
 
 class PseudoSource:
-    """One segment of a normal video in which objects of the same video behave as they never did.
+    """One segment of a normal video with pasted objects of the same video that behave abnormally.
 
     It is rendered as a whole, because the background is made of all frames. Videos of one segment and one seed have the
     same objects at the same times, whatever their kind: only what the objects do differs.

@@ -26,7 +26,7 @@ Perturbation = Callable[[Sequence[Cutout], int, tuple[int, int], np.random.Gener
 
 
 def normal(tracklet: Sequence[Cutout], n_frames: int, size: tuple[int, int], rng: np.random.Generator) -> list[Step]:
-    """The object does what it did, at another time: this is normal."""
+    """The object moves as it did, at another time: this is normal."""
     return [Step(cut, *cut.centre) for cut in tracklet[:n_frames]]
 
 
@@ -71,7 +71,7 @@ def displaced(tracklet: Sequence[Cutout], n_frames: int, size: tuple[int, int], 
 
 
 def erratic(tracklet: Sequence[Cutout], n_frames: int, size: tuple[int, int], rng: np.random.Generator) -> list[Step]:
-    """The object jerks about its place."""
+    """The object jerks to and fro in place."""
     x0, y0 = tracklet[0].centre
     amplitude = 0.5 * max(tracklet[0].alpha.shape)
     phase, rate = rng.uniform(0, 2 * np.pi, 2), rng.uniform(0.5, 1.5, 2)
@@ -87,7 +87,7 @@ def reversed_(tracklet: Sequence[Cutout], n_frames: int, size: tuple[int, int], 
 
 
 def frozen(tracklet: Sequence[Cutout], n_frames: int, size: tuple[int, int], rng: np.random.Generator) -> list[Step]:
-    """The object stands still where it never did."""
+    """The object stands still."""
     cut = tracklet[0]
     return [Step(cut, *cut.centre)] * n_frames
 

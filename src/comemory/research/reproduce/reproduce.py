@@ -1,4 +1,4 @@
-"""One experiment: which runs are done, which are to do, and executing those."""
+"""One experiment: which runs are done and which are pending, and the execution of those."""
 
 from __future__ import annotations
 
