@@ -22,7 +22,7 @@ GRACE = timedelta(seconds=2)
 MAX_ALERTS = 5_000
 """Alerts in memory; the oldest give way. One with the cells of its event takes some 20 KB."""
 MEMORY = timedelta(minutes=10)
-"""How long an alert is kept that the store has: it is sent from here where the store goes away in between."""
+"""How long an alert that the store has stays in memory: it is sent from here if the store goes away meanwhile."""
 _SENT = "sent"
 
 
@@ -123,7 +123,7 @@ class DirectAlerts:
         Args:
             sink: its name.
             now: in UTC.
-            is_store_away: also those that the outbox has, since nobody can read it.
+            is_store_away: also those that the outbox has, since it cannot be read.
         """
         with self._lock:
             blocked: set[str] = set()
@@ -165,7 +165,7 @@ class DirectAlerts:
             self._alerts.popitem(last=False)
 
     def _merge(self, sink: str, change: Change) -> bool:
-        """Merge a change into an alert of its subject that nobody has tried to send, as the outbox does."""
+        """Merge a change into an alert of its subject without a delivery attempt, as the outbox does."""
         waiting = next(
             (
                 pending

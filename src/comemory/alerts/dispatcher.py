@@ -109,7 +109,7 @@ class Dispatcher:
             worker.sink.set_cameras(self._cameras_of(worker.sink))
 
     def observe(self, change: Change) -> None:
-        """Take in a change as it happens, before it is stored: alarms are switched, and its alerts are kept in memory."""
+        """Take in a change as it happens, before it is stored: alarms are switched, and its alerts are made in memory."""
         if change.kind == "state":
             before = self._current.state(change.camera)
             change = Change("state", change.subject, change.camera, before, change.after, stamp=change.stamp)

@@ -40,7 +40,7 @@ class Mqtt:
     The retained topics are set by what is true now (`set_current`), never by an alert that is delivered: alerts that
     waited during an outage switch nothing. They are published at QoS 0 and only while connected, since the client would
     repeat unconfirmed QoS 1 messages after a reconnection, behind newer ones. After a reconnection they are published
-    again. All retained topics are remembered in the store, and removed from the broker once nobody needs them.
+    again. All retained topics are remembered in the store, and removed from the broker once they are not needed.
 
     Raises:
         ConfigError: a variable is not set, or the certificates cannot be read.
@@ -180,7 +180,7 @@ class Mqtt:
                 self._must_remember = False
 
     def _remove_stale(self) -> None:
-        """Remove the retained topics that nobody needs any more: an empty message makes the broker drop its own."""
+        """Remove the retained topics that are not needed any more: an empty message makes the broker drop its own."""
         if self._topics is None:
             return
         for topic in self._topics.stale(self.name, self._broker, self._needed_topics()):

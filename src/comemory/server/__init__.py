@@ -1,8 +1,10 @@
-"""The page and the API of a running engine: async lives here, and nowhere below.
+"""The page and the API of a running engine. Asynchronous code is in this package only.
 
-app.py       the application              access.py   passwords, tokens, sessions, CSRF
-routes/      one file for each noun       guard.py    what every request passes: host, origin, size, headers
-pictures.py  snapshots to JPEG            messages.py one engine to many browsers
-metrics.py   Prometheus                   server.py   listening, and the end of it
-schemas.py   the JSON of the API          static/     the page, as it is sent: no build step, no CDN
+app.py            the application                     auth.py, auth_file.py   passwords, tokens, roles, sessions, CSRF
+routes/           one file for each noun of the API   login_throttle.py       waits after wrong passwords
+schemas.py        the JSON of the API                 middleware.py           checks of requests, security headers
+openapi.py        its description                     http_protocol.py        limits on connections
+broadcaster.py    live messages to many browsers      serve.py                listening, TLS, shutdown
+live_pictures.py  frames as JPEG                      audit.py                who changed what
+metrics.py        Prometheus                          static/                 the page: no build step, nothing from elsewhere
 """

@@ -1,4 +1,4 @@
-"""The audit log: who logged in, judged, deleted or changed a setting, one JSON line each, for its owner alone."""
+"""The audit log: logins, verdicts, deletions and changed settings, one JSON line each, readable by its owner alone."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ log = logging.getLogger(__name__)
 
 
 class AuditLog:
-    """Appends entries to a file. A full disk is logged, and hinders nobody.
+    """Appends entries to a file. A full disk is logged and stops no request.
 
     Args:
         path: of the file; None writes nothing.

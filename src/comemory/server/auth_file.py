@@ -25,8 +25,8 @@ from comemory.files import file_lock, read_json_object, require_writable_folder,
 
 Role = Literal["viewer", "operator", "admin"]
 ROLES: tuple[Role, ...] = get_args(Role)
-"""From the least to the most: a viewer reads, an operator also judges events and sets zones and sensitivity, an admin also
-deletes."""
+"""From the least to the most: a viewer reads, an operator also sets verdicts, zones and sensitivity, an admin also
+deletes events."""
 TOKEN_PREFIX = "cmm_"
 MIN_PASSWORD_LENGTH, MAX_PASSWORD_LENGTH = 8, 256
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")

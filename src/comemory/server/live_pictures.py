@@ -57,28 +57,28 @@ class SnapshotEncoder:
         width = next((known for known in WIDTHS if known >= width), WIDTHS[-1])
         key, tag = (camera, width, heat), f'"{snapshot.time.timestamp():.6f}-{width}-{heat:d}"'
         with self._lock:
-            kept = self._cache.get(key)
-            if kept is None or kept.tag != tag:
-                kept = self._cache[key] = EncodedSnapshot(_jpeg(_drawn(snapshot, width, heat)), tag, snapshot.score)
-            return kept
+            cached = self._cache.get(key)
+            if cached is None or cached.tag != tag:
+                cached = self._cache[key] = EncodedSnapshot(_jpeg(_drawn(snapshot, width, heat)), tag, snapshot.score)
+            return cached
 
     def discard(self, is_known: Callable[[str], bool]) -> None:
         """Remove cameras that are gone from the cache."""
         with self._lock:
-            self._cache = {key: kept for key, kept in self._cache.items() if is_known(key[0])}
+            self._cache = {key: cached for key, cached in self._cache.items() if is_known(key[0])}
 
 
 def _drawn(snapshot: Snapshot, width: int, heat: bool) -> NDArray[np.uint8]:
-    picture = snapshot.image
-    if width < picture.shape[1]:
-        height = max(1, round(picture.shape[0] * width / picture.shape[1]))
-        picture = np.asarray(cv2.resize(picture, (width, height), interpolation=cv2.INTER_AREA), dtype=np.uint8)
+    image = snapshot.image
+    if width < image.shape[1]:
+        height = max(1, round(image.shape[0] * width / image.shape[1]))
+        image = np.asarray(cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA), dtype=np.uint8)
     if heat and snapshot.heat is not None:
-        picture = picture.copy()
-        blend_heat_map(picture, snapshot.heat)
-    return picture
+        image = image.copy()
+        blend_heat_map(image, snapshot.heat)
+    return image
 
 
-def _jpeg(picture: NDArray[np.uint8]) -> bytes:
-    _, encoded = cv2.imencode(".jpg", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, QUALITY])
+def _jpeg(image: NDArray[np.uint8]) -> bytes:
+    _, encoded = cv2.imencode(".jpg", cv2.cvtColor(image, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, QUALITY])
     return encoded.tobytes()

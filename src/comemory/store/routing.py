@@ -18,7 +18,7 @@ MUTED: tuple[HoldReason, ...] = ("cool-down", "quiet hours")
 
 @dataclass(frozen=True, slots=True)
 class Stamp:
-    """Names one change, whoever stores or sends it: the same change makes the same alerts.
+    """Identifies one change, in the store and in memory: the same change makes the same alerts.
 
     Attributes:
         id: from `new_id`; sorts by the order of changes.
@@ -150,7 +150,7 @@ def _hold_reason(route: Route, change: Change, history: History) -> HoldReason |
 def alert_id(sink: str, change: Change) -> str:
     """The id of the alert that a change makes for a sink. It is the same wherever it is worked out, and sorts by time.
 
-    It begins with the time of the change's stamp. The last group tells sinks apart; its first digit puts `new` before
+    It begins with the time of the change's stamp. The last group tells sinks apart; its first digit sorts `new` before
     `end` where one change makes both.
     """
     digest = hashlib.blake2b(f"{change.stamp.id} {sink}".encode(), digest_size=6).hexdigest()

@@ -154,8 +154,8 @@ class EventStore(StoreReader):
         """Store a change, and remove it from the write-ahead file. Applied again, it changes nothing.
 
         Raises:
-            StoreError: it cannot be written; the entry stays in the file. `database.is_temporary` tells whether it may
-                be later.
+            StoreError: it cannot be written; the entry stays in the file. `database.is_temporary` says whether a later
+                attempt may work.
         """
         if isinstance(entry.content, StateChange):
             self._write_state(entry.content, entry.stamp)

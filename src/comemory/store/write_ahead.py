@@ -111,7 +111,7 @@ class WriteAheadLog:
         return len(self._waiting)
 
     def append(self, entry: Entry) -> None:
-        """Add an entry and wait until the disk has it. Where the disk is full, it is kept in memory; see `error`."""
+        """Add an entry and wait until the disk has it. Where the disk is full, it stays in memory only; see `error`."""
         with self._lock:
             self._waiting[entry.stamp.id] = entry
             try:
@@ -162,7 +162,7 @@ class WriteAheadLog:
         os.fdatasync(self._file)
 
     def _compact(self, n_new: int) -> None:
-        """Write the waiting entries anew from the beginning, without those that were stored meanwhile.
+        """Write the waiting entries from the start of the file again, without those that were stored meanwhile.
 
         A crash in between may leave lines twice, which is harmless, or one line torn, which is left out.
         """
