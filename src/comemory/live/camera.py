@@ -236,6 +236,11 @@ class Camera:
             return self._find_degradation() or (CameraState.LIVE, self._rate_note())
         return finding.state, finding.message
 
+    @property
+    def is_overloaded(self) -> bool:
+        """Whether this machine drops many of the camera's frames unscored."""
+        return self._overload.is_high
+
     def _find_degradation(self) -> tuple[CameraState, str] | None:
         """Whether many frames are lost on the way to this machine, or on it."""
         loss, overload = self._loss, self._overload

@@ -112,6 +112,11 @@ class Engine:
         return bool(cameras) and not self._reloading and all(camera.finished for camera in cameras)
 
     @property
+    def overloaded(self) -> list[str]:
+        """Names of the cameras of which this machine drops many frames unscored."""
+        return [name for name, camera in list(self._cameras.items()) if camera.is_overloaded]
+
+    @property
     def failed(self) -> list[str]:
         """Names of the cameras that are files and could not be read to their end."""
         return [name for name, camera in list(self._cameras.items()) if camera.failed]

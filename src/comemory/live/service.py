@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from comemory.store.store import EventStore
 
 SWEEP_INTERVAL_S = 600.0
+OVERLOAD_INTERVAL_S = 10.0
 STOP_S = 4.5
 """Shutdown budget: the promised 5 s less 0.5 s for the process to exit."""
 ENGINE_S = 2.7
@@ -127,7 +128,7 @@ class Service:
             until_finished: whether the end of all files ends it.
         """
         end = None if seconds is None else time.monotonic() + seconds
-        swept = time.monotonic()
+        swept = checked = time.monotonic()
         interval_s = watchdog_interval_s()
         reported = -math.inf
         notify("READY=1")
@@ -139,12 +140,23 @@ class Service:
                 return
             if until_finished and self.engine.finished:
                 return
+            if time.monotonic() - checked >= OVERLOAD_INTERVAL_S:
+                checked = time.monotonic()
+                self._report_overload()
             if self._reload_requested.is_set():
                 self._reload_requested.clear()
                 threading.Thread(target=self.reload, name="reload", daemon=True).start()
             if time.monotonic() - swept >= SWEEP_INTERVAL_S:
                 swept = time.monotonic()
                 threading.Thread(target=self.sweep, name="sweep", daemon=True).start()
+
+    def _report_overload(self) -> None:
+        """Send a system alert where this machine is too slow for its cameras, and another one when it no longer is."""
+        if self.dispatcher is not None:
+            names = ", ".join(self.engine.overloaded)
+            self.dispatcher.report(
+                "overload", f"this machine is too slow: frames of {names} are dropped unscored" if names else ""
+            )
 
     def reload(self) -> None:
         """Read the settings again and apply them; if they are invalid, report it and keep the present ones."""
