@@ -23,6 +23,7 @@ import difflib
 import re
 import reprlib
 from collections.abc import Iterable
+from urllib.parse import quote, unquote
 
 _SHORT = reprlib.Repr()
 _SHORT.maxlevel, _SHORT.maxstring, _SHORT.maxother, _SHORT.maxlong = 3, 80, 80, 40
@@ -162,8 +163,68 @@ def last_line(error: BaseException) -> str:
     return lines[-1].strip() if lines else type(error).__name__
 
 
+_SECRETS: set[str] = set()
+MIN_SECRET = 4
+"""Shorter secrets are not masked everywhere in a text: they also occur in words and numbers."""
+
+
+def remember_secret(value: str) -> None:
+    """Hide this value in every text that `mask_password` returns from now on, however it is written there.
+
+    Args:
+        value: a password or token; or a URL, of which the password and the values of the query are hidden.
+    """
+    found = split_password(value)
+    secrets = {value} if "://" not in value else set()
+    if found is not None:
+        secrets.add(found[1])
+    if "://" in value:
+        secrets |= {part.partition("=")[2] for part in re.split(r"[?&]", value)[1:]}
+    for secret in secrets:
+        plain = unquote(secret)
+        _SECRETS.update(one for one in (secret, plain, quote(plain, safe="")) if len(one) >= MIN_SECRET)
+
+
+def split_password(url: str) -> tuple[str, str, str] | None:
+    """Split a URL into the part before its password, the password, and the part from the @ on; None without one.
+
+    The password may contain any character, such as an unescaped slash or @.
+
+    >>> split_password("rtsp://admin:p@ss/word@host/live")
+    ('rtsp://admin:', 'p@ss/word', '@host/live')
+    """
+    scheme, mark, rest = url.partition("://")
+    found = _split_userinfo(rest) if mark else None
+    return None if found is None else (f"{scheme}://{found[0]}:", found[1], f"@{found[2]}")
+
+
+def _split_userinfo(rest: str) -> tuple[str, str, str] | None:
+    """Split the part of a URL after `://` into user, password, and host with path; None without a password.
+
+    Where a password contains an @ or a slash, several readings are possible: the one whose host looks most like an
+    address is taken, and of equals the one with the longest password, so that masking hides too much rather than too
+    little.
+    """
+    found = _PASSWORD.match(rest)
+    if found is None:
+        return None
+    start = len(found[1]) + 1
+    before_next_url = rest.find("://", start)
+    ends = [
+        k
+        for k, letter in enumerate(rest[: before_next_url if before_next_url >= 0 else None])
+        if letter == "@" and k >= start and _HOST.match(rest, k + 1)
+    ]
+    if not ends:
+        return found[1], found[0][start:-1], rest[found.end() :]
+    end = max(ends, key=lambda k: (bool(_ADDRESS.match(rest, k + 1)), k))
+    return found[1], rest[start:end], rest[end + 1 :]
+
+
 def mask_password(text: str) -> str:
     """Hide the passwords of all URLs in a text, and the values of their queries, so that it may be shown or logged.
+
+    Values given to `remember_secret` are hidden wherever they stand in the text.
 
     >>> mask_password("rtsp://user:secret@host/stream")
     'rtsp://user:***@host/stream'
@@ -174,6 +235,9 @@ def mask_password(text: str) -> str:
     >>> mask_password("/videos/gate.mp4")
     '/videos/gate.mp4'
     """
+    # Known passwords go first, the longest one first: an odd one may hide the end of its URL from the expressions below.
+    for secret in sorted(_SECRETS, key=len, reverse=True):
+        text = text.replace(secret, "***")
     return _URL.sub(lambda found: _masked_url(found[0]), text)
 
 
@@ -184,6 +248,9 @@ _URL = re.compile(
 """A URL in a text. User and password may contain spaces, if an @ follows. The colon in `URL: reason` does not belong to it."""
 _PASSWORD = re.compile(rf"^([^/@:?#]*):(?:[^/?#]*@|(?!{_PORT}).*@)")
 """User and password. A password with an unescaped slash ends at the last @; a port is no password."""
+_HOST = re.compile(r"(?:[\w.-]+|\[[0-9A-Fa-f:.]+\])(?::\d{1,5})?(?=[/?#]|$)")
+_ADDRESS = re.compile(r"(?:[\w-]+(?:\.[\w-]+)+|localhost|\[[0-9A-Fa-f:.]+\]|[\w.-]+(?=:\d))(?::\d{1,5})?(?=[/?#]|$)")
+"""A host that is surely one: with a dot, a port or brackets."""
 _IN_PATH = re.compile(r"((?:pass\w*|pwd)=)[^&;?#]*", re.IGNORECASE)
 """Some cameras expect the password in the path."""
 _QUERY = re.compile(r"[?#].*$")
@@ -191,7 +258,9 @@ _QUERY = re.compile(r"[?#].*$")
 
 def _masked_url(url: str) -> str:
     """Mask the part of a URL after `://`."""
-    return _QUERY.sub(_masked_query, _IN_PATH.sub(r"\1***", _PASSWORD.sub(r"\1:***@", url)))
+    found = _split_userinfo(url)
+    shown = url if found is None else f"{found[0]}:***@{found[2]}"
+    return _QUERY.sub(_masked_query, _IN_PATH.sub(r"\1***", shown))
 
 
 def _masked_query(query: re.Match[str]) -> str:

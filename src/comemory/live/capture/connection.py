@@ -15,6 +15,7 @@ from av.video.stream import VideoStream
 from comemory.errors import SourceError, last_line, mask_password
 from comemory.live.config import CameraSettings, HealthSettings
 from comemory.live.recording.packet_buffer import LIBRARY_ERRORS, Packet
+from comemory.secret_values import encode_url
 from comemory.video.container import FILE_FORMATS, URL_PROTOCOLS
 from comemory.video.resize import MAX_PIXELS
 from comemory.video.source import URL_SCHEMES, open_source
@@ -116,6 +117,7 @@ def _open_file(location: str) -> InputContainer:
 
 
 def _open_stream(location: str, camera: CameraSettings, health: HealthSettings) -> InputContainer:
+    location = encode_url(location)
     scheme, path = location.partition("://")[0].lower(), urlsplit(location).path.lower()
     options = {"max_pixels": str(MAX_PIXELS), "protocol_whitelist": URL_PROTOCOLS}
     silence_s = max(health.stalled_s * 1.5, 2.0)

@@ -102,7 +102,7 @@ class CameraSettings(Settings):
         Raises:
             ConfigError: the environment variable is not set.
         """
-        return resolve_secret(self.url, "the url of a camera")
+        return resolve_secret(self.url, "the url of a camera", is_location=True)
 
     def is_active(self, now: datetime) -> bool:
         """Whether events count at this local time."""

@@ -108,7 +108,11 @@ class LiveSettings(Settings):
     @property
     def store_url(self) -> str:
         """The URL of the event store, or the path of its file. It may hold a password: mask it before logging."""
-        return resolve_secret(self.store.url, "store.url") if self.store.url else str(self.out.absolute() / "events.db")
+        return (
+            resolve_secret(self.store.url, "store.url", is_location=True)
+            if self.store.url
+            else str(self.out.absolute() / "events.db")
+        )
 
     @property
     def media(self) -> Path:

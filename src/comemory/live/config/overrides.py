@@ -70,7 +70,9 @@ class Overrides:
         changes = {
             key: stored[key]["now"]
             for key in KEYS
-            if isinstance(stored.get(key), dict) and "now" in stored[key] and _is_unedited(plain[key], stored[key].get("was"))
+            if isinstance(stored.get(key), dict)
+            and "now" in stored[key]
+            and _is_unedited(plain[key], stored[key].get("was"))
         }
         try:
             return build(CameraSettings, {**plain, **changes}) if changes else camera
