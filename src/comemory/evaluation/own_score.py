@@ -1,12 +1,13 @@
 """The score of a network's authors, for the paper protocol: numbers of the evidence, scaled within each video and added.
 
-A bundle states it in `config.json` (`graph.own_score`), so that it is computed without torch.
+A number named `cusum:NAME` is first summed over the frames, never below 0. A bundle states the score in `config.json`
+(`graph.own_score`), so that it is computed without torch.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +16,8 @@ from comemory import metrics
 from comemory.bundle import Bundle
 from comemory.errors import BundleError, short
 from comemory.types import Evidence
+
+CUMULATIVE = "cusum:"
 
 
 def own_score_weights(bundle: Bundle) -> Mapping[str, float]:
@@ -28,7 +31,8 @@ def own_score_weights(bundle: Bundle) -> Mapping[str, float]:
     outputs = graph.get("outputs")
     given = outputs if isinstance(outputs, list) else []
     is_valid = isinstance(weights, dict) and all(
-        name in given and isinstance(weight, (int, float)) and math.isfinite(weight) for name, weight in weights.items()
+        name.removeprefix(CUMULATIVE) in given and isinstance(weight, (int, float)) and math.isfinite(weight)
+        for name, weight in weights.items()
     )
     if not is_valid:
         raise BundleError(
@@ -39,10 +43,10 @@ def own_score_weights(bundle: Bundle) -> Mapping[str, float]:
 
 def numbers_of(evidence: Evidence, weights: Mapping[str, float]) -> list[float]:
     """Return the numbers that the own score is made of, in the order of the weights; of a map, its largest value."""
-    return [float(evidence.maps[name].max()) for name in weights]
+    return [float(evidence.maps[name.removeprefix(CUMULATIVE)].max()) for name in weights]
 
 
-def own_score(numbers: NDArray[np.float64], weights: Sequence[float]) -> NDArray[np.float64]:
+def own_score(numbers: NDArray[np.float64], weights: Mapping[str, float]) -> NDArray[np.float64]:
     """Return the own score of one video. It looks ahead: the whole video is known.
 
     Source: Liu et al., CVPR 2018, Eq. (9), for each number; the sums are those of the models' authors.
@@ -50,11 +54,29 @@ def own_score(numbers: NDArray[np.float64], weights: Sequence[float]) -> NDArray
     Shapes:
         numbers: float64 (n_frames, n_numbers); returns: float64 (n_frames,), in 0 to the sum of the weights.
 
-    >>> own_score(np.array([[1.0, 10.0], [3.0, 10.0], [2.0, 30.0]]), [0.6, 0.4]).round(2).tolist()
+    >>> own_score(np.array([[1.0, 10.0], [3.0, 10.0], [2.0, 30.0]]), {"a": 0.6, "b": 0.4}).round(2).tolist()
     [0.0, 0.6, 0.7]
     """
-    scaled = metrics.offline_min_max(list(numbers.T))
+    columns = [
+        cumulative_sum(column) if name.startswith(CUMULATIVE) else column
+        for name, column in zip(weights, numbers.T, strict=True)
+    ]
     total = np.zeros(len(numbers))
-    for weight, values in zip(weights, scaled, strict=True):
+    for weight, values in zip(weights.values(), metrics.offline_min_max(columns), strict=True):
         total += weight * values
     return total
+
+
+def cumulative_sum(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the sum of the values so far, which starts again from 0 where it would fall below.
+
+    Source: Page, Continuous inspection schemes, Biometrika 1954 (CUSUM).
+
+    >>> cumulative_sum(np.array([-1.0, 2.0, 1.0, -4.0, 1.0])).tolist()
+    [0.0, 2.0, 3.0, 0.0, 1.0]
+    """
+    sums, total = np.zeros(len(values)), 0.0
+    for number, value in enumerate(values):
+        total = max(0.0, total + float(value))
+        sums[number] = total
+    return sums

@@ -12,14 +12,18 @@ MODELS = {
     "abnormal-gan": "comemory.models.baselines.abnormal_gan:AbnormalGan",
     "am-correspondence": "comemory.models.baselines.am_correspondence:AmCorrespondence",
     "ammc": "comemory.models.baselines.ammc:Ammc",
+    "any-shot": "comemory.models.baselines.any_shot:AnyShot",
     "autoencoder": "comemory.models.baselines.autoencoder:Autoencoder",
     "cdae": "comemory.models.baselines.cdae:Cdae",
+    "cluster-attention": "comemory.models.baselines.cluster_attention:ClusterAttention",
     "convlstm-ae": "comemory.models.baselines.convlstm:ConvLstm",
     "frame-prediction": "comemory.models.baselines.frame_prediction:FramePrediction",
     "memae": "comemory.models.baselines.memae:Memae",
     "mnad-prediction": "comemory.models.baselines.mnad:Mnad",
     "mnad-reconstruction": "comemory.models.baselines.mnad:MnadReconstruction",
     "motion-baseline": "comemory.models.baselines.motion_baseline:MotionBaseline",
+    "stacked-rnn": "comemory.models.baselines.sparse_coding:StackedRnn",
+    "tsc": "comemory.models.baselines.sparse_coding:Tsc",
 }
 """Networks by the name that a configuration and a bundle give."""
 

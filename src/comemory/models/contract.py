@@ -1,4 +1,4 @@
-"""What every network is to the rest of comemory: its settings, its loss, its evidence.
+"""The interface of every network: its settings, its loss, its evidence.
 
 Shape suffixes: B batch, T frames, C channels, H W pixels, N items, D feature width.
 """
@@ -67,6 +67,13 @@ class Model(nn.Module):
     def memories(self) -> dict[str, Memory]:
         """The memories by name, in the order in which `infer` takes their items."""
         return {}
+
+    def load_frozen(self) -> None:
+        """Read weights that are never trained, once, before a training. A bundle has them among its own weights.
+
+        Raises:
+            ValueError: they are missing, or are not the expected ones; one line with what to do.
+        """
 
     def make_optimizer(self, lr: float) -> torch.optim.Optimizer:
         """The optimiser of a training.

@@ -78,14 +78,15 @@ def fit(
     per_epoch = batches.per_epoch
     state = TrainingState(per_epoch * settings.epochs)
     # Channels last is the faster memory layout of convolutions; it changes no weight.
-    bare = model_class(config.model).from_kwargs(**config.model_kwargs()).to(memory_format=torch.channels_last)
+    has_checkpoint = resume and (run / CHECKPOINT).is_file()
+    bare = _channels_last(_new_model(config, with_frozen=not has_checkpoint))
     optimizer = bare.make_optimizer(settings.lr)
     model, wrapped = fabric.setup(bare, optimizer)
     model.mark_forward_method("loss")
     model.train()
     data_sha256 = _data_sha256(videos)
     means = EpochMeans()
-    if resume and (run / CHECKPOINT).is_file():
+    if has_checkpoint:
         state = load_checkpoint(run, bare, optimizer, config, data_sha256)
         means.restore(state)
         if state.history and fabric.is_global_zero:
@@ -106,6 +107,27 @@ def fit(
             save_checkpoint(run, bare, optimizer, state, config, data_sha256, means)
             on_epoch(state)
     return bare.cpu().eval(), state
+
+
+def _channels_last(model: Any) -> Any:
+    """The model with the weights of its 2-D convolutions in that layout; 3-D convolutions have no such layout."""
+    is_flat = all(weight.dim() < 5 for weight in model.parameters())
+    return model.to(memory_format=torch.channels_last) if is_flat else model
+
+
+def _new_model(config: TrainingConfig, *, with_frozen: bool) -> Any:
+    """The model before its training; a checkpoint has the weights that never train too.
+
+    Raises:
+        TrainingError: the model does not fit the clips, or its frozen weights are missing or unknown.
+    """
+    try:
+        model = model_class(config.model).from_kwargs(**config.model_kwargs())
+        if with_frozen:
+            model.load_frozen()
+    except ValueError as error:
+        raise TrainingError(f"cannot train the model {config.model!r}: {error}") from None
+    return model
 
 
 class _Batches:

@@ -17,7 +17,9 @@ from comemory.models.baselines.ammc import Codes  # noqa: E402
 
 HEIGHT, WIDTH = 32, 64
 BASELINES = sorted(name for name in MODELS if name != "comemory")
-LEARNING = [name for name in BASELINES if name != "motion-baseline"]
+LEARNING = [name for name in BASELINES if name not in ("motion-baseline", "any-shot", "cluster-attention")]
+"""Those whose loss falls on one clip. A contrast needs other clips, and the other two have no loss."""
+WITH_FEATURES = ["any-shot", "cluster-attention", "stacked-rnn", "tsc"]
 
 
 def class_of(name: str) -> Any:
@@ -210,3 +212,114 @@ def test_motion_baseline_is_the_length_of_the_flow() -> None:
     found = evidence_of(build("motion-baseline"), frames, flow)
     lengths = flow.pow(2).sum(dim=1).sqrt()[0].numpy().reshape(HEIGHT // 4, 4, WIDTH // 4, 4).mean(axis=(1, 3))
     np.testing.assert_allclose(found["flow_length"][0, 0].numpy(), lengths, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", WITH_FEATURES)
+def test_frozen_features_have_no_gradient(name: str) -> None:
+    model = build(name)
+    model.train()
+    model.loss(*clip(model.n_past + 1))[0].backward()
+    assert all(weight.grad is None for weight in model.network.parameters())
+
+
+class TestTsc:
+    def test_pools_the_features_at_21_places(self) -> None:
+        assert build("tsc").pooled(clip(3)[0]).shape == (1, 3, 21, 1280)
+
+    def test_a_code_is_pulled_towards_the_code_of_the_frame_before(self) -> None:
+        frames = clip(10)[0]
+        changed = frames.clone()
+        changed[:, :-1] = 0.9
+        free, pulled = build("tsc", coherence=0), build("tsc", coherence=5)
+        for model in (free, pulled):
+            model.eval()
+        now, other = pulled.errors(frames)[:, -1], pulled.errors(changed)[:, -1]
+        assert not torch.allclose(now, other)
+
+    def test_more_sparsity_leaves_fewer_atoms(self) -> None:
+        model = build("tsc")
+        feature = model.pooled(clip(1)[0])[:, 0]
+        zero = torch.zeros(1, 21, model.settings.atoms)
+        used = [
+            int((model._code(feature, zero, 1.0, sparsity, torch.zeros(1, 21, 1)) != 0).sum())
+            for sparsity in (0.0, 0.1, 1000.0)
+        ]
+        assert used[0] >= used[1] > used[2]
+
+    def test_only_its_dictionary_is_learned(self) -> None:
+        learned = [name for name, weight in build("tsc").named_parameters() if weight.requires_grad]
+        assert learned == ["dictionary_DN"]
+
+    def test_the_stacked_rnn_learns_a_decoder_and_its_weights_too(self) -> None:
+        learned = [name for name, weight in build("stacked-rnn").named_parameters() if weight.requires_grad]
+        assert learned == ["dictionary_DN", "decoder_DN", "gamma", "sparsity", "coherence"]
+
+
+class TestClusterAttention:
+    def test_the_key_encoder_follows_by_momentum_only(self) -> None:
+        model = build("cluster-attention", momentum=0.5).train()
+        model.loss(*clip(8))[0].backward()
+        assert all(weight.grad is None for weight in model.key_encoder.parameters())
+        with torch.no_grad():
+            model.encoder.centre_GE.add_(1.0)
+        before = model.key_encoder.centre_GE.clone()
+        model.loss(*clip(8))
+        torch.testing.assert_close(model.key_encoder.centre_GE, before.lerp(model.encoder.centre_GE, 0.5))
+
+    def test_the_newest_keys_replace_the_oldest(self) -> None:
+        model = build("cluster-attention", keys=16).train()
+        for _ in range(17):
+            model.loss(*clip(8))
+        assert int(model.n_keys) == 17
+        assert (model.keys_QE.norm(dim=1) > 0.99).all()
+
+    def test_scores_an_intruder_higher_than_what_it_was_trained_on(self) -> None:
+        model = build("cluster-attention", keys=64, momentum=0.9).train()
+        frames, flow = clip(8)
+        optimizer = model.make_optimizer(1e-3)
+        for _ in range(8):
+            loss, _ = model.loss(torch.cat([frames, frames.flip(-1)]), flow)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+        usual, strange = evidence_of(model, frames, flow), evidence_of(model, *clip(8, intruder=True))
+        assert strange["key_distance"].item() > usual["key_distance"].item()
+
+    def test_a_snippet_that_is_a_key_has_no_distance(self) -> None:
+        model = build("cluster-attention").eval()
+        frames, flow = clip(8)
+        with torch.no_grad():
+            model.keys_QE[0] = model.key_encoder(model.snippet(frames))[0]
+        assert evidence_of(model, frames, flow)["key_distance"].item() == pytest.approx(0, abs=1e-5)
+
+
+class TestAnyShot:
+    def learned(self) -> Any:
+        model = build("any-shot", stored=64).train()
+        torch.manual_seed(0)
+        for _ in range(20):
+            frames, flow = clip(5)
+            model.loss(frames + 0.02 * torch.randn_like(frames), flow * (1 + 0.1 * torch.randn(())))
+        return model.eval()
+
+    def test_scores_an_intruder_higher(self) -> None:
+        model = self.learned()
+        usual, strange = evidence_of(model, *clip(5)), evidence_of(model, *clip(5, intruder=True))
+        assert strange["excess"].item() > max(0, usual["excess"].item())
+
+    def test_frames_that_the_operator_calls_normal_no_longer_exceed(self) -> None:
+        model = self.learned()
+        frames, flow = clip(5, intruder=True)
+        before = evidence_of(model, frames, flow)["excess"].item()
+        for _ in range(64):
+            model.append(frames[:, -1], flow)
+        assert evidence_of(model, frames, flow)["excess"].item() < before
+
+    def test_a_frame_in_which_nothing_moves_has_no_distance(self) -> None:
+        frames, flow = clip(5)
+        assert evidence_of(self.learned(), frames, torch.zeros_like(flow))["distance"].item() == 0
+
+    def test_the_threshold_is_exceeded_by_the_chosen_share(self) -> None:
+        model = self.learned()
+        distances = model._distances(model.vectors_ND[::2], model.vectors_ND[1::2], model.vectors_ND)
+        assert (distances > model.threshold).float().mean().item() == pytest.approx(0.05, abs=0.05)
