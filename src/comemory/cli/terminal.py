@@ -119,9 +119,12 @@ class ProgressBars:
 
 
 def replace_unencodable() -> None:
-    """Print a replacement for every character that an output's encoding lacks, in place of an exception."""
+    """Print a replacement for every character that an output's encoding lacks, in place of an exception.
+
+    Python's own choice for the C locale, `surrogateescape`, fails for them as well.
+    """
     for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, TextIOWrapper) and stream.errors == "strict":
+        if isinstance(stream, TextIOWrapper) and stream.errors in ("strict", "surrogateescape"):
             stream.reconfigure(errors="replace")
 
 

@@ -23,7 +23,7 @@ from comemory.live.contract import CameraState
 from comemory.live.monitoring.camera_stats import RateMeter
 from comemory.live.recording.packet_buffer import LIBRARY_ERRORS, PacketBuffer, StreamParams
 from comemory.video.frame_sampler import FrameSampler
-from comemory.video.image_folder import FrameFolder
+from comemory.video.image_folder import FrameFolder, upright_size
 
 N_REMEMBERED_KEYFRAMES = 256
 """Key frames of a playlist that are recognised when they come again; more than any live playlist lists."""
@@ -295,7 +295,4 @@ class CameraReader(threading.Thread):
 
 
 def _upright_size(image: Any) -> tuple[int, int]:
-    if not isinstance(image, av.VideoFrame):
-        return (image.shape[0], image.shape[1])
-    is_turned = round(image.rotation / 90) % 2
-    return (image.width, image.height) if is_turned else (image.height, image.width)
+    return upright_size(image) if isinstance(image, av.VideoFrame) else (image.shape[0], image.shape[1])
