@@ -117,6 +117,14 @@ def test_a_protocol_matrix_has_its_smoothings_as_columns() -> None:
     assert rendered([made.row()], "protocols tiny/default").count("|") == 0
 
 
+def test_the_cost_of_each_variant_is_shown_and_older_rows_have_none() -> None:
+    cost = {"parameters": 246_000, "frozen_parameters": 0, "macs": 279_400_000}
+    results = made.results(0.9, frames_per_second=71.6)
+    rows = [made.row("new", cost=cost, results=results), made.row("old", results=results)]
+    lines = [line for line in rendered(rows, "cost tiny").splitlines() if line.startswith("| ")]
+    assert lines[1:] == ["| new | 246 | 279 | 72 | 30.0 |", "| old | – | – | 72 | 30.0 |"]
+
+
 def test_budgets_have_a_row_each() -> None:
     def at(seed: int) -> list[dict[str, Any]]:
         alarms = {"false_alarms_per_hour": 10.0 * seed, "missed_anomalies": seed, "detection_delay_s": 0.5}

@@ -183,4 +183,5 @@ class StackedRnn(Tsc):
 
 def _dictionary(atoms: int) -> Tensor:
     # A standard deviation of half the inverse square root of the width keeps the first steps of the solver stable.
-    return torch.randn(WIDTH, atoms) * 0.5 / WIDTH**0.5
+    dictionary: Tensor = torch.randn(WIDTH, atoms) * (0.5 / WIDTH**0.5)
+    return dictionary

@@ -20,6 +20,7 @@ HEADER = (
 
 TABLES: Mapping[str, Callable[[Sequence[Summary], str | None], str]] = {
     "table": tables.variants_table,
+    "cost": tables.cost_table,
     "metrics": tables.metrics_table,
     "protocols": tables.protocol_matrix,
     "budgets": tables.budgets_table,

@@ -224,6 +224,8 @@ def _evaluate(job: Job, bundle: Bundle, name: str, reporter: Reporter) -> JSON:
 
 
 def _row(job: Job, bundle: Bundle, training: JSON, evaluations: dict[str, JSON]) -> JSON:
+    from comemory.training.cost import network_cost
+
     test = evaluations["test"]
     problems = [f"{name}: {problem}" for name, made in evaluations.items() for problem in made["problems"]]
     return {
@@ -232,6 +234,7 @@ def _row(job: Job, bundle: Bundle, training: JSON, evaluations: dict[str, JSON])
         "date": datetime.now(UTC).replace(microsecond=0).isoformat(),
         "bundle": bundle.digest[:16],
         "runtime": RUNTIME,
+        "cost": network_cost(job.config),
         "training": training,
         "evaluation": {
             **{name: test[name] for name in ("commit", "dirty", "versions", "hardware")},

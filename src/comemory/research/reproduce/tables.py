@@ -80,6 +80,40 @@ def _variants(chosen: Sequence[Summary]) -> str:
     return markdown_table(header, rows)
 
 
+def cost_table(listed: Sequence[Summary], variant: str | None = None) -> str:
+    """Return size, operations, speed and training time of every variant, a table for each data set.
+
+    Rows of an earlier version lack size and operations.
+    """
+    parts = []
+    for summaries in by_data(listed).values():
+        rows = [_cost(summary) for summary in summaries if variant in (None, summary.variant)]
+        if rows:
+            header = [
+                "",
+                "trained parameters, thousands",
+                "million MACs a clip",
+                "frames a second",
+                "training, minutes",
+            ]
+            parts.append(f"**{summaries[0].data_title}**\n\n{markdown_table(header, rows)}")
+    return "\n\n".join(parts)
+
+
+def _cost(summary: Summary) -> list[str]:
+    cost = summary.newest.get("cost") or {}
+    sizes = [
+        f"{cost[key] / unit:.0f}" if key in cost else NOTHING for key, unit in (("parameters", 1e3), ("macs", 1e6))
+    ]
+    speeds = [value for row in summary.rows if (value := row["results"].get("frames_per_second")) is not None]
+    minutes = [row["training"]["wall_s"] / 60 for row in summary.rows]
+    times = [
+        f"{sum(values) / len(values):.{digits}f}" if values else NOTHING
+        for values, digits in ((speeds, 0), (minutes, 1))
+    ]
+    return [_cell(summary.title), *sizes, *times]
+
+
 def _shared_settings(listed: Sequence[Summary]) -> str:
     """The settings that all variants share, beside their preset."""
     common = common_settings(listed)
