@@ -2,7 +2,7 @@
 
 import * as api from "./api.js";
 import { h, icon, notify } from "./dom.js";
-import { STATES, budget, count, isScored, number, rate, span } from "./format.js";
+import { SCORE_HINT, STATES, budget, count, isScored, number, rate, span } from "./format.js";
 import { known, listen, loadHistory } from "./live.js";
 import { LivePicture } from "./picture.js";
 import { Sparkline, curve } from "./spark.js";
@@ -59,7 +59,7 @@ class Sensitivity {
 }
 
 function health(camera) {
-  const rows = [["Address", h("code", {}, camera.url)], ["State", `${STATES[camera.state]} for ${span((Date.now() - Date.parse(camera.since)) / 1000)}`],
+  const rows = [["Address", h("code", {}, camera.url)], ["Event from score", number(camera.threshold, 2)], ["State", `${STATES[camera.state]} for ${span((Date.now() - Date.parse(camera.since)) / 1000)}`],
     ["Frames/s", `${number(camera.fps_in)} received, ${number(camera.fps_scored)} of ${number(camera.fps_due)} scored`],
     ["Frames in total", `${count(camera.frames)} received, ${count(camera.scored)} scored, ${count(camera.dropped)} skipped, ${count(camera.lost)} lost, ${count(camera.damaged)} damaged`],
     ["Delay", camera.latency_ms_p50 === null ? "–" : `${number(camera.latency_ms_p50, 0)} ms, 99 % under ${number(camera.latency_ms_p99, 0)} ms`],
@@ -81,7 +81,7 @@ export function cameraView(root, name) {
   const note = h("p", { class: "tile-note", hidden: true });
   const state = h("span", { class: "state" });
   const spark = new Sparkline(`Score of ${name} over the last two minutes`);
-  const score = h("output", { class: "score", "aria-label": `Score of ${name}` }, "–");
+  const score = h("output", { class: "score", title: SCORE_HINT, "aria-label": `Score of ${name}` }, "–");
   const picture = new LivePicture(name, { width: 640, heat: false, everyMs: 150 });
   const stage = h("div", { class: "zone-stage" });
   const heat = h("button", { type: "button", class: "quiet", "aria-pressed": "false", onclick: () => { picture.setHeat(!picture.heat); heat.setAttribute("aria-pressed", String(picture.heat)); } }, icon("heat"), "Heat map");

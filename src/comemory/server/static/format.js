@@ -51,6 +51,9 @@ export function size(bytes) {
 // States in which frames are scored.
 export const isScored = (state) => state === "live" || state === "degraded";
 
+// One more is ten times rarer on normal video.
+export const SCORE_HINT = "Anomaly score: one more is ten times rarer on normal video. An event starts at the dashed line.";
+
 export const STATES = {
   connecting: "Connecting", live: "Live", degraded: "Degraded", stalled: "Stalled", frozen: "Frozen", black: "Black",
   covered: "Covered", moved: "Moved", down: "Down", ended: "Ended",

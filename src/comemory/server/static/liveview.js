@@ -3,7 +3,7 @@
 import * as api from "./api.js";
 import { button, h, icon, keepFocus } from "./dom.js";
 import { eventRow } from "./eventview.js";
-import { STATES, isScored, number, plural, span } from "./format.js";
+import { SCORE_HINT, STATES, isScored, number, plural, span } from "./format.js";
 import { known, listen, loadHistory } from "./live.js";
 import { LivePicture } from "./picture.js";
 import { Sparkline } from "./spark.js";
@@ -16,7 +16,7 @@ class Tile {
     this.picture = new LivePicture(name, { heat: localStorage.getItem(`heat ${name}`) !== "off" });
     this.spark = new Sparkline(`Score of ${name} over the last two minutes`);
     this.state = h("span", { class: "state" });
-    this.score = h("output", { class: "score", "aria-label": `Score of ${name}` }, "–");
+    this.score = h("output", { class: "score", title: SCORE_HINT, "aria-label": `Score of ${name}` }, "–");
     this.note = h("p", { class: "tile-note", hidden: true });
     this.metrics = h("p", { class: "metrics" });
     this.heat = button(`Heat map of ${name}`, { class: "tool", "aria-pressed": String(this.picture.heat), onclick: () => this.toggleHeat() }, icon("heat"));
@@ -51,7 +51,7 @@ class Tile {
     const since = span((Date.now() - Date.parse(camera.since)) / 1000);
     const latency = camera.latency_ms_p50 === null ? [] : [`delay ${number(camera.latency_ms_p50, 0)} ms`];
     const metrics = isScored(camera.state)
-      ? [`${number(camera.fps_scored)} of ${number(camera.fps_due)} frames/s scored`, `${number(camera.fps_in)} received`, ...latency, `live for ${since}`]
+      ? [`${number(camera.fps_scored)} of ${number(camera.fps_due)} frames/s scored`, `${number(camera.fps_in)} received`, ...latency, `event from score ${number(camera.threshold)}`, `live for ${since}`]
       : [`for ${since}`, plural(camera.attempts, "connection attempt")];
     this.metrics.replaceChildren(...metrics.map((text) => h("span", {}, text)));
     this.draw();
