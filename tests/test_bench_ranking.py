@@ -74,7 +74,7 @@ class TestRankByPseudo:
         assert len(labels) == len(names) == scored
         assert set(names) == {video.name for video in videos}
 
-    def test_each_kind_has_its_own_figure_and_one_without_both_labels_has_none(self) -> None:
+    def test_each_kind_has_an_auc_and_one_without_both_labels_has_none(self) -> None:
         values = np.array([[0.0, 1.0], [1.0, 0.0], [0.5, 0.5]])
         found = script("rank_by_pseudo").by_kind(
             values, np.array([False, True, True]), ["fast-01", "fast-01", "glide-02"]

@@ -219,7 +219,7 @@ class TestWebhook:
                 hook(f"http://127.0.0.1:{listening.getsockname()[1]}/").deliver(message())
             thread.join(60)
 
-    def test_nobody_there(self) -> None:
+    def test_a_port_without_a_listener(self) -> None:
         with pytest.raises(DeliveryError, match="refused"):
             hook(f"http://127.0.0.1:{free_port()}/").deliver(message())
 

@@ -13,7 +13,7 @@ from comemory.cli.demo import BUNDLE, run_demo, shipped_bundle
 from comemory.errors import BundleError
 
 
-class Told:
+class RecordedProgress:
     """A reporter that remembers its stages."""
 
     def __init__(self) -> None:
@@ -31,7 +31,7 @@ def test_the_demo_makes_all_that_it_promises_within_a_minute(tmp_path: Path) -> 
         shipped_bundle(BUNDLE)
     except BundleError as error:
         pytest.skip(str(error))
-    begun, reporter = time.process_time(), Told()
+    begun, reporter = time.process_time(), RecordedProgress()
     made = run_demo(tmp_path / "demo", reporter)
     assert time.process_time() - begun < 60, "seconds of CPU"
     assert made.problems == []

@@ -49,8 +49,8 @@ def after(flows: list[NDArray[np.float32]], rate_hz: float) -> NDArray[np.float3
     return tracked(averages, rate_hz).level[CHANGED]
 
 
-def waving(swing: float = 1.0) -> FlowAverage:
-    return FlowAverage(np.zeros((*SIZE, 2), np.float32), np.full(SIZE, swing, np.float32))
+def waving(deviation: float = 1.0) -> FlowAverage:
+    return FlowAverage(np.zeros((*SIZE, 2), np.float32), np.full(SIZE, deviation, np.float32))
 
 
 def uniform(dx: float) -> NDArray[np.float32]:
@@ -71,11 +71,11 @@ def test_waving_is_agitation_and_walking_is_not() -> None:
 @given(seed=st.integers(0, 2**31), reach=st.floats(0.01, 20))
 def test_a_cell_agrees_with_a_naive_loop(seed: int, reach: float) -> None:
     rng = np.random.default_rng(seed)
-    mean, swing = rng.normal(0, reach, (*SIZE, 2)).astype(np.float32), rng.gamma(2, reach, SIZE).astype(np.float32)
-    found = in_place_motion(FlowAverage(mean, swing))
+    mean, deviation = rng.normal(0, reach, (*SIZE, 2)).astype(np.float32), rng.gamma(2, reach, SIZE).astype(np.float32)
+    found = in_place_motion(FlowAverage(mean, deviation))
     for y, x in np.ndindex(found.shape):
         beyond = [
-            max(float(swing[v, u]) - math.hypot(*mean[v, u].tolist()), 0.0)
+            max(float(deviation[v, u]) - math.hypot(*mean[v, u].tolist()), 0.0)
             for v in range(y * CELL, (y + 1) * CELL)
             for u in range(x * CELL, (x + 1) * CELL)
         ]

@@ -127,18 +127,21 @@ class TestUpdateAverage:
 
 
 class TestShrink:
-    def test_steady_motion_keeps_its_speed_and_swinging_motion_loses_it(self) -> None:
+    def test_steady_motion_keeps_its_speed_and_oscillating_motion_loses_it(self) -> None:
         rolling = np.full((5, 5, 2), 1.5, np.float32)
         forth, back = np.full((5, 5, 2), 3.0, np.float32), np.zeros((5, 5, 2), np.float32)
-        roll = swing = None
+        roll = oscillation = None
         for i in range(40):
-            roll, swing = update_average(roll, rolling, 0.7), update_average(swing, back if i % 2 else forth, 0.7)
+            roll, oscillation = (
+                update_average(roll, rolling, 0.7),
+                update_average(oscillation, back if i % 2 else forth, 0.7),
+            )
         assert roll is not None
-        assert swing is not None
+        assert oscillation is not None
         middle = np.s_[3:, 3:]  # away from the border, where motion enters
         assert shrink(roll, 0.7) == pytest.approx(rolling)
-        assert swing.mean[middle].mean() == pytest.approx(1.5, rel=0.2)
-        assert np.abs(shrink(swing, 0.7)[middle]).max() < 0.5 * np.abs(swing.mean[middle]).max()
+        assert oscillation.mean[middle].mean() == pytest.approx(1.5, rel=0.2)
+        assert np.abs(shrink(oscillation, 0.7)[middle]).max() < 0.5 * np.abs(oscillation.mean[middle]).max()
 
     @settings(deadline=None, max_examples=30)
     @given(seed=st.integers(0, 2**31), weight=st.floats(0, 5))

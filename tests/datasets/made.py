@@ -1,4 +1,4 @@
-"""Small datasets in the layouts of the real ones, made of random pictures."""
+"""Small datasets in the layouts of the real ones, made of random image_files."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ SIZE = (32, 48)
 """Height and width of what is made here."""
 
 
-def picture(path: Path, size: tuple[int, int] = SIZE, seed: int = 0) -> Path:
+def image_file(path: Path, size: tuple[int, int] = SIZE, seed: int = 0) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     image = np.random.default_rng(seed).integers(0, 256, size, np.uint8)
     assert cv2.imwrite(str(path), image)
     return path
 
 
-def pictures(folder: Path, count: int, suffix: str = ".jpg", start: int = 0) -> Path:
+def image_files(folder: Path, count: int, suffix: str = ".jpg", start: int = 0) -> Path:
     for index in range(count):
-        picture(folder / f"{index + start:03d}{suffix}", seed=index)
+        image_file(folder / f"{index + start:03d}{suffix}", seed=index)
     return folder
 
 

@@ -19,8 +19,8 @@ from comemory.types import DataCheck, Dataset, LabelledSource, Source
 
 
 def ucsd(root: Path) -> str:
-    made.pictures(root / "training" / "frames" / "01", 3)
-    made.pictures(root / "testing" / "frames" / "01", 3)
+    made.image_files(root / "training" / "frames" / "01", 3)
+    made.image_files(root / "testing" / "frames" / "01", 3)
     made.masks(root / "testing" / "masks" / "01", [0, 1, 0])
     return str(root)
 
@@ -34,7 +34,7 @@ def avenue(root: Path) -> str:
 
 def shanghaitech(root: Path) -> str:
     made.video(root / "training" / "videos" / "01_001.avi", 3)
-    made.pictures(root / "testing" / "frames" / "01_0014", 3)
+    made.image_files(root / "testing" / "frames" / "01_0014", 3)
     (root / "testing" / "test_frame_mask").mkdir()
     np.save(root / "testing" / "test_frame_mask" / "01_0014.npy", np.array([0, 1, 1]))
     return str(root)

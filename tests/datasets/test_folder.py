@@ -14,9 +14,9 @@ from comemory.errors import DatasetError
 @pytest.fixture
 def footage(tmp_path: Path) -> Path:
     made.video(tmp_path / "training" / "gate.mp4", 6)
-    made.pictures(tmp_path / "training" / "yard", 5)
+    made.image_files(tmp_path / "training" / "yard", 5)
     made.video(tmp_path / "testing" / "night.avi", 10)
-    made.pictures(tmp_path / "testing" / "rain", 4)
+    made.image_files(tmp_path / "testing" / "rain", 4)
     return tmp_path
 
 
@@ -45,16 +45,16 @@ def test_training_and_testing_are_read(footage: Path) -> None:
 def test_one_level_of_videos_and_folders_is_training(tmp_path: Path) -> None:
     made.video(tmp_path / "b10.avi", 3)
     made.video(tmp_path / "b9.avi", 3)
-    made.pictures(tmp_path / "a", 2)
+    made.image_files(tmp_path / "a", 2)
     dataset = Folder(str(tmp_path))
     assert names(dataset) == [("a", 2), ("b9", 3), ("b10", 3)]
     assert dataset.testing() == []
 
 
-def test_one_video_or_one_folder_of_pictures_is_training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_one_video_or_one_folder_of_images_is_training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = made.video(tmp_path / "gate.mp4", 3)
     assert names(Folder(str(path))) == [("gate", 3)]
-    made.pictures(tmp_path / "yard", 2)
+    made.image_files(tmp_path / "yard", 2)
     assert names(Folder(str(tmp_path / "yard"))) == [("yard", 2)]
     monkeypatch.chdir(tmp_path / "yard")
     assert names(Folder(".")) == [("yard", 2)]
@@ -133,7 +133,7 @@ def test_two_videos_of_one_name_are_refused(footage: Path) -> None:
 def test_folders_without_images_and_loose_images_are_named(footage: Path) -> None:
     made.video(footage / "training" / "camera" / "a.mp4", 2)
     (footage / "training" / "empty").mkdir()
-    made.picture(footage / "training" / "loose.jpg")
+    made.image_file(footage / "training" / "loose.jpg")
     notes = Folder(str(footage)).check().notes
     assert f"{footage}/training/camera: is not used, because it holds no images; videos go one level up" in notes
     assert f"{footage}/training/empty: is not used, because it is empty" in notes
@@ -150,9 +150,9 @@ def test_gaps_in_the_numbering_are_only_noted(footage: Path) -> None:
     assert f"{footage}/training/yard: the numbering of its images lacks 2" in report.notes
 
 
-def test_pictures_without_numbers_are_fine(tmp_path: Path) -> None:
+def test_images_without_numbers_are_accepted(tmp_path: Path) -> None:
     for name in ("a", "b", "c"):
-        made.picture(tmp_path / f"{name}.png")
+        made.image_file(tmp_path / f"{name}.png")
     assert Folder(str(tmp_path)).check().found["training frames"] == 3
 
 
@@ -192,8 +192,8 @@ def test_a_circle_of_links_does_not_hang(footage: Path) -> None:
 
 
 def test_folders_that_may_not_be_read_are_problem_lines(open_folder: Path, request: pytest.FixtureRequest) -> None:
-    made.pictures(open_folder / "training" / "yard", 2)
-    made.pictures(open_folder / "training" / "closed", 2).chmod(0)
+    made.image_files(open_folder / "training" / "yard", 2)
+    made.image_files(open_folder / "training" / "closed", 2).chmod(0)
     (open_folder / "testing").mkdir(mode=0o000)
     request.getfixturevalue("ordinary_user")
     report = Folder(str(open_folder)).check()
@@ -202,8 +202,8 @@ def test_folders_that_may_not_be_read_are_problem_lines(open_folder: Path, reque
     assert report.found["training frames"] == 2
 
 
-def test_a_link_is_called_as_it_is_named_where_it_stands(tmp_path: Path) -> None:
-    made.pictures(tmp_path / "disk" / "2024-06-01", 6)
+def test_a_link_has_the_name_of_the_link(tmp_path: Path) -> None:
+    made.image_files(tmp_path / "disk" / "2024-06-01", 6)
     testing = tmp_path / "footage" / "testing"
     testing.mkdir(parents=True)
     for name in ("friday", "saturday"):

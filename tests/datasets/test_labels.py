@@ -61,7 +61,7 @@ class TestUcsd:
         assert str(caught.value).startswith(str(path))
         assert len(str(caught.value)) < 400
 
-    def test_every_bad_line_is_kept(self, tmp_path: Path) -> None:
+    def test_every_bad_line_is_reported(self, tmp_path: Path) -> None:
         with pytest.raises(LabelError, match="and 1 more") as caught:
             read_ucsd_m(written(tmp_path, "bad\nTestVideoFile{end+1}.gt_frame = [1:2];\nworse"))
         assert len(caught.value.lines) == 2
@@ -119,7 +119,7 @@ class TestIntervals:
             self.read(tmp_path, f"start_frame,end_frame\n0,1\n{row}\n")
         assert str(caught.value).startswith(str(tmp_path))
 
-    def test_every_bad_row_is_kept(self, tmp_path: Path) -> None:
+    def test_every_bad_row_is_reported(self, tmp_path: Path) -> None:
         with pytest.raises(LabelError) as caught:
             self.read(tmp_path, "start_frame,end_frame\n5,3\n1,2\n-1,2\n")
         assert len(caught.value.lines) == 2

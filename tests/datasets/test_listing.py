@@ -24,8 +24,8 @@ def test_numbers_in_names_sort_as_numbers(values: list[int], seed: int) -> None:
     assert sorted(shuffled, key=natural_key) == names
 
 
-def test_junk_and_sub_folders_are_not_pictures(tmp_path: Path) -> None:
-    made.pictures(tmp_path, 11)
+def test_other_files_and_sub_folders_are_not_images(tmp_path: Path) -> None:
+    made.image_files(tmp_path, 11)
     for name in (".DS_Store", "._001.jpg", "Thumbs.db", "notes.txt"):
         (tmp_path / name).write_bytes(b"x")
     (tmp_path / "004.tif").mkdir()

@@ -16,8 +16,8 @@ from comemory.video.formats import image_size
 
 
 @pytest.mark.parametrize("suffix", [".jpg", ".png", ".bmp", ".tif"])
-def test_a_picture_is_read_and_a_cut_one_refused(tmp_path: Path, suffix: str) -> None:
-    path = made.picture(tmp_path / f"a{suffix}")
+def test_an_image_is_read_and_a_truncated_one_refused(tmp_path: Path, suffix: str) -> None:
+    path = made.image_file(tmp_path / f"a{suffix}")
     assert read_image(path).shape[:2] == made.SIZE
     for keep in (0.98, 0.5, 0.05):
         made.cut(path, keep)
@@ -26,10 +26,10 @@ def test_a_picture_is_read_and_a_cut_one_refused(tmp_path: Path, suffix: str) ->
 
 
 @pytest.mark.parametrize("suffix", [".jpg", ".png", ".bmp", ".tif", ".webp"])
-def test_a_picture_with_too_many_pixels_is_refused_before_it_is_decoded(
+def test_an_image_with_too_many_pixels_is_refused_before_it_is_decoded(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, suffix: str
 ) -> None:
-    path = made.picture(tmp_path / f"a{suffix}")
+    path = made.image_file(tmp_path / f"a{suffix}")
     height, width = made.SIZE
     assert image_size(path.read_bytes()) == (width, height)
     monkeypatch.setattr(masks, "MAX_PIXELS", height * width - 1)
@@ -52,7 +52,7 @@ def test_sizes_in_headers_of_every_kind(tmp_path: Path) -> None:
             assert image_size(data[:cut]) in (None, (47, 33))
 
 
-def test_what_is_no_picture_is_refused(tmp_path: Path) -> None:
+def test_what_is_no_image_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "a.png"
     with pytest.raises(DatasetError, match="No such file"):
         read_image(path)

@@ -19,7 +19,7 @@ def campus(tmp_path: Path) -> Path:
     for place in ("test_frame_mask", "test_pixel_mask"):
         (tmp_path / "testing" / place).mkdir(parents=True)
     for name, labels in LABELS.items():
-        made.pictures(tmp_path / "testing" / "frames" / name, 4)
+        made.image_files(tmp_path / "testing" / "frames" / name, 4)
         masks = np.zeros((4, *made.SIZE), np.uint8)
         masks[:, 3, 4] = labels
         np.save(tmp_path / "testing" / "test_frame_mask" / f"{name}.npy", np.array(labels))
@@ -49,7 +49,7 @@ def test_the_official_layout_is_read(campus: Path) -> None:
 
 def test_training_video_may_be_frames(campus: Path) -> None:
     (campus / "training" / "videos").rename(campus / "training" / "unused")
-    made.pictures(campus / "training" / "frames" / "01_001", 3)
+    made.image_files(campus / "training" / "frames" / "01_001", 3)
     assert [(clip.name, clip.n_frames) for clip in ShanghaiTech(str(campus)).training()] == [("01_001", 3)]
 
 

@@ -96,7 +96,7 @@ def test_another_process_renders_the_same_bits() -> None:
     assert len(runs) == 1
 
 
-def test_seed_split_and_clip_change_the_picture() -> None:
+def test_seed_split_and_clip_change_the_image() -> None:
     pictures = [
         source_of(clip).image(8)
         for seed in (0, 1)
@@ -277,7 +277,7 @@ def test_walkers_keep_their_lane_and_never_jump(drift: float) -> None:
         assert np.all(np.abs(places[:, 1]) < VERGE)
 
 
-def test_everybody_comes_and_goes_outside_the_picture() -> None:
+def test_actors_appear_and_disappear_outside_the_image() -> None:
     for seed in range(3):
         source = sources(f"size=60x90,frames=300,testing=1,seed={seed}")[0]
         camera = source._stage._camera
@@ -309,7 +309,7 @@ def test_light_drifts_slowly() -> None:
     assert np.abs(np.diff(drifting)).max() < 20
 
 
-def test_speeds_in_the_picture_are_in_their_bands() -> None:
+def test_speeds_in_the_image_are_in_their_ranges() -> None:
     """Pixels per frame at 240x360 of the point on the ground: strollers, then what is faster at the same depth."""
     camera = Camera(240, 360)
     rng = np.random.default_rng(0)
@@ -435,7 +435,7 @@ def test_no_spec_means_the_defaults() -> None:
         ("kinds=cart+cart", "each anomaly once"),
     ],
 )
-def test_bad_settings_are_refused_with_the_cure(spec: str, text: str) -> None:
+def test_bad_settings_are_refused_with_a_hint(spec: str, text: str) -> None:
     with pytest.raises(ConfigError) as caught:
         Synthetic(spec)
     assert text in str(caught.value)

@@ -26,8 +26,8 @@ def official(tmp_path: Path) -> Path:
     """Two training and two test clips of UCSDped2 as released, with the junk that comes along."""
     root = tmp_path / "UCSD_Anomaly_Dataset.v1p2" / "UCSDped2"
     for number in (1, 2):
-        made.pictures(root / "Train" / f"Train{number:03d}", 5, ".tif", start=1)
-        made.pictures(root / "Test" / f"Test{number:03d}", 6, ".tif", start=1)
+        made.image_files(root / "Train" / f"Train{number:03d}", 5, ".tif", start=1)
+        made.image_files(root / "Test" / f"Test{number:03d}", 6, ".tif", start=1)
     made.masks(root / "Test" / "Test001_gt", [0, 1, 1, 0, 0, 1], ".bmp", start=1)
     made.masks(root / "Test" / "Test002_gt", [1, 1, 1, 1, 1, 1], ".bmp", start=1)
     ranges_file(root / "Test" / "UCSDped2.m", ["2:3, 6", "1:6"])
@@ -40,9 +40,9 @@ def official(tmp_path: Path) -> Path:
 @pytest.fixture
 def circulating(tmp_path: Path) -> Path:
     root = tmp_path / "ped2"
-    made.pictures(root / "training" / "frames" / "01", 5)
+    made.image_files(root / "training" / "frames" / "01", 5)
     for name in ("02", "10", "01"):
-        made.pictures(root / "testing" / "frames" / name, 4)
+        made.image_files(root / "testing" / "frames" / name, 4)
         made.masks(root / "testing" / "masks" / name, [0, 1, 1, 0])
     return root
 
@@ -83,7 +83,7 @@ def test_the_check_of_a_good_copy_has_no_problem(official: Path) -> None:
 
 def test_the_check_finds_everything_that_is_wrong(official: Path, capfd: pytest.CaptureFixture[str]) -> None:
     made.cut(official / "Train" / "Train001" / "002.tif")
-    made.picture(official / "Train" / "Train001" / "004.tif", (16, 16))
+    made.image_file(official / "Train" / "Train001" / "004.tif", (16, 16))
     (official / "Train" / "Train002" / "003.tif").unlink()
     (official / "Test" / "Test001_gt" / "002.bmp").write_bytes(b"")
     made.mask(official / "Test" / "Test001_gt" / "004.bmp", abnormal=True)
@@ -121,9 +121,9 @@ def test_a_range_beyond_the_clip_is_refused(official: Path) -> None:
 
 def test_ped1_has_masks_for_some_clips_only(tmp_path: Path) -> None:
     root = tmp_path / "UCSDped1"
-    made.pictures(root / "Train" / "Train001", 3, ".tif", start=1)
+    made.image_files(root / "Train" / "Train001", 3, ".tif", start=1)
     for number in (1, 2):
-        made.pictures(root / "Test" / f"Test{number:03d}", 3, ".tif", start=1)
+        made.image_files(root / "Test" / f"Test{number:03d}", 3, ".tif", start=1)
     made.masks(root / "Test" / "Test002_gt", [1, 0, 0], ".bmp", start=1)
     ranges_file(root / "Test" / "UCSDped1.m", ["1:2", "1"])
     first, second = Ped1(str(root)).testing()
@@ -135,7 +135,7 @@ def test_ped1_has_masks_for_some_clips_only(tmp_path: Path) -> None:
 
 
 def test_clips_without_labels_are_a_problem_of_the_check(tmp_path: Path) -> None:
-    made.pictures(tmp_path / "Test" / "Test001", 3, ".tif", start=1)
+    made.image_files(tmp_path / "Test" / "Test001", 3, ".tif", start=1)
     dataset = Ped1(str(tmp_path))
     assert dataset.testing()[0].labels is None
     report = dataset.check()
@@ -171,8 +171,8 @@ def test_a_frame_missing_at_the_start_is_found(circulating: Path) -> None:
     assert problem.endswith("training/frames/01: the numbering of its images starts at 2, expected 0 or 1")
 
 
-def test_two_pictures_with_one_number_are_found(circulating: Path) -> None:
-    made.picture(circulating / "training" / "frames" / "01" / "002.png")
+def test_two_images_with_one_number_are_found(circulating: Path) -> None:
+    made.image_file(circulating / "training" / "frames" / "01" / "002.png")
     (problem,) = Ped2(str(circulating)).check().problems
     assert problem.endswith("several images have the number 2")
 
@@ -188,8 +188,8 @@ def test_a_folder_of_something_else_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_clip_that_may_not_be_read_is_a_problem_line(open_folder: Path, request: pytest.FixtureRequest) -> None:
-    made.pictures(open_folder / "Train" / "Train001", 2, ".tif", start=1)
-    made.pictures(open_folder / "Train" / "Train002", 2, ".tif", start=1)
+    made.image_files(open_folder / "Train" / "Train001", 2, ".tif", start=1)
+    made.image_files(open_folder / "Train" / "Train002", 2, ".tif", start=1)
     (open_folder / "Train" / "Train001").chmod(0)
     (open_folder / "Train" / "Train002" / "001.tif").chmod(0)
     request.getfixturevalue("ordinary_user")

@@ -129,7 +129,7 @@ def test_masks_of_another_size_are_refused(testing: Path) -> None:
 
 
 def test_a_whole_jpeg_with_bytes_after_its_end_is_read_and_a_cut_one_is_not(tmp_path: Path) -> None:
-    folder = made.pictures(tmp_path / "yard", 3)
+    folder = made.image_files(tmp_path / "yard", 3)
     trailer = (folder / "002.jpg").read_bytes()  # a preview image has markers of its own
     whole, cut = folder / "000.jpg", folder / "001.jpg"
     whole.write_bytes(whole.read_bytes() + b"\xff\xda camera data \xff\x00" + bytes(2000))

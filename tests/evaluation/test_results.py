@@ -101,7 +101,7 @@ def test_the_paper_column_divides_each_video_by_its_maximum(done: Evaluation) ->
     assert done.results["paper"]["auc_micro"] == pytest.approx(roc_auc_score(labels, np.concatenate(scaled)), abs=1e-12)
 
 
-def test_the_same_command_twice_gives_the_same_figures(done: Evaluation, detector: Detector, walkway: Path) -> None:
+def test_the_same_command_twice_gives_the_same_results(done: Evaluation, detector: Detector, walkway: Path) -> None:
     again = evaluate(detector, open_dataset(f"folder:{walkway}"), false_alarms="100/h")
     assert {**again.results, "frames_per_second": 0} == {**done.results, "frames_per_second": 0}
 
@@ -131,9 +131,9 @@ LABELS = {"01": [False] * 12 + [True] * 8 + [False] * 10, "02": [False] * 7 + [T
 
 @pytest.mark.parametrize("late", [0, 1, 3])
 def test_labels_and_scores_of_a_frame_are_aligned(nano_bundle: Path, tmp_path: Path, late: int) -> None:
-    told = FixedScores.open(nano_bundle, threads=1)
-    told.late = late
-    done = evaluate(told, open_dataset(data_set(tmp_path, LABELS)))
+    fixed = FixedScores.open(nano_bundle, threads=1)
+    fixed.late = late
+    done = evaluate(fixed, open_dataset(data_set(tmp_path, LABELS)))
     expected = [np.array(labels)[4 - late : 30 - late] for labels in LABELS.values()]
     for video, bright in zip(done.videos, expected, strict=True):
         np.testing.assert_array_equal(video.frames, np.arange(4, 30))
@@ -187,10 +187,10 @@ def test_without_labels_every_metric_is_null(detector: Detector, tmp_path: Path)
     assert (tmp_path / "report.html").read_text(encoding="utf-8").startswith("<!doctype html>")
 
 
-def test_videos_without_labels_have_no_part_in_the_figures(nano_bundle: Path, tmp_path: Path) -> None:
-    told = FixedScores.open(nano_bundle, threads=1)
-    alone = evaluate(told, open_dataset(data_set(tmp_path / "alone", LABELS))).results
-    mixed = evaluate(told, open_dataset(data_set(tmp_path / "mixed", {**LABELS, "03": None})))
+def test_videos_without_labels_are_no_part_of_the_metrics(nano_bundle: Path, tmp_path: Path) -> None:
+    fixed = FixedScores.open(nano_bundle, threads=1)
+    alone = evaluate(fixed, open_dataset(data_set(tmp_path / "alone", LABELS))).results
+    mixed = evaluate(fixed, open_dataset(data_set(tmp_path / "mixed", {**LABELS, "03": None})))
     assert mixed.results["causal"] == alone["causal"]
     assert mixed.results["motion_baseline"] == alone["motion_baseline"]
     assert (mixed.results["n_videos"], mixed.results["n_labelled"], alone["n_labelled"]) == (3, 2, 2)
@@ -200,11 +200,11 @@ def test_videos_without_labels_have_no_part_in_the_figures(nano_bundle: Path, tm
 @pytest.mark.parametrize("rate", [5, 20])
 def test_rates_per_hour_use_the_frame_rate_of_the_video(nano_bundle: Path, tmp_path: Path, rate: int) -> None:
     labels = [False] * 30
-    told = FixedScores.open(nano_bundle, threads=1)
-    told.values = [9.0 if 10 <= i < 15 else 0.0 for i in range(30)]
+    fixed = FixedScores.open(nano_bundle, threads=1)
+    fixed.values = [9.0 if 10 <= i < 15 else 0.0 for i in range(30)]
     save_video(tmp_path / "testing" / "01.mp4", bright_images(labels), rate=rate)
     save_labels(tmp_path / "testing" / "labels" / "01.csv", labels)
-    causal = evaluate(told, open_dataset(f"folder:{tmp_path}")).results["causal"]
+    causal = evaluate(fixed, open_dataset(f"folder:{tmp_path}")).results["causal"]
     assert causal["false_alarms_per_hour"] == pytest.approx(3600 / (26 / rate)), "the first four have no score"
 
 
@@ -237,14 +237,14 @@ def test_an_alarm_is_open_once_its_event_is_long_enough_and_not_in_frames_that_o
     nano_bundle: Path, tmp_path: Path
 ) -> None:
     """An anomaly that lies between the two halves of one event, and in which nothing was high, is missed."""
-    told = FixedScores.open(nano_bundle, threads=1)
-    told.values = [9.0 if i in (8, 9, 10, 16, 17, 18) else 0.0 for i in range(30)]
-    rate = float(told.bundle.calibration.rate_hz)
+    fixed = FixedScores.open(nano_bundle, threads=1)
+    fixed.values = [9.0 if i in (8, 9, 10, 16, 17, 18) else 0.0 for i in range(30)]
+    rate = float(fixed.bundle.calibration.rate_hz)
     labels = [12 <= i < 15 for i in range(30)]
-    results = evaluate(told, open_dataset(data_set(tmp_path / "between", {"01": labels}))).results
+    results = evaluate(fixed, open_dataset(data_set(tmp_path / "between", {"01": labels}))).results
     assert results["missed_anomalies"] == 1
     assert results["causal"]["false_alarms_per_hour"] == pytest.approx(3600 / (23 / rate))
-    results = evaluate(told, open_dataset(data_set(tmp_path / "late", {"01": [i >= 8 for i in range(30)]}))).results
+    results = evaluate(fixed, open_dataset(data_set(tmp_path / "late", {"01": [i >= 8 for i in range(30)]}))).results
     assert results["causal"]["detection_delay_s"] == pytest.approx(1 / rate), "two high scores make an alarm"
     assert results["causal"]["anomalies_in_view"] == 1
 

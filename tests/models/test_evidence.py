@@ -69,10 +69,10 @@ def test_opposite_residuals_cancel_in_a_patch_and_equal_ones_do_not(seed: int) -
     torch.testing.assert_close(
         evidence.flow_residual(decoded, flow), evidence.cell_means(flow) - evidence.cell_means(decoded)
     )
-    swing = torch.ones(1, 2, 8, 8)
-    swing[..., ::2] = -1
-    assert evidence.flow_residual(torch.zeros_like(swing), swing).abs().max() == 0
-    assert evidence.flow_error(torch.zeros_like(swing), swing).min() == 2
+    oscillation = torch.ones(1, 2, 8, 8)
+    oscillation[..., ::2] = -1
+    assert evidence.flow_residual(torch.zeros_like(oscillation), oscillation).abs().max() == 0
+    assert evidence.flow_error(torch.zeros_like(oscillation), oscillation).min() == 2
 
 
 @PROPERTY

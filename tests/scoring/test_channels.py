@@ -79,9 +79,9 @@ class TestPatches:
         assert peak(maps, "frame_error:12") == (5.0, (28, 12, 40, 24))
 
     def test_opposite_flows_cancel_in_the_speed(self) -> None:
-        swing = np.zeros((1, 2, 4, 4), np.float32)
-        swing[0, 0, :, ::2], swing[0, 0, :, 1::2] = 1, -1
-        assert peak({"flow_mean": swing}, "flow_speed:8").value == 0
+        oscillation = np.zeros((1, 2, 4, 4), np.float32)
+        oscillation[0, 0, :, ::2], oscillation[0, 0, :, 1::2] = 1, -1
+        assert peak({"flow_mean": oscillation}, "flow_speed:8").value == 0
 
     def test_missing_evidence_is_named(self) -> None:
         with pytest.raises(ConfigError, match=r"needs the evidence 'appearance_distance'.*frame_error"):

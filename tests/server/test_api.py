@@ -65,7 +65,7 @@ def event(client: httpx.Client) -> dict[str, Any]:
 
 
 class TestCameras:
-    def test_one_lives_and_one_says_why_it_does_not(self, client: httpx.Client) -> None:
+    def test_one_camera_is_live_and_one_is_down_with_a_reason(self, client: httpx.Client) -> None:
         wait_for(lambda: client.get("/api/v1/cameras/gate").json()["last_score"] is not None)
         gate, yard = client.get("/api/v1/cameras").json()
         assert gate["state"] == "live"
@@ -73,7 +73,7 @@ class TestCameras:
         assert yard["state"] in ("connecting", "down")
         assert yard["last_score"] is None
 
-    def test_its_picture_is_a_jpeg_that_changes(self, client: httpx.Client) -> None:
+    def test_its_image_is_a_jpeg_that_changes(self, client: httpx.Client) -> None:
         wait_for(lambda: client.get("/api/v1/cameras/gate/picture").status_code == 200)
         plain = client.get("/api/v1/cameras/gate/picture?width=160")
         assert plain.headers["content-type"] == "image/jpeg"
@@ -82,7 +82,7 @@ class TestCameras:
         wait_for(lambda: client.get("/api/v1/cameras/gate/picture?width=160").headers["etag"] != tag)
         assert client.get("/api/v1/cameras/gate/picture?heat=true").headers["etag"].endswith('-1"')
 
-    def test_a_camera_without_a_picture_says_so(self, client: httpx.Client) -> None:
+    def test_a_camera_without_an_image_gives_204(self, client: httpx.Client) -> None:
         assert client.get("/api/v1/cameras/yard/picture").status_code == 204
 
     def test_its_video_goes_on(self, client: httpx.Client) -> None:
@@ -101,7 +101,7 @@ class TestCameras:
         assert given["times"] == sorted(given["times"])
         assert len(given["times"]) == len(given["scores"])
 
-    def test_zones_are_kept(self, client: httpx.Client) -> None:
+    def test_zones_are_stored(self, client: httpx.Client) -> None:
         zone = [[0.1, 0.1], [0.3, 0.1], [0.2, 0.4]]
         assert client.put("/api/v1/cameras/yard/zones", json={"zones": [zone]}).json() == {"zones": [zone]}
         assert client.get("/api/v1/cameras/yard").json()["zones"] == [zone]
@@ -202,7 +202,7 @@ class TestEvents:
             answer = b"".join(iter(lambda: connection.recv(65536), b""))
         assert int(answer.split(b" ")[1]) in (404, 422)
 
-    def test_the_operators_word_is_kept_and_taken_back(self, client: httpx.Client, event: dict[str, Any]) -> None:
+    def test_a_verdict_is_stored_and_removed(self, client: httpx.Client, event: dict[str, Any]) -> None:
         place = f"/api/v1/events/{event['id']}/verdict"
         assert client.put(place, json={"verdict": "abnormal"}).json()["verdict"] == "abnormal"
         assert event["id"] in [one["id"] for one in client.get("/api/v1/events?verdict=abnormal").json()["events"]]

@@ -14,7 +14,9 @@ from comemory.server.broadcaster import Broadcaster
 from comemory.types import JSON
 
 
-def test_what_cannot_be_told_does_not_end_what_can(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_message_that_cannot_be_sent_does_not_stop_the_others(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     def learning() -> list[JSON]:
         raise OverflowError("of no use")
 

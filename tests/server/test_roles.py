@@ -65,9 +65,9 @@ def test_each_role_may_do_its_part(tmp_path: Path) -> None:
         event = f"{address}/api/v1/events/{only_event(address, headers['viewer'])}"
         seen = {}
         for role, header in headers.items():
-            judged = httpx.put(f"{event}/verdict", json={"verdict": "normal"}, headers=header, timeout=60)
+            verdict_answer = httpx.put(f"{event}/verdict", json={"verdict": "normal"}, headers=header, timeout=60)
             deleted = httpx.delete(event, headers=header, timeout=60)
-            seen[role] = [judged.status_code, deleted.status_code]
+            seen[role] = [verdict_answer.status_code, deleted.status_code]
         assert seen == {"viewer": [403, 403], "operator": [200, 403], "admin": [200, 204]}
         refused = httpx.put(f"{event}/verdict", json={"verdict": None}, headers=headers["viewer"], timeout=60)
         assert "needs the role operator, and viewer has the role viewer" in refused.json()["detail"]
@@ -119,8 +119,8 @@ class TestProxy:
             assert (session["authenticated"], session["role"]) == (True, "operator")
             page.headers["X-CSRF-Token"] = session["csrf"]
             event = only_event(address, {"Remote-User": "ann"})
-            judged = page.put(f"/api/v1/events/{event}/verdict", json={"verdict": "normal"})
-            assert judged.status_code == 200
+            verdict_answer = page.put(f"/api/v1/events/{event}/verdict", json={"verdict": "normal"})
+            assert verdict_answer.status_code == 200
             del page.headers["X-CSRF-Token"]
             assert page.put(f"/api/v1/events/{event}/verdict", json={"verdict": None}).status_code == 403
         entries = read_audit(tmp_path)
@@ -169,7 +169,7 @@ class TestAudit:
         assert PASSWORD not in json.dumps(entries)
         assert stat.S_IMODE((tmp_path / "live" / "audit.jsonl").stat().st_mode) == 0o600
 
-    def test_it_is_rotated_and_a_full_disk_hinders_nobody(
+    def test_it_is_rotated_and_a_full_disk_stops_no_request(
         self, tmp_path: Path, caplog: pytest.LogCaptureFixture
     ) -> None:
         path = tmp_path / "audit.jsonl"

@@ -18,7 +18,7 @@ from comemory.store.event import StoredEvent
 MOMENT: TypeAdapter[datetime] = TypeAdapter(Moment)
 
 
-def test_cameras_and_events_are_told_whole() -> None:
+def test_cameras_and_events_have_all_fields() -> None:
     """The API is a promise of its own and repeats the names; none may be missing in it by accident."""
     assert list(Camera.model_fields) == [field.name for field in fields(CameraStatus)]
     inner = {"files", "cells"}

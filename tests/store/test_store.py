@@ -266,8 +266,8 @@ def ended(store: EventStore, start: datetime, n_bytes: int = 0) -> StoredEvent:
 class TestSweep:
     def test_old_events_are_deleted(self, store: EventStore, clock: Clock) -> None:
         old, new = ended(store, NOON - timedelta(days=31), 100), ended(store, NOON - timedelta(days=29), 100)
-        judged = ended(store, NOON - timedelta(days=40), 50)
-        store.set_verdict(judged.id, "normal", "me")
+        with_verdict = ended(store, NOON - timedelta(days=40), 50)
+        store.set_verdict(with_verdict.id, "normal", "me")
         still_open = make_event(NOON - timedelta(days=50))
         store.begin(still_open)
         for days in (31, 29):
@@ -276,8 +276,8 @@ class TestSweep:
         swept = store.sweep(clock(), 30, None)
         assert swept == SweepResult(events=1, files=2, bytes_freed=150)
         assert store.get(old.id) is None
-        assert {event.id for event in store.page()} == {new.id, judged.id, still_open.id}
-        found = store.get(judged.id)
+        assert {event.id for event in store.page()} == {new.id, with_verdict.id, still_open.id}
+        found = store.get(with_verdict.id)
         assert found is not None
         assert (found.verdict, found.cells, dict(found.files)) == ("normal", (0.5, 0.25), {})
         assert store.score_summary("gate", NOON - timedelta(days=60)).minutes == 1

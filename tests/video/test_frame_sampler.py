@@ -65,7 +65,6 @@ class TestFrameSampler:
         assert lost is not None
         assert lost.index == after.index + 2
 
-
     def test_clock_that_stands_still_does_not_scale_the_flow(self) -> None:
         sampler = FrameSampler(10)
         sample_all(sampler, 10, 20)
@@ -87,7 +86,7 @@ class TestSourceSampler:
         assert samples == [Sample(k, 1.0, True) for k in range(50)]
         assert sampler.notes == []
 
-    def test_gap_in_time_starts_a_new_clip_and_is_told(self) -> None:
+    def test_gap_in_time_starts_a_new_clip_and_is_noted(self) -> None:
         sampler = SourceSampler(10, "gate.mp4")
         times_s = [*(k / 10 for k in range(80)), *(60 + k / 10 for k in range(80)), *(90 + k / 10 for k in range(9))]
         samples = [sampler.sample(frame) for frame in self.frames(times_s)]
@@ -95,7 +94,7 @@ class TestSourceSampler:
         assert np.flatnonzero(steps > 1).tolist() == [79, 159]
         assert sampler.notes == ["gate.mp4: a gap of 52.0 s after frame 79 and 1 more: clips start again"]
 
-    def test_slow_recording_scales_the_flow_and_is_told(self) -> None:
+    def test_slow_recording_scales_the_flow_and_is_noted(self) -> None:
         sampler = SourceSampler(10, "gate.mp4")
         samples = [sampler.sample(frame) for frame in self.frames(k / 5 for k in range(50))]
         assert [sample.flow_scale for sample in samples[1:] if sample] == pytest.approx([0.5] * 49)
@@ -104,7 +103,7 @@ class TestSourceSampler:
             "every frame is scored, and its motion is scaled to that rate"
         ]
 
-    def test_fast_recording_is_thinned_and_is_told(self) -> None:
+    def test_fast_recording_is_thinned_and_is_noted(self) -> None:
         sampler = SourceSampler(10, "gate.mp4")
         samples = [sampler.sample(frame) for frame in self.frames(k / 30 for k in range(300))]
         taken = [sample for sample in samples if sample is not None]
@@ -115,7 +114,7 @@ class TestSourceSampler:
             "gate.mp4: has 30 frames per second, the model was trained at 10: the frames nearest to that rate are scored"
         ]
 
-    def test_clock_that_starts_again_starts_a_new_clip_and_is_told(self) -> None:
+    def test_clock_that_starts_again_starts_a_new_clip_and_is_noted(self) -> None:
         sampler = SourceSampler(10, "gate.mp4")
         samples = [sampler.sample(frame) for frame in self.frames((k / 10 for k in range(20)), restarts=[12])]
         steps = np.diff([sample.index for sample in samples if sample is not None])

@@ -123,7 +123,7 @@ def report(**changes: Any) -> Report:
     return Report(**(known | changes))
 
 
-def test_the_page_shows_what_it_was_given() -> None:
+def test_the_page_shows_the_report() -> None:
     words = Page(render(report())).words
     for part in [
         "A title",

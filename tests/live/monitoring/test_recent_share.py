@@ -12,7 +12,7 @@ def test_share_is_that_of_the_window() -> None:
     assert share.share == 0.0, "all problems are older than the window"
 
 
-def test_nothing_is_said_of_few_frames() -> None:
+def test_few_frames_have_no_share() -> None:
     share = RecentShare(0.1, 0.05, min_frames=100)
     share.update(0.0, 0, 0)
     assert not share.update(1.0, 50, 99)
