@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+import math
 import os
 import shutil
 import socket
 import ssl
+import threading
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
+import cv2
+import numpy as np
+
+from comemory.alerts.config import MqttSettings
 from comemory.bundle import open_bundle
 from comemory.detector import Detector
-from comemory.errors import ComemoryError, ConfigError, last_line, mask_password
+from comemory.errors import ComemoryError, ConfigError, RuntimeMissing, last_line, mask_password
 from comemory.files import require_writable_folder
 from comemory.live.capture.frame_queue import FrameQueue
 from comemory.live.capture.reader import CameraReader
@@ -25,6 +32,10 @@ from comemory.video.frame_sampler import FrameSampler
 
 FRAME_WAIT_S = 12.0
 """Time limit for the first frame: more than the time limits of a connection and of the longest usual key frame interval."""
+MAX_LOAD = 0.8
+"""Share of the cores that may be planned for: the rest is for busy moments, recording and the page."""
+N_READ, N_SETTLE, N_TIMED = 40, 5, 12
+"""Frames read from a camera, those before the measurement, and frames that the pipeline is timed on."""
 FREE_GB = 2.0
 """Disk space to leave free beside the media files."""
 _FIX = "fix what the line names"
@@ -52,9 +63,7 @@ class Check:
 
 def run_checks(settings: LiveSettings) -> Iterator[Check]:
     """Check everything that a live system needs, one after the other."""
-    yield from _models(settings)
-    for name in settings.cameras:
-        yield _camera(settings, name)
+    yield from _models_and_cameras(settings)
     yield _disk(settings)
     yield _store(settings)
     for name in settings.alerts:
@@ -64,60 +73,111 @@ def run_checks(settings: LiveSettings) -> Iterator[Check]:
     yield from _page(settings)
 
 
-def _models(settings: LiveSettings) -> Iterator[Check]:
-    cameras_of: dict[Path, list[str]] = {}
-    for name in settings.cameras:
-        cameras_of.setdefault(settings.bundle_of(name), []).append(name)
-    load = 0.0
-    for path, names in cameras_of.items():
-        check, frame_s, rate_hz = _model(settings, path)
-        load += sum(frame_s * min(settings.cameras[name].fps or rate_hz, rate_hz) for name in names)
+def _models_and_cameras(settings: LiveSettings) -> Iterator[Check]:
+    """The bundles, the cameras, and whether this machine can score them all."""
+    costs: dict[Path, _Cost] = {}
+    for path in {settings.bundle_of(name): None for name in settings.cameras}:
+        check, costs[path] = _model(settings, path)
         yield check
-    cores = settings.workers or len(os.sched_getaffinity(0))
-    yield Check(
+    load = 0.0
+    for name in settings.cameras:
+        check, decoding = _camera(settings, name)
+        load += decoding + costs[settings.bundle_of(name)].cores(settings.cameras[name].fps)
+        yield check
+    if settings.cameras:
+        yield _processor(settings, load)
+
+
+def _processor(settings: LiveSettings, load: float) -> Check:
+    n_cameras, cores = len(settings.cameras), settings.workers or len(os.sched_getaffinity(0))
+    n_fit = math.floor(MAX_LOAD * cores / (load / n_cameras)) if load > 0 else n_cameras
+    return Check(
         "processor",
-        load <= 0.8 * cores,
-        f"{len(settings.cameras)} cameras need about {load:.2f} of {cores} cores",
-        "" if load <= 0.8 * cores else "lower the fps of the cameras, or use a smaller model",
+        load <= MAX_LOAD * cores,
+        f"{n_cameras} camera{'' if n_cameras == 1 else 's'} with decoding, optical flow and network need {load:.2f} of "
+        f"{cores} cores; about {n_fit} such cameras fit on this machine",
+        "" if load <= MAX_LOAD * cores else "lower the fps of the cameras, use a smaller model, or watch fewer cameras",
     )
 
 
-def _model(settings: LiveSettings, path: Path) -> tuple[Check, float, float]:
-    """The check of a bundle, its seconds per frame, and its frames a second."""
+@dataclass(frozen=True, slots=True)
+class _Cost:
+    """What scoring with a bundle costs.
+
+    Attributes:
+        frame_s: seconds of one core for a frame with motion, from the decoded image to the score.
+        rate_hz: frames a second of the training.
+    """
+
+    frame_s: float = 0.0
+    rate_hz: float = 1.0
+
+    def cores(self, fps: float | None) -> float:
+        """Cores for one camera. Every frame at the trained rate is prepared; `fps` saves the network only."""
+        return self.frame_s * (self.rate_hz if fps is None else min(fps, self.rate_hz))
+
+
+def _model(settings: LiveSettings, path: Path) -> tuple[Check, _Cost]:
+    what = f"model {path.name}"
     try:
         bundle = open_bundle(path)
         detector = Detector(bundle, runtime=settings.runtime, precision=settings.precision, threads=1)
     except ConfigError as error:
-        return Check(f"model {path.name}", False, str(error), "or set precision to auto"), 0.0, 1.0
+        return Check(what, False, str(error), "or set precision to auto"), _Cost()
     except ComemoryError as error:
-        return Check(f"model {path.name}", False, str(error), "use another bundle, or copy this one again"), 0.0, 1.0
-    inputs, times = detector.stages.example_inputs(), []
-    for _ in range(5):
-        start = time.perf_counter()
-        detector.stages.runtime.run(inputs)
-        times.append(time.perf_counter() - start)
-    rate_hz = bundle.calibration.rate_hz
-    found = f"{min(times) * 1000:.1f} ms for the network, trained at {rate_hz:g} frames a second"
-    return Check(f"model {path.name}", True, found), min(times) * 1.6, rate_hz
+        return Check(what, False, str(error), "use another bundle, or copy this one again"), _Cost()
+    cost = _Cost(_seconds_per_frame(detector), bundle.calibration.rate_hz)
+    found = f"{cost.frame_s * 1000:.1f} ms for a frame, trained at {cost.rate_hz:g} frames a second"
+    return Check(what, True, found), cost
 
 
-def _camera(settings: LiveSettings, name: str) -> Check:
+def _seconds_per_frame(detector: Detector) -> float:
+    """Seconds of one core for a frame in which everything moves: static frames cost less."""
+    spec = detector.bundle.clips
+    texture = np.random.default_rng(0).integers(0, 256, (spec.flow_height, spec.flow_width, 3), np.uint8)
+    texture = np.asarray(cv2.GaussianBlur(texture, (0, 0), 3), np.uint8)
+    times = []
+    for k in range(spec.n_past + 1 + N_TIMED):
+        image = np.roll(texture, k, axis=1)
+        start = time.process_time()
+        if detector.step(image, k / detector.bundle.calibration.rate_hz) is not None:
+            times.append(time.process_time() - start)
+    return float(np.median(times)) if times else 0.0
+
+
+def _camera(settings: LiveSettings, name: str) -> tuple[Check, float]:
+    """The check of a camera, and the cores that reading and decoding it takes."""
     camera = settings.cameras[name].model_copy(update={"realtime": True})
     queue, what = FrameQueue(32, lossless=False), f"camera {name}"
     reader = CameraReader(name, camera, settings.health, FrameSampler(10.0), queue, PacketBuffer.unused())
     reader.start()
     start = time.monotonic()
-    while reader.frames < 20 and not reader.finished and time.monotonic() - start < FRAME_WAIT_S:
+    cores, since = 0.0, None
+    while reader.frames < N_READ and not reader.finished and time.monotonic() - start < FRAME_WAIT_S:
         if reader.attempts > 1:
             break
+        if reader.frames >= N_SETTLE:  # opening the connection is not part of the load
+            since = since or (time.monotonic(), _thread_time(reader))
+            passed = time.monotonic() - since[0]
+            cores = (_thread_time(reader) - since[1]) / passed if passed > 0 else 0.0
         time.sleep(0.05)
     reader.stop()
     shown = mask_password(camera.url)
     if reader.frames == 0:
-        return Check(what, False, reader.message or f"{shown}: no frame in {FRAME_WAIT_S:.0f} s", _hint(reader.message))
+        found = reader.message or f"{shown}: no frame in {FRAME_WAIT_S:.0f} s"
+        return Check(what, False, found, _hint(reader.message)), 0.0
     size = reader.size or (0, 0)
     rate = f", {reader.sampler.camera_hz:.1f} frames a second" if reader.sampler.camera_hz else ""
-    return Check(what, True, f"{shown}: {size[1]}x{size[0]}{rate}")
+    return Check(what, True, f"{shown}: {size[1]}x{size[0]}{rate}"), max(0.0, cores)
+
+
+def _thread_time(thread: threading.Thread) -> float:
+    """Seconds of CPU that a thread has used; 0 for one that has ended, or where the system does not tell."""
+    if thread.ident is None or not thread.is_alive() or not hasattr(time, "pthread_getcpuclockid"):
+        return 0.0
+    with suppress(OSError):
+        return time.clock_gettime(time.pthread_getcpuclockid(thread.ident))
+    return 0.0
 
 
 def _hint(message: str) -> str:
@@ -159,17 +219,45 @@ def _store(settings: LiveSettings) -> Check:
 
 
 def _alert(settings: LiveSettings, name: str) -> Check:
-    """Whether a sink can be opened; nothing is sent."""
+    """Whether a test alert reaches a sink."""
     what = f"alert {name}"
-    try:
-        from comemory.alerts.sink import open_sink
-
-        open_sink(name, settings.alerts[name]).close()
-    except (ComemoryError, ImportError) as error:
-        return Check(what, False, last_line(error), _hint(str(error)) if "environment" in str(error) else _FIX)
     if not settings.store.enabled:
         return Check(what, False, "alerts are not sent without a store", "remove --store none, or the alert")
-    return Check(what, True, "its settings are valid; nothing was sent")
+    sink = settings.alerts[name]
+    try:
+        if isinstance(sink, MqttSettings):
+            return _broker(what, sink)
+        _send_test(settings, name)
+    except (ConfigError, RuntimeMissing) as error:
+        hint = _hint(str(error)) if "environment" in str(error) else _FIX
+        return Check(what, False, last_line(error), hint)
+    except (ComemoryError, OSError) as error:
+        return Check(what, False, f"the test alert did not arrive: {mask_password(last_line(error))}", _FIX)
+    return Check(what, True, "a test alert was sent and has arrived")
+
+
+def _broker(what: str, sink: MqttSettings) -> Check:
+    """Whether the broker can be reached. No message: a second client would take the place of a running system."""
+    from comemory.alerts.sink import open_sink
+
+    open_sink(what, sink).close()
+    port = sink.port or (8883 if sink.tls else 1883)
+    with socket.create_connection((sink.host, port), timeout=sink.timeout_s):
+        return Check(what, True, f"the broker {sink.host}:{port} can be reached; nothing was sent")
+
+
+def _send_test(settings: LiveSettings, name: str) -> None:
+    from comemory.alerts.sink import Notification, open_sink
+    from comemory.store.event import iso, new_id
+
+    sink = open_sink(name, settings.alerts[name])
+    try:
+        now = datetime.now(UTC)
+        id, camera = new_id(now), next(iter(settings.cameras), "test")
+        payload = {"id": id, "kind": "test", "time": iso(now), "camera": camera, "before": None, "after": None}
+        sink.deliver(Notification(id, "test", camera, payload))
+    finally:
+        sink.close()
 
 
 def _time() -> Check:

@@ -33,6 +33,14 @@ _ENCODERS = ("libx264", "libopenh264")
 _LIBRARY_ERRORS = (av.FFmpegError, OSError, ValueError, OverflowError)
 
 
+FRAGMENTS = {
+    "movflags": "+empty_moov+default_base_moof+frag_keyframe",
+    "frag_duration": "1000000",
+    "flush_packets": "1",
+}
+"""Options of an mp4 file that can be played at any moment while it is written: what it misses is the last second."""
+
+
 class VideoWriter:
     """Writes an H.264 mp4 file under a temporary name, and renames it when it is complete.
 
@@ -46,6 +54,7 @@ class VideoWriter:
         rate_hz: rate of images that come without a time, and the duration of the last image.
         inputs: paths that must not be overwritten.
         quality: constant rate factor of x264: 18 looks lossless, 23 is its default, 28 is small.
+        in_place: write under the final name, in fragments of a second: a crash leaves a file that can be played.
 
     Attributes:
         path: of the file.
@@ -65,6 +74,7 @@ class VideoWriter:
         *,
         inputs: Iterable[str | os.PathLike[str]] = (),
         quality: int = 23,
+        in_place: bool = False,
     ) -> None:
         self.path = Path(path)
         self.n_frames = 0
@@ -73,9 +83,10 @@ class VideoWriter:
         self._first_s: float | None = None
         self._newest_pts = -1
         _refuse_inputs(self.path, inputs)
-        self._temporary: str | None = _temporary_beside(self.path)
+        self._temporary: str | None = str(self.path) if in_place else _temporary_beside(self.path)
+        options = FRAGMENTS if in_place else {"movflags": "+faststart"}
         try:
-            self._container = av.open(self._temporary, "w", format="mp4", options={"movflags": "+faststart"})
+            self._container = av.open(self._temporary, "w", format="mp4", options=options)
             self._stream = self._add_stream(quality)
         except BaseException as error:
             self._discard()

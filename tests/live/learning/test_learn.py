@@ -273,13 +273,34 @@ def test_doctor_finds_what_watch_would_refuse(
         return {check.name.split()[0]: check.found for check in found if check.ok is False}
 
     hook = {"kind": "webhook", "url": "https://desk.lan/hook"}
-    valid = {"alerts": {"desk": {**hook, "secret": "env:KNOWN"}}, "web": {"password": "env:KNOWN"}}
-    assert failures(**valid) == {}
+    sent = {"kind": "command", "argv": ["/bin/sh", "-c", f"cat > {tmp_path}/alert.json"]}
+    assert failures(alerts={"desk": sent}, web={"password": "env:KNOWN"}) == {}
+    assert json.loads((tmp_path / "alert.json").read_text())["kind"] == "test"
+    assert "did not arrive" in failures(alerts={"desk": {"kind": "command", "argv": ["/bin/false"]}})["alert"]
+    closed = {"kind": "webhook", "url": "http://127.0.0.1:9/hook", "secret": "env:KNOWN"}
+    assert "did not arrive" in failures(alerts={"desk": closed})["alert"]
+    assert "did not arrive" in failures(alerts={"desk": {"kind": "mqtt", "host": "127.0.0.1", "port": 9}})["alert"]
     assert "bf16" in failures(precision="bf16")["model"]
     assert "'NOPE'" in failures(alerts={"desk": {**hook, "secret": "env:NOPE"}})["alert"]
     assert "'NOPE2'" in failures(web={"password": "env:NOPE2"})["page"]
     assert "page.pem" in failures(web={"certificate": str(tmp_path / "page.pem")})["page"]
     assert "without a store" in failures(alerts={"desk": hook}, store={"enabled": False})["alert"]
+
+
+def test_doctor_says_how_many_cameras_fit(clips: list[Path], live: Live) -> None:
+    """The whole pipeline is measured: reading, decoding, optical flow and network."""
+    cameras = {f"gate{k}": {"url": str(clips[0]), "loop": True} for k in range(2)}
+    found = {check.name: check for check in run_checks(live(cameras, store={"enabled": False}))}
+    match = re.fullmatch(
+        r"2 cameras with decoding, optical flow and network need ([\d.]+) of 2 cores; about (\d+) such cameras fit on this "
+        r"machine",
+        found["processor"].found,
+    )
+    assert match is not None, found["processor"].found
+    load, n_fit = float(match[1]), int(match[2])
+    assert load > 0
+    assert n_fit == pytest.approx(0.8 * 2 / (load / 2), rel=0.3, abs=1)
+    assert found["processor"].ok is (load <= 1.6)
 
 
 def test_doctor_on_the_command_line(clips: list[Path], quick_bundle: Path, tmp_path: Path) -> None:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import itertools
+import signal
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -142,3 +145,42 @@ def test_end_of_the_connection_ends_the_clip(tmp_path: Path) -> None:
     buffer.begin_clip("two", tmp_path / "two.mp4", start=2.5)
     buffer.finish_clips()
     assert made == ["one"]
+
+
+CRASH = """
+import os, sys
+from pathlib import Path
+import av
+from comemory.live.recording.packet_buffer import Packet, PacketBuffer, StreamParams
+buffer = PacketBuffer(1.0, 1.0, 2**20, lambda task: task() or True, lambda *_: None, print)
+with av.open(sys.argv[1]) as container:
+    stream = container.streams.video[0]
+    buffer.start_connection(StreamParams(stream))
+    for k, p in enumerate(p for p in container.demux(stream) if p.size):
+        buffer.append(Packet(bytes(p), p.pts, p.dts, p.duration or 0, p.is_keyframe, k / 10))
+        if k == 10:
+            buffer.begin_clip("one", Path(sys.argv[2]), start=1.0)
+os.kill(os.getpid(), 9)
+"""
+
+
+@pytest.mark.parametrize("codec", ["libx264", "mjpeg"])
+def test_clip_survives_a_crash_in_the_middle_of_its_event(tmp_path: Path, codec: str) -> None:
+    path = tmp_path / "one.mp4"
+    done = subprocess.run([sys.executable, "-c", CRASH, str(encoded(tmp_path, codec)), str(path)], check=False)
+    assert done.returncode == -signal.SIGKILL
+    with av.open(str(path)) as clip:
+        n_frames = sum(1 for _ in clip.decode(video=0))
+    assert n_frames >= N_FRAMES - 2 * RATE_HZ, "no more than the last seconds are lost"
+
+
+def test_finished_clip_has_its_index_at_the_beginning(tmp_path: Path) -> None:
+    buffer = PacketBuffer(1.0, 0.5, 2**20, submit, lambda *_: None, pytest.fail)
+    camera = Camera(encoded(tmp_path, "libx264"), buffer)
+    for packet in camera.packets[:20]:
+        buffer.append(packet)
+    buffer.begin_clip("one", tmp_path / "one.mp4", start=1.5)
+    buffer.finish_clips()
+    content = (tmp_path / "one.mp4").read_bytes()
+    assert 0 < content.index(b"moov") < content.index(b"mdat")
+    assert b"moof" not in content

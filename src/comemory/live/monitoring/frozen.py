@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import cv2
 import numpy as np
 from numpy.typing import NDArray
@@ -45,7 +47,7 @@ class FrozenDetector:
 
     Ours: it is not enough to look for identical images, for a frozen image is coded at another quality in each key frame,
     and the camera may draw a running clock over it. What a frozen image lacks is new noise. Images before and after a key
-    frame are compared, for the codec starts anew there: of a frozen sensor, they have many blocks that are equal bit by
+    frame are compared, for the codec starts again there: of a frozen sensor, they have many blocks that are equal bit by
     bit, or at least the same fine details beside the average of the last minutes; of a living one, the noise differs.
     Where no key frame comes, nothing at all may change, apart from a clock.
     """
@@ -156,7 +158,7 @@ class FrozenDetector:
         self._first = luma
 
 
-def _block_means(values: NDArray[np.uint8]) -> NDArray[np.float32]:
+def _block_means(values: NDArray[Any]) -> NDArray[np.float32]:
     """The mean of each whole block: float32 (H // 8, W // 8)."""
     rows, columns = values.shape[0] // BLOCK, values.shape[1] // BLOCK
     whole = values[: rows * BLOCK, : columns * BLOCK].astype(np.float32)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import av
 import cv2
@@ -165,9 +165,10 @@ def _luma(image: Image) -> NDArray[np.uint8]:
     if not isinstance(image, av.VideoFrame):
         return image[..., 1]
     if image.format.name not in LUMA_FORMATS:
-        return image.to_ndarray(format="gray")
-    plane = image.planes[0]
-    return np.frombuffer(plane, np.uint8).reshape(-1, plane.line_size)[: image.height, : image.width]
+        return np.asarray(image.to_ndarray(format="gray"), np.uint8)
+    plane: Any = image.planes[0]
+    rows = np.frombuffer(plane, np.uint8).reshape(-1, plane.line_size)
+    return np.asarray(rows[: image.height, : image.width], np.uint8)
 
 
 def _every_nth_pixel(luma: NDArray[np.uint8]) -> NDArray[np.uint8]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import zipfile
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -129,5 +130,5 @@ def _sharpness(grey: NDArray[np.uint8]) -> float:
     return float(np.quantile(np.hypot(*_sobel(detail.astype(np.float32))), 0.95)) / max(float(detail.std()), 1.0)
 
 
-def _sobel(image: NDArray[np.float32]) -> NDArray[np.float32]:
+def _sobel(image: NDArray[Any]) -> NDArray[np.float32]:
     return np.stack([cv2.Sobel(image, cv2.CV_32F, 1, 0) / 4, cv2.Sobel(image, cv2.CV_32F, 0, 1) / 4])

@@ -18,7 +18,7 @@ from av.video.stream import VideoStream
 
 from comemory.errors import SourceError
 from comemory.video.image_folder import upright_rgb
-from comemory.video.writer import VideoWriter
+from comemory.video.writer import FRAGMENTS, VideoWriter
 
 COPIED_CODECS = ("h264", "av1")
 """Codecs that browsers play from an mp4; streams of other codecs are re-encoded."""
@@ -91,6 +91,9 @@ class StreamParams:
 class ClipWriter:
     """Writes a clip: packets are copied where browsers play the codec, and re-encoded otherwise.
 
+    The clip is written in fragments while its event goes on: a crash loses its last second. Finishing it puts the index at
+    its beginning, so that browsers can seek in it.
+
     Raises:
         SourceError: from every method, if the file cannot be written, such as on a full disk; no part of it is left.
     """
@@ -126,17 +129,17 @@ class ClipWriter:
             if self._output is not None:
                 self._output.close()
                 self._output = None
-                self._part.replace(self.path)
-                return self.path
-            if self._encoder is not None:
+            elif self._encoder is not None:
                 for image in self._decoder.decode(None):
                     self._add_image(image, None)
                 encoder, self._encoder = self._encoder, None
                 encoder.close()
-                return self.path
+            else:
+                return None
+            self._index()
         except LIBRARY_ERRORS as error:
             self._fail(error)
-        return None
+        return self.path
 
     def discard(self) -> None:
         """Delete what was written."""
@@ -147,8 +150,23 @@ class ClipWriter:
         if self._encoder is not None:
             self._encoder.__exit__(SourceError, None, None)
             self._encoder = None
-        with suppress(OSError):
-            self._part.unlink()
+        for path in (self._part, self.path):
+            with suppress(OSError):
+                path.unlink()
+
+    def _index(self) -> None:
+        """Copy the fragments into a file with one index at its beginning."""
+        with (
+            av.open(str(self.path)) as fragments,
+            av.open(str(self._part), "w", format="mp4", options={"movflags": "faststart"}) as indexed,
+        ):
+            source = fragments.streams.video[0]
+            target = indexed.add_stream_from_template(source)
+            for packet in fragments.demux(source):
+                if packet.size:
+                    packet.stream = target
+                    indexed.mux(packet)
+        self._part.replace(self.path)
 
     def _fail(self, error: BaseException) -> None:
         self.discard()
@@ -158,7 +176,7 @@ class ClipWriter:
     def _copy(self, packet: Packet) -> None:
         if self._output is None:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            self._output = av.open(str(self._part), "w", format="mp4", options={"movflags": "faststart"})
+            self._output = av.open(str(self.path), "w", format="mp4", options=FRAGMENTS)
             self._stream = self._output.add_stream_from_template(self.params.template)
             self._stream.time_base = self.params.time_base
         copied = self.params.av_packet(packet)
@@ -194,7 +212,8 @@ class ClipWriter:
         image = upright_rgb(decoded, None, self._reformatter)
         if self._encoder is None:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            self._encoder = VideoWriter(self.path, (image.shape[0], image.shape[1]), self.params.rate_hz)
+            size = (image.shape[0], image.shape[1])
+            self._encoder = VideoWriter(self.path, size, self.params.rate_hz, in_place=True)
             self._encoder.__enter__()
         self._encoder.write(image, time)
 
