@@ -66,6 +66,7 @@ class TestAccessFile:
             "[" * 100_000,
             '{"key": "' + "k" * 40 + '", "tokens": [1]}',
             '{"key": "' + "k" * 40 + '", "passwords": {"king": "x"}}',
+            '{"key": "' + "k" * 40 + '", "password": "$argon2id$"}',
         ],
     )
     def test_a_file_of_another_kind_is_refused(self, file: Path, text: str) -> None:

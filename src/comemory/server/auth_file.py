@@ -104,6 +104,8 @@ def _checked(found: Any, path: Path) -> Credentials:
         is_ours = isinstance(key, str) and len(key) >= 32 and all(isinstance(text, str) for text in passwords.values())
         is_ours &= {*passwords, *(token.role for token in tokens.values())} <= set(ROLES)
         is_ours &= all(isinstance(token.hash, str) for token in tokens.values())
+        # A key that is not known may be a password: without it, the page would be open to all.
+        is_ours &= {*found} <= {"key", "passwords", "tokens"}
     except (KeyError, TypeError, AttributeError):
         is_ours = False
     if not is_ours:
