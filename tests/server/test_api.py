@@ -273,6 +273,7 @@ class TestProbes:
             "events",
             "alerts",
             "store_up",
+            "changes_unstored",
         ):
             assert f"comemory_{name}" in families
         states = {

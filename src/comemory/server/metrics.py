@@ -56,6 +56,9 @@ class EngineCollector(Collector):
     def _store_families(self) -> Iterable[Family]:
         if self._store is None:
             return
+        if (write_ahead := self._store.write_ahead) is not None:
+            text = "Changes in the write-ahead file that the database has not stored yet."
+            yield GaugeMetricFamily("comemory_changes_unstored", text, value=len(write_ahead))
         up = GaugeMetricFamily("comemory_store_up", "1 while the event store can be read and written.")
         try:
             counts = self._store.counts()
