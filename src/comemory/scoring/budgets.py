@@ -17,9 +17,9 @@ from comemory.scoring.calibration import Calibration, parse_budget, small_sample
 from comemory.scoring.config import DEFAULT_FALSE_ALARMS
 from comemory.scoring.tail import TAIL_START
 
-MAX_CORRECTION = 6.0
+MAX_CORRECTION = 4.0
 """Factor in tail probability. Corrected by more, a threshold is too high for what is obvious: with this factor a minute and a
-half of a walkway holds `10/h`, at which its trucks and cyclists are events."""
+half of a walkway holds a budget at which its trucks and cyclists are events."""
 
 MAX_EXTRAPOLATION = 24.0
 """A day's budget needs an hour of footage: the tail is fitted on fractions of a second, but a day has quiet and busy hours."""
@@ -80,7 +80,7 @@ def coverage_of_footage(footage_s: float) -> Coverage:
     """A guess at what footage holds before a model is trained on it, by the alarms that other scenes had.
 
     >>> print(coverage_of_footage(180.0))
-    3 min of normal footage: budgets down to 1/h; 1/day needs about 1 h
+    3 min of normal footage: budgets down to 2/h; 1/h needs about 4 min, 1/day about 1 h
     """
 
     def is_enough(budget: str, seconds: float) -> bool:
