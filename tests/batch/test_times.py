@@ -125,6 +125,7 @@ def test_evaluation_leaves_out_the_frames_after_a_gap(detector: Detector, with_g
     n_past = detector.bundle.clips.n_past
     assert found.frames.tolist() == [*range(n_past, N), *range(N + n_past, 2 * N)]
     assert found.notes == ["gate: a gap of 57.6 s after frame 23: clips start again"]
+    assert found.rate_hz == pytest.approx(10.0, rel=0.03), "alarms an hour are counted over footage, not over gaps"
 
 
 def test_evaluation_scores_every_frame_of_a_fast_file(

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from moving_disc import disc_images
 
 from comemory.errors import SourceError
-from comemory.video.image_folder import natural_key, read_image
+from comemory.video.image_folder import natural_key, number_places, read_image
 from comemory.video.source import open_source
 
 
@@ -94,6 +94,30 @@ def test_the_default_rate_is_25(tmp_path):
     source = open_source(tmp_path / "frames")
     assert source.rate_hz is None
     assert [frame.time_s for frame in source] == pytest.approx([0, 0.04, 0.08, 0.12, 0.16])
+
+
+def test_missing_numbers_are_missing_time(tmp_path):
+    fill(tmp_path, 9)
+    for missing in (3, 4, 7):
+        (tmp_path / f"{missing}.png").unlink()
+    frames = list(open_source(tmp_path, rate_hz=10))
+    assert [frame.index for frame in frames] == list(range(6)), "labels go by position"
+    assert [round(10 * frame.time_s) for frame in frames] == [0, 1, 2, 5, 6, 8]
+
+
+@pytest.mark.parametrize(
+    ("names", "places"),
+    [
+        (["a1", "a2", "b9"], [0, 1, 2]),
+        (["1700000000123", "1700000000987", "1700000002345"], [0, 1, 2]),
+        (["07", "7", "8"], [0, 1, 2]),
+        (["only"], [0]),
+        ([], []),
+        (["0010", "0020", "0030", "0090"], [0, 1, 2, 8]),
+    ],
+)
+def test_only_a_regular_numbering_tells_time(names, places):
+    assert number_places(names) == places
 
 
 def test_other_files_are_ignored(tmp_path):

@@ -135,8 +135,10 @@ def test_time_never_decreases(stamps, rate_hz):
 def test_missing_times_follow_the_rate_and_a_restart_continues():
     clock = _Clock(Fraction(1, 1000), 10.0)
     stamps = [None, None, 500, 600, None, 800, 100_000, 0, 100]
-    times = [clock.time_s(stamp) for stamp in stamps]
-    assert times == pytest.approx([0, 0.1, 0.2, 0.3, 0.4, 0.5, 99.7, 99.8, 99.9])
+    found = [(clock.time_s(stamp), clock.has_restarted) for stamp in stamps]
+    times, restarts = zip(*found, strict=True)
+    assert list(times) == pytest.approx([0, 0.1, 0.2, 0.3, 0.4, 0.5, 99.7, 99.8, 99.9])
+    assert [k for k, has_restarted in enumerate(restarts) if has_restarted] == [7]
 
 
 @pytest.mark.parametrize(
@@ -193,6 +195,7 @@ def test_a_change_of_size_is_an_error_without_a_target_size(make_video):
     assert seen == list(range(6))
     frames = list(open_source(path, size=(24, 32)))
     assert [frame.image.shape for frame in frames] == [(24, 32, 3)] * 12
+    assert [frame.index for frame in frames if frame.is_restart] == [6], "another size is another recording"
     times = [frame.time_s for frame in frames]
     assert times == sorted(times)
 

@@ -82,7 +82,7 @@ class VideoScores(FrameScores):
         raw: float64 (n_scored, n_channels), the largest patch of each channel before calibration.
 
     Attributes:
-        rate_hz: frames per second, as the video states it or as it was given.
+        rate_hz: frames per second without gaps, as the video states it or as it was given where that is right.
         alarms: by budget.
         channels: names of the channels, motion first.
         wall_s: seconds that the model took, reading the video included.
@@ -154,7 +154,7 @@ def score_video(
     return VideoScores(
         name=video.name,
         n_frames=seen.n_frames,
-        rate_hz=float(source.rate_hz or rate_hz),
+        rate_hz=float(sampler.mean_rate(source.rate_hz or rate_hz)),
         frames=frames,
         time_s=np.array([score.time_s for score in seen.scores], np.float64),
         score=np.array([score.value for score in seen.scores], np.float64),

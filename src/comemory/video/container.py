@@ -358,7 +358,7 @@ class _Clock:
         if pts is not None and self._time_base is not None:
             stamp_s = float(pts * self._time_base)
             if self._base_s is None or stamp_s - self._base_s < (self._newest_s or 0.0) - JUMP_S:
-                self.has_restarted = self._newest_s is not None
+                self.has_restarted = self._base_s is not None
                 self._base_s = stamp_s - expected
             time_s = max(stamp_s - self._base_s, self._newest_s or 0.0)
         self._newest_s = time_s

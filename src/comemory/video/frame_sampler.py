@@ -145,6 +145,7 @@ class SourceSampler:
         self._n_frames = self._n_left_out = self._n_other_rate = 0
         self._other_hz = rate_hz
         self._gaps: list[tuple[float, int]] = []
+        self._gap_s = 0.0
         self._restarts: list[int] = []
 
     @property
@@ -156,6 +157,19 @@ class SourceSampler:
     def interval_s(self) -> float:
         """Seconds between two frames of the training."""
         return 1 / self._sampler.rate_hz
+
+    def mean_rate(self, stated_hz: float) -> float:
+        """Frames per second so far, without the gaps.
+
+        Args:
+            stated_hz: by the container; returned where it agrees.
+        """
+        last = self._last
+        seconds = 0.0 if last is None else last.time_s - self._gap_s
+        if last is None or not last.index or seconds <= 0:
+            return stated_hz
+        found_hz = last.index / seconds
+        return stated_hz if abs(found_hz / stated_hz - 1) <= RATE_TOLERANCE else found_hz
 
     def sample(self, frame: Frame) -> Sample | None:
         """Take the next frame; gives its place among the samples, or None for a frame that is left out."""
@@ -173,7 +187,9 @@ class SourceSampler:
             return None
         follows = self._last_sample is None or sample.index == self._last_sample + 1
         if last is not None and not (follows or is_lost or frame.is_restart):
-            self._gaps.append((frame.time_s - last.time_s - 1 / (self._sampler.camera_hz or 1.0), last.index))
+            gap_s = frame.time_s - last.time_s - 1 / (self._sampler.camera_hz or 1.0)
+            self._gap_s += gap_s
+            self._gaps.append((gap_s, last.index))
         self._last_sample = sample.index
         return sample
 

@@ -187,8 +187,8 @@ def number_places(names: Sequence[str]) -> list[int]:
     Numbers count only where the names differ in nothing else, and rise in steps of one size most of the time: 5, 10, 15
     are consecutive. Other names tell nothing about time, and the images then count as consecutive.
 
-    >>> number_places(["gate_007", "gate_008", "gate_050"]), number_places(["5", "10", "20", "25"])
-    ([0, 1, 43], [0, 1, 3, 4])
+    >>> number_places(["gate_007", "gate_008", "gate_050", "gate_051"]), number_places(["5", "10", "20", "25"])
+    ([0, 1, 43, 44], [0, 1, 3, 4])
     >>> number_places(["a", "b", "c"]), number_places(["cam1_2", "cam2_7"])
     ([0, 1, 2], [0, 1])
     """
@@ -199,7 +199,7 @@ def number_places(names: Sequence[str]) -> list[int]:
         return by_position
     steps = [b - a for a, b in pairwise(numbers)]
     (step, count), *_ = Counter(steps).most_common(1) or [(0, 0)]
-    if step < 1 or 2 * count < len(steps) or any(one < 1 for one in steps):
+    if step < 1 or 2 * count <= len(steps) or any(one < 1 for one in steps):
         return by_position
     return [round((number - numbers[0]) / step) for number in numbers]
 
