@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import importlib
+import json
 import subprocess
 import sys
 import textwrap
@@ -222,6 +223,25 @@ class TestWithoutTorch:
         done = run(code, *asked, "--report", str(page))
         assert done.returncode == 0, done.stderr
         assert page.stat().st_size > 10_000
+
+    @pytest.mark.parametrize("model", ["mnad-prediction", "memae"])
+    def test_the_own_score_of_a_model_is_evaluated_without_torch(self, tmp_path: Path, model: str) -> None:
+        pytest.importorskip("torch", reason="needs torch: pip install '.[train]'")
+        from comemory.cli import main
+
+        data = "synthetic:seed=3,frames=70,training=3,testing=1,size=96x144"
+        smaller = ("clips.height=32", "clips.width=48", "train.epochs=1", "train.threads=1", "train.calibration_share=0.4", f"model={model}")
+        settings = [word for setting in smaller for word in ("--set", setting)]
+        with pytest.raises(SystemExit, match="^0$"):
+            main(["train", "--data", data, "--preset", "small", *settings, "--out", str(tmp_path / "bundle")])
+        code = WITHOUT_TORCH + "\n    from comemory.cli import main\n    main(sys.argv[1:])\n"
+        asked = ["evaluate", str(tmp_path / "bundle"), "--data", data, "--threads", "1"]
+        done = run(code, *asked, "--json", str(tmp_path / "results.json"))
+        assert done.returncode == 0, done.stderr
+        results = json.loads((tmp_path / "results.json").read_text(encoding="utf-8"))
+        assert results["paper_score"] == "own"
+        assert results["paper"]["auc_micro"] is not None
+        assert results["thesis"] == {"auc_micro": None, "auc_micro_paper": None}
 
 
 REGISTRIES = {"datasets": DATASETS, "flow": FLOWS, "runtimes": RUNTIMES, "models": MODELS, "alerts": SINKS}

@@ -24,7 +24,7 @@ STRIDES: tuple[tuple[int, int, int], ...] = ((1, 2, 2), (2, 2, 2), (2, 2, 2), (2
 """Of the four convolutions, in time and space."""
 
 EPSILON = 1e-12
-"""Keeps the division of the hard shrinkage and the logarithm of the entropy finite."""
+"""Keeps the division by a sum of weights and the logarithm of the entropy finite."""
 
 
 class MemaeSettings(ModelSettings):
@@ -103,8 +103,9 @@ class Memae(Model):
     def read(self, query_BKD: Tensor) -> tuple[Tensor, Tensor]:
         """What the memory gives for the queries, and the weights (B, K, N), which sum to 1 over the items."""
         weight_BKN = torch.softmax(query_BKD @ self.items_ND.T, dim=-1)
-        above = weight_BKN - self.settings.shrinkage
-        weight_BKN = torch.relu(above) * weight_BKN / (above.abs() + EPSILON)
+        # The published relu(w - s) w / (|w - s| + 1e-12) without its quotient of two tiny numbers, which some runtimes turn
+        # into NaN: where w is above the shrinkage, it is w.
+        weight_BKN = torch.where(weight_BKN > self.settings.shrinkage, weight_BKN, torch.zeros_like(weight_BKN))
         weight_BKN = weight_BKN / weight_BKN.sum(dim=-1, keepdim=True).clamp(min=EPSILON)
         return weight_BKN @ self.items_ND, weight_BKN
 
