@@ -230,9 +230,10 @@ class TestWithoutTorch:
         from comemory.cli import main
 
         data = "synthetic:seed=3,frames=70,training=3,testing=1,size=96x144"
-        smaller = ("clips.height=32", "clips.width=48", "train.epochs=1", "train.threads=1", "train.calibration_share=0.4", f"model={model}")
+        training = ("train.epochs=1", "train.threads=1", "train.calibration_share=0.4")
+        smaller = (f"model={model}", "clips.height=32", "clips.width=48", *training)
         settings = [word for setting in smaller for word in ("--set", setting)]
-        with pytest.raises(SystemExit, match="^0$"):
+        with pytest.raises(SystemExit, match=r"^0$"):
             main(["train", "--data", data, "--preset", "small", *settings, "--out", str(tmp_path / "bundle")])
         code = WITHOUT_TORCH + "\n    from comemory.cli import main\n    main(sys.argv[1:])\n"
         asked = ["evaluate", str(tmp_path / "bundle"), "--data", data, "--threads", "1"]

@@ -29,7 +29,10 @@ def plot_history(history: Sequence[Mapping[str, Any]], path: Path) -> None:
         epochs = [record["epoch"] + 1 for record in history]
         for term in history[0]["loss"]:
             axes[0].plot(epochs, [record["loss"][term] for record in history], marker=".", label=term.replace("_", " "))
-        axes[0].set(xlabel="epoch", ylabel="mean of the term", yscale="log", title="Losses")
+        # A model without a loss has zeros only, which have no logarithm.
+        has_loss = any(value > 0 for record in history for value in record["loss"].values())
+        scale = "log" if has_loss else "linear"
+        axes[0].set(xlabel="epoch", ylabel="mean of the term", yscale=scale, title="Losses")
         # Below the axis, because curves fill every corner of it sooner or later.
         axes[0].legend(frameon=False, fontsize=7, loc="upper center", bbox_to_anchor=(0.5, -0.16), ncols=2)
         for axis, name in zip(axes[1:], memories, strict=True):

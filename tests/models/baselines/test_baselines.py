@@ -134,12 +134,12 @@ class TestFramePrediction:
 
     def test_generator_and_discriminator_do_not_train_each_other(self) -> None:
         model = build("frame-prediction", intensity=0, gradient=0)
-        frames, flow = clip(5)
+        frames, _ = clip(5)
         generator, discriminator = parts.least_squares_losses(model.discriminator, frames[:, -1], model(frames[:, :-1]))
-        generator.backward(retain_graph=True)
+        torch.autograd.backward([generator], retain_graph=True)
         assert all(weight.grad is None for weight in model.discriminator.parameters())
         model.zero_grad()
-        discriminator.backward()
+        torch.autograd.backward([discriminator])
         assert all(weight.grad is None for weight in model.network.parameters())
 
     def test_the_discriminator_learns_at_a_tenth_of_the_rate(self) -> None:
