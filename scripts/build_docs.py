@@ -20,7 +20,7 @@ import types
 from collections.abc import Iterator, Mapping
 from enum import Enum
 from pathlib import Path
-from typing import Any, Literal, Union, get_args, get_origin
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 import typer
 from pydantic import BaseModel
@@ -29,13 +29,18 @@ from pydantic_core import PydanticUndefined
 ROOT = Path(__file__).resolve().parents[1]
 
 SETTINGS = {
-    "Training": ("comemory.training.config:TrainingConfig", "`comemory train --config FILE.toml --set KEY=VALUE`"),
+    "Training": (
+        "comemory.training.config:TrainingConfig",
+        "`comemory train --config FILE.toml --set KEY=VALUE`",
+        "train.epochs=10",
+    ),
     "Live": (
         "comemory.live.config:LiveSettings",
         "`comemory watch`, `serve` and `learn`, `--config FILE.toml --set KEY=VALUE`",
+        "health.stalled_s=10",
     ),
 }
-"""Title of a page of settings: the model, and where its keys are used."""
+"""Title of a page of settings: the model, where its keys are used, and an example of one."""
 
 API = {
     "Sources and frames": ("comemory.types", "comemory.video.source", "comemory.video.writer"),
@@ -57,6 +62,7 @@ API = {
         "comemory.scoring.spatial_baseline",
         "comemory.scoring.tail",
         "comemory.scoring.calibration",
+        "comemory.scoring.budgets",
         "comemory.scoring.scorer",
         "comemory.scoring.heatmap",
         "comemory.scoring.events",
@@ -182,6 +188,8 @@ def is_model(kind: Any) -> bool:
 def kind_of(annotation: Any) -> str:
     """A type in words."""
     origin, inner = get_origin(annotation), get_args(annotation)
+    if origin is Annotated:
+        return kind_of(inner[0])
     if origin is Literal:
         return ", ".join(f"`{one}`" for one in inner)
     if origin in (Union, types.UnionType):
@@ -228,13 +236,18 @@ def tables_of(model: type[BaseModel], key: str) -> Iterator[str]:
             yield inspect.cleandoc(model.__doc__).split("\nAttributes:")[0].strip() + "\n"
         yield "| key | type | default | description |\n|---|---|---|---|"
         for name, field in plain.items():
-            default = "required" if field.is_required() else default_of(field)
-            kind = kind_of(field.annotation) + (f"; {limits_of(field)}" if limits_of(field) else "")
-            yield f"| `{name}` | {one_line(kind)} | {default} | {one_line(field.description)} |"
+            yield setting_row(name, field, field.description)
         yield ""
     for name, field in model.model_fields.items():
         for between, inner in groups_in(field.annotation):
             yield from tables_of(inner, f"{key}.{name}{between}" if key else f"{name}{between}")
+
+
+def setting_row(name: str, field: Any, description: str | None) -> str:
+    """The row of a setting."""
+    default = "required" if field.is_required() else default_of(field)
+    kind = kind_of(field.annotation) + (f"; {limits_of(field)}" if limits_of(field) else "")
+    return f"| `{name}` | {one_line(kind)} | {default} | {one_line(description)} |"
 
 
 def default_of(field: Any) -> str:
@@ -242,19 +255,39 @@ def default_of(field: Any) -> str:
     default = field.get_default(call_default_factory=True)
     if default is None or default is PydanticUndefined:
         return "–"
+    if default == {}:
+        return "empty"
     if isinstance(default, tuple | list):
         return ", ".join(f"`{one}`" for one in default) or "empty"
     return f"`{str(default).lower() if isinstance(default, bool) else default}`"
 
 
-def settings_page(title: str, place: str, used: str) -> str:
+def settings_page(title: str, place: str, used: str, example: str) -> str:
     """A page of settings."""
-    how = "With `--set` a key follows the name of its group: `train.epochs=10`."
+    how = f"With `--set` a key follows the name of its group: `{example}`."
     head = f"# {title} settings\n\nGenerated from the code. Used by {used}. `–` means not set. {how}"
     lines = [head, "", *tables_of(load(place), "")]
     if title == "Training":
         lines += network_tables()
+    if title == "Live":
+        lines += sink_tables()
     return "\n".join(lines)
+
+
+def sink_tables() -> Iterator[str]:
+    """The settings of each kind of alert sink, without those that it shares with all kinds."""
+    from comemory.alerts.config import SinkSettings
+
+    for sink in SinkSettings.__subclasses__():
+        yield f'## `alerts.NAME` with `kind = "{sink.model_fields["kind"].default}"`\n'
+        yield f"{inspect.cleandoc(sink.__doc__ or '')}\n"
+        yield "| key | type | default | description |\n|---|---|---|---|"
+        for name, field in sink.model_fields.items():
+            shared = SinkSettings.model_fields.get(name)
+            if name != "kind" and (shared is None or default_of(shared) != default_of(field)):
+                description = field.description if shared is None else shared.description
+                yield setting_row(name, field, description)
+        yield ""
 
 
 def network_tables() -> Iterator[str]:
@@ -340,8 +373,8 @@ def public_page() -> str:
 def generate(folder: Path) -> dict[str, Path]:
     """Write every generated page into `folder`; gives title and path in the order of the navigation."""
     pages = {"Command line": ("cli.md", command_page())}
-    for title, (place, used) in SETTINGS.items():
-        pages[f"{title} settings"] = (f"settings-{title.lower()}.md", settings_page(title, place, used))
+    for title, settings in SETTINGS.items():
+        pages[f"{title} settings"] = (f"settings-{title.lower()}.md", settings_page(title, *settings))
     pages["Names"] = ("names.md", registry_page())
     pages["from comemory import …"] = ("python.md", public_page())
     for title, modules in API.items():

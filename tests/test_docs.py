@@ -19,6 +19,7 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
+from comemory.alerts import SINKS
 from comemory.bundle import MANIFEST, OPTIONAL, REQUIRED
 from comemory.cli import app
 from comemory.config import build
@@ -261,6 +262,11 @@ def test_every_setting_has_a_description(generated: dict[str, Path]) -> None:
     for title in ("Training settings", "Live settings"):
         empty = re.findall(r"^\| `([\w.\[\]]+)` \|.*\|  \|$", text_of(generated[title]), re.MULTILINE)
         assert empty == [], f"{title}: no description"
+
+
+def test_every_kind_of_sink_has_its_settings_in_the_reference(generated: dict[str, Path]) -> None:
+    page = text_of(generated["Live settings"])
+    assert [kind for kind in SINKS if f'with `kind = "{kind}"`' not in page] == []
 
 
 def test_every_page_is_in_the_navigation(generated: dict[str, Path]) -> None:
