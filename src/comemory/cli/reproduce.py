@@ -121,7 +121,7 @@ def reproduce(
 class RunBars:
     """On a terminal, one progress bar for all runs and one for each active run; elsewhere a line for each finished run.
 
-    A `reproduce.pool.Watcher`.
+    A `reproduce.pool.Progress`.
 
     Attributes:
         n_done: runs finished so far.
@@ -154,19 +154,19 @@ class RunBars:
         self._progress.stop()
 
     def started(self, label: str) -> None:
-        """See `reproduce.pool.Watcher`."""
+        """See `reproduce.pool.Progress`."""
         self._running[label] = self._progress.add_task(escape(label), total=None, note="")
 
     def stage(self, label: str, name: str, total: int | None) -> None:
-        """See `reproduce.pool.Watcher`."""
+        """See `reproduce.pool.Progress`."""
         self._progress.reset(self._running[label], total=total, description=f"{escape(label)}: {escape(name)}", note="")
 
     def advanced(self, label: str, steps: int, note: str) -> None:
-        """See `reproduce.pool.Watcher`."""
+        """See `reproduce.pool.Progress`."""
         self._progress.update(self._running[label], advance=steps, note=escape(note))
 
     def finished(self, label: str, row: JSON) -> None:
-        """See `reproduce.pool.Watcher`."""
+        """See `reproduce.pool.Progress`."""
         self.n_done += 1
         auc = (row["results"].get("causal") or {}).get("auc_micro")
         minutes = (row["training"]["wall_s"] + row["evaluation"]["wall_s"]) / 60
@@ -174,7 +174,7 @@ class RunBars:
         self._end(label, f"done: {label}: {result}, {minutes:.1f} min")
 
     def failed(self, label: str, reason: str) -> None:
-        """See `reproduce.pool.Watcher`."""
+        """See `reproduce.pool.Progress`."""
         self.problems.append(f"{label}: {reason}")
         self._end(label, f"failed: {label}: {reason}")
 
