@@ -33,11 +33,11 @@ def test_default_budget_is_that_of_the_model(nano_bundle: Path, gate: Path, tmp_
 
 
 def test_without_an_event_the_output_says_what_to_do(nano_bundle: Path, gate: Path, tmp_path: Path) -> None:
-    done = comemory("score", nano_bundle, gate, "--false-alarms", "1/week", "--threads", 1, "--out", tmp_path / "out")
+    done = comemory("score", nano_bundle, gate, "--false-alarms", "1e-6/h", "--threads", 1, "--out", tmp_path / "out")
     assert done.returncode == 0, done.stderr
     text = " ".join(done.stdout.split())
     assert "of normal footage: budgets down to" in text
-    if text.startswith("0 events"):
-        assert "there would be one at --false-alarms" in text
-        assert "1/week needs about" in text
-        assert "of training footage" in text
+    assert text.startswith("0 events")
+    assert "there would be one at --false-alarms" in text
+    assert "1e-6/h needs about" in text
+    assert "of training footage" in text
