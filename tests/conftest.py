@@ -53,6 +53,10 @@ def nano_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "network.base_width=4",
         "train.epochs=1",
         "train.threads=1",
+        "scoring.fusion=maximum",
+        'scoring.motion=["flow_speed:8", "relative_speed:8", "agitation:12", "flow_residual:8"]',
+        'scoring.appearance=["frame_error:16"]',
+        "scoring.smoothing_s=0",
         "scoring.motion_penalty=0",
         "scoring.appearance_penalty=0",
     ]

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 import numpy as np
@@ -29,13 +29,15 @@ from comemory.clips.builder import ClipBuilder
 from comemory.clips.preparation import FrameFeatures, FramePair
 from comemory.errors import BundleError, ConfigError
 from comemory.scoring import (
+    MovingObject,
+    ObjectEvidence,
     PatchFilter,
     ScoreParts,
     Scorer,
     bounded_update,
     clamp,
     heat_map,
-    normalise,
+    object_box,
     score_map,
 )
 from comemory.types import Box, Clip, Evidence, Frame, Runtime, Score
@@ -90,6 +92,8 @@ class FrameInProgress:
         is_scored: by `assemble`; whether `finish` makes a score.
         needs_network: by `assemble`; a static frame reuses the evidence of the frame before it.
         outputs: of the network, by `infer`.
+        object_maps: the evidence of moving objects, by `assemble`; empty where no channel needs it.
+        objects: they themselves.
     """
 
     frame: Frame
@@ -101,6 +105,8 @@ class FrameInProgress:
     is_scored: bool = False
     needs_network: bool = False
     outputs: _Maps | None = None
+    object_maps: Mapping[str, NDArray[np.float32]] = field(default_factory=dict)
+    objects: Sequence[MovingObject] = ()
 
 
 class Stages:
@@ -132,6 +138,8 @@ class Stages:
         self.runtime = runtimes(0)
         self._with_heat_maps = with_heat_maps
         self._scorer = Scorer(bundle.calibration)
+        scene = bundle.scene
+        self._objects = None if scene is None else ObjectEvidence(scene, bundle.calibration.rate_hz)
         self._bounded = BoundedMemory(bundle, self._run) if update == "bounded" else None
         self._source: object = None
         self._is_locked = False
@@ -141,6 +149,9 @@ class Stages:
         """Forget the source: the next frame is the first of another one."""
         self.builder.reset()
         self._scorer.reset()
+        if self._objects is not None:
+            self._objects.reset()
+        self._object_maps: _Maps = {}
         if self._bounded is not None:
             self._bounded.reset()
         self._items: _Maps = dict(self.bundle.items)
@@ -178,8 +189,19 @@ class Stages:
         # Evidence may be reused only if every frame since the one that it was made from is static, scored or not.
         is_reusable = work.pair.is_static and self._is_current and work.patch_filter == self._patch_filter
         work.needs_network = work.is_scored and not is_reusable
+        self._find_objects(work)
         self._is_current = work.is_scored or is_reusable
         self._patch_filter = work.patch_filter
+
+    def _find_objects(self, work: FrameInProgress) -> None:
+        """Follow the objects, in frames that are not scored too: tracks and background must not lose them."""
+        if self._objects is None:
+            return
+        if work.clip is None:
+            self._objects.reset()  # a gap: what was there may be gone
+        elif not work.pair.is_static or not self._object_maps:
+            self._object_maps = self._objects.update(work.clip.newest_image, work.clip.flow, work.clip.named_input_maps)
+        work.object_maps, work.objects = self._object_maps, self._objects.objects
 
     def infer(self, work: FrameInProgress, runtime: Runtime | None = None) -> None:
         """Run the network on the clip, where that is needed. In any order, unless `infers_in_order`.
@@ -204,7 +226,7 @@ class Stages:
             return None
         assert work.clip is not None, "a clip is needed"
         if work.outputs is not None:
-            parts, evidence = self._score(work.clip, work.outputs, work.patch_filter)
+            parts, evidence = self._score(work, work.clip, work.outputs)
         else:
             parts, evidence = self._score_static(work.clip, work.patch_filter)
         self._scored = parts, evidence
@@ -212,7 +234,7 @@ class Stages:
         return ScoredFrame(work.frame, self._to_score(work, parts, evidence), parts, evidence)
 
     def _restart_smoothing(self) -> None:
-        """Clips start again: what was scored before the gap says nothing about the frames after it."""
+        """Restart the smoothing of scores, because a gap separates the frames before from those after it."""
         self._scorer.reset()
         if self._bounded is not None:
             self._bounded.restart_smoothing()
@@ -248,11 +270,11 @@ class Stages:
     def _run(self, clip: Clip, items: Mapping[str, NDArray[np.float32]], runtime: Runtime | None = None) -> _Maps:
         return (runtime or self.runtime).run({**self.bundle.network.layout.build_inputs(clip), **items})
 
-    def _score(self, clip: Clip, outputs: _Maps, patch_filter: PatchFilter | None) -> tuple[ScoreParts, Evidence]:
-        evidence = normalise({**outputs, **clip.named_input_maps}, self.bundle.calibration.spatial_baselines)
-        parts = self._scorer.update(evidence, patch_filter)
+    def _score(self, work: FrameInProgress, clip: Clip, outputs: _Maps) -> tuple[ScoreParts, Evidence]:
+        evidence = self.bundle.calibration.normalise({**outputs, **clip.named_input_maps, **work.object_maps})
+        parts = self._scorer.update(evidence, work.patch_filter)
         if self._bounded is not None:
-            parts = self._bounded.score(clip, parts, patch_filter)
+            parts = self._bounded.score(clip, parts, work.patch_filter, work.object_maps)
         elif self.update == "always" or (self.update == "gated" and parts.value <= GATE):
             self._items = updated_items(self._items, evidence.maps)
         return parts, evidence
@@ -264,7 +286,7 @@ class Stages:
         """
         assert self._scored is not None, "a frame was scored before"
         parts, evidence = self._scored
-        if evidence.maps["agitation"].any() or self.bundle.calibration.settings.smoothing:
+        if evidence.maps["agitation"].any() or self.bundle.calibration.settings.smoothing_s:
             evidence = Evidence({**evidence.maps, **clip.named_input_maps})
             parts = self._scorer.update(evidence, patch_filter)
             if self._bounded is not None:
@@ -281,7 +303,7 @@ class Stages:
 
     def _to_score(self, work: FrameInProgress, parts: ScoreParts, evidence: Evidence) -> Score:
         spec, frame = self.bundle.clips, work.frame
-        box = scale_box(parts.box, (spec.height, spec.width), frame.image.shape)
+        box = scale_box(object_box(work.objects, parts.box), (spec.height, spec.width), frame.image.shape)
         heat = self.heat_map(evidence) if self._with_heat_maps else None
         return Score(frame.index, frame.time_s, parts.value, parts.appearance, parts.motion, box, heat)
 
@@ -295,7 +317,7 @@ class BoundedMemory:
     """A second memory that adapts to the camera beside the trained one, for the update mode `bounded`.
 
     The network runs a second time with its items, and the score that this gives is clamped to that of the trained
-    memory. It learns only from frames that the trained memory scores as normal, so it cannot talk itself into anything.
+    memory. It learns only from frames that the trained memory scores as normal, so a lasting anomaly cannot become normal to it.
 
     Attributes:
         items: as they are now, by name.
@@ -320,15 +342,22 @@ class BoundedMemory:
         """Forget the scores so far; the items stay."""
         self._scorer.reset()
 
-    def score(self, clip: Clip, frozen: ScoreParts, patch_filter: PatchFilter | None) -> ScoreParts:
+    def score(
+        self,
+        clip: Clip,
+        frozen: ScoreParts,
+        patch_filter: PatchFilter | None,
+        object_maps: Mapping[str, NDArray[np.float32]],
+    ) -> ScoreParts:
         """Score a clip, and learn from it if it is normal.
 
         Args:
             clip: the frame's.
             frozen: the score by the trained memory.
             patch_filter: which patches may set the score.
+            object_maps: the evidence of moving objects.
         """
-        self._maps = {**self._run(clip, self.items), **clip.named_input_maps}
+        self._maps = {**self._run(clip, self.items), **clip.named_input_maps, **object_maps}
         if frozen.value <= GATE:
             updated = updated_items(self.items, self._maps)
             for name, items in self.items.items():
@@ -341,7 +370,7 @@ class BoundedMemory:
         return self._clamped(frozen, patch_filter)
 
     def _clamped(self, frozen: ScoreParts, patch_filter: PatchFilter | None) -> ScoreParts:
-        evidence = normalise(self._maps, self._bundle.calibration.spatial_baselines)
+        evidence = self._bundle.calibration.normalise(self._maps)
         return clamp(self._scorer.update(evidence, patch_filter), frozen, BOUND)
 
 

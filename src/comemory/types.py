@@ -1,4 +1,4 @@
-"""The nouns of comemory, and the interfaces between its packages.
+"""The types that all packages share, and the interfaces between packages.
 
 Source -> Frame -> Clip -> Evidence -> Score -> Event
 """
@@ -140,6 +140,12 @@ class Clip:
     def frames(self) -> NDArray[np.float32]:
         """The images as one new array, float32 (T + 1, C, H, W)."""
         return np.stack([image.space_to_depth(1) for image in self.images])
+
+    @property
+    def newest_image(self) -> NDArray[np.uint8]:
+        """The frame that is predicted, in grey levels or RGB: uint8 (C, H, W), a new array."""
+        levels = (self.images[-1].space_to_depth(1) + np.float32(1)) * np.float32(127.5)
+        return np.asarray(np.rint(levels), dtype=np.uint8)
 
     @property
     def flow(self) -> NDArray[np.float32]:

@@ -48,7 +48,7 @@ def test_raw_values_calibrated_and_fused_give_the_score(done: Evaluation, detect
     calibration = detector.bundle.calibration
     decision = calibration.settings
     assert decision.score == "comemory"
-    assert not decision.smoothing
+    assert not decision.smoothing_s
 
     def scaled(channels: tuple[str, ...], raw: np.ndarray) -> np.ndarray:
         scales: list[TailScale] = [calibration.scales[channel] for channel in channels]

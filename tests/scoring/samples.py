@@ -82,7 +82,7 @@ SPEC = ScoringSettings(motion=("flow_speed:12",), appearance=("frame_error:16",)
 CALIBRATION = calibration()
 CALIBRATIONS = {
     (smoothing, score): calibration(
-        motion=("flow_speed:12",), appearance=("frame_error:16",), smoothing=smoothing, score=score
+        motion=("flow_speed:12",), appearance=("frame_error:16",), smoothing_s=smoothing, score=score
     )
     for smoothing in (0.0, 0.5, 0.9)
     for score in ("comemory", "thesis")

@@ -76,7 +76,7 @@ class TestNormalVideo:
         settings_ = {
             "default": ScoringSettings(),
             "thesis": ScoringSettings(score="thesis"),
-            "smoothed": ScoringSettings(smoothing=0.6),
+            "smoothed": ScoringSettings(smoothing_s=0.08),
             "novelty": NOVELTY,
             "speed": self.SPEED,
         }[name]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -43,11 +45,12 @@ class TestScorer:
 
     def test_smoothing_is_the_moving_average_of_the_raw_scores(self) -> None:
         plain, smooth = Scorer(CALIBRATIONS[0.0, "comemory"]), Scorer(CALIBRATIONS[0.5, "comemory"])
+        past = math.exp(-1 / (0.5 * smooth.calibration.rate_hz))
         average = None
         for maps in FRAMES:
             parts, smoothed = update(plain, maps), update(smooth, maps)
             raw = fuse_parts(parts.motion, parts.appearance, plain.calibration.settings)
-            average = raw if average is None else 0.5 * average + 0.5 * raw
+            average = raw if average is None else past * average + (1 - past) * raw
             assert smoothed.value == pytest.approx(float(smooth.calibration.calibrated(average)))
             assert (smoothed.motion, smoothed.appearance) == (parts.motion, parts.appearance)
 

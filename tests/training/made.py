@@ -22,6 +22,8 @@ SETTINGS = (
     *("clips.height=32", "clips.width=48", "clips.flow_height=64", "clips.flow_width=96", "flow.preset=ultrafast"),
     *("network.base_width=4", "network.motion_items=3", "network.appearance_items=3", "network.appearance_width=6"),
     *("train.epochs=2", "train.calibration_share=0.5", "train.threads=1", "train.accelerator=cpu", "train.devices=1"),
+    *("scoring.fusion=maximum", "scoring.smoothing_s=0", 'scoring.appearance=["frame_error:32"]'),
+    'scoring.motion=["flow_speed:8", "relative_speed:8", "agitation:12", "flow_residual:8"]',
 )
 N_STEPS = 12
 """Steps of a training on the first of the videos."""

@@ -89,7 +89,13 @@ def test_a_second_preparation_decodes_nothing_and_reports_every_frame(tmp_path: 
     reported: list[str] = []
     both = [
         prepare_videos(
-            [LabelledSource("gate", source)], tmp_path, CLIPS, FLOW, dataset="made:", rate_hz=10.0, on_frame=reported.append
+            [LabelledSource("gate", source)],
+            tmp_path,
+            CLIPS,
+            FLOW,
+            dataset="made:",
+            rate_hz=10.0,
+            on_frame=reported.append,
         )[0][0]
         for _ in range(2)
     ]

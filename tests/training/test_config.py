@@ -102,10 +102,10 @@ def test_a_file_that_is_not_toml_is_refused(tmp_path: Path, content: bytes, said
 
 
 def test_default_channels_without_evidence_are_left_out() -> None:
-    config = read_training_config(settings=["network.appearance_items=0", "scoring.smoothing=0.5"])
+    config = read_training_config(settings=["network.appearance_items=0", "scoring.smoothing_s=0.5"])
     assert not [channel for channel in config.scoring.appearance if channel.startswith("appearance_")]
     assert config.scoring.motion == read_training_config().scoring.motion
-    assert config.scoring.smoothing == 0.5
+    assert config.scoring.smoothing_s == 0.5
     assert build_training_config(config.model_dump(mode="json")) == config
     assert read_training_config(settings=["network.motion_items=0"]).scoring == read_training_config().scoring
 

@@ -9,6 +9,7 @@ Members:
     weights.safetensors   parameters and buffers, for the runtime `pytorch` and for further training
     items.safetensors     the memory items, inputs of the graph
     model.onnx            the graph
+    scene.safetensors     background, heights and normal objects, where a channel measures moving objects
     model.xml, model.bin  OpenVINO's own files of the graph, after `comemory export`
 
 After `comemory export --precision`, for each runtime and precision (see `precision.PrecisionVariant`):
@@ -25,7 +26,7 @@ Modules:
 """
 
 from comemory.bundle.bundle import Bundle, open_bundle
-from comemory.bundle.files import FORMAT, MANIFEST, OPTIONAL, REQUIRED
+from comemory.bundle.files import FORMAT, MANIFEST, OPTIONAL, REQUIRED, SCENE
 from comemory.bundle.precision import (
     VARIANT_MEMBERS,
     Agreement,
@@ -41,6 +42,7 @@ __all__ = [
     "MANIFEST",
     "OPTIONAL",
     "REQUIRED",
+    "SCENE",
     "VARIANT_MEMBERS",
     "Agreement",
     "Bundle",

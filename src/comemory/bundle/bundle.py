@@ -14,7 +14,7 @@ import safetensors.numpy
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
-from comemory.bundle.files import FORMAT, MANIFEST, parse_json_object, read_member, verify_members
+from comemory.bundle.files import FORMAT, MANIFEST, SCENE, parse_json_object, read_member, verify_members
 from comemory.bundle.precision import PrecisionVariant, read_variants
 from comemory.clips.config import ClipSettings
 from comemory.config import build
@@ -22,7 +22,7 @@ from comemory.errors import BundleError, ConfigError, short, suggest
 from comemory.flow import FlowSettings
 from comemory.models import MODELS
 from comemory.runtimes import PRECISIONS, InputLayout, Network, is_faster_in, supports
-from comemory.scoring import Calibration
+from comemory.scoring import Calibration, SceneMemory
 from comemory.scoring.budgets import GOALS, Coverage, coverage, default_budget
 from comemory.types import JSON
 
@@ -42,7 +42,7 @@ class _Training(BaseModel):
 
 
 class _Provenance(BaseModel):
-    """The parts of the provenance that are read; the others are for people. Names of videos may be no valid UTF-8."""
+    """The parts of the provenance that are read; the others are for people. Names of videos need not be valid UTF-8."""
 
     model_config = ConfigDict(strict=True)
 
@@ -67,6 +67,7 @@ class Bundle:
         network: in `precision`.
         items: float32 (N, D) by input name of the graph, in the graph's order.
         variants: the network in other precisions, by runtime and precision.
+        scene: the camera's scene and its normal objects; None where no channel needs it.
     """
 
     path: Path
@@ -79,6 +80,7 @@ class Bundle:
     network: Network
     items: Mapping[str, NDArray[np.float32]]
     variants: Mapping[tuple[str, str], PrecisionVariant] = field(default_factory=dict)
+    scene: SceneMemory | None = None
 
     @property
     def precision(self) -> str:
@@ -189,18 +191,48 @@ def _open(folder: Path, manifest_bytes: bytes) -> Bundle:
         model_kwargs=_group(folder, config, "network"),
         layout=layout,
     )
+    clips = _settings(folder / "config.json", ClipSettings, _group(folder, config, "clips"))
     return Bundle(
         path=folder,
         digest=hashlib.sha256(manifest_bytes).hexdigest(),
         config=config,
         provenance=provenance,
-        clips=_settings(folder / "config.json", ClipSettings, _group(folder, config, "clips")),
+        clips=clips,
         flow=_settings(folder / "config.json", FlowSettings, {**_group(folder, config, "flow"), "weights": None}),
         calibration=calibration,
         network=network,
         items=_items(folder, items, contents["items.safetensors"]),
         variants=read_variants(folder, contents, members, network, calibration),
+        scene=_scene(folder, contents, calibration, clips),
     )
+
+
+def _scene(
+    folder: Path, contents: Mapping[str, bytes], calibration: Calibration, clips: ClipSettings
+) -> SceneMemory | None:
+    """The scene, if a channel needs one."""
+    if not calibration.settings.needs_scene:
+        return None
+    if SCENE not in contents:
+        raise BundleError(
+            f"{folder} has channels of moving objects but no {SCENE}: copy it whole again, or train it again"
+        )
+    try:
+        memory = SceneMemory.from_arrays(_load_arrays(folder / SCENE, contents[SCENE]))
+    except ConfigError as error:
+        raise BundleError(f"{folder / SCENE}: {error}") from None
+    if memory.scene.background.shape != (clips.height, clips.width):
+        raise BundleError(
+            f"{folder / SCENE} is of an image of {memory.scene.background.shape}: expected {clips.height}x{clips.width}"
+        )
+    return memory
+
+
+def _load_arrays(path: Path, content: bytes) -> dict[str, NDArray[Any]]:
+    try:
+        return safetensors.numpy.load(content)
+    except (safetensors.SafetensorError, AttributeError, KeyError, TypeError, ValueError) as error:
+        raise BundleError(f"{path} cannot be read: {' '.join(str(error).split())}") from None
 
 
 def _settings(path: Path, model: type[S], values: JSON) -> S:
@@ -236,10 +268,7 @@ def _inputs(folder: Path, config: JSON) -> tuple[InputLayout, list[str]]:
 
 def _items(folder: Path, names: Sequence[str], content: bytes) -> dict[str, NDArray[np.float32]]:
     path = folder / "items.safetensors"
-    try:
-        stored = safetensors.numpy.load(content)
-    except (safetensors.SafetensorError, AttributeError, KeyError, TypeError, ValueError) as error:
-        raise BundleError(f"{path} cannot be read: {' '.join(str(error).split())}") from None
+    stored = _load_arrays(path, content)
     if set(stored) != set(names):
         raise BundleError(f"{path} has {short(sorted(stored))}: expected {short(sorted(names))}")
     for name, items in stored.items():

@@ -31,7 +31,9 @@ VARIANT_FILES = {
 }
 """The members of each precision variant, by runtime and precision; the first one is its record."""
 VARIANT_MEMBERS = tuple(name for names in VARIANT_FILES.values() for name in names)
-OPTIONAL = ("model.xml", "model.bin", "README.md", *VARIANT_MEMBERS)
+SCENE = "scene.safetensors"
+"""Background, heights and normal objects, where a channel measures moving objects."""
+OPTIONAL = ("model.xml", "model.bin", "README.md", SCENE, *VARIANT_MEMBERS)
 
 # Limits of the members that are read into memory, far above any real one: a hostile bundle cannot exhaust the memory.
 _MAX_JSON_BYTES = 8 * 2**20
@@ -55,7 +57,7 @@ def verify_members(folder: Path, manifest: JSON) -> tuple[set[str], dict[str, by
         if name not in REQUIRED + OPTIONAL:
             raise BundleError(f"{folder}/{MANIFEST} lists {short(name)}, which is not a member of a bundle: refused")
         require_plain_file(folder / name)
-        if name.endswith(".json") or name == "items.safetensors":
+        if name.endswith(".json") or name in ("items.safetensors", SCENE):
             contents[name] = read_member(folder, name)
             digest = hashlib.sha256(contents[name]).hexdigest()
         else:

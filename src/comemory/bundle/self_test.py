@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from comemory.bundle.bundle import Bundle
 from comemory.errors import BundleError, ConfigError
-from comemory.scoring import check_evidence, normalise
+from comemory.scoring import ObjectEvidence, check_evidence
 from comemory.types import Clip, Evidence, Runtime
 
 
@@ -26,7 +26,7 @@ def run_self_test(bundle: Bundle, runtime: Runtime, *, updates: bool) -> None:
     """
     for clip in _test_clips(bundle):
         outputs = runtime.run({**bundle.network.layout.build_inputs(clip), **bundle.items})
-        evidence = _normalise(bundle, {**outputs, **clip.named_input_maps})
+        evidence = _normalise(bundle, {**outputs, **clip.named_input_maps, **_object_maps(bundle, clip)})
         if updates:
             _check_updates(bundle, evidence)
         try:
@@ -43,9 +43,16 @@ def _test_clips(bundle: Bundle) -> Iterator[Clip]:
     yield Clip.from_arrays(random.random(frames, np.float32) * 2 - 1, random.standard_normal(flow, np.float32))
 
 
+def _object_maps(bundle: Bundle, clip: Clip) -> dict[str, NDArray[np.float32]]:
+    if bundle.scene is None:
+        return {}
+    objects = ObjectEvidence(bundle.scene, bundle.calibration.rate_hz)
+    return objects.update(clip.newest_image, clip.flow, clip.named_input_maps)
+
+
 def _normalise(bundle: Bundle, maps: Mapping[str, NDArray[np.float32]]) -> Evidence:
     try:
-        return normalise(maps, bundle.calibration.spatial_baselines)
+        return bundle.calibration.normalise(maps)
     except ValueError as error:
         raise BundleError(f"{bundle.path}: the spatial baselines do not fit the network: {error}") from None
 

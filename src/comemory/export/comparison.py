@@ -12,8 +12,9 @@ from comemory.errors import BundleError
 from comemory.export.agreement import compare_labelled_scores, compare_scores
 from comemory.export.videos import network_inputs
 from comemory.runtimes import RUNTIMES, Network
-from comemory.scoring import Calibration, Scorer, fit_calibration, normalise
+from comemory.scoring import Calibration, SceneMemory, Scorer, fit_calibration
 from comemory.training.cache import PreparedVideo
+from comemory.training.scene import left_out_memories, object_maps
 from comemory.types import Runtime
 
 Maps = dict[str, NDArray[np.float32]]
@@ -48,12 +49,16 @@ class Comparison:
         """
         fp32 = self._bundle.calibration
         evidence = [list(self._evidence(self._variant, video)) for video in held_out]
+        n_past, scene = self._bundle.clips.n_past, self._bundle.scene
+        memories = [None] * len(trained) if scene is None else left_out_memories(trained, n_past, scene, fp32.rate_hz)
         self.calibration = fit_calibration(
             evidence,
             fp32.settings,
             fp32.rate_hz,
             spatial_baselines=fp32.spatial_baselines,
-            training_videos=(self._evidence(self._variant, video) for video in trained),
+            training_videos=(
+                self._evidence(self._variant, video, memory) for video, memory in zip(trained, memories, strict=True)
+            ),
         )
         scores = np.concatenate([_scores(self.calibration, video) for video in evidence])
         return compare_scores(scores, self._score_all(self._fp32, fp32, held_out))
@@ -70,11 +75,19 @@ class Comparison:
     ) -> NDArray[np.float64]:
         return np.concatenate([_scores(calibration, self._evidence(runtime, video)) for video in videos])
 
-    def _evidence(self, runtime: Runtime, video: PreparedVideo) -> Iterator[Maps]:
-        """The raw evidence of every clip of a video; BundleError where it is not finite."""
-        ends = video.clip_ends(self._bundle.clips.n_past)
-        for end, inputs in zip(ends, network_inputs(video, self._bundle), strict=True):
-            outputs = {**runtime.run(inputs), **video.evidence(end)}
+    def _evidence(self, runtime: Runtime, video: PreparedVideo, memory: SceneMemory | None = None) -> Iterator[Maps]:
+        """The raw evidence of every clip of a video; BundleError where it is not finite.
+
+        Args:
+            runtime: executes the network.
+            video: prepared frames and flow.
+            memory: of the scene, in place of the bundle's own.
+        """
+        n_past, scene = self._bundle.clips.n_past, memory or self._bundle.scene
+        rate_hz = self._bundle.calibration.rate_hz
+        objects = {} if scene is None else object_maps(video, n_past, scene, rate_hz)
+        for end, inputs in zip(video.clip_ends(n_past), network_inputs(video, self._bundle), strict=True):
+            outputs = {**runtime.run(inputs), **video.evidence(end), **objects.get(end, {})}
             self._on_frame()
             for name, values in outputs.items():
                 if not np.isfinite(values).all():
@@ -86,7 +99,7 @@ class Comparison:
 
 def _scores(calibration: Calibration, video: Iterator[Maps] | Sequence[Maps]) -> NDArray[np.float64]:
     scorer = Scorer(calibration)
-    evidence = (normalise(maps, calibration.spatial_baselines) for maps in video)
+    evidence = (calibration.normalise(maps) for maps in video)
     return np.array([scorer.update(one).value for one in evidence], np.float64)
 
 

@@ -2,15 +2,17 @@
 
 A *channel* is one statistic of the evidence at one patch size, such as `flow_speed:12`; its value for a frame is that of
 the largest patch. Held-out normal video puts all channels on one scale, -log10 of the tail probability: one normal frame
-in 10 ** 3 reaches a level of 3. The score is the maximum of the channels, calibrated once more; the learned ones carry a
-fixed penalty.
+in 10 ** 3 reaches a level of 3. The score is the sum of the channels, weighted by what normal video tells of each, and calibrated
+once more. Or it is their maximum, where learned channels carry a fixed penalty.
 
 config.py            settings, and the default false-alarm budget
 channels.py          statistics of the evidence, and their largest patch
 spatial_baseline.py  the normal level at each place, which some statistics are divided by
 tail.py              the scale
 calibration.py       everything that is fitted on normal video, and thresholds
-fit.py               the fit
+directional.py       speed relative to what is normal in a direction
+objects.py, object_density.py, object_evidence.py   moving objects, the memory of normal ones, their evidence
+fit.py, weights.py   the fit, and the weights of channels
 scorer.py            evidence to score, frame by frame
 memory_update.py     memory items that adapt while the detector runs
 heatmap.py           the score of each place
@@ -39,6 +41,8 @@ from comemory.scoring.events import EventFinder
 from comemory.scoring.fit import fit_calibration
 from comemory.scoring.heatmap import HEAT_MAP_MAX, check_evidence, heat_map, score_map
 from comemory.scoring.memory_update import bounded_update, clamp, max_distance_change
+from comemory.scoring.object_evidence import ObjectEvidence, SceneMemory, cell_flow, object_box
+from comemory.scoring.objects import MovingObject
 from comemory.scoring.scorer import ScoreParts, Scorer, fuse_channels, fuse_parts, thesis_peak
 from comemory.scoring.spatial_baseline import SpatialBaseline, normalise
 from comemory.scoring.tail import LINEAR_LIMIT, TailScale, fit_tail_scale
@@ -53,15 +57,19 @@ __all__ = [
     "STATISTICS",
     "Calibration",
     "EventFinder",
+    "MovingObject",
+    "ObjectEvidence",
     "PatchFilter",
     "PatchMap",
     "Peak",
+    "SceneMemory",
     "ScoreParts",
     "Scorer",
     "ScoringSettings",
     "SpatialBaseline",
     "TailScale",
     "bounded_update",
+    "cell_flow",
     "check_evidence",
     "clamp",
     "evidence_name",
@@ -73,6 +81,7 @@ __all__ = [
     "heat_map",
     "max_distance_change",
     "normalise",
+    "object_box",
     "parse_budget",
     "parse_channel",
     "patch_map",

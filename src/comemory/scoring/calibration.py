@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,8 +13,9 @@ from comemory.config import Settings
 from comemory.errors import ConfigError
 from comemory.scoring.channels import parse_channel
 from comemory.scoring.config import ScoringSettings
-from comemory.scoring.spatial_baseline import NORMALISED, SpatialBaseline
+from comemory.scoring.spatial_baseline import DIRECTIONAL, NORMALISED, SpatialBaseline, normalise
 from comemory.scoring.tail import TAIL_START, TailScale, compress, expand
+from comemory.types import Evidence
 
 FEW_ALARMS = 30
 """Below this many alarms on normal video, the small-sample correction raises the 1/h threshold by a factor of two or
@@ -26,9 +28,11 @@ class Calibration(Settings):
     Attributes:
         settings: the scoring settings it was fitted for.
         scales: of each channel by name, and of the whole score by the name `score`.
+        weights: of each channel in a sum, see `weights.fit_weight`.
         spatial_baselines: by name of evidence, for the channels that are normalised by one.
-        w_flow, w_frame: w_F and w_I of the seed's Eq. (17) and (18): one over the mean error on held-out normal frames;
-            None where the model does not give both errors.
+        w_flow: w_F of the seed's Eq. (18): one over the mean flow error on held-out normal frames; None where the model
+            does not give both errors.
+        w_frame: w_I of the seed's Eq. (17), the same for the frame error.
         rate_hz: frames per second of the normal video.
         frames_per_alarm: mean number of normal frames above the threshold that belong to one alarm.
         n_alarms: alarms on normal video that the tail of the score is known from; None where they were not counted,
@@ -41,6 +45,7 @@ class Calibration(Settings):
 
     settings: ScoringSettings
     scales: dict[str, TailScale]
+    weights: dict[str, float] = Field(default_factory=dict)
     spatial_baselines: dict[str, SpatialBaseline] = Field(default_factory=dict)
     w_flow: float | None = Field(None, gt=0)
     w_frame: float | None = Field(None, gt=0)
@@ -56,7 +61,11 @@ class Calibration(Settings):
         missing = {*self.settings.motion, *self.settings.appearance, "score"} - set(self.scales)
         if missing:
             raise ValueError(f"no scale was fitted for {', '.join(sorted(missing))}")
-        missing = evidence_to_normalise(self.settings) - set(self.spatial_baselines)
+        if self.settings.is_sum and (missing := {*self.settings.motion, *self.settings.appearance} - set(self.weights)):
+            raise ValueError(f"no weight was fitted for {', '.join(sorted(missing))}")
+        if any(not 0 <= weight <= 1 for weight in self.weights.values()):
+            raise ValueError("the weights of channels lie between 0 and 1")
+        missing = needed_baselines(self.settings) - set(self.spatial_baselines)
         if missing:
             raise ValueError(f"no spatial baseline was fitted for {', '.join(sorted(missing))}")
         if self.settings.score == "thesis" and not self.has_thesis_score:
@@ -89,6 +98,17 @@ class Calibration(Settings):
             f"the normal video gave only {count} to fit thresholds on, so they are conservative and miss events: "
             "calibrate on more normal video to lower them"
         )
+
+    def normalise(self, maps: Mapping[str, NDArray[np.float32]]) -> Evidence:
+        """The evidence of a clip from its raw maps, see `spatial_baseline.normalise`."""
+        return normalise(maps, self.spatial_baselines)
+
+    def level(self, channel: str, values: float | NDArray[np.float64]) -> NDArray[np.float64]:
+        """The level of a channel that counts in a sum: weighted, not compressed, and at least 0.
+
+        A channel that is quieter than normal says nothing, so it cannot hide another one.
+        """
+        return np.asarray(self.weights[channel] * np.maximum(expand(self.scales[channel](values)), 0), np.float64)
 
     def calibrated(self, raw: float | NDArray[np.float64]) -> NDArray[np.float64]:
         """Put raw scores, of frames or of places, on the scale of the score: -log10 of the share of normal frames above."""
@@ -157,11 +177,18 @@ def parse_budget(text: str) -> float:
 
 
 def expanded(raw: float | NDArray[np.float64], settings: ScoringSettings) -> NDArray[np.float64]:
-    """Raw scores in log10 units, before compression; Eq. (16) is no such level and stays as it is."""
-    return np.asarray(raw, np.float64) if settings.score == "thesis" else expand(raw)
+    """Raw scores in log10 units, before compression; a sum and Eq. (16) are not compressed and stay as they are."""
+    is_plain = settings.is_sum or settings.score == "thesis"
+    return np.asarray(raw, np.float64) if is_plain else expand(raw)
+
+
+def needed_baselines(settings: ScoringSettings) -> set[str]:
+    """Names of the spatial baselines that the channels need: of evidence, or `DIRECTIONAL`."""
+    names = {parse_channel(channel)[0] for channel in (*settings.motion, *settings.appearance)}
+    directional = {DIRECTIONAL} if "directional_speed" in names else set()
+    return {NORMALISED[name] for name in names & set(NORMALISED)} | directional
 
 
 def evidence_to_normalise(settings: ScoringSettings) -> set[str]:
-    """Names of the evidence for which the channels need a spatial baseline."""
-    names = {parse_channel(channel)[0] for channel in (*settings.motion, *settings.appearance)}
-    return {NORMALISED[name] for name in names & set(NORMALISED)}
+    """Names of the evidence that the spatial baselines are fitted on."""
+    return {"flow_mean" if name == DIRECTIONAL else name for name in needed_baselines(settings)}

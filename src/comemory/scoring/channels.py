@@ -26,7 +26,11 @@ STATISTICS = {
     "flow_speed": "length of the patch's mean flow vector, pixels",
     "relative_speed": "length of the patch's mean flow vector over the normal top speed of its image rows; cells that "
     "changed by no more than noise count less",
+    "directional_speed": "length of the patch's mean flow along the direction in which it most exceeds the normal top speed "
+    "of its image rows, in multiples of it; cells that changed by no more than noise count less",
     "agitation": "motion in place: mean square root of the flow's deviation beyond its speed, over the last seconds",
+    "descent": "downward speed of the upper third of a moving object, in expected heights a second",
+    "object_distance": "distance of a moving object to the most similar normal objects, in standard deviations",
     "flow_residual": "length of the patch's mean flow vector that the network did not predict, pixels",
     "flow_error": "mean squared error of the predicted flow, pixels squared: S_F of the seed's Eq. (18)",
     "frame_error": "mean squared error of the predicted frame: S_I of the seed's Eq. (17)",
@@ -37,8 +41,11 @@ STATISTICS = {
 }
 """Every statistic with what it measures."""
 
-HAND_DESIGNED = ("flow_speed", "relative_speed", "agitation")
-"""Statistics of the measured flow alone: training fits their scale and nothing else."""
+HAND_DESIGNED = ("flow_speed", "relative_speed", "directional_speed", "agitation", "descent", "object_distance")
+"""Statistics without the network: normal video gives their scales and baselines, and the memory of normal objects."""
+
+OBJECT_STATISTICS = ("descent", "object_distance")
+"""Statistics of moving objects: they need a scene in the bundle."""
 
 VECTOR_STATISTICS = ("flow_speed", "relative_speed", "flow_residual")
 """Statistics whose value is the length of the patch's mean vector: opposite motions inside a patch cancel out."""
@@ -150,7 +157,7 @@ def patch_map(maps: Mapping[str, NDArray[np.float32]], channel: str) -> PatchMap
     pitch = CELL * finest // cells.shape[-1]
     n_cells = min(max(1, side // pitch), *cells.shape[-2:])
     means = patch_means(cells, n_cells)
-    values = np.sqrt((means**2).sum(axis=0)) if name in VECTOR_STATISTICS else means[0]
+    values = np.sqrt((means**2).sum(axis=0)) if name in VECTOR_STATISTICS else means.max(axis=0)
     return PatchMap(values, pitch, n_cells * pitch)
 
 
@@ -161,7 +168,7 @@ def evidence_name(channel: str) -> str:
     ('flow_mean', 'motion_distance', 'frame_error')
     """
     name, _ = parse_channel(channel)
-    return "flow_mean" if name == "flow_speed" else NORMALISED.get(name, name)
+    return "flow_mean" if name in ("flow_speed", "directional_speed") else NORMALISED.get(name, name)
 
 
 def _as_map(maps: Mapping[str, NDArray[np.float32]], name: str) -> NDArray[np.float32]:

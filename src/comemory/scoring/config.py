@@ -7,7 +7,7 @@ from typing import Literal
 from pydantic import Field, field_validator, model_validator
 
 from comemory.config import Settings
-from comemory.scoring.channels import HAND_DESIGNED, parse_channel
+from comemory.scoring.channels import HAND_DESIGNED, OBJECT_STATISTICS, parse_channel
 
 DEFAULT_FALSE_ALARMS = "1/h"
 """The false-alarm budget of every command that is given none.
@@ -23,7 +23,13 @@ class ScoringSettings(Settings):
     score: Literal["comemory", "thesis"] = Field(
         "comemory",
         title="Score",
-        description="`comemory` takes the maximum of the calibrated channels; `thesis` takes the seed's Eq. (16).",
+        description="`comemory` fuses calibrated channels; `thesis` takes the seed's Eq. (16).",
+    )
+    fusion: Literal["sum", "maximum"] = Field(
+        "maximum",
+        title="Fusion",
+        description="`sum` adds the channels' levels, with weights that normal video gives; `maximum` takes the highest, less "
+        "its penalty.",
     )
     motion: tuple[str, ...] = Field(
         ("flow_speed:8", "relative_speed:8", "agitation:12", "flow_residual:8"),
@@ -41,22 +47,22 @@ class ScoringSettings(Settings):
         ge=0,
         le=6,
         title="Penalty of learned motion channels",
-        description="Subtracted from the level of motion channels that a network learned, in log10 units: with 1, they "
-        "must be ten times as rare as hand-designed channels to count as much.",
+        description='With `fusion = "maximum"`, subtracted from the level of motion channels that a network learned, in log10 '
+        "units: with 1, they must be ten times as rare as hand-designed channels to count as much.",
     )
     appearance_penalty: float = Field(
         3.0,
         ge=0,
         le=6,
         title="Penalty of appearance channels",
-        description="Subtracted from the level of appearance channels, in log10 units.",
+        description='With `fusion = "maximum"`, subtracted from the level of appearance channels, in log10 units.',
     )
-    smoothing: float = Field(
+    smoothing_s: float = Field(
         0.0,
         ge=0,
-        lt=1,
+        le=60,
         title="Smoothing",
-        description="Weight of the past in the moving average over scores; 0 turns it off.",
+        description="Time constant of the moving average over scores, seconds; 0 turns it off.",
     )
     release: float = Field(
         0.8,
@@ -90,6 +96,17 @@ class ScoringSettings(Settings):
         if not self.motion and not self.appearance:
             raise ValueError("neither motion nor appearance has a channel: give one, such as flow_speed:12")
         return self
+
+    @property
+    def is_sum(self) -> bool:
+        """Whether the score is the sum of its channels."""
+        return self.score == "comemory" and self.fusion == "sum"
+
+    @property
+    def needs_scene(self) -> bool:
+        """Whether a channel measures moving objects, which needs a scene in the bundle."""
+        names = {parse_channel(channel)[0] for channel in (*self.motion, *self.appearance)}
+        return not names.isdisjoint(OBJECT_STATISTICS)
 
     def penalty(self, channel: str) -> float:
         """Log10 units that are subtracted from a channel's level before the maximum is taken."""

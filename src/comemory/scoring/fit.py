@@ -9,13 +9,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from comemory.errors import ConfigError
-from comemory.scoring.calibration import Calibration, evidence_to_normalise, expanded
-from comemory.scoring.channels import peak, thesis_parts
+from comemory.scoring.calibration import Calibration, expanded, needed_baselines
+from comemory.scoring.channels import HAND_DESIGNED, Peak, parse_channel, peak, thesis_parts
 from comemory.scoring.config import ScoringSettings
+from comemory.scoring.directional import fit_directional_levels
 from comemory.scoring.events import EventFinder
 from comemory.scoring.scorer import Scorer
-from comemory.scoring.spatial_baseline import SpatialBaseline, fit_row_baseline, fit_spatial_baseline, normalise
+from comemory.scoring.spatial_baseline import (
+    DIRECTIONAL,
+    SpatialBaseline,
+    fit_row_baseline,
+    fit_spatial_baseline,
+    normalise,
+)
 from comemory.scoring.tail import TAIL_START, TailScale, fit_tail_scale
+from comemory.scoring.weights import fit_weight
 from comemory.types import Evidence, Score
 
 Maps = Mapping[str, NDArray[np.float32]]
@@ -38,6 +46,7 @@ def fit_calibration(
     *,
     baseline_frames: Sequence[Maps] = (),
     spatial_baselines: Mapping[str, SpatialBaseline] | None = None,
+    known_baselines: Mapping[str, SpatialBaseline] | None = None,
     training_videos: Iterable[Iterable[Maps]] = (),
 ) -> Calibration:
     """Fit on the evidence of normal videos that the network was not trained on.
@@ -52,7 +61,8 @@ def fit_calibration(
         rate_hz: frames per second of the videos.
         baseline_frames: evidence of frames spread over the training video, to fit the spatial baselines on: it covers
             more of the camera's life than the held-out video. Without it, `videos` are used.
-        spatial_baselines: baselines that are known already; none is fitted then.
+        spatial_baselines: all baselines, where they are known already; none is fitted then.
+        known_baselines: some of them, such as those of the scene; the others are fitted.
         training_videos: evidence of every frame of training videos, in order; iterated once, one frame at a time.
 
     Raises:
@@ -60,38 +70,71 @@ def fit_calibration(
     """
     if spatial_baselines is None:
         frames = baseline_frames or [maps for video in videos for maps in video]
-        spatial_baselines = _fit_spatial_baselines(frames, settings)
+        spatial_baselines = _fit_spatial_baselines(frames, settings, known_baselines or {})
     held_out = [[normalise(maps, spatial_baselines) for maps in video] for video in videos]
-    plain = _fit_channels([evidence for video in held_out for evidence in video], settings, rate_hz, spatial_baselines)
-    training = [_raw_scores(plain, (normalise(m, plain.spatial_baselines) for m in video)) for video in training_videos]
-    return _with_score_scale(plain, [_raw_scores(plain, video) for video in held_out], training)
+    thesis_weights = _thesis_weights([evidence for video in held_out for evidence in video])
+    peaks = [[_peaks(evidence, settings) for evidence in video] for video in held_out]
+    trained = ((normalise(maps, spatial_baselines) for maps in video) for video in training_videos)
+    if settings.score == "thesis":
+        plain = _fit_channels(peaks, [], settings, rate_hz, spatial_baselines, thesis_weights)
+        scores = [[_thesis_scores(plain, video) for video in part] for part in (held_out, trained)]
+        return _with_score_scale(plain, *scores)
+    training = [[_peaks(evidence, settings) for evidence in video] for video in trained]
+    plain = _fit_channels(peaks, training, settings, rate_hz, spatial_baselines, thesis_weights)
+    scores = [[_raw_scores(plain, video) for video in part] for part in (peaks, training)]
+    return _with_score_scale(plain, *scores)
+
+
+def _peaks(evidence: Evidence, settings: ScoringSettings) -> dict[str, Peak]:
+    """The largest patch of every channel."""
+    return {channel: peak(evidence.maps, channel) for channel in (*settings.motion, *settings.appearance)}
 
 
 def _fit_channels(
-    frames: Sequence[Evidence], settings: ScoringSettings, rate_hz: float, baselines: Mapping[str, SpatialBaseline]
+    held_out: Sequence[Sequence[Mapping[str, Peak]]],
+    training: Sequence[Sequence[Mapping[str, Peak]]],
+    settings: ScoringSettings,
+    rate_hz: float,
+    baselines: Mapping[str, SpatialBaseline],
+    thesis_weights: tuple[float, float] | tuple[None, None],
 ) -> Calibration:
-    """A calibration whose channels have scales, and whose score is still as it is before calibration."""
-    channels = (*settings.motion, *settings.appearance)
-    scales = {
-        channel: fit_tail_scale([peak(evidence.maps, channel).value for evidence in frames]) for channel in channels
-    }
-    w_flow, w_frame = _thesis_weights(frames)
+    """A calibration whose channels have scales and weights, and whose score is still as it is before calibration.
+
+    A channel without the network is fitted on the training video too, if it is to be part of a sum.
+    """
+    scales = {"score": TailScale(knots=(0.0,), levels=(0.0,), excess=1.0)}
+    weights: dict[str, float] = {}
+    for channel in (*settings.motion, *settings.appearance):
+        is_measured = settings.is_sum and parse_channel(channel)[0] in HAND_DESIGNED
+        used = [*held_out, *training] if is_measured else held_out
+        values = [np.array([peaks[channel].value for peaks in video], np.float64) for video in used if video]
+        scales[channel] = fit_tail_scale(np.concatenate([*values, np.zeros(0)]))
+        if settings.is_sum:
+            weights[channel] = fit_weight(values)
     return Calibration(
         settings=settings,
-        scales={**scales, "score": TailScale(knots=(0.0,), levels=(0.0,), excess=1.0)},
+        scales=scales,
+        weights=weights,
         spatial_baselines=dict(baselines),
-        w_flow=w_flow,
-        w_frame=w_frame,
         rate_hz=rate_hz,
         frames_per_alarm=1.0,
-        n_frames=len(frames),
+        n_frames=sum(map(len, held_out)),
+        w_flow=thesis_weights[0],
+        w_frame=thesis_weights[1],
     )
 
 
-def _raw_scores(calibration: Calibration, video: Iterable[Evidence]) -> NDArray[np.float64]:
+def _raw_scores(calibration: Calibration, video: Iterable[Mapping[str, Peak]]) -> NDArray[np.float64]:
     """The scores of a video before calibration, in log10 units."""
     scorer = Scorer(calibration)
-    return expanded(np.array([scorer.update(evidence).raw for evidence in video], np.float64), calibration.settings)
+    raw = np.array([scorer.update_peaks(peaks).raw for peaks in video], np.float64)
+    return expanded(raw, calibration.settings)
+
+
+def _thesis_scores(calibration: Calibration, video: Iterable[Evidence]) -> NDArray[np.float64]:
+    """Eq. (16) of a video's frames."""
+    scorer = Scorer(calibration)
+    return np.array([scorer.update(evidence).raw for evidence in video], np.float64)
 
 
 def _with_score_scale(
@@ -111,15 +154,23 @@ def _with_score_scale(
     return plain.model_copy(update={"scales": {**plain.scales, "score": scale}, **counted})
 
 
-def _fit_spatial_baselines(frames: Sequence[Maps], settings: ScoringSettings) -> dict[str, SpatialBaseline]:
-    fitted: dict[str, SpatialBaseline] = {}
-    for name in sorted(evidence_to_normalise(settings)):
+def _fit_spatial_baselines(
+    frames: Sequence[Maps], settings: ScoringSettings, known: Mapping[str, SpatialBaseline]
+) -> dict[str, SpatialBaseline]:
+    fitted = dict(known)
+    for baseline in sorted(needed_baselines(settings) - set(known)):
+        name = "flow_mean" if baseline == DIRECTIONAL else baseline
         if not frames:
             raise ConfigError("a calibration needs at least 20 normal frames, got 0")
         if name not in frames[0]:
             raise ConfigError(f"the score needs the evidence {name!r}, which this model does not give")
         found = (maps[name][0] for maps in frames)
-        fitted[name] = fit_row_baseline(found) if name == "flow_mean" else fit_spatial_baseline(one[0] for one in found)
+        if baseline == DIRECTIONAL:
+            fitted[baseline] = SpatialBaseline(levels=fit_directional_levels(found))
+        elif name == "flow_mean":
+            fitted[baseline] = fit_row_baseline(found)
+        else:
+            fitted[baseline] = fit_spatial_baseline(one[0] for one in found)
     return fitted
 
 

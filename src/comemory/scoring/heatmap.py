@@ -32,7 +32,8 @@ def score_map(evidence: Evidence, calibration: Calibration, height: int, width: 
     Args:
         evidence: of the frame's clip.
         calibration: of the bundle.
-        height, width: of the model's image, pixels.
+        height: of the model's image, pixels.
+        width: of the model's image, pixels.
 
     Shapes: float32 (height / CELL, width / CELL).
     """
@@ -92,10 +93,14 @@ def _part_map(
         return np.zeros(1)
     patches = [patch_map(evidence.maps, channel) for channel in channels]
     cells = [_at_cells(found.values, found.pitch, height, width) for found in patches]
+    if calibration.settings.is_sum:
+        summands = [calibration.level(channel, values) for channel, values in zip(channels, cells, strict=True)]
+        return np.asarray(np.sum(summands, axis=0), np.float64)
     levels = [
         np.maximum(calibration.scales[channel](values), 0) for channel, values in zip(channels, cells, strict=True)
     ]
-    return np.maximum(fuse_channels(levels, channels, calibration.settings), 0)
+    fused: NDArray[np.float64] = np.maximum(fuse_channels(levels, channels, calibration.settings), 0)
+    return fused
 
 
 def _at_cells(patches: NDArray[np.float64], pitch: int, height: int, width: int) -> NDArray[np.float64]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from functools import reduce
 from typing import NamedTuple
 
@@ -19,7 +20,9 @@ class ScoreParts(NamedTuple):
     """The score of one frame and what it is made of.
 
     Attributes:
-        value, appearance, motion: see `types.Score`; a part without channels is 0.
+        value: see `types.Score`.
+        appearance: see `types.Score`; 0 without channels.
+        motion: see `types.Score`; 0 without channels.
         box: the patch that set the score, in pixels of the model's image.
         raw: the smoothed score before it is calibrated.
     """
@@ -36,6 +39,8 @@ class Scorer:
 
     def __init__(self, calibration: Calibration) -> None:
         self.calibration = calibration
+        smoothing_s = calibration.settings.smoothing_s
+        self._past = math.exp(-1 / (calibration.rate_hz * smoothing_s)) if smoothing_s else 0.0
         self._average: float | None = None
 
     def reset(self) -> None:
@@ -50,30 +55,49 @@ class Scorer:
             patch_filter: which patches may set the score; all without it.
         """
         settings = self.calibration.settings
-        motion = self._part(evidence, settings.motion, patch_filter)
-        appearance = self._part(evidence, settings.appearance, patch_filter)
-        if settings.score == "thesis":
-            raw, box = thesis_peak(evidence, self.calibration, patch_filter)
+        channels = (*settings.motion, *settings.appearance)
+        peaks = {channel: peak(evidence.maps, channel, patch_filter) for channel in channels}
+        thesis = thesis_peak(evidence, self.calibration, patch_filter) if settings.score == "thesis" else None
+        return self.update_peaks(peaks, thesis)
+
+    def update_peaks(self, peaks: Mapping[str, Peak], thesis: Peak | None = None) -> ScoreParts:
+        """Score the next frame by the largest patch of each channel.
+
+        Args:
+            peaks: by channel.
+            thesis: Eq. (16) of the frame, where that is the score.
+        """
+        settings = self.calibration.settings
+        motion = self._part({channel: peaks[channel] for channel in settings.motion})
+        appearance = self._part({channel: peaks[channel] for channel in settings.appearance})
+        if thesis is not None:
+            raw, box = thesis
         else:
-            raw = float(fuse_parts(motion.value, appearance.value, settings))
             is_motion = bool(settings.motion) and (motion.value >= appearance.value or not settings.appearance)
             box = motion.box if is_motion else appearance.box
+            raw = float(fuse_parts(motion.value, appearance.value, settings))
         average = raw
         if self._average is not None:
-            average = settings.smoothing * self._average + (1 - settings.smoothing) * raw
+            average = self._past * self._average + (1 - self._past) * raw
         self._average = average
         value = float(self.calibration.calibrated(average))
         return ScoreParts(value, appearance.value, motion.value, box, average)
 
-    def _part(self, evidence: Evidence, channels: Sequence[str], patch_filter: PatchFilter | None) -> Peak:
-        """The fused level of a part's channels, and the box of the channel that set it."""
-        if not channels:
+    def _part(self, peaks: Mapping[str, Peak]) -> Peak:
+        """The fused level of a part's channels, and the box of the channel that contributed most."""
+        if not peaks:
             return Peak(0.0, (0, 0, 0, 0))
         settings, scales = self.calibration.settings, self.calibration.scales
-        peaks = [peak(evidence.maps, channel, patch_filter) for channel in channels]
-        levels = [float(scales[channel](found.value)) for channel, found in zip(channels, peaks, strict=True)]
-        highest = max(range(len(peaks)), key=lambda i: levels[i] - settings.penalty(channels[i]))
-        return Peak(float(fuse_channels(levels, channels, settings)), peaks[highest].box)
+        if settings.is_sum:
+            levels = [float(self.calibration.level(channel, found.value)) for channel, found in peaks.items()]
+            highest = max(range(len(levels)), key=levels.__getitem__)
+            fused = sum(levels)
+        else:
+            levels = [float(scales[channel](found.value)) for channel, found in peaks.items()]
+            channels = list(peaks)
+            highest = max(range(len(levels)), key=lambda i: levels[i] - settings.penalty(channels[i]))
+            fused = float(fuse_channels(levels, channels, settings))
+        return Peak(fused, list(peaks.values())[highest].box)
 
 
 def thesis_peak(evidence: Evidence, calibration: Calibration, patch_filter: PatchFilter | None = None) -> Peak:
@@ -103,15 +127,17 @@ def fuse_channels(
 def fuse_parts(
     motion: float | NDArray[np.float64], appearance: float | NDArray[np.float64], settings: ScoringSettings
 ) -> NDArray[np.float64]:
-    """Fuse motion and appearance, of frames or of places: their maximum; a part without channels does not count.
+    """Fuse motion and appearance, of frames or of places: their sum or their maximum. A part without channels does not count.
 
-    Ours: both parts are -log10 of a tail probability. A sum, as in the seed's Eq. (16), would add the noise of a part
-    that carries no information in this scene.
+    Ours: both parts are -log10 of a tail probability. In a sum each channel is weighted by what normal video tells of
+    it. Without such weights a part that carries no information in this scene would add its noise: hence the maximum.
 
-    >>> float(fuse_parts(3.0, 2.0, ScoringSettings()))
+    >>> float(fuse_parts(3.0, 2.0, ScoringSettings(fusion="maximum", appearance=("frame_error:32",))))
     3.0
     """
     m, a = np.asarray(motion, np.float64), np.asarray(appearance, np.float64)
+    if settings.is_sum:
+        return m + a
     if not settings.motion or not settings.appearance:
         return m if settings.motion else a
     return np.maximum(m, a)

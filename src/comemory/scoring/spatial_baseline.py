@@ -6,12 +6,14 @@ Shape suffixes: h w places of an evidence map.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
 from comemory.config import Settings
+from comemory.scoring.directional import directional_speed
 from comemory.types import Evidence
 
 NORMALISED = {
@@ -20,6 +22,9 @@ NORMALISED = {
     "relative_speed": "flow_mean",
 }
 """Statistics that are measured relative to a spatial baseline, each with the evidence that is divided by it."""
+
+DIRECTIONAL = "flow_direction"
+"""Name of the baseline of `directional_speed`: a row of levels for each direction, see `directional`."""
 
 QUANTILE = 0.99
 """Quantile over normal frames that is the normal level of a place: the top of normal, less its outliers."""
@@ -55,7 +60,12 @@ class SpatialBaseline(Settings):
 
     def normalise(self, map_hw: NDArray[np.float32]) -> NDArray[np.float32]:
         """Divide a map by the normal level of each place. Shapes: (..., h, w), the same out."""
-        return np.asarray(map_hw / np.array(self.levels, np.float32), np.float32)
+        return np.asarray(map_hw / self.array, np.float32)
+
+    @cached_property
+    def array(self) -> NDArray[np.float32]:
+        """The levels as an array."""
+        return np.array(self.levels, np.float32)
 
 
 def fit_spatial_baseline(distances_hw: Iterable[NDArray[np.float32]]) -> SpatialBaseline:
@@ -98,8 +108,8 @@ def fit_row_baseline(flows_2hw: Iterable[NDArray[np.float32]]) -> SpatialBaselin
 def normalise(maps: Mapping[str, NDArray[np.float32]], baselines: Mapping[str, SpatialBaseline]) -> Evidence:
     """Make the evidence of a clip: the raw maps, and those of `NORMALISED` that the baselines allow.
 
-    The relative speed is multiplied by the change confidence: in distant rows it is divided by little, and flow that
-    was estimated in noise would look fast.
+    Relative and directional speed are multiplied by the change confidence: in distant rows they are divided by little,
+    and flow that was estimated in noise would look fast.
 
     Args:
         maps: raw, from the network and the clip.
@@ -110,6 +120,10 @@ def normalise(maps: Mapping[str, NDArray[np.float32]], baselines: Mapping[str, S
         for name, raw in NORMALISED.items()
         if raw in baselines and raw in maps
     }
-    if "relative_speed" in normalised and "change_confidence" in maps:
-        normalised["relative_speed"] = normalised["relative_speed"] * maps["change_confidence"]
+    if DIRECTIONAL in baselines and "flow_mean" in maps:
+        normalised["directional_speed"] = directional_speed(maps["flow_mean"], baselines[DIRECTIONAL].array)
+    if "change_confidence" in maps:
+        for name in ("relative_speed", "directional_speed"):
+            if name in normalised:
+                normalised[name] = normalised[name] * maps["change_confidence"]
     return Evidence({**maps, **normalised})

@@ -59,7 +59,7 @@ class TailScale(Settings):
         with np.errstate(over="ignore"):
             above = np.minimum(np.maximum(x - self.knots[-1], 0) / self.excess, _LARGEST) * _LOG10_E
             depth = np.minimum(np.maximum(self.knots[0] - x, 0) / self.excess, _LARGEST) * _LOG10_E
-        below = -depth / (1 + depth)
+        below = np.where(depth < _DEEPEST, -depth / (1 + depth), -1.0)
         scaled = inside + above + below
         beyond = np.log10(1 + np.maximum(scaled - LINEAR_LIMIT, 0))
         return np.asarray(np.where(scaled > LINEAR_LIMIT, LINEAR_LIMIT + beyond, scaled))
@@ -68,7 +68,11 @@ class TailScale(Settings):
         """The same for one number, bit for bit, in a fifth of the time: every frame asks for several."""
         above = min(max(x - self.knots[-1], 0.0) / self.excess, _LARGEST) * _LOG10_E
         depth = min(max(self.knots[0] - x, 0.0) / self.excess, _LARGEST) * _LOG10_E
-        scaled = float(np.interp(x, _array(self.knots), _array(self.levels))) + above + -depth / (1 + depth)
+        scaled = (
+            float(np.interp(x, _array(self.knots), _array(self.levels)))
+            + above
+            + (-depth / (1 + depth) if depth < _DEEPEST else -1.0)
+        )
         return LINEAR_LIMIT + float(np.log10(1 + (scaled - LINEAR_LIMIT))) if scaled > LINEAR_LIMIT else scaled
 
     def value_at(self, level: float) -> float:
@@ -97,6 +101,10 @@ def expand(level: float | NDArray[np.float64]) -> NDArray[np.float64]:
     with np.errstate(over="ignore"):
         beyond = np.power(10.0, np.maximum(x - LINEAR_LIMIT, 0)) - 1
     return np.asarray(np.where(x > LINEAR_LIMIT, LINEAR_LIMIT + np.minimum(beyond, _LARGEST / 2), x))
+
+
+_DEEPEST = 1e15
+"""Depth from which -depth / (1 + depth) is -1: beyond it the quotient's last bit would go up and down."""
 
 
 @lru_cache(maxsize=256)

@@ -10,9 +10,11 @@ import torch
 from numpy.typing import NDArray
 
 from comemory.clips.static_gate import fit_threshold
-from comemory.scoring import Calibration, evidence_to_normalise, fit_calibration
+from comemory.scoring import Calibration, SceneMemory, SpatialBaseline, evidence_to_normalise, fit_calibration
+from comemory.scoring.spatial_baseline import DIRECTIONAL
 from comemory.training.cache import PreparedVideo
 from comemory.training.config import TrainingConfig
+from comemory.training.scene import ObjectMaps, fit_scene_memory, left_out_memories, object_maps
 from comemory.training.split import evenly_spaced, split_frames
 
 MAX_BASELINE_FRAMES = 800
@@ -41,11 +43,17 @@ def infer_evidence(
     config: TrainingConfig,
     on_frame: Callable[[], None] = lambda: None,
     clip_ends: Sequence[int] | None = None,
+    objects: Mapping[int, ObjectMaps] | None = None,
 ) -> Iterator[Mapping[str, NDArray[np.float32]]]:
     """The evidence of the clips of a video, in fp32 and one clip at a time, as a detector computes it.
 
     Args:
+        model: the network.
+        video: prepared frames and flow.
+        config: of the training.
+        on_frame: called for each clip.
         clip_ends: the clips that end at these frames; None takes all of them.
+        objects: the evidence of moving objects by clip end, see `scene.object_maps`; none without it.
     """
     items = [memory.items for memory in model.memories().values()]
     for end in video.clip_ends(config.clips.n_past) if clip_ends is None else clip_ends:
@@ -53,7 +61,7 @@ def infer_evidence(
         with torch.inference_mode():
             outputs = model.infer(frames, flow, *items)
         evidence = {name: tensor.numpy() for name, tensor in outputs.items() if not name.startswith("updated_")}
-        yield {**evidence, **video.evidence(end)}
+        yield {**evidence, **video.evidence(end), **(objects or {}).get(end, {})}
         on_frame()
 
 
@@ -64,29 +72,78 @@ def calibrate(
     rate_hz: float,
     on_frame: Callable[[], None] = lambda: None,
     trained: Sequence[PreparedVideo] = (),
+    scene: SceneMemory | None = None,
 ) -> Calibration:
     """Fit the calibration on held-out normal video.
 
     Args:
+        model: the network.
         held_out: videos that were not trained on.
+        config: of the training.
         rate_hz: frames per second of the videos.
         on_frame: called for each of `n_calibration_frames`.
         trained: videos that were trained on. `MAX_BASELINE_FRAMES` frames spread over them give the spatial baselines,
             and alarms are counted on some of them too, see `alarm_count_videos`.
+        scene: fitted on `held_out` and `trained`, where a channel needs it, see `needed_scene`.
 
     Raises:
         ConfigError: fewer than 20 held-out frames, or a channel whose evidence the model does not give.
     """
-    evidence = [list(infer_evidence(model, video, config, on_frame)) for video in held_out]
-    counted = (infer_evidence(model, video, config, on_frame) for video in alarm_count_videos(trained))
+    counted_videos = alarm_count_videos(trained)
+    objects, known = _left_out_objects(held_out, trained, counted_videos, config, rate_hz, scene)
+    evidence = [
+        list(infer_evidence(model, video, config, on_frame, objects=found))
+        for video, found in zip(held_out, objects, strict=False)
+    ]
+    counted = (
+        infer_evidence(model, video, config, on_frame, objects=found)
+        for video, found in zip(counted_videos, objects, strict=False)
+    )
     fitted = fit_calibration(
         evidence,
         config.scoring,
         rate_hz,
         baseline_frames=_baseline_evidence(model, trained, config),
+        known_baselines=known,
         training_videos=counted,
     )
     return fitted.model_copy(update={"static_threshold": fit_threshold([video.images for video in held_out])})
+
+
+def needed_scene(videos: Sequence[PreparedVideo], config: TrainingConfig, rate_hz: float) -> SceneMemory | None:
+    """The scene of normal video, if a channel measures moving objects.
+
+    Args:
+        videos: all of it, the held-out part too: no network is fitted to it, and tails are fitted on objects that were
+            left out in turn.
+        config: of the training.
+        rate_hz: frames per second.
+    """
+    return fit_scene_memory(videos, config.clips.n_past, rate_hz) if config.scoring.needs_scene else None
+
+
+def _left_out_objects(
+    held_out: Sequence[PreparedVideo],
+    trained: Sequence[PreparedVideo],
+    counted: Sequence[PreparedVideo],
+    config: TrainingConfig,
+    rate_hz: float,
+    scene: SceneMemory | None,
+) -> tuple[Iterator[Mapping[int, ObjectMaps]], dict[str, SpatialBaseline]]:
+    """The object maps of the held-out videos and then of the counted ones, each as if its objects were new.
+
+    Returns:
+        The maps by clip end, and the baselines of the scene. Without a scene the maps are empty.
+    """
+    if scene is None:
+        return ({} for _ in range(len(held_out) + len(counted))), {}
+    n_past, videos = config.clips.n_past, [*held_out, *trained]
+    memories = list(left_out_memories(videos, n_past, scene, rate_hz))
+    asked = [*held_out, *counted]
+    of_video = {id(video): memory for video, memory in zip(videos, memories, strict=True)}
+    maps = (object_maps(video, n_past, of_video[id(video)], rate_hz) for video in asked)
+    levels = tuple(tuple(row) for row in scene.levels.astype(float).tolist())
+    return maps, {DIRECTIONAL: SpatialBaseline(levels=levels)}
 
 
 def alarm_count_videos(trained: Sequence[PreparedVideo]) -> Sequence[PreparedVideo]:

@@ -16,9 +16,9 @@ from comemory.provenance import current_commit
 from comemory.runtimes.pytorch import load_model
 from comemory.scoring import ScoringSettings
 from comemory.training.cache import PreparedVideo, prepare_videos
-from comemory.training.calibrate import calibrate, n_calibration_frames, split_videos
+from comemory.training.calibrate import calibrate, n_calibration_frames, needed_scene, split_videos
 from comemory.training.config import TrainingConfig, build_training_config
-from comemory.training.train import Reporter, SilentReporter, TrainingResult
+from comemory.training.train import Reporter, SilentReporter, TrainingResult, write_scene
 from comemory.types import JSON
 
 _UNCHANGED = ("weights.safetensors", "items.safetensors", "model.onnx", "model.xml", "model.bin")
@@ -53,7 +53,8 @@ def recalibrate(
     Raises:
         ConfigError: a channel whose evidence the network does not give.
         TrainingError: the video is not that of the training.
-        DatasetError, BundleError: one line each.
+        DatasetError: the data set cannot be read.
+        BundleError: the bundle cannot be read or written.
     """
     reporter = reporter or SilentReporter()
     bundle = open_bundle(path)
@@ -73,11 +74,14 @@ def recalibrate(
     trained, held_out = _split_as_trained(bundle, prepared, config, data)
     reporter.stage("Calibrating on held-out video", n_calibration_frames(held_out, trained, config.clips.n_past))
     model = load_model(bundle.network)
-    calibration = calibrate(model, held_out, config, bundle.calibration.rate_hz, reporter.advance, trained)
+    rate_hz = bundle.calibration.rate_hz
+    scene = needed_scene([*held_out, *trained], config, rate_hz)
+    calibration = calibrate(model, held_out, config, rate_hz, reporter.advance, trained, scene)
     note = {"date": datetime.now(UTC).date().isoformat(), "commit": current_commit(), "from": bundle.digest[:16]}
     with bundle_writer(out) as folder:
         link_members(bundle.path, folder, _UNCHANGED)
         write_json(folder / "config.json", {**bundle.config, "scoring": config.scoring.model_dump(mode="json")})
+        write_scene(scene, folder)
         write_json(folder / "calibration.json", calibration.model_dump(mode="json"))
         write_json(folder / "provenance.json", {**bundle.provenance, "recalibrated": note})
     return TrainingResult(out, problems, calibration.caution, [note for video in prepared for note in video.notes])
@@ -104,6 +108,8 @@ def link_members(source: Path, target: Path, names: Iterable[str]) -> None:
     """Put members of a bundle into another folder, as hard links where the file system has them, else as copies.
 
     Args:
+        source: the bundle.
+        target: the other folder.
         names: those that the bundle does not have are skipped.
     """
     for name in names:

@@ -13,18 +13,20 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Protocol
 
+import numpy as np
+import safetensors.numpy
 import safetensors.torch
 import torch
 from torch import Tensor
 
-from comemory.bundle import bundle_writer, require_replaceable, write_json
+from comemory.bundle import SCENE, bundle_writer, require_replaceable, write_json
 from comemory.datasets import open_dataset
 from comemory.errors import BundleError, SourceError, TrainingError
 from comemory.provenance import current_commit, package_version
-from comemory.scoring import Calibration
+from comemory.scoring import Calibration, SceneMemory
 from comemory.scoring.budgets import Coverage, coverage
 from comemory.training.cache import PreparedVideo, prepare_videos
-from comemory.training.calibrate import calibrate, n_calibration_frames, split_videos
+from comemory.training.calibrate import calibrate, n_calibration_frames, needed_scene, split_videos
 from comemory.training.checkpoint import CHECKPOINT, TrainingState
 from comemory.training.config import TrainingConfig
 from comemory.training.graph import write_graph
@@ -93,6 +95,7 @@ def train(
 
     Args:
         data: `KIND:PATH` of the data set.
+        config: of the training.
         out: path of the bundle. An older bundle there is replaced at the very end; where that fails, for instance
             because the disk is full, `resume` continues from the checkpoint of the finished training.
         run: folder of the cache, the checkpoint, the log and the plot; `<out>.run` unless given.
@@ -101,7 +104,10 @@ def train(
         reporter: receives the progress.
 
     Raises:
-        DatasetError, SourceError, TrainingError, BundleError: one line each.
+        DatasetError: the data set cannot be read.
+        SourceError: a video cannot be read.
+        TrainingError: there is too little video, or the run folder cannot be used.
+        BundleError: the bundle cannot be written.
     """
     start_s = time.monotonic()
     run = _run_folder(out, run)
@@ -132,10 +138,11 @@ def train(
         return TrainingResult(out, ())
     reporter.stage("Calibrating on held-out video", n_calibration_frames(held_out, trained, config.clips.n_past))
     model = model.to(memory_format=torch.contiguous_format)
-    calibration = calibrate(model, held_out, config, rate_hz, reporter.advance, trained)
+    scene = needed_scene([*held_out, *trained], config, rate_hz)
+    calibration = calibrate(model, held_out, config, rate_hz, reporter.advance, trained, scene)
     provenance = _provenance(data, prepared, trained, held_out, state, time.monotonic() - start_s)
     reporter.stage("Writing the bundle", None)
-    _write(out, model, config, calibration, provenance)
+    _write(out, model, config, calibration, provenance, scene)
     n_frames = sum(len(video.indices) for video in prepared)
     notes = [note for video in prepared for note in video.notes]
     return TrainingResult(out, problems, calibration.caution, notes, coverage(calibration, n_frames))
@@ -169,11 +176,19 @@ def _fit(
     return fit(fabric, config, videos, run, resume=resume, on_step=on_step, on_epoch=on_epoch)
 
 
-def _write(out: Path, model: Any, config: TrainingConfig, calibration: Calibration, provenance: JSON) -> None:
+def _write(
+    out: Path,
+    model: Any,
+    config: TrainingConfig,
+    calibration: Calibration,
+    provenance: JSON,
+    scene: SceneMemory | None,
+) -> None:
     with bundle_writer(out) as folder:
         _write_tensors(model.state_dict(), folder / "weights.safetensors")
         items = {f"{name}_items": memory.items for name, memory in model.memories().items()}
         _write_tensors(items, folder / "items.safetensors")
+        write_scene(scene, folder)
         graph = write_graph(model, config.clips, folder / "model.onnx")
         write_json(
             folder / "config.json", {**config.model_dump(mode="json"), "network": config.model_kwargs(), "graph": graph}
@@ -187,6 +202,16 @@ def _write_tensors(tensors: Mapping[str, Tensor], path: Path) -> None:
         safetensors.torch.save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, path)
     except safetensors.SafetensorError as error:
         raise BundleError(f"cannot write {path.name} of the bundle: {error}; nothing was changed") from None
+
+
+def write_scene(scene: SceneMemory | None, folder: Path) -> None:
+    """Write the scene into a bundle's folder, if there is one; remove an older one otherwise."""
+    if scene is None:
+        (folder / SCENE).unlink(missing_ok=True)
+    else:
+        safetensors.numpy.save_file(
+            {name: np.ascontiguousarray(a) for name, a in scene.to_arrays().items()}, folder / SCENE
+        )
 
 
 def _run_folder(out: Path, run: Path | None) -> Path:

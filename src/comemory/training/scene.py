@@ -1,0 +1,105 @@
+"""From prepared normal video to the memory of its scene: background, heights, and the objects that are normal in it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from comemory.scoring import ObjectEvidence, SceneMemory, cell_flow
+from comemory.scoring.directional import fit_directional_levels
+from comemory.scoring.object_density import N_FEATURES, N_FOLDS, ObjectDensity, fit_object_density
+from comemory.scoring.object_evidence import to_grey
+from comemory.scoring.objects import N_BACKGROUND_FRAMES, MovingObject, Scene, fit_background, fit_heights
+from comemory.training.cache import PreparedVideo
+
+ObjectMaps = Mapping[str, NDArray[np.float32]]
+
+
+def fit_scene_memory(videos: Sequence[PreparedVideo], n_past: int, rate_hz: float) -> SceneMemory:
+    """Learn the scene and its normal objects.
+
+    The heights are fitted on the objects of a first pass over the video, the memory of objects on those of a second one.
+
+    Args:
+        videos: normal training video.
+        n_past: frames before a clip's newest one.
+        rate_hz: frames per second.
+    """
+    levels = fit_directional_levels(cell_flow(flow) for video in videos for flow in _flows(video, n_past))
+    background, noise = fit_background(_spread_images(videos))
+    height, width = background.shape
+    start = SceneMemory(Scene(background, noise, 0.2 * height, 0.0), np.array(levels, np.float32))
+    offset, slope = fit_heights(_objects(videos, n_past, start, rate_hz), (height, width))
+    memory = SceneMemory(Scene(background, noise, offset, slope), start.levels)
+    features = np.concatenate([_features(video, n_past, memory, rate_hz) for video in videos])
+    return SceneMemory(memory.scene, memory.levels, _density(features))
+
+
+def object_maps(video: PreparedVideo, n_past: int, memory: SceneMemory, rate_hz: float) -> dict[int, ObjectMaps]:
+    """The evidence of moving objects of each clip of a video, by the position of its newest frame."""
+    return {end: maps for end, _, maps in _follow(video, n_past, memory, rate_hz)}
+
+
+def left_out_memories(
+    videos: Sequence[PreparedVideo], n_past: int, memory: SceneMemory, rate_hz: float
+) -> Iterator[SceneMemory]:
+    """For each training video, a memory without the objects of its fold: its own objects are then as far as new ones.
+
+    Ours: an object is at distance 0 from itself, so a tail fitted with the whole memory would call every new object rare.
+    """
+    features = [_features(video, n_past, memory, rate_hz) for video in videos]
+    n_folds = min(N_FOLDS, len(videos))
+    folds = [number * n_folds // max(1, len(videos)) for number in range(len(videos))]
+    known: dict[int, ObjectDensity] = {}
+    for fold in folds:
+        if fold not in known:
+            others = [found for found, other in zip(features, folds, strict=True) if other != fold]
+            known[fold] = _density(np.concatenate(others or features))
+        yield SceneMemory(memory.scene, memory.levels, known[fold])
+
+
+def _density(features: NDArray[np.float32]) -> ObjectDensity:
+    """The memory of the objects; of one at rest in the middle where nothing ever moved, so that all that moves is new."""
+    return fit_object_density(features if len(features) else np.zeros((1, N_FEATURES), np.float32))
+
+
+def _follow(
+    video: PreparedVideo, n_past: int, memory: SceneMemory, rate_hz: float
+) -> Iterator[tuple[int, ObjectEvidence, ObjectMaps]]:
+    """The objects at the end of each clip, in order. After a gap the tracks start again, as in a detector."""
+    evidence = ObjectEvidence(memory, rate_hz)
+    previous = None
+    for end in video.clip_ends(n_past):
+        if previous is not None and end != previous + 1:
+            evidence.reset()
+        previous = end
+        flow = np.asarray(video.flows[end], np.float32)
+        yield end, evidence, evidence.update(np.asarray(video.images[end]), flow, video.evidence(end))
+
+
+def _objects(
+    videos: Sequence[PreparedVideo], n_past: int, memory: SceneMemory, rate_hz: float
+) -> Iterator[MovingObject]:
+    for video in videos:
+        for _, evidence, _ in _follow(video, n_past, memory, rate_hz):
+            yield from evidence.objects
+
+
+def _features(video: PreparedVideo, n_past: int, memory: SceneMemory, rate_hz: float) -> NDArray[np.float32]:
+    """The features of all objects of a video. Shapes: float32 (K, F)."""
+    found = [evidence.features() for _, evidence, _ in _follow(video, n_past, memory, rate_hz) if evidence.objects]
+    return np.concatenate([np.zeros((0, N_FEATURES), np.float32), *found])
+
+
+def _flows(video: PreparedVideo, n_past: int) -> Iterator[NDArray[np.float32]]:
+    for end in video.clip_ends(n_past):
+        yield np.asarray(video.flows[end], np.float32)
+
+
+def _spread_images(videos: Sequence[PreparedVideo]) -> NDArray[np.uint8]:
+    """About `N_BACKGROUND_FRAMES` grey images, spread over the videos. Shapes: uint8 (n, H, W)."""
+    places = [(video, position) for video in videos for position in range(len(video.indices))]
+    step = max(1, len(places) // N_BACKGROUND_FRAMES)
+    return np.stack([to_grey(np.asarray(video.images[position])) for video, position in places[::step]])
