@@ -30,7 +30,7 @@ MAX_NEW_SHARE = 0.3
 """Share of blocks that change at once with the light; the average image starts again then."""
 N_DIFFERENT = 2
 """Consecutive pairs that differ and show that the sensor lives: one may differ by a change of quality."""
-MAX_CHANGED = 0.01
+MAX_CHANGED = 0.02
 """Without key frames: share of blocks that may change from sample to sample."""
 CLIPPED = (24.0, 232.0)
 """Mean grey levels outside of which a block shows no noise, because the sensor is at its limit."""

@@ -173,4 +173,4 @@ def _luma(image: Image) -> NDArray[np.uint8]:
 
 def _every_nth_pixel(luma: NDArray[np.uint8]) -> NDArray[np.uint8]:
     step = max(1, luma.shape[0] // NOISE_LINES)
-    return np.ascontiguousarray(luma[::step, ::step])
+    return luma[::step, ::step].copy()
