@@ -1,4 +1,4 @@
-"""AMCorrespondence: one frame gives itself and its flow to the next frame; a discriminator judges frame and flow together.
+"""AMCorrespondence: one frame gives itself and its flow to the next frame; a discriminator rates frame and flow together.
 
 Source: Nguyen and Meunier, Anomaly Detection in Video Sequence with Appearance-Motion Correspondence, ICCV 2019.
 Deviation: the discriminator learns at a tenth of the generator's rate within this project's schedule.
@@ -8,6 +8,7 @@ Shape suffixes: B batch, T frames, C channels, H W pixels.
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import ClassVar
 
 import torch
@@ -63,7 +64,7 @@ class AmCorrespondence(Model):
         self.front = _Front(channels, max(1, width // 4))
         widths = (4 * max(1, width // 4), width, 2 * width, 4 * width, 8 * width, 8 * width)
         self.down = nn.ModuleList(
-            _down(first, second, number) for number, (first, second) in enumerate(zip(widths, widths[1:], strict=False))
+            _down(first, second, number) for number, (first, second) in enumerate(pairwise(widths))
         )
         self.frame_decoder = _Decoder(width, channels, skips=False)
         self.flow_decoder = _Decoder(width, 3, skips=True)

@@ -10,6 +10,7 @@ Shape suffixes: B batch, T frames, C channels, H W pixels, h w places of the emb
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import ClassVar
 
 import torch
@@ -122,9 +123,7 @@ class _Encoder(nn.Module):
         super().__init__()
         self.enter = nn.Conv2d(inputs, width, 3, padding=1)
         widths = (width, 2 * width, 4 * width, 8 * width)
-        self.levels = nn.ModuleList(
-            _Residual(first, second, norm=norm) for first, second in zip(widths, widths[1:], strict=False)
-        )
+        self.levels = nn.ModuleList(_Residual(first, second, norm=norm) for first, second in pairwise(widths))
         self.attention = nn.ModuleList(_VarianceAttention(second) for second in widths[1:]) if attention else None
         self.leave = nn.Conv2d(widths[-1], widths[-1], 3, padding=1)
 
@@ -176,7 +175,7 @@ class _Decoder(nn.Module):
         widths = (8 * width, 4 * width, 2 * width, width)
         self.up = nn.ModuleList(
             nn.Sequential(nn.Conv2d(first, 4 * second, 3, padding=1), nn.PixelShuffle(2))
-            for first, second in zip(widths, widths[1:], strict=False)
+            for first, second in pairwise(widths)
         )
         self.mix = nn.ModuleList(
             nn.Sequential(nn.Conv2d(second * (2 if skips else 1), second, 3, padding=1), nn.LeakyReLU(0.2))

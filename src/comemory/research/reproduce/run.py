@@ -20,7 +20,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from comemory.bundle import REQUIRED, Bundle, bundle_writer, open_bundle
+from comemory.bundle import REQUIRED, SCENE, Bundle, bundle_writer, open_bundle
 from comemory.config import Settings
 from comemory.errors import BundleError, SourceError
 from comemory.files import write_text
@@ -182,7 +182,7 @@ def _calibrated(job: Job, network: Bundle, reporter: Reporter) -> Bundle:
     counted = network.calibration.n_alarms is not None
     if counted and network.config["scoring"] == scoring.model_dump(mode="json"):
         with bundle_writer(out) as folder:
-            link_members(network.path, folder, REQUIRED)
+            link_members(network.path, folder, (*REQUIRED, SCENE))
     else:
         weights = job.config.flow.weights
         recalibrate(network.path, job.train, scoring, out, cache=job.cache, flow_weights=weights, reporter=reporter)
