@@ -60,6 +60,10 @@ API = {
     "Scoring": (
         "comemory.scoring.channels",
         "comemory.scoring.spatial_baseline",
+        "comemory.scoring.directional",
+        "comemory.scoring.objects",
+        "comemory.scoring.object_density",
+        "comemory.scoring.weights",
         "comemory.scoring.tail",
         "comemory.scoring.calibration",
         "comemory.scoring.budgets",
