@@ -399,6 +399,7 @@ def build(site: Path) -> list[str]:
         shutil.copy(ROOT / "CHANGELOG.md", work / "docs" / "changelog.md")
         generate(work / "docs" / "reference" / "generated")
         config = (ROOT / "mkdocs.yml").read_text(encoding="utf-8").replace("paths: [src]", f"paths: [{ROOT / 'src'}]")
+        config = config.replace("[scripts/doctests_as_code.py]", f"[{ROOT / 'scripts' / 'doctests_as_code.py'}]")
         (work / "mkdocs.yml").write_text(config, encoding="utf-8")
         tool = Path(sys.executable).with_name("zensical")
         done = subprocess.run([tool, "build", "--strict"], cwd=work, capture_output=True, text=True, check=False)

@@ -30,7 +30,7 @@ def run(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 def test_mnad_runs_in_both_layouts(script: ModuleType) -> None:
-    torch = pytest.importorskip("torch", reason="needs torch: pip install 'comemory[train]'")
+    torch = pytest.importorskip("torch", reason="needs torch: pip install '.[train]'")
     torch.set_num_threads(1)
     timings = interleave(script.mnad_calls(frames=2, side=32), rounds=2)
     assert set(timings) == {"mnad", "mnad_channels_last"}
@@ -44,7 +44,7 @@ def test_rates_and_ratios_are_medians_over_rounds(script: ModuleType) -> None:
 
 
 def test_a_missing_bundle_is_one_line_and_no_traceback(tmp_path: Path) -> None:
-    pytest.importorskip("torch", reason="needs torch: pip install 'comemory[train]'")
+    pytest.importorskip("torch", reason="needs torch: pip install '.[train]'")
     done = run("--bundle", str(tmp_path / "none"), "--video", str(tmp_path / "none.mp4"), "--rounds", "1")
     assert done.returncode == 1
     assert len(done.stderr.strip().splitlines()) == 1

@@ -42,7 +42,9 @@ def test_the_checkout_is_installed_not_a_name_on_an_index(text: str) -> None:
 
 
 def test_the_container_publishes_on_the_loopback() -> None:
-    examples = [line for line in CONTAINER.splitlines() if "-p " in line and "podman" not in line and "certificate" not in line]
+    examples = [
+        line for line in CONTAINER.splitlines() if "-p " in line and "podman" not in line and "certificate" not in line
+    ]
     assert all("-p 127.0.0.1:8710:8710" in line for line in examples if line.startswith("#     "))
     assert "--format docker" in CONTAINER, "podman drops HEALTHCHECK in its own format"
 

@@ -50,7 +50,7 @@ def test_others_are_not_let_near_without_a_password(
     assert "hunter2" not in said
 
 
-def test_a_password_is_kept_as_a_hash(
+def test_a_password_is_stored_as_a_hash(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("sys.stdin", io.StringIO("correct horse battery\n"))

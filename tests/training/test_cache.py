@@ -228,7 +228,8 @@ from training.test_cache import CLIPS, FLOW
 from comemory.training.cache import prepare_videos
 from comemory.types import LabelledSource
 video = LabelledSource("gate", sys.argv[1])
-prepare_videos([video], Path(sys.argv[2]), CLIPS, FLOW, dataset="made:", rate_hz=10.0, on_frame=lambda name: print(name, flush=True))
+report = lambda name: print(name, flush=True)
+prepare_videos([video], Path(sys.argv[2]), CLIPS, FLOW, dataset="made:", rate_hz=10.0, on_frame=report)
 """
 
 

@@ -121,7 +121,13 @@ def test_a_chosen_channel_whose_memory_is_off_is_refused(part: str) -> None:
 def test_another_model_has_settings_and_channels_of_its_own() -> None:
     pytest.importorskip("torch", reason="needs torch: pip install '.[train]'")
     config = read_training_config("small", settings=["model=mnad-prediction", "network.items=5"])
-    assert config.network.model_dump() == {"items": 5, "compactness": 0.1, "separateness": 0.1}
+    assert config.network.model_dump() == {
+        "width": 8,
+        "items": 5,
+        "compactness": 0.1,
+        "separateness": 0.1,
+        "update": "paper",
+    }
     assert (config.scoring.motion, config.scoring.appearance) == ((), ("frame_error:32",))
     assert build_training_config(json.loads(config.model_dump_json())) == config
     with pytest.raises(ConfigError, match=r"unknown config key 'network\.itms': did you mean 'items'"):

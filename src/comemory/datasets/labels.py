@@ -56,7 +56,7 @@ class LabelError(DatasetError):
 def labels_from_intervals(intervals: Iterable[Interval], n_frames: int) -> NDArray[np.bool_]:
     """Frame labels from abnormal intervals.
 
-    >>> fill([(1, 2)], 4).astype(int).tolist()
+    >>> labels_from_intervals([(1, 2)], 4).astype(int).tolist()
     [0, 1, 1, 0]
     """
     labels = np.zeros(n_frames, np.bool_)

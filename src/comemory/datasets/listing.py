@@ -19,7 +19,7 @@ _JUNK = frozenset({"thumbs.db", "desktop.ini", "__macosx"})
 def last_number(name: str) -> int | None:
     """The last number in a name, None where it has none.
 
-    >>> number("Test007"), number("frame_0012"), number("gate")
+    >>> last_number("Test007"), last_number("frame_0012"), last_number("gate")
     (7, 12, None)
     """
     digits = re.findall(r"[0-9]+", name)
@@ -108,9 +108,9 @@ def count_frames(path: Path) -> int | None:
 def format_numbers(numbers: Iterable[int], most: int = 5) -> str:
     """Rising numbers as a short text of ranges.
 
-    >>> spans([3, 4, 5, 9])
+    >>> format_numbers([3, 4, 5, 9])
     '3-5, 9'
-    >>> spans([0, 2, 4], most=2)
+    >>> format_numbers([0, 2, 4], most=2)
     '0, 2 and more'
     """
     ranges: list[tuple[int, int]] = []

@@ -18,7 +18,7 @@ def compare_scores(scores: Scores, fp32: Scores) -> Agreement:
 
     Shapes: float64 (n,) each.
 
-    >>> agreement(np.array([1.0, 2.0, 4.0]), np.array([1.0, 2.0, 3.0])).spearman
+    >>> compare_scores(np.array([1.0, 2.0, 4.0]), np.array([1.0, 2.0, 3.0])).spearman
     1.0
     """
     difference = np.abs(scores - fp32)

@@ -95,7 +95,9 @@ def test_the_versions_of_the_code_are_part_of_a_key(tmp_path: Path) -> None:
 def test_differences_are_those_from_the_preset(tmp_path: Path) -> None:
     found = by_label(grid_of(tmp_path))
     assert differences(found["scene/longer/1"].settings, "nano")["train.epochs"] == 2
-    assert differences(found["scene/plain+speed/0"].settings, "nano")["scoring.appearance"] == []
+    changed = differences(found["scene/plain+speed/0"].settings, "nano")
+    assert changed["scoring.motion"] == ["flow_speed:8"]
+    assert "scoring.appearance" not in changed, "the preset has no channel of appearance either"
     assert not {"train.seed", "train.devices", "train.lr"} & set(differences(found["scene/longer/1"].settings, "nano"))
 
 

@@ -32,6 +32,8 @@ N_DIFFERENT = 2
 """Consecutive pairs that differ and show that the sensor lives: one may differ by a change of quality."""
 MAX_CHANGED = 0.02
 """Without key frames: share of blocks that may change from sample to sample."""
+SETTLING_S = 2.5
+"""Without key frames: time during which the codec still refines a frozen image. Measured on x264 at CRF 26: 1.5 to 2 s."""
 CLIPPED = (24.0, 232.0)
 """Mean grey levels outside of which a block shows no noise, because the sensor is at its limit."""
 BORDER = 0.15
@@ -105,7 +107,9 @@ class FrozenDetector:
             return 0.0
         if self._n_identical + self._n_different:
             return time - self._since if self._n_identical > self._n_different else 0.0
-        return time - (self._since if self._changed_at is None else self._changed_at)
+        if self._changed_at is None:
+            return time - self._since
+        return time - max(self._since, self._changed_at - SETTLING_S) if time > self._changed_at else 0.0
 
     def _compare(self, luma: Luma, time: float, is_key: bool) -> None:
         """Compare the last image before a key frame with the first one after it, and other images with the last one.

@@ -28,7 +28,7 @@ def to_rgb(image: Any) -> NDArray[np.uint8]:
 def shrink(image: NDArray[np.uint8], width: int) -> NDArray[np.uint8]:
     """The image, scaled down to `width` pixels where it is wider.
 
-    >>> shrunk(np.zeros((40, 80, 3), np.uint8), 20).shape
+    >>> shrink(np.zeros((40, 80, 3), np.uint8), 20).shape
     (10, 20, 3)
     """
     if image.shape[1] <= width:
