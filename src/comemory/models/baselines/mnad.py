@@ -76,7 +76,7 @@ class MnadSettings(ModelSettings):
 
 
 class MnadReconstructionSettings(MnadSettings):
-    """Settings of the MNAD that reconstructs."""
+    """Settings of the MNAD that reconstructs. The weights of its own score are from memory, and were not checked."""
 
     own_score: ClassVar[dict[str, float]] = {"negative_psnr": 0.7, "query_distance": 0.3}
 
