@@ -42,7 +42,7 @@ class Detector:
         threads: CPU threads of the runtime; None leaves the choice to it.
         with_heat_maps: make `Score.heat_map` for every score.
         update: when the network's updated memory items replace the present ones while the detector runs.
-            `off`: never. `gated`: after frames that every second normal frame scores above, or lower. `always`: after
+            `off`: never. `gated`: after frames whose score is not above the median of normal frames. `always`: after
             every frame, which soon takes a lasting anomaly for normal. `bounded`: slowly, within a small angle of the
             trained items, and after frames that the trained memory scores as normal; each score stays within
             `stages.BOUND` of the score without updates, and the network runs twice for each frame. Every source starts

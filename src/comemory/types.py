@@ -165,7 +165,7 @@ def named_input_maps(stacked: NDArray[np.float32]) -> dict[str, NDArray[np.float
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Evidence:
-    """What is known of one clip before it is scored: named raw maps, already normalised, made once for each clip.
+    """What is known of one clip before it is scored: the maps and numbers measured, and those divided by their normal level.
 
     It is the only thing between a runtime and the scorer.
 
@@ -185,9 +185,9 @@ class Score:
         index: of the frame.
         time_s: of the frame.
         value: calibrated, and smoothed where the settings say so; higher is more abnormal.
-        appearance: the calibrated part of the appearance channels, on the same scale, before smoothing.
+        appearance: the appearance channels fused, before the calibration of the score; not comparable with `value`.
         motion: the same of the motion channels.
-        box: the patch with the highest score, in pixels of the source.
+        box: the moving object at the patch of the strongest channel, or that patch where no object is; in pixels of the source.
         heat_map: float32 (h, w) in [0, 1], on request.
     """
 
@@ -202,7 +202,7 @@ class Score:
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """An interval of a source whose scores lie above the threshold.
+    """An interval of a source, from where the score reaches the threshold until it falls below the release threshold.
 
     Attributes:
         source: name of the source.
@@ -213,7 +213,7 @@ class Event:
         end_s: time of the last frame.
         peak_s: time of the peak frame.
         peak_score: the highest score.
-        box: the patch with the highest score at the peak, in the pixels of the scores' boxes.
+        box: that of the score at the peak, in the same pixels.
     """
 
     source: str

@@ -31,8 +31,8 @@ def compute_results(
 
     - `causal`: the scores as a live system has them.
     - `paper`: the own score of the model's authors where the model has one, scaled within each video; else each video
-      divided by its maximum (the seed's Eq. 20). No live system can do either. `paper_score` says which it is.
-    - `thesis`: the seed's own score, Eq. (16), under both.
+      divided by its maximum (the thesis' Eq. 20). No live system can do either. `paper_score` says which it is.
+    - `thesis`: the thesis' own score, Eq. (16), under both.
     - `motion_baseline`: the score without training.
     - `protocols`: the AUC under the normalisations and smoothings of published protocols.
     - `budgets`: the alarms at other false-alarm budgets.

@@ -43,7 +43,7 @@ class Prediction(NamedTuple):
 class CoMemory(Model):
     """A motion branch that decodes the flow, and an appearance branch that predicts the next frame with its help.
 
-    Source: seed, Eq. (1) to (5). Deviations: `CoMemorySettings` says for each setting which value is the seed's. A branch
+    Source: seed, Eq. (1) to (5). Deviations: `CoMemorySettings` says for each setting which value is the thesis'. A branch
     whose memory is off passes on the queries as its encoder gives them; with a memory they have length 1.
 
     Args:

@@ -28,7 +28,7 @@ def prediction_loss(predicted_BCHW: Tensor, frame_BCHW: Tensor) -> Tensor:
 def compactness_loss(memory_read: MemoryRead, items_ND: Tensor) -> Tensor:
     """Mean squared distance of each query to its nearest item. Source: seed, Eq. (13).
 
-    Deviation: the distance is squared, which keeps the gradient finite at 0. MNAD, the seed's source, squares it too, and
+    Deviation: the distance is squared, which keeps the gradient finite at 0. MNAD, the thesis' source, squares it too, and
     takes the mean over the width where this takes the sum.
     """
     first_BK, _ = _nearest_two(memory_read, items_ND)
@@ -39,7 +39,7 @@ def separateness_loss(memory_read: MemoryRead, items_ND: Tensor, margin: float) 
     """Hinge that keeps the second-nearest item farther than the nearest by `margin`; 0 with a single item.
 
     Source: seed, Eq. (14), read as max(0, d1 - d2 + margin).
-    Deviation: distances are squared, as in Eq. (13); MNAD, the seed's source, does not square these.
+    Deviation: distances are squared, as in Eq. (13); MNAD, the thesis' source, does not square these.
     """
     first_BK, second_BK = _nearest_two(memory_read, items_ND)
     if second_BK is None:

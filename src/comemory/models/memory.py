@@ -30,7 +30,7 @@ def read(query_BKD: Tensor, items_ND: Tensor, temperature: float = 1.0) -> Memor
     """Add up the items, weighted by their similarity to each query.
 
     Source: seed, Eq. (6) and (7). The slide's denominator prints p for q.
-    Deviation: `temperature` divides the similarity; at its default of 1 the formula is the seed's.
+    Deviation: `temperature` divides the similarity; at its default of 1 the formula is the thesis'.
 
     Shapes:
         query_BKD: float, unit norm. items_ND: float, unit norm.

@@ -1,6 +1,6 @@
 """Encoders of the motion branch: two past frames, or all of them.
 
-The seed's encoder sees the last two frames. Its first future work proposes a longer input, by a recurrent network or by
+The thesis' encoder sees the last two frames. Its first future work proposes a longer input, by a recurrent network or by
 convolutions over time. All encoders return the features of every level, the queries last, as `layers.Encoder` does.
 Shape suffixes: B batch, T frames, P pairs of frames, C channels, H W pixels of the level at hand, D feature width.
 """
@@ -39,7 +39,7 @@ class PairEncoder(Encoder):
 class RecurrentEncoder(nn.Module):
     """Every pair of neighbouring frames through one encoder, and a convolutional GRU over their queries, oldest first.
 
-    Ours: the first of the seed's future works. With two past frames the GRU takes one step from zeros. The skip
+    Ours: the first of the thesis' future works. With two past frames the GRU takes one step from zeros. The skip
     connections are those of the newest pair. The arguments are those of `PairEncoder`.
     """
 
@@ -93,7 +93,7 @@ class ConvGRU(nn.Module):
 class VolumeEncoder(nn.Module):
     """Convolutions over time and space, two frames deep with stride two, until one frame is left.
 
-    Ours: the first of the seed's future works. A kernel of 2x3x3 is computed as one of 3x3 over stacked
+    Ours: the first of the thesis' future works. A kernel of 2x3x3 is computed as one of 3x3 over stacked
     neighbours, which is fast in every runtime. An odd number of frames is made even by doubling the oldest one. Where more
     than one frame is left at the queries, they are averaged. The skip connections are the newest features of their
     level. The arguments are those of `PairEncoder`.

@@ -89,7 +89,7 @@ class CoMemorySettings(ModelSettings):
         2,
         title="Stem",
         description="Side in pixels of the blocks that space-to-depth turns into channels before the encoders. 2 makes "
-        "the network four times cheaper than 1, the seed's.",
+        "the network four times cheaper than 1, the thesis'.",
     )
     base_width: int = Field(
         16,
@@ -154,7 +154,7 @@ class CoMemorySettings(ModelSettings):
         0.1,
         gt=0,
         title="Motion temperature",
-        description="Temperature of the softmax over the motion items, Eq. (7). 1 is the seed's; lower is sharper.",
+        description="Temperature of the softmax over the motion items, Eq. (7). 1 is the thesis'; lower is sharper.",
     )
     loss_weights: LossWeights = Field(
         LossWeights(), title="Loss weights", description="Weights of the terms of the loss, Eq. (15)."

@@ -30,9 +30,9 @@ class Calibration(Settings):
         scales: of each channel by name, and of the whole score by the name `score`.
         weights: of each channel in a sum, see `weights.fit_weight`.
         spatial_baselines: by name of evidence, for the channels that are normalised by one.
-        w_flow: w_F of the seed's Eq. (18): one over the mean flow error on held-out normal frames; None where the model
+        w_flow: w_F of the thesis' Eq. (18): one over the mean flow error on held-out normal frames; None where the model
             does not give both errors.
-        w_frame: w_I of the seed's Eq. (17), the same for the frame error.
+        w_frame: w_I of the thesis' Eq. (17), the same for the frame error.
         rate_hz: frames per second of the normal video.
         frames_per_alarm: mean number of normal frames above the threshold that belong to one alarm.
         n_alarms: alarms on normal video that the tail of the score is known from; None where they were not counted,

@@ -23,13 +23,13 @@ class ScoringSettings(Settings):
     score: Literal["comemory", "thesis"] = Field(
         "comemory",
         title="Score",
-        description="`comemory` fuses calibrated channels; `thesis` takes the seed's Eq. (16).",
+        description="`comemory` fuses calibrated channels; `thesis` takes Eq. (16) of the thesis.",
     )
     fusion: Literal["sum", "maximum"] = Field(
         "maximum",
         title="Fusion",
         description="`sum` adds the channels' levels, with weights that normal video gives; `maximum` takes the highest, less "
-        "its penalty.",
+        "its penalty. The presets of cameras have `sum` and other channels than these defaults.",
     )
     motion: tuple[str, ...] = Field(
         ("flow_speed:8", "relative_speed:8", "agitation:12", "flow_residual:8"),
@@ -75,7 +75,7 @@ class ScoringSettings(Settings):
         2,
         ge=1,
         title="Shortest event",
-        description="Events with fewer frames above the threshold are dropped.",
+        description="Events with fewer frames are dropped.",
     )
     join_s: float = Field(
         1.0,

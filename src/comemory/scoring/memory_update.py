@@ -25,7 +25,7 @@ def bounded_update(
 ) -> NDArray[np.float32]:
     """Move items a small step towards their update, and never farther than `max_angle` from where training left them.
 
-    Ours: one update of the seed's Eq. (10) replaces an item by what the newest frame holds. With a small rate the item
+    Ours: one update of the thesis' Eq. (10) replaces an item by what the newest frame holds. With a small rate the item
     follows minutes instead of frames. It stays in a cone around the trained item, for which the decoder was trained.
 
     Args:
@@ -56,7 +56,7 @@ def bounded_update(
 def clamp(adapted: ScoreParts, frozen: ScoreParts, bound: float) -> ScoreParts:
     """Clamp the score of an adapting memory to within `bound` of the trained memory's score.
 
-    Ours: the second of the seed's future works. The score and both of its parts differ by at most `bound` log10 units
+    Ours: the second of the thesis' future works. The score and both of its parts differ by at most `bound` log10 units
     from those without updates, whatever the camera has seen. So a frame that passes a threshold by `bound` without
     updates also passes it with them, and one that misses it by more than `bound` still misses it. Box and raw score are
     those of the trained memory.

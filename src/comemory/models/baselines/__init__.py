@@ -1,1 +1,1 @@
-"""Baselines of the seed's table, one file each."""
+"""Baselines of the thesis' table, one file each."""

@@ -1,6 +1,6 @@
 """AE, the convolutional autoencoder: it reconstructs the newest frame from a bottleneck.
 
-Source: Hasan et al., Learning Temporal Regularity in Video Sequences, CVPR 2016, reduced to one frame as the seed's table
+Source: Hasan et al., Learning Temporal Regularity in Video Sequences, CVPR 2016, reduced to one frame as the thesis' table
 has it. The error of the reconstruction is the score.
 
 Shape suffixes: B batch, T frames, C channels, H W pixels.
