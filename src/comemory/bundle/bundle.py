@@ -157,16 +157,26 @@ def open_bundle(path: str | Path) -> Bundle:
     """
     folder = Path(path)
     for _ in range(_ATTEMPTS):
+        before = _identity(folder)
         manifest = read_member(folder, MANIFEST)
         try:
             bundle = _open(folder, manifest)
         except BundleError:
-            if read_member(folder, MANIFEST) == manifest:
+            if _identity(folder) == before:
                 raise
         else:
             if bundle.is_current():
                 return bundle
     raise BundleError(f"{folder} was replaced {_ATTEMPTS} times while it was opened: try again later")
+
+
+def _identity(folder: Path) -> tuple[int, ...] | None:
+    """What tells a bundle from one that replaced it, even by the same contents; None where there is no manifest."""
+    try:
+        found = (folder / MANIFEST).stat()
+    except (OSError, ValueError):
+        return None
+    return found.st_dev, found.st_ino, found.st_mtime_ns, found.st_ctime_ns
 
 
 def _open(folder: Path, manifest_bytes: bytes) -> Bundle:
