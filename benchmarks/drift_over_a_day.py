@@ -102,7 +102,7 @@ def score_clip(detector: Detector, clip: Clip) -> float:
     spec = detector.bundle.clips
     image = np.zeros((spec.height, spec.width, 3), np.uint8)
     frame = Frame(image, clip.time_s, clip.index)
-    work = FrameInProgress(frame, FramePair(image, None), True, None, clip=clip, is_scored=True, needs_network=True)
+    work = FrameInProgress(frame, FramePair(image, None), True, None, clip=clip, is_scored=True)
     detector.stages.infer(work)
     scored = detector.stages.finish(work)
     assert scored is not None, "it is to be scored"

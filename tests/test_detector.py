@@ -5,7 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import textwrap
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,14 +15,16 @@ import pytest
 from bundles import unfinite
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
 from comemory import stages
-from comemory.bundle import open_bundle
+from comemory.bundle import Bundle, open_bundle
 from comemory.datasets import open_dataset
 from comemory.detector import Detector, ScoredFrame, scale_box
 from comemory.errors import BundleError, ConfigError, SourceError
 from comemory.runtimes import RUNTIMES
-from comemory.scoring import HEAT_MAP_MAX, PatchMap, patch_map, score_map
+from comemory.runtimes.openvino import OpenVino
+from comemory.scoring import HEAT_MAP_MAX, PatchMap, ScoringSettings, patch_map, score_map
 from comemory.types import INPUT_MAPS, Frame, Score
 from comemory.video.source import open_source
 from comemory.video.writer import write_video
@@ -430,6 +432,43 @@ def test_updated_items_are_computed_only_where_they_are_wanted(nano_bundle: Path
     assert plain == {name for name in outputs if "updated" not in name}
     with pytest.raises(BundleError, match="returns no updated_"):
         Detector(detector.bundle, runtime=detector.stages.runtime, update="gated")
+
+
+class CountingRuntime(OpenVino):
+    """Counts its runs."""
+
+    n_runs = 0
+
+    def run(self, inputs: Mapping[str, NDArray[np.float32]]) -> dict[str, NDArray[np.float32]]:
+        self.n_runs += 1
+        return super().run(inputs)
+
+
+class TestNetworkIsRunWhereItIsNeeded:
+    """Channels of frames and flow alone need no network."""
+
+    @pytest.fixture(scope="class")
+    def bundle(self) -> Bundle:
+        return open_bundle(Path(__file__).parents[1] / "models" / "ped2-small")
+
+    def test_the_scores_are_the_same_bit_for_bit(self, bundle: Bundle, scene_frames: list[Frame]) -> None:
+        assert not bundle.calibration.settings.needs_network
+        runtimes = [CountingRuntime(bundle.network, 1) for _ in range(2)]
+        skipping = Detector(bundle, runtime=runtimes[0], with_heat_maps=True)
+        running = Detector(bundle, runtime=runtimes[1], with_heat_maps=True, all_evidence=True)
+        opened = [runtime.n_runs for runtime in runtimes]
+        assert keys(run(skipping, scene_frames)) == keys(run(running, scene_frames))
+        assert runtimes[0].n_runs == opened[0]
+        assert runtimes[1].n_runs > opened[1]
+        assert "flow_error" in scored_frames(running, scene_frames[:6])[0].evidence.maps
+
+    def test_an_update_of_the_memory_needs_it(self, bundle: Bundle) -> None:
+        assert Detector.open(bundle.path, threads=1, update="gated").stages.runs_network
+
+    def test_a_learned_channel_and_the_score_of_the_thesis_need_it(self, nano_bundle: Path) -> None:
+        assert Detector.open(nano_bundle, threads=1).stages.runs_network
+        assert ScoringSettings(motion=("flow_speed:8",), appearance=(), score="thesis").needs_network
+        assert not ScoringSettings(motion=("flow_speed:8",), appearance=()).needs_network
 
 
 @pytest.mark.parametrize("runtime", RUNTIMES)

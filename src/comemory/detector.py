@@ -50,7 +50,9 @@ class Detector:
         flow_weights: path of the weight file that the bundle's optical flow may need. A bundle never names a file of
             this machine.
         skip_static: reuse the evidence while nothing moves, see `clips.static_gate.StaticFrameGate`: such frames cost
-            almost nothing. Otherwise every frame goes through the network.
+            almost nothing. Otherwise every frame is measured.
+        all_evidence: run the network even where no channel of the score needs it, for the thesis' score beside it and
+            for comparisons.
 
     Raises:
         ConfigError: an unknown runtime or update mode, fewer than one thread, or the flow's weight file is missing.
@@ -69,6 +71,7 @@ class Detector:
         update: Update = "off",
         flow_weights: str | Path | None = None,
         skip_static: bool = True,
+        all_evidence: bool = False,
     ) -> None:
         if update not in get_args(Update):
             raise ConfigError(f"update is 'off', 'gated', 'always' or 'bounded', got {update!r}")
@@ -80,7 +83,9 @@ class Detector:
         )
         runtimes = _open_runtimes(bundle, runtime, threads, with_updates=update != "off")
         builder = _clip_builder(bundle, flow_weights, skip_static=skip_static)
-        self._stages = Stages(bundle, runtimes, builder, update, with_heat_maps=with_heat_maps)
+        self._stages = Stages(
+            bundle, runtimes, builder, update, with_heat_maps=with_heat_maps, all_evidence=all_evidence
+        )
         self._last_index = -1
         if not bundle.is_current():
             raise BundleError(f"{bundle.path} was replaced or removed while it was opened: open it again")
@@ -98,6 +103,7 @@ class Detector:
         update: Update = "off",
         flow_weights: str | Path | None = None,
         skip_static: bool = True,
+        all_evidence: bool = False,
     ) -> Detector:
         """Open the bundle at `path` and make its detector.
 
@@ -110,6 +116,7 @@ class Detector:
             update: see `Detector`.
             flow_weights: see `Detector`.
             skip_static: see `Detector`.
+            all_evidence: see `Detector`.
 
         Raises:
             BundleError: there is no such bundle, or it is damaged. And what `Detector` raises.
@@ -123,6 +130,7 @@ class Detector:
             update=update,
             flow_weights=flow_weights,
             skip_static=skip_static,
+            all_evidence=all_evidence,
         )
         bundle = open_bundle(path)
         try:

@@ -90,8 +90,8 @@ class FrameInProgress:
         features: by `measure`.
         clip: by `assemble`; None while the clip fills.
         is_scored: by `assemble`; whether `finish` makes a score.
-        needs_network: by `assemble`; a static frame reuses the evidence of the frame before it.
-        outputs: of the network, by `infer`.
+        is_reused: by `assemble`; whether a static frame reuses the evidence of the frame before it.
+        outputs: of the network, by `infer`; None where no channel needs it.
         object_maps: the evidence of moving objects, by `assemble`; empty where no channel needs it.
         objects: they themselves.
     """
@@ -103,7 +103,7 @@ class FrameInProgress:
     features: FrameFeatures | None = None
     clip: Clip | None = None
     is_scored: bool = False
-    needs_network: bool = False
+    is_reused: bool = False
     outputs: _Maps | None = None
     object_maps: Mapping[str, NDArray[np.float32]] = field(default_factory=dict)
     objects: Sequence[MovingObject] = ()
@@ -115,6 +115,7 @@ class Stages:
     Attributes:
         runtime: of the first worker.
         is_ready: the newest frame completed a clip.
+        runs_network: false where neither a channel nor an update of the memory needs it: frames and flow are enough.
 
     Args:
         bundle: an opened one.
@@ -122,6 +123,7 @@ class Stages:
         builder: of the clips.
         update: when memory items are updated.
         with_heat_maps: make `Score.heat_map` for every score.
+        all_evidence: run the network even where nothing needs it.
     """
 
     def __init__(
@@ -132,8 +134,10 @@ class Stages:
         update: Update,
         *,
         with_heat_maps: bool,
+        all_evidence: bool = False,
     ) -> None:
         self.bundle, self.builder, self.update = bundle, builder, update
+        self.runs_network = all_evidence or update != "off" or bundle.calibration.settings.needs_network
         self.worker_runtime = runtimes
         self.runtime = runtimes(0)
         self._with_heat_maps = with_heat_maps
@@ -167,7 +171,7 @@ class Stages:
 
     @property
     def infers_in_order(self) -> bool:
-        """Whether `infer` has state too: with memory updates the items depend on the frame before."""
+        """Whether `infer` takes the frames in order too: with memory updates the items depend on the frame before."""
         return self.update != "off"
 
     def begin(
@@ -188,7 +192,7 @@ class Stages:
         work.is_scored = work.is_due and self.is_ready
         # Evidence may be reused only if every frame since the one that it was made from is static, scored or not.
         is_reusable = work.pair.is_static and self._is_current and work.patch_filter == self._patch_filter
-        work.needs_network = work.is_scored and not is_reusable
+        work.is_reused = work.is_scored and is_reusable
         self._find_objects(work)
         self._is_current = work.is_scored or is_reusable
         self._patch_filter = work.patch_filter
@@ -200,17 +204,17 @@ class Stages:
         if work.clip is None:
             self._objects.reset()  # a gap: what was there may be gone
         elif not work.pair.is_static or not self._object_maps:
-            self._object_maps = self._objects.update(work.clip.newest_image, work.clip.flow, work.clip.named_input_maps)
+            self._object_maps = self._objects.update(work.clip.newest_image, work.clip.flow, work.clip.evidence)
         work.object_maps, work.objects = self._object_maps, self._objects.objects
 
     def infer(self, work: FrameInProgress, runtime: Runtime | None = None) -> None:
-        """Run the network on the clip, where that is needed. In any order, unless `infers_in_order`.
+        """Run the network on the clip, where a channel needs it. In any order, unless `infers_in_order`.
 
         Args:
             work: the frame.
             runtime: another one that runs the same network.
         """
-        if work.needs_network:
+        if self.runs_network and work.is_scored and not work.is_reused:
             assert work.clip is not None, "a clip is needed"
             work.outputs = self._run(work.clip, self._items, runtime)
 
@@ -225,10 +229,10 @@ class Stages:
         if not work.is_scored:
             return None
         assert work.clip is not None, "a clip is needed"
-        if work.outputs is not None:
-            parts, evidence = self._score(work, work.clip, work.outputs)
-        else:
+        if work.is_reused:
             parts, evidence = self._score_static(work.clip, work.patch_filter)
+        else:
+            parts, evidence = self._score(work, work.clip)
         self._scored = parts, evidence
         self._check_finite(parts, work.clip)
         return ScoredFrame(work.frame, self._to_score(work, parts, evidence), parts, evidence)
@@ -270,8 +274,9 @@ class Stages:
     def _run(self, clip: Clip, items: Mapping[str, NDArray[np.float32]], runtime: Runtime | None = None) -> _Maps:
         return (runtime or self.runtime).run({**self.bundle.network.layout.build_inputs(clip), **items})
 
-    def _score(self, work: FrameInProgress, clip: Clip, outputs: _Maps) -> tuple[ScoreParts, Evidence]:
-        evidence = self.bundle.calibration.normalise({**outputs, **clip.named_input_maps, **work.object_maps})
+    def _score(self, work: FrameInProgress, clip: Clip) -> tuple[ScoreParts, Evidence]:
+        maps = {**(work.outputs or {}), **clip.evidence, **work.object_maps}
+        evidence = self.bundle.calibration.normalise(maps)
         parts = self._scorer.update(evidence, work.patch_filter)
         if self._bounded is not None:
             parts = self._bounded.score(clip, parts, work.patch_filter, work.object_maps)
@@ -287,7 +292,7 @@ class Stages:
         assert self._scored is not None, "a frame was scored before"
         parts, evidence = self._scored
         if evidence.maps["agitation"].any() or self.bundle.calibration.settings.smoothing_s:
-            evidence = Evidence({**evidence.maps, **clip.named_input_maps})
+            evidence = self.bundle.calibration.normalise({**evidence.maps, **clip.evidence})
             parts = self._scorer.update(evidence, patch_filter)
             if self._bounded is not None:
                 parts = self._bounded.score_static(clip, parts, patch_filter)
@@ -357,7 +362,7 @@ class BoundedMemory:
             patch_filter: which patches may set the score.
             object_maps: the evidence of moving objects.
         """
-        self._maps = {**self._run(clip, self.items), **clip.named_input_maps, **object_maps}
+        self._maps = {**self._run(clip, self.items), **clip.evidence, **object_maps}
         if frozen.value <= GATE:
             updated = updated_items(self.items, self._maps)
             for name, items in self.items.items():
@@ -366,7 +371,7 @@ class BoundedMemory:
 
     def score_static(self, clip: Clip, frozen: ScoreParts, patch_filter: PatchFilter | None) -> ScoreParts:
         """Score a static frame by the network's outputs before it. See `score`."""
-        self._maps = {**self._maps, **clip.named_input_maps}
+        self._maps = {**self._maps, **clip.evidence}
         return self._clamped(frozen, patch_filter)
 
     def _clamped(self, frozen: ScoreParts, patch_filter: PatchFilter | None) -> ScoreParts:

@@ -153,9 +153,16 @@ class Clip:
         return self.motion.space_to_depth(1)
 
     @property
-    def named_input_maps(self) -> dict[str, NDArray[np.float32]]:
-        """The input maps by name of evidence, float32 (1, 1, h, w) each."""
-        return named_input_maps(self.input_maps)
+    def flow_mean(self) -> NDArray[np.float32]:
+        """The mean flow of each cell. Shapes: float32 (1, 2, h, w), pixels."""
+        n, height, width = self.flow.shape
+        cells = self.flow.reshape(n, height // CELL, CELL, width // CELL, CELL)
+        return np.asarray(cells.mean(axis=(2, 4))[None], dtype=np.float32)
+
+    @property
+    def evidence(self) -> dict[str, NDArray[np.float32]]:
+        """The evidence that needs no network: `flow_mean` and the input maps, float32 (1, C, h, w) each, by name."""
+        return {"flow_mean": self.flow_mean, **named_input_maps(self.input_maps)}
 
 
 def named_input_maps(stacked: NDArray[np.float32]) -> dict[str, NDArray[np.float32]]:

@@ -134,7 +134,7 @@ class TestSamePixelsEverywhere:
                 assert np.array_equal(images, clip.frames)
                 assert np.array_equal(flow, clip.flow)
             agitation = cached.evidence(t)["agitation"]
-            assert np.array_equal(agitation, clip.named_input_maps["agitation"])
+            assert np.array_equal(agitation, clip.evidence["agitation"])
             assert agitation.shape == (1, 1, 8, 12)
             assert flow_ema_decay or not agitation.any()
 

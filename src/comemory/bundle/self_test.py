@@ -26,7 +26,7 @@ def run_self_test(bundle: Bundle, runtime: Runtime, *, updates: bool) -> None:
     """
     for clip in _test_clips(bundle):
         outputs = runtime.run({**bundle.network.layout.build_inputs(clip), **bundle.items})
-        evidence = _normalise(bundle, {**outputs, **clip.named_input_maps, **_object_maps(bundle, clip)})
+        evidence = _normalise(bundle, {**outputs, **clip.evidence, **_object_maps(bundle, clip)})
         if updates:
             _check_updates(bundle, evidence)
         try:
@@ -47,7 +47,7 @@ def _object_maps(bundle: Bundle, clip: Clip) -> dict[str, NDArray[np.float32]]:
     if bundle.scene is None:
         return {}
     objects = ObjectEvidence(bundle.scene, bundle.calibration.rate_hz)
-    return objects.update(clip.newest_image, clip.flow, clip.named_input_maps)
+    return objects.update(clip.newest_image, clip.flow, clip.evidence)
 
 
 def _normalise(bundle: Bundle, maps: Mapping[str, NDArray[np.float32]]) -> Evidence:

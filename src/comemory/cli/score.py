@@ -60,6 +60,8 @@ def open_detector(
     flow_weights: Path | None,
     update: UpdateName,
     gate: bool,
+    *,
+    all_evidence: bool = False,
 ) -> Detector:
     """Open the detector that the options ask for, on one thread, and print its precision."""
     from comemory.detector import Detector
@@ -72,6 +74,7 @@ def open_detector(
         flow_weights=flow_weights,
         update=update.value,
         skip_static=gate,
+        all_evidence=all_evidence,
     )
     print_precision(detector.bundle)
     return detector
@@ -252,7 +255,7 @@ def evaluate(
     if report is not None:
         import comemory.evaluation.report.page  # noqa: F401 - a missing extra is reported before the scoring, not after
     workers = n_workers(threads)
-    detector = open_detector(bundle, runtime, precision, flow_weights, update, gate)
+    detector = open_detector(bundle, runtime, precision, flow_weights, update, gate, all_evidence=True)
     with ProgressBars(error_console) as bars:
         done = evaluate(
             detector,

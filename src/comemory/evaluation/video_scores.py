@@ -158,7 +158,7 @@ def score_video(
         frames=frames,
         time_s=np.array([score.time_s for score in seen.scores], np.float64),
         score=np.array([score.value for score in seen.scores], np.float64),
-        thesis=np.array(seen.thesis, np.float64) if detector.bundle.calibration.has_thesis_score else None,
+        thesis=np.array(seen.thesis, np.float64) if seen.has_thesis_score else None,
         own=seen.own_score(),
         motion_baseline=_at_frames(baseline, frames, video.name),
         channels=seen.channels,
@@ -198,7 +198,9 @@ class _Collector:
         self.n_frames, self.wall_s, self.newest_sample_s = 0, 0.0, 0.0
         self.scores: list[Score] = []
         self.thesis: list[float] = []
-        self.own_weights = own_score_weights(detector.bundle)
+        runs_network = detector.stages.runs_network
+        self.has_thesis_score = runs_network and detector.bundle.calibration.has_thesis_score
+        self.own_weights = own_score_weights(detector.bundle) if runs_network else {}
         self.own_numbers: list[list[float]] = []
         self.raw: list[list[float]] = []
         self.score_maps: dict[int, NDArray[np.float16]] = {}
@@ -211,7 +213,7 @@ class _Collector:
         clips, calibration = self.detector.bundle.clips, self.detector.bundle.calibration
         self.newest_sample_s = frame.time_s
         self.scores.append(scored.score)
-        if calibration.has_thesis_score:
+        if self.has_thesis_score:
             self.thesis.append(thesis_peak(scored.evidence, calibration).value)
         self.own_numbers.append(numbers_of(scored.evidence, self.own_weights))
         self.raw.append([peak(scored.evidence.maps, channel).value for channel in self.channels])

@@ -103,6 +103,12 @@ class ScoringSettings(Settings):
         return self.score == "comemory" and self.fusion == "sum"
 
     @property
+    def needs_network(self) -> bool:
+        """Whether the score needs an output of the network; otherwise frames and flow are enough."""
+        names = {parse_channel(channel)[0] for channel in (*self.motion, *self.appearance)}
+        return self.score == "thesis" or not names <= set(HAND_DESIGNED)
+
+    @property
     def needs_scene(self) -> bool:
         """Whether a channel measures moving objects, which needs a scene in the bundle."""
         names = {parse_channel(channel)[0] for channel in (*self.motion, *self.appearance)}

@@ -69,7 +69,7 @@ class PreparedVideo:
         return assemble([PreparedFrame(self.images[t], self.flows[t], self.input_maps[t]) for t in window], settings)
 
     def evidence(self, end: int) -> dict[str, NDArray[np.float32]]:
-        """The evidence that the clip has without a network, see `types.Clip.named_input_maps`."""
+        """The evidence that the clip has without a network, see `types.Clip.evidence`."""
         return named_input_maps(self.input_maps[end].astype(np.float32))
 
     def part(self, frames: slice) -> PreparedVideo:

@@ -172,7 +172,7 @@ def recalibrate_bundle(bundle: Path, data: Path, out: Path) -> Path:
         BundleError: it cannot be written.
     """
     source = open_bundle(bundle)
-    detector = Detector(source, precision="fp32", threads=1)
+    detector = Detector(source, precision="fp32", threads=1, all_evidence=True)
     clips = _long_enough(detector, sorted(data.glob("*.mp4")))
     if not clips:
         raise ConfigError(f"{data}: no clip is long enough for a calibration: record longer")
@@ -188,7 +188,7 @@ def recalibrate_bundle(bundle: Path, data: Path, out: Path) -> Path:
         write_json(folder / "provenance.json", {**source.provenance, "recalibrated": note})
         for (runtime, precision), variant in source.variants.items():
             try:
-                detector = Detector(source, runtime=runtime, precision=precision, threads=1)
+                detector = Detector(source, runtime=runtime, precision=precision, threads=1, all_evidence=True)
             except (RuntimeMissing, ConfigError):
                 continue
             videos = [_evidence(detector, clip, max_frames) for clip in clips]

@@ -203,7 +203,9 @@ def _evaluate(job: Job, bundle: Bundle, name: str, reporter: Reporter) -> JSON:
     if stored is not None and stored.get("bundle") == bundle.digest:
         return stored
     started = time.monotonic()
-    detector = Detector(bundle, runtime=RUNTIME, threads=job.threads, flow_weights=job.config.flow.weights)
+    detector = Detector(
+        bundle, runtime=RUNTIME, threads=job.threads, flow_weights=job.config.flow.weights, all_evidence=True
+    )
     done = evaluate(
         detector,
         open_dataset(data),
