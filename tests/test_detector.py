@@ -447,7 +447,7 @@ class CountingRuntime(OpenVino):
 class TestNetworkIsRunWhereItIsNeeded:
     """Channels of frames and flow alone need no network."""
 
-    @pytest.fixture(scope="class")
+    @pytest.fixture
     def bundle(self) -> Bundle:
         return open_bundle(Path(__file__).parents[1] / "models" / "ped2-small")
 
