@@ -74,11 +74,11 @@ class Camera:
         frame = Frame(frame.image, due_s - self.begins_s, self._n_sampled)
         self._n_sampled += 1
         stages = self.detector.stages
-        work = stages.begin(frame)
-        stages.measure(work)
-        stages.assemble(work)
+        work = stages.pair(frame)
+        stages.compute_features(work)
+        stages.append(work)
         stages.infer(work, runtime)
-        if stages.finish(work) is not None and self._counts(due_s):
+        if stages.score(work) is not None and self._counts(due_s):
             self.n_scored += 1
             self.latencies_s.append(time.monotonic() - due_s)
 

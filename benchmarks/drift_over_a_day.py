@@ -98,13 +98,13 @@ def clip_of(video: PreparedVideo, newest: int, settings: ClipSettings) -> Clip:
 
 
 def score_clip(detector: Detector, clip: Clip) -> float:
-    """The score of a prepared clip: the stages after `assemble`."""
+    """The score of a prepared clip: the stages after `append`."""
     spec = detector.bundle.clips
     image = np.zeros((spec.height, spec.width, 3), np.uint8)
     frame = Frame(image, clip.time_s, clip.index)
     work = FrameInProgress(frame, FramePair(image, None), True, None, clip=clip, is_scored=True)
     detector.stages.infer(work)
-    scored = detector.stages.finish(work)
+    scored = detector.stages.score(work)
     assert scored is not None, "it is to be scored"
     return scored.score.value
 
@@ -249,7 +249,7 @@ def measured(work: Path, frames: int, epochs: int) -> JSON:
         "bound": BOUND,
         "rate": stages.RATE,
         "max_angle": stages.MAX_ANGLE,
-        "gate": stages.GATE,
+        "gate": stages.LEARN_BELOW,
         "modes": {
             name: {
                 "hours": hours(off, values[name], truth),

@@ -58,7 +58,7 @@ def aucs_of(
             for channel in CHANNELS:
                 values[channel].append(peak(maps, channel).value)
             values["motion"].append(parts.motion)
-            values["score"].append(parts.raw)
+            values["score"].append(parts.uncalibrated)
             truth.append(bool(labels[video.indices[newest]]))
     return {name: round(auc(scores, truth) or 0.0, 4) for name, scores in values.items()}
 

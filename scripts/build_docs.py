@@ -62,7 +62,7 @@ API = {
         "comemory.scoring.spatial_baseline",
         "comemory.scoring.directional",
         "comemory.scoring.objects",
-        "comemory.scoring.object_density",
+        "comemory.scoring.normal_objects",
         "comemory.scoring.weights",
         "comemory.scoring.tail",
         "comemory.scoring.calibration",

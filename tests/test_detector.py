@@ -134,20 +134,20 @@ class TestUpdate:
             before = dict(detector.items)
             scored = detector.step(frame)
             moved = any(not np.array_equal(before[name], items) for name, items in detector.items.items())
-            if scored is None or scored.score.value > stages.GATE:
+            if scored is None or scored.score.value > stages.LEARN_BELOW:
                 assert not moved
 
     def test_every_second_normal_frame_passes_the_gate(self) -> None:
-        assert pytest.approx(0.5, abs=0.01) == 10**-stages.GATE
+        assert pytest.approx(0.5, abs=0.01) == 10**-stages.LEARN_BELOW
 
     def test_gated_updates_after_frames_below_the_gate(
         self, nano_bundle: Path, scene_frames: list[Frame], monkeypatch: pytest.MonkeyPatch
     ) -> None:
         detector = Detector.open(nano_bundle, threads=1, update="gated")
-        monkeypatch.setattr(stages, "GATE", 100.0)
+        monkeypatch.setattr(stages, "LEARN_BELOW", 100.0)
         run(detector, scene_frames[:6])
         assert self.changed(detector)
-        monkeypatch.setattr(stages, "GATE", -100.0)
+        monkeypatch.setattr(stages, "LEARN_BELOW", -100.0)
         run(detector, scene_frames[:6])
         assert not self.changed(detector)
 

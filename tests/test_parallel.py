@@ -173,12 +173,12 @@ def breaking_at(n: int, call: Callable[..., Any], error: BaseException) -> Calla
 
 
 STAGES = {
-    "begin": lambda detector: (detector.stages, "begin"),
-    "measure": lambda detector: (detector.stages, "measure"),
+    "pair": lambda detector: (detector.stages, "pair"),
+    "compute_features": lambda detector: (detector.stages, "compute_features"),
     "flow": lambda detector: (detector.stages.builder.preparer.estimator, "estimate"),
-    "assemble": lambda detector: (detector.stages, "assemble"),
+    "append": lambda detector: (detector.stages, "append"),
     "infer": lambda detector: (detector.stages, "infer"),
-    "finish": lambda detector: (detector.stages, "finish"),
+    "score": lambda detector: (detector.stages, "score"),
     "runtime": lambda detector: (detector.stages, "worker_runtime"),
 }
 

@@ -190,11 +190,11 @@ class Detector:
         """
         frame = self._as_frame(frame, time_s)
         self._last_index = frame.index
-        work = self._stages.begin(frame, flow_scale=flow_scale, is_due=is_due, patch_filter=patch_filter)
-        self._stages.measure(work)
-        self._stages.assemble(work)
+        work = self._stages.pair(frame, flow_scale=flow_scale, is_due=is_due, patch_filter=patch_filter)
+        self._stages.compute_features(work)
+        self._stages.append(work)
         self._stages.infer(work)
-        return self._stages.finish(work)
+        return self._stages.score(work)
 
     def step_sample(self, frame: Frame, sample: Sample | None) -> ScoredFrame | None:
         """Score the next frame of a recording at its place among the samples.

@@ -1,9 +1,9 @@
 """The same scores on several cores: frames are measured in parallel and finished in their order.
 
-A frame passes the stages of `stages.Stages`. *Begin*, *assemble* and *finish* have state and take the frames one at a
-time, in order. The two expensive stages between them, *measure* (optical flow) and *infer* (the network), have none, so as
-many frames as there are workers are in them at once. A worker takes one frame through all stages, and waits where it comes
-to an ordered stage before its turn. So no core is idle while there is work, whatever each stage costs.
+A frame passes the stages of `stages.Stages`. *Pair*, *append* and *score* have state and take the frames one at a
+time, in order. The two expensive stages between them, *compute features* (the optical flow) and *infer* (the network), have
+none, so as many frames as there are workers are in them at once. A worker takes one frame through all stages, and waits
+where it comes to an ordered stage before its turn. So no core is idle while there is work, whatever each stage costs.
 
 With memory updates the network's items depend on the frame before. Then *infer* is ordered too, and only the flow runs
 ahead.
@@ -41,7 +41,7 @@ A frame enters native code dozens of times. Each time it comes back it would wai
 what a frame takes.
 """
 
-Stage = Literal["begin", "assemble", "finish"]
+Stage = Literal["pair", "append", "score"]
 """The stages that take the frames in their order."""
 
 Result = tuple[Frame, ScoredFrame | None]
@@ -165,7 +165,7 @@ class _Worker:
 
     def _process(self, ticket: int, runtime: Runtime) -> None:
         stages, line = self.stages, self.line
-        with line.turn("begin", ticket):
+        with line.turn("pair", ticket):
             frame = next(self.frames, None)
             if frame is None:
                 line.end(ticket)
@@ -173,26 +173,26 @@ class _Worker:
             sample = self.sampler.sample(frame)
             work = None
             if sample is not None:
-                work = stages.begin(replace(frame, index=sample.index), flow_scale=sample.flow_scale)
+                work = stages.pair(replace(frame, index=sample.index), flow_scale=sample.flow_scale)
         if work is None:
             self._pass_on(ticket, frame)
             return
-        stages.measure(work)
-        with line.turn("assemble", ticket):
-            stages.assemble(work)
+        stages.compute_features(work)
+        with line.turn("append", ticket):
+            stages.append(work)
         if not stages.infers_in_order:
             stages.infer(work, runtime)
-        with line.turn("finish", ticket):
+        with line.turn("score", ticket):
             if stages.infers_in_order:
                 stages.infer(work, runtime)
-            scored = stages.finish(work)
+            scored = stages.score(work)
             line.put((frame, None if scored is None else at_frame(scored, frame)))
 
     def _pass_on(self, ticket: int, frame: Frame) -> None:
         """Take a frame that is left out through its turns, without a score."""
-        with self.line.turn("assemble", ticket):
+        with self.line.turn("append", ticket):
             pass
-        with self.line.turn("finish", ticket):
+        with self.line.turn("score", ticket):
             self.line.put((frame, None))
 
 
@@ -211,7 +211,7 @@ class _Line:
         self._room = room
         lock = threading.Lock()
         self._changed, self._arrived = threading.Condition(lock), threading.Condition(lock)
-        self._turns: dict[Stage, int] = {"begin": 0, "assemble": 0, "finish": 0}
+        self._turns: dict[Stage, int] = {"pair": 0, "append": 0, "score": 0}
         self._n_tickets = self._n_consumed = 0
         self._n_frames: int | None = None
         self._results: deque[Result] = deque()
@@ -230,7 +230,7 @@ class _Line:
     def turn(self, stage: Stage, ticket: int) -> Iterator[None]:
         """Wait until all earlier frames have passed the stage; later ones wait until the context ends."""
         with self._changed:
-            self._wait(lambda: self._turns[stage] == ticket and (stage != "begin" or self._has_room(ticket)), ticket)
+            self._wait(lambda: self._turns[stage] == ticket and (stage != "pair" or self._has_room(ticket)), ticket)
         yield
         with self._changed:
             self._turns[stage] += 1

@@ -2,14 +2,14 @@
 
 A frame passes five stages. Three of them have state and take the frames one at a time, in order:
 
-    begin       pair the frame with the one before it
-    assemble    filter the flow, complete the clip
-    finish      score the evidence, update the memory
+    pair                pair the frame with the one before it
+    append              filter the flow, complete the clip, follow the objects
+    score               score the evidence, update the memory
 
 The two expensive ones between them have none, so several frames may be in them at once:
 
-    measure     estimate the flow
-    infer       run the network
+    compute_features    estimate the flow
+    infer               run the network
 
 `Detector.step` takes one frame through all five; `parallel.score_frames` spreads frames over threads.
 """
@@ -45,7 +45,7 @@ from comemory.types import Box, Clip, Evidence, Frame, Runtime, Score
 Update = Literal["off", "gated", "always", "bounded"]
 """When memory items are updated while the detector runs; see `detector.Detector`."""
 
-GATE = 0.3
+LEARN_BELOW = 0.3
 """Highest score of a frame that `gated` and `bounded` learn from: every second normal frame scores less."""
 
 BOUND = 0.3
@@ -84,15 +84,15 @@ class FrameInProgress:
     """One frame on its way through the stages; each stage adds what it found.
 
     Attributes:
-        pair: by `begin`.
+        pair: by `pair`.
         is_due: whether the frame is to be scored; otherwise it only becomes part of the following clips.
         patch_filter: which patches may set the score.
-        features: by `measure`.
-        clip: by `assemble`; None while the clip fills.
-        is_scored: by `assemble`; whether `finish` makes a score.
-        is_reused: by `assemble`; whether a static frame reuses the evidence of the frame before it.
+        features: by `compute_features`.
+        clip: by `append`; None while the clip fills.
+        is_scored: by `append`; whether `score` makes a score.
+        is_reused: by `append`; whether a static frame reuses the evidence of the frame before it.
         outputs: of the network, by `infer`; None where no channel needs it.
-        object_maps: the evidence of moving objects, by `assemble`; empty where no channel needs it.
+        object_maps: the evidence of moving objects, by `append`; empty where no channel needs it.
         objects: they themselves.
     """
 
@@ -174,19 +174,19 @@ class Stages:
         """Whether `infer` takes the frames in order too: with memory updates the items depend on the frame before."""
         return self.update != "off"
 
-    def begin(
+    def pair(
         self, frame: Frame, *, flow_scale: float = 1.0, is_due: bool = True, patch_filter: PatchFilter | None = None
     ) -> FrameInProgress:
         """Pair the next frame with the one before it. In the order of the frames. See `detector.Detector.step`."""
         return FrameInProgress(frame, self.builder.pair(frame, flow_scale), is_due, patch_filter)
 
-    def measure(self, work: FrameInProgress) -> None:
+    def compute_features(self, work: FrameInProgress) -> None:
         """Estimate the frame's flow. In any order, from any thread."""
         work.features = self.builder.compute_features(work.pair)
 
-    def assemble(self, work: FrameInProgress) -> None:
+    def append(self, work: FrameInProgress) -> None:
         """Complete the frame's clip, and decide what is left to do. In the order of the frames."""
-        assert work.features is not None, "measure comes before assemble"
+        assert work.features is not None, "compute_features comes before append"
         work.clip = self.builder.append(work.features)
         self.is_ready = work.clip is not None
         work.is_scored = work.is_due and self.is_ready
@@ -218,7 +218,7 @@ class Stages:
             assert work.clip is not None, "a clip is needed"
             work.outputs = self._run(work.clip, self._items, runtime)
 
-    def finish(self, work: FrameInProgress) -> ScoredFrame | None:
+    def score(self, work: FrameInProgress) -> ScoredFrame | None:
         """Score the frame; None if it is not to be scored. In the order of the frames.
 
         Raises:
@@ -280,7 +280,7 @@ class Stages:
         parts = self._scorer.update(evidence, work.patch_filter)
         if self._bounded is not None:
             parts = self._bounded.score(clip, parts, work.patch_filter, work.object_maps)
-        elif self.update == "always" or (self.update == "gated" and parts.value <= GATE):
+        elif self.update == "always" or (self.update == "gated" and parts.value <= LEARN_BELOW):
             self._items = updated_items(self._items, evidence.maps)
         return parts, evidence
 
@@ -363,7 +363,7 @@ class BoundedMemory:
             object_maps: the evidence of moving objects.
         """
         self._maps = {**self._run(clip, self.items), **clip.evidence, **object_maps}
-        if frozen.value <= GATE:
+        if frozen.value <= LEARN_BELOW:
             updated = updated_items(self.items, self._maps)
             for name, items in self.items.items():
                 self.items[name] = bounded_update(items, updated[name], self._bundle.items[name], RATE, MAX_ANGLE)

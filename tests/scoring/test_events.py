@@ -117,14 +117,14 @@ class TestEvents:
         finder = EventFinder("", 1.0, spec)
         for score in found:
             finder.update(score)
-            if finder.above_threshold:
-                assert finder.open is not None
-                assert finder.open.end_frame == score.index
-            if finder.active:
-                assert finder.above_threshold
+            if finder.extends_event:
+                assert finder.open_event is not None
+                assert finder.open_event.end_frame == score.index
+            if finder.is_confirmed:
+                assert finder.extends_event
                 assert score.index in inside
-                assert finder.open is not None
-                assert finder.open.end_frame == score.index
+                assert finder.open_event is not None
+                assert finder.open_event.end_frame == score.index
 
     def test_both_ends_belong_to_the_event(self) -> None:
         (event,) = EventFinder("", 1.0, spec_of()).run(scores([0, 0, 1, 2, 1, 0]))
@@ -176,10 +176,10 @@ class TestEvents:
             finder.update(score)
         assert finder.finish() is not None
         assert finder.finish() is None
-        assert finder.open is None
-        assert not finder.active
+        assert finder.open_event is None
+        assert not finder.is_confirmed
         assert finder.update(Score(2, 0.08, 0.9, 0.0, 0.0)) is None
-        assert finder.open is None, "after the end the threshold counts again, not the release"
+        assert finder.open_event is None, "after the end the threshold counts again, not the release"
 
     def test_nan_is_not_above_the_threshold(self) -> None:
         assert not list(EventFinder("", 1.0, spec_of()).run(scores([math.nan] * 5)))

@@ -83,7 +83,7 @@ class TestNormalVideo:
         frames = video(3, 60)
         fitted = fit_calibration([frames], settings_, 10.0)
         scorer = Scorer(fitted)
-        raw = [update(scorer, maps).raw for maps in frames]
+        raw = [update(scorer, maps).uncalibrated for maps in frames]
         assert fitted.scales["score"] == fit_tail_scale(raw if name == "thesis" else expand(np.array(raw)))
 
 

@@ -91,7 +91,7 @@ class TestClamp:
             own, fixed = getattr(clamped, name), getattr(anchor, name)
             assert abs(own - fixed) <= bound + 1e-9
             assert own == free or abs(free - fixed) >= bound - 1e-9
-        assert (clamped.box, clamped.raw) == (anchor.box, anchor.raw)
+        assert (clamped.box, clamped.uncalibrated) == (anchor.box, anchor.uncalibrated)
 
 
 def run(detector: Detector, frames: list[Frame]) -> list[Score]:
@@ -118,7 +118,7 @@ class TestBounded:
         plain, bounded = (Detector(bundle, threads=1, update=update) for update in ("off", "bounded"))  # type: ignore[arg-type]
         frames = [Frame(image.repeat(8, axis=0).repeat(8, axis=1), i / 10, i) for i, image in enumerate(images)]
         with pytest.MonkeyPatch.context() as patch:
-            set_constants(patch, GATE=100.0, RATE=rate, MAX_ANGLE=max_angle)
+            set_constants(patch, LEARN_BELOW=100.0, RATE=rate, MAX_ANGLE=max_angle)
             found = run(bounded, frames)
         for one, other in zip(run(plain, frames), found, strict=True):
             for name in ("value", "appearance", "motion"):
@@ -131,7 +131,7 @@ class TestBounded:
         self, nano_bundle: Path, scene_frames: list[Frame], monkeypatch: pytest.MonkeyPatch
     ) -> None:
         detector = Detector.open(nano_bundle, threads=1, update="bounded")
-        set_constants(monkeypatch, GATE=100.0)
+        set_constants(monkeypatch, LEARN_BELOW=100.0)
         run(detector, scene_frames)
         trained = detector.bundle.items
         assert any(not np.array_equal(items, trained[name]) for name, items in detector.items.items())
@@ -143,7 +143,7 @@ class TestBounded:
         self, nano_bundle: Path, scene_frames: list[Frame], monkeypatch: pytest.MonkeyPatch
     ) -> None:
         detector = Detector.open(nano_bundle, threads=1, update="bounded")
-        set_constants(monkeypatch, GATE=-100.0)
+        set_constants(monkeypatch, LEARN_BELOW=-100.0)
         run(detector, scene_frames)
         assert all(np.array_equal(items, detector.bundle.items[name]) for name, items in detector.items.items())
 
@@ -154,7 +154,7 @@ class TestBounded:
         values = []
         for update, bound in (("off", 0.3), ("bounded", 0.0), ("bounded", 100.0)):
             detector = Detector(bundle, threads=1, update=update)  # type: ignore[arg-type]
-            set_constants(monkeypatch, GATE=100.0, RATE=1.0, MAX_ANGLE=1.5, BOUND=bound)
+            set_constants(monkeypatch, LEARN_BELOW=100.0, RATE=1.0, MAX_ANGLE=1.5, BOUND=bound)
             values.append([score.value for score in run(detector, scene_frames)])
         assert values[0] == values[1]
         assert values[0] != values[2]

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from comemory.errors import ConfigError
-from comemory.scoring.objects import ABSORB_S, MovingObject, ObjectTracker, Scene, fit_background, fit_heights
+from comemory.scoring.objects import ABSORB_S, EmptyScene, MovingObject, ObjectTracker, fit_background, fit_heights
 from comemory.types import CELL
 
 HEIGHT, WIDTH, RATE_HZ = 64, 96, 10.0
@@ -16,9 +16,9 @@ def texture() -> np.ndarray:
     return np.random.default_rng(0).integers(90, 110, (HEIGHT, WIDTH)).astype(np.uint8)
 
 
-def scene(height: float = 20.0) -> Scene:
+def scene(height: float = 20.0) -> EmptyScene:
     background = texture().astype(np.float32)
-    return Scene(background, np.ones_like(background), height, 0.0)
+    return EmptyScene(background, np.ones_like(background), height, 0.0)
 
 
 def frame(
@@ -135,12 +135,12 @@ def test_fit_heights_without_walkers_expects_a_fifth_of_the_image() -> None:
 def test_a_scene_survives_its_arrays_and_damage_is_refused() -> None:
     known = scene()
     arrays = known.to_arrays()
-    again = Scene.from_arrays(arrays)
+    again = EmptyScene.from_arrays(arrays)
     np.testing.assert_array_equal(again.background, known.background)
     assert again.expected_height(30) == known.expected_height(30)
     with pytest.raises(ConfigError, match="lacks 'noise'"):
-        Scene.from_arrays({key: value for key, value in arrays.items() if key != "noise"})
+        EmptyScene.from_arrays({key: value for key, value in arrays.items() if key != "noise"})
     with pytest.raises(ConfigError, match="not finite"):
-        Scene.from_arrays({**arrays, "noise": arrays["noise"] * np.float32(np.nan)})
+        EmptyScene.from_arrays({**arrays, "noise": arrays["noise"] * np.float32(np.nan)})
     with pytest.raises(ConfigError, match="arrays of shapes"):
-        Scene.from_arrays({**arrays, "noise": arrays["noise"][1:]})
+        EmptyScene.from_arrays({**arrays, "noise": arrays["noise"][1:]})

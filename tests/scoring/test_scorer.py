@@ -108,6 +108,6 @@ class TestThesisScore:
         for maps in video(6, 5, scale=3.0):
             evidence = normalise(maps, fitted.spatial_baselines)
             parts, raw = scorer.update(evidence), thesis_peak(evidence, fitted)
-            assert parts.raw == raw.value
+            assert parts.uncalibrated == raw.value
             assert parts.value == pytest.approx(float(fitted.scales["score"](raw.value)))
             assert parts.box == raw.box == thesis_parts(maps)[0].box

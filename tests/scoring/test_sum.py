@@ -32,8 +32,8 @@ def test_the_raw_score_is_the_weighted_sum_of_the_levels(fitted: Calibration) ->
             fitted.weights[channel] * max(0.0, float(expand(float(fitted.scales[channel](peak(maps, channel).value)))))
             for channel in (*SETTINGS.motion, *SETTINGS.appearance)
         ]
-        assert parts.raw == pytest.approx(sum(levels))
-        assert parts.raw == pytest.approx(parts.motion + parts.appearance)
+        assert parts.uncalibrated == pytest.approx(sum(levels))
+        assert parts.uncalibrated == pytest.approx(parts.motion + parts.appearance)
 
 
 def test_every_channel_has_a_weight_between_0_and_1(fitted: Calibration) -> None:

@@ -90,7 +90,7 @@ class BudgetTrials:
         found = -1
         for number, (_, finder) in enumerate(self._left):
             finder.update(score)
-            if finder.active:
+            if finder.is_confirmed:
                 found = number
         if found >= 0:
             self.smallest = self._left[found][0]
@@ -164,14 +164,14 @@ class SourceScorer:
         self._waiting.append((frame.index, frame.time_s, score))
         if score is not None:
             self._add_score(score)
-        event = self._finder.open
-        if event is None or (score is not None and self._finder.active):
+        event = self._finder.open_event
+        if event is None or (score is not None and self._finder.is_confirmed):
             self._write_rows(event)
         if scored is not None and score is not None and event is not None and event.peak_frame == frame.index:
             self._peak = (frame.index, image, replace(score, heat_map=self._detector.heat_map(scored)))
         if annotated is not None:
             heat_map = None if scored is None else self._detector.heat_map(scored)
-            annotated.write(frame, score, heat_map, image, self._finder.active)
+            annotated.write(frame, score, heat_map, image, self._finder.is_confirmed)
 
     def _add_score(self, score: Score) -> None:
         self._n_scored += 1

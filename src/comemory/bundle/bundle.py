@@ -22,7 +22,7 @@ from comemory.errors import BundleError, ConfigError, short, suggest
 from comemory.flow import FlowSettings
 from comemory.models import MODELS
 from comemory.runtimes import PRECISIONS, InputLayout, Network, is_faster_in, supports
-from comemory.scoring import Calibration, SceneMemory
+from comemory.scoring import Calibration, NormalScene
 from comemory.scoring.budgets import GOALS, Coverage, coverage, default_budget
 from comemory.types import JSON
 
@@ -80,7 +80,7 @@ class Bundle:
     network: Network
     items: Mapping[str, NDArray[np.float32]]
     variants: Mapping[tuple[str, str], PrecisionVariant] = field(default_factory=dict)
-    scene: SceneMemory | None = None
+    scene: NormalScene | None = None
 
     @property
     def precision(self) -> str:
@@ -219,7 +219,7 @@ def _open(folder: Path, manifest_bytes: bytes) -> Bundle:
 
 def _scene(
     folder: Path, contents: Mapping[str, bytes], calibration: Calibration, clips: ClipSettings
-) -> SceneMemory | None:
+) -> NormalScene | None:
     """The scene, if a channel needs one."""
     if not calibration.settings.needs_scene:
         return None
@@ -228,7 +228,7 @@ def _scene(
             f"{folder} has channels of moving objects but no {SCENE}: copy it whole again, or train it again"
         )
     try:
-        memory = SceneMemory.from_arrays(_load_arrays(folder / SCENE, contents[SCENE]))
+        memory = NormalScene.from_arrays(_load_arrays(folder / SCENE, contents[SCENE]))
     except ConfigError as error:
         raise BundleError(f"{folder / SCENE}: {error}") from None
     if memory.scene.background.shape != (clips.height, clips.width):

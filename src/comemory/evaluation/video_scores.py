@@ -181,7 +181,7 @@ def _alarms(finder: EventFinder, scores: Sequence[Score]) -> Alarms:
     high, up = np.zeros((2, len(scores)), np.bool_)
     for i, score in enumerate(scores):
         events += [ended] if (ended := finder.update(score)) else []
-        high[i], up[i] = finder.above_threshold, finder.active
+        high[i], up[i] = finder.extends_event, finder.is_confirmed
     events += [ended] if (ended := finder.finish()) else []
     return Alarms(events, high, up)
 

@@ -12,9 +12,9 @@ from comemory.errors import BundleError
 from comemory.export.agreement import compare_labelled_scores, compare_scores
 from comemory.export.videos import network_inputs
 from comemory.runtimes import RUNTIMES, Network
-from comemory.scoring import Calibration, SceneMemory, Scorer, fit_calibration
+from comemory.scoring import Calibration, NormalScene, Scorer, fit_calibration
 from comemory.training.cache import PreparedVideo
-from comemory.training.scene import left_out_memories, object_maps
+from comemory.training.scene import left_out_scenes, object_maps
 from comemory.types import Runtime
 
 Maps = dict[str, NDArray[np.float32]]
@@ -50,7 +50,7 @@ class Comparison:
         fp32 = self._bundle.calibration
         evidence = [list(self._evidence(self._variant, video)) for video in held_out]
         n_past, scene = self._bundle.clips.n_past, self._bundle.scene
-        memories = [None] * len(trained) if scene is None else left_out_memories(trained, n_past, scene, fp32.rate_hz)
+        memories = [None] * len(trained) if scene is None else left_out_scenes(trained, n_past, scene, fp32.rate_hz)
         self.calibration = fit_calibration(
             evidence,
             fp32.settings,
@@ -75,7 +75,7 @@ class Comparison:
     ) -> NDArray[np.float64]:
         return np.concatenate([_scores(calibration, self._evidence(runtime, video)) for video in videos])
 
-    def _evidence(self, runtime: Runtime, video: PreparedVideo, memory: SceneMemory | None = None) -> Iterator[Maps]:
+    def _evidence(self, runtime: Runtime, video: PreparedVideo, memory: NormalScene | None = None) -> Iterator[Maps]:
         """The raw evidence of every clip of a video; BundleError where it is not finite.
 
         Args:

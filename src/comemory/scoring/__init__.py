@@ -11,7 +11,7 @@ spatial_baseline.py  the normal level at each place, which some statistics are d
 tail.py              the scale
 calibration.py       everything that is fitted on normal video, and thresholds
 directional.py       speed relative to what is normal in a direction
-objects.py, object_density.py, object_evidence.py   moving objects, the memory of normal ones, their evidence
+objects.py, normal_objects.py, object_evidence.py   moving objects, the memory of normal ones, their evidence
 fit.py, weights.py   the fit, and the weights of channels
 scorer.py            evidence to score, frame by frame
 memory_update.py     memory items that adapt while the detector runs
@@ -41,7 +41,7 @@ from comemory.scoring.events import EventFinder
 from comemory.scoring.fit import fit_calibration
 from comemory.scoring.heatmap import HEAT_MAP_MAX, check_evidence, heat_map, score_map
 from comemory.scoring.memory_update import bounded_update, clamp, max_distance_change
-from comemory.scoring.object_evidence import ObjectEvidence, SceneMemory, cell_flow, object_box
+from comemory.scoring.object_evidence import NormalScene, ObjectEvidence, cell_flow, object_box
 from comemory.scoring.objects import MovingObject
 from comemory.scoring.scorer import ScoreParts, Scorer, fuse_channels, fuse_parts, thesis_peak
 from comemory.scoring.spatial_baseline import SpatialBaseline, normalise
@@ -58,11 +58,11 @@ __all__ = [
     "Calibration",
     "EventFinder",
     "MovingObject",
+    "NormalScene",
     "ObjectEvidence",
     "PatchFilter",
     "PatchMap",
     "Peak",
-    "SceneMemory",
     "ScoreParts",
     "Scorer",
     "ScoringSettings",

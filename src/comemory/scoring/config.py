@@ -75,7 +75,7 @@ class ScoringSettings(Settings):
         2,
         ge=1,
         title="Shortest event",
-        description="Events with fewer frames are dropped.",
+        description="Events in which fewer frames are above the release threshold are dropped.",
     )
     join_s: float = Field(
         1.0,

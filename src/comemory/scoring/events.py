@@ -16,7 +16,7 @@ class EventFinder:
 
     Ours: an event starts when a score reaches the threshold, and goes on at every following frame whose score is above
     the release threshold. After lower scores, or frames without any, a score at the threshold still belongs to it if no
-    more than `join_s` lie between. Events with fewer than `min_frames` such frames are dropped at their end.
+    more than `join_s` lie between. Events with fewer than `min_frames` frames that extend them are dropped at their end.
 
     Args:
         source: name that the events carry.
@@ -32,17 +32,17 @@ class EventFinder:
         self._is_above = False
 
     @property
-    def open(self) -> Event | None:
+    def open_event(self) -> Event | None:
         """The event so far, even while it is too short to count; None when there is none."""
         return self._open
 
     @property
-    def active(self) -> bool:
+    def is_confirmed(self) -> bool:
         """Whether the newest score belongs to an event that is long enough to count."""
         return self._open is not None and self._n_above >= self.settings.min_frames and self._is_above
 
     @property
-    def above_threshold(self) -> bool:
+    def extends_event(self) -> bool:
         """Whether the newest score is part of an event by itself, and not only between two that are."""
         return self._is_above
 

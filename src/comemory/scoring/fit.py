@@ -127,14 +127,14 @@ def _fit_channels(
 def _raw_scores(calibration: Calibration, video: Iterable[Mapping[str, Peak]]) -> NDArray[np.float64]:
     """The scores of a video before calibration, in log10 units."""
     scorer = Scorer(calibration)
-    raw = np.array([scorer.update_peaks(peaks).raw for peaks in video], np.float64)
+    raw = np.array([scorer.update_peaks(peaks).uncalibrated for peaks in video], np.float64)
     return expanded(raw, calibration.settings)
 
 
 def _thesis_scores(calibration: Calibration, video: Iterable[Evidence]) -> NDArray[np.float64]:
     """Eq. (16) of a video's frames."""
     scorer = Scorer(calibration)
-    return np.array([scorer.update(evidence).raw for evidence in video], np.float64)
+    return np.array([scorer.update(evidence).uncalibrated for evidence in video], np.float64)
 
 
 def _with_score_scale(

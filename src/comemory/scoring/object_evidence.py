@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from comemory.errors import ConfigError
 from comemory.scoring.channels import patch_map
 from comemory.scoring.directional import N_DIRECTIONS, directional_speed
-from comemory.scoring.object_density import ObjectDensity, object_features
-from comemory.scoring.objects import MovingObject, ObjectTracker, Scene
+from comemory.scoring.normal_objects import NormalObjects, object_features
+from comemory.scoring.objects import EmptyScene, MovingObject, ObjectTracker
 from comemory.types import CELL, Box
 
 PATCH_CHANNELS = ("directional_speed:8", "agitation:12")
@@ -21,7 +21,7 @@ PATCH_CHANNELS = ("directional_speed:8", "agitation:12")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class SceneMemory:
+class NormalScene:
     """What normal video shows of a camera's scene and of the objects in it; it is part of the bundle.
 
     Attributes:
@@ -30,9 +30,9 @@ class SceneMemory:
         objects: the memory of normal objects; None while it is fitted.
     """
 
-    scene: Scene
+    scene: EmptyScene
     levels: NDArray[np.float32]
-    objects: ObjectDensity | None = None
+    objects: NormalObjects | None = None
 
     def to_arrays(self) -> dict[str, NDArray[np.float32]]:
         """The arrays that a bundle stores."""
@@ -40,9 +40,9 @@ class SceneMemory:
         return {**self.scene.to_arrays(), "directional_levels": self.levels, **objects}
 
     @classmethod
-    def from_arrays(cls, arrays: Mapping[str, NDArray[np.float32]]) -> SceneMemory:
+    def from_arrays(cls, arrays: Mapping[str, NDArray[np.float32]]) -> NormalScene:
         """The memory from the arrays of a bundle. Raises ConfigError: an array is missing or damaged."""
-        scene, objects = Scene.from_arrays(arrays), ObjectDensity.from_arrays(arrays)
+        scene, objects = EmptyScene.from_arrays(arrays), NormalObjects.from_arrays(arrays)
         return cls(scene, check_levels(arrays.get("directional_levels"), len(scene.background)), objects)
 
 
@@ -65,7 +65,7 @@ class ObjectEvidence:
         rate_hz: frames per second.
     """
 
-    def __init__(self, memory: SceneMemory, rate_hz: float) -> None:
+    def __init__(self, memory: NormalScene, rate_hz: float) -> None:
         self.memory = memory
         self._tracker = ObjectTracker(memory.scene, rate_hz)
         self.objects: list[MovingObject] = []

@@ -1,6 +1,6 @@
 """Moving objects without a detector: regions that differ from the background, followed from frame to frame.
 
-`training.scene.fit_scene_memory` learns a scene from normal video: its background, and how tall those are who move in
+`training.scene.fit_normal_scene` learns a scene from normal video: its background, and how tall those are who move in
 it. An `ObjectTracker` follows the objects of one source. It is causal, and takes the network's image and the flow of its
 cells.
 
@@ -63,7 +63,7 @@ N_BACKGROUND_FRAMES = 200
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Scene:
+class EmptyScene:
     """What normal video shows of a fixed camera's scene.
 
     Attributes:
@@ -88,7 +88,7 @@ class Scene:
         return {"background": self.background, "noise": self.noise, "heights": heights}
 
     @classmethod
-    def from_arrays(cls, arrays: Mapping[str, NDArray[np.float32]]) -> Scene:
+    def from_arrays(cls, arrays: Mapping[str, NDArray[np.float32]]) -> EmptyScene:
         """The scene from the arrays of a bundle.
 
         Raises:
@@ -159,7 +159,7 @@ class ObjectTracker:
             small for an object have labels too.
     """
 
-    def __init__(self, scene: Scene, rate_hz: float) -> None:
+    def __init__(self, scene: EmptyScene, rate_hz: float) -> None:
         self.scene, self.rate_hz = scene, rate_hz
         height, width = scene.background.shape
         self._size: tuple[int, int] = (int(height), int(width))

@@ -24,14 +24,14 @@ class ScoreParts(NamedTuple):
         appearance: see `types.Score`; 0 without channels.
         motion: see `types.Score`; 0 without channels.
         box: the patch that set the score, in pixels of the model's image.
-        raw: the smoothed score before it is calibrated.
+        uncalibrated: the smoothed score before it is calibrated.
     """
 
     value: float
     appearance: float
     motion: float
     box: Box
-    raw: float
+    uncalibrated: float
 
 
 class Scorer:

@@ -10,11 +10,11 @@ import torch
 from numpy.typing import NDArray
 
 from comemory.clips.static_gate import fit_threshold
-from comemory.scoring import Calibration, SceneMemory, SpatialBaseline, evidence_to_normalise, fit_calibration
+from comemory.scoring import Calibration, NormalScene, SpatialBaseline, evidence_to_normalise, fit_calibration
 from comemory.scoring.spatial_baseline import DIRECTIONAL
 from comemory.training.cache import PreparedVideo
 from comemory.training.config import TrainingConfig
-from comemory.training.scene import ObjectMaps, fit_scene_memory, left_out_memories, object_maps
+from comemory.training.scene import ObjectMaps, fit_normal_scene, left_out_scenes, object_maps
 from comemory.training.split import evenly_spaced, split_frames
 
 MAX_BASELINE_FRAMES = 800
@@ -72,7 +72,7 @@ def calibrate(
     rate_hz: float,
     on_frame: Callable[[], None] = lambda: None,
     trained: Sequence[PreparedVideo] = (),
-    scene: SceneMemory | None = None,
+    scene: NormalScene | None = None,
 ) -> Calibration:
     """Fit the calibration on held-out normal video.
 
@@ -110,7 +110,7 @@ def calibrate(
     return fitted.model_copy(update={"static_threshold": fit_threshold([video.images for video in held_out])})
 
 
-def needed_scene(videos: Sequence[PreparedVideo], config: TrainingConfig, rate_hz: float) -> SceneMemory | None:
+def needed_scene(videos: Sequence[PreparedVideo], config: TrainingConfig, rate_hz: float) -> NormalScene | None:
     """The scene of normal video, if a channel measures moving objects.
 
     Args:
@@ -119,7 +119,7 @@ def needed_scene(videos: Sequence[PreparedVideo], config: TrainingConfig, rate_h
         config: of the training.
         rate_hz: frames per second.
     """
-    return fit_scene_memory(videos, config.clips.n_past, rate_hz) if config.scoring.needs_scene else None
+    return fit_normal_scene(videos, config.clips.n_past, rate_hz) if config.scoring.needs_scene else None
 
 
 def _left_out_objects(
@@ -128,7 +128,7 @@ def _left_out_objects(
     counted: Sequence[PreparedVideo],
     config: TrainingConfig,
     rate_hz: float,
-    scene: SceneMemory | None,
+    scene: NormalScene | None,
 ) -> tuple[Iterator[Mapping[int, ObjectMaps]], dict[str, SpatialBaseline]]:
     """The object maps of the held-out videos and then of the counted ones, each as if its objects were new.
 
@@ -138,7 +138,7 @@ def _left_out_objects(
     if scene is None:
         return ({} for _ in range(len(held_out) + len(counted))), {}
     n_past, videos = config.clips.n_past, [*held_out, *trained]
-    memories = list(left_out_memories(videos, n_past, scene, rate_hz))
+    memories = list(left_out_scenes(videos, n_past, scene, rate_hz))
     asked = [*held_out, *counted]
     of_video = {id(video): memory for video, memory in zip(videos, memories, strict=True)}
     maps = (object_maps(video, n_past, of_video[id(video)], rate_hz) for video in asked)

@@ -7,17 +7,17 @@ from collections.abc import Iterator, Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from comemory.scoring import ObjectEvidence, SceneMemory, cell_flow
+from comemory.scoring import NormalScene, ObjectEvidence, cell_flow
 from comemory.scoring.directional import fit_directional_levels
-from comemory.scoring.object_density import N_FEATURES, N_FOLDS, ObjectDensity, fit_object_density
+from comemory.scoring.normal_objects import N_FEATURES, N_FOLDS, NormalObjects, fit_normal_objects
 from comemory.scoring.object_evidence import to_grey
-from comemory.scoring.objects import N_BACKGROUND_FRAMES, MovingObject, Scene, fit_background, fit_heights
+from comemory.scoring.objects import N_BACKGROUND_FRAMES, EmptyScene, MovingObject, fit_background, fit_heights
 from comemory.training.cache import PreparedVideo
 
 ObjectMaps = Mapping[str, NDArray[np.float32]]
 
 
-def fit_scene_memory(videos: Sequence[PreparedVideo], n_past: int, rate_hz: float) -> SceneMemory:
+def fit_normal_scene(videos: Sequence[PreparedVideo], n_past: int, rate_hz: float) -> NormalScene:
     """Learn the scene and its normal objects.
 
     The heights are fitted on the objects of a first pass over the video, the memory of objects on those of a second one.
@@ -30,21 +30,21 @@ def fit_scene_memory(videos: Sequence[PreparedVideo], n_past: int, rate_hz: floa
     levels = fit_directional_levels(cell_flow(flow) for video in videos for flow in _flows(video, n_past))
     background, noise = fit_background(_spread_images(videos))
     height, width = background.shape
-    start = SceneMemory(Scene(background, noise, 0.2 * height, 0.0), np.array(levels, np.float32))
+    start = NormalScene(EmptyScene(background, noise, 0.2 * height, 0.0), np.array(levels, np.float32))
     offset, slope = fit_heights(_objects(videos, n_past, start, rate_hz), (height, width))
-    memory = SceneMemory(Scene(background, noise, offset, slope), start.levels)
+    memory = NormalScene(EmptyScene(background, noise, offset, slope), start.levels)
     features = np.concatenate([_features(video, n_past, memory, rate_hz) for video in videos])
-    return SceneMemory(memory.scene, memory.levels, _density(features))
+    return NormalScene(memory.scene, memory.levels, _density(features))
 
 
-def object_maps(video: PreparedVideo, n_past: int, memory: SceneMemory, rate_hz: float) -> dict[int, ObjectMaps]:
+def object_maps(video: PreparedVideo, n_past: int, memory: NormalScene, rate_hz: float) -> dict[int, ObjectMaps]:
     """The evidence of moving objects of each clip of a video, by the position of its newest frame."""
     return {end: maps for end, _, maps in _follow(video, n_past, memory, rate_hz)}
 
 
-def left_out_memories(
-    videos: Sequence[PreparedVideo], n_past: int, memory: SceneMemory, rate_hz: float
-) -> Iterator[SceneMemory]:
+def left_out_scenes(
+    videos: Sequence[PreparedVideo], n_past: int, memory: NormalScene, rate_hz: float
+) -> Iterator[NormalScene]:
     """For each training video, a memory without the objects of its fold: its own objects are then as far as new ones.
 
     Ours: an object is at distance 0 from itself, so a tail fitted with the whole memory would call every new object rare.
@@ -52,21 +52,21 @@ def left_out_memories(
     features = [_features(video, n_past, memory, rate_hz) for video in videos]
     n_folds = min(N_FOLDS, len(videos))
     folds = [number * n_folds // max(1, len(videos)) for number in range(len(videos))]
-    known: dict[int, ObjectDensity] = {}
+    known: dict[int, NormalObjects] = {}
     for fold in folds:
         if fold not in known:
             others = [found for found, other in zip(features, folds, strict=True) if other != fold]
             known[fold] = _density(np.concatenate(others or features))
-        yield SceneMemory(memory.scene, memory.levels, known[fold])
+        yield NormalScene(memory.scene, memory.levels, known[fold])
 
 
-def _density(features: NDArray[np.float32]) -> ObjectDensity:
+def _density(features: NDArray[np.float32]) -> NormalObjects:
     """The memory of the objects; of one at rest in the middle where nothing ever moved, so that all that moves is new."""
-    return fit_object_density(features if len(features) else np.zeros((1, N_FEATURES), np.float32))
+    return fit_normal_objects(features if len(features) else np.zeros((1, N_FEATURES), np.float32))
 
 
 def _follow(
-    video: PreparedVideo, n_past: int, memory: SceneMemory, rate_hz: float
+    video: PreparedVideo, n_past: int, memory: NormalScene, rate_hz: float
 ) -> Iterator[tuple[int, ObjectEvidence, ObjectMaps]]:
     """The objects at the end of each clip, in order. After a gap the tracks start again, as in a detector."""
     evidence = ObjectEvidence(memory, rate_hz)
@@ -80,14 +80,14 @@ def _follow(
 
 
 def _objects(
-    videos: Sequence[PreparedVideo], n_past: int, memory: SceneMemory, rate_hz: float
+    videos: Sequence[PreparedVideo], n_past: int, memory: NormalScene, rate_hz: float
 ) -> Iterator[MovingObject]:
     for video in videos:
         for _, evidence, _ in _follow(video, n_past, memory, rate_hz):
             yield from evidence.objects
 
 
-def _features(video: PreparedVideo, n_past: int, memory: SceneMemory, rate_hz: float) -> NDArray[np.float32]:
+def _features(video: PreparedVideo, n_past: int, memory: NormalScene, rate_hz: float) -> NDArray[np.float32]:
     """The features of all objects of a video. Shapes: float32 (K, F)."""
     found = [evidence.features() for _, evidence, _ in _follow(video, n_past, memory, rate_hz) if evidence.objects]
     return np.concatenate([np.zeros((0, N_FEATURES), np.float32), *found])

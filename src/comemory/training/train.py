@@ -23,7 +23,7 @@ from comemory.bundle import SCENE, bundle_writer, require_replaceable, write_jso
 from comemory.datasets import open_dataset
 from comemory.errors import BundleError, SourceError, TrainingError
 from comemory.provenance import current_commit, package_version
-from comemory.scoring import Calibration, SceneMemory
+from comemory.scoring import Calibration, NormalScene
 from comemory.scoring.budgets import Coverage, coverage
 from comemory.training.cache import PreparedVideo, prepare_videos
 from comemory.training.calibrate import calibrate, n_calibration_frames, needed_scene, split_videos
@@ -182,7 +182,7 @@ def _write(
     config: TrainingConfig,
     calibration: Calibration,
     provenance: JSON,
-    scene: SceneMemory | None,
+    scene: NormalScene | None,
 ) -> None:
     with bundle_writer(out) as folder:
         _write_tensors(model.state_dict(), folder / "weights.safetensors")
@@ -204,7 +204,7 @@ def _write_tensors(tensors: Mapping[str, Tensor], path: Path) -> None:
         raise BundleError(f"cannot write {path.name} of the bundle: {error}; nothing was changed") from None
 
 
-def write_scene(scene: SceneMemory | None, folder: Path) -> None:
+def write_scene(scene: NormalScene | None, folder: Path) -> None:
     """Write the scene into a bundle's folder, if there is one; remove an older one otherwise."""
     if scene is None:
         (folder / SCENE).unlink(missing_ok=True)

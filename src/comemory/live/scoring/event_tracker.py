@@ -106,7 +106,7 @@ class EventTracker:
         score, at = replace(sample.score, time_s=sample.frame.time_s), sample.frame.time
         if (ended := self._finder.update(score)) is not None:
             self._close(ended)
-        event = self._finder.open
+        event = self._finder.open_event
         if event is not None and event.end_frame == score.index:
             if event.start_frame != self._start_frame:
                 self._start_frame, self._start = event.start_frame, at
@@ -115,7 +115,7 @@ class EventTracker:
             self._signature.add(sample.scored.evidence.maps)
             if event.peak_frame == score.index:
                 self._peak = replace(sample, heat_map=self._detector.heat_map(sample.scored))
-        if event is not None and self._finder.active:
+        if event is not None and self._finder.is_confirmed:
             self._continue(event, at)
 
     def close(self) -> None:
