@@ -26,6 +26,7 @@ TABLES: Mapping[str, Callable[[Sequence[Summary], str | None], str]] = {
     "budgets": tables.budgets_table,
     "ranks": tables.ranks_table,
     "perturbations": tables.perturbations_table,
+    "scenes": tables.scenes_table,
     "provenance": tables.provenance,
 }
 """The tables that a template may name, of an experiment and, where it is given, of one variant of it."""
@@ -83,6 +84,8 @@ def experiment_template(name: str, experiment: Experiment) -> str:
         experiment: as read from its file.
     """
     blocks = ["table", "plot", "metrics", "protocols", "budgets"]
+    if len(experiment.data) > 2:
+        blocks.insert(0, "scenes")
     if experiment.selection:
         blocks += ["ranks", "plot-ranks", "perturbations"]
     parts = [f"# {experiment.title}", experiment.description.strip()]
@@ -109,7 +112,7 @@ def render(rows: Sequence[JSON], template: str, folder: str) -> tuple[str, dict[
         listed = summaries(rows, experiment)
         if not listed:
             missing = f"*No rows yet: run `comemory reproduce {experiment}`.*"
-            return missing if block in ("table", "ranks") else ""
+            return missing if block in ("table", "ranks", "scenes") else ""
         if block in TABLES:
             return TABLES[block](listed, variant)
         return _plot(block, experiment, listed, folder, plots)

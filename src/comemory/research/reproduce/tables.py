@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from comemory.research.reproduce.grid import EVALUATION_VERSION, TRAINING_VERSION
+from comemory.research.reproduce.scenes import SceneResults, chosen_in_sight, chosen_on_the_others, scene_results
 from comemory.research.reproduce.statistics import Correlation, Spread, correlation, kendall, spearman, spread
 from comemory.research.reproduce.summary import (
     HEADLINE,
@@ -276,6 +277,35 @@ def provenance(listed: Sequence[Summary], variant: str | None = None) -> str:
     if problems := sum(len(row["problems"]) for row in rows):
         lines.append(f"{problems} problems with single videos, named in the rows")
     return f"*{'. '.join(lines)}.*"
+
+
+def scenes_table(listed: Sequence[Summary], variant: str | None = None) -> str:
+    """Return the AUC of every variant on every scene, and what leaving each scene out of the choice gives."""
+    found = scene_results(listed)
+    if not found.aucs:
+        return "*No variant has been run on every scene yet.*"
+    header = ["", *found.scenes.values(), "mean of recorded", "worst of recorded"]
+    rows = [_scene_row(title, values, found) for title, values in found.beside.items()]
+    rows += [_scene_row(_cell(found.titles[name]), values, found) for name, values in found.aucs.items()]
+    best = chosen_in_sight(found.aucs)
+    rows.append(_scene_row(f"chosen in sight: {_cell(found.titles[best])}", found.aucs[best], found))
+    choices = {scene: chosen_on_the_others(found.aucs, scene) for scene in found.scenes}
+    held_out = {scene: found.aucs[name][scene] for scene, name in choices.items()}
+    rows.append(_scene_row("**each scene by the variant chosen on all others**", held_out, found))
+    chosen = [f"{found.scenes[scene]}: {_cell(found.titles[name])}" for scene, name in choices.items()]
+    lines = [markdown_table(header, rows), f"Chosen on all others, for {'; '.join(chosen)}."]
+    if found.missing:
+        names = ", ".join(_cell(found.titles[name]) for name in found.missing)
+        lines.append(f"Not run on every scene, and so not in the table: {names}.")
+    return "\n\n".join(lines)
+
+
+def _scene_row(title: str, values: Mapping[str, float], found: SceneResults) -> list[str]:
+    recorded = [values[name] for name in found.recorded if name in values]
+    cells = [f"{values[name]:.4f}" if name in values else NOTHING for name in found.scenes]
+    if len(recorded) < len(found.recorded) or not recorded:
+        return [title, *cells, NOTHING, NOTHING]
+    return [title, *cells, f"{sum(recorded) / len(recorded):.4f}", f"{min(recorded):.4f}"]
 
 
 def _commits(made: Iterable[Mapping[str, Any]]) -> list[str]:
