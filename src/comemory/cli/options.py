@@ -25,6 +25,9 @@ error_console = Console(stderr=True)
 ADVANCED = "Advanced"
 """Panel of the options that few users need."""
 
+ARCHIVES = "Archives"
+"""Panel of the options for thousands of videos."""
+
 DEFAULT_FALSE_ALARMS = "1/h"
 """The default of all commands, as the help shows it: that of `comemory.scoring`, which a help does not import."""
 

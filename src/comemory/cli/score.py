@@ -13,8 +13,8 @@ from comemory.cli.application import RESEARCH, START, PlainCommand, app
 from comemory.cli.live_options import interrupted_by_sigterm
 from comemory.cli.options import (
     ADVANCED,
+    ARCHIVES,
     Budget,
-    Bundle,
     Data,
     FlowWeights,
     Gate,
@@ -83,13 +83,28 @@ def open_detector(
 @app.command(rich_help_panel=START, cls=PlainCommand)
 @interrupted_by_sigterm()
 def score(
-    bundle: Bundle,
+    bundle: Annotated[
+        str,
+        typer.Argument(
+            metavar="BUNDLE",
+            help="Folder of a bundle, as `comemory train` writes it; with `--cluster` a URL too.",
+            show_default=False,
+        ),
+    ],
     sources: Annotated[
-        list[str], typer.Argument(metavar="SOURCE", help="Video files or folders of frames.", show_default=False)
+        list[str],
+        typer.Argument(
+            metavar="SOURCE",
+            help="Video files or folders of frames; with `--cluster` files, folders of videos, patterns and URLs.",
+            show_default=False,
+        ),
     ],
     out: Annotated[
-        Path, typer.Option(metavar="FOLDER", help="Folder for the tables, images and annotated videos.")
-    ] = Path("scores"),
+        str,
+        typer.Option(
+            metavar="FOLDER", help="Folder for the tables, images and annotated videos; with `--cluster` a URL too."
+        ),
+    ] = "scores",
     video: Annotated[bool, typer.Option("--video", help="Also write an annotated mp4 of each source.")] = False,
     false_alarms: ModelBudget = None,
     as_json: Json = False,
@@ -108,24 +123,86 @@ def score(
     flow_weights: FlowWeights = None,
     update: Update = UpdateName.off,
     gate: Gate = True,
+    cluster: Annotated[
+        str | None,
+        typer.Option(
+            metavar="WHERE",
+            help="Score an archive into Parquet files, on `local:N` processes, on Ray (`auto` or `ray://HOST:PORT`), or the "
+            "share I of N of it (`index:I/N`). Running it again does what is left.",
+            show_default=False,
+            rich_help_panel=ARCHIVES,
+        ),
+    ] = None,
+    layout: Annotated[
+        str | None,
+        typer.Option(
+            metavar="TEMPLATE",
+            help="How paths end, such as `{camera}/%Y-%m-%d/%H%M%S.mp4`: gives camera and time of a video.",
+            show_default="the nearest folder's name, and the last date in the path",
+            rich_help_panel=ARCHIVES,
+        ),
+    ] = None,
+    split: Annotated[
+        float,
+        typer.Option(
+            metavar="MINUTES",
+            min=0,
+            help="Split videos longer than this at key frames, so that several workers score one; 0 splits none.",
+            rich_help_panel=ARCHIVES,
+        ),
+    ] = 60,
+    time_limit: Annotated[
+        float,
+        typer.Option(
+            metavar="MINUTES",
+            min=0.01,
+            help="Give a video up after so long; and after 5 minutes without a frame.",
+            rich_help_panel=ARCHIVES,
+        ),
+    ] = 360,
 ) -> None:
     """Score video files: write `scores.csv`, `events.json` and an image of each event.
 
     If the run is killed, `scores.csv.part` has the rows written so far.
 
     Example: `comemory score models/gate monday.mp4 tuesday.mp4 --out scores --video --false-alarms 2/day`
+
+    An archive: `comemory score models/gate 's3://bucket/2026/**/*.mp4' --cluster local:8 --out s3://bucket/scores`
     """
     from comemory.batch import score_sources
     from comemory.parallel import n_workers
 
-    check_bundle_comes_first(bundle, sources)
+    if cluster is not None:
+        if video or rate is not None:
+            raise ConfigError("--cluster takes no --video and no --rate: it scores video files into Parquet")
+        from comemory.cli.archive import score_to_parquet
+
+        score_to_parquet(
+            cluster,
+            sources,
+            as_json=as_json,
+            threads=threads,
+            bundle=bundle,
+            out=out,
+            runtime=runtime.value,
+            precision=precision.value,
+            update=update.value,
+            gate=gate,
+            flow_weights=flow_weights,
+            false_alarms=false_alarms,
+            layout=layout,
+            split_s=60 * split,
+            time_limit_s=60 * time_limit,
+        )
+        return
+    check_bundle_comes_first(Path(bundle), sources)
     workers = n_workers(threads)
-    detector = open_detector(bundle, runtime, precision, flow_weights, update, gate)
+    detector = open_detector(Path(bundle), runtime, precision, flow_weights, update, gate)
     with ProgressBars(error_console) as bars:
         result = score_sources(
             detector,
             sources,
-            out,
+            Path(out),
             false_alarms=false_alarms,
             video=video,
             rate_hz=rate,

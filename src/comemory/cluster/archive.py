@@ -1,0 +1,318 @@
+"""The driver of an archive: which videos are left, which worker scores which, what failed and how long it will take."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from comemory.bundle import open_bundle
+from comemory.cluster.archive_layout import Layout
+from comemory.cluster.archive_manifest import Manifest
+from comemory.cluster.archive_pool import LocalPool, Pool, Report
+from comemory.cluster.archive_results import require_parquet
+from comemory.cluster.archive_task import ArchiveSettings, Task
+from comemory.cluster.paths import InputFile, OutputFolder, fetch_bundle, is_remote, list_videos, local_path
+from comemory.errors import ConfigError, mask_password
+from comemory.types import JSON
+
+MAX_DEATHS = 3
+"""Workers that may die over one file: nodes are lost, but a file that kills its worker each time must not do so for ever."""
+
+TICK_S = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class Cluster:
+    """Where the workers are: the value of `--cluster`.
+
+    Attributes:
+        kind: `local`, `index` or `ray`.
+        n_workers: processes on this machine; None on Ray: one for each of its cores.
+        index: of this share, from 0.
+        n_shares: in which the archive is divided.
+        address: of Ray.
+    """
+
+    kind: str
+    n_workers: int | None = None
+    index: int = 0
+    n_shares: int = 1
+    address: str = ""
+
+    @property
+    def part(self) -> str:
+        """The name of this share in the manifest."""
+        return "all" if self.n_shares == 1 else f"{self.index:04d}-of-{self.n_shares:04d}"
+
+    def holds(self, path: str) -> bool:
+        """Whether a video belongs to this share: by its path alone, so that a new video moves no other one."""
+        return int(hashlib.sha256(path.encode("utf-8", "surrogatepass")).hexdigest(), 16) % self.n_shares == self.index
+
+
+def parse_cluster(text: str, n_workers: int | None = None) -> Cluster:
+    """The value of `--cluster`.
+
+    Args:
+        text: `local:N`, `index:I/N`, `auto` or `ray://HOST:PORT`.
+        n_workers: processes of one share of `index:I/N`.
+
+    Raises:
+        ConfigError: it is none of them.
+
+    >>> parse_cluster("index:3/16").part
+    '0003-of-0016'
+    """
+    if found := re.fullmatch(r"local:(\d+)", text):
+        if not 1 <= int(found[1]) <= 1024:
+            raise ConfigError(f"--cluster {text}: give 1 to 1024 processes")
+        return Cluster("local", int(found[1]))
+    if found := re.fullmatch(r"index:(\d+)/(\d+)", text):
+        index, n_shares = int(found[1]), int(found[2])
+        if index >= n_shares:
+            raise ConfigError(f"--cluster {text}: shares are numbered from 0 to {max(n_shares - 1, 0)}")
+        return Cluster("index", n_workers or 1, index, n_shares)
+    if text == "auto" or re.fullmatch(r"ray://[^\s/]+:\d+", text):
+        return Cluster("ray", address=text)
+    raise ConfigError(f"--cluster {text!r}: expected local:N, index:I/N, auto or ray://HOST:PORT")
+
+
+@dataclass
+class ArchiveResult:
+    """What a run over an archive did.
+
+    Attributes:
+        n_videos: that it was asked for, of its share.
+        n_skipped: that were done before.
+        n_done: that it scored.
+        n_frames: that it scored.
+        n_events: in these.
+        seconds: that it took.
+        workers: in words.
+        failures: source and reason of each video without a result.
+        problems: one line for each video that was read in part.
+        notes: one line each.
+    """
+
+    n_videos: int = 0
+    n_skipped: int = 0
+    n_done: int = 0
+    n_frames: int = 0
+    n_events: int = 0
+    seconds: float = 0.0
+    workers: str = ""
+    failures: list[JSON] = field(default_factory=list)
+    problems: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+
+def score_archive(
+    sources: Sequence[str],
+    cluster: Cluster,
+    *,
+    bundle: str,
+    out: str,
+    runtime: str = "openvino",
+    precision: str = "auto",
+    update: str = "off",
+    gate: bool = True,
+    flow_weights: Path | None = None,
+    false_alarms: str | None = None,
+    layout: str | None = None,
+    split_s: float = 0.0,
+    time_limit_s: float = 6 * 3600.0,
+    on_start: Callable[[str, int], None] = lambda name, total: None,
+    on_file: Callable[[str], None] = lambda note: None,
+) -> ArchiveResult:
+    """Score the videos of an archive into Parquet files, each once; a second call does what is left.
+
+    A file that fails is in `failures`, and in `failures.jsonl` beside the results; the others are scored.
+
+    Args:
+        sources: paths, URLs and patterns, see `paths.list_videos`.
+        cluster: where the workers are.
+        bundle: path or URL.
+        out: path or URL of a folder.
+        runtime: see `Detector`.
+        precision: see `Detector`.
+        update: see `Detector`.
+        gate: see `skip_static` of `Detector`.
+        flow_weights: see `Detector`.
+        false_alarms: budget of the events; None takes the default of the model.
+        layout: see `archive_layout.Layout`.
+        split_s: see `ArchiveSettings`.
+        time_limit_s: see `ArchiveSettings`.
+        on_start: called with a name and the number of videos left.
+        on_file: called after each of them, with the rate and the time left.
+
+    Raises:
+        ConfigError: a setting cannot be used, or the folder cannot be written.
+        SourceError: a location names no video, or no worker can start.
+        BundleError: the bundle cannot be opened.
+    """
+    began_s = time.monotonic()
+    require_parquet()
+    Layout(layout)
+    folder = OutputFolder(out)
+    folder.require_writable()
+    settings = _settings(
+        bundle=bundle,
+        out=folder.location,
+        runtime=runtime,
+        precision=precision,
+        update=update,
+        gate=gate,
+        flow_weights=None if flow_weights is None else str(flow_weights.absolute()),
+        false_alarms=false_alarms,
+        layout=layout,
+        split_s=split_s,
+        time_limit_s=time_limit_s,
+    )
+    videos = [video for video in list_videos(sources) if cluster.holds(video.path)]
+    tasks = [Task("file", video, settings.key(video)) for video in videos]
+    manifest = Manifest(folder, cluster.part)
+    done = manifest.find_done(tasks)
+    left = [task for task in tasks if task.video.path not in done]
+    result = ArchiveResult(n_videos=len(videos), n_skipped=len(done))
+    if left:
+        on_start(f"{len(left)} of {len(videos)} videos", len(left))
+        pool = _open_pool(settings, cluster, len(left))
+        result.workers = pool.description
+        try:
+            _Run(pool, manifest, result, _Progress(left, on_file)).work(left)
+        finally:
+            pool.stop()
+            manifest.flush()
+    manifest.finish()
+    _write_failures(folder, cluster, result)
+    result.seconds = time.monotonic() - began_s
+    return result
+
+
+def _settings(
+    *, bundle: str, precision: str, runtime: str, false_alarms: str | None, **values: object
+) -> ArchiveSettings:
+    opened = open_bundle(fetch_bundle(bundle)).in_precision(runtime, precision)
+    budget = false_alarms or opened.default_budget
+    opened.calibration.threshold(budget)  # refuses a budget that cannot be read
+    location = bundle if is_remote(bundle) else str(local_path(bundle))
+    return ArchiveSettings(
+        bundle=location,
+        digest=opened.digest,
+        runtime=runtime,
+        precision=opened.precision,
+        false_alarms=budget,
+        warm_up_s=0.0,
+        **values,  # type: ignore[arg-type]
+    )
+
+
+def _open_pool(settings: ArchiveSettings, cluster: Cluster, n_tasks: int) -> Pool:
+    if cluster.kind == "ray":
+        from comemory.cluster.archive_ray import RayPool
+
+        return RayPool(settings, cluster.address, n_tasks)
+    return LocalPool(settings, min(cluster.n_workers or 1, max(1, n_tasks)))
+
+
+def _write_failures(folder: OutputFolder, cluster: Cluster, result: ArchiveResult) -> None:
+    """Write the videos without a result, and why; delete the list of a run before if there is none."""
+    name = f"failures/{cluster.part}.jsonl"
+    if result.failures:
+        lines = sorted(json.dumps(failure, sort_keys=True) for failure in result.failures)
+        folder.write_bytes(name, "".join(line + "\n" for line in lines).encode())
+        result.notes.append(f"the videos that failed are in {mask_password(folder.url(name))}")
+    else:
+        folder.delete(name)
+
+
+class _Run:
+    """Hands the tasks to the workers until none is left."""
+
+    def __init__(self, pool: Pool, manifest: Manifest, result: ArchiveResult, progress: _Progress) -> None:
+        self._pool, self._manifest, self._result, self._progress = pool, manifest, result, progress
+        self._waiting: deque[Task] = deque()
+        self._n_busy = 0
+        self._n_deaths: dict[Task, int] = {}
+
+    def work(self, tasks: Sequence[Task]) -> None:
+        """Do the tasks."""
+        self._waiting.extend(tasks)
+        while self._waiting or self._n_busy:
+            while self._waiting and self._pool.n_idle():
+                self._pool.start(self._waiting.popleft())
+                self._n_busy += 1
+            report = self._pool.next_report(TICK_S)
+            if report is not None:
+                self._n_busy -= 1
+                self._handle(report)
+
+    def _handle(self, report: Report) -> None:
+        task, outcome = report.task, report.outcome
+        if outcome is None:
+            self._handle_death(report)
+        elif outcome.status == "done":
+            self._n_deaths.pop(task, None)
+            self._manifest.add(outcome.record)
+            self._result.n_done += 1
+            self._result.n_frames += outcome.n_frames
+            self._result.n_events += outcome.record["events"]
+            self._result.problems += outcome.record["problems"]
+            self._progress.advance(task.video, outcome.n_frames)
+        else:
+            self._fail(task, outcome.reason)
+
+    def _handle_death(self, report: Report) -> None:
+        if report.timed_out:
+            self._fail(report.task, "the time limit ended it: the decoder hangs, or --time-limit is too short")
+            return
+        deaths = self._n_deaths[report.task] = self._n_deaths.get(report.task, 0) + 1
+        if deaths >= MAX_DEATHS:
+            self._fail(report.task, f"{report.reason}, {deaths} times")
+        else:
+            self._waiting.append(report.task)
+
+    def _fail(self, task: Task, reason: str) -> None:
+        self._result.failures.append({"source": task.video.path, "etag": task.video.etag, "reason": reason})
+        self._progress.advance(task.video, 0, failed=True)
+
+
+class _Progress:
+    """Rate and time left, from the bytes of the videos, else from their number."""
+
+    def __init__(self, tasks: Sequence[Task], on_file: Callable[[str], None]) -> None:
+        sizes = [task.video.size for task in tasks]
+        self._total = float(sum(size or 0 for size in sizes)) if all(sizes) else float(len(tasks))
+        self._by_size = all(sizes)
+        self._on_file = on_file
+        self._began_s = time.monotonic()
+        self._done = 0.0
+        self._n_frames = self._n_files = self._n_failed = 0
+
+    def advance(self, video: InputFile, n_frames: int, *, failed: bool = False) -> None:
+        """A video is done, or has failed."""
+        self._done += (video.size or 0) if self._by_size else 1
+        self._n_files += 1
+        self._n_frames += n_frames
+        self._n_failed += failed
+        passed_s = max(time.monotonic() - self._began_s, 1e-9)
+        left_s = passed_s * (self._total - self._done) / self._done if self._done else 0.0
+        note = f"{self._n_files / passed_s:.2f} videos/s, {self._n_frames / passed_s:.0f} frames/s"
+        failures = f", {self._n_failed} failed" if self._n_failed else ""
+        self._on_file(f"{note}{failures}, {_clock(left_s)} left")
+
+
+def _clock(seconds: float) -> str:
+    """A duration for people.
+
+    >>> _clock(3725)
+    '1:02:05'
+    """
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{rest:02d}"

@@ -1,0 +1,209 @@
+"""Workers that score the tasks of an archive: what a pool does, and the pool of processes on this machine."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+from contextlib import suppress
+from dataclasses import dataclass
+from queue import Empty, SimpleQueue
+from typing import Protocol
+
+from comemory.cluster.archive_task import ArchiveSettings, Outcome, Task
+from comemory.cluster.archive_worker import settings_line
+from comemory.errors import SourceError
+
+STOP_TIMEOUT_S = 5.0
+"""Seconds that a worker has to end after it was asked to; then it is killed."""
+
+MAX_BROKEN_STARTS = 3
+"""Workers in a row that end before they are ready: more would fail for the same reason."""
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What a pool says of a task.
+
+    Attributes:
+        task: that is over.
+        outcome: of it; None where its worker died.
+        reason: why that died, one line.
+        timed_out: the file took too long, and its worker ended itself.
+    """
+
+    task: Task
+    outcome: Outcome | None
+    reason: str = ""
+    timed_out: bool = False
+
+
+class Pool(Protocol):
+    """Workers, each with at most one task at a time. One that dies is replaced."""
+
+    def n_idle(self) -> int:
+        """Workers that have no task."""
+        ...
+
+    def start(self, task: Task) -> None:
+        """Give a task to an idle worker."""
+        ...
+
+    def next_report(self, timeout_s: float) -> Report | None:
+        """Wait for a task to end; None when none did in that time.
+
+        Raises:
+            SourceError: no worker can be started.
+        """
+        ...
+
+    def stop(self) -> None:
+        """End the workers."""
+        ...
+
+    @property
+    def description(self) -> str:
+        """The workers in words."""
+        ...
+
+
+class LocalPool:
+    """Processes on this machine. They end when the driver does, however that ends.
+
+    Args:
+        settings: of the archive.
+        n_workers: processes.
+
+    Raises:
+        SourceError: no process can be started.
+    """
+
+    def __init__(self, settings: ArchiveSettings, n_workers: int) -> None:
+        self._settings = settings
+        self._messages: SimpleQueue[tuple[_Worker, str | None]] = SimpleQueue()
+        self._n_broken = 0
+        self._workers: set[_Worker] = set()
+        self._n_workers = n_workers
+        for _ in range(n_workers):
+            self._add()
+
+    @property
+    def description(self) -> str:
+        """The workers in words."""
+        return "1 process" if self._n_workers == 1 else f"{self._n_workers} processes"
+
+    def _add(self) -> None:
+        self._workers.add(_Worker(self._settings, self._messages))
+
+    def n_idle(self) -> int:
+        """Workers that have no task. One that is still loading the model takes its first task already."""
+        return sum(worker.task is None for worker in self._workers)
+
+    def start(self, task: Task) -> None:
+        """Give a task to an idle worker."""
+        # One that is ready first: a task would wait for the model of another.
+        idle = sorted((worker for worker in self._workers if worker.task is None), key=lambda one: not one.is_ready)
+        idle[0].start(task)
+
+    def next_report(self, timeout_s: float) -> Report | None:
+        """See `Pool.next_report`."""
+        try:
+            worker, line = self._messages.get(timeout=timeout_s)
+        except Empty:
+            return None
+        if worker not in self._workers:
+            return None
+        if line is None:
+            return self._replace(worker)
+        message = json.loads(line)
+        if "broken" in message:
+            raise SourceError(f"no worker can start: {message['broken']}")
+        if "ready" in message:
+            worker.is_ready, self._n_broken = True, 0
+            return None
+        task, worker.task = worker.task, None
+        assert task is not None
+        return Report(task, Outcome.from_json(line))
+
+    def _replace(self, worker: _Worker) -> Report | None:
+        self._workers.remove(worker)
+        code, reason = worker.wait()
+        self._n_broken += not worker.is_ready
+        if self._n_broken >= MAX_BROKEN_STARTS:
+            raise SourceError(f"no worker can start: {reason}")
+        self._add()
+        return None if worker.task is None else Report(worker.task, None, reason, timed_out=code == -signal.SIGALRM)
+
+    def stop(self) -> None:
+        """End the workers."""
+        for worker in self._workers:
+            worker.stop()
+        self._workers.clear()
+
+
+class _Worker:
+    """A process of `archive_worker.main`, and the thread that reads what it writes."""
+
+    def __init__(self, settings: ArchiveSettings, messages: SimpleQueue[tuple[_Worker, str | None]]) -> None:
+        self.task: Task | None = None
+        self.is_ready = False
+        self._messages = messages
+        environment = {**os.environ, "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+        try:
+            self._process = subprocess.Popen(
+                [sys.executable, "-P", "-m", "comemory.cluster.archive_worker"],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                env=environment,
+                text=True,
+                encoding="utf-8",
+            )
+        except OSError as error:
+            raise SourceError(f"cannot start a worker: {error}") from None
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+        self._write(settings_line(settings))
+
+    def start(self, task: Task) -> None:
+        """Send a task. If the process is gone already, the end of its output says so."""
+        self.task = task
+        self._write(task.to_json())
+
+    def _write(self, line: str) -> None:
+        assert self._process.stdin is not None
+        with suppress(BrokenPipeError):
+            self._process.stdin.write(line + "\n")
+            self._process.stdin.flush()
+
+    def wait(self) -> tuple[int, str]:
+        """Wait for a process that is ending; returns its exit code, and why it ended in words."""
+        code = self._process.wait()
+        self._close()
+        how = f"was killed by signal {-code}" if code < 0 else f"ended with code {code}"
+        return code, f"its worker {how}"
+
+    def stop(self) -> None:
+        """End the process."""
+        self._process.terminate()
+        try:
+            self._process.wait(STOP_TIMEOUT_S)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+        self._close()
+
+    def _close(self) -> None:
+        self._reader.join()
+        for pipe in (self._process.stdin, self._process.stdout):
+            if pipe is not None:
+                with suppress(BrokenPipeError):
+                    pipe.close()
+
+    def _read(self) -> None:
+        assert self._process.stdout is not None
+        for line in self._process.stdout:
+            self._messages.put((self, line))
+        self._messages.put((self, None))

@@ -1,0 +1,168 @@
+"""The workers of an archive as actors on Ray: one for each core of the cluster, which loads the model once."""
+
+from __future__ import annotations
+
+import os
+import time
+from typing import Any
+
+from comemory.cluster.archive_pool import MAX_BROKEN_STARTS, Report
+from comemory.cluster.archive_task import ArchiveSettings, Outcome, Task
+from comemory.errors import ConfigError, RuntimeMissing, SourceError, install_hint, last_line
+
+GROW_S = 10.0
+"""Seconds between two looks at how many cores the cluster has now."""
+
+
+class RayPool:
+    """Actors on Ray. One whose process or node is lost is replaced; nodes that join get actors.
+
+    Paths and short outcomes travel, never frames nor results.
+
+    Args:
+        settings: of the archive. Its paths mean the same on every node.
+        address: `auto`, of a cluster that this machine belongs to, or `ray://HOST:PORT`.
+        n_tasks: no more actors than this.
+
+    Raises:
+        RuntimeMissing: Ray is not installed.
+        ConfigError: there is no cluster at the address.
+    """
+
+    def __init__(self, settings: ArchiveSettings, address: str, n_tasks: int) -> None:
+        self._ray = connect(address)
+        self._settings, self._n_tasks = settings, n_tasks
+        self._actor = self._ray.remote(num_cpus=1, max_restarts=0, max_task_retries=0)(_ScoringActor)
+        self._idle: list[Any] = []
+        self._starting: dict[Any, Any] = {}
+        self._busy: dict[Any, tuple[Any, Task, float]] = {}
+        self._n_broken = 0
+        self._grown_s = float("-inf")
+        self._grow()
+
+    @property
+    def description(self) -> str:
+        """The workers in words."""
+        nodes = sum(node["Alive"] for node in self._ray.nodes())
+        return f"Ray: {self._n_actors()} actors, {nodes} {'node' if nodes == 1 else 'nodes'}"
+
+    def _n_actors(self) -> int:
+        return len(self._idle) + len(self._starting) + len(self._busy)
+
+    def _grow(self) -> None:
+        """Start an actor for each core that has none."""
+        if time.monotonic() - self._grown_s < GROW_S:
+            return
+        self._grown_s = time.monotonic()
+        n_cores = int(self._ray.cluster_resources().get("CPU", 0))
+        for _ in range(max(0, min(n_cores, self._n_tasks) - self._n_actors())):
+            actor = self._actor.remote(self._settings)
+            self._starting[actor.ready.remote()] = actor
+
+    def n_idle(self) -> int:
+        """Actors that have loaded the model and have no task."""
+        return len(self._idle)
+
+    def start(self, task: Task) -> None:
+        """Give a task to an idle actor."""
+        actor = self._idle.pop()
+        self._busy[actor.run.remote(task.to_json())] = actor, task, time.monotonic()
+
+    def next_report(self, timeout_s: float) -> Report | None:
+        """See `archive_pool.Pool.next_report`."""
+        self._grow()
+        refs = [*self._busy, *self._starting]
+        if not refs:
+            time.sleep(timeout_s)
+            return None
+        ready, _ = self._ray.wait(refs, num_returns=1, timeout=timeout_s)
+        if not ready:
+            return None
+        ref = ready[0]
+        if ref in self._starting:
+            self._handle_start(ref, self._starting.pop(ref))
+            return None
+        actor, task, began_s = self._busy.pop(ref)
+        try:
+            outcome = Outcome.from_json(self._ray.get(ref))
+        except self._ray.exceptions.RayError as error:
+            self._grown_s = float("-inf")
+            took_s = time.monotonic() - began_s
+            return Report(task, None, _reason(error), timed_out=took_s >= self._settings.time_limit_s)
+        self._idle.append(actor)
+        return Report(task, outcome)
+
+    def _handle_start(self, ref: Any, actor: Any) -> None:
+        try:
+            self._ray.get(ref)
+        except self._ray.exceptions.RayError as error:
+            self._n_broken += 1
+            if self._n_broken >= MAX_BROKEN_STARTS:
+                raise SourceError(f"no worker can start on Ray: {_reason(error)}") from None
+            self._grown_s = float("-inf")
+            return
+        self._n_broken = 0
+        self._idle.append(actor)
+
+    def stop(self) -> None:
+        """End the actors, and leave the cluster."""
+        for actor in [*self._idle, *self._starting.values(), *(actor for actor, _, _ in self._busy.values())]:
+            self._ray.kill(actor)
+        self._ray.shutdown()
+
+
+class _ScoringActor:
+    """An `ArchiveScorer` in a process of Ray.
+
+    Args:
+        settings: of the archive.
+    """
+
+    def __init__(self, settings: ArchiveSettings) -> None:
+        import signal
+
+        import cv2
+
+        from comemory.cluster.archive_scorer import ArchiveScorer
+
+        cv2.setNumThreads(1)
+        signal.signal(signal.SIGALRM, signal.SIG_DFL)
+        self._scorer = ArchiveScorer(settings)
+
+    def ready(self) -> bool:
+        """Whether the model is loaded: it is, if this returns."""
+        return True
+
+    def run(self, task: str) -> str:
+        """Do a task. See `ArchiveScorer.run`."""
+        return self._scorer.run(Task.from_json(task)).to_json()
+
+
+def connect(address: str) -> Any:
+    """Connect to Ray, and return its package. Nothing is reported to its makers.
+
+    Raises:
+        RuntimeMissing: Ray is not installed.
+        ConfigError: there is no cluster at the address.
+    """
+    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # else it warns of a change to come
+    try:
+        import ray
+    except ImportError:
+        raise RuntimeMissing(f"--cluster {address} needs ray: {install_hint('cluster')}") from None
+    try:
+        ray.init(address, log_to_driver=False, logging_level="ERROR", namespace="comemory")
+    except (ConnectionError, RuntimeError, ValueError, OSError) as error:
+        raise ConfigError(
+            f"no Ray cluster at {address} ({last_line(error)}): start one with ray start --head, or use local:N"
+        ) from None
+    return ray
+
+
+def _reason(error: Exception) -> str:
+    """Why an actor died, in one line."""
+    cause = getattr(error, "cause", None)
+    lines = [line.strip() for line in str(cause or error).splitlines() if line.strip()]
+    first = lines[-1] if cause is not None else lines[0]
+    return f"its worker ended: {first}"[:300]

@@ -1,0 +1,394 @@
+"""Files on this machine or in an object store (fsspec): listed with their version, fetched, and written whole or not at all."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import random
+import secrets
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any, BinaryIO, TypeVar
+from urllib.parse import unquote, urlsplit
+
+from comemory.errors import ConfigError, RuntimeMissing, SourceError, install_hint, last_line, mask_password
+from comemory.files import flush_to_disk, require_writable_folder, sync_folder, write_bytes
+from comemory.video.formats import VIDEO_SUFFIXES
+
+ATTEMPTS = 7
+"""How often a request to an object store is tried."""
+FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.2, 10.0
+"""Pauses between two attempts: doubled each time, with jitter, so that many workers do not come back at once."""
+
+_PERMANENT = (FileNotFoundError, PermissionError, IsADirectoryError, NotADirectoryError, ValueError, TypeError)
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class InputFile:
+    """One video of an archive.
+
+    Attributes:
+        path: an absolute path, or a URL.
+        etag: its version: it changes when the file does.
+        size: bytes; None where the server does not say.
+    """
+
+    path: str
+    etag: str
+    size: int | None
+
+
+def is_remote(location: str) -> bool:
+    """Whether a location is in an object store or behind a URL, not on this machine.
+
+    >>> is_remote("s3://bucket/a.mp4"), is_remote("/videos/a.mp4"), is_remote("file:///videos/a.mp4")
+    (True, False, False)
+    """
+    return "://" in location and not location.lower().startswith("file://")
+
+
+def local_path(location: str) -> Path:
+    """The absolute path of a location on this machine, a path or a `file://` URL."""
+    text = unquote(urlsplit(location).path) if location.lower().startswith("file://") else location
+    return Path(text).absolute()
+
+
+def list_videos(locations: Sequence[str]) -> list[InputFile]:
+    """The videos that the locations name, each once, sorted by path.
+
+    Args:
+        locations: paths and URLs: of files, of folders, which stand for all videos in them, or patterns with `*`, `?`, `**`.
+
+    Raises:
+        SourceError: a location names nothing, or cannot be listed.
+    """
+    found: dict[str, InputFile] = {}
+    for location in locations:
+        videos = _list_remote(location) if is_remote(location) else _list_local(location)
+        if not videos:
+            raise SourceError(
+                f"{mask_password(location)} names no video: expected video files, a folder of them or a pattern"
+            )
+        found |= {video.path: video for video in videos}
+    return [found[path] for path in sorted(found)]
+
+
+def _list_local(location: str) -> list[InputFile]:
+    path = local_path(location)
+    try:
+        if path.is_file():
+            files = [path]
+        elif path.is_dir():
+            files = [one for one in path.rglob("*") if one.suffix.lower() in VIDEO_SUFFIXES and one.is_file()]
+        elif any(mark in str(path) for mark in "*?["):
+            start = Path(path.anchor)
+            files = [one for one in start.glob(str(path.relative_to(start))) if one.is_file()]
+        else:
+            raise SourceError(f"cannot open {path}: no such file or folder")
+        return [_local_file(one) for one in files]
+    except (OSError, ValueError) as error:
+        if isinstance(error, SourceError):
+            raise
+        raise SourceError(f"cannot list {path}: {error}") from None
+
+
+def _local_file(path: Path) -> InputFile:
+    status = path.stat()
+    return InputFile(str(path), f"{status.st_size:x}-{status.st_mtime_ns:x}", status.st_size)
+
+
+def _list_remote(location: str) -> list[InputFile]:
+    fs, path = _file_system(location)
+
+    def listing() -> dict[str, Any]:
+        fs.invalidate_cache()
+        if any(mark in path for mark in "*?["):
+            return dict(fs.glob(path, detail=True))
+        info = fs.info(path)
+        if info.get("type") != "directory":
+            return {path: info}
+        found = fs.find(path, detail=True)
+        return {name: one for name, one in found.items() if PurePosixPath(name).suffix.lower() in VIDEO_SUFFIXES}
+
+    found = retrying(listing, f"cannot list {mask_password(location)}")
+    return [
+        InputFile(_url(fs, location, name), _etag(info), info.get("size"))
+        for name, info in found.items()
+        if info.get("type", "file") == "file"
+    ]
+
+
+def _url(fs: Any, location: str, name: str) -> str:
+    return name if "://" in name else str(fs.unstrip_protocol(name))
+
+
+def _etag(info: dict[str, Any]) -> str:
+    """The version of a remote file: its ETag, else what else tells it from another one."""
+    for key in ("ETag", "etag", "md5Hash", "generation", "LastModified", "last_modified", "mtime"):
+        if info.get(key):
+            return str(info[key]).strip('"')
+    return f"{info.get('size')}"
+
+
+def _file_system(location: str) -> tuple[Any, str]:
+    """The fsspec file system of a URL, and the path in it.
+
+    Raises:
+        RuntimeMissing: fsspec, or the package for this kind of URL, is not installed.
+        ConfigError: no such kind of URL.
+    """
+    try:
+        from fsspec.core import url_to_fs
+    except ImportError:
+        raise RuntimeMissing(f"{_scheme(location)}:// needs fsspec: {install_hint('archive')}") from None
+    try:
+        fs, path = url_to_fs(location, use_listings_cache=False)
+    except ImportError as error:
+        raise RuntimeMissing(f"{_scheme(location)}:// needs a package of fsspec: {last_line(error)}") from None
+    except ValueError as error:
+        raise ConfigError(f"cannot use {mask_password(location)}: {last_line(error)}") from None
+    return fs, str(path)
+
+
+def _scheme(location: str) -> str:
+    return location.partition("://")[0].lower()
+
+
+def retrying(call: Callable[[], T], what: str) -> T:
+    """Call a function of an object store, again after an error that may pass.
+
+    Raises:
+        SourceError: it failed `ATTEMPTS` times, or for good.
+    """
+    pause_s, n_left = FIRST_PAUSE_S, ATTEMPTS
+    while True:
+        n_left -= 1
+        try:
+            return call()
+        except Exception as error:  # every file system has its own kinds
+            if n_left and not isinstance(error, _PERMANENT):
+                time.sleep(pause_s * random.uniform(0.5, 1.0))
+                pause_s = min(LONGEST_PAUSE_S, 2 * pause_s)
+                continue
+            reason = "not found" if isinstance(error, FileNotFoundError) else last_line(error)
+            raise SourceError(f"{what}: {mask_password(reason)}") from error
+
+
+@contextmanager
+def fetched(location: str) -> Iterator[Path]:
+    """A file on this machine with the contents of a location: a local file itself, a remote one as a temporary copy.
+
+    Raises:
+        SourceError: it cannot be read.
+    """
+    if not is_remote(location):
+        yield local_path(location)
+        return
+    fs, path = _file_system(location)
+    with tempfile.TemporaryDirectory(prefix="comemory-") as folder:
+        target = Path(folder) / (PurePosixPath(urlsplit(location).path).name or "video")
+        retrying(lambda: fs.get_file(path, str(target)), f"cannot read {mask_password(location)}")
+        yield target
+
+
+class OutputFolder:
+    """The folder of an archive's results, on this machine or in an object store.
+
+    Args:
+        location: a path or a URL.
+    """
+
+    def __init__(self, location: str) -> None:
+        self.location = location.rstrip("/") if is_remote(location) else str(local_path(location))
+        self._fs: Any = None
+        self._root = self.location
+        if is_remote(location):
+            self._fs, root = _file_system(self.location)
+            self._root = root.rstrip("/")
+
+    def require_writable(self) -> None:
+        """Check that files can be written.
+
+        Raises:
+            ConfigError: they cannot.
+        """
+        if self._fs is None:
+            require_writable_folder(Path(self._root))
+            return
+        try:
+            self.write_bytes(".comemory", b"results of comemory\n")
+        except SourceError as error:
+            raise ConfigError(f"{error}; choose a writable folder") from None
+
+    def url(self, name: str) -> str:
+        """The location of one of its files."""
+        return f"{self.location}/{name}"
+
+    @property
+    def file_system(self) -> Any:
+        """The fsspec file system; None on this machine."""
+        return self._fs
+
+    def names(self, folder: str) -> set[str]:
+        """The files in one of its folders and the folders in that, named from this one on; none where there is no such folder."""
+        if self._fs is None:
+            root = Path(self._root)
+            found = (root / folder).rglob("*")
+            return {
+                path.relative_to(root).as_posix() for path in found if path.is_file() and not path.name.startswith(".")
+            }
+        fs = self._fs
+
+        def listing() -> list[str]:
+            fs.invalidate_cache()
+            return list(fs.find(f"{self._root}/{folder}"))
+
+        try:
+            paths = retrying(listing, f"cannot list {mask_password(self.url(folder))}")
+        except SourceError as error:
+            if isinstance(error.__cause__, FileNotFoundError):
+                return set()
+            raise
+        return {path.removeprefix(f"{self._root}/") for path in paths}
+
+    def read_bytes(self, name: str) -> bytes:
+        """The contents of a file.
+
+        Raises:
+            SourceError: it cannot be read.
+        """
+        if self._fs is None:
+            try:
+                return (Path(self._root) / name).read_bytes()
+            except OSError as error:
+                raise SourceError(f"cannot read {self.url(name)}: {error.strerror or error}") from None
+        fs = self._fs
+        content = retrying(lambda: fs.cat_file(f"{self._root}/{name}"), f"cannot read {mask_password(self.url(name))}")
+        return bytes(content)
+
+    @contextmanager
+    def opened(self, name: str) -> Iterator[BinaryIO]:
+        """A file of an object store, opened for reading parts of it.
+
+        Raises:
+            SourceError: it cannot be opened.
+        """
+        fs = self._fs
+        what = f"cannot read {mask_password(self.url(name))}"
+        with retrying(lambda: fs.open(f"{self._root}/{name}", "rb", block_size=2**16), what) as file:
+            yield file
+
+    def write_bytes(self, name: str, content: bytes) -> None:
+        """Write a small file whole, or leave the old one.
+
+        Raises:
+            SourceError: it cannot be written.
+        """
+        if self._fs is None:
+            path = Path(self._root) / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_bytes(path, content)
+            return
+        fs = self._fs
+        what = f"cannot write {mask_password(self.url(name))}"
+        retrying(lambda: fs.pipe_file(f"{self._root}/{name}", content), what)
+
+    @contextmanager
+    def writing(self, name: str) -> Iterator[Path]:
+        """A path on this machine to write to. When the context ends, the file appears under its name, whole.
+
+        After an error inside the context nothing is left, and an old file stays.
+
+        Raises:
+            SourceError: it cannot be written.
+        """
+        if self._fs is None:
+            with self._writing_here(Path(self._root) / name) as beside:
+                yield beside
+            return
+        with tempfile.TemporaryDirectory(prefix="comemory-") as folder:
+            passing = Path(folder) / "result"
+            yield passing
+            self._upload(passing, name)
+
+    @contextmanager
+    def _writing_here(self, target: Path) -> Iterator[Path]:
+        try:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            beside = target.with_name(f".comemory-{secrets.token_hex(6)}.part")
+            try:
+                yield beside
+                flush_to_disk(beside)
+                beside.replace(target)
+            finally:
+                beside.unlink(missing_ok=True)
+        except OSError as error:
+            if isinstance(error, SourceError):
+                raise
+            raise SourceError(f"cannot write {target}: {error.strerror or error}") from None
+        sync_folder(target.parent)
+
+    def _upload(self, passing: Path, name: str) -> None:
+        fs = self._fs
+        # An object store shows an object when its upload is complete, and a broken one never.
+        what = f"cannot write {mask_password(self.url(name))}"
+        retrying(lambda: fs.put_file(str(passing), f"{self._root}/{name}"), what)
+
+    def delete(self, name: str) -> None:
+        """Delete a file, if it is there."""
+        if self._fs is None:
+            (Path(self._root) / name).unlink(missing_ok=True)
+            return
+        fs = self._fs
+        try:
+            retrying(lambda: fs.rm_file(f"{self._root}/{name}"), f"cannot delete {mask_password(self.url(name))}")
+        except SourceError as error:
+            if not isinstance(error.__cause__, FileNotFoundError):
+                raise
+
+
+def fetch_bundle(location: str) -> Path:
+    """A bundle on this machine: a local folder itself; one at a URL is copied, once for each version.
+
+    Raises:
+        SourceError: it cannot be read.
+        BundleError: its manifest is none.
+    """
+    if not is_remote(location):
+        return local_path(location)
+    from comemory.bundle.files import MANIFEST, parse_json_object
+
+    remote = OutputFolder(location)
+    manifest = remote.read_bytes(MANIFEST)
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "comemory" / "bundles"
+    name = PurePosixPath(urlsplit(location).path).name or "bundle"
+    target = cache / hashlib.sha256(manifest).hexdigest()[:16] / name
+    if target.is_dir():
+        return target
+    members = parse_json_object(Path(name), MANIFEST, manifest).get("members")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    passing = Path(tempfile.mkdtemp(dir=target.parent))
+    try:
+        for member in members if isinstance(members, dict) else ():
+            if PurePosixPath(member).name == member:  # a bundle has no folders: nothing is written outside this one
+                (passing / member).write_bytes(remote.read_bytes(member))
+        (passing / MANIFEST).write_bytes(manifest)
+        _move_into_place(passing, target)
+    finally:
+        shutil.rmtree(passing, ignore_errors=True)
+    return target
+
+
+def _move_into_place(passing: Path, target: Path) -> None:
+    try:
+        passing.replace(target)
+    except OSError:  # another worker of this machine was faster
+        if not target.is_dir():
+            raise
