@@ -77,7 +77,7 @@ class VideoScores(FrameScores):
 
     Shapes:
         time_s: float64 (n_scored,).
-        thesis: float64 (n_scored,), Eq. (16) of the seed; None where the model does not give the evidence for it.
+        thesis: float64 (n_scored,), Eq. (16) of the thesis; None where the model does not give the evidence for it.
         own: float64 (n_scored,), the score of the model's authors, see `evaluation.own_score`; None where it has none.
         raw: float64 (n_scored, n_channels), the largest patch of each channel before calibration.
 

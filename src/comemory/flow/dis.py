@@ -52,7 +52,7 @@ MAX_ENGINES = 4
 class Dis:
     """Dense inverse search on grey images (Kroeger et al., ECCV 2016), as implemented by OpenCV.
 
-    Source: seed, Eq. (11): f(I[t-1], I[t]). Ours: the seed leaves f open; this one needs no weights and no GPU.
+    Source: thesis, Eq. (11): f(I[t-1], I[t]). Ours: the thesis leaves f open; this one needs no weights and no GPU.
 
     Each call starts from zero flow. Each thread has its own engines, because an engine has buffers. They are cached: making one
     for each call costs 5 % of it, mostly for memory.

@@ -12,7 +12,7 @@ from comemory.flow import FlowSettings, check_pair
 class Farneback:
     """Polynomial expansion on grey images (Farnebäck, SCIA 2003), as implemented by OpenCV.
 
-    Source: seed, Eq. (11): f(I[t-1], I[t]). Ours: the parameters are those of OpenCV's samples: three scales, each half of the
+    Source: thesis, Eq. (11): f(I[t-1], I[t]). Ours: the parameters are those of OpenCV's samples: three scales, each half of the
     one before, and windows of 15 pixels.
 
     Args:

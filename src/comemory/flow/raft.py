@@ -214,7 +214,7 @@ class Raft:
     It works on cells of 8 x 8 pixels. It is exact to a tenth of a pixel where everything moves together, but underestimates the
     speed of people who are one or two cells wide (UCSD Ped2: about a third of the speed that `dis` measures).
 
-    Source: seed, Eq. (11): f(I[t-1], I[t]), for which the seed uses a trained network; Teed and Deng, ECCV 2020.
+    Source: thesis, Eq. (11): f(I[t-1], I[t]), for which the seed uses a trained network; Teed and Deng, ECCV 2020.
 
     Args:
         settings: its `weights` is the path of `raft-small.pth`.

@@ -16,7 +16,7 @@ patch means are then within a third of those of `dis`, so that loss weights and 
 class RgbDifference:
     """The difference of two images in place of flow: where and how strongly they differ, not in which direction.
 
-    Source: seed, Future Works, third direction: "the replacement of the optical flow extractor to RGB difference".
+    Source: thesis, Future Works, third direction: "the replacement of the optical flow extractor to RGB difference".
     Ours: two channels in place of (dx, dy), so that the rest of the pipeline is unchanged. The first is the signed difference of
     grey; the second the absolute difference averaged over red, green and blue, which also detects a change of colour at equal
     brightness. Both are 0 where nothing changed, and `GAIN` for a step over the full range.

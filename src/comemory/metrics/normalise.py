@@ -21,7 +21,7 @@ def offline_max_division(
     lowest score of all videos is first subtracted from all of them; the second value returned is this shift. A constant
     video becomes zeros.
 
-    Source: seed, Eq. (20). Deviation: the shift, and the zeros.
+    Source: thesis, Eq. (20). Deviation: the shift, and the zeros.
 
     Shapes:
         scores: one (n_frames,) array a video, finite.

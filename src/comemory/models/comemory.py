@@ -43,7 +43,7 @@ class Prediction(NamedTuple):
 class CoMemory(Model):
     """A motion branch that decodes the flow, and an appearance branch that predicts the next frame with its help.
 
-    Source: seed, Eq. (1) to (5). Deviations: `CoMemorySettings` says for each setting which value is the thesis'. A branch
+    Source: thesis, Eq. (1) to (5). Deviations: `CoMemorySettings` says for each setting which value is the thesis'. A branch
     whose memory is off passes on the queries as its encoder gives them; with a memory they have length 1.
 
     Args:
@@ -158,7 +158,7 @@ class CoMemory(Model):
         return torch.cat([query_BDHW, read_BDHW], dim=1), memory_read
 
     def loss(self, frames_BTCHW: Tensor, flow_B2HW: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        """See `contract.Model`. Source: seed, Eq. (15). In training mode the memories are updated with the step's queries."""
+        """See `contract.Model`. Source: thesis, Eq. (15). In training mode the memories are updated with the step's queries."""
         predicted = self(frames_BTCHW[:, :-1])
         parts = {
             "flow": losses.flow_loss(predicted.flow_B2HW, flow_B2HW),

@@ -29,7 +29,7 @@ def cell_means(map_BCHW: Tensor, stem: int = 1) -> Tensor:
 
 
 def flow_error(decoded_B2HW: Tensor, flow_B2HW: Tensor, stem: int = 1) -> Tensor:
-    """Squared error of the flow vector. Source: seed, the summand of Eq. (18). Shapes: (B, 1, h, w), pixels squared."""
+    """Squared error of the flow vector. Source: thesis, the summand of Eq. (18). Shapes: (B, 1, h, w), pixels squared."""
     return cell_means((flow_B2HW - decoded_B2HW) ** 2, stem).sum(dim=1, keepdim=True)
 
 
@@ -43,7 +43,7 @@ def flow_residual(decoded_B2HW: Tensor, flow_B2HW: Tensor, stem: int = 1) -> Ten
 
 
 def frame_error(predicted_BCHW: Tensor, frame_BCHW: Tensor, stem: int = 1) -> Tensor:
-    """Squared error of the predicted frame. Source: seed, the summand of Eq. (17). Shapes: (B, 1, h, w)."""
+    """Squared error of the predicted frame. Source: thesis, the summand of Eq. (17). Shapes: (B, 1, h, w)."""
     return cell_means((frame_BCHW - predicted_BCHW) ** 2, stem).mean(dim=1, keepdim=True)
 
 

@@ -1,6 +1,6 @@
 """The encoder and the decoder of a U-Net, with or without skip connections.
 
-Source: seed, architecture overview, which uses the layers of MNAD (Park et al., CVPR 2020).
+Source: thesis, architecture overview, which uses the layers of MNAD (Park et al., CVPR 2020).
 Shape suffixes: B batch, C channels, H W pixels of the level at hand.
 """
 

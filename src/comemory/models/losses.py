@@ -1,6 +1,6 @@
 """The six terms of the loss, one function each.
 
-Deviation: the seed prints norms and sums; these are means over pixels and queries, so that the weights of
+Deviation: the thesis prints norms and sums; these are means over pixels and queries, so that the weights of
 Eq. (15) have the same effect at every frame size and batch size.
 Shape suffixes: B batch, C channels, H W pixels, K queries, D feature width, N items.
 """
@@ -16,17 +16,17 @@ from .memory import MemoryRead
 
 
 def flow_loss(decoded_B2HW: Tensor, flow_B2HW: Tensor) -> Tensor:
-    """Mean squared error of the decoded optical flow. Source: seed, Eq. (11)."""
+    """Mean squared error of the decoded optical flow. Source: thesis, Eq. (11)."""
     return torch.mean((decoded_B2HW - flow_B2HW) ** 2)
 
 
 def prediction_loss(predicted_BCHW: Tensor, frame_BCHW: Tensor) -> Tensor:
-    """Mean squared error of the predicted frame. Source: seed, Eq. (12)."""
+    """Mean squared error of the predicted frame. Source: thesis, Eq. (12)."""
     return torch.mean((predicted_BCHW - frame_BCHW) ** 2)
 
 
 def compactness_loss(memory_read: MemoryRead, items_ND: Tensor) -> Tensor:
-    """Mean squared distance of each query to its nearest item. Source: seed, Eq. (13).
+    """Mean squared distance of each query to its nearest item. Source: thesis, Eq. (13).
 
     Deviation: the distance is squared, which keeps the gradient finite at 0. MNAD, the thesis' source, squares it too, and
     takes the mean over the width where this takes the sum.
@@ -38,7 +38,7 @@ def compactness_loss(memory_read: MemoryRead, items_ND: Tensor) -> Tensor:
 def separateness_loss(memory_read: MemoryRead, items_ND: Tensor, margin: float) -> Tensor:
     """Hinge that keeps the second-nearest item farther than the nearest by `margin`; 0 with a single item.
 
-    Source: seed, Eq. (14), read as max(0, d1 - d2 + margin).
+    Source: thesis, Eq. (14), read as max(0, d1 - d2 + margin).
     Deviation: distances are squared, as in Eq. (13); MNAD, the thesis' source, does not square these.
     """
     first_BK, second_BK = _nearest_two(memory_read, items_ND)
@@ -48,7 +48,7 @@ def separateness_loss(memory_read: MemoryRead, items_ND: Tensor, margin: float) 
 
 
 def total_loss(parts: Mapping[str, Tensor], weights: Mapping[str, float]) -> Tensor:
-    """The weighted sum of the terms. Source: seed, Eq. (15).
+    """The weighted sum of the terms. Source: thesis, Eq. (15).
 
     >>> total_loss({"flow": torch.tensor(2.0)}, {"flow": 0.5, "prediction": 1.0})
     tensor(1.)

@@ -29,7 +29,7 @@ class MemoryRead(NamedTuple):
 def read(query_BKD: Tensor, items_ND: Tensor, temperature: float = 1.0) -> MemoryRead:
     """Add up the items, weighted by their similarity to each query.
 
-    Source: seed, Eq. (6) and (7). The slide's denominator prints p for q.
+    Source: thesis, Eq. (6) and (7). The slide's denominator prints p for q.
     Deviation: `temperature` divides the similarity; at its default of 1 the formula is the thesis'.
 
     Shapes:
@@ -48,7 +48,7 @@ def read(query_BKD: Tensor, items_ND: Tensor, temperature: float = 1.0) -> Memor
 def update(query_KD: Tensor, items_ND: Tensor, *, over_all: bool = False) -> Tensor:
     """Move each item towards the queries whose nearest item it is; an item without such a query stays.
 
-    Source: seed, Eq. (8) to (10). Eq. (9) divides the softmax over the queries by its maximum over the queries of the
+    Source: thesis, Eq. (8) to (10). Eq. (9) divides the softmax over the queries by its maximum over the queries of the
     item. That quotient is exp(similarity - maximum), which is computed here: it cannot overflow.
 
     Args:

@@ -15,7 +15,7 @@ from .settings import UNET_LEVELS
 
 
 class PairEncoder(Encoder):
-    """The last two frames, stacked. Source: seed, Eq. (1).
+    """The last two frames, stacked. Source: thesis, Eq. (1).
 
     Args:
         channels: channels of one frame.

@@ -52,7 +52,7 @@ class ModelSettings(BaseModel):
 
 
 class LossWeights(BaseModel):
-    """The six weights of the loss. Source: seed, Eq. (15)."""
+    """The six weights of the loss. Source: thesis, Eq. (15)."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True, allow_inf_nan=False)
 

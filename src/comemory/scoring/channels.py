@@ -116,7 +116,7 @@ PatchFilter = Callable[[str, PatchMap], NDArray[np.bool_]]
 def patch_means(cells_Chw: NDArray[np.float32], side: int) -> NDArray[np.float64]:
     """Means over all square patches of `side` cells that lie fully inside the map.
 
-    Ours: the seed leaves the border open. Padding it cost 5 points of AUC on Ped2, so patches stay inside.
+    Ours: the thesis leaves the border open. Padding it cost 5 points of AUC on Ped2, so patches stay inside.
 
     Shapes:
         cells_Chw: float (C, h, w). returns: float64 (C, h - side + 1, w - side + 1).
@@ -203,7 +203,7 @@ def thesis_parts(
 ) -> tuple[Peak, float]:
     """Find the patch with the largest flow error S_F, and the frame error S_I of that same patch.
 
-    Source: seed, Eq. (17) to (19).
+    Source: thesis, Eq. (17) to (19).
     """
     channel = f"flow_error:{patch}"
     flow = _filtered(patch_map(maps, channel), channel, patch_filter)
@@ -214,7 +214,7 @@ def thesis_parts(
 def thesis_score(flow: float, frame: float, w_flow: float, w_frame: float, weight: float = THESIS_LAMBDA) -> float:
     """Compute S = log(w_F S_F) + lambda_S log(w_I S_I).
 
-    Source: seed, Eq. (16), with the second log that the slide drops and its source has.
+    Source: thesis, Eq. (16), with the second log that the slide drops and its source has.
 
     >>> thesis_score(2.0, 1.0, 0.5, 1.0, 0.2)
     0.0

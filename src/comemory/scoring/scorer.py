@@ -101,7 +101,7 @@ class Scorer:
 
 
 def thesis_peak(evidence: Evidence, calibration: Calibration, patch_filter: PatchFilter | None = None) -> Peak:
-    """Compute Eq. (16) for a frame, uncalibrated, with the box of its patch. Source: seed, Eq. (16) to (19)."""
+    """Compute Eq. (16) for a frame, uncalibrated, with the box of its patch. Source: thesis, Eq. (16) to (19)."""
     flow, frame = thesis_parts(evidence.maps, patch_filter=patch_filter)
     w_flow, w_frame = calibration.thesis_weights
     return Peak(thesis_score(flow.value, frame, w_flow, w_frame), flow.box)

@@ -1,4 +1,4 @@
-"""MNAD, the network that the seed builds upon: it predicts or reconstructs a frame through one memory.
+"""MNAD, the network that the thesis builds upon: it predicts or reconstructs a frame through one memory.
 
 Source: Park, Noh and Ham, Learning Memory-guided Normality for Anomaly Detection, CVPR 2020, both variants. Layers are the
 published ones, in the published width unless the preset is narrower. Deviations: the losses are those of this package
