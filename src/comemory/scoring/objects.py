@@ -171,8 +171,9 @@ class ObjectTracker:
         self._gap = np.ones((max(3, round(5 * scale)), max(3, round(3 * scale))), np.uint8)
         self._rim = np.ones((3, 3), np.uint8)
         self._min_area = MIN_AREA * height * width
-        self._follow = np.float32(-math.expm1(-1 / (rate_hz * BACKGROUND_S)))
-        self._absorb = np.float32(-math.expm1(-1 / (rate_hz * ABSORB_S)))
+        follow = -math.expm1(-1 / (rate_hz * BACKGROUND_S))
+        absorb = -math.expm1(-1 / (rate_hz * ABSORB_S))
+        self._rates = np.array([follow, 0.0, absorb], np.float32)
         self.reset()
 
     def reset(self) -> None:
@@ -180,7 +181,7 @@ class ObjectTracker:
         self._background = self.scene.background.copy()
         self._tracks: dict[int, _Track] = {}
         self._frame = self._n_tracks = 0
-        self.silhouettes = np.zeros(self._size, np.int32)
+        self.silhouettes, self._n_labels = np.zeros(self._size, np.int32), 1
 
     def update(
         self, image: NDArray[np.uint8], flow_2HW: NDArray[np.float32], patches: Mapping[str, NDArray[np.float64]]
@@ -193,16 +194,15 @@ class ObjectTracker:
             patches: `directional_speed` and `agitation`, the values of all patches: float (P, Q), where the patch at row y,
                 column x begins at that cell.
         """
-        flow = flow_2HW.transpose(1, 2, 0)
-        foreground = self._foreground(image, flow)
+        foreground = self._foreground(image, flow_2HW)
         count, labels, stats, _ = cv2.connectedComponentsWithStats(foreground, connectivity=8)
-        self.silhouettes = np.asarray(labels, np.int32)
+        self.silhouettes, self._n_labels = np.asarray(labels, np.int32), count
         found = [number for number in range(1, count) if stats[number, cv2.CC_STAT_AREA] >= self._min_area]
         boxes = [_box(stats[number]) for number in found]
         objects = []
         for label, box, (track, age) in zip(found, boxes, self._match(boxes), strict=True):
             measured, velocity = self._measure(
-                label, box, int(stats[label, cv2.CC_STAT_AREA]), flow, patches, track, age
+                label, box, int(stats[label, cv2.CC_STAT_AREA]), flow_2HW, patches, track, age
             )
             self._tracks[track] = _Track(_moved(box, velocity), age, self._frame)
             objects.append(measured)
@@ -216,25 +216,26 @@ class ObjectTracker:
 
         Shapes: float32 (1, 1, h, w).
         """
-        height, width = self._size
-        painted = np.zeros(self._size, np.float32)
+        by_label = np.zeros(self._n_labels, np.float32)
         for one, value in zip(objects, values, strict=True):
-            left, top, right, bottom = one.box
-            painted[top:bottom, left:right][self.silhouettes[top:bottom, left:right] == one.label] = value
-        cells = painted.reshape(height // CELL, CELL, width // CELL, CELL).max(axis=(1, 3))
+            by_label[one.label] = value
+        painted = by_label[self.silhouettes]
+        # The largest of each cell: slices are five times as fast as a maximum over two axes of a four-dimensional view.
+        rows = np.maximum.reduce([painted[k::CELL] for k in range(CELL)])
+        cells = np.maximum.reduce([rows[:, k::CELL] for k in range(CELL)])
         return np.asarray(cells[None, None], np.float32)
 
-    def _foreground(self, image: NDArray[np.uint8], flow: NDArray[np.float32]) -> NDArray[np.uint8]:
+    def _foreground(self, image: NDArray[np.uint8], flow_2HW: NDArray[np.float32]) -> NDArray[np.uint8]:
         """The silhouettes, uint8 (H, W). Then the background follows the image where there are none."""
         plain = image.astype(np.float32)
         change = plain / np.float32(brightness(plain, self._background)) - self._background
-        mask = (np.abs(change) > self._threshold).astype(np.uint8)
+        mask = (np.abs(change) > self._threshold).view(np.uint8)
         mask = np.asarray(cv2.morphologyEx(mask, cv2.MORPH_OPEN, self._speck), np.uint8)
         mask = np.asarray(cv2.morphologyEx(mask, cv2.MORPH_CLOSE, self._gap), np.uint8)
-        is_still = np.hypot(flow[..., 0], flow[..., 1]) < STILL_SPEED
-        is_covered = cv2.dilate(mask, self._rim) > 0
-        rate = np.where(is_covered, np.where(is_still, self._absorb, np.float32(0)), self._follow)
-        self._background += rate * change
+        is_still = cv2.magnitude(flow_2HW[0], flow_2HW[1]) < STILL_SPEED
+        # By whether a pixel is covered, and then still: the background follows, stays, or absorbs what stands there.
+        state = cv2.dilate(mask, self._rim) * (np.uint8(1) + is_still)
+        self._background += self._rates[state] * change
         return mask
 
     def _measure(
@@ -242,7 +243,7 @@ class ObjectTracker:
         label: int,
         box: Box,
         area: int,
-        flow: NDArray[np.float32],
+        flow_2HW: NDArray[np.float32],
         patches: Mapping[str, NDArray[np.float64]],
         track: int,
         age: int,
@@ -250,13 +251,12 @@ class ObjectTracker:
         """The object, and its mean velocity in pixels a frame."""
         left, top, right, bottom = box
         mask = self.silhouettes[top:bottom, left:right] == label
-        vectors = flow[top:bottom, left:right]
+        across, down = flow_2HW[:, top:bottom, left:right]
         upper = mask[: max(1, (bottom - top) // 3)]
-        falling = float(vectors[: len(upper), :, 1][upper].mean()) if upper.any() else 0.0
+        falling = float(down[: len(upper)][upper].mean()) if upper.any() else 0.0
         expected = self.scene.expected_height(bottom)
         trust = min(1.0, area / (TRUSTED_AREA * expected**2))
         descent = max(0.0, falling * self.rate_hz / expected * trust)
-        mean = vectors[mask].mean(axis=0)
         found = MovingObject(
             label=label,
             track=track,
@@ -268,7 +268,7 @@ class ObjectTracker:
             directional_speed=self._largest(patches["directional_speed"], box),
             agitation=self._largest(patches["agitation"], box),
         )
-        return found, (float(mean[0]), float(mean[1]))
+        return found, (float(across[mask].mean()), float(down[mask].mean()))
 
     def _largest(self, patches: NDArray[np.float64], box: Box) -> float:
         """The largest of the patches whose upper left half lies in the box."""
