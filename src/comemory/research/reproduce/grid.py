@@ -18,8 +18,11 @@ from comemory.types import JSON
 TRAINING_VERSION = 2
 """Increase it when a change of the code makes another network of the same config and video."""
 
-EVALUATION_VERSION = 3
-"""Increase it when a change of the code gives other results, or more of them, for the same network."""
+EVALUATION_VERSION = 4
+"""Increase it when a change of the code gives other results, or more of them, for the same network.
+
+4: under the paper protocol, a network whose authors have a score of their own is judged by that score.
+"""
 
 ENVIRONMENT_SETTINGS = frozenset({"accelerator", "devices", "threads", "checkpoint_s"})
 """Settings of `train` that say where and how to run, and do not change the results."""
