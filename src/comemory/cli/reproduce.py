@@ -165,6 +165,10 @@ class RunBars:
         """See `reproduce.pool.Progress`."""
         self._progress.update(self._running[label], advance=steps, note=escape(note))
 
+    def noticed(self, label: str, text: str) -> None:
+        """See `reproduce.pool.Progress`."""
+        print_line(self._out, f"note: {label}: {text}")
+
     def finished(self, label: str, row: JSON) -> None:
         """See `reproduce.pool.Progress`."""
         self.n_done += 1

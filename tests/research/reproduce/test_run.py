@@ -134,6 +134,28 @@ class TestGrid:
         assert [row["training"] for row in rows] == [row["training"] for row in before]
         assert [row["results"] for row in rows] == [row["results"] for row in before]
 
+    def test_what_cannot_be_opened_is_named_and_kept(
+        self, ran: tuple[Path, subprocess.CompletedProcess[str]], tmp_path: Path
+    ) -> None:
+        folder = tmp_path / "copy"
+        shutil.copytree(ran[0], folder)
+        before = next(row for row in read_rows(folder / "rows.jsonl") if row["variant"] == "without-memory")
+        network = folder / "runs/networks" / before["network"]
+        (own,) = (folder / "runs/synthetic/scene/without-memory").iterdir()
+        (folder / "rows.jsonl").unlink()
+        for place in (network, own):
+            (place / "bundle" / "config.json").write_text("damaged")
+        done = made.reproduce(folder, folder / "synthetic.toml", "--only", "without-memory")
+        assert done.returncode == 0, done.stderr
+        for place, again in ((network, "network cannot be used and is trained"), (own, "bundle cannot be used and is")):
+            kept = place / "bundle.unusable-1"
+            (said,) = [line for line in done.stderr.splitlines() if line.endswith(f"kept as {kept}")]
+            assert said.startswith(f"note: scene/without-memory/0: the stored {again}")
+            assert (kept / "config.json").read_text() == "damaged"
+        (row,) = read_rows(folder / "rows.jsonl")
+        assert results_of(row) == results_of(before)
+        assert row["training"]["starts"] == 1
+
 
 class TestKill:
     def test_a_killed_training_continues_and_gives_the_same_results(self, tmp_path: Path) -> None:

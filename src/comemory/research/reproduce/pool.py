@@ -33,6 +33,9 @@ class Progress(Protocol):
     def advanced(self, label: str, steps: int, note: str) -> None:
         """The stage of a run advanced by some steps."""
 
+    def noticed(self, label: str, text: str) -> None:
+        """Something happened in a run that is no failure, and that the user must know: one line."""
+
     def finished(self, label: str, row: JSON) -> None:
         """A run is done and its row is in the table."""
 
@@ -106,6 +109,8 @@ def _forward(progress: Progress, label: str, message: JSON) -> bool:
             progress.stage(label, message["name"], message["total"])
         case "steps":
             progress.advanced(label, message["steps"], message["note"])
+        case "notice":
+            progress.noticed(label, message["text"])
         case "done":
             progress.finished(label, message["row"])
             return True

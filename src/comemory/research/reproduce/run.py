@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import fcntl
 import hashlib
+import itertools
 import json
 import os
 import shutil
@@ -97,9 +98,9 @@ def _network(job: Job, reporter: Reporter) -> tuple[Bundle, JSON]:
     if stored is not None and "done" in stored:
         try:
             return open_bundle(folder / "bundle"), stored["done"]
-        except BundleError:
-            shutil.rmtree(folder / "bundle", ignore_errors=True)
-    config = _started_config(job, stored)
+        except BundleError as error:
+            _set_aside(folder / "bundle", f"the stored network cannot be used and is trained again: {error}", reporter)
+    config = _started_config(job, stored, reporter)
     clock = TrainingClock(folder / "note.json", config, stored)
     _prepare_frames(job, config, reporter)
     trained = _train(job, config, TimedReporter(reporter, clock))
@@ -119,17 +120,33 @@ def _network(job: Job, reporter: Reporter) -> tuple[Bundle, JSON]:
     return bundle, done
 
 
-def _started_config(job: Job, stored: JSON | None) -> TrainingConfig:
+def _started_config(job: Job, stored: JSON | None, reporter: Reporter) -> TrainingConfig:
     """The config of a training that was started and not finished, whatever its scoring; else the job's.
 
-    A training can only continue with the config it was started with. If that cannot be read, what is left is removed.
+    A training can only continue with the config it was started with. If that cannot be read, what is left is set aside.
     """
     if stored is not None:
         try:
             return TrainingConfig.model_validate(stored["config"])
         except (ValueError, KeyError):
-            shutil.rmtree(job.network_folder / "run", ignore_errors=True)
+            why = "the settings of the training that was started cannot be read by this version, so it starts again"
+            _set_aside(job.network_folder / "run", why, reporter)
     return job.config
+
+
+def _set_aside(path: Path, why: str, reporter: Reporter) -> None:
+    """Rename what a run cannot use, and say so: a network can have taken hours, so none is ever deleted."""
+    if not os.path.lexists(path):
+        reporter.notice(why)
+        return
+    kept = next(
+        name for n in itertools.count(1) if not os.path.lexists(name := path.with_name(f"{path.name}.unusable-{n}"))
+    )
+    try:
+        path.rename(kept)
+    except OSError as error:
+        raise SourceError(f"cannot rename {path} to {kept.name}: {error.strerror or error}") from None
+    reporter.notice(f"{why.rstrip('.')}; what was there is kept as {kept}")
 
 
 def _prepare_frames(job: Job, config: TrainingConfig, reporter: Reporter) -> None:
@@ -173,10 +190,11 @@ def _calibrated(job: Job, network: Bundle, reporter: Reporter) -> Bundle:
     from comemory.training.recalibrate import link_members, recalibrate
 
     out = job.run_folder / "bundle"
-    try:
-        return open_bundle(out)
-    except BundleError:
-        shutil.rmtree(out, ignore_errors=True)
+    if os.path.lexists(out):
+        try:
+            return open_bundle(out)
+        except BundleError as error:
+            _set_aside(out, f"the stored bundle cannot be used and is calibrated again: {error}", reporter)
     _remove_partial_bundles(job.run_folder)
     scoring = job.config.scoring
     counted = network.calibration.n_alarms is not None

@@ -16,13 +16,16 @@ WRITE_INTERVAL_S = 10.0
 
 
 class Reporter(Protocol):
-    """Receives the progress of a run; as `comemory.training.train.Reporter`."""
+    """Receives the progress of a run; as `comemory.training.train.Reporter`, and what a user must know of it."""
 
     def stage(self, name: str, total: int | None) -> None:
         """A stage begins, of `total` steps if known."""
 
     def advance(self, note: str = "") -> None:
         """One step of the stage is done."""
+
+    def notice(self, text: str) -> None:
+        """Something happened that is no failure, and that the user must know: one line."""
 
 
 class TrainingClock:
@@ -79,6 +82,10 @@ class TimedReporter:
         """See `Reporter`."""
         self._clock.write_if_due()
         self._reporter.advance(note)
+
+    def notice(self, text: str) -> None:
+        """See `Reporter`."""
+        self._reporter.notice(text)
 
 
 def read_json(path: Path) -> JSON | None:

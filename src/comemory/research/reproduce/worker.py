@@ -47,6 +47,10 @@ class LineReporter:
             self.write({"kind": "steps", "steps": self._steps, "note": self._note})
             self._steps, self._written_s = 0, time.monotonic()
 
+    def notice(self, text: str) -> None:
+        """See `timing.Reporter`."""
+        self.write({"kind": "notice", "text": text})
+
 
 def main() -> None:
     """Execute the jobs of standard input, one after another, until it ends."""
