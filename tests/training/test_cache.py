@@ -80,6 +80,7 @@ def test_a_clip_from_the_cache_is_the_clip_that_a_detector_sees(tmp_path: Path, 
         frames, flow = video.clip(t, clips)
         np.testing.assert_array_equal(frames, clip.frames)
         np.testing.assert_array_equal(flow, clip.flow)
+        np.testing.assert_array_equal(video.flow(t, clips), clip.flow)
         np.testing.assert_array_equal(video.evidence(t)["agitation"], clip.evidence["agitation"])
     assert problems == []
 

@@ -49,8 +49,8 @@ class Comparison:
         """
         fp32 = self._bundle.calibration
         evidence = [list(self._evidence(self._variant, video)) for video in held_out]
-        n_past, scene = self._bundle.clips.n_past, self._bundle.scene
-        memories = [None] * len(trained) if scene is None else left_out_scenes(trained, n_past, scene, fp32.rate_hz)
+        clips, scene = self._bundle.clips, self._bundle.scene
+        memories = [None] * len(trained) if scene is None else left_out_scenes(trained, clips, scene, fp32.rate_hz)
         self.calibration = fit_calibration(
             evidence,
             fp32.settings,
@@ -85,7 +85,7 @@ class Comparison:
         """
         n_past, scene = self._bundle.clips.n_past, memory or self._bundle.scene
         rate_hz = self._bundle.calibration.rate_hz
-        objects = {} if scene is None else object_maps(video, n_past, scene, rate_hz)
+        objects = {} if scene is None else object_maps(video, self._bundle.clips, scene, rate_hz)
         for end, inputs in zip(video.clip_ends(n_past), network_inputs(video, self._bundle), strict=True):
             outputs = {**runtime.run(inputs), **video.evidence(end), **objects.get(end, {})}
             self._on_frame()

@@ -68,6 +68,10 @@ class PreparedVideo:
         window = range(end - settings.n_past, end + 1)
         return assemble([PreparedFrame(self.images[t], self.flows[t], self.input_maps[t]) for t in window], settings)
 
+    def flow(self, end: int, settings: ClipSettings) -> NDArray[np.float32]:
+        """The flow of the clip whose newest frame is number `end`. Shapes: float32 (2, H, W), pixels."""
+        return np.asarray(self.flows[end if settings.flow_of == "next" else end - 1], np.float32)
+
     def evidence(self, end: int) -> dict[str, NDArray[np.float32]]:
         """The evidence that the clip has without a network, see `types.Clip.evidence`."""
         return named_input_maps(self.input_maps[end].astype(np.float32))

@@ -119,7 +119,7 @@ def needed_scene(videos: Sequence[PreparedVideo], config: TrainingConfig, rate_h
         config: of the training.
         rate_hz: frames per second.
     """
-    return fit_normal_scene(videos, config.clips.n_past, rate_hz) if config.scoring.needs_scene else None
+    return fit_normal_scene(videos, config.clips, rate_hz) if config.scoring.needs_scene else None
 
 
 def _left_out_objects(
@@ -137,11 +137,11 @@ def _left_out_objects(
     """
     if scene is None:
         return ({} for _ in range(len(held_out) + len(counted))), {}
-    n_past, videos = config.clips.n_past, [*held_out, *trained]
-    memories = list(left_out_scenes(videos, n_past, scene, rate_hz))
+    videos = [*held_out, *trained]
+    memories = list(left_out_scenes(videos, config.clips, scene, rate_hz))
     asked = [*held_out, *counted]
     of_video = {id(video): memory for video, memory in zip(videos, memories, strict=True)}
-    maps = (object_maps(video, n_past, of_video[id(video)], rate_hz) for video in asked)
+    maps = (object_maps(video, config.clips, of_video[id(video)], rate_hz) for video in asked)
     levels = tuple(tuple(row) for row in scene.levels.astype(float).tolist())
     return maps, {DIRECTIONAL: SpatialBaseline(levels=levels)}
 

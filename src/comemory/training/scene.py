@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from comemory.clips.config import ClipSettings
 from comemory.scoring import NormalScene, ObjectEvidence, cell_flow
 from comemory.scoring.directional import fit_directional_levels
 from comemory.scoring.normal_objects import N_FEATURES, N_FOLDS, NormalObjects, fit_normal_objects
@@ -17,39 +18,39 @@ from comemory.training.cache import PreparedVideo
 ObjectMaps = Mapping[str, NDArray[np.float32]]
 
 
-def fit_normal_scene(videos: Sequence[PreparedVideo], n_past: int, rate_hz: float) -> NormalScene:
+def fit_normal_scene(videos: Sequence[PreparedVideo], clips: ClipSettings, rate_hz: float) -> NormalScene:
     """Learn the scene and its normal objects.
 
     The heights are fitted on the objects of a first pass over the video, the memory of objects on those of a second one.
 
     Args:
         videos: normal training video.
-        n_past: frames before a clip's newest one.
+        clips: how clips are made.
         rate_hz: frames per second.
     """
-    levels = fit_directional_levels(cell_flow(flow) for video in videos for flow in _flows(video, n_past))
+    levels = fit_directional_levels(cell_flow(flow) for video in videos for flow in _flows(video, clips))
     background, noise = fit_background(_spread_images(videos))
     height, width = background.shape
     start = NormalScene(EmptyScene(background, noise, 0.2 * height, 0.0), np.array(levels, np.float32))
-    offset, slope = fit_heights(_objects(videos, n_past, start, rate_hz), (height, width))
+    offset, slope = fit_heights(_objects(videos, clips, start, rate_hz), (height, width))
     memory = NormalScene(EmptyScene(background, noise, offset, slope), start.levels)
-    features = np.concatenate([_features(video, n_past, memory, rate_hz) for video in videos])
+    features = np.concatenate([_features(video, clips, memory, rate_hz) for video in videos])
     return NormalScene(memory.scene, memory.levels, _density(features))
 
 
-def object_maps(video: PreparedVideo, n_past: int, memory: NormalScene, rate_hz: float) -> dict[int, ObjectMaps]:
+def object_maps(video: PreparedVideo, clips: ClipSettings, memory: NormalScene, rate_hz: float) -> dict[int, ObjectMaps]:
     """The evidence of moving objects of each clip of a video, by the position of its newest frame."""
-    return {end: maps for end, _, maps in _follow(video, n_past, memory, rate_hz)}
+    return {end: maps for end, _, maps in _follow(video, clips, memory, rate_hz)}
 
 
 def left_out_scenes(
-    videos: Sequence[PreparedVideo], n_past: int, memory: NormalScene, rate_hz: float
+    videos: Sequence[PreparedVideo], clips: ClipSettings, memory: NormalScene, rate_hz: float
 ) -> Iterator[NormalScene]:
     """For each training video, a memory without the objects of its fold: its own objects are then as far as new ones.
 
     Ours: an object is at distance 0 from itself, so a tail fitted with the whole memory would call every new object rare.
     """
-    features = [_features(video, n_past, memory, rate_hz) for video in videos]
+    features = [_features(video, clips, memory, rate_hz) for video in videos]
     n_folds = min(N_FOLDS, len(videos))
     folds = [number * n_folds // max(1, len(videos)) for number in range(len(videos))]
     known: dict[int, NormalObjects] = {}
@@ -66,36 +67,36 @@ def _density(features: NDArray[np.float32]) -> NormalObjects:
 
 
 def _follow(
-    video: PreparedVideo, n_past: int, memory: NormalScene, rate_hz: float
+    video: PreparedVideo, clips: ClipSettings, memory: NormalScene, rate_hz: float
 ) -> Iterator[tuple[int, ObjectEvidence, ObjectMaps]]:
     """The objects at the end of each clip, in order. After a gap the tracks start again, as in a detector."""
     evidence = ObjectEvidence(memory, rate_hz)
     previous = None
-    for end in video.clip_ends(n_past):
+    for end in video.clip_ends(clips.n_past):
         if previous is not None and end != previous + 1:
             evidence.reset()
         previous = end
-        flow = np.asarray(video.flows[end], np.float32)
-        yield end, evidence, evidence.update(np.asarray(video.images[end]), flow, video.evidence(end))
+        found = evidence.update(np.asarray(video.images[end]), video.flow(end, clips), video.evidence(end))
+        yield end, evidence, found
 
 
 def _objects(
-    videos: Sequence[PreparedVideo], n_past: int, memory: NormalScene, rate_hz: float
+    videos: Sequence[PreparedVideo], clips: ClipSettings, memory: NormalScene, rate_hz: float
 ) -> Iterator[MovingObject]:
     for video in videos:
-        for _, evidence, _ in _follow(video, n_past, memory, rate_hz):
+        for _, evidence, _ in _follow(video, clips, memory, rate_hz):
             yield from evidence.objects
 
 
-def _features(video: PreparedVideo, n_past: int, memory: NormalScene, rate_hz: float) -> NDArray[np.float32]:
+def _features(video: PreparedVideo, clips: ClipSettings, memory: NormalScene, rate_hz: float) -> NDArray[np.float32]:
     """The features of all objects of a video. Shapes: float32 (K, F)."""
-    found = [evidence.features() for _, evidence, _ in _follow(video, n_past, memory, rate_hz) if evidence.objects]
+    found = [evidence.features() for _, evidence, _ in _follow(video, clips, memory, rate_hz) if evidence.objects]
     return np.concatenate([np.zeros((0, N_FEATURES), np.float32), *found])
 
 
-def _flows(video: PreparedVideo, n_past: int) -> Iterator[NDArray[np.float32]]:
-    for end in video.clip_ends(n_past):
-        yield np.asarray(video.flows[end], np.float32)
+def _flows(video: PreparedVideo, clips: ClipSettings) -> Iterator[NDArray[np.float32]]:
+    for end in video.clip_ends(clips.n_past):
+        yield video.flow(end, clips)
 
 
 def _spread_images(videos: Sequence[PreparedVideo]) -> NDArray[np.uint8]:
