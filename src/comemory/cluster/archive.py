@@ -8,7 +8,7 @@ import re
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from comemory.bundle import open_bundle
@@ -16,8 +16,9 @@ from comemory.cluster.archive_layout import Layout
 from comemory.cluster.archive_manifest import Manifest
 from comemory.cluster.archive_pool import LocalPool, Pool, Report
 from comemory.cluster.archive_results import require_parquet
-from comemory.cluster.archive_task import ArchiveSettings, Task
+from comemory.cluster.archive_task import ArchiveSettings, Outcome, Task, result_name
 from comemory.cluster.paths import InputFile, OutputFolder, fetch_bundle, is_remote, list_videos, local_path
+from comemory.cluster.seams import warm_up_s
 from comemory.errors import ConfigError, mask_password
 from comemory.types import JSON
 
@@ -90,6 +91,7 @@ class ArchiveResult:
         n_videos: that it was asked for, of its share.
         n_skipped: that were done before.
         n_done: that it scored.
+        n_split: of these, those that were scored in segments.
         n_frames: that it scored.
         n_events: in these.
         seconds: that it took.
@@ -102,6 +104,7 @@ class ArchiveResult:
     n_videos: int = 0
     n_skipped: int = 0
     n_done: int = 0
+    n_split: int = 0
     n_frames: int = 0
     n_events: int = 0
     seconds: float = 0.0
@@ -124,7 +127,7 @@ def score_archive(
     flow_weights: Path | None = None,
     false_alarms: str | None = None,
     layout: str | None = None,
-    split_s: float = 0.0,
+    split_s: float = 3600.0,
     time_limit_s: float = 6 * 3600.0,
     on_start: Callable[[str, int], None] = lambda name, total: None,
     on_file: Callable[[str], None] = lambda note: None,
@@ -170,7 +173,7 @@ def score_archive(
         flow_weights=None if flow_weights is None else str(flow_weights.absolute()),
         false_alarms=false_alarms,
         layout=layout,
-        split_s=split_s,
+        split_s=split_s if update == "off" else 0.0,  # a memory that is updated never forgets
         time_limit_s=time_limit_s,
     )
     videos = [video for video in list_videos(sources) if cluster.holds(video.path)]
@@ -184,7 +187,7 @@ def score_archive(
         pool = _open_pool(settings, cluster, len(left))
         result.workers = pool.description
         try:
-            _Run(pool, manifest, result, _Progress(left, on_file)).work(left)
+            _Run(pool, folder, manifest, result, _Progress(left, on_file)).work(left)
         finally:
             pool.stop()
             manifest.flush()
@@ -207,7 +210,7 @@ def _settings(
         runtime=runtime,
         precision=opened.precision,
         false_alarms=budget,
-        warm_up_s=0.0,
+        warm_up_s=warm_up_s(opened),
         **values,  # type: ignore[arg-type]
     )
 
@@ -217,7 +220,7 @@ def _open_pool(settings: ArchiveSettings, cluster: Cluster, n_tasks: int) -> Poo
         from comemory.cluster.archive_ray import RayPool
 
         return RayPool(settings, cluster.address, n_tasks)
-    return LocalPool(settings, min(cluster.n_workers or 1, max(1, n_tasks)))
+    return LocalPool(settings, cluster.n_workers or 1)
 
 
 def _write_failures(folder: OutputFolder, cluster: Cluster, result: ArchiveResult) -> None:
@@ -234,11 +237,15 @@ def _write_failures(folder: OutputFolder, cluster: Cluster, result: ArchiveResul
 class _Run:
     """Hands the tasks to the workers until none is left."""
 
-    def __init__(self, pool: Pool, manifest: Manifest, result: ArchiveResult, progress: _Progress) -> None:
-        self._pool, self._manifest, self._result, self._progress = pool, manifest, result, progress
+    def __init__(
+        self, pool: Pool, folder: OutputFolder, manifest: Manifest, result: ArchiveResult, progress: _Progress
+    ) -> None:
+        self._pool, self._folder, self._manifest = pool, folder, manifest
+        self._result, self._progress = result, progress
         self._waiting: deque[Task] = deque()
         self._n_busy = 0
         self._n_deaths: dict[Task, int] = {}
+        self._split: dict[InputFile, _SplitVideo] = {}
 
     def work(self, tasks: Sequence[Task]) -> None:
         """Do the tasks."""
@@ -256,16 +263,53 @@ class _Run:
         task, outcome = report.task, report.outcome
         if outcome is None:
             self._handle_death(report)
-        elif outcome.status == "done":
-            self._n_deaths.pop(task, None)
-            self._manifest.add(outcome.record)
-            self._result.n_done += 1
-            self._result.n_frames += outcome.n_frames
-            self._result.n_events += outcome.record["events"]
-            self._result.problems += outcome.record["problems"]
-            self._progress.advance(task.video, outcome.n_frames)
-        else:
+        elif outcome.status == "long":
+            self._split[task.video] = _SplitVideo(len(outcome.segments))
+            tasks = [replace(task, kind="segment", segment=segment) for segment in outcome.segments]
+            self._waiting.extendleft(reversed(tasks))
+            self._pool.expect(len(self._waiting) + self._n_busy)
+        elif outcome.status == "failed" and task.kind == "file":
             self._fail(task, outcome.reason)
+        elif outcome.status != "done":
+            self._score_whole(task, outcome.reason)
+        elif task.kind == "segment":
+            self._add_segment(task, outcome)
+        else:
+            self._finish(task, outcome)
+
+    def _finish(self, task: Task, outcome: Outcome) -> None:
+        split = self._split.pop(task.video, None)
+        n_frames = outcome.record["frames"]
+        self._manifest.add(outcome.record)
+        self._result.n_done += 1
+        self._result.n_split += split is not None
+        self._result.n_frames += n_frames
+        self._result.n_events += outcome.record["events"]
+        self._result.problems += outcome.record["problems"]
+        self._progress.advance(task.video, n_frames)
+
+    def _add_segment(self, task: Task, outcome: Outcome) -> None:
+        """Join the segments when all are scored and fit together; score the video in one piece if they do not fit."""
+        split = self._split.get(task.video)
+        if split is None or task.segment is None:
+            return  # the video is scored in one piece by now
+        split.digests[task.segment.number] = outcome.digests
+        if len(split.digests) < split.n_segments:
+            return
+        misfit = split.first_misfit()
+        if misfit is None:
+            self._waiting.appendleft(replace(task, kind="join", segment=None, n_segments=split.n_segments))
+        else:
+            self._score_whole(task, f"its segments differ at seam {misfit} of {split.n_segments - 1}")
+
+    def _score_whole(self, task: Task, reason: str) -> None:
+        if self._split.pop(task.video, None) is None:
+            return
+        self._result.notes.append(f"{mask_password(task.video.path)}: scored in one piece: {reason}")
+        self._waiting = deque(one for one in self._waiting if one.video != task.video)
+        for name in self._folder.names(f"segments/{result_name(task.video.path)}"):
+            self._folder.delete(name)
+        self._waiting.append(Task("file", task.video, task.key, in_one_piece=True))
 
     def _handle_death(self, report: Report) -> None:
         if report.timed_out:
@@ -278,8 +322,29 @@ class _Run:
             self._waiting.append(report.task)
 
     def _fail(self, task: Task, reason: str) -> None:
+        if task.kind != "file" and self._split.pop(task.video, None) is None:
+            return  # another segment of it has failed before
+        self._waiting = deque(one for one in self._waiting if one.video != task.video)
         self._result.failures.append({"source": task.video.path, "etag": task.video.etag, "reason": reason})
         self._progress.advance(task.video, 0, failed=True)
+
+
+class _SplitVideo:
+    """The segments of a long video that are scored.
+
+    Attributes:
+        n_segments: of the video.
+        digests: by the number of the segment, see `Outcome`.
+    """
+
+    def __init__(self, n_segments: int) -> None:
+        self.n_segments = n_segments
+        self.digests: dict[int, tuple[str, str]] = {}
+
+    def first_misfit(self) -> int | None:
+        """The first seam, from 1, at which two segments do not give the same; None without one."""
+        seams = range(1, self.n_segments)
+        return next((seam for seam in seams if self.digests[seam - 1][1] != self.digests[seam][0]), None)
 
 
 class _Progress:

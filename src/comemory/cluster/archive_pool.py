@@ -48,6 +48,10 @@ class Pool(Protocol):
         """Workers that have no task."""
         ...
 
+    def expect(self, n_tasks: int) -> None:
+        """There are so many tasks now: more than were known at the start."""
+        ...
+
     def start(self, task: Task) -> None:
         """Give a task to an idle worker."""
         ...
@@ -76,36 +80,32 @@ class LocalPool:
     Args:
         settings: of the archive.
         n_workers: processes.
-
-    Raises:
-        SourceError: no process can be started.
     """
 
     def __init__(self, settings: ArchiveSettings, n_workers: int) -> None:
-        self._settings = settings
+        self._settings, self._n_workers = settings, n_workers
         self._messages: SimpleQueue[tuple[_Worker, str | None]] = SimpleQueue()
         self._n_broken = 0
         self._workers: set[_Worker] = set()
-        self._n_workers = n_workers
-        for _ in range(n_workers):
-            self._add()
 
     @property
     def description(self) -> str:
         """The workers in words."""
         return "1 process" if self._n_workers == 1 else f"{self._n_workers} processes"
 
-    def _add(self) -> None:
-        self._workers.add(_Worker(self._settings, self._messages))
-
     def n_idle(self) -> int:
-        """Workers that have no task. One that is still loading the model takes its first task already."""
-        return sum(worker.task is None for worker in self._workers)
+        """Workers that have no task. A process starts with its first task, and loads the model then."""
+        return self._n_workers - sum(worker.task is not None for worker in self._workers)
+
+    def expect(self, n_tasks: int) -> None:
+        """See `Pool.expect`: nothing to do."""
 
     def start(self, task: Task) -> None:
         """Give a task to an idle worker."""
-        # One that is ready first: a task would wait for the model of another.
-        idle = sorted((worker for worker in self._workers if worker.task is None), key=lambda one: not one.is_ready)
+        idle = [worker for worker in self._workers if worker.task is None]
+        if not idle:
+            self._workers.add(_Worker(self._settings, self._messages))
+            idle = [worker for worker in self._workers if worker.task is None]
         idle[0].start(task)
 
     def next_report(self, timeout_s: float) -> Report | None:
@@ -134,7 +134,6 @@ class LocalPool:
         self._n_broken += not worker.is_ready
         if self._n_broken >= MAX_BROKEN_STARTS:
             raise SourceError(f"no worker can start: {reason}")
-        self._add()
         return None if worker.task is None else Report(worker.task, None, reason, timed_out=code == -signal.SIGALRM)
 
     def stop(self) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import time
 from typing import Any
 
@@ -12,6 +13,9 @@ from comemory.errors import ConfigError, RuntimeMissing, SourceError, install_hi
 
 GROW_S = 10.0
 """Seconds between two looks at how many cores the cluster has now."""
+
+ANSWER_S = 10.0
+"""Seconds in which the head of a cluster must answer."""
 
 
 class RayPool:
@@ -62,6 +66,10 @@ class RayPool:
     def n_idle(self) -> int:
         """Actors that have loaded the model and have no task."""
         return len(self._idle)
+
+    def expect(self, n_tasks: int) -> None:
+        """There are so many tasks now: let more actors start."""
+        self._n_tasks = max(self._n_tasks, n_tasks)
 
     def start(self, task: Task) -> None:
         """Give a task to an idle actor."""
@@ -151,6 +159,7 @@ def connect(address: str) -> Any:
         import ray
     except ImportError:
         raise RuntimeMissing(f"--cluster {address} needs ray: {install_hint('cluster')}") from None
+    _require_answer(os.environ.get("RAY_ADDRESS", "") if address == "auto" else address)
     try:
         ray.init(address, log_to_driver=False, logging_level="ERROR", namespace="comemory")
     except (ConnectionError, RuntimeError, ValueError, OSError) as error:
@@ -158,6 +167,23 @@ def connect(address: str) -> Any:
             f"no Ray cluster at {address} ({last_line(error)}): start one with ray start --head, or use local:N"
         ) from None
     return ray
+
+
+def _require_answer(address: str) -> None:
+    """Refuse an address where nobody answers: Ray itself would try for minutes.
+
+    Raises:
+        ConfigError: nobody does.
+    """
+    host, _, port = address.rpartition("://")[2].rpartition(":")
+    if not host or not port.isdigit():
+        return
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=ANSWER_S).close()
+    except OSError as error:
+        raise ConfigError(
+            f"no Ray cluster at {address} ({error.strerror or error}): start one with ray start --head, or use local:N"
+        ) from None
 
 
 def _reason(error: Exception) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -14,6 +14,9 @@ from comemory.types import JSON, Event, Score
 
 ROWS = 65536
 """Rows of a group: those are held in memory before they are written."""
+
+BOX = ("left", "top", "right", "bottom")
+NEVER_NULL = ("source", "camera", "frame", "time_s")
 
 META = b"comemory"
 """Key of the record of a video in the metadata of its file of scores."""
@@ -31,22 +34,26 @@ def require_parquet() -> None:
         raise RuntimeMissing(f"Parquet files need pyarrow: {install_hint('archive')}") from None
 
 
-def score_schema() -> Any:
-    """Columns of a file of scores."""
+def score_schema(*, of_segment: bool = False) -> Any:
+    """Columns of a file of scores.
+
+    Args:
+        of_segment: of a part of a video: with boxes, of which its events are made later.
+    """
     import pyarrow as pa
 
-    return pa.schema(
-        [
-            pa.field("source", pa.dictionary(pa.int32(), pa.string()), nullable=False),
-            pa.field("camera", pa.dictionary(pa.int32(), pa.string()), nullable=False),
-            pa.field("started_at", pa.timestamp("us")),
-            pa.field("frame", pa.int32(), nullable=False),
-            pa.field("time_s", pa.float64(), nullable=False),
-            pa.field("score", pa.float64()),
-            pa.field("appearance", pa.float32()),
-            pa.field("motion", pa.float32()),
-        ]
-    )
+    name = pa.dictionary(pa.int32(), pa.string())
+    constants = [("source", name), ("camera", name), ("started_at", pa.timestamp("us"))]
+    numbers = [
+        ("frame", pa.int32()),
+        ("time_s", pa.float64()),
+        ("score", pa.float64()),
+        ("appearance", pa.float64() if of_segment else pa.float32()),
+        ("motion", pa.float64() if of_segment else pa.float32()),
+    ]
+    boxes = [(side, pa.int32()) for side in BOX]
+    columns = [*numbers, *boxes] if of_segment else [*constants, *numbers]
+    return pa.schema([pa.field(*column, nullable=column[0] not in NEVER_NULL) for column in columns])
 
 
 def event_schema() -> Any:
@@ -74,24 +81,22 @@ class ScoreFile:
     Args:
         path: of the file.
         source: path or URL of the video.
-        recording: its camera and time.
+        recording: its camera and time; None for a segment of it.
     """
 
-    def __init__(self, path: Path, source: str, recording: Recording) -> None:
+    def __init__(self, path: Path, source: str, recording: Recording | None) -> None:
         import pyarrow.parquet as pq
 
-        self._schema = score_schema()
+        self._schema = score_schema(of_segment=recording is None)
         self._source, self._recording = source, recording
-        self._rows: list[tuple[int, float, float | None, float | None, float | None]] = []
+        self._rows: list[tuple[float | None, ...]] = []
+        floats = dict.fromkeys(("time_s", "score", "appearance", "motion"), "BYTE_STREAM_SPLIT")
         self._writer = pq.ParquetWriter(
             path,
             self._schema,
             compression="zstd",
-            use_dictionary=["source", "camera", "started_at"],
-            column_encoding={
-                "frame": "DELTA_BINARY_PACKED",
-                **dict.fromkeys(("time_s", "score", "appearance", "motion"), "BYTE_STREAM_SPLIT"),
-            },
+            use_dictionary=False if recording is None else ["source", "camera", "started_at"],
+            column_encoding={"frame": "DELTA_BINARY_PACKED", **floats},
         )
         self.n_rows = 0
 
@@ -106,7 +111,10 @@ class ScoreFile:
     def add(self, frame: int, time_s: float, score: Score | None) -> None:
         """Add the row of the next frame; without a score its numbers are null."""
         numbers = (None, None, None) if score is None else (score.value, score.appearance, score.motion)
-        self._rows.append((frame, time_s, *numbers))
+        box: tuple[int | None, ...] = ()
+        if self._recording is None:
+            box = (None,) * 4 if score is None or score.box is None else score.box
+        self._rows.append((frame, time_s, *numbers, *box))
         self.n_rows += 1
         if len(self._rows) == ROWS:
             self._write_rows()
@@ -121,15 +129,17 @@ class ScoreFile:
         import pyarrow as pa
 
         n_rows = len(self._rows)
-        columns = list(zip(*self._rows, strict=True)) if n_rows else [()] * 5
-        constants = [
-            pa.DictionaryArray.from_arrays(pa.array([0] * n_rows, pa.int32()), pa.array([value], pa.string()))
-            for value in (self._source, self._recording.camera)
-        ]
-        started_at = pa.array([self._recording.started_at] * n_rows, pa.timestamp("us"))
-        types = [field.type for field in self._schema][3:]
+        constants = []
+        if self._recording is not None:
+            constants = [
+                pa.DictionaryArray.from_arrays(pa.array([0] * n_rows, pa.int32()), pa.array([value], pa.string()))
+                for value in (self._source, self._recording.camera)
+            ]
+            constants.append(pa.array([self._recording.started_at] * n_rows, pa.timestamp("us")))
+        types = [field.type for field in self._schema][len(constants) :]
+        columns = list(zip(*self._rows, strict=True)) if n_rows else [()] * len(types)
         numbers = [pa.array(column, kind) for column, kind in zip(columns, types, strict=True)]
-        self._writer.write_table(pa.Table.from_arrays([*constants, started_at, *numbers], schema=self._schema))
+        self._writer.write_table(pa.Table.from_arrays([*constants, *numbers], schema=self._schema))
         self._rows.clear()
 
 
@@ -176,8 +186,8 @@ def read_record(file: Any) -> JSON | None:
     return record if isinstance(record, dict) else None
 
 
-def read_scores(path: Path) -> Iterable[tuple[int, float, float | None, float | None, float | None]]:
-    """The rows of a file of scores: frame, time, score, appearance, motion.
+def read_scores(path: Path) -> Iterator[tuple[int, float, Score | None]]:
+    """The rows of the scores of a segment: index, time and score of each frame.
 
     Raises:
         SourceError: it cannot be read.
@@ -187,7 +197,15 @@ def read_scores(path: Path) -> Iterable[tuple[int, float, float | None, float | 
 
     try:
         with pq.ParquetFile(path) as file:
-            for batch in file.iter_batches(ROWS, columns=["frame", "time_s", "score", "appearance", "motion"]):
-                yield from zip(*(column.to_pylist() for column in batch.columns), strict=True)
+            for batch in file.iter_batches(ROWS):
+                for index, time_s, *numbers in zip(*(column.to_pylist() for column in batch.columns), strict=True):
+                    yield index, time_s, _score(index, time_s, *numbers)
     except (pa.ArrowException, OSError) as error:
         raise SourceError(f"cannot read {path}: {error}") from None
+
+
+def _score(index: int, time_s: float, value: float | None, appearance: float, motion: float, *box: int) -> Score | None:
+    if value is None:
+        return None
+    left, top, right, bottom = box
+    return Score(index, time_s, value, appearance, motion, None if left is None else (left, top, right, bottom))

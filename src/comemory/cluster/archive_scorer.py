@@ -6,18 +6,22 @@ import signal
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
 from typing import cast
 
-from comemory.cluster.archive_layout import Layout
-from comemory.cluster.archive_results import ScoreFile, write_events
-from comemory.cluster.archive_task import ArchiveSettings, Outcome, Task, result_name
+from comemory.bundle import Bundle
+from comemory.cluster.archive_layout import Layout, Recording
+from comemory.cluster.archive_results import ScoreFile, read_scores, write_events
+from comemory.cluster.archive_task import ArchiveSettings, Outcome, Segment, Task, result_name, segment_name
 from comemory.cluster.paths import OutputFolder, fetch_bundle, fetched
+from comemory.cluster.seams import N_CHECKED, SeamDigest, SegmentSource, plan
 from comemory.detector import Detector, in_recording
-from comemory.errors import BundleError, ComemoryError, mask_password
+from comemory.errors import BundleError, ComemoryError, SourceError, mask_password
 from comemory.parallel import score_frames
 from comemory.scoring import EventFinder
 from comemory.stages import Update
-from comemory.types import JSON, Event
+from comemory.types import JSON, Event, Score
 
 STALL_S = 300.0
 """A file that gives no frame for so long has stopped the decoder."""
@@ -55,62 +59,151 @@ class ArchiveScorer:
         """Do a task. A file that cannot be scored is an outcome, not an error."""
         try:
             with _time_limit(self._settings.time_limit_s) as limit:
-                return self._score_file(task, limit)
+                if task.kind == "join":
+                    return self._join(task, limit)
+                with fetched(task.video.path) as path:
+                    if task.segment is not None:
+                        return self._score_segment(task, task.segment, path, limit)
+                    if self._settings.split_s and not task.in_one_piece:
+                        segments = plan(path, self._settings.split_s, self._settings.warm_up_s)
+                        if segments:
+                            return Outcome("long", segments=segments)
+                    return self._score_file(task, path, limit)
         except (ComemoryError, OSError) as error:
             return Outcome("failed", reason=" ".join(mask_password(str(error)).split()))
 
-    def _score_file(self, task: Task, limit: _TimeLimit) -> Outcome:
-        with fetched(task.video.path) as path:
-            opened = self._detector.open_source(path)
-            name = result_name(task.video.path)
-            recording = self._layout.read(task.video.path)
-            events: list[Event] = []
-            n_scored, highest, duration_s = 0, None, 0.0
-            sampler = self._detector.source_sampler(path.name)
-            finder = EventFinder(name, self._threshold, self._detector.bundle.calibration.settings)
-            with (
-                self._out.writing(f"scores/{name}.parquet") as beside,
-                ScoreFile(beside, task.video.path, recording) as table,
-            ):
-                for frame, scored in score_frames(self._detector, opened, sampler=sampler):
+    def _score_file(self, task: Task, path: Path, limit: _TimeLimit) -> Outcome:
+        detector = self._detector
+        opened = detector.open_source(path)
+        shown = mask_password(task.video.path)
+        with self._result(task) as result:
+            for frame, scored in score_frames(detector, opened, sampler=detector.source_sampler(path.name)):
+                limit.extend()
+                result.add(frame.index, frame.time_s, None if scored is None else in_recording(scored, opened))
+            record = result.finish([problem.replace(str(path), shown) for problem in opened.problems])
+        return Outcome("done", record=record, n_frames=result.n_frames)
+
+    def _score_segment(self, task: Task, segment: Segment, path: Path, limit: _TimeLimit) -> Outcome:
+        """Score a segment into a file of its own, with its warm-up before it, and a few frames after it for the digest."""
+        detector, rate_hz = self._detector, self._detector.bundle.calibration.rate_hz
+        clips = detector.bundle.clips
+        source = SegmentSource(path, segment, (clips.flow_height, clips.flow_width), rate_hz)
+        opened = source.video
+        before, after = SeamDigest(), SeamDigest()
+        n_frames, end = 0, segment.end
+        name = segment_name(task.video.path, segment.number)
+        try:
+            with self._out.writing(name) as beside, ScoreFile(beside, task.video.path, None) as table:
+                frames = score_frames(detector, source, sampler=source.sampler(rate_hz))
+                for frame, scored in frames:
                     limit.extend()
-                    score = None if scored is None else in_recording(scored, opened)
-                    table.add(frame.index, frame.time_s, score)
-                    duration_s = frame.time_s
-                    if score is not None:
-                        n_scored += 1
-                        highest = score.value if highest is None else max(highest, score.value)
-                        if (event := finder.update(score)) is not None:
-                            events.append(event)
-                if (event := finder.finish()) is not None:
-                    events.append(event)
-                problems = [problem.replace(str(path), mask_password(task.video.path)) for problem in opened.problems]
-                if not n_scored:
-                    needed = self._detector.bundle.clips.n_past + 1
-                    problems.append(
-                        f"{mask_password(task.video.path)}: no frame could be scored: {table.n_rows} were read, "
-                        f"{needed} in a row are needed"
-                    )
-                record: JSON = {
-                    "source": task.video.path,
-                    "etag": task.video.etag,
-                    "key": task.key,
-                    "bundle": self._settings.digest,
-                    "result": name,
-                    "camera": recording.camera,
-                    "started_at": None if recording.started_at is None else recording.started_at.isoformat(),
-                    "frames": table.n_rows,
-                    "scored": n_scored,
-                    "duration_s": duration_s,
-                    "highest_score": highest,
-                    "events": len(events),
-                    "problems": problems,
-                }
-                # The events come first: a file of scores says that the video is done.
-                with self._out.writing(f"events/{name}.parquet") as events_file:
-                    write_events(events_file, events, task.video.path, recording, self._threshold)
-                table.finish(record)
-        return Outcome("done", record=record, n_frames=table.n_rows)
+                    if scored is not None:
+                        scored = replace(scored, score=in_recording(scored, opened))
+                    if segment.first <= frame.index < segment.first + N_CHECKED:
+                        before.add(frame.index, scored)
+                    if end is not None and frame.index >= end:
+                        after.add(frame.index, scored)
+                    elif frame.index >= segment.first:
+                        table.add(frame.index, frame.time_s, None if scored is None else scored.score)
+                        n_frames += 1
+                table.finish({})
+        except SourceError as error:
+            return Outcome("differs", reason=str(error))
+        if opened.problems:
+            return Outcome("differs", reason=opened.problems[0])
+        return Outcome("done", n_frames=n_frames, digests=(before.hexdigest(), after.hexdigest()))
+
+    def _join(self, task: Task, limit: _TimeLimit) -> Outcome:
+        """Put the segments of a file together, and find its events."""
+        with self._result(task) as result:
+            for number in range(task.n_segments):
+                with self._out.reading(segment_name(task.video.path, number)) as path:
+                    for index, time_s, score in read_scores(path):
+                        limit.extend()
+                        if index != result.n_frames:
+                            return Outcome("differs", reason=f"frame {result.n_frames} is missing in its segments")
+                        result.add(index, time_s, score)
+            record = result.finish([])
+        for number in range(task.n_segments):
+            self._out.delete(segment_name(task.video.path, number))
+        return Outcome("done", record=record)
+
+    @contextmanager
+    def _result(self, task: Task) -> Iterator[_Result]:
+        """The result of a video, which appears in the folder if the context ends well."""
+        recording = self._layout.read(task.video.path)
+        name = result_name(task.video.path)
+        with (
+            self._out.writing(f"scores/{name}.parquet") as beside,
+            ScoreFile(beside, task.video.path, recording) as table,
+        ):
+            yield _Result(self._out, self._detector.bundle, self._threshold, task, recording, table)
+
+
+class _Result:
+    """The scores and events of one video while they are made.
+
+    Attributes:
+        n_frames: so far.
+    """
+
+    def __init__(
+        self, out: OutputFolder, bundle: Bundle, threshold: float, task: Task, recording: Recording, table: ScoreFile
+    ) -> None:
+        self._out, self._bundle, self._threshold = out, bundle, threshold
+        self._task, self._recording, self._table = task, recording, table
+        self._name = result_name(task.video.path)
+        self._finder = EventFinder(self._name, threshold, bundle.calibration.settings)
+        self._events: list[Event] = []
+        self._n_scored, self._duration_s = 0, 0.0
+        self._highest: float | None = None
+
+    @property
+    def n_frames(self) -> int:
+        """Frames so far."""
+        return self._table.n_rows
+
+    def add(self, index: int, time_s: float, score: Score | None) -> None:
+        """Add the next frame."""
+        self._table.add(index, time_s, score)
+        self._duration_s = time_s
+        if score is None:
+            return
+        self._n_scored += 1
+        self._highest = score.value if self._highest is None else max(self._highest, score.value)
+        if (event := self._finder.update(score)) is not None:
+            self._events.append(event)
+
+    def finish(self, problems: list[str]) -> JSON:
+        """Write the events, and return the record of the video."""
+        if (event := self._finder.finish()) is not None:
+            self._events.append(event)
+        video, n_frames = self._task.video, self.n_frames
+        if not self._n_scored:
+            needed = self._bundle.clips.n_past + 1
+            text = f"no frame could be scored: {n_frames} were read, {needed} in a row are needed"
+            problems = [*problems, f"{mask_password(video.path)}: {text}"]
+        started_at = self._recording.started_at
+        record: JSON = {
+            "source": video.path,
+            "etag": video.etag,
+            "key": self._task.key,
+            "bundle": self._bundle.digest,
+            "result": self._name,
+            "camera": self._recording.camera,
+            "started_at": None if started_at is None else started_at.isoformat(),
+            "frames": n_frames,
+            "scored": self._n_scored,
+            "duration_s": self._duration_s,
+            "highest_score": self._highest,
+            "events": len(self._events),
+            "problems": problems,
+        }
+        # The events come first: a file of scores says that the video is done.
+        with self._out.writing(f"events/{self._name}.parquet") as path:
+            write_events(path, self._events, video.path, self._recording, self._threshold)
+        self._table.finish(record)
+        return record
 
 
 class _TimeLimit:

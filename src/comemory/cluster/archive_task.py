@@ -169,3 +169,8 @@ def result_name(path: str) -> str:
     suffix = PurePosixPath(stem).suffix
     stem = stem.removesuffix(suffix) if suffix.lower() in VIDEO_SUFFIXES else stem
     return f"{digest[:2]}/{stem[-60:]}-{digest[:12]}"
+
+
+def segment_name(path: str, number: int) -> str:
+    """The name of the file with the scores of one segment of a video."""
+    return f"segments/{result_name(path)}/{number:04d}.parquet"

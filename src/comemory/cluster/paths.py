@@ -10,7 +10,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO, TypeVar
@@ -274,6 +274,16 @@ class OutputFolder:
         return bytes(content)
 
     @contextmanager
+    def reading(self, name: str) -> Iterator[Path]:
+        """A path on this machine with the contents of a file.
+
+        Raises:
+            SourceError: it cannot be read.
+        """
+        with fetched(self.url(name)) as path:
+            yield path
+
+    @contextmanager
     def opened(self, name: str) -> Iterator[BinaryIO]:
         """A file of an object store, opened for reading parts of it.
 
@@ -342,9 +352,13 @@ class OutputFolder:
         retrying(lambda: fs.put_file(str(passing), f"{self._root}/{name}"), what)
 
     def delete(self, name: str) -> None:
-        """Delete a file, if it is there."""
+        """Delete a file, if it is there, and folders that are empty then."""
         if self._fs is None:
-            (Path(self._root) / name).unlink(missing_ok=True)
+            path = Path(self._root) / name
+            path.unlink(missing_ok=True)
+            with suppress(OSError):  # one that is not empty stays
+                for folder in path.relative_to(self._root).parents[:-1]:
+                    (Path(self._root) / folder).rmdir()
             return
         fs = self._fs
         try:

@@ -7,6 +7,7 @@ import re
 from collections import deque
 from collections.abc import Generator, Iterable, Iterator
 from contextlib import closing
+from dataclasses import dataclass
 from fractions import Fraction
 from heapq import heappop, heappush
 from pathlib import Path
@@ -42,6 +43,21 @@ MAX_REORDERED = 16
 _LIBRARY_ERRORS = (av.FFmpegError, ValueError, OverflowError, MemoryError)
 
 
+@dataclass(frozen=True, slots=True)
+class StartFrame:
+    """Where the reading of a file begins, if not at its first frame.
+
+    Attributes:
+        index: of a key frame, counted from the first frame of the file.
+        stamp: its time stamp, in the stream's own units.
+        origin_s: time of the file's first frame on the stream's clock, seconds.
+    """
+
+    index: int
+    stamp: int
+    origin_s: float
+
+
 class Video:
     """A source: a video file, or a stream at a URL.
 
@@ -51,6 +67,9 @@ class Video:
     Damage in a file does not end its iteration. Frames that cannot be decoded completely are skipped and keep their index;
     frames that the container itself lost cannot be counted. A truncated file ends early. Each of these is one line in
     `problems`. A stream that breaks raises an error.
+
+    Reading may begin at a key frame inside a file. Indices and times are those of the whole file, if nothing before it is
+    damaged; whether the file is truncated is not found out then.
 
     Attributes:
         name: short and safe for file names.
@@ -69,8 +88,10 @@ class Video:
         name: str,
         size: tuple[int, int] | None = None,
         rate_hz: float | None = None,
+        start: StartFrame | None = None,
     ) -> None:
         self.name = name
+        self._start = start
         self.rate_hz = rate_hz
         self.n_frames: int | None = None
         self.size: tuple[int, int] | None = None
@@ -121,8 +142,11 @@ class Video:
             stream = self._video_stream(container)
             self._read_rate(stream)
             self.time_base = stream.time_base
-            clock = _Clock(stream.time_base, self.rate_hz or DEFAULT_RATE_HZ)
-            decoding = _Decoding(container, stream)
+            start = self._start
+            clock = _Clock(stream.time_base, self.rate_hz or DEFAULT_RATE_HZ, None if start is None else start.origin_s)
+            if start is not None:
+                container.seek(start.stamp, stream=stream)
+            decoding = _Decoding(container, stream, start)
             count = 0
             has_decode_stamps = container.format.name in DECODE_STAMPED
             stamped = _sorted_stamps(decoding) if has_decode_stamps else ((i, one.pts, one) for i, one in decoding)
@@ -210,7 +234,7 @@ class Video:
             self.problems.append(
                 f"{self._display_name}: reading stopped: {error_reason(decoding.stopped_by)}; frames read: {count}"
             )
-        elif decoding.is_truncated(container):
+        elif self._start is None and decoding.is_truncated(container):
             total = f" of {self.n_frames}" if self.n_frames else ""
             self.problems.append(f"{self._display_name}: the file is truncated or damaged; frames read: {count}{total}")
 
@@ -225,7 +249,8 @@ class _Decoding:
         stopped_by: error that ended the pass early; None without one.
     """
 
-    def __init__(self, container: InputContainer, stream: VideoStream) -> None:
+    def __init__(self, container: InputContainer, stream: VideoStream, start: StartFrame | None = None) -> None:
+        self._first_stamp = None if start is None else start.stamp
         self.n_lost = 0
         self.first_lost: int | None = None
         self.error: BaseException | None = None
@@ -233,7 +258,7 @@ class _Decoding:
         self._container = container
         self._format = container.format.name
         self._stream = stream
-        self._index = 0
+        self._index = 0 if start is None else start.index
         self._n_packets = 0
         self._end = 0
         self._corrupt_pts: set[int | None] = set()
@@ -265,6 +290,8 @@ class _Decoding:
                 self._miss(packet.pts)
             return
         for decoded in frames:
+            if self._first_stamp is not None and (decoded.pts is None or decoded.pts < self._first_stamp):
+                continue  # shown before the key frame at which the reading begins
             self._lose_until(decoded.pts)
             if decoded.is_corrupt or (self._corrupt_pts and decoded.pts in self._corrupt_pts):
                 self._lose()
@@ -345,10 +372,10 @@ class _Clock:
         has_restarted: whether the newest frame starts a new time line.
     """
 
-    def __init__(self, time_base: Fraction | None, rate_hz: float) -> None:
+    def __init__(self, time_base: Fraction | None, rate_hz: float, origin_s: float | None = None) -> None:
         self._time_base = time_base
         self._interval_s = 1.0 / rate_hz
-        self._base_s: float | None = None
+        self._base_s = origin_s
         self._newest_s: float | None = None
         self.has_restarted = False
 

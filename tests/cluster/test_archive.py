@@ -1,0 +1,299 @@
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+from archives import BUNDLE, contents, make_archive, rows
+
+from comemory.batch import score_sources
+from comemory.cli import main
+from comemory.cluster.archive import parse_cluster, score_archive
+from comemory.detector import Detector
+from comemory.errors import ConfigError, SourceError
+
+LOCAL = parse_cluster("local:2")
+
+
+@pytest.fixture(scope="module")
+def archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("archive")
+    make_archive(folder, 6)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def scored(archive: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("scored") / "out"
+    result = score_archive([str(archive)], LOCAL, bundle=str(BUNDLE), out=str(out))
+    assert (result.n_done, result.n_skipped, result.failures, result.problems) == (6, 0, [], [])
+    return out
+
+
+class TestScores:
+    def test_they_are_those_of_one_process_to_the_last_bit(self, archive: Path, scored: Path) -> None:
+        detector = Detector.open(BUNDLE, threads=1)
+        values, frames = rows(scored, "score"), rows(scored)
+        videos = sorted(archive.rglob("*.mp4"))
+        assert len(videos) == len(values) == 6
+        for video in videos:
+            expected = {score.index: score.value for score in detector.run(video)}
+            assert frames[video.name] == list(range(len(frames[video.name])))
+            assert values[video.name] == [expected.get(frame) for frame in frames[video.name]]
+
+    def test_events_are_those_of_score(self, archive: Path, scored: Path, tmp_path: Path) -> None:
+        videos = sorted(archive.rglob("*.mp4"))
+        score_sources(Detector.open(BUNDLE, threads=1), [str(video) for video in videos], tmp_path)
+        expected = json.loads((tmp_path / "events.json").read_text(encoding="utf-8"))["events"]
+        assert expected, "the scene has events"
+        found = [event for path in (scored / "events").rglob("*.parquet") for event in pq.read_table(path).to_pylist()]
+        keys = ("start_frame", "end_frame", "peak_frame", "start_s", "end_s", "peak_s", "peak_score", "box")
+        as_rows = [[*(one[key] for key in keys)] for one in expected]
+        assert sorted([*(one[key] for key in keys)] for one in found) == sorted(as_rows)
+
+    def test_camera_and_time_come_from_the_path(self, scored: Path) -> None:
+        assert {name: set(cameras) for name, cameras in rows(scored, "camera").items()}["2026-03-02_10-00-00.mp4"] == {
+            "yard"
+        }
+        first = rows(scored, "started_at")["2026-03-01_10-00-00.mp4"][0]
+        assert first.isoformat() == "2026-03-01T10:00:00"
+
+    def test_a_second_run_in_another_folder_gives_the_same_bytes(
+        self, archive: Path, scored: Path, tmp_path: Path
+    ) -> None:
+        score_archive([str(archive)], parse_cluster("local:1"), bundle=str(BUNDLE), out=str(tmp_path))
+        assert contents(tmp_path) == contents(scored)
+
+
+class TestRestart:
+    def test_what_is_done_is_skipped(self, archive: Path, scored: Path) -> None:
+        before = contents(scored)
+        result = score_archive([str(archive)], LOCAL, bundle=str(BUNDLE), out=str(scored))
+        assert (result.n_done, result.n_skipped) == (0, 6)
+        assert contents(scored) == before
+
+    def test_without_the_manifest_the_results_tell_what_is_done(self, archive: Path, tmp_path: Path) -> None:
+        videos = [str(video) for video in sorted(archive.rglob("*.mp4"))[:2]]
+        score_archive(videos, LOCAL, bundle=str(BUNDLE), out=str(tmp_path))
+        manifest = (tmp_path / "manifest" / "all.jsonl").read_bytes()
+        (tmp_path / "manifest" / "all.jsonl").unlink()
+        result = score_archive(videos, LOCAL, bundle=str(BUNDLE), out=str(tmp_path))
+        assert result.n_skipped == 2
+        assert (tmp_path / "manifest" / "all.jsonl").read_bytes() == manifest
+
+    def test_a_video_that_changed_is_scored_again(self, tmp_path: Path) -> None:
+        make_archive(tmp_path / "in", 1)
+        [video] = (tmp_path / "in").rglob("*.mp4")
+        out = tmp_path / "out"
+        score_archive([str(video)], LOCAL, bundle=str(BUNDLE), out=str(out))
+        video.unlink()
+        make_archive(tmp_path / "in", 1, n_frames=20)
+        result = score_archive([str(video)], LOCAL, bundle=str(BUNDLE), out=str(out))
+        assert result.n_done == 1
+        assert len(rows(out)[video.name]) == 20
+
+    def test_another_budget_is_another_result(self, archive: Path, tmp_path: Path) -> None:
+        video = str(min(archive.rglob("*.mp4")))
+        score_archive([video], LOCAL, bundle=str(BUNDLE), out=str(tmp_path))
+        result = score_archive([video], LOCAL, bundle=str(BUNDLE), out=str(tmp_path), false_alarms="1/min")
+        assert result.n_done == 1
+
+
+class TestShares:
+    def test_each_video_is_in_one_share_and_all_are_in_the_manifests(
+        self, archive: Path, scored: Path, tmp_path: Path
+    ) -> None:
+        done = [
+            score_archive([str(archive)], parse_cluster(f"index:{k}/3"), bundle=str(BUNDLE), out=str(tmp_path)).n_done
+            for k in range(3)
+        ]
+        assert sum(done) == 6
+        found, expected = contents(tmp_path), contents(scored)
+        assert {name: text for name, text in found.items() if name.startswith(("scores", "events"))} == {
+            name: text for name, text in expected.items() if name.startswith(("scores", "events"))
+        }
+        lines = b"".join(text for name, text in found.items() if name.startswith("manifest")).splitlines()
+        assert sorted(lines) == sorted(expected["manifest/all.jsonl"].splitlines())
+
+    @pytest.mark.parametrize("text", ["index:3/3", "local:0", "local", "ray://host", "kubernetes", "index:0/0"])
+    def test_others_are_refused(self, text: str) -> None:
+        with pytest.raises(ConfigError):
+            parse_cluster(text)
+
+
+class TestBadInput:
+    def test_a_bad_video_is_reported_and_the_others_are_scored(
+        self, archive: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        good, cut = sorted(archive.rglob("*.mp4"))[:2]
+        folder = tmp_path / "in"
+        folder.mkdir()
+        (folder / "good.mp4").write_bytes(good.read_bytes())
+        (folder / "noise.mp4").write_bytes(os.urandom(5000))
+        (folder / "empty.mp4").touch()
+        out = tmp_path / "out"
+        command = ["score", str(BUNDLE), str(folder), "--cluster", "local:2", "--out", str(out)]
+        with pytest.raises(SystemExit, match=r"^1$"):
+            main(command)
+        printed = capsys.readouterr()
+        assert "scored 1 of 3 videos" in printed.out
+        assert "noise.mp4" in printed.err
+        assert "the file is empty" in printed.err
+        assert "Traceback" not in printed.err
+        failures = [json.loads(line) for line in (out / "failures" / "all.jsonl").read_text().splitlines()]
+        assert [Path(one["source"]).name for one in failures] == ["empty.mp4", "noise.mp4"]
+        (folder / "noise.mp4").unlink()
+        (folder / "empty.mp4").write_bytes(cut.read_bytes())
+        with pytest.raises(SystemExit, match=r"^0$"):
+            main(command)
+        assert not (out / "failures").exists()
+
+    @pytest.mark.parametrize(
+        ("options", "code", "text"),
+        [
+            (["--cluster", "local:x"], 2, "expected local:N"),
+            (["--cluster", "local:1", "--video"], 2, "--video"),
+            (["--cluster", "local:1", "--threads", "2"], 2, "--threads"),
+            (["--cluster", "local:1", "--layout", "{camera}/{camera}.mp4"], 2, "twice"),
+            (["--cluster", "local:1", "--false-alarms", "many"], 2, "many"),
+            (["--cluster", "ray://127.0.0.1:1"], 2, "no Ray cluster"),
+        ],
+    )
+    def test_options_that_cannot_be_used(
+        self,
+        archive: Path,
+        tmp_path: Path,
+        capsys: pytest.CaptureFixture[str],
+        options: list[str],
+        code: int,
+        text: str,
+    ) -> None:
+        with pytest.raises(SystemExit) as ended:
+            main(["score", str(BUNDLE), str(archive), "--out", str(tmp_path), *options])
+        assert ended.value.code == code
+        assert text in capsys.readouterr().err
+
+    def test_nothing_to_score(self, tmp_path: Path) -> None:
+        with pytest.raises(SourceError, match="names no video"):
+            score_archive([str(tmp_path)], LOCAL, bundle=str(BUNDLE), out=str(tmp_path / "out"))
+        with pytest.raises(SourceError, match="no such file"):
+            score_archive([str(tmp_path / "x.mp4")], LOCAL, bundle=str(BUNDLE), out=str(tmp_path / "out"))
+
+
+class TestWithoutRay:
+    def test_ray_is_imported_for_ray_alone(self, archive: Path, tmp_path: Path) -> None:
+        code = """
+            import sys
+
+            class Wall:
+                def find_spec(self, name, path=None, target=None):
+                    if name.partition(".")[0] == "ray":
+                        raise ImportError("ray must not be imported here")
+
+            sys.meta_path.insert(0, Wall())
+            from comemory.cli import main
+            main(sys.argv[1:])
+        """
+        command = [sys.executable, "-c", textwrap.dedent(code), "score", str(BUNDLE), str(min(archive.rglob("*.mp4")))]
+        command += ["--out", str(tmp_path)]
+        refused = subprocess.run(
+            [*command, "--cluster", "auto"], capture_output=True, text=True, timeout=120, check=False
+        )
+        assert refused.returncode == 1
+        assert "needs ray" in refused.stderr
+        done = subprocess.run(
+            [*command, "--cluster", "local:1"], capture_output=True, text=True, timeout=120, check=False
+        )
+        assert done.returncode == 0, done.stderr
+
+
+def children(pid: int) -> list[int]:
+    return [int(one) for one in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+@pytest.fixture
+def command(archive: Path, tmp_path: Path) -> list[str]:
+    code = "from comemory.cli import main; import sys; main(sys.argv[1:])"
+    return [
+        *(sys.executable, "-c", code, "score", str(BUNDLE), str(archive)),
+        *("--cluster", "local:2", "--out", str(tmp_path / "out")),
+    ]
+
+
+def n_results(out: Path) -> int:
+    return sum(1 for _ in (out / "scores").rglob("*.parquet"))
+
+
+class TestKills:
+    def test_of_the_driver_and_of_workers(
+        self, command: list[str], archive: Path, scored: Path, tmp_path: Path
+    ) -> None:
+        """After each kill the next run goes on; in the end every frame is there once, and the bytes are those of a calm run."""
+        out = tmp_path / "out"
+        for n_wanted in (1, 3):
+            with subprocess.Popen(command, stderr=subprocess.DEVNULL) as driver:
+                deadline = time.monotonic() + 120
+                while n_results(out) < n_wanted and driver.poll() is None and time.monotonic() < deadline:
+                    time.sleep(0.02)
+                driver.kill()
+        with subprocess.Popen(command, stderr=subprocess.DEVNULL) as driver:
+            deadline = time.monotonic() + 120
+            while not (workers := children(driver.pid)) and driver.poll() is None and time.monotonic() < deadline:
+                time.sleep(0.02)
+            for worker in workers[:1]:
+                os.kill(worker, signal.SIGKILL)
+            assert driver.wait(120) == 0
+        expected = contents(scored)
+        found = {name: text for name, text in contents(out).items() if not name.endswith(".part")}
+        assert found == expected
+
+
+class TestTimeLimit:
+    def test_a_video_that_takes_too_long_is_given_up(self, archive: Path, hanging: str, tmp_path: Path) -> None:
+        video = str(min(archive.rglob("*.mp4")))
+        out = tmp_path / "out"
+        result = score_archive([video, hanging], LOCAL, bundle=str(BUNDLE), out=str(out), time_limit_s=4)
+        assert (result.n_done, result.n_videos) == (1, 2)
+        [failure] = result.failures
+        assert failure["source"] == hanging
+        assert "time limit" in failure["reason"]
+
+
+@pytest.fixture
+def hanging() -> Iterator[str]:
+    """A video at a URL whose server answers a question for its size, and then sends nothing."""
+    import threading
+    from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+    ended = threading.Event()
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_HEAD(self) -> None:
+            self.send_response(200)
+            self.send_header("Content-Length", "100000")
+            self.send_header("Accept-Ranges", "bytes")
+            self.end_headers()
+
+        def do_GET(self) -> None:
+            self.do_HEAD()
+            self.wfile.flush()
+            ended.wait(60)
+
+        def log_message(self, *arguments: object) -> None:
+            return
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}/gate/2026-03-09.mp4"
+        ended.set()
+        server.shutdown()
+        thread.join()
