@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import importlib
 import json
+import re
 import subprocess
 import sys
 import textwrap
@@ -225,7 +226,9 @@ class TestWithoutTorch:
         assert page.stat().st_size > 10_000
 
     @pytest.mark.parametrize("model", ["mnad-prediction", "memae"])
-    def test_the_own_score_of_a_model_is_evaluated_without_torch(self, tmp_path: Path, model: str) -> None:
+    def test_the_own_score_of_a_model_is_evaluated_without_torch(
+        self, capsys: pytest.CaptureFixture[str], tmp_path: Path, model: str
+    ) -> None:
         pytest.importorskip("torch", reason="needs torch: pip install '.[train]'")
         from comemory.cli import main
 
@@ -235,6 +238,7 @@ class TestWithoutTorch:
         settings = [word for setting in smaller for word in ("--set", setting)]
         with pytest.raises(SystemExit, match=r"^0$"):
             main(["train", "--data", data, "--preset", "small", *settings, "--out", str(tmp_path / "bundle")])
+        assert re.search(r"^network: [\d,]+ trained .* ms a frame \(openvino, ", capsys.readouterr().out, re.MULTILINE)
         code = WITHOUT_TORCH + "\n    from comemory.cli import main\n    main(sys.argv[1:])\n"
         asked = ["evaluate", str(tmp_path / "bundle"), "--data", data, "--threads", "1"]
         done = run(code, *asked, "--json", str(tmp_path / "results.json"))

@@ -428,6 +428,26 @@ def test_info_prints_the_most_important_facts(call: Call, nano_bundle: Path) -> 
         assert word in done.out
 
 
+def test_info_states_what_the_network_costs(call: Call, nano_bundle: Path, bundle: Path) -> None:
+    stated = json.loads(call("info", nano_bundle, "--json", "--time").out)
+    assert stated["cost"]["parameters"] > 1000
+    assert 0 < stated["time"]["lowest_ms"] <= stated["time"]["median_ms"] <= stated["time"]["highest_ms"]
+    assert (stated["time"]["runtime"], stated["time"]["precision"], stated["time"]["threads"]) == (
+        "openvino",
+        "fp32",
+        1,
+    )
+    shown = call("info", nano_bundle, "--time").out
+    assert f"{stated['cost']['parameters']:,} trained parameters" in shown
+    assert " ms a frame (openvino, fp32, one thread)" in shown
+    told = bundles.read(bundle, "provenance.json")
+    bundles.write(bundle, "provenance.json", {key: value for key, value in told.items() if key != "cost"})
+    counted = json.loads(call("info", bundle, "--json").out)
+    assert counted["time"] is None
+    assert counted["cost"]["parameters"] == stated["cost"]["parameters"]
+    assert counted["cost"]["macs"] == pytest.approx(stated["cost"]["macs"], rel=0.02)
+
+
 def test_texts_of_a_bundle_cannot_control_the_terminal(call: Call, bundle: Path) -> None:
     strange = "\x1b]0;mine\x07\x9b31m red \u202e \udcff größer"
     told = bundles.read(bundle, "provenance.json")

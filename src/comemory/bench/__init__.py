@@ -2,6 +2,7 @@
 
 from comemory.bench.detector import bench_model, bench_pipeline
 from comemory.bench.flow import bench_flow, flow_cost, moving_images
+from comemory.bench.network import bundle_cost, network_time
 from comemory.bench.roofline import convolutions, convolutions_gflop, network_gflop
 from comemory.bench.timing import Timing, environment, interleave, peak_rss_mib, threads, usable_cores
 from comemory.bench.training import bench_training
@@ -12,6 +13,7 @@ __all__ = [
     "bench_model",
     "bench_pipeline",
     "bench_training",
+    "bundle_cost",
     "convolutions",
     "convolutions_gflop",
     "environment",
@@ -19,6 +21,7 @@ __all__ = [
     "interleave",
     "moving_images",
     "network_gflop",
+    "network_time",
     "peak_rss_mib",
     "threads",
     "usable_cores",

@@ -50,6 +50,7 @@ class _Provenance(BaseModel):
     held_out: dict[Any, int] | None = None
     dead_items: dict[Any, int] | None = None
     loss: dict[Any, float] | None = None
+    cost: dict[Any, int] | None = None
 
 
 @dataclass(frozen=True)

@@ -98,11 +98,18 @@ def export(
 
 
 @app.command(rich_help_panel=MODELS, cls=PlainCommand)
-def info(bundle: Bundle, as_json: Json = False) -> None:
-    """Describe a bundle: training data, settings, thresholds, precisions, provenance; verify each of its files.
+def info(
+    bundle: Bundle,
+    time: Annotated[
+        bool, typer.Option("--time", help="Also measure the time of the network for a frame on this machine.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Describe a bundle: training data, size, settings, thresholds, provenance; verify each of its files.
 
-    Example: `comemory info models/ped2-small`
+    Example: `comemory info models/ped2-small --time`
     """
+    from comemory.bench.network import bundle_cost, network_time
     from comemory.bundle import open_bundle
 
     opened = open_bundle(bundle)
@@ -113,6 +120,8 @@ def info(bundle: Bundle, as_json: Json = False) -> None:
         "provenance": opened.provenance,
         "graphs": [graph.name for graph in (opened.network.graph, opened.network.ir) if graph is not None],
         "precisions": _precisions(opened),
+        "cost": bundle_cost(opened),
+        "time": network_time(opened) if time else None,
         "config": opened.config,
         "calibration": {
             "n_frames": calibration.n_frames,

@@ -293,6 +293,7 @@ def print_info(console: Console, facts: Mapping[str, Any]) -> None:
         ("loss", ", ".join(f"{name} {value:.4g}" for name, value in loss.items()) or "–"),
         ("unused items", used or "–"),
         ("model", f"{config['model']}, base width {network.get('base_width', '–')}"),
+        ("network", cost_text(facts["cost"], facts["time"])),
         ("frame", f"{clips['height']}x{clips['width']}, {'grey' if clips['channels'] == 1 else 'colour'}"),
         ("flow", f"{config['flow']['name']} at {clips['flow_height']}x{clips['flow_width']}"),
         ("score", f"{decision['score']} of {', '.join([*decision['motion'], *decision['appearance']])}"),
@@ -306,6 +307,24 @@ def print_info(console: Console, facts: Mapping[str, Any]) -> None:
     ]
     print_table(console, f"{facts['bundle']}: every file matches its manifest", rows)
     print_line(console, "for everything: comemory info --json", style="dim")
+
+
+def cost_text(cost: Mapping[str, Any], time: Mapping[str, Any] | None = None) -> str:
+    """What a network costs, in words.
+
+    Args:
+        cost: see `comemory.bench.bundle_cost`.
+        time: see `comemory.bench.network_time`; None where it was not measured.
+
+    >>> cost_text({"parameters": 15650, "frozen_parameters": 0, "macs": 181272576})
+    '15,650 trained parameters, 181 million multiply-accumulate operations a frame'
+    """
+    frozen = cost["frozen_parameters"]
+    parts = [f"{cost['parameters']:,} trained parameters", *([f"{frozen:,} frozen ones"] if frozen else [])]
+    parts.append(f"{cost['macs'] / 1e6:,.0f} million multiply-accumulate operations a frame")
+    if time is not None:
+        parts.append(f"{time['median_ms']:.2f} ms a frame ({time['runtime']}, {time['precision']}, one thread)")
+    return ", ".join(parts)
 
 
 def _precision(form: Mapping[str, Any]) -> str:

@@ -9,7 +9,7 @@ import typer
 
 from comemory.cli.application import START, PlainCommand, app
 from comemory.cli.options import ADVANCED, Data, console, error_console, report_problems
-from comemory.cli.terminal import ProgressBars, print_line, print_notes
+from comemory.cli.terminal import ProgressBars, cost_text, print_line, print_notes
 from comemory.files import require_writable_folder
 
 LINE_EVERY_S = 10.0
@@ -65,5 +65,10 @@ def train(
     with ProgressBars(error_console, LINE_EVERY_S) as bars:
         trained = run_training(data, resolved, out, run=run, cache=cache, resume=resume, reporter=bars)
     print_line(console, f"wrote the bundle {trained.bundle}")
+    if trained.cost is not None:
+        from comemory.bench.network import network_time
+        from comemory.bundle import open_bundle
+
+        print_line(console, f"network: {cost_text(trained.cost, network_time(open_bundle(trained.bundle)))}")
     print_notes(console, [*trained.notes, *(str(note) for note in (trained.coverage, trained.caution) if note)])
     report_problems(trained.problems)

@@ -29,6 +29,7 @@ from comemory.training.cache import PreparedVideo, prepare_videos
 from comemory.training.calibrate import calibrate, n_calibration_frames, needed_scene, split_videos
 from comemory.training.checkpoint import CHECKPOINT, TrainingState
 from comemory.training.config import TrainingConfig
+from comemory.training.cost import network_cost
 from comemory.training.graph import write_graph
 from comemory.training.loop import fit, make_fabric
 from comemory.training.plot import DEAD, plot_history
@@ -72,6 +73,7 @@ class TrainingResult:
         caution: one sentence where there was too little video for precise thresholds, else None.
         notes: one line each on the times of the frames, such as a gap; see `video.frame_sampler`.
         coverage: the length of the footage and the false-alarm budgets that it holds; None in all but the first process.
+        cost: of the network, see `training.cost.network_cost`; None in all but the first process.
     """
 
     bundle: Path
@@ -79,6 +81,7 @@ class TrainingResult:
     caution: str | None = None
     notes: Sequence[str] = ()
     coverage: Coverage | None = None
+    cost: JSON | None = None
 
 
 def train(
@@ -141,11 +144,12 @@ def train(
     scene = needed_scene([*held_out, *trained], config, rate_hz)
     calibration = calibrate(model, held_out, config, rate_hz, reporter.advance, trained, scene)
     provenance = _provenance(data, prepared, trained, held_out, state, time.monotonic() - start_s)
+    provenance["cost"] = cost = network_cost(config)
     reporter.stage("Writing the bundle", None)
     _write(out, model, config, calibration, provenance, scene)
     n_frames = sum(len(video.indices) for video in prepared)
     notes = [note for video in prepared for note in video.notes]
-    return TrainingResult(out, problems, calibration.caution, notes, coverage(calibration, n_frames))
+    return TrainingResult(out, problems, calibration.caution, notes, coverage(calibration, n_frames), cost)
 
 
 def _fit(
