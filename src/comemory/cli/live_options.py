@@ -74,8 +74,15 @@ class LiveOptions:
         ),
     ] = None
 
-    def read(self, runtime: str | None = None) -> LiveSettings:
+    def read(
+        self, runtime: str | None = None, config: Path | None = None, *, may_be_empty: bool = False
+    ) -> LiveSettings:
         """The live settings: those of the file, with the options laid over them.
+
+        Args:
+            runtime: what executes the network.
+            config: another file than that of `--config`.
+            may_be_empty: whether no camera is allowed.
 
         Raises:
             ConfigError: a setting is not valid, or there is no camera.
@@ -92,13 +99,14 @@ class LiveOptions:
             given["runtime"] = runtime
         if self.store is not None:
             given["store"] = {"enabled": False} if self.store == "none" else {"url": self.store}
-        read = read_live(self.config, given, self.settings or ())
-        if not read.cameras:
+        file = config or self.config
+        read = read_live(file, given, self.settings or ())
+        if not (read.cameras or may_be_empty):
             raise ConfigError("there is no camera: give --camera NAME=URL, or [cameras.NAME] in the file of --config")
         if self.false_alarms is not None:
             for name in read.cameras:
                 given["cameras"].setdefault(name, {})["false_alarms"] = self.false_alarms
-            read = read_live(self.config, given, self.settings or ())
+            read = read_live(file, given, self.settings or ())
         return read
 
     def folder(self) -> Path:

@@ -67,24 +67,29 @@ def serve(
         _change_access(options.folder() / ACCESS_FILE, set_password, add_token, remove_token, role)
         return
 
-    def read() -> LiveSettings:
-        live = options.read()
+    def read(config: Path | None = None) -> LiveSettings:
+        live = options.read(config=config, may_be_empty=options.config is not None)
         given = {name: value for name, value in (("host", host), ("port", port)) if value is not None}
         return live.model_copy(update={"web": live.web.model_copy(update=given)})
 
-    _serve(read(), read, LiveLog(as_json))
+    _serve(options, read, LiveLog(as_json))
 
 
-def _serve(live: LiveSettings, reread: Callable[[], LiveSettings], log: LiveLog) -> None:
+def _serve(options: LiveOptions, read: Callable[[Path | None], LiveSettings], log: LiveLog) -> None:
+    from comemory.live.config.settings_file import SettingsFile
     from comemory.live.learning.progress import read_progress
     from comemory.live.service import Service
     from comemory.server.app import create_app
     from comemory.server.audit import AuditLog
     from comemory.server.serve import allowed_hosts, proxy_of, require_password, serving
 
+    live = read(None)
     auth = _open_auth(live)
     require_password(live.web, auth.is_required)
-    with Service(live, reread, lambda line: log.write("reload", line), ends_process=True) as service:
+    file = None if options.config is None else SettingsFile(options.config, read)
+    with Service(
+        live, lambda: read(None), lambda line: log.write("reload", line), ends_process=True, settings_file=file
+    ) as service:
         page = create_app(
             service.engine,
             service.store,
@@ -93,6 +98,7 @@ def _serve(live: LiveSettings, reread: Callable[[], LiveSettings], log: LiveLog)
             learning=lambda: read_progress(live.out),
             proxy=proxy_of(live.web),
             audit=AuditLog(live.out / AUDIT_FILE),
+            service=service,
         )
         with serving(page, live.web, service.end) as address, log_messages(service, log):
             cameras = count_of(len(live.cameras), "camera")

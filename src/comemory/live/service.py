@@ -23,7 +23,10 @@ from comemory.live.monitoring.memory_use import limit_malloc_arenas
 from comemory.live.systemd import notify, watchdog_interval_s
 
 if TYPE_CHECKING:
+    from tomlkit import TOMLDocument
+
     from comemory.alerts.dispatcher import Dispatcher
+    from comemory.live.config.settings_file import SettingsFile
     from comemory.store.store import EventStore
 
 SWEEP_INTERVAL_S = 600.0
@@ -38,6 +41,9 @@ HANG_REPORT = "hung.txt"
 """File in OUT with the stack of each thread when that happened."""
 
 
+NO_FILE = "the settings cannot be changed here: start comemory serve with --config FILE.toml; the file may be empty"
+
+
 class Service:
     """A running system: `with Service(settings) as service: service.run()`.
 
@@ -45,6 +51,7 @@ class Service:
         engine: the running engine.
         store: the event store; None if the settings switch it off.
         dispatcher: sends the alerts; None without a store or without alerts.
+        settings_file: changed by `change_settings`; None where there is none, or it is not to be changed.
 
     Args:
         reload_settings: reads the settings again, for SIGHUP; None ignores SIGHUP.
@@ -62,8 +69,9 @@ class Service:
         on_reload: Callable[[str], None] = lambda line: None,
         *,
         ends_process: bool = False,
+        settings_file: SettingsFile | None = None,
     ) -> None:
-        self.settings = settings
+        self.settings, self.settings_file = settings, settings_file
         self.store: EventStore | None = None
         self.dispatcher: Dispatcher | None = None
         self._reload_settings, self._on_reload, self._ends_process = reload_settings, on_reload, ends_process
@@ -72,6 +80,7 @@ class Service:
         self._end_requested = threading.Event()
         self._deadline: float | None = None
         self._reload_requested = threading.Event()
+        self._change_lock = threading.Lock()
 
     def __enter__(self) -> Service:
         limit_malloc_arenas()
@@ -163,12 +172,37 @@ class Service:
         if self._reload_settings is None:
             return
         try:
-            for line in self.engine.reload(self._reload_settings()) or ["nothing changed"]:
-                self._on_reload(line)
-            if self.dispatcher is not None:
-                self.dispatcher.set_cameras(list(self.engine.settings.cameras))
+            with self._change_lock:
+                self._apply(self._reload_settings())
         except ComemoryError as error:
             self._on_reload(f"the settings have not changed: {error}")
+
+    def change_settings(self, edit: Callable[[TOMLDocument], None], check: Callable[[LiveSettings], None]) -> None:
+        """Change the settings file and apply it, without a restart.
+
+        Args:
+            edit: changes the file's document.
+            check: raises a ConfigError where the settings that follow are not what was wanted.
+
+        Raises:
+            ConfigError: there is no settings file, it cannot be written, or the new settings are not valid.
+            ComemoryError: they cannot be applied; nothing has changed then.
+        """
+        if self.settings_file is None:
+            raise ConfigError(NO_FILE)
+
+        def apply(settings: LiveSettings) -> None:
+            check(settings)
+            self._apply(settings)
+
+        with self._change_lock:
+            self.settings_file.change(edit, apply)
+
+    def _apply(self, settings: LiveSettings) -> None:
+        for line in self.engine.reload(settings) or ["nothing changed"]:
+            self._on_reload(line)
+        if self.dispatcher is not None:
+            self.dispatcher.set_cameras(list(self.engine.settings.cameras))
 
     def sweep(self) -> None:
         """Delete what the retention settings do not allow to be stored any longer."""

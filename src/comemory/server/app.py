@@ -17,6 +17,7 @@ from starlette.exceptions import HTTPException
 
 from comemory.errors import ComemoryError, ConfigError, mask_password, plain_reason
 from comemory.live.engine import Engine
+from comemory.live.service import Service
 from comemory.provenance import package_version
 from comemory.server.audit import AuditLog
 from comemory.server.auth import SESSION_COOKIE, Auth
@@ -24,7 +25,7 @@ from comemory.server.broadcaster import Broadcaster
 from comemory.server.live_pictures import SnapshotEncoder
 from comemory.server.middleware import SecurityMiddleware
 from comemory.server.openapi import methods_of, openapi_document
-from comemory.server.routes import cameras, events, session, system
+from comemory.server.routes import cameras, events, session, setup, system
 from comemory.server.schemas import API, Problem
 from comemory.server.state import Proxy, ServerState, get_caller
 from comemory.store.store import EventStore
@@ -53,6 +54,7 @@ def create_app(
     learning: Callable[[], list[Any]] = list,
     proxy: Proxy | None = None,
     audit: AuditLog | None = None,
+    service: Service | None = None,
 ) -> FastAPI:
     """The application of a running engine.
 
@@ -64,6 +66,7 @@ def create_app(
         learning: the trainings that run, with the keys of `schemas.Learning`.
         proxy: the proxies in front of it.
         audit: where changes are recorded.
+        service: changes the settings, and starts trainings.
     """
     broadcaster, proxy = Broadcaster(engine, store, learning), proxy or Proxy()
 
@@ -85,7 +88,7 @@ def create_app(
     )
     app.openapi = lambda: openapi_document(app)  # type: ignore[method-assign]
     app.state.comemory = ServerState(
-        engine, store, auth, SnapshotEncoder(engine), broadcaster, proxy, audit or AuditLog(None)
+        engine, store, auth, SnapshotEncoder(engine), broadcaster, proxy, audit or AuditLog(None), service
     )
     app.add_middleware(SecurityMiddleware, hosts=hosts, is_https=proxy.is_https)
     _add_handlers(app)
@@ -93,7 +96,7 @@ def create_app(
     authenticated = APIRouter(
         dependencies=[*CREDENTIALS, Depends(get_caller)], responses={401: {"model": Problem}, 403: {"model": Problem}}
     )
-    for router in (cameras.router, events.router, events.timeline_router, system.router):
+    for router in (cameras.router, events.router, events.timeline_router, system.router, setup.router):
         authenticated.include_router(router, prefix=API)
     authenticated.include_router(system.metrics_router)
     app.include_router(authenticated)

@@ -9,6 +9,7 @@ from fastapi import Depends, FastAPI, HTTPException, Request
 
 from comemory.live.contract import CameraStatus
 from comemory.live.engine import Engine
+from comemory.live.service import Service
 from comemory.server.audit import AuditLog
 from comemory.server.auth import CSRF_HEADER, SESSION_COOKIE, Auth, Caller
 from comemory.server.auth_file import Role
@@ -46,6 +47,7 @@ class ServerState:
 
     Attributes:
         store: None where events are not stored in a database.
+        service: what changes the settings; None where nothing does.
     """
 
     engine: Engine
@@ -55,6 +57,7 @@ class ServerState:
     broadcaster: Broadcaster
     proxy: Proxy = field(default_factory=Proxy)
     audit: AuditLog = field(default_factory=lambda: AuditLog(None))
+    service: Service | None = None
 
     def camera_status(self, camera: str) -> CameraStatus:
         """The status of a camera.

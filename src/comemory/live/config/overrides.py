@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -57,6 +57,18 @@ class Overrides:
             else:
                 entry[key] = {"was": was, "now": now}
             write_text(self.path, json.dumps(stored, indent=1) + "\n")
+
+    def forget(self, camera: str, keys: Collection[str] = KEYS) -> None:
+        """Remove what was set of a camera: it is gone, or the settings file says something new.
+
+        Raises:
+            SourceError: the file cannot be written, or the present one cannot be read.
+        """
+        with file_lock(self.path.parent):
+            stored = _entries(read_json_object(self.path))
+            entry = {key: value for key, value in stored.get(camera, {}).items() if key not in keys}
+            if entry != stored.get(camera, {}):
+                write_text(self.path, json.dumps({**stored, camera: entry}, indent=1) + "\n")
 
     def _version(self) -> tuple[int, int]:
         try:

@@ -42,6 +42,11 @@ export const resetReferenceView = (camera) => request("POST", `${at(camera)}/ref
 export const event = (id) => request("GET", `/events/${id}`);
 export const remove = (id) => request("DELETE", `/events/${id}`);
 export const setVerdict = (id, verdict) => request("PUT", `/events/${id}/verdict`, { verdict });
+export const setup = () => request("GET", "/setup");
+export const testCamera = (camera) => request("POST", "/setup/cameras/test", camera);
+export const addCamera = (camera) => request("POST", "/setup/cameras", camera);
+export const changeCamera = (name, values) => request("PATCH", `/setup${at(name)}`, values);
+export const removeCamera = (name) => request("DELETE", `/setup${at(name)}`);
 export const system = () => request("GET", "/system");
 
 const query = (wanted) => new URLSearchParams(Object.entries(wanted).filter(([, value]) => value !== null && value !== undefined && value !== ""));

@@ -5,7 +5,7 @@ import * as api from "./api.js";
 const HISTORY_S = 120;
 const KINDS = ["status", "scores", "event", "state", "drift", "warning"];
 
-export const known = { cameras: new Map(), learning: [], history: new Map(), connected: false };
+export const known = { cameras: new Map(), learning: [], history: new Map(), connected: false, role: null };
 const listeners = new Set();
 let source = null;
 

@@ -7,6 +7,7 @@ import { eventsView, openPlayer } from "./eventview.js";
 import { isScored, number, plural } from "./format.js";
 import { connect, disconnect, known, listen } from "./live.js";
 import { liveView } from "./liveview.js";
+import { cameraSetupView, setupView } from "./setup.js";
 
 const root = document.getElementById("main");
 const bar = document.getElementById("bar");
@@ -46,7 +47,7 @@ function showBar(session) {
   const link = (href, text) => h("a", { href, "data-view": href }, text);
   const logout = session.required && button("Log out", { class: "tool", onclick: async () => { await api.logout().catch(() => {}); begin(); } }, icon("leave"));
   bar.replaceChildren(h("a", { class: "brand", href: "#/" }, h("img", { src: "icon.svg", alt: "", width: 22, height: 22 }), "comemory"),
-    h("nav", { "aria-label": "Views" }, link("#/", "Live"), link("#/events", "Events")), h("span", { class: "gap" }), summary, themeButton(), logout || "");
+    h("nav", { "aria-label": "Views" }, link("#/", "Live"), link("#/events", "Events"), session.role === "admin" && link("#/setup", "Set up")), h("span", { class: "gap" }), summary, themeButton(), logout || "");
 }
 
 // Show what is wrong with the store: events may be missing from the lists, or files may have no event.
@@ -84,7 +85,7 @@ async function play(id) {
 }
 
 function route() {
-  const [, noun, name] = location.hash.split("/").map(decodeURIComponent);
+  const [, noun, name, part] = location.hash.split("/").map(decodeURIComponent);
   if (noun === "events" && name) {
     if (!shown) show("#/events", eventsView);
     markView("#/events");
@@ -94,8 +95,10 @@ function route() {
   if (player) { const old = player; player = null; old.element.close(); }
   if (noun === "events") show("#/events", eventsView);
   else if (noun === "cameras" && name) show(`#/cameras/${name}`, (place) => cameraView(place, name));
+  else if (noun === "setup" && name === "cameras") show(location.hash, (place) => cameraSetupView(place, part));
+  else if (noun === "setup") show("#/setup", setupView);
   else show("#/", liveView);
-  markView(noun === "events" ? "#/events" : noun ? "" : "#/");
+  markView(["events", "setup"].includes(noun) ? `#/${noun}` : noun ? "" : "#/");
 }
 
 function loginView() {
@@ -122,6 +125,7 @@ async function begin() {
     return;
   }
   if (!session.authenticated) { loginView(); return; }
+  known.role = session.role;
   showBar(session);
   bar.after(banner);
   checkSystem();

@@ -1,0 +1,178 @@
+"""Setting the system up on the page of a running `comemory serve`: what is written, what starts, and what is refused."""
+
+from __future__ import annotations
+
+import json
+import stat
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import httpx
+import pytest
+from serving import Running, scene_video, served, wait_for
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, Page
+
+PASSWORD = "geheim-77"
+NEW_URL = f"rtsp://admin:{PASSWORD}@127.0.0.1:9/live?token=hunter-88"
+TIMEOUT_MS = 60_000
+
+
+@pytest.fixture(scope="module")
+def managed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+    """A server whose settings the tests change."""
+    with served(tmp_path_factory.mktemp("managed")) as server:
+        yield server
+
+
+@pytest.fixture
+def client(managed: Running) -> Iterator[httpx.Client]:
+    """A program on the same machine that proves its changes."""
+    with httpx.Client(base_url=f"{managed.url}/api/v1", timeout=60) as client:
+        client.headers["X-CSRF-Token"] = client.get("/session").json()["csrf"]
+        yield client
+
+
+@pytest.fixture
+def page(browser: Browser) -> Iterator[Page]:
+    """A fresh page."""
+    context = browser.new_context(viewport={"width": 1366, "height": 820})
+    context.set_default_timeout(TIMEOUT_MS)
+    yield context.new_page()
+    context.close()
+
+
+def settings_of(managed: Running) -> dict[str, Any]:
+    return tomllib.loads((managed.out.parent / "live.toml").read_text())
+
+
+def names(client: httpx.Client) -> list[str]:
+    return [camera["name"] for camera in client.get("/cameras").json()]
+
+
+class TestCameras:
+    def test_one_is_added_changed_and_removed_without_a_restart(self, managed: Running, client: httpx.Client) -> None:
+        video = str(scene_video(managed.out.parent))
+        before = (managed.out.parent / "live.toml").read_text()
+        added = client.post("/setup/cameras", json={"name": "door", "url": video, "loop": True, "fps": 5})
+        assert (added.status_code, added.json()["url"], added.json()["in_file"]) == (201, video, True)
+        assert settings_of(managed)["cameras"]["door"] == {"url": video, "loop": True, "fps": 5.0}
+        assert (managed.out.parent / "live.toml.bak").read_text() == before
+        wait_for(lambda: client.get("/cameras/door").json()["scored"] > 0)
+        changed = client.patch("/setup/cameras/door", json={"fps": None, "hours": ["08:00-18:00"]})
+        assert (changed.status_code, changed.json()["fps"]) == (200, None)
+        assert settings_of(managed)["cameras"]["door"] == {"url": video, "loop": True, "hours": ["08:00-18:00"]}
+        assert client.patch("/setup/cameras/door", json={"enabled": False}).status_code == 200
+        assert names(client) == ["gate", "yard"]
+        assert client.delete("/setup/cameras/door").status_code == 204
+        assert client.delete("/setup/cameras/door").status_code == 404
+        assert settings_of(managed) == tomllib.loads(before)
+
+    def test_its_password_is_stored_and_never_returned(self, managed: Running, client: httpx.Client) -> None:
+        file = managed.out.parent / "live.toml"
+        shown = client.post("/setup/cameras", json={"name": "hall", "url": NEW_URL}).json()["url"]
+        assert shown == "rtsp://admin:***@127.0.0.1:9/live?token=***"
+        assert settings_of(managed)["cameras"]["hall"]["url"] == NEW_URL
+        assert client.patch("/setup/cameras/hall", json={"url": shown, "transport": "udp"}).status_code == 200
+        assert settings_of(managed)["cameras"]["hall"] == {"url": NEW_URL, "transport": "udp"}
+        elsewhere = client.patch("/setup/cameras/hall", json={"url": shown.replace("127.0.0.1", "127.0.0.2")})
+        assert (elsewhere.status_code, "enter the password" in elsewhere.json()["detail"]) == (400, True)
+        tested = client.post("/setup/cameras/test", json={"url": shown, "name": "hall"})
+        assert (tested.status_code, "refused" in tested.json()["detail"]) == (400, True)
+        said = [client.get(path).text for path in ("/setup", "/cameras", "/system")] + [elsewhere.text, tested.text]
+        said += [(managed.out.parent / "log").read_text(), (managed.out / "audit.jsonl").read_text()]
+        assert not any(secret in text for text in said for secret in (PASSWORD, "hunter"))
+        assert client.delete("/setup/cameras/hall").status_code == 204
+        assert stat.S_IMODE(file.stat().st_mode) & 0o007 == 0
+        assert stat.S_IMODE(file.with_name("live.toml.bak").stat().st_mode) == 0o600
+
+    @pytest.mark.parametrize(
+        ("change", "reason"),
+        [
+            ({"url": "env:HOME"}, "in the settings file only"),
+            ({"url": "file:///etc/passwd"}, "expected one of"),
+            ({"url": "scene.mp4"}, "the whole path"),
+            ({"url": "rtsp://gate.lan/live", "model": "/nowhere"}, "not a bundle"),
+            ({"url": "rtsp://gate.lan/live", "model": "nowhere"}, "whole path"),
+            ({"url": "rtsp://gate.lan/live", "hours": ["8 to 6"]}, "cannot read the hours"),
+            ({"url": "rtsp://gate.lan/live", "false_alarms": "few"}, "false_alarms"),
+        ],
+    )
+    def test_what_cannot_be_used_is_refused_and_changes_nothing(
+        self, managed: Running, client: httpx.Client, change: dict[str, Any], reason: str
+    ) -> None:
+        before = (managed.out.parent / "live.toml").read_bytes()
+        refused = client.post("/setup/cameras", json={"name": "odd", **change})
+        assert (refused.status_code, reason in refused.json()["detail"]) == (400, True), refused.text
+        assert (managed.out.parent / "live.toml").read_bytes() == before
+        assert not list(managed.out.parent.glob(".comemory-*"))
+
+    def test_a_name_is_used_once(self, client: httpx.Client) -> None:
+        assert client.post("/setup/cameras", json={"name": "gate", "url": NEW_URL}).status_code == 409
+
+    def test_a_test_shows_a_picture(self, managed: Running, client: httpx.Client) -> None:
+        found = client.post("/setup/cameras/test", json={"url": str(scene_video(managed.out.parent))}).json()
+        assert (found["width"], found["height"], found["codec"]) == (360, 240, "h264")
+        assert found["jpeg"].startswith("/9j/")
+
+    def test_one_is_added_on_the_page_by_keyboard(self, managed: Running, page: Page, client: httpx.Client) -> None:
+        page.goto(f"{managed.url}/#/setup")
+        page.get_by_role("link", name="Add a camera").press("Enter")
+        page.get_by_label("Name").fill("porch")
+        page.get_by_label("Address").fill("rtsp://127.0.0.1:9/none")
+        page.get_by_role("button", name="Test").press("Enter")
+        page.get_by_text("Connection refused").wait_for()
+        page.get_by_label("Address").fill(str(scene_video(managed.out.parent)))
+        page.get_by_role("button", name="Test").press("Enter")
+        page.get_by_text("360 × 240").wait_for()
+        page.get_by_label("Address").press("Enter")
+        page.get_by_role("link", name="Edit porch").wait_for()
+        wait_for(lambda: "porch" in names(client))
+        page.get_by_role("link", name="Edit porch").press("Enter")
+        page.get_by_role("button", name="Remove", exact=True).press("Enter")
+        page.get_by_role("button", name="Remove it?").press("Enter")
+        page.get_by_role("link", name="Add a camera").wait_for()
+        wait_for(lambda: "porch" not in names(client))
+
+
+def test_cameras_of_the_command_line_are_changed_there(tmp_path: Path) -> None:
+    with (
+        served(tmp_path, "--camera", "extra=/nowhere.mp4", "--set", "cameras.gate.fps=3") as server,
+        httpx.Client(base_url=f"{server.url}/api/v1", timeout=60) as client,
+    ):
+        client.headers["X-CSRF-Token"] = client.get("/session").json()["csrf"]
+        assert {one["name"]: one["in_file"] for one in client.get("/setup").json()["cameras"]}["extra"] is False
+        for done in (
+            client.patch("/setup/cameras/extra", json={"loop": True}),
+            client.patch("/setup/cameras/gate", json={"fps": 7}),
+            client.delete("/setup/cameras/extra"),
+        ):
+            assert (done.status_code, "command line" in done.json()["detail"]) == (400, True), done.text
+
+
+def test_only_an_admin_may(tmp_path: Path) -> None:
+    from test_roles import server, with_token
+
+    from comemory.server.auth_file import add_token
+
+    with server(tmp_path) as address:
+        header = with_token(add_token(tmp_path / "live" / "access.json", "desk", "operator"))
+        assert httpx.get(f"{address}/api/v1/setup", headers=header, timeout=60).status_code == 403
+        test = {"url": "/dev/video0"}
+        tested = httpx.post(f"{address}/api/v1/setup/cameras/test", json=test, headers=header, timeout=60)
+        assert tested.status_code == 403
+
+
+def audited(managed: Running, action: str) -> list[dict[str, Any]]:
+    lines = (managed.out / "audit.jsonl").read_text().splitlines()
+    return [entry for entry in map(json.loads, lines) if entry["action"] == action]
+
+
+def test_changes_are_in_the_audit_log(managed: Running, client: httpx.Client) -> None:
+    client.post("/setup/cameras", json={"name": "attic", "url": "rtsp://127.0.0.1:9/x"})
+    client.delete("/setup/cameras/attic")
+    assert audited(managed, "camera added")[-1]["target"] == "attic"
+    assert audited(managed, "camera removed")[-1]["target"] == "attic"
