@@ -77,6 +77,16 @@ def test_evaluate_scores_needs_no_bundle() -> None:
     assert "DetectionDelay(median_s=" in printed
 
 
+def test_evaluate_released_scores_says_which_frames_were_dropped(tmp_path: Path) -> None:
+    lines = run("evaluate_released_scores").splitlines()
+    assert re.match(r"micro AUC 0\.\d{3}$", lines[0])
+    assert lines[1] == "12 of 240 frames have no score and are left out: the first 4 of every video."
+    command = [sys.executable, str(EXAMPLES / "evaluate_released_scores.py"), "synthetic:seed=2", str(tmp_path)]
+    refused = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+    assert (refused.returncode, len(refused.stderr.splitlines())) == (1, 1)
+    assert refused.stderr.startswith(f"error: {tmp_path} has no .npy or .npz file")
+
+
 @pytest.mark.parametrize("name", ["score_a_file", "watch_frames", "own_source"])
 def test_without_arguments_the_shipped_bundle_is_used(name: str) -> None:
     shipped()

@@ -84,7 +84,7 @@ def test_a_written_file_is_evaluated_to_the_same_results(done: Evaluation, walkw
         for name, value in results[column].items():
             assert value == done.results[column][name], name
     assert results["motion_baseline"] == done.results["motion_baseline"]
-    assert notes == ["8 of 100 frames have no score and are left out."]
+    assert notes == ["8 of 100 frames have no score and are left out: the first 4 of every video."]
 
 
 LABELS = np.array([False, False, True, True])
@@ -102,7 +102,7 @@ def test_one_array_for_each_video_is_enough(tmp_path: Path) -> None:
     assert (results["n_frames"], results["n_scored"]) == (8, 7)
     assert results["causal"]["auc_micro"] == 9 / 12
     assert results["motion_baseline"]["auc_micro"] is None
-    assert notes == ["1 of 8 frames have no score and are left out."]
+    assert notes == ["1 of 8 frames have no score and are left out: the first 1 of 02."]
     assert {one["score"] for one in results["protocols"]} == {"model"}
 
 

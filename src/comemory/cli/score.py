@@ -268,8 +268,9 @@ def evaluate(
     scores_file: Annotated[
         Path | None,
         typer.Option(
-            metavar="FILE.npz",
-            help="Evaluate scores of any method in place of a bundle: for each video an array of its name, one number a frame.",
+            metavar="PATH",
+            help="Evaluate scores of any method in place of a bundle: a .npz with an array for each video, one number a frame; "
+            "a folder with a .npy or .npz for each video; or a .npy of all videos.",
             show_default=False,
         ),
     ] = None,
@@ -379,6 +380,7 @@ def _bundle_to_evaluate(bundle: Path | None) -> Path:
 
 def _evaluate_file(scores_file: Path, data: str, json_file: Path | None) -> None:
     """Print or write the metrics of the scores in a file."""
+    from comemory.evaluation.released_scores import evaluate_released_scores
     from comemory.evaluation.scores_file import evaluate_scores_file
     from comemory.research.pseudo_anomalies.dataset import open_dataset
 
@@ -386,7 +388,9 @@ def _evaluate_file(scores_file: Path, data: str, json_file: Path | None) -> None
     if file is not None:
         require_writable_file(file)
     dataset = open_dataset(data)
-    results, notes = evaluate_scores_file(scores_file, dataset.name, dataset.testing())
+    is_released = scores_file.is_dir() or scores_file.suffix == ".npy"
+    run = evaluate_released_scores if is_released else evaluate_scores_file
+    results, notes = run(scores_file, dataset.name, dataset.testing())
     if file is not None:
         write_text(file, json.dumps(results, indent=1) + "\n")
     if json_file is not None and file is None:

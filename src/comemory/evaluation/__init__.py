@@ -7,5 +7,6 @@ results.py          the object that `evaluate --json` writes
 localisation.py     score maps against pixel masks
 protocols.py        the same scores under the normalisations and smoothings of published protocols
 scores_file.py      per-frame scores as a file: written, and read from any method
+released_scores.py  scores as the authors of other networks release them
 report/             one HTML page
 """

@@ -66,7 +66,7 @@ def read_scores(path: Path, videos: Sequence[LabelledSource]) -> list[FrameScore
     Raises:
         EvaluationError: the file is no `.npz`, or lacks a labelled video, or an array does not fit its video. One line.
     """
-    arrays = _load(path)
+    arrays = load_arrays(path)
     known = [video for video in videos if video.labels is not None]
     missing = [video.name for video in known if not {video.name, f"{video.name}/score"} & arrays.keys()]
     if missing:
@@ -96,14 +96,50 @@ def evaluate_scores_file(path: Path, dataset: str, videos: Sequence[LabelledSour
     if not scored:
         raise EvaluationError(f"no test video of {dataset} has labels: there is nothing to compare {path} with")
     results = frame_results(scored, dataset)
-    n_dropped = results["n_frames"] - results["n_scored"]
-    notes = [f"{n_dropped} of {results['n_frames']} frames have no score and are left out."] if n_dropped else []
+    return results, [*dropped_frames(scored), *_unlabelled(videos)]
+
+
+def dropped_frames(scored: Sequence[FrameScores]) -> list[str]:
+    """Say which frames have no score: those before the first score of their video, after its last, and between."""
+    total = sum(video.n_frames for video in scored)
+    n_dropped = total - sum(len(video.frames) for video in scored)
+    if not n_dropped:
+        return []
+    by_what: dict[str, list[str]] = {}
+    for video in scored:
+        if len(video.frames) < video.n_frames:
+            by_what.setdefault(_dropped_of(video), []).append(video.name)
+    parts = []
+    for what, names in by_what.items():
+        some = f"{', '.join(names[:3])}{f' and {len(names) - 3} more' if len(names) > 3 else ''}"
+        parts.append(f"{what} of {'every video' if len(names) == len(scored) else some}")
+    return [f"{n_dropped} of {total} frames have no score and are left out: {'; '.join(parts)}."]
+
+
+def _dropped_of(video: FrameScores) -> str:
+    if not len(video.frames):
+        return "all"
+    first, last = int(video.frames[0]), video.n_frames - 1 - int(video.frames[-1])
+    between = video.n_frames - first - last - len(video.frames)
+    parts = [f"the first {first}"] if first else []
+    parts += [f"the last {last}"] if last else []
+    parts += [f"{between} between"] if between else []
+    return " and ".join(parts)
+
+
+def _unlabelled(videos: Sequence[LabelledSource]) -> list[str]:
+    notes = []
     if unlabelled := [video.name for video in videos if video.labels is None]:
         notes.append(f"{len(unlabelled)} of {len(videos)} videos have no labels and are left out.")
-    return results, notes
+    return notes
 
 
-def _load(path: Path) -> Mapping[str, NDArray[Any]]:
+def load_arrays(path: Path) -> Mapping[str, NDArray[Any]]:
+    """Return the arrays of a `.npz` by name; nothing is unpickled.
+
+    Raises:
+        EvaluationError: it is another file, or is damaged, or would have to be unpickled. One line.
+    """
     try:
         with path.open("rb") as file:  # Opened here, because NumPy leaves a damaged file open.
             loaded = np.load(file, allow_pickle=False)
