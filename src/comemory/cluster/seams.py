@@ -198,3 +198,23 @@ class SeamDigest:
     def hexdigest(self) -> str:
         """The digest so far."""
         return self._sum.hexdigest()[:32]
+
+
+def frame_at(path: Path, number: int) -> Frame:
+    """One frame of a file at its recorded size, read from the key frame before it on.
+
+    Raises:
+        SourceError: it cannot be read.
+    """
+    index = _index_of(path, 0.0)
+    start = None
+    if index is not None:
+        place = bisect_right(index.key_frames, number) - 1
+        if place > 0:
+            key = index.key_frames[place]
+            start = StartFrame(key, index.stamps[key], index.stamps[0] * index.time_base)
+    with closing(iter(Video(path, name=source_name(str(path)), start=start))) as frames:
+        for frame in frames:
+            if frame.index >= number:
+                return frame
+    raise SourceError(f"{path} has no frame {number}")

@@ -1,0 +1,125 @@
+from __future__ import annotations
+
+import json
+from datetime import datetime
+from pathlib import Path
+
+import cv2
+import pyarrow.parquet as pq
+import pytest
+from archives import BUNDLE, make_archive
+
+from comemory.cli import main
+from comemory.cluster.archive import parse_cluster, score_archive
+from comemory.cluster.archive_layout import Layout, Recording
+from comemory.cluster.archive_query import period
+from comemory.errors import ConfigError
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("query")
+    make_archive(folder / "in", 4)
+    score_archive([str(folder / "in")], parse_cluster("local:1"), bundle=str(BUNDLE), out=str(folder / "out"))
+    return folder / "out"
+
+
+def ask(capsys: pytest.CaptureFixture[str], *words: str) -> list[dict[str, object]]:
+    with pytest.raises(SystemExit, match=r"^0$"):
+        main(["query", *words, "--json"])
+    answer: list[dict[str, object]] = json.loads(capsys.readouterr().out)
+    return answer
+
+
+class TestQuery:
+    def test_the_highest_events_come_first(self, results: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        every = [one for path in (results / "events").rglob("*.parquet") for one in pq.read_table(path).to_pylist()]
+        highest = sorted((one["peak_score"] for one in every), reverse=True)
+        assert len(highest) >= 3
+        assert [one["peak_score"] for one in ask(capsys, str(results), "--top", "3")] == highest[:3]
+
+    def test_by_camera_and_time(self, results: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        per_camera = ask(capsys, str(results), "--by-camera", "--top", "1")
+        assert [one["camera"] for one in per_camera] == ["gate", "yard"]
+        assert {one["camera"] for one in ask(capsys, str(results), "--camera", "yard")} == {"yard"}
+        [second] = {str(one["peak_at"])[:10] for one in ask(capsys, str(results), "--in", "2026-03-02")}
+        assert second == "2026-03-02"
+        assert ask(capsys, str(results), "--from", "2026-03-05") == []
+
+    def test_sql(self, results: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        text = "SELECT camera, count(*) AS n, min(recorded_at) AS first FROM scores GROUP BY camera ORDER BY camera"
+        rows = ask(capsys, str(results), "--sql", text)
+        assert [row["camera"] for row in rows] == ["gate", "yard"]
+        assert rows[0]["first"] == "2026-03-01T10:00:00"
+        assert ask(capsys, str(results), "--sql", "SELECT sum(frames) AS n FROM videos") == [
+            {"n": sum(row["n"] for row in rows)}  # type: ignore[misc]
+        ]
+
+    def test_thumbnails_are_read_from_the_videos(
+        self, results: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        [event] = ask(capsys, str(results), "--top", "1", "--thumbnails", str(tmp_path))
+        image = cv2.imread(str(event["image"]))
+        assert image is not None
+        assert image.shape[1] >= 144
+
+    @pytest.mark.parametrize(
+        ("words", "code", "text"),
+        [
+            (["--in", "2026-13"], 2, "no time"),
+            (["--in", "2026", "--from", "2026"], 2, "--in goes without"),
+            (["--sql", "SELECT nothing FROM scores"], 2, "nothing"),
+        ],
+    )
+    def test_bad_questions(
+        self, results: Path, capsys: pytest.CaptureFixture[str], words: list[str], code: int, text: str
+    ) -> None:
+        with pytest.raises(SystemExit) as ended:
+            main(["query", str(results), *words])
+        assert ended.value.code == code
+        assert text in capsys.readouterr().err
+
+    def test_no_results(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        with pytest.raises(SystemExit, match=r"^1$"):
+            main(["query", str(tmp_path)])
+        assert "no manifest" in capsys.readouterr().err
+
+
+class TestPeriod:
+    @pytest.mark.parametrize(
+        ("text", "end"),
+        [
+            ("2026", datetime(2027, 1, 1)),
+            ("2026-12", datetime(2027, 1, 1)),
+            ("2026-02-28", datetime(2026, 3, 1)),
+            ("2026-02-28T23", datetime(2026, 3, 1)),
+            ("2026-02-28 23:59", datetime(2026, 3, 1)),
+        ],
+    )
+    def test_its_end(self, text: str, end: datetime) -> None:
+        assert period(text)[1] == end
+
+    @pytest.mark.parametrize("text", ["", "march", "2026-3", "2026-02-30", "9999"])
+    def test_others_are_refused(self, text: str) -> None:
+        with pytest.raises(ConfigError):
+            period(text)
+
+
+class TestLayout:
+    @pytest.mark.parametrize(
+        ("path", "camera", "start"),
+        [
+            ("s3://b/2026/03/14/gate/12-05-00.mp4", "gate", datetime(2026, 3, 14)),
+            ("/archive/gate 2/2026-03-14T12:05:09.mp4", "gate 2", datetime(2026, 3, 14, 12, 5, 9)),
+            ("/archive/yard/20260314_120509.mkv", "yard", datetime(2026, 3, 14, 12, 5, 9)),
+            ("/archive/yard/2026-13-14.mp4", "yard", None),
+            ("/archive/yard/clip.mp4", "yard", None),
+        ],
+    )
+    def test_the_guess(self, path: str, camera: str, start: datetime | None) -> None:
+        assert Layout().read(path) == Recording(camera, start)
+
+    def test_a_template(self) -> None:
+        layout = Layout("%Y/%m/%d/{camera}/%H-*.mp4")
+        assert layout.read("s3://b/2026/03/14/gate/12-05-00.mp4") == Recording("gate", datetime(2026, 3, 14, 12))
+        assert layout.read("/other/gate/clip.mp4") == Recording("gate", None)

@@ -1,0 +1,210 @@
+"""Archives in an object store: a real S3 server on loopback, and one in front of it that fails one request in ten."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import random
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import pytest
+from archives import BUNDLE, contents, make_archive
+
+from comemory.cli import main
+from comemory.cluster import paths
+from comemory.cluster.archive import parse_cluster, score_archive
+from comemory.cluster.paths import OutputFolder, fetch_bundle, list_videos
+from comemory.errors import ConfigError, SourceError
+
+moto = pytest.importorskip("moto.server")
+LOCAL = parse_cluster("local:2")
+
+
+@pytest.fixture(scope="module")
+def s3() -> Iterator[str]:
+    """The URL of a real S3 server."""
+    server = moto.ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    yield f"http://{host}:{port}"
+    server.stop()
+
+
+class Unreliable(ThreadingHTTPServer):
+    """A proxy that answers one request in ten with an error, or hangs up."""
+
+    daemon_threads = True
+
+    def __init__(self, target: str) -> None:
+        self.target = urlsplit(target).netloc
+        self.dice = random.Random(1)
+        self.n_failed = 0
+        super().__init__(("127.0.0.1", 0), _Forward)
+
+
+class _Forward(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    server: Unreliable
+
+    def _forward(self) -> None:
+        body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        if self.server.dice.random() < 0.1:
+            self.server.n_failed += 1
+            if self.server.dice.random() < 0.5:
+                self.close_connection = True
+                return
+            self.send_response(503)
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+            return
+        upstream = http.client.HTTPConnection(self.server.target, timeout=60)
+        upstream.request(self.command, self.path, body, dict(self.headers))
+        answer = upstream.getresponse()
+        content = answer.read()
+        self.send_response(answer.status)
+        for name, value in answer.getheaders():
+            if name.lower() not in ("connection", "transfer-encoding", "date", "server", "content-length"):
+                self.send_header(name, value)
+        length = answer.getheader("Content-Length") if self.command == "HEAD" else str(len(content))
+        self.send_header("Content-Length", length or "0")
+        self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(content)
+        upstream.close()
+
+    do_GET = do_PUT = do_POST = do_HEAD = do_DELETE = _forward  # noqa: N815
+
+    def log_message(self, *arguments: object) -> None:
+        return
+
+
+@pytest.fixture(scope="module")
+def unreliable(s3: str) -> Iterator[Unreliable]:
+    with Unreliable(s3) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield server
+        server.shutdown()
+        thread.join()
+
+
+@pytest.fixture(autouse=True)
+def account(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, s3: str) -> None:
+    for name, value in {
+        "AWS_ACCESS_KEY_ID": "key",
+        "AWS_SECRET_ACCESS_KEY": "secret",
+        "AWS_DEFAULT_REGION": "us-east-1",
+        "AWS_ENDPOINT_URL": s3,
+        "XDG_CACHE_HOME": str(tmp_path / "cache"),
+    }.items():
+        monkeypatch.setenv(name, value)
+    forget_connections()
+
+
+def forget_connections() -> None:
+    """Let the next use of the store read the environment again."""
+    import s3fs
+
+    s3fs.S3FileSystem.clear_instance_cache()
+
+
+@pytest.fixture(scope="module")
+def bucket(s3: str, tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
+    """A bucket with a bundle and four videos; and the results of these from a folder on this machine."""
+    import os
+
+    import s3fs
+
+    os.environ.setdefault("AWS_ACCESS_KEY_ID", "key")
+    os.environ.setdefault("AWS_SECRET_ACCESS_KEY", "secret")
+    folder = tmp_path_factory.mktemp("archive")
+    make_archive(folder, 4)
+    fs = s3fs.S3FileSystem(endpoint_url=s3)
+    fs.mkdir("bucket")
+    fs.put(str(folder), "bucket/2026", recursive=True)
+    fs.put(str(BUNDLE), "bucket/models/nano", recursive=True)
+    out = tmp_path_factory.mktemp("results")
+    score_archive([str(folder)], LOCAL, bundle=str(BUNDLE), out=str(out))
+    return contents(out)
+
+
+def scores_of(url: str) -> list[Any]:
+    """The scores of all videos in a folder of the store."""
+    import pyarrow.parquet as pq
+
+    folder, found = OutputFolder(url), []
+    for name in folder.names("scores"):
+        with folder.reading(name) as path:
+            table = pq.read_table(path)
+            found.append(
+                (Path(table["source"][0].as_py()).name, table["frame"].to_pylist(), table["score"].to_pylist())
+            )
+    return sorted(found)
+
+
+def local_scores(files: dict[str, bytes]) -> list[Any]:
+    import io
+
+    import pyarrow.parquet as pq
+
+    tables = [pq.read_table(io.BytesIO(text)) for name, text in files.items() if name.startswith("scores/")]
+    return sorted(
+        (Path(one["source"][0].as_py()).name, one["frame"].to_pylist(), one["score"].to_pylist()) for one in tables
+    )
+
+
+class TestObjectStore:
+    def test_bundle_videos_and_results_lie_in_it(
+        self, bucket: dict[str, bytes], capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        where = ["--cluster", "local:2", "--out", "s3://bucket/scores"]
+        with pytest.raises(SystemExit, match=r"^0$"):
+            main(["score", "s3://bucket/models/nano", "s3://bucket/2026/**/*.mp4", *where])
+        assert "scored 4 of 4 videos" in capsys.readouterr().out
+        assert scores_of("s3://bucket/scores") == local_scores(bucket)
+        with pytest.raises(SystemExit, match=r"^0$"):
+            main(["score", "s3://bucket/models/nano", "s3://bucket/2026", *where])
+        assert "4 were done before" in capsys.readouterr().out
+        with pytest.raises(SystemExit, match=r"^0$"):
+            main(["query", "s3://bucket/scores", "--top", "1", "--in", "2026-03", "--json"])
+        [event] = json.loads(capsys.readouterr().out)
+        assert event["source"].startswith("s3://bucket/2026/")
+
+    def test_one_request_in_ten_fails_and_nothing_is_lost(
+        self, s3: str, bucket: dict[str, bytes], unreliable: Unreliable, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{unreliable.server_port}")
+        monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")  # the store's own retries off: ours are tested
+        forget_connections()
+        result = score_archive(
+            ["s3://bucket/2026"], LOCAL, bundle="s3://bucket/models/nano", out="s3://bucket/unreliable"
+        )
+        assert (result.n_done, result.failures) == (4, [])
+        assert unreliable.n_failed > 0
+        monkeypatch.setenv("AWS_ENDPOINT_URL", s3)
+        forget_connections()
+        assert scores_of("s3://bucket/unreliable") == local_scores(bucket)
+
+    def test_what_is_not_there(self, bucket: dict[str, bytes]) -> None:
+        with pytest.raises(SourceError, match=r"names no video|not found"):
+            list_videos(["s3://bucket/2027"])
+        with pytest.raises(SourceError, match="not found"):
+            list_videos(["s3://other/2026"])
+        with pytest.raises(SourceError, match=r"manifest\.json: not found"):
+            fetch_bundle("s3://bucket/models/none")
+        with pytest.raises(ConfigError, match="choose a writable folder"):
+            OutputFolder("s3://other/scores").require_writable()
+
+    def test_a_store_that_never_answers_is_an_error(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(paths, "FIRST_PAUSE_S", 0.01)
+        monkeypatch.setattr(paths, "ATTEMPTS", 2)
+        monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:1")
+        monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
+        forget_connections()
+        with pytest.raises(SourceError, match="cannot list s3://bucket/2026"):
+            list_videos(["s3://bucket/2026"])
