@@ -22,7 +22,7 @@ from stored import make_event
 
 from comemory.errors import ConfigError, StoreError
 from comemory.store.database import VERSION_TABLE, Database, parse_url
-from comemory.store.schema import metadata
+from comemory.store.schema import events, metadata
 from comemory.store.store import EventStore
 
 
@@ -60,6 +60,13 @@ class TestUrls:
             return
 
 
+TABLES_OF_SCHEMA_2 = {"events", "files", "verdicts", "states", "scores", "outbox", "announced"}
+EVENT_COLUMNS_OF_SCHEMA_2 = set(
+    "id site camera start peak end updated peak_score appearance motion box height width model threshold verdict suppressed "
+    "cells".split()
+)
+
+
 class TestMigrations:
     def test_they_lead_to_the_schema_of_the_code(self, url: str) -> None:
         database = Database(url)
@@ -79,7 +86,11 @@ class TestMigrations:
         with EventStore.open(url, tmp_path / "one") as one, EventStore.open(url, tmp_path / "two") as two:
             one.record_state("gate", "live")
             two.begin(make_event(camera="yard"))
+        later_columns = [column.name for column in events.columns if column.name not in EVENT_COLUMNS_OF_SCHEMA_2]
+        later_tables = [table.name for table in metadata.sorted_tables if table.name not in TABLES_OF_SCHEMA_2]
         steps = (
+            *(f"ALTER TABLE events DROP COLUMN {name}" for name in later_columns),
+            *(f"DROP TABLE {name}" for name in later_tables),
             "DROP TABLE scores",
             "CREATE TABLE scores (camera VARCHAR(200) NOT NULL, minute BIGINT NOT NULL, model VARCHAR(64) NOT NULL, "
             "peak FLOAT NOT NULL, maxima {bytes} NOT NULL, PRIMARY KEY (camera, minute))",

@@ -105,8 +105,8 @@ def _add(database: Database, media: Media, event: StoredEvent, paths: list[Path]
         known = read_event(connection, event.id)
         if known is None:
             write_event(connection, replace(event, end=ended), media.site, ended, is_new=True)
-            if event.verdict is not None:
-                connection.execute(events.update().where(events.c.id == event.id).values(verdict=event.verdict))
+            given = {"verdict": event.verdict, "note": event.note, "favourite": event.favourite}
+            connection.execute(events.update().where(events.c.id == event.id).values(**given))
         present = {} if known is None else known.files
         n_added = 0
         for path in paths:

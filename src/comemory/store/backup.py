@@ -17,7 +17,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, LargeBinary, Table, func, insert, select
+from sqlalchemy import Column, Connection, LargeBinary, Table, func, insert, select
 
 from comemory.errors import StoreError
 from comemory.store.database import Database
@@ -90,7 +90,8 @@ def restore(database: Database, media: Media, source: Path) -> Copied:
         copied = [_copy(source / "media" / path, media.folder / path) for path in paths]
         with database.write() as connection:
             for table in TABLES:
-                _insert_rows(connection, table, source, str(head["site"]), media.site)
+                if table.name in head["rows"]:  # a backup of an earlier version has fewer tables
+                    _insert_rows(connection, table, source, str(head["site"]), media.site)
     except OSError as error:
         if isinstance(error, StoreError):
             raise
@@ -131,9 +132,15 @@ def _read_rows(source: Path, table: Table) -> Iterator[dict[str, Any]]:
         for line in file:
             try:
                 row = json.loads(line)
-                yield {column.name: _from_json(column.type, row[column.name]) for column in table.c}
+                columns = [column for column in table.c if column.name in row or not _is_new(column)]
+                yield {column.name: _from_json(column.type, row[column.name]) for column in columns}
             except (ValueError, KeyError, TypeError) as error:
                 raise StoreError(f"the backup {source} has a damaged row in {table.name}.jsonl: {error}") from None
+
+
+def _is_new(column: Column[Any]) -> bool:
+    """Whether a column may be missing in a backup of an earlier version: then it is empty, or has its default."""
+    return bool(column.nullable) or column.server_default is not None
 
 
 def _read_head(source: Path) -> dict[str, Any]:

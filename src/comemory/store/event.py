@@ -15,8 +15,8 @@ from comemory.errors import StoreError, short
 from comemory.types import JSON, Box
 
 Verdict = Literal["normal", "abnormal"]
-FileKind = Literal["thumbnail", "heat", "clip"]
-FILE_KINDS: tuple[FileKind, ...] = ("thumbnail", "heat", "clip")
+FileKind = Literal["thumbnail", "crop", "heat", "clip"]
+FILE_KINDS: tuple[FileKind, ...] = ("thumbnail", "crop", "heat", "clip")
 
 _LAST = 0
 _LAST_LOCK = threading.Lock()
@@ -42,6 +42,11 @@ class StoredEvent:
         suppressed: it is recorded, but not announced: because of feedback, an ignored zone, or hours that do not count.
         files: kind to path, relative to the media folder, with forward slashes.
         cells: the evidence at the peak, cell by cell, for feedback.
+        label: name of the object at the peak, from the detector of `[labels]`; None without one.
+        region: corners (x, y) of the outline of the anomaly at the peak, in pixels of the camera's frame; None where it is
+            not known.
+        note: text of an operator, None without one.
+        favourite: retention keeps the event and its files.
 
     Raises:
         StoreError: a time without a time zone.
@@ -63,6 +68,10 @@ class StoredEvent:
     suppressed: bool = False
     files: Mapping[str, str] = field(default_factory=dict)
     cells: tuple[float, ...] | None = None
+    label: str | None = None
+    region: tuple[tuple[int, int], ...] | None = None
+    note: str | None = None
+    favourite: bool = False
 
     def __post_init__(self) -> None:
         for name in ("start", "peak", "end"):
@@ -77,6 +86,7 @@ class StoredEvent:
             values[name] = iso(getattr(self, name))
         for name in ("box", "size", "cells"):
             values[name] = None if values[name] is None else list(values[name])
+        values["region"] = None if self.region is None else [list(point) for point in self.region]
         values["files"] = dict(self.files)
         return values
 
@@ -93,6 +103,8 @@ class StoredEvent:
                 plain[name] = None if plain[name] is None else datetime.fromisoformat(plain[name])
             for name in ("box", "size", "cells"):
                 plain[name] = None if plain[name] is None else tuple(plain[name])
+            if plain.get("region") is not None:
+                plain["region"] = tuple((int(x), int(y)) for x, y in plain["region"])
             return cls(**plain)
         except (KeyError, TypeError, ValueError) as error:
             raise StoreError(f"not the JSON of an event: {error}; seen {short(values)}") from None
@@ -109,6 +121,8 @@ class EventSummary:
     peak_score: float
     verdict: Verdict | None
     suppressed: bool
+    label: str | None
+    favourite: bool
 
 
 @dataclass(frozen=True, slots=True)

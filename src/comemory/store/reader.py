@@ -9,11 +9,12 @@ from typing import Literal
 from sqlalchemy import ColumnElement, select
 
 from comemory.errors import StoreError, short
+from comemory.store.activity import HourOfActivity
 from comemory.store.database import Database
 from comemory.store.event import Counts, EventSummary, FileKind, StateChange, StoredEvent, Verdict, VerdictChange, utc
 from comemory.store.media import Media
 from comemory.store.outbox import Outbox
-from comemory.store.rows import count, read_event, read_events, read_states, read_summaries
+from comemory.store.rows import count, read_activity, read_event, read_events, read_states, read_summaries
 from comemory.store.schema import events, files, scores
 from comemory.store.scores import MINUTE, ScoreSummary, summarise
 from comemory.store.verdicts import history
@@ -56,6 +57,8 @@ class StoreReader:
         limit: int = 50,
         verdict: Verdict | Literal["none"] | None = None,
         suppressed: bool | None = None,
+        label: str | None = None,
+        favourite: bool | None = None,
     ) -> list[StoredEvent]:
         """Events that began in a time range, the newest first; with `after`, the oldest first.
 
@@ -68,13 +71,15 @@ class StoreReader:
             limit: 1 to 500.
             verdict: `none` for events without one; None for all.
             suppressed: only events that are suppressed, or only those that are not; None for all.
+            label: only events with this label; `none` for those without one; None for all.
+            favourite: only favourites, or only the others; None for all.
 
         Raises:
             StoreError: the limit is out of range, or the database does not answer.
         """
         if not 1 <= limit <= MAX_PAGE_SIZE:
             raise StoreError(f"the limit of a page is {short(limit)}: expected 1 to {MAX_PAGE_SIZE}")
-        conditions = self._conditions(camera, since, until, verdict)
+        conditions = self._conditions(camera, since, until, verdict, label, favourite)
         if before is not None:
             conditions.append(events.c.id < before)
         if after is not None:
@@ -91,6 +96,8 @@ class StoreReader:
         since: datetime | None = None,
         until: datetime | None = None,
         verdict: Verdict | Literal["none"] | None = None,
+        label: str | None = None,
+        favourite: bool | None = None,
         limit: int = MAX_SUMMARIES,
     ) -> tuple[list[EventSummary], int]:
         """The newest events of a time range as a timeline shows them, and the number of all; see `page`.
@@ -101,7 +108,8 @@ class StoreReader:
         if not 1 <= limit <= MAX_SUMMARIES:
             raise StoreError(f"the limit of a timeline is {short(limit)}: expected 1 to {MAX_SUMMARIES}")
         with self._database.read() as connection:
-            return read_summaries(connection, *self._conditions(camera, since, until, verdict), limit=limit)
+            conditions = self._conditions(camera, since, until, verdict, label, favourite)
+            return read_summaries(connection, *conditions, limit=limit)
 
     def file(self, id: str, kind: FileKind) -> Path | None:
         """The path of an event's file, None where there is none.
@@ -144,6 +152,15 @@ class StoreReader:
             rows = [(row.minute, row.maxima) for row in connection.execute(query.order_by(scores.c.minute))]
         return summarise(camera, rows)
 
+    def activity(self, camera: str, since: datetime) -> list[HourOfActivity]:
+        """What moved at a camera in each recorded hour since a time, in order.
+
+        Raises:
+            StoreError: the database does not answer.
+        """
+        with self._database.read() as connection:
+            return read_activity(connection, camera, since, self._media.site)
+
     def counts(self) -> Counts:
         """Numbers of events, files and alerts.
 
@@ -160,6 +177,8 @@ class StoreReader:
         since: datetime | None,
         until: datetime | None,
         verdict: Verdict | Literal["none"] | None,
+        label: str | None,
+        favourite: bool | None,
     ) -> list[ColumnElement[bool]]:
         conditions = [events.c.site == self._media.site]
         if camera is not None:
@@ -170,4 +189,8 @@ class StoreReader:
             conditions.append(events.c.start < utc(until))
         if verdict is not None:
             conditions.append(events.c.verdict.is_(None) if verdict == "none" else events.c.verdict == verdict)
+        if label is not None:
+            conditions.append(events.c.label.is_(None) if label == "none" else events.c.label == label)
+        if favourite is not None:
+            conditions.append(events.c.favourite.is_(favourite))
         return conditions

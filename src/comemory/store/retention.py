@@ -1,4 +1,4 @@
-"""What is deleted by age and quota, and how files without a row are set aside.
+"""What is deleted by age and quota, favourites never, and how files without a row are set aside.
 
 The order of each deletion is such that a crash in between leaves nothing that the next start does not find. Only the rules
 of retention delete: a file that the database does not know is moved to the quarantine, and waits there for its age limit.
@@ -16,10 +16,10 @@ from comemory.errors import StoreFull
 from comemory.store.database import Database
 from comemory.store.event import SweepResult
 from comemory.store.media import Media, event_of, kind_of
-from comemory.store.schema import events, files, outbox, scores, states
+from comemory.store.schema import activity, events, files, outbox, scores, states
 
-BATCH = 5
-"""Events a transaction. A crash between their rows and their files leaves at most 15 files, fewer than `MAX_RECONCILED`."""
+BATCH = 4
+"""Events a transaction. A crash between their rows and their files leaves at most 16 files, fewer than `MAX_RECONCILED`."""
 FINISHED_ALERTS_AGE = timedelta(days=7)
 QUARANTINE_AGE = timedelta(days=30)
 MAX_RECONCILED = 20
@@ -90,13 +90,13 @@ class Retention:
         return replace(done, bytes_freed=done.bytes_freed + freed)
 
     def make_room(self, max_bytes: int | None, min_free_bytes: int, done: SweepResult) -> SweepResult:
-        """Delete the oldest files until they fit the quota and the disk; the result is added to `done`.
+        """Delete the oldest files until they fit the quota and the disk, favourites excepted; the result is added to `done`.
 
         On a disk so full that not even a deletion can be recorded, files are deleted first, until it can.
         """
         unrecorded: list[str] = []
         while self._is_over(max_bytes, min_free_bytes):
-            candidates = events.c.end.is_not(None), events.c.id.not_in(unrecorded)
+            candidates = events.c.end.is_not(None), events.c.favourite.is_(False), events.c.id.not_in(unrecorded)
             with self._database.read() as connection:
                 oldest = self._ids(connection, *candidates, with_files=True, limit=1)
             if not oldest:
@@ -111,7 +111,7 @@ class Retention:
 
     def _expire_events(self, before: datetime, done: SweepResult) -> SweepResult:
         while True:
-            old = events.c.end < before
+            old = (events.c.end < before) & events.c.favourite.is_(False)
             with self._database.read() as connection:
                 ids = self._ids(connection, old, events.c.verdict.is_(None), limit=BATCH)
                 ids += self._ids(connection, old, events.c.verdict.is_not(None), with_files=True, limit=BATCH)
@@ -168,7 +168,7 @@ class Retention:
             self._media.remove(f"{folder}/{event_of(name)}.json")
 
     def _expire_rest(self, now: datetime, days: float | None) -> None:
-        """Delete scores and states that are too old, and alerts that were finished a week ago."""
+        """Delete scores, activity and states that are too old, and alerts that were finished a week ago."""
         with self._database.write() as connection:
             finished = outbox.c.next_try.is_(None), outbox.c.created < now - FINISHED_ALERTS_AGE
             connection.execute(delete(outbox).where(outbox.c.site == self._media.site, *finished))
@@ -176,6 +176,7 @@ class Retention:
                 before = now - timedelta(days=days)
                 site = self._media.site
                 connection.execute(delete(scores).where(scores.c.site == site, scores.c.minute < before))
+                connection.execute(delete(activity).where(activity.c.site == site, activity.c.hour < before))
                 newest = select(func.max(states.c.id)).where(states.c.site == site).group_by(states.c.camera)
                 old = states.c.site == site, states.c.at < before, states.c.id.not_in(newest)
                 connection.execute(delete(states).where(*old))

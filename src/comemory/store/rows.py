@@ -11,8 +11,9 @@ from sqlalchemy import ColumnElement, Connection, func, insert, select, update
 from sqlalchemy.dialects.postgresql import insert as postgres_insert
 from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 
+from comemory.store.activity import N_CELLS, HourOfActivity, pack_activity, unpack_activity
 from comemory.store.event import Counts, EventSummary, StateChange, StoredEvent, new_id, utc
-from comemory.store.schema import events, files, scores, states
+from comemory.store.schema import activity, events, files, scores, states
 
 
 def read_events(
@@ -71,6 +72,8 @@ def write_event(connection: Connection, event: StoredEvent, site: str, now: date
         "threshold": event.threshold,
         "suppressed": event.suppressed,
         "cells": list(event.cells) if event.cells is not None else None,
+        "label": event.label,
+        "region": None if event.region is None else [list(point) for point in event.region],
     }
     if is_new:
         connection.execute(insert(events).values(id=event.id, site=site, verdict=None, **values))
@@ -93,6 +96,31 @@ def write_scores(
     insertion = sqlite_insert if connection.dialect.name == "sqlite" else postgres_insert
     added = insertion(scores).values(**key, **values)
     connection.execute(added.on_conflict_do_update(index_elements=list(key), set_=values))
+
+
+def add_activity(connection: Connection, camera: str, part: HourOfActivity, site: str) -> None:
+    """Add a part of an hour to what is stored of that hour.
+
+    Raises:
+        StoreError: the numbers are not those of a grid.
+    """
+    hour = utc(part.hour).replace(minute=0, second=0, microsecond=0)
+    key = (activity.c.site == site, activity.c.camera == camera, activity.c.hour == hour)
+    row = connection.execute(select(activity).where(*key).with_for_update()).first()
+    if row is None:
+        values = {"site": site, "camera": camera, "hour": hour, "frames": part.frames, "cells": pack_activity(part)}
+        connection.execute(insert(activity).values(**values))
+        return
+    before = unpack_activity(hour, row.frames, row.cells)
+    total = HourOfActivity(hour, before.frames + part.frames, before.moving + part.moving, before.speed + part.speed)
+    connection.execute(update(activity).where(*key).values(frames=total.frames, cells=pack_activity(total)))
+
+
+def read_activity(connection: Connection, camera: str, since: datetime, site: str) -> list[HourOfActivity]:
+    """The recorded hours of a camera since a time, in order."""
+    conditions = activity.c.site == site, activity.c.camera == camera, activity.c.hour >= utc(since)
+    rows = connection.execute(select(activity).where(*conditions).order_by(activity.c.hour))
+    return [unpack_activity(row.hour, row.frames, row.cells) for row in rows if len(row.cells) == 8 * N_CELLS]
 
 
 def read_states(
@@ -153,6 +181,10 @@ def _event(row: Any, paths: dict[str, str]) -> StoredEvent:
         suppressed=row.suppressed,
         files=paths,
         cells=tuple(row.cells) if row.cells is not None else None,
+        label=row.label,
+        region=None if row.region is None else tuple((x, y) for x, y in row.region),
+        note=row.note,
+        favourite=row.favourite,
     )
 
 

@@ -20,6 +20,7 @@ from sqlalchemy import (
     String,
     Table,
     Text,
+    false,
 )
 from sqlalchemy.types import TypeDecorator
 
@@ -64,6 +65,10 @@ events = Table(
     Column("verdict", String(16)),
     Column("suppressed", Boolean, nullable=False),
     Column("cells", JSON(none_as_null=True)),
+    Column("label", String(64)),
+    Column("region", JSON(none_as_null=True)),
+    Column("note", Text),
+    Column("favourite", Boolean, nullable=False, server_default=false()),
     Index("events_by_camera", "camera", "id"),
     Index("events_by_start", "start"),
     Index("events_by_end", "end"),
@@ -115,6 +120,18 @@ scores = Table(
     Column("maxima", LargeBinary, nullable=False),
     Index("scores_by_minute", "minute"),
 )
+
+activity = Table(
+    "activity",
+    metadata,
+    Column("site", String(32), primary_key=True),
+    Column("camera", String(200), primary_key=True),
+    Column("hour", Moment, primary_key=True),
+    Column("frames", Integer, nullable=False),
+    Column("cells", LargeBinary, nullable=False),
+    Index("activity_by_hour", "hour"),
+)
+"""What moved in each hour, see `activity.HourOfActivity`."""
 
 outbox = Table(
     "outbox",

@@ -12,9 +12,10 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Literal
 
-from sqlalchemy import delete, insert, select
+from sqlalchemy import delete, insert, select, update
 
 from comemory.errors import StoreError, short
+from comemory.store.activity import HourOfActivity
 from comemory.store.adoption import Adopted, adopt
 from comemory.store.backup import Copied, back_up, restore
 from comemory.store.database import Database, is_temporary
@@ -36,7 +37,15 @@ from comemory.store.reader import StoreReader
 from comemory.store.retained_topics import RetainedTopics
 from comemory.store.retention import Mismatch, Retention
 from comemory.store.routing import Change, Stamp
-from comemory.store.rows import read_event, read_events, read_states, write_event, write_scores, write_state
+from comemory.store.rows import (
+    add_activity,
+    read_event,
+    read_events,
+    read_states,
+    write_event,
+    write_scores,
+    write_state,
+)
 from comemory.store.schema import events, files
 from comemory.store.scores import ScoreSummary, pack
 from comemory.store.verdicts import add_verdict, no_such_event, undo_verdict
@@ -309,6 +318,40 @@ class EventStore(StoreReader):
             event = undo_verdict(connection, id, by, self.clock())
         self._media.write_sidecar(event)
         return event
+
+    def annotate(self, id: str, *, note: str | None = None, favourite: bool | None = None) -> StoredEvent:
+        """Set the note of an event, make it a favourite or no longer; the event with it.
+
+        Args:
+            id: of the event.
+            note: an empty one removes it; None leaves it.
+            favourite: None leaves it.
+
+        Raises:
+            StoreError: there is no such event, or it cannot be written.
+        """
+        values: dict[str, str | bool | None] = {}
+        if note is not None:
+            values["note"] = note.strip() or None
+        if favourite is not None:
+            values["favourite"] = favourite
+        with self._database.write() as connection:
+            if values:
+                connection.execute(update(events).where(events.c.id == id).values(**values))
+            event = read_event(connection, id)
+        if event is None:
+            raise no_such_event(id)
+        self._media.write_sidecar(event)
+        return event
+
+    def record_activity(self, camera: str, activity: HourOfActivity) -> None:
+        """Add what moved in a part of an hour to what is stored of that hour.
+
+        Raises:
+            StoreError: it cannot be written.
+        """
+        with self._database.write() as connection:
+            add_activity(connection, camera, activity, self._media.site)
 
     def record_state(self, camera: str, state: str, message: str | None = None, at: datetime | None = None) -> None:
         """Store the state of a camera from now (or `at`) on; a state that has not changed is not written again.
