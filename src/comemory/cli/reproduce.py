@@ -207,7 +207,8 @@ def _print_plan(plan: Plan, places: Paths) -> None:
     rows = []
     for run in plan.runs:
         row, equal = plan.done.get(run.label), plan.equivalent.get(run.label)
-        state = "done" if row else f"as {equal['experiment']}/{equal['variant']}" if equal else "to run"
+        waiting = "outdated, to run" if run.label in plan.outdated else "to run"
+        state = "done" if row else f"as {equal['experiment']}/{equal['variant']}" if equal else waiting
         causal = ((row or equal or {}).get("results") or {}).get("causal") or {}
         auc = causal.get("auc_micro")
         folder = run_folder(run, places) / "bundle"

@@ -11,6 +11,7 @@ from research.reproduce import made
 
 from comemory.errors import ConfigError, SourceError
 from comemory.research.reproduce.experiment import read_experiment
+from comemory.research.reproduce.grid import EVALUATION_VERSION, TRAINING_VERSION
 from comemory.research.reproduce.page import PLOTS, TABLES, experiment_template, read_template, render, write_page
 from comemory.research.reproduce.rows import read_rows
 from comemory.research.reproduce.summary import selected_variant, summaries
@@ -80,6 +81,16 @@ def test_rows_of_an_earlier_version_are_counted() -> None:
     assert "1 of them by an earlier version of the evaluation" in rendered(rows, "provenance tiny")
     assert "1 rows are of networks of an earlier version of the training" in rendered(rows, "provenance tiny")
     assert "earlier version" not in rendered(rows[:1], "provenance tiny")
+
+
+def test_variants_of_an_earlier_version_are_marked_beside_others() -> None:
+    old = made.row("old", versions={"training": TRAINING_VERSION, "evaluation": EVALUATION_VERSION - 1})
+    mixed = rendered([old, made.row("new", order=[0, 1])], "table tiny")
+    assert "| old † | 1 |" in mixed
+    assert "| new | 1 |" in mixed
+    assert "| old † |" in rendered([old, made.row("new", order=[0, 1])], "cost tiny")
+    assert "version of the evaluation, marked †." in rendered([old, made.row("new", order=[0, 1])], "provenance tiny")
+    assert "†" not in rendered([old], "table tiny")
 
 
 def test_the_preset_is_that_of_today(monkeypatch: pytest.MonkeyPatch) -> None:

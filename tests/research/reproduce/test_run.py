@@ -106,6 +106,13 @@ class TestGrid:
         assert states["scene/with-memory/0"].endswith("/bundle")
         assert "to run" in states["scene/broken/0"]
         assert "to run" in states["scene/with-memory/1"]
+        text = 'false_alarms = "2/h"\n' + (folder / "synthetic.toml").read_text()
+        (folder / "changed").mkdir(exist_ok=True)
+        (folder / "changed/synthetic.toml").write_text(text)
+        listed = made.reproduce(folder, folder / "changed/synthetic.toml", "--list")
+        states = {line.split()[0]: line for line in listed.stdout.splitlines() if line.startswith("scene/")}
+        assert "outdated, to run" in states["scene/with-memory/0"]
+        assert "outdated" not in states["scene/broken/0"]
 
     def test_another_experiment_reuses_equal_results(
         self, ran: tuple[Path, subprocess.CompletedProcess[str]], tmp_path: Path

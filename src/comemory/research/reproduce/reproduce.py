@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -58,6 +58,8 @@ class Plan:
         runs: those asked for.
         done: the row of each run that the table has, by label.
         equivalent: for each run that another experiment has done with the same key, the row of that, by label.
+        outdated: for each run that has only rows of other settings or of an earlier version of the code, the last of these, by
+            label.
     """
 
     name: str
@@ -65,6 +67,7 @@ class Plan:
     runs: Sequence[Run]
     done: Mapping[str, JSON]
     equivalent: Mapping[str, JSON]
+    outdated: Mapping[str, JSON] = field(default_factory=dict)
 
     @property
     def pending(self) -> list[Run]:
@@ -103,7 +106,13 @@ def make_plan(name: str, paths: Paths, n_seeds: int | None = None, only: Sequenc
     by_key = {row["key"]: row for row in rows}
     done = {run.label: own[known] for run in chosen if (known := (run.data, run.variant.name, run.key)) in own}
     equivalent = {run.label: by_key[run.key] for run in chosen if run.label not in done and run.key in by_key}
-    return Plan(path.stem, experiment, chosen, done, equivalent)
+    last = {(row["data"], row["variant"], row["seed"]): row for row in rows if row["experiment"] == path.stem}
+    outdated = {
+        run.label: known
+        for run in chosen
+        if run.label not in done and (known := last.get((run.data, run.variant.name, run.seed))) is not None
+    }
+    return Plan(path.stem, experiment, chosen, done, equivalent, outdated)
 
 
 def run_plan(plan: Plan, paths: Paths, n_jobs: int, threads: int, progress: Progress) -> None:

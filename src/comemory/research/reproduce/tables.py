@@ -46,6 +46,8 @@ BUDGET_COLUMNS = {
     "missed_anomalies": "anomalies missed",
 }
 NOTHING = "–"
+OLDER = "†"
+"""Stands at variants that were evaluated by an earlier version, in a table that has others too."""
 
 
 def variants_table(listed: Sequence[Summary], variant: str | None = None) -> str:
@@ -68,7 +70,7 @@ def _variants(chosen: Sequence[Summary]) -> str:
             spread_text(summary.spread_of(path), untrained=path.startswith("motion_baseline"))
             for path in COLUMNS.values()
         ]
-        rows.append([_cell(summary.title), str(len(summary.rows)), *values])
+        rows.append([_cell(summary.title) + _mark(summary, chosen), str(len(summary.rows)), *values])
     if any(summary.selection for summary in chosen):
         header.insert(2, f"selection ({chosen[0].newest['selection']})")
         for row, summary in zip(rows, chosen, strict=True):
@@ -88,7 +90,8 @@ def cost_table(listed: Sequence[Summary], variant: str | None = None) -> str:
     """
     parts = []
     for summaries in by_data(listed).values():
-        rows = [_cost(summary) for summary in summaries if variant in (None, summary.variant)]
+        chosen = [summary for summary in summaries if variant in (None, summary.variant)]
+        rows = [[_cell(summary.title) + _mark(summary, chosen), *_cost(summary)] for summary in chosen]
         if rows:
             header = [
                 "",
@@ -112,7 +115,17 @@ def _cost(summary: Summary) -> list[str]:
         f"{sum(values) / len(values):.{digits}f}" if values else NOTHING
         for values, digits in ((speeds, 0), (minutes, 1))
     ]
-    return [_cell(summary.title), *sizes, *times]
+    return [*sizes, *times]
+
+
+def _mark(summary: Summary, beside: Sequence[Summary]) -> str:
+    """A mark on a variant of an earlier version of the evaluation, where others of the table are of the present one."""
+    is_mixed = len({_is_older(other) for other in beside}) > 1
+    return f" {OLDER}" if is_mixed and _is_older(summary) else ""
+
+
+def _is_older(summary: Summary) -> bool:
+    return any(row["versions"]["evaluation"] < EVALUATION_VERSION for row in summary.rows)
 
 
 def _shared_settings(listed: Sequence[Summary]) -> str:
@@ -269,7 +282,8 @@ def provenance(listed: Sequence[Summary], variant: str | None = None) -> str:
         f"{len(rows)} evaluations in {evaluated:.1f} h",
     ]
     if older := sum(row["versions"]["evaluation"] < EVALUATION_VERSION for row in rows):
-        lines.append(f"{older} of them by an earlier version of the evaluation")
+        marked = f", marked {OLDER}" if older < len(rows) else ""
+        lines.append(f"{older} of them by an earlier version of the evaluation{marked}")
     if older := sum(row["versions"]["training"] < TRAINING_VERSION for row in rows):
         lines.append(f"{older} rows are of networks of an earlier version of the training")
     if any(len({row["training"]["data_sha256"] for row in summary.rows}) > 1 for summary in listed):
