@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from collections.abc import Sequence
 from enum import StrEnum
@@ -185,6 +186,16 @@ def print_precision(bundle: OpenedBundle) -> None:
     """Print in which precision the network runs, where the bundle has several."""
     if bundle.variants:
         print_line(error_console, f"note: the network runs in {bundle.precision}", style="dim")
+
+
+def require_ray_address(text: str) -> None:
+    """Check the value of a `--cluster` that means Ray.
+
+    Raises:
+        ConfigError: it is neither `auto` nor `ray://HOST:PORT`.
+    """
+    if text != "auto" and not re.fullmatch(r"ray://[^\s/]+:\d+", text):
+        raise ConfigError(f"--cluster {text!r}: expected auto or ray://HOST:PORT")
 
 
 def report_problems(problems: Sequence[str]) -> None:

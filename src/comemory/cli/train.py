@@ -8,8 +8,9 @@ from typing import Annotated
 import typer
 
 from comemory.cli.application import START, PlainCommand, app
-from comemory.cli.options import ADVANCED, Data, console, error_console, report_problems
+from comemory.cli.options import ADVANCED, Data, console, error_console, report_problems, require_ray_address
 from comemory.cli.terminal import ProgressBars, cost_text, print_line, print_notes
+from comemory.errors import ConfigError
 from comemory.files import require_writable_folder
 
 LINE_EVERY_S = 10.0
@@ -47,6 +48,21 @@ def train(
             rich_help_panel=ADVANCED,
         ),
     ] = None,
+    cluster: Annotated[
+        str | None,
+        typer.Option(
+            metavar="WHERE",
+            help="Train on the processes of a Ray cluster: `auto` or `ray://HOST:PORT`.",
+            show_default=False,
+            rich_help_panel=ADVANCED,
+        ),
+    ] = None,
+    workers: Annotated[
+        int | None,
+        typer.Option(
+            min=1, help="Processes on the cluster, which share each batch.", show_default="2", rich_help_panel=ADVANCED
+        ),
+    ] = None,
 ) -> None:
     """Train a model on normal video and write a bundle.
 
@@ -58,12 +74,37 @@ def train(
     """
     from comemory.training.config import read_training_config
 
+    if workers is not None and cluster is None:
+        raise ConfigError("--workers is for --cluster; on this machine, give --set train.devices")
+    if cluster is not None:
+        require_ray_address(cluster)
     resolved = read_training_config(preset, config, settings or ())
     require_writable_folder(out.absolute().parent)
+    from comemory.training.processes import OtherProcessError
     from comemory.training.train import train as run_training
 
-    with ProgressBars(error_console, LINE_EVERY_S) as bars:
-        trained = run_training(data, resolved, out, run=run, cache=cache, resume=resume, reporter=bars)
+    try:
+        with ProgressBars(error_console, LINE_EVERY_S) as bars:
+            if cluster is None:
+                trained = run_training(data, resolved, out, run=run, cache=cache, resume=resume, reporter=bars)
+            else:
+                from comemory.cluster.training import train_on_ray
+
+                trained = train_on_ray(
+                    data,
+                    resolved,
+                    out,
+                    address=cluster,
+                    n_workers=workers or 2,
+                    run=run,
+                    cache=cache,
+                    resume=resume,
+                    reporter=bars,
+                )
+    except OtherProcessError:
+        raise typer.Exit(1) from None  # the first process prints the reason
+    if not trained.is_first:
+        return
     print_line(console, f"wrote the bundle {trained.bundle}")
     if trained.cost is not None:
         from comemory.bench.network import network_time

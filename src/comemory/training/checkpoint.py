@@ -20,6 +20,8 @@ from comemory.models.contract import Model
 from comemory.training.config import TrainingConfig
 
 CHECKPOINT = "checkpoint.safetensors"
+_EXECUTION = ("accelerator", "devices", "threads", "checkpoint_s")
+"""Settings of a training that say where it runs, not what comes out."""
 
 
 @dataclass
@@ -112,23 +114,44 @@ def save_checkpoint(
         raise TrainingError(f"cannot write the checkpoint {run / CHECKPOINT}: {error}") from None
 
 
+def read_checkpoint(run: Path) -> bytes | None:
+    """The checkpoint as it is on the disk; None where there is none.
+
+    Raises:
+        TrainingError: it cannot be read.
+    """
+    try:
+        return (run / CHECKPOINT).read_bytes()
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise TrainingError(_unreadable(run / CHECKPOINT, error)) from None
+
+
 def load_checkpoint(
-    run: Path, model: Model, optimizer: torch.optim.Optimizer, config: TrainingConfig, data_sha256: str
+    content: bytes, run: Path, model: Model, optimizer: torch.optim.Optimizer, config: TrainingConfig, data_sha256: str
 ) -> TrainingState:
-    """Restore model and optimiser from the checkpoint.
+    """Restore model and optimiser from a checkpoint.
+
+    Args:
+        content: of the file, see `read_checkpoint`.
+        run: its folder, for the text of an error.
+        model: to restore.
+        optimizer: to restore.
+        config: of the training that continues.
+        data_sha256: of the video of the training that continues.
 
     Raises:
         TrainingError: the checkpoint is damaged, or was made with other settings or other video.
     """
     path = run / CHECKPOINT
     try:
-        with safetensors.safe_open(path, "pt") as file:
-            note = json.loads((file.metadata() or {})["note"])
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        note = _note(content)
+        tensors = safetensors.torch.load(content)
         state = TrainingState(note["n_steps"], note["step"], note["history"])
         made_with = {"settings": note["config"], "video": note["data_sha256"]}
-    except (safetensors.SafetensorError, OSError, KeyError, ValueError, TypeError) as error:
-        raise TrainingError(f"the checkpoint {path} cannot be read ({error}): delete it to start again") from None
+    except (safetensors.SafetensorError, KeyError, ValueError, TypeError) as error:
+        raise TrainingError(_unreadable(path, error)) from None
     for what, used in {"settings": config.model_dump(mode="json"), "video": data_sha256}.items():
         if _relevant(made_with[what]) != _relevant(used):
             raise TrainingError(
@@ -145,9 +168,29 @@ def load_checkpoint(
     return state
 
 
+def _note(content: bytes) -> Any:
+    """The JSON in the header of a safetensors file, whose length stands in its first 8 bytes."""
+    n_bytes = int.from_bytes(content[:8], "little")
+    return json.loads(json.loads(content[8 : 8 + n_bytes])["__metadata__"]["note"])
+
+
+def _unreadable(path: Path, error: Exception) -> str:
+    return f"the checkpoint {path} cannot be read ({error}): delete it to start again"
+
+
 def _relevant(used: Any) -> Any:
-    """All of a configuration that shapes the weights: the scoring is fitted when the training is over."""
-    return {key: value for key, value in used.items() if key != "scoring"} if isinstance(used, dict) else used
+    """All of a configuration that shapes the weights.
+
+    The scoring is fitted when the training is over. The processes and threads may differ: a training that was interrupted
+    can continue on more or fewer of them.
+    """
+    if not isinstance(used, dict):
+        return used
+    training = used.get("train")
+    shaping = {key: value for key, value in used.items() if key != "scoring"}
+    if isinstance(training, dict):
+        shaping["train"] = {key: value for key, value in training.items() if key not in _EXECUTION}
+    return shaping
 
 
 def _under(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -1,6 +1,7 @@
 """The training loop: each epoch is one pass over the clips in random order, on the devices that Lightning Fabric finds.
 
-Fabric handles devices, precision and data-parallel workers.
+Fabric handles devices, precision and data-parallel processes. N processes train as one does: they share each batch, its
+gradients, the statistics of batch normalisation and the queries that update the memories.
 """
 
 from __future__ import annotations
@@ -15,18 +16,31 @@ from typing import Any
 import numpy as np
 import torch
 from lightning_fabric import Fabric
+from lightning_fabric.utilities.exceptions import MisconfigurationException
 from lightning_fabric.utilities.seed import seed_everything
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from comemory.errors import TrainingError
+from comemory.errors import ComemoryError, TrainingError, last_line
+from comemory.training.batch_norm import share_batch_norm, unshare_batch_norm
 from comemory.training.cache import PreparedVideo
-from comemory.training.checkpoint import CHECKPOINT, EpochMeans, TrainingState, load_checkpoint, save_checkpoint
+from comemory.training.checkpoint import (
+    EpochMeans,
+    TrainingState,
+    load_checkpoint,
+    read_checkpoint,
+    save_checkpoint,
+)
 from comemory.training.config import TrainingConfig, TrainSettings, model_class
+from comemory.training.processes import broadcast_bytes, open_fabric, watch_processes
 
 
 def make_fabric(settings: TrainSettings) -> Fabric:
-    """Choose devices and precision, and start the workers."""
+    """Choose devices and precision, and meet the other processes; Fabric starts them unless a launcher did.
+
+    Raises:
+        TrainingError: the devices are not there, or the processes cannot meet.
+    """
     precision = settings.precision
     if precision == "auto":
         half = settings.accelerator != "cpu" and torch.cuda.is_available() and torch.cuda.is_bf16_supported()
@@ -34,11 +48,13 @@ def make_fabric(settings: TrainSettings) -> Fabric:
     if settings.threads is not None:
         torch.set_num_threads(settings.threads)
     try:
-        fabric = Fabric(accelerator=settings.accelerator, devices=settings.devices, precision=precision)
+        fabric = open_fabric(settings, precision)
         fabric.launch()
-    except (RuntimeError, ValueError) as error:
+    except ComemoryError:
+        raise
+    except (RuntimeError, ValueError, MisconfigurationException) as error:
         raise TrainingError(
-            f"cannot train with accelerator={settings.accelerator!r}, devices={settings.devices!r}: {error}"
+            f"cannot train with accelerator={settings.accelerator!r}, devices={settings.devices!r}: {last_line(error)}"
         ) from None
     return fabric
 
@@ -61,9 +77,9 @@ def fit(
         videos: to train on.
         run: folder of the checkpoint.
         resume: continue from the checkpoint in `run`, if there is one; the result is the same as without the
-            interruption.
-        on_step: called on the first worker after each step, with the state and the loss.
-        on_epoch: called on the first worker after each epoch, and when a resumed training already has epochs done.
+            interruption. The number of processes may differ.
+        on_step: called in the first process after each step, with the state and the loss.
+        on_epoch: called in the first process after each epoch, and when a resumed training already has epochs done.
 
     Returns:
         The model in evaluation mode on the CPU, and the final state.
@@ -71,23 +87,39 @@ def fit(
     Raises:
         TrainingError: there are fewer clips than a batch needs, the devices cannot share a batch evenly, the loss is
             not finite, or a checkpoint cannot be written or read.
+        LostProcessError: another process ended; see `processes.watch_processes`.
     """
+    with watch_processes(fabric):
+        return _fit(fabric, config, videos, run, resume, on_step, on_epoch)
+
+
+def _fit(
+    fabric: Fabric,
+    config: TrainingConfig,
+    videos: Sequence[PreparedVideo],
+    run: Path,
+    resume: bool,
+    on_step: Callable[[TrainingState, float], None],
+    on_epoch: Callable[[TrainingState], None],
+) -> tuple[nn.Module, TrainingState]:
     settings = config.train
     seed_everything(settings.seed, verbose=False)
     batches = _Batches(fabric, videos, config)
     per_epoch = batches.per_epoch
     state = TrainingState(per_epoch * settings.epochs)
+    stored = broadcast_bytes(fabric, read_checkpoint(run) if resume and fabric.is_global_zero else None)
     # Channels last is the faster memory layout of convolutions; it changes no weight.
-    has_checkpoint = resume and (run / CHECKPOINT).is_file()
-    bare = _channels_last(_new_model(config, with_frozen=not has_checkpoint))
+    bare = _channels_last(_new_model(config, with_frozen=stored is None))
+    if fabric.world_size > 1:
+        share_batch_norm(bare)
     optimizer = bare.make_optimizer(settings.lr)
     model, wrapped = fabric.setup(bare, optimizer)
     model.mark_forward_method("loss")
     model.train()
     data_sha256 = _data_sha256(videos)
     means = EpochMeans()
-    if has_checkpoint:
-        state = load_checkpoint(run, bare, optimizer, config, data_sha256)
+    if stored is not None:
+        state = load_checkpoint(stored, run, bare, optimizer, config, data_sha256)
         means.restore(state)
         if state.history and fabric.is_global_zero:
             on_epoch(state)
@@ -106,6 +138,7 @@ def fit(
         if fabric.is_global_zero:
             save_checkpoint(run, bare, optimizer, state, config, data_sha256, means)
             on_epoch(state)
+    unshare_batch_norm(bare)
     return bare.cpu().eval(), state
 
 
@@ -146,18 +179,21 @@ class _Batches:
             # Seeded by the epoch, so that a resumed training sees the same order without replaying the epochs before.
             self._order = (epoch, np.random.default_rng([settings.seed, epoch]).permutation(len(self._clips)))
         order = self._order[1]
-        chosen = order[number * settings.batch : (number + 1) * settings.batch][fabric.global_rank :: fabric.world_size]
+        # Neighbouring clips of the batch: gathered from all processes, they are in the order that one process has.
+        n_own = settings.batch // fabric.world_size
+        first = number * settings.batch + fabric.global_rank * n_own
+        chosen = order[first : first + n_own]
         clips = [self._videos[v].clip(t, self._config.clips) for v, t in (self._clips[i] for i in chosen)]
         frames, flow = (fabric.to_device(torch.from_numpy(np.stack(arrays))) for arrays in zip(*clips, strict=True))
         return frames, flow
 
 
-def _steps_per_epoch(n_clips: int, settings: TrainSettings, n_devices: int) -> int:
+def _steps_per_epoch(n_clips: int, settings: TrainSettings, n_processes: int) -> int:
     """Steps of an epoch. Clips that do not fill a batch are left out, different ones in each epoch."""
-    if settings.batch % n_devices:
+    if settings.batch % n_processes:
         raise TrainingError(
-            f"{n_devices} devices cannot share train.batch={settings.batch} clips evenly: "
-            f"set train.batch to a multiple of {n_devices}"
+            f"{n_processes} processes cannot share train.batch={settings.batch} clips evenly: "
+            f"set train.batch to a multiple of {n_processes}"
         )
     if n_clips < settings.batch:
         raise TrainingError(f"{n_clips} clips are fewer than train.batch={settings.batch}: give more video")
@@ -182,7 +218,7 @@ def _step(
     settings: TrainSettings,
     means: EpochMeans,
 ) -> float:
-    """One step of the optimiser; returns the loss, a mean over all devices."""
+    """One step of the optimiser; returns the loss, a mean over all processes."""
     loss, parts = model.loss(*batch)
     own = torch.stack([loss.detach(), *(part.detach() for part in parts.values())]).float()
     of_all: Any = fabric.all_reduce(own, reduce_op="mean")

@@ -38,7 +38,9 @@ def fit_normal_scene(videos: Sequence[PreparedVideo], clips: ClipSettings, rate_
     return NormalScene(memory.scene, memory.levels, _density(features))
 
 
-def object_maps(video: PreparedVideo, clips: ClipSettings, memory: NormalScene, rate_hz: float) -> dict[int, ObjectMaps]:
+def object_maps(
+    video: PreparedVideo, clips: ClipSettings, memory: NormalScene, rate_hz: float
+) -> dict[int, ObjectMaps]:
     """The evidence of moving objects of each clip of a video, by the position of its newest frame."""
     return {end: maps for end, _, maps in _follow(video, clips, memory, rate_hz)}
 

@@ -6,7 +6,7 @@ import hashlib
 import json
 import platform
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -33,6 +33,7 @@ from comemory.training.cost import network_cost
 from comemory.training.graph import write_graph
 from comemory.training.loop import fit, make_fabric
 from comemory.training.plot import DEAD, plot_history
+from comemory.training.processes import OtherProcessError, Processes, is_restarted
 from comemory.training.split import MIN_CALIBRATION_CLIPS
 from comemory.types import JSON, Dataset, LabelledSource
 from comemory.video.frame_sampler import RATE_TOLERANCE, measured_rate
@@ -74,6 +75,7 @@ class TrainingResult:
         notes: one line each on the times of the frames, such as a gap; see `video.frame_sampler`.
         coverage: the length of the footage and the false-alarm budgets that it holds; None in all but the first process.
         cost: of the network, see `training.cost.network_cost`; None in all but the first process.
+        is_first: whether this is the first process of the training, which wrote the bundle.
     """
 
     bundle: Path
@@ -82,6 +84,7 @@ class TrainingResult:
     notes: Sequence[str] = ()
     coverage: Coverage | None = None
     cost: JSON | None = None
+    is_first: bool = True
 
 
 def train(
@@ -96,6 +99,9 @@ def train(
 ) -> TrainingResult:
     """Train on the normal video of a data set and write the bundle.
 
+    Several processes can train together, see `training.processes`: the first one writes and returns the result. Nodes need
+    no common disk: each prepares the frames that its own cache lacks, and only the first process has the run folder.
+
     Args:
         data: `KIND:PATH` of the data set.
         config: of the training.
@@ -103,7 +109,8 @@ def train(
             because the disk is full, `resume` continues from the checkpoint of the finished training.
         run: folder of the cache, the checkpoint, the log and the plot; `<out>.run` unless given.
         cache: folder of the prepared frames, which trainings on the same video can share; `<run>/cache` unless given.
-        resume: continue from the checkpoint in the run folder, if there is one.
+        resume: continue from the checkpoint in the run folder, if there is one. Processes that torchrun has started
+            again do so anyway.
         reporter: receives the progress.
 
     Raises:
@@ -111,34 +118,34 @@ def train(
         SourceError: a video cannot be read.
         TrainingError: there is too little video, or the run folder cannot be used.
         BundleError: the bundle cannot be written.
+        OtherProcessError: in all but the first process, which raises the reason.
     """
     start_s = time.monotonic()
-    run = _run_folder(out, run)
-    dataset = open_dataset(data)
-    videos = dataset.training()
-    _make_folder(run)
     fabric = make_fabric(config.train)
-    if reporter is None or not fabric.is_global_zero:
+    processes = Processes(fabric)
+    if reporter is None or not processes.is_first:
         reporter = SilentReporter()
-    rate_hz = frame_rate(dataset, videos)
+    with processes.agree():
+        run = _run_folder(out, run)
+        dataset = open_dataset(data)
+        videos = dataset.training()
+        _make_folder(run)
+        rate_hz = frame_rate(dataset, videos)
+        if processes.is_first and not (resume or is_restarted()):
+            (run / CHECKPOINT).unlink(missing_ok=True)
     reporter.stage("Preparing frames", _n_frames(videos))
-    with fabric.rank_zero_first():
-        prepared, problems = prepare_videos(
-            videos,
-            cache or run / "cache",
-            config.clips,
-            config.flow,
-            dataset=data,
-            rate_hz=rate_hz,
-            on_frame=reporter.advance,
-        )
-    trained, held_out = split_videos(prepared, config.train.calibration_share, config.clips.n_past)
-    _require_enough(trained, held_out, config)
-    if not resume:
-        (run / CHECKPOINT).unlink(missing_ok=True)
-    model, state = _fit(fabric, config, trained, run, resume, reporter)
-    if not fabric.is_global_zero:
-        return TrainingResult(out, ())
+    prepared, problems = _prepare(processes, data, videos, config, cache or run / "cache", rate_hz, reporter)
+    with processes.agree():
+        trained, held_out = split_videos(prepared, config.train.calibration_share, config.clips.n_past)
+        _require_enough(trained, held_out, config)
+    try:
+        model, state = _fit(fabric, config, trained, run, resume or is_restarted(), reporter)
+    except TrainingError as error:
+        if processes.is_first:
+            raise
+        raise OtherProcessError(str(error)) from None
+    if not processes.is_first:
+        return TrainingResult(out, (), is_first=False)
     reporter.stage("Calibrating on held-out video", n_calibration_frames(held_out, trained, config.clips.n_past))
     model = model.to(memory_format=torch.contiguous_format)
     scene = needed_scene([*held_out, *trained], config, rate_hz)
@@ -150,6 +157,46 @@ def train(
     n_frames = sum(len(video.indices) for video in prepared)
     notes = [note for video in prepared for note in video.notes]
     return TrainingResult(out, problems, calibration.caution, notes, coverage(calibration, n_frames), cost)
+
+
+def _prepare(
+    processes: Processes,
+    data: str,
+    videos: Sequence[LabelledSource],
+    config: TrainingConfig,
+    cache: Path,
+    rate_hz: float,
+    reporter: Reporter,
+) -> tuple[list[PreparedVideo], list[str]]:
+    """Prepare the frames, each process a share of the videos, and map all of them.
+
+    Where nodes have caches of their own, the first process of each then prepares what its cache lacks.
+    """
+    own = list(videos[processes.rank :: processes.n_processes]) if processes.n_processes > 1 else []
+    done = {video.name for video in own}
+
+    def prepare(
+        chosen: Sequence[LabelledSource], on_frame: Callable[[str], None]
+    ) -> tuple[list[PreparedVideo], list[str]]:
+        return prepare_videos(
+            chosen, cache, config.clips, config.flow, dataset=data, rate_hz=rate_hz, on_frame=on_frame
+        )
+
+    def advance_others(name: str) -> None:
+        if name not in done:
+            reporter.advance(name)
+
+    with processes.agree():
+        for video in own:
+            # A video that cannot be used is named by the pass over all videos.
+            with suppress(TrainingError):
+                prepare([video], reporter.advance)
+    found: tuple[list[PreparedVideo], list[str]] = ([], [])
+    for is_turn in (processes.is_first_of_node, not processes.is_first_of_node):
+        with processes.agree():
+            if is_turn:
+                found = prepare(videos, advance_others)
+    return found
 
 
 def _fit(
