@@ -110,11 +110,14 @@ def reproduce(
         else:
             problems = _run(plan, places, jobs, threads)
     if render:
-        from comemory.research.reproduce.page import write_page
+        from comemory.research.reproduce.page import update_pages, write_page
 
         text = _template(root, template, name, own_page=page is not None)
         for target in write_page(rows, page or root / "docs" / "results.md", text):
             print_line(console, f"wrote {target}")
+        if page is None:
+            for target in update_pages(rows, root / "docs" / "explanation" / "rivals"):
+                print_line(console, f"wrote {target}")
     report_problems(problems)
 
 

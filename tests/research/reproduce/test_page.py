@@ -10,9 +10,19 @@ import pytest
 from research.reproduce import made
 
 from comemory.errors import ConfigError, SourceError
+from comemory.models import MODELS
 from comemory.research.reproduce.experiment import read_experiment
 from comemory.research.reproduce.grid import EVALUATION_VERSION, TRAINING_VERSION
-from comemory.research.reproduce.page import PLOTS, TABLES, experiment_template, read_template, render, write_page
+from comemory.research.reproduce.page import (
+    PLOTS,
+    TABLES,
+    experiment_template,
+    fill_marked,
+    read_template,
+    render,
+    update_pages,
+    write_page,
+)
 from comemory.research.reproduce.rows import read_rows
 from comemory.research.reproduce.summary import selected_variant, summaries
 from comemory.training.config import PRESETS
@@ -228,6 +238,46 @@ def test_the_shipped_page_equals_that_of_the_shipped_rows() -> None:
     shipped = {path.name: path.read_text(encoding="utf-8") for path in (page.parent / page.stem).glob("*.svg")}
     assert sorted(shipped) == sorted(plots), "run: comemory reproduce --render"
     assert shipped == plots, "run: comemory reproduce --render"
+
+
+RIVALS = sorted(path for path in (made.ROOT / "docs/explanation/rivals").glob("*.md") if path.stem != "index")
+
+
+@pytest.mark.parametrize("page", RIVALS, ids=lambda path: path.stem)
+def test_the_page_of_a_network_has_its_row_a_figure_and_what_differs(page: Path) -> None:
+    text = page.read_text(encoding="utf-8")
+    rows = read_rows(made.ROOT / "docs" / "results" / "rows.jsonl")
+    assert fill_marked(rows, text) == text, "run: comemory reproduce --render"
+    assert re.findall(r"rows: row comparison/(\S+) ", text) == re.findall(r"--set model=(\S+) ", text)
+    assert "\n```text\n" in text
+    assert "\n## What differs from the publication\n\n| published | here | why |\n" in text
+
+
+def test_every_network_has_a_page() -> None:
+    told = [name for page in RIVALS for name in re.findall(r"--set model=(\S+) ", page.read_text(encoding="utf-8"))]
+    assert sorted(told) == sorted(MODELS.keys() - {"comemory", "motion-baseline"})
+
+
+def test_a_page_written_by_hand_is_filled_between_its_marks(tmp_path: Path) -> None:
+    older = {"training": TRAINING_VERSION, "evaluation": EVALUATION_VERSION - 1}
+    rows = [
+        made.row(reported=REPORTED),
+        made.row(data="avenue", data_title="Avenue subset", order=[1, 0], versions=older),
+    ]
+    table = made.write_rows(tmp_path / "rows.jsonl", rows)
+    page = tmp_path / "page.md"
+    page.write_text("Before.\n<!-- rows: row tiny/default -->\nold\n<!-- end -->\nAfter.\n")
+    (tmp_path / "other.md").write_text("{{ table tiny }}\n")
+    assert update_pages(table, tmp_path) == [page]
+    text = page.read_text()
+    assert text.startswith("Before.\n<!-- rows: row tiny/default -->\n\n| micro AUC |")
+    assert "\n| Synthetic scene | 1 | 0.9500 | 0.9400 | 0.9000 | *0.997 (the thesis)* |\n" in text
+    assert f"| Avenue subset, by version {EVALUATION_VERSION - 1} of the evaluation | 1 |" in text
+    assert text.endswith("\n\n<!-- end -->\nAfter.\n")
+    assert update_pages(table, tmp_path) == []
+    assert "*No row yet.*" in fill_marked(rows, "<!-- rows: row tiny/none -->\n<!-- end -->\n")
+    with pytest.raises(ConfigError, match="a page names the block 'rwo': did you mean 'row'"):
+        fill_marked(rows, "<!-- rows: rwo tiny/default -->\n<!-- end -->\n")
 
 
 def test_the_text_of_the_shipped_page_holds_no_results() -> None:

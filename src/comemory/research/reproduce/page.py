@@ -20,6 +20,7 @@ HEADER = (
 
 TABLES: Mapping[str, Callable[[Sequence[Summary], str | None], str]] = {
     "table": tables.variants_table,
+    "row": tables.row_table,
     "cost": tables.cost_table,
     "metrics": tables.metrics_table,
     "protocols": tables.protocol_matrix,
@@ -32,6 +33,9 @@ TABLES: Mapping[str, Callable[[Sequence[Summary], str | None], str]] = {
 """The tables that a template may name, of an experiment and, where it is given, of one variant of it."""
 
 PLOTS = ("plot", "plot-ranks")
+
+_MARKED = re.compile(r"(<!-- rows: ([\w-]+) +([\w.-]+)/([\w.+-]+) -->\n)(.*?)(<!-- end -->)", re.DOTALL)
+"""A block in a page that is otherwise written by hand."""
 
 _BLOCK = re.compile(r"^\{\{ *([\w-]+)(?: +([\w.-]+)(?:/([\w.+-]+))?)? *\}\}$", re.MULTILINE)
 
@@ -60,6 +64,44 @@ def write_page(table: Path, page: Path, template: str) -> list[Path]:
         write_text(written[-1], plot)
     write_text(page, text)
     return [page, *written]
+
+
+def update_pages(table: Path, folder: Path) -> list[Path]:
+    """Fill in the blocks between `<!-- rows: BLOCK EXPERIMENT/VARIANT -->` and `<!-- end -->` of the pages of a folder.
+
+    Args:
+        table: file of the rows.
+        folder: of Markdown files; those without such a block are left alone.
+
+    Returns:
+        The files that changed.
+
+    Raises:
+        ConfigError: a page names a block that does not exist, or cannot be written.
+        SourceError: a file cannot be read.
+    """
+    rows = read_rows(table)
+    written = []
+    for page in sorted(folder.glob("*.md")):
+        text = read_template(page)
+        if (filled := fill_marked(rows, text)) != text:
+            write_text(page, filled)
+            written.append(page)
+    return written
+
+
+def fill_marked(rows: Sequence[JSON], text: str) -> str:
+    """Return a page with its marked blocks filled in; see `update_pages`."""
+
+    def fill(found: re.Match[str]) -> str:
+        opening, block, experiment, variant, _, closing = found.groups()
+        if block not in TABLES:
+            raise ConfigError(f"a page names the block {block!r}: {suggest(block, TABLES)}")
+        listed = [summary for summary in summaries(rows, experiment) if summary.variant == variant]
+        table = TABLES[block](listed, variant) if listed else "*No row yet.*"
+        return f"{opening}\n{table}\n\n{closing}"
+
+    return _MARKED.sub(fill, text)
 
 
 def read_template(path: Path) -> str:

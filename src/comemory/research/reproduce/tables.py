@@ -45,6 +45,15 @@ BUDGET_COLUMNS = {
     "detection_delay_in_view_s": "anomaly began in view, s",
     "missed_anomalies": "anomalies missed",
 }
+BUDGET_DIGITS = {
+    "threshold": 2,
+    "false_alarms_per_hour": 1,
+    "detection_delay_s": 2,
+    "detection_delay_in_view_s": 2,
+    "missed_anomalies": 1,
+}
+"""Decimals of each column of budgets."""
+
 NOTHING = "–"
 OLDER = "†"
 """Stands at variants that were evaluated by an earlier version, in a table that has others too."""
@@ -81,6 +90,30 @@ def _variants(chosen: Sequence[Summary]) -> str:
         for row, value in zip(rows, reported, strict=True):
             row.append(f"*{value['auc_micro']:.3f}*" if value else NOTHING)
     return markdown_table(header, rows)
+
+
+def row_table(listed: Sequence[Summary], variant: str | None = None) -> str:
+    """Return the row of one variant of every data set, for the page of that variant.
+
+    What was reported for another data set than the one measured is named with it.
+    """
+    rows = []
+    for summary in _chosen(listed, variant):
+        reported = summary.newest["reported"]
+        on = f", on {reported['on']}" if reported and reported["on"] else ""
+        older = f", by version {min(row['versions']['evaluation'] for row in summary.rows)} of the evaluation"
+        rows.append(
+            [
+                _cell(summary.data_title) + (older if _is_older(summary) else ""),
+                str(len(summary.rows)),
+                *(spread_text(summary.spread_of(COLUMNS[name])) for name in ("causal", "paper protocol")),
+                spread_text(summary.spread_of(COLUMNS["motion baseline"]), untrained=True),
+                f"*{reported['auc_micro']:.3f} ({reported['by']}{on})*" if reported else NOTHING,
+            ]
+        )
+    return markdown_table(
+        ["micro AUC", "seeds", "causal", "paper protocol", "motion baseline beside it", "*reported*"], rows
+    )
 
 
 def cost_table(listed: Sequence[Summary], variant: str | None = None) -> str:
@@ -204,8 +237,11 @@ def budgets_table(listed: Sequence[Summary], variant: str | None = None) -> str:
         rows = []
         for budget in dict.fromkeys(name for seed in seeds for name in seed):
             at = [seed[budget] for seed in seeds if budget in seed]
-            columns = ([one[key] for one in at if one[key] is not None] for key in BUDGET_COLUMNS)
-            rows.append([f"`{budget}`", *(spread_text(spread(column)) for column in columns)])
+            cells = []
+            for key, digits in BUDGET_DIGITS.items():
+                found = spread([one[key] for one in at if one[key] is not None])
+                cells.append(spread_text(found, digits=digits))
+            rows.append([f"`{budget}`", *cells])
         if rows:
             header = ["", *BUDGET_COLUMNS.values()]
             parts.append(f"**{summary.data_title}**, {summary.title}\n\n{markdown_table(header, rows)}")
@@ -301,13 +337,16 @@ def scenes_table(listed: Sequence[Summary], variant: str | None = None) -> str:
     header = ["", *found.scenes.values(), "mean of recorded", "worst of recorded"]
     rows = [_scene_row(title, values, found) for title, values in found.beside.items()]
     rows += [_scene_row(_cell(found.titles[name]), values, found) for name, values in found.aucs.items()]
-    best = chosen_in_sight(found.aucs)
-    rows.append(_scene_row(f"chosen in sight: {_cell(found.titles[best])}", found.aucs[best], found))
-    choices = {scene: chosen_on_the_others(found.aucs, scene) for scene in found.scenes}
-    held_out = {scene: found.aucs[name][scene] for scene, name in choices.items()}
-    rows.append(_scene_row("**each scene by the variant chosen on all others**", held_out, found))
-    chosen = [f"{found.scenes[scene]}: {_cell(found.titles[name])}" for scene, name in choices.items()]
-    lines = [markdown_table(header, rows), f"Chosen on all others, for {'; '.join(chosen)}."]
+    lines = []
+    if len(found.aucs) > 1:
+        best = chosen_in_sight(found.aucs)
+        rows.append(_scene_row(f"chosen in sight: {_cell(found.titles[best])}", found.aucs[best], found))
+        choices = {scene: chosen_on_the_others(found.aucs, scene) for scene in found.scenes}
+        held_out = {scene: found.aucs[name][scene] for scene, name in choices.items()}
+        rows.append(_scene_row("**each scene by the variant chosen on all others**", held_out, found))
+        chosen = [f"{found.scenes[scene]}: {_cell(found.titles[name])}" for scene, name in choices.items()]
+        lines.append(f"Chosen on all others, for {'; '.join(chosen)}.")
+    lines.insert(0, markdown_table(header, rows))
     if found.missing:
         names = ", ".join(_cell(found.titles[name]) for name in found.missing)
         lines.append(f"Not run on every scene, and so not in the table: {names}.")
@@ -339,15 +378,21 @@ def _chosen(listed: Sequence[Summary], variant: str | None) -> list[Summary]:
     return [summary for summary in listed if summary.variant == name]
 
 
-def spread_text(value: Spread | None, *, untrained: bool = False) -> str:
+def spread_text(value: Spread | None, *, untrained: bool = False, digits: int | None = None) -> str:
     """Return a mean as the page shows it, with its standard deviation if training could cause one.
+
+    Args:
+        value: over the seeds.
+        untrained: the value does not depend on a training.
+        digits: decimals; by default 4 for what is at most 1, else 2.
 
     >>> spread_text(Spread(0.98391, 0.0012, 3)), spread_text(Spread(0.98391, None, 1)), spread_text(None)
     ('0.9839 ± 0.0012', '0.9839', '–')
     """
     if value is None:
         return NOTHING
-    digits = 4 if abs(value.mean) <= 1 else 2
+    if digits is None:
+        digits = 4 if abs(value.mean) <= 1 else 2
     alone = value.sd is None or (untrained and value.sd == 0)
     return f"{value.mean:.{digits}f}" + ("" if alone else f" ± {value.sd:.{digits}f}")
 
