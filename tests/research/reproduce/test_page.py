@@ -156,7 +156,7 @@ def test_budgets_have_a_row_each() -> None:
 
     rows = [made.row(seed=seed, results=made.results(0.9, budgets=at(seed))) for seed in range(2)]
     text = rendered(rows, "budgets tiny/default")
-    assert "| `1/day` | 5.25 ± 0.00 | 5.00 ± 7.07 | 0.5000 ± 0.0000 | – | 0.5000 ± 0.7071 |" in text
+    assert "| `1/day` | 5.25 ± 0.00 | 5.0 ± 7.1 | 0.50 ± 0.00 | – | 0.5 ± 0.7 |" in text
     assert "| `1/h` | 3.75 ± 0.00 | 5.00 ± 7.07 | 0.5000 ± 0.0000 | 2.00 ± 0.00 | 0.5000 ± 0.7071 |" in text
     assert rendered([made.row()], "budgets tiny/default").count("|") == 0
 
