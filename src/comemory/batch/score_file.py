@@ -212,7 +212,7 @@ class SourceScorer:
             self._result.files.append(path)
 
     def _save(self, image: NDArray[np.uint8], score: Score, path: Path) -> None:
-        drawn = annotate(image, score, threshold=self._threshold, event=True)
+        drawn = annotate(image, score, threshold=self._threshold, event=True, strip=False)
         save_image(drawn, path, inputs=self._outputs.inputs)
 
     def _save_full_size_images(self) -> None:

@@ -219,7 +219,27 @@ class Engine:
 
     def set_verdict(self, event_id: str, verdict: Verdict | None, by: str) -> None:
         """See `contract.EngineContract.set_verdict`."""
-        name = self._feedback.set_verdict(event_id, verdict, by)
+        self._suppress_normal(self._feedback.set_verdict(event_id, verdict, by))
+
+    def set_verdicts(self, event_ids: Sequence[str], verdict: Verdict | None, by: str) -> dict[str, str]:
+        """Set the same verdict on many events; the suppressions of each camera are made once.
+
+        Returns:
+            For each event that has no new verdict, why not.
+        """
+        errors: dict[str, str] = {}
+        changed: set[str] = set()
+        for event_id in event_ids:
+            try:
+                changed.add(self._feedback.set_verdict(event_id, verdict, by))
+            except ComemoryError as error:
+                errors[event_id] = str(error)
+        for name in changed:
+            self._suppress_normal(name)
+        return errors
+
+    def _suppress_normal(self, name: str) -> None:
+        """Suppress what looks like the events of a camera that are marked as normal."""
         if (camera := self._cameras.get(name)) is not None:
             camera.scorer.set_suppressions(self._feedback.normal_signatures(name))
 

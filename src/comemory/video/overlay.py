@@ -41,11 +41,15 @@ def annotate(
     box: Box | None = None,
     event: bool = False,
     time_s: float | None = None,
+    outline: Sequence[tuple[int, int]] | None = None,
+    clock: str | None = None,
+    strip: bool = True,
 ) -> Image:
     """Draw the score of a frame over and below it.
 
-    Over the frame: the heat map (transparent where it is low), the box with the highest score during an event, the time.
-    Below it: a strip with the curve of the score, the threshold, the events so far, and the current score.
+    Over the frame: the heat map (transparent where it is low), the box with the highest score during an event or the
+    outline given, the time. Below it: a strip with the curve of the score, the threshold, the events so far, and the
+    current score. A still has no curve: without the strip, the score stands beside the time.
 
     Args:
         image: the frame as recorded; enlarged to a width of `MIN_WIDTH` if it is narrower.
@@ -57,6 +61,9 @@ def annotate(
         box: left, top, right, bottom in pixels of `image`.
         event: whether this frame belongs to an event.
         time_s: the time to print; by default that of the score.
+        outline: corners (x, y) in pixels of `image`, drawn in place of the box.
+        clock: the time of day, printed in place of `time_s`.
+        strip: whether to add the strip.
 
     Returns:
         A new image, of the same size for all frames of one size.
@@ -76,15 +83,22 @@ def annotate(
     unit = max(image.shape[1] / MIN_WIDTH, 1.0)
     if heat_map is not None:
         blend_heat_map(image, heat_map)
-    if event and box is not None:
-        _draw_box(image, box, (image.shape[1] / width, image.shape[0] / height), unit)
+    shown = (image.shape[1] / width, image.shape[0] / height)
+    if event and outline is not None:
+        _draw_outline(image, outline, shown, unit)
+    elif event and box is not None:
+        _draw_box(image, box, shown, unit)
     image = _centre(image, MIN_WIDTH // 2)
-    if time_s is not None:
-        _label(image, format_time(time_s), unit, colour=TEXT, back=PANEL)
+    said = clock if clock is not None or time_s is None else format_time(time_s)
+    if not strip and score is not None:
+        said = "  ".join(filter(None, [said, f"score {score.value:.2f}"]))
+    if said is not None:
+        _label(image, said, unit, colour=TEXT, back=PANEL)
     if event:
         _label(image, "EVENT", unit, colour=(255, 255, 255), back=(196, 40, 36), right=True)
-    strip = _strip(image.shape[1], unit, score, threshold, history[-N_SHOWN:], event)
-    return np.concatenate([image, strip])
+    if not strip:
+        return image
+    return np.concatenate([image, _strip(image.shape[1], unit, score, threshold, history[-N_SHOWN:], event)])
 
 
 def format_time(time_s: float) -> str:
@@ -152,6 +166,13 @@ def _draw_box(image: Image, box: Box, scale: tuple[float, float], unit: float) -
         if right - left > 2 * inset and bottom - top > 2 * inset:
             corners = (left + inset, top + inset), (right - 1 - inset, bottom - 1 - inset)
             cv2.rectangle(image, *corners, colour, 1)
+
+
+def _draw_outline(image: Image, corners: Sequence[tuple[int, int]], scale: tuple[float, float], unit: float) -> None:
+    """Draw a closed outline with a dark edge, which is visible on any background."""
+    points = np.round(np.array(corners, np.float64) * scale).astype(np.int32)
+    for colour, thickness in ((PANEL, max(4, round(4 * unit))), (ALARM, max(2, round(2 * unit)))):
+        cv2.polylines(image, [points], True, colour, thickness, cv2.LINE_AA)
 
 
 def _text(image: Image, text: str, at: tuple[int, int], size: float, colour: Colour) -> None:

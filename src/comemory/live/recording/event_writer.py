@@ -19,6 +19,7 @@ from comemory.store.routing import Change, Stamp
 from comemory.store.write_ahead import Entry, EventChange
 
 if TYPE_CHECKING:
+    from comemory.store.activity import HourOfActivity
     from comemory.store.store import EventStore
 
 FIRST_RETRY_S = 0.5
@@ -137,6 +138,11 @@ class EventWriter:
         """Write the highest scores of the parts of a minute; to the store only."""
         if (store := self.store) is not None:
             self._queue_write(lambda: store.record_scores(camera, minute, maxima, model))
+
+    def write_activity(self, camera: str, part: HourOfActivity) -> None:
+        """Write what moved in a part of an hour; to the store only."""
+        if (store := self.store) is not None:
+            self._queue_write(lambda: store.record_activity(camera, part))
 
     def attach(
         self, event_id: str, kind: FileKind, make: Callable[[], Path], on_lost: Callable[[], None] = lambda: None

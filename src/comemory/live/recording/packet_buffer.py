@@ -8,6 +8,7 @@ from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from av.video.reformatter import VideoReformatter
 from av.video.stream import VideoStream
 
 from comemory.errors import SourceError
+from comemory.store.event import iso
 from comemory.video.image_folder import upright_rgb
 from comemory.video.writer import FRAGMENTS, VideoWriter
 
@@ -31,6 +33,9 @@ MAX_JUMP_S = 5.0
 
 MAX_BUFFER_BYTES = 32 * 2**20
 """Memory for the pre-capture of one camera: 5 s at 50 Mbit/s, more than cameras send."""
+
+STARTED = "starts "
+"""Begins the comment in the file that says when its first frame was taken: an export prints the time of each frame."""
 
 LIBRARY_ERRORS = (av.FFmpegError, ValueError, OverflowError, MemoryError, OSError)
 
@@ -101,6 +106,7 @@ class ClipWriter:
     def __init__(self, path: Path, params: StreamParams) -> None:
         self.path, self.params = path, params
         self.n_packets = 0
+        self._started: datetime | None = None
         self._part = path.with_name(f".{path.name}.part")
         self._output: Any = None
         self._stream: Any = None
@@ -114,6 +120,8 @@ class ClipWriter:
         """Add the next packet; packets before the first key frame are skipped."""
         if self.n_packets == 0 and not packet.keyframe:
             return
+        if self.n_packets == 0:
+            self._started = datetime.fromtimestamp(packet.time, UTC)
         try:
             if self.params.template is not None:
                 self._copy(packet)
@@ -162,6 +170,8 @@ class ClipWriter:
         ):
             source = fragments.streams.video[0]
             target = indexed.add_stream_from_template(source)
+            if self._started is not None:
+                indexed.metadata["comment"] = f"{STARTED}{iso(self._started)}"
             for packet in fragments.demux(source):
                 if packet.size:
                     packet.stream = target

@@ -22,12 +22,14 @@ from comemory.live.contract import CameraState, Message, Snapshot
 from comemory.live.monitoring.camera_stats import CameraStats
 from comemory.live.monitoring.image_health import HealthFinding, ImageHealth
 from comemory.live.monitoring.score_drift import DriftMonitor
+from comemory.live.recording.activity import ActivityRecorder
 from comemory.live.recording.event_writer import EventWriter
 from comemory.live.recording.minute_scores import MinuteScores
 from comemory.live.recording.packet_buffer import PacketBuffer
 from comemory.live.recording.snapshots import shrink, to_rgb
 from comemory.live.scoring.event_tracker import EventTracker, ScoredSample
 from comemory.live.scoring.suppression import SuppressionFilter
+from comemory.store.activity import HourOfActivity
 from comemory.store.event import StoredEvent, iso
 from comemory.types import Frame, Score
 from comemory.video.image_folder import upright_rgb
@@ -167,6 +169,7 @@ class CameraScorer:
             self.stats.last_score = None
             if (minute := self._minutes.finish()) is not None:
                 self._event_writer.write_scores(self.name, *minute, self._model)
+            self._write_activity(self._activity.finish())
             self.health.save()
         finally:
             if is_alone:
@@ -207,6 +210,7 @@ class CameraScorer:
         )
         view = self.settings.out / "cameras" / self.name / f"view-{self._model}.npz"
         self.health = ImageHealth(self.settings.health, view)
+        self._activity = ActivityRecorder(detector.bundle.clips.width, detector.bundle.calibration.rate_hz)
         self._latest: ScoredSample | None = None
         self.fault = ""
         self.drift_guard.reset()
@@ -271,7 +275,12 @@ class CameraScorer:
             self.drift_guard.add(frame.time, score.value)
         if (minute := self._minutes.add(frame.time, score.value)) is not None:
             self._event_writer.write_scores(self.name, *minute, self._model)
+        self._write_activity(self._activity.add(frame.time, scored.evidence.maps))
         self._publish(self._score_message(score))
+
+    def _write_activity(self, part: HourOfActivity | None) -> None:
+        if part is not None:
+            self._event_writer.write_activity(self.name, part)
 
     def _score_message(self, score: Score) -> Message:
         return {
@@ -294,6 +303,7 @@ class CameraScorer:
 
     def _swap(self, detector: Detector) -> None:
         self.close_event()
+        self._write_activity(self._activity.finish())
         self._use(detector)
         self._index += 1  # scores of two models must not count as consecutive
         self._incoming = None

@@ -15,8 +15,9 @@ from comemory.live.config import CameraSettings, EventSettings
 from comemory.live.contract import Message
 from comemory.live.monitoring.camera_stats import CameraStats
 from comemory.live.recording.event_writer import EventWriter
+from comemory.live.recording.outline import Outline, bounds, outline_of
 from comemory.live.recording.packet_buffer import PacketBuffer
-from comemory.live.recording.snapshots import save_heat_map, save_thumbnail
+from comemory.live.recording.snapshots import save_crop, save_heat_map, save_thumbnail, to_rgb
 from comemory.live.scoring.suppression import Signature
 from comemory.scoring import EventFinder
 from comemory.store.event import StoredEvent, new_id
@@ -36,12 +37,14 @@ class ScoredSample:
         score: its index counts the camera's scores, and its box is in pixels of the camera's image.
         scored: as it came from the detector.
         heat_map: of the peak of an event; otherwise None.
+        outline: of the anomaly at the peak of an event; otherwise None.
     """
 
     frame: QueuedFrame
     score: Score
     scored: ScoredFrame
     heat_map: NDArray[np.float32] | None = None
+    outline: Outline | None = None
 
 
 class EventTracker:
@@ -114,7 +117,9 @@ class EventTracker:
             self._end = at
             self._signature.add(sample.scored.evidence.maps)
             if event.peak_frame == score.index:
-                self._peak = replace(sample, heat_map=self._detector.heat_map(sample.scored))
+                heat_map = self._detector.heat_map(sample.scored)
+                outline = outline_of(heat_map, sample.score.box, sample.frame.size)
+                self._peak = replace(sample, heat_map=heat_map, outline=outline)
         if event is not None and self._finder.is_confirmed:
             self._continue(event, at)
 
@@ -153,6 +158,7 @@ class EventTracker:
             threshold=self._finder.threshold if known is None else known.threshold,
             suppressed=suppressed if known is None else known.suppressed,
             cells=self._signature.cells(),
+            region=None if peak_score is None or peak is None else peak.outline,
         )
 
     def _open(self, event: Event) -> None:
@@ -188,11 +194,7 @@ class EventTracker:
         if peak is None or peak is self._attached:
             return
         self._attached = peak
-        folder, threshold, on_error = (
-            self._event_writer.scratch,
-            self._finder.threshold,
-            self._stats.count_recording_error,
-        )
+        folder, on_error = self._event_writer.scratch, self._stats.count_recording_error
         self._event_writer.attach(
             event_id, "thumbnail", lambda: save_thumbnail(peak.frame.image, folder / f"{event_id}.jpg"), on_error
         )
@@ -200,10 +202,18 @@ class EventTracker:
             event_id,
             "heat",
             lambda: save_heat_map(
-                peak.frame.image, peak.score, peak.heat_map, folder / f"{event_id}-heat.jpg", threshold
+                peak.frame.image,
+                peak.score,
+                peak.heat_map,
+                folder / f"{event_id}-heat.jpg",
+                peak.outline,
+                _utc(peak.frame.time),
             ),
             on_error,
         )
+        if (place := bounds(peak.outline, peak.score.box)) is not None:
+            crop = folder / f"{event_id}-crop.jpg"
+            self._event_writer.attach(event_id, "crop", lambda: save_crop(peak.frame.image, place, crop), on_error)
 
 
 def _utc(at: float) -> datetime:
