@@ -176,6 +176,12 @@ class MqttSettings(SinkSettings):
         title="Discovery prefix",
         description="Of Home Assistant's MQTT discovery; empty switches discovery off.",
     )
+    commands: bool = Field(
+        False,
+        title="Commands",
+        description="Pause and snooze cameras by messages on `CAMERA/pause/set` and `CAMERA/snooze/set`. Everybody who may "
+        "publish there can do so: restrict these topics on the broker.",
+    )
     client_id: str | None = Field(
         None, title="Client id", description="Made from the prefix and the sink's name when not set."
     )

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from datetime import datetime
 
 from comemory.store.routing import Change, Route
 from comemory.types import JSON
@@ -16,10 +18,14 @@ class CameraNow:
     Attributes:
         has_open_event: an event that a sink would be notified of is open.
         state: the newest state as JSON (`state`, `message`, `at`), None before the first.
+        is_paused: it is not watched.
+        snoozed_until: its events make no alerts until then; None where they do.
     """
 
     has_open_event: bool = False
     state: JSON | None = None
+    is_paused: bool = False
+    snoozed_until: datetime | None = None
 
 
 class CurrentState:
@@ -29,6 +35,13 @@ class CurrentState:
         self._lock = threading.Lock()
         self._open: dict[str, Change] = {}
         self._states: dict[str, JSON] = {}
+        self._paused: frozenset[str] = frozenset()
+        self._snoozed: Mapping[str, datetime] = {}
+
+    def set_pauses(self, paused: Collection[str], snoozed: Mapping[str, datetime]) -> None:
+        """Replace the cameras that are not watched, and those whose events make no alerts."""
+        with self._lock:
+            self._paused, self._snoozed = frozenset(paused), dict(snoozed)
 
     def update(self, change: Change) -> None:
         """Take in a change."""
@@ -49,8 +62,12 @@ class CurrentState:
         """The cameras as one sink sees them: events that are not for it, or that began in its quiet hours, do not count."""
         with self._lock:
             changes, states = list(self._open.values()), dict(self._states)
+            paused, snoozed = self._paused, self._snoozed
         alarmed = {change.camera for change in changes if route.concerns(change) and not _is_quiet(route, change)}
-        return {camera: CameraNow(camera in alarmed, states.get(camera)) for camera in alarmed | states.keys()}
+        return {
+            camera: CameraNow(camera in alarmed, states.get(camera), camera in paused, snoozed.get(camera))
+            for camera in alarmed | states.keys() | paused | snoozed.keys()
+        }
 
 
 def _is_quiet(route: Route, change: Change) -> bool:

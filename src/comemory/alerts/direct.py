@@ -77,6 +77,13 @@ class DirectAlerts:
         self._lock = threading.Lock()
         self._alerts: OrderedDict[str, _Pending] = OrderedDict()
 
+    def set_routes(self, routes: Mapping[str, Route]) -> None:
+        """Replace the sinks; alerts for those that are gone are dropped."""
+        with self._lock:
+            self._routes = dict(routes)
+            self._histories = {sink: self._histories.get(sink) or _History() for sink in routes}
+            self._alerts = OrderedDict((id, one) for id, one in self._alerts.items() if one.alert.sink in routes)
+
     def add(self, change: Change, grace: timedelta = GRACE) -> None:
         """Make the alerts of a change. They are due after the grace, unless the store has taken it by then."""
         with self._lock:

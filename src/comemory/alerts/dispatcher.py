@@ -6,16 +6,17 @@ import logging
 import math
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from comemory.alerts.current import CurrentState
 from comemory.alerts.direct import DirectAlerts, system_change
 from comemory.alerts.rules import SinkRules
-from comemory.alerts.sink import Notification, Sink
+from comemory.alerts.sink import CameraCommand, Notification, Sink, TakesCommands
+from comemory.alerts.snoozes import Snoozes, Span
 from comemory.errors import ConfigError, DeliveryError, StoreError, suggest
 from comemory.store.event import iso, new_id
 from comemory.store.outbox import Alert
@@ -23,6 +24,8 @@ from comemory.store.routing import Change
 from comemory.store.store import EventStore
 
 MAX_NAP_S = 15.0
+CLOSE_S = 3.0
+"""How long a sink that is replaced or removed may take to end."""
 RESTART_S = 5.0
 LATE = timedelta(seconds=60)
 """An alert that is sent so long after its change is marked as late: a siren should not start for it."""
@@ -79,22 +82,24 @@ class Dispatcher:
             raise ConfigError(f"two sinks have the same name: {', '.join(sorted(names))}; give each its own")
         self._store, self._cameras = store, tuple(cameras)
         self._stopping = threading.Event()
-        self._routes = {sink.name: SinkRules(sink.settings) for sink in sinks}
+        self._snoozes = Snoozes()
+        self._routes = {sink.name: SinkRules(sink.settings, self._snoozes) for sink in sinks}
         self._current, self._direct = CurrentState(), DirectAlerts(self._routes)
         self._parts: dict[str, str] = {}
         self._is_prepared = False
-        self._workers = {sink.name: _Worker(store, sink, self._direct, self._stopping) for sink in sinks}
+        self._workers = {sink.name: _Worker(store, sink, self._direct) for sink in sinks}
         self._supervisor: threading.Thread | None = None
-        store.outbox.set_routes(self._routes)
+        self._changing = threading.Lock()
+        self.on_command: Callable[[CameraCommand], None] = lambda command: None
+        self._use_routes()
         store.outbox.was_delivered = self._direct.was_delivered
-        store.retained_topics.set_sinks(names)
         store.outbox.on_added = self._wake
 
     def start(self) -> None:
         """Connect the sinks and begin to deliver; a store that is away is no hindrance."""
         self._prepare()
         for worker in self._workers.values():
-            worker.sink.start(self._cameras_of(worker.sink), self._store.retained_topics)
+            self._connect(worker.sink)
         self._supervisor = threading.Thread(target=self._supervise, name="alerts", daemon=True)
         self._supervisor.start()
 
@@ -108,6 +113,37 @@ class Dispatcher:
         for worker in self._workers.values():
             worker.sink.set_cameras(self._cameras_of(worker.sink))
 
+    def set_pauses(self, paused: Collection[str], snoozed: Mapping[str, Span]) -> None:
+        """Replace the cameras that are not watched, and those whose events make no alerts."""
+        self._snoozes.set(snoozed)
+        self._current.set_pauses(paused, {camera: end for camera, (_, end) in snoozed.items()})
+        self._show_current()
+
+    def set_sinks(self, sinks: Sequence[Sink], removed: Collection[str] = ()) -> None:
+        """Add or replace sinks, and remove others; all other sinks go on undisturbed.
+
+        What waits for a sink that is replaced is delivered by the new one; what waits for a removed one is given up.
+        """
+        with self._changing:
+            workers = dict(self._workers)
+            ending = [workers.pop(name) for name in {*removed, *(sink.name for sink in sinks)} if name in workers]
+            for worker in ending:
+                if worker.sink.name in removed:
+                    with suppress(StoreError):
+                        worker.sink.set_cameras([])
+                worker.end(CLOSE_S)
+            added = {sink.name: _Worker(self._store, sink, self._direct) for sink in sinks}
+            kept = {name: route for name, route in self._routes.items() if name in workers}
+            self._routes = kept | {sink.name: SinkRules(sink.settings, self._snoozes) for sink in sinks}
+            self._workers = workers | added
+            self._direct.set_routes(self._routes)
+            self._use_routes()
+            self._prepare()
+            for worker in added.values():
+                self._connect(worker.sink)
+                worker.start()
+            self._show_current()
+
     def observe(self, change: Change) -> None:
         """Take in a change as it happens, before it is stored: alarms are switched, and its alerts are made in memory."""
         if change.kind == "state":
@@ -115,9 +151,8 @@ class Dispatcher:
             change = Change("state", change.subject, change.camera, before, change.after, stamp=change.stamp)
         self._current.update(change)
         self._direct.add(change)
-        for name, worker in self._workers.items():
-            worker.sink.set_current(self._current.of(self._routes[name]))
-            worker.wake()
+        self._show_current()
+        self._wake()
 
     def mark_stored(self, change_id: str) -> None:
         """The store has a change: its alerts are delivered from the outbox."""
@@ -142,6 +177,8 @@ class Dispatcher:
         self._drain(time.monotonic() + timeout_s / 2)
         self._stopping.set()
         self._store.outbox.on_added = None
+        for worker in self._workers.values():
+            worker.stopping.set()
         self._wake()
         if self._supervisor is not None:
             self._supervisor.join(max(0.0, deadline - time.monotonic()))
@@ -177,12 +214,29 @@ class Dispatcher:
         payload = {"id": id, "kind": "test", "time": iso(self._store.clock()), "camera": camera}
         self._workers[name].send(Notification(id, "test", camera, {**payload, "before": None, "after": None}))
 
+    def _use_routes(self) -> None:
+        self._store.outbox.set_routes(self._routes)
+        self._store.retained_topics.set_sinks(list(self._routes))
+
+    def _connect(self, sink: Sink) -> None:
+        if isinstance(sink, TakesCommands):
+            sink.on_command = lambda command: self.on_command(command)
+        sink.start(self._cameras_of(sink), self._store.retained_topics)
+
+    def _show_current(self) -> None:
+        routes = self._routes
+        for name, worker in self._workers.items():
+            if (route := routes.get(name)) is not None:
+                worker.sink.set_current(self._current.of(route))
+
     def _cameras_of(self, sink: Sink) -> list[str]:
         chosen = sink.settings.cameras
         return [camera for camera in self._cameras if not chosen or camera in chosen]
 
     def _prepare(self) -> None:
         """Bring the outbox up to date with the settings, as soon as the store answers."""
+        if not self._workers:
+            return  # alerts of a start without sinks, such as one without the settings file, are not given up
         try:
             given_up = self._store.outbox.give_up_unknown(self._store.clock())
             self._store.queue_missed_ends()
@@ -235,7 +289,7 @@ class _Worker:
     store: EventStore
     sink: Sink
     direct: DirectAlerts
-    stopping: threading.Event
+    stopping: threading.Event = field(default_factory=threading.Event)
     attempts: int = 0
     failures: int = 0
     last_error: str | None = None
@@ -268,6 +322,17 @@ class _Worker:
         deadline = time.monotonic() + timeout_s
         for loop in self._loops:
             loop.join(max(0.0, deadline - time.monotonic()))
+
+    def end(self, timeout_s: float) -> None:
+        """Stop the threads, and close the sink."""
+        deadline = time.monotonic() + timeout_s
+        self.stopping.set()
+        self.wake()
+        self.join(timeout_s / 2)
+        closing = threading.Thread(target=self.sink.close, daemon=True)
+        closing.start()
+        closing.join(max(0.0, deadline - time.monotonic()))
+        self.join(max(0.0, deadline - time.monotonic()))
 
     def is_alive(self) -> bool:
         """Whether both threads run."""
@@ -332,6 +397,8 @@ class _Worker:
         try:
             self.send(self._notification(alert))
         except DeliveryError as error:
+            if self.stopping.is_set():
+                return  # the sink may be gone; the next attempt is planned already
             if self.store.outbox.mark_failed(alert, str(error), self.store.clock()):
                 _LOG.error("sink %s: alert %s given up: %s", self.sink.name, alert.id, error)
             else:
@@ -352,6 +419,8 @@ class _Worker:
         try:
             self.send(self._notification(alert))
         except DeliveryError as error:
+            if self.stopping.is_set():
+                return False
             self.direct.mark_failed(alert, datetime.now(UTC))
             self._log_failure(alert, error)
         else:

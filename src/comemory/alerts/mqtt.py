@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -14,15 +15,23 @@ from paho.mqtt.reasoncodes import ReasonCode
 
 from comemory.alerts.config import MqttSettings
 from comemory.alerts.current import CameraNow
-from comemory.alerts.sink import Notification
+from comemory.alerts.sink import CameraCommand, Notification
 from comemory.alerts.webhook import tls_context
 from comemory.errors import DeliveryError, StoreError, last_line
 from comemory.secret_values import resolve_secret
+from comemory.store.event import iso
 from comemory.store.media import slug, unique_slug
 from comemory.store.retained_topics import RetainedTopics
 from comemory.types import JSON
 
 ONLINE, OFFLINE = "online", "offline"
+ON, OFF = "ON", "OFF"
+SNOOZE_MIN = 60.0
+"""Minutes of a snooze that is switched `ON` without a number."""
+MAX_SNOOZE_MIN = 7 * 1440.0
+_NUMBER = re.compile(r"\d{1,6}(\.\d{1,3})?", re.ASCII)
+CAMERA_TOPICS, PAUSE_TOPICS = ("alarm", "state", "health"), ("pause", "snooze", "snooze/until")
+"""Retained topics of each camera; the second ones where commands are read."""
 _NOTHING = CameraNow()
 
 
@@ -35,6 +44,10 @@ class Mqtt:
     - `events`, never retained: the JSON of every event's alerts; late ones are marked `"late": true`.
     - `CAMERA/alarm`, retained: `ON` while an event is open, else `OFF`.
     - `CAMERA/state` and `CAMERA/health`, retained: the camera's state, and the same as JSON with its message.
+    - `CAMERA/pause/set` and `CAMERA/snooze/set`, read where the settings allow commands: `ON`, `OFF`, or for a snooze
+      a number of minutes. `CAMERA/pause` and `CAMERA/snooze`, retained, follow: `ON` while the camera is not watched,
+      or makes no alerts; `CAMERA/snooze/until`, retained: `{"until": time or null}`.
+      Retained commands are ignored: nothing is done a second time after a reconnection.
     - `system`, never retained: the JSON of system alerts.
 
     The retained topics are set by what is true now (`set_current`), never by an alert that is delivered: alerts that
@@ -55,6 +68,7 @@ class Mqtt:
         self._must_remember = True
         self._removals: dict[int, str] = {}
         self._lock = threading.RLock()
+        self.on_command: Callable[[CameraCommand], None] = lambda command: None
         self._port = settings.port or (8883 if settings.tls else 1883)
         self._broker = f"the broker {settings.host}:{self._port}"
         self._reason = "not connected yet"
@@ -144,19 +158,35 @@ class Mqtt:
     def _publish_current(self, camera: str) -> None:
         """Publish the retained topics of a camera, without waiting."""
         now, place = self._current.get(camera, _NOTHING), unique_slug(camera)
-        self._client.publish(self._topic(f"{place}/alarm"), "ON" if now.has_open_event else "OFF", qos=0, retain=True)
+        self._client.publish(self._topic(f"{place}/alarm"), ON if now.has_open_event else OFF, qos=0, retain=True)
         if now.state is not None:
             self._client.publish(self._topic(f"{place}/state"), str(now.state["state"]), qos=0, retain=True)
             self._client.publish(self._topic(f"{place}/health"), json.dumps(now.state), qos=0, retain=True)
+        if self.settings.commands:
+            self._publish_pauses(place, now)
+
+    def _publish_pauses(self, place: str, now: CameraNow) -> None:
+        self._client.publish(self._topic(f"{place}/pause"), ON if now.is_paused else OFF, qos=0, retain=True)
+        until = now.snoozed_until
+        self._client.publish(self._topic(f"{place}/snooze"), OFF if until is None else ON, qos=0, retain=True)
+        text = json.dumps({"until": None if until is None else iso(until)})
+        self._client.publish(self._topic(f"{place}/snooze/until"), text, qos=0, retain=True)
 
     def _announce(self, cameras: Sequence[str]) -> None:
         """Publish the discovery and the present of cameras, without waiting: every connection repeats it."""
         with self._lock:
             for camera in cameras:
                 self._publish_current(camera)
-                if self.settings.discovery:
-                    for topic, config in discovery(self.settings.discovery, self.settings.prefix, camera).items():
-                        self._client.publish(topic, json.dumps(config), qos=0, retain=True)
+                for topic, config in self._discovery(camera).items():
+                    self._client.publish(topic, json.dumps(config), qos=0, retain=True)
+
+    @property
+    def _camera_topics(self) -> Sequence[str]:
+        return (*CAMERA_TOPICS, *PAUSE_TOPICS) if self.settings.commands else CAMERA_TOPICS
+
+    def _discovery(self, camera: str) -> dict[str, JSON]:
+        home, commands = self.settings.discovery, self.settings.commands
+        return discovery(home, self.settings.prefix, camera, commands=commands) if home else {}
 
     def _needed_topics(self) -> set[str]:
         """The retained topics of all cameras."""
@@ -164,9 +194,8 @@ class Mqtt:
         with self._lock:
             cameras = list(self._cameras)
         for camera in cameras:
-            topics |= {self._topic(f"{unique_slug(camera)}/{name}") for name in ("alarm", "state", "health")}
-            if self.settings.discovery:
-                topics |= discovery(self.settings.discovery, self.settings.prefix, camera).keys()
+            topics |= {self._topic(f"{unique_slug(camera)}/{name}") for name in self._camera_topics}
+            topics |= self._discovery(camera).keys()
         return topics
 
     def _remember(self) -> None:
@@ -209,6 +238,8 @@ class Mqtt:
         self._announce(self._cameras)
         if self.settings.discovery:
             self._client.subscribe(f"{self.settings.discovery}/status", qos=0)
+        if self.settings.commands:
+            self._client.subscribe([(self._topic(f"+/{action}/set"), 1) for action in ("pause", "snooze")])
         with suppress(StoreError):
             self._remove_stale()
 
@@ -219,13 +250,40 @@ class Mqtt:
         self._reason = str(code)
 
     def _on_message(self, _client: paho.Client, _data: Any, message: paho.MQTTMessage) -> None:
-        """Home Assistant has started: announce the cameras again."""
-        if message.payload == ONLINE.encode():
+        """Home Assistant has started: announce the cameras again. Or a command has come."""
+        if message.topic.endswith("/set"):
+            command = None if message.retain else self._command(message.topic, bytes(message.payload))
+            if command is not None:
+                self.on_command(command)
+        elif message.payload == ONLINE.encode():
             self._announce(self._cameras)
 
+    def _command(self, topic: str, payload: bytes) -> CameraCommand | None:
+        """The command in a message; None for what is none, or is for no camera of this sink."""
+        place, _, action = topic.removeprefix(f"{self.settings.prefix}/").removesuffix("/set").rpartition("/")
+        with self._lock:
+            camera = next((camera for camera in self._cameras if unique_slug(camera) == place), None)
+        text = payload.decode("ascii", "replace").strip().upper()
+        if camera is None:
+            return None
+        if action == "pause" and text in (ON, OFF):
+            return CameraCommand(self.name, camera, "pause", None if text == ON else 0.0)
+        if action == "snooze" and (text in (ON, OFF) or _NUMBER.fullmatch(text)):
+            minutes = {ON: SNOOZE_MIN, OFF: 0.0}.get(text)
+            minutes = min(float(text), MAX_SNOOZE_MIN) if minutes is None else minutes
+            return CameraCommand(self.name, camera, "snooze", minutes)
+        return None
 
-def discovery(home: str, prefix: str, camera: str) -> dict[str, JSON]:
-    """Topic to configuration of what Home Assistant shows of a camera: an alarm, and the camera's state."""
+
+def discovery(home: str, prefix: str, camera: str, *, commands: bool = False) -> dict[str, JSON]:
+    """Topic to configuration of what Home Assistant shows of a camera: an alarm, the camera's state, and its switches.
+
+    Args:
+        home: prefix of the discovery.
+        prefix: of the sink's topics.
+        camera: its name.
+        commands: whether there are switches.
+    """
     key = f"{slug(prefix)}_{unique_slug(camera)}"
     topic = f"{prefix}/{unique_slug(camera)}"
     common: JSON = {
@@ -244,7 +302,17 @@ def discovery(home: str, prefix: str, camera: str) -> dict[str, JSON]:
         "entity_category": "diagnostic",
         "icon": "mdi:cctv",
     }
-    return {
+    found: dict[str, JSON] = {
         f"{home}/binary_sensor/{key}/alarm/config": {**alarm, **common},
         f"{home}/sensor/{key}/state/config": {**state, **common},
     }
+    for action, icon in (("pause", "mdi:pause"), ("snooze", "mdi:bell-sleep")) if commands else ():
+        switch = {
+            "name": action.capitalize(),
+            "unique_id": f"{key}_{action}",
+            "state_topic": f"{topic}/{action}",
+            "command_topic": f"{topic}/{action}/set",
+            "icon": icon,
+        }
+        found[f"{home}/switch/{key}/{action}/config"] = {**switch, **common}
+    return found

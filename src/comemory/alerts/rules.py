@@ -7,14 +7,16 @@ from datetime import datetime, timedelta
 
 from comemory.alerts.config import SinkSettings
 from comemory.alerts.hours import Hours, local_time
+from comemory.alerts.snoozes import Snoozes
 from comemory.store.routing import AlertKind, Change
 
 
 class SinkRules:
     """The settings of one sink, asked about one change at a time. See `store.routing.Route`."""
 
-    def __init__(self, settings: SinkSettings) -> None:
+    def __init__(self, settings: SinkSettings, snoozes: Snoozes | None = None) -> None:
         self.settings = settings
+        self._snoozes = Snoozes() if snoozes is None else snoozes
 
     @property
     def timeout(self) -> timedelta:
@@ -43,7 +45,9 @@ class SinkRules:
         return is_high and not change.event.suppressed
 
     def is_quiet(self, camera: str, moment: datetime) -> bool:
-        """Whether events that begin at this time are held back."""
+        """Whether events that begin at this time are held back: in quiet hours, and while the camera is snoozed."""
+        if self._snoozes.covers(camera, moment):
+            return True
         own = self.settings.per_camera.get(camera)
         quiet = self.settings.quiet_hours if own is None or own.quiet_hours is None else own.quiet_hours
         local = local_time(moment, self.settings.time_zone)

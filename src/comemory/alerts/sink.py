@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol, runtime_checkable
 
 from comemory.alerts import SINKS
 from comemory.alerts.config import SinkSettings, parse_sink_settings
@@ -31,6 +31,34 @@ class Notification:
     camera: str
     payload: JSON
     thumbnail: Path | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class CameraCommand:
+    """What somebody asks for through a sink.
+
+    Attributes:
+        sink: its name.
+        camera: its name.
+        action: `pause` or `snooze`.
+        minutes: how long; None without a limit, 0 ends what is in force.
+    """
+
+    sink: str
+    camera: str
+    action: Literal["pause", "snooze"]
+    minutes: float | None
+
+
+@runtime_checkable
+class TakesCommands(Protocol):
+    """A sink through which cameras can be paused and snoozed.
+
+    Attributes:
+        on_command: called for each command, from a thread of the sink; it must not wait.
+    """
+
+    on_command: Callable[[CameraCommand], None]
 
 
 class Sink(Protocol):

@@ -86,6 +86,7 @@ def _serve(options: LiveOptions, read: Callable[[Path | None], LiveSettings], lo
     live = read(None)
     auth = _open_auth(live)
     require_password(live.web, auth.is_required)
+    audit = AuditLog(live.out / AUDIT_FILE)
     file = None if options.config is None else SettingsFile(options.config, read)
     with Service(
         live, lambda: read(None), lambda line: log.write("reload", line), ends_process=True, settings_file=file
@@ -97,8 +98,11 @@ def _serve(options: LiveOptions, read: Callable[[Path | None], LiveSettings], lo
             hosts=allowed_hosts(live.web),
             learning=lambda: read_progress(live.out),
             proxy=proxy_of(live.web),
-            audit=AuditLog(live.out / AUDIT_FILE),
+            audit=audit,
             service=service,
+        )
+        service.on_command = lambda command, error: audit.write(
+            command.action, f"alerts.{command.sink}", "mqtt", command.camera, error or command.minutes
         )
         with serving(page, live.web, service.end) as address, log_messages(service, log):
             cameras = count_of(len(live.cameras), "camera")

@@ -48,6 +48,7 @@ class Camera:
         since: when the state began, UTC.
         message: one line that explains the state.
         restarts: how often a reader that died of an error was replaced.
+        pause_note: who paused it, in one line; None while it is watched.
 
     Args:
         clip_tasks: writes the clips.
@@ -84,14 +85,33 @@ class Camera:
         self.restarts = 0
         self.state, self.since, self.message = CameraState.CONNECTING, datetime.now(UTC), "connecting"
         self._measured_attempt, self._connected_at = 0, time.monotonic()
+        self.pause_note: str | None = None
+        self._reader_lock, self._state_lock = threading.Lock(), threading.Lock()
         self._loss = RecentShare(*LOSS_LIMITS)
         self._overload = RecentShare(*OVERLOAD_LIMITS)
         self._died_at: float | None = None
         self._stopping = threading.Event()
 
     def start(self) -> None:
-        """Start reading."""
-        self.reader.start()
+        """Start reading, unless it is paused."""
+        if self.pause_note is None:
+            self.reader.start()
+
+    def pause(self, note: str) -> None:
+        """Stop reading, and show no more of what was read."""
+        with self._reader_lock:
+            is_watched, self.pause_note = self.pause_note is None, note
+            if is_watched:
+                self.reader.stop()
+                self._replace_reader()
+
+    def resume(self) -> None:
+        """Read again."""
+        with self._reader_lock:
+            if self.pause_note is not None:
+                self.pause_note = None
+                if not self._stopping.is_set():
+                    self.reader.start()
 
     @property
     def waiting_since(self) -> float | None:
@@ -117,6 +137,10 @@ class Camera:
         """Work out the state and publish a change; end the event of a camera that is not live."""
         self._measure_degradation()
         state, message = self._find_state()
+        with self._state_lock:
+            self._update_state()
+
+    def _update_state(self) -> None:
         if self._stopping.is_set():
             return
         if not state.is_scored and self.queue.oldest_arrival is None and not self.busy:
@@ -131,22 +155,32 @@ class Camera:
 
     def restart_reader(self) -> None:
         """Replace a reader that died of an error, after a pause; the end of a file is no error."""
-        if self._stopping.is_set() or self.reader.is_alive() or self.reader.finished:
+        with self._reader_lock:
+            self._restart_reader()
+
+    def _restart_reader(self) -> None:
+        is_stopped = self._stopping.is_set() or self.pause_note is not None
+        if is_stopped or self.reader.is_alive() or self.reader.finished:
             self._died_at = None
         elif self._died_at is None:
             self._died_at = time.monotonic()
         elif time.monotonic() - self._died_at >= RESTART_S:
-            old, self._died_at = self.reader, None
+            self._died_at = None
             self.restarts += 1
-            self.reader = self._new_reader(self.scorer.camera)
-            for counter in COUNTERS:
-                setattr(self.reader, counter, getattr(old, counter))
-            self.reader.start()
+            self._replace_reader().start()
             if self._stopping.is_set():
                 self.reader.stop()
 
     def swap_model(self, detector: Detector) -> None:
         """Switch to another bundle without a gap; see `CameraScorer.swap_model`."""
+    def _replace_reader(self) -> CameraReader:
+        """A new reader, not started, that goes on counting where the old one stops."""
+        old, new = self.reader, self._new_reader(self.scorer.camera)
+        for counter in COUNTERS:
+            setattr(new, counter, getattr(old, counter))
+        self.reader = new
+        return new
+
         self.sampler.rate_hz = detector.bundle.calibration.rate_hz
         self.queue.capacity = detector.bundle.clips.n_past + 1
         self.scorer.swap_model(detector)
@@ -221,6 +255,8 @@ class Camera:
         reader, finding = self.reader, self.scorer.finding
         if reader.finished and not self._is_scored:
             return self.state, self.message
+        if self.pause_note is not None:
+            return CameraState.PAUSED, self.pause_note
         if not reader.is_alive() and not reader.finished:
             return CameraState.DOWN, "its reader stopped with an error and is being restarted"
         if reader.link is CameraState.ENDED and self.scorer.fault:

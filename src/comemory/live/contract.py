@@ -32,6 +32,7 @@ class CameraState(StrEnum):
     down        no connection, or an error that stops the scoring
     ended       a file that was played to its end
     """
+    paused      not watched, because somebody paused it
 
     CONNECTING = "connecting"
     LIVE = "live"
@@ -44,6 +45,7 @@ class CameraState(StrEnum):
     DOWN = "down"
     ENDED = "ended"
 
+    PAUSED = "paused"
     @property
     def is_scored(self) -> bool:
         """Whether frames are scored in this state."""
@@ -82,6 +84,8 @@ class CameraStatus:
         message: one line for people: why it is not live, with a hint.
         drift: one line if the scores of normal hours have moved away from the calibration, else None.
     """
+        paused_until: when a pause ends by itself, UTC; None without one, and for one that somebody must end.
+        snoozed_until: until when its events make no alerts, UTC; None where they do.
 
     name: str
     url: str
@@ -111,6 +115,8 @@ class CameraStatus:
     message: str
     drift: str | None = None
 
+    paused_until: datetime | None = None
+    snoozed_until: datetime | None = None
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Snapshot:
@@ -243,3 +249,31 @@ class EngineContract(Protocol):
     def metrics(self) -> Metrics:
         """The metrics of the service and of every camera."""
         ...
+    def pause(self, camera: str, until: datetime | None, by: str) -> None:
+        """Stop to watch a camera, also after a restart.
+
+        Args:
+            camera: its name.
+            until: when it is watched again, UTC; None for not before `resume`.
+            by: name of the user.
+        """
+        ...
+
+    def resume(self, camera: str) -> None:
+        """Watch a paused camera again."""
+        ...
+
+    def snooze(self, camera: str, until: datetime, by: str) -> None:
+        """Send no alerts for events of a camera that begin before a time, also after a restart.
+
+        Args:
+            camera: its name.
+            until: UTC.
+            by: name of the user.
+        """
+        ...
+
+    def end_snooze(self, camera: str) -> None:
+        """Send alerts again for the events of a snoozed camera that begin from now on."""
+        ...
+

@@ -7,14 +7,15 @@ import queue
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager
-from datetime import datetime
+from contextlib import AbstractContextManager, suppress
+from dataclasses import replace
+from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from comemory.detector import Detector
-from comemory.errors import ComemoryError, ConfigError, StoreError, suggest
+from comemory.errors import ComemoryError, ConfigError, SourceError, StoreError, suggest
 from comemory.files import require_writable_folder
 from comemory.live.camera import Camera
 from comemory.live.config import CameraSettings, LiveSettings, Zone
@@ -22,6 +23,7 @@ from comemory.live.config.overrides import Overrides
 from comemory.live.contract import CameraStatus, Message, Metrics, Snapshot, Verdict
 from comemory.live.learning.feedback import FeedbackStore
 from comemory.live.monitoring.watchdog import Task, Watchdog
+from comemory.live.pauses import Pause, PauseKind, Pauses
 from comemory.live.recording.event_writer import AlertObserver, EventWriter
 from comemory.live.recording.task_queue import TaskQueue
 from comemory.live.scoring.shared_network import NetworkPool
@@ -81,6 +83,7 @@ class Engine:
         self._cameras: dict[str, Camera] = {}
         self._networks = NetworkPool(self._settings.runtime, self._settings.precision, self.workers)
         self._change_lock = threading.RLock()
+        self._pauses, self._alerts = Pauses(settings.out), alerts
         self._reloading = False
         self._stopping = threading.Event()
         self._workers = Workers(self.workers, lambda: list(self._cameras.values()))
@@ -139,6 +142,7 @@ class Engine:
         """See `contract.EngineContract.stop`."""
         if self._started is None:
             return
+            self._show_pauses()
         end = time.monotonic() + timeout_s
 
         def left(share: float) -> float:
@@ -170,7 +174,15 @@ class Engine:
 
     def status(self) -> list[CameraStatus]:
         """See `contract.EngineContract.status`."""
-        return [camera.status() for camera in list(self._cameras.values())]
+        paused, snoozed = self._pauses.of("pause"), self._pauses.of("snooze")
+        return [
+            replace(
+                camera.status(),
+                paused_until=paused[name].until if name in paused else None,
+                snoozed_until=snoozed[name].until if name in snoozed else None,
+            )
+            for name, camera in list(self._cameras.items())
+        ]
 
     def snapshot(self, camera: str) -> Snapshot | None:
         """See `contract.EngineContract.snapshot`."""
@@ -182,6 +194,8 @@ class Engine:
         return self._camera(camera).scorer.stats.scores(seconds)
 
     def subscribe(self) -> AbstractContextManager[queue.Queue[Message]]:
+        if found.pause_note is not None:
+            return None
         """See `contract.EngineContract.subscribe`."""
         return self._subscribers.subscribe()
 
@@ -207,7 +221,7 @@ class Engine:
     def budget_notes(self) -> list[str]:
         """For each camera, its false-alarm budget, and what the footage of its model holds."""
         scorers = {name: camera.scorer for name, camera in self._cameras.items()}
-        return [
+        notes = [
             f"{name}: at most {scorer.false_alarms} false alarms; the model has {scorer.detector.bundle.coverage()}"
             for name, scorer in scorers.items()
         ]
@@ -265,6 +279,22 @@ class Engine:
             after = after.model_copy(update={key: getattr(before, key) for key in fixed})
             changes = self._changes(before, after)
             started = [name for name, change in changes.items() if change is None and _is_enabled(name, after)]
+    def pause(self, camera: str, until: datetime | None, by: str) -> None:
+        """See `contract.EngineContract.pause`."""
+        self._set_pause("pause", camera, Pause(datetime.now(UTC), until, by))
+
+    def resume(self, camera: str) -> None:
+        """See `contract.EngineContract.resume`."""
+        self._set_pause("pause", camera, None)
+
+    def snooze(self, camera: str, until: datetime, by: str) -> None:
+        """See `contract.EngineContract.snooze`."""
+        self._set_pause("snooze", camera, Pause(datetime.now(UTC), until, by))
+
+    def end_snooze(self, camera: str) -> None:
+        """See `contract.EngineContract.end_snooze`."""
+        self._set_pause("snooze", camera, None)
+
             requirements = {name: self._requirements_of(name, after) for name in started}
             self._base_settings, self._settings, self._reloading = settings, after, True
             try:
@@ -279,6 +309,9 @@ class Engine:
         stats = {name: camera.scorer.stats for name, camera in cameras.items()}
         return Metrics(
             frames={name: camera.reader.frames for name, camera in cameras.items()},
+            with suppress(SourceError):
+                self._pauses.retain(after.cameras.keys())
+            self._show_pauses()
             dropped={name: camera.n_dropped for name, camera in cameras.items()},
             scored={name: one.scored for name, one in stats.items()},
             lost={name: camera.reader.lost for name, camera in cameras.items()},
@@ -341,6 +374,8 @@ class Engine:
         """What a reload changes, by camera: the settings that change while it runs; None if it must start again or stop."""
         shared = any(_differ(before, after, key) for key in ("events", "health", "model"))
         found: dict[str, set[str] | None] = {}
+        if (pause := self._pauses.get("pause", name)) is not None:
+            camera.pause(_note(pause))
         for name in sorted({*before.cameras, *after.cameras}):
             old, new = before.cameras.get(name), after.cameras.get(name)
             changed = {key for key in CameraSettings.model_fields if getattr(old, key, None) != getattr(new, key, None)}
@@ -440,3 +475,10 @@ def _is_enabled(name: str, settings: LiveSettings) -> bool:
 
 def _differ(before: LiveSettings, after: LiveSettings, key: str) -> bool:
     return bool(getattr(before, key) != getattr(after, key))
+            self._end_pauses,
+def _note(pause: Pause) -> str:
+    """Why a camera is not watched, for people."""
+    until = "" if pause.until is None else f", until {pause.until:%Y-%m-%d %H:%M} UTC"
+    return f"not watched: paused by {pause.by}{until}"
+
+

@@ -5,13 +5,14 @@ from __future__ import annotations
 import faulthandler
 import math
 import os
+import queue
 import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING
@@ -25,7 +26,9 @@ from comemory.live.systemd import notify, watchdog_interval_s
 if TYPE_CHECKING:
     from tomlkit import TOMLDocument
 
+    from comemory.alerts.config import SinkSettings
     from comemory.alerts.dispatcher import Dispatcher
+    from comemory.alerts.sink import CameraCommand, Sink
     from comemory.live.config.settings_file import SettingsFile
     from comemory.store.store import EventStore
 
@@ -50,7 +53,8 @@ class Service:
     Attributes:
         engine: the running engine.
         store: the event store; None if the settings switch it off.
-        dispatcher: sends the alerts; None without a store or without alerts.
+        dispatcher: sends the alerts; None without a store.
+        on_command: called for each command that came through a sink, with why it failed, or an empty text.
         settings_file: changed by `change_settings`; None where there is none, or it is not to be changed.
 
     Args:
@@ -81,6 +85,8 @@ class Service:
         self._deadline: float | None = None
         self._reload_requested = threading.Event()
         self._change_lock = threading.Lock()
+        self._commands: queue.SimpleQueue[CameraCommand] = queue.SimpleQueue()
+        self.on_command: Callable[[CameraCommand, str], None] = lambda command, error: None
 
     def __enter__(self) -> Service:
         limit_malloc_arenas()
@@ -149,6 +155,7 @@ class Service:
                 return
             if until_finished and self.engine.finished:
                 return
+            self._obey_commands()
             if time.monotonic() - checked >= OVERLOAD_INTERVAL_S:
                 checked = time.monotonic()
                 self._report_overload()
@@ -158,6 +165,26 @@ class Service:
             if time.monotonic() - swept >= SWEEP_INTERVAL_S:
                 swept = time.monotonic()
                 threading.Thread(target=self.sweep, name="sweep", daemon=True).start()
+
+    def _obey_commands(self) -> None:
+        """Pause and snooze cameras as was asked for through the sinks."""
+        while not self._commands.empty():
+            command, error = self._commands.get(), ""
+            by = f"alerts.{command.sink}"
+            until = None if command.minutes is None else datetime.now(UTC) + timedelta(minutes=command.minutes)
+            try:
+                if command.action == "pause" and command.minutes != 0:
+                    self.engine.pause(command.camera, until, by)
+                elif command.action == "pause":
+                    self.engine.resume(command.camera)
+                elif command.minutes and until is not None:
+                    self.engine.snooze(command.camera, until, by)
+                else:
+                    self.engine.end_snooze(command.camera)
+            except ComemoryError as failure:
+                error = str(failure)
+                self._on_reload(f"{by}: {command.action} of {command.camera} failed: {error}")
+            self.on_command(command, error)
 
     def _report_overload(self) -> None:
         """Send a system alert where this machine is too slow for its cameras, and another one when it no longer is."""
@@ -199,10 +226,24 @@ class Service:
             self.settings_file.change(edit, apply)
 
     def _apply(self, settings: LiveSettings) -> None:
-        for line in self.engine.reload(settings) or ["nothing changed"]:
-            self._on_reload(line)
+        before = self.engine.settings.alerts
+        changed = {name: sink for name, sink in settings.alerts.items() if before.get(name) != sink}
+        removed = sorted(before.keys() - settings.alerts.keys())
+        sinks = self._open_sinks(changed)
+        lines = self.engine.reload(settings)
         if self.dispatcher is not None:
+            if sinks or removed:
+                self.dispatcher.set_sinks(sinks, removed)
+                lines += [f"alerts.{name}: {'changed' if name in before else 'added'}" for name in changed]
+                lines += [f"alerts.{name}: removed" for name in removed]
             self.dispatcher.set_cameras(list(self.engine.settings.cameras))
+        for line in lines or ["nothing changed"]:
+            self._on_reload(line)
+
+    def _open_sinks(self, alerts: Mapping[str, SinkSettings]) -> list[Sink]:
+        from comemory.alerts.sink import open_sink
+
+        return [open_sink(name, sink) for name, sink in alerts.items()] if self.store is not None else []
 
     def sweep(self) -> None:
         """Delete what the retention settings do not allow to be stored any longer."""
@@ -267,13 +308,12 @@ class Service:
         return stack.enter_context(EventStore.open(self.settings.store_url, self.settings.media, may_be_away=True))
 
     def _open_alerts(self, stack: ExitStack) -> Dispatcher | None:
-        if self.store is None or not self.settings.alerts:
+        if self.store is None:
             return None
         from comemory.alerts.dispatcher import Dispatcher
-        from comemory.alerts.sink import open_sink
 
-        sinks = [open_sink(name, sink) for name, sink in self.settings.alerts.items()]
-        dispatcher = Dispatcher(self.store, sinks, list(self.settings.cameras))
+        dispatcher = Dispatcher(self.store, self._open_sinks(self.settings.alerts), list(self.settings.cameras))
+        dispatcher.on_command = self._commands.put
         dispatcher.start()
         stack.callback(lambda: dispatcher.stop(self._left()))
         return dispatcher

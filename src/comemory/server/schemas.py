@@ -118,6 +118,8 @@ class Camera(Answer):
     open_event: str | None
     message: str
     drift: str | None
+    paused_until: datetime | None = Field(description="When a pause ends by itself; null where somebody must end it.")
+    snoozed_until: datetime | None = Field(description="Until when its events make no alerts; null where they do.")
 
 
 class Zones(Body):

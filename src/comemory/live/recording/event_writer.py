@@ -6,7 +6,7 @@ import json
 import os
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -41,6 +41,10 @@ class AlertObserver(Protocol):
 
     def report(self, part: str, error: str) -> None:
         """A part of the service has an error; empty where it has none (any more)."""
+        ...
+
+    def set_pauses(self, paused: Collection[str], snoozed: Mapping[str, tuple[datetime, datetime]]) -> None:
+        """These cameras are not watched, and those make no alerts between two times."""
         ...
 
 

@@ -42,6 +42,10 @@ export const resetReferenceView = (camera) => request("POST", `${at(camera)}/ref
 export const event = (id) => request("GET", `/events/${id}`);
 export const remove = (id) => request("DELETE", `/events/${id}`);
 export const setVerdict = (id, verdict) => request("PUT", `/events/${id}/verdict`, { verdict });
+export const pause = (camera, minutes) => request("PUT", `${at(camera)}/pause`, { minutes });
+export const resume = (camera) => request("DELETE", `${at(camera)}/pause`);
+export const snooze = (camera, minutes) => request("PUT", `${at(camera)}/snooze`, { minutes });
+export const endSnooze = (camera) => request("DELETE", `${at(camera)}/snooze`);
 export const setup = () => request("GET", "/setup");
 export const testCamera = (camera) => request("POST", "/setup/cameras/test", camera);
 export const addCamera = (camera) => request("POST", "/setup/cameras", camera);

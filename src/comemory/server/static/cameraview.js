@@ -4,6 +4,7 @@ import * as api from "./api.js";
 import { h, icon, notify } from "./dom.js";
 import { SCORE_HINT, STATES, budget, count, isScored, number, rate, span } from "./format.js";
 import { known, listen, loadHistory } from "./live.js";
+import { pauseNote, pausePanel } from "./pauses.js";
 import { LivePicture } from "./picture.js";
 import { Sparkline, curve } from "./spark.js";
 import { ZoneEditor } from "./zones.js";
@@ -89,11 +90,12 @@ export function cameraView(root, name) {
     try { await api.resetReferenceView(name); notify("The present view is the new reference view."); } catch (error) { notify(error.message, "bad"); }
   } }, "Use this view as the reference");
   const sensitivity = new Sensitivity(name);
+  const pausing = pausePanel(name);
   let editor = null;
   root.replaceChildren(h("div", { class: "page" },
     h("div", { class: "head" }, h("h1", {}, name), state, h("span", { class: "gap" }), accept, heat, h("a", { class: "quiet", href: "#/" }, "All cameras")), note,
     h("div", { class: "camera" }, stage,
-      h("div", { class: "panels" }, sensitivity.element, panel("Training", training), panel("Health", facts)))));
+      h("div", { class: "panels" }, sensitivity.element, pausing.element, panel("Training", training), panel("Health", facts)))));
   stage.append(picture.element, h("div", { class: "meter" }, spark.element, score));
   loadHistory(name).then(draw).catch(() => {});
 
@@ -122,7 +124,9 @@ export function cameraView(root, name) {
       return;
     }
     if (editor === null && (camera.size || camera.state !== "connecting")) edit(camera);
-    const message = [camera.message, camera.drift].filter(Boolean).join(" · ");
+    pausing.update(camera);
+    if (camera.state === "paused") picture.clear();
+    const message = [pauseNote(camera), camera.state === "paused" ? "" : camera.message, camera.drift].filter(Boolean).join(" · ");
     note.hidden = !message;
     note.textContent = message;
     note.dataset.state = camera.state;

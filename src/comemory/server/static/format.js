@@ -56,5 +56,5 @@ export const SCORE_HINT = "Anomaly score: one more is ten times rarer on normal 
 
 export const STATES = {
   connecting: "Connecting", live: "Live", degraded: "Degraded", stalled: "Stalled", frozen: "Frozen", black: "Black",
-  covered: "Covered", moved: "Moved", down: "Down", ended: "Ended",
+  covered: "Covered", moved: "Moved", down: "Down", ended: "Ended", paused: "Paused",
 };

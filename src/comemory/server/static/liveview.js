@@ -5,6 +5,7 @@ import { button, h, icon, keepFocus } from "./dom.js";
 import { eventRow } from "./eventview.js";
 import { SCORE_HINT, STATES, isScored, number, plural, span } from "./format.js";
 import { known, listen, loadHistory } from "./live.js";
+import { pauseNote, snoozeButton } from "./pauses.js";
 import { LivePicture } from "./picture.js";
 import { Sparkline } from "./spark.js";
 
@@ -20,10 +21,11 @@ class Tile {
     this.note = h("p", { class: "tile-note", hidden: true });
     this.metrics = h("p", { class: "metrics" });
     this.heat = button(`Heat map of ${name}`, { class: "tool", "aria-pressed": String(this.picture.heat), onclick: () => this.toggleHeat() }, icon("heat"));
+    this.snooze = snoozeButton(name);
     const more = h("a", { class: "tool", href: `#/cameras/${name}`, "aria-label": `Settings of ${name}`, title: "Zones and sensitivity" }, icon("settings"));
     const title = h("h2", { id: `tile-${name}` }, h("a", { href: `#/cameras/${name}` }, name));
     this.element = h("article", { class: "tile", "aria-labelledby": `tile-${name}` },
-      h("header", {}, title, this.state, h("span", { class: "gap" }), this.heat, more),
+      h("header", {}, title, this.state, h("span", { class: "gap" }), this.heat, this.snooze.element, more),
       this.picture.element,
       h("div", { class: "meter" }, this.spark.element, this.score),
       this.note, this.metrics);
@@ -45,7 +47,9 @@ class Tile {
     this.element.classList.toggle("alarmed", camera.open_event !== null);
     this.picture.badge.hidden = camera.open_event === null;
     this.picture.zones(camera.zones, camera.size ?? [9, 16]);
-    const note = camera.message || camera.drift || "";
+    this.snooze.update(camera);
+    if (camera.state === "paused") this.picture.clear();
+    const note = pauseNote(camera) || camera.message || camera.drift || "";
     this.note.hidden = !note;
     this.note.textContent = note;
     const since = span((Date.now() - Date.parse(camera.since)) / 1000);

@@ -36,10 +36,11 @@ const SYSTEM_EVERY_MS = 30000;
 
 function summarise() {
   const all = [...known.cameras.values()];
+  const watched = all.filter((camera) => camera.state !== "paused").length;
   const live = all.filter((camera) => isScored(camera.state)).length;
   const open = all.filter((camera) => camera.open_event !== null).length;
-  summary.className = `summary ${!known.connected ? "lost" : open ? "alarm" : live === all.length ? "ok" : "fault"}`;
-  summary.textContent = !known.connected ? "Connection lost, reconnecting" : open ? `${plural(open, "open event")}` : `${live} of ${plural(all.length, "camera")} live`;
+  summary.className = `summary ${!known.connected ? "lost" : open ? "alarm" : live === watched ? "ok" : "fault"}`;
+  summary.textContent = !known.connected ? "Connection lost, reconnecting" : open ? `${plural(open, "open event")}` : `${live} of ${plural(all.length, "camera")} live${watched < all.length ? `, ${all.length - watched} paused` : ""}`;
   document.title = open ? `(${open}) comemory` : "comemory";
 }
 
@@ -144,6 +145,6 @@ listen((message) => {
     notify(`Event at ${message.camera}, score ${number(message.event.peak_score)}`, isInSight ? "unseen" : "alarm", `#/events/${message.event.id}`);
   }
   if (message.kind === "warning") notify(message.message, "bad");
-  if (message.kind === "state" && isScored(message.before) && !["live", "connecting"].includes(message.state)) notify(`${message.camera}: ${message.message || message.state}`, "bad");
+  if (message.kind === "state" && isScored(message.before) && !["live", "connecting", "paused"].includes(message.state)) notify(`${message.camera}: ${message.message || message.state}`, "bad");
 });
 begin();

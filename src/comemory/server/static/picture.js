@@ -49,5 +49,12 @@ export class LivePicture {
     if (old) setTimeout(() => URL.revokeObjectURL(old), 1000);
   }
 
+  // Show nothing: the camera is paused.
+  clear() {
+    if (this.tag === null) return;
+    this.tag = null;
+    this.image.classList.add("waiting");
+  }
+
   close() { clearInterval(this.timer); this.watcher.disconnect(); this.quiet(); }
 }
