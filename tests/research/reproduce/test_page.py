@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from research.reproduce import made
 
 from comemory.errors import ConfigError, SourceError
 from comemory.models import MODELS
+from comemory.research.reproduce.costs import network_settings_key, rows_with_costs
 from comemory.research.reproduce.experiment import read_experiment
 from comemory.research.reproduce.grid import EVALUATION_VERSION, TRAINING_VERSION
 from comemory.research.reproduce.page import (
@@ -139,11 +141,23 @@ def test_a_protocol_matrix_has_its_smoothings_as_columns() -> None:
 
 
 def test_the_cost_of_each_variant_is_shown_and_older_rows_have_none() -> None:
-    cost = {"parameters": 246_000, "frozen_parameters": 0, "macs": 279_400_000}
+    cost = {"parameters": 246_000, "frozen_parameters": 0, "macs": 279_400_000, "cpu_ms": 3.14}
     results = made.results(0.9, frames_per_second=71.6)
     rows = [made.row("new", cost=cost, results=results), made.row("old", results=results)]
     lines = [line for line in rendered(rows, "cost tiny").splitlines() if line.startswith("| ")]
-    assert lines[1:] == ["| new | 246 | 279 | 72 | 30.0 |", "| old | – | – | 72 | 30.0 |"]
+    assert lines[1:] == ["| new | 246 | 279 | 3.1 | 72 | 30.0 |", "| old | – | – | – | 72 | 30.0 |"]
+
+
+def test_costs_that_were_measured_by_turns_stand_beside_the_rows_of_their_settings(tmp_path: Path) -> None:
+    table = made.write_rows(tmp_path / "rows.jsonl", [made.row("one"), made.row("two", config={"model": "other"})])
+    cost = {"parameters": 1000, "frozen_parameters": 0, "macs": 2_000_000, "cpu_ms": 3.14}
+    known = {"any": {"settings": network_settings_key(made.row()["config"]), **cost}}
+    (tmp_path / "tiny-costs.json").write_text(json.dumps({"networks": known}))
+    lines = rendered(rows_with_costs(table), "cost tiny").splitlines()
+    assert lines[-2:] == ["| one | 1 | 2 | 3.1 | – | 30.0 |", "| two | – | – | – | – | 30.0 |"]
+    (tmp_path / "tiny-costs.json").write_text('{"networks": [1]}')
+    with pytest.raises(ConfigError, match=r"tiny-costs\.json is not a file of costs"):
+        rows_with_costs(table)
 
 
 def test_budgets_have_a_row_each() -> None:
@@ -157,7 +171,7 @@ def test_budgets_have_a_row_each() -> None:
     rows = [made.row(seed=seed, results=made.results(0.9, budgets=at(seed))) for seed in range(2)]
     text = rendered(rows, "budgets tiny/default")
     assert "| `1/day` | 5.25 ± 0.00 | 5.0 ± 7.1 | 0.50 ± 0.00 | – | 0.5 ± 0.7 |" in text
-    assert "| `1/h` | 3.75 ± 0.00 | 5.00 ± 7.07 | 0.5000 ± 0.0000 | 2.00 ± 0.00 | 0.5000 ± 0.7071 |" in text
+    assert "| `1/h` | 3.75 ± 0.00 | 5.0 ± 7.1 | 0.50 ± 0.00 | 2.00 ± 0.00 | 0.5 ± 0.7 |" in text
     assert rendered([made.row()], "budgets tiny/default").count("|") == 0
 
 
@@ -232,7 +246,7 @@ def test_a_missing_template_is_named(tmp_path: Path) -> None:
 
 def test_the_shipped_page_equals_that_of_the_shipped_rows() -> None:
     page = made.ROOT / "docs" / "results.md"
-    rows = read_rows(made.ROOT / "docs" / "results" / "rows.jsonl")
+    rows = rows_with_costs(made.ROOT / "docs" / "results" / "rows.jsonl")
     text, plots = render(rows, TEMPLATE.read_text(encoding="utf-8"), page.stem)
     assert page.read_text(encoding="utf-8") == text, "run: comemory reproduce --render"
     shipped = {path.name: path.read_text(encoding="utf-8") for path in (page.parent / page.stem).glob("*.svg")}

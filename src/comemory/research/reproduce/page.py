@@ -9,8 +9,8 @@ from pathlib import Path
 from comemory.errors import ConfigError, SourceError, suggest
 from comemory.files import require_writable_folder, write_text
 from comemory.research.reproduce import tables
+from comemory.research.reproduce.costs import rows_with_costs
 from comemory.research.reproduce.experiment import Experiment
-from comemory.research.reproduce.rows import read_rows
 from comemory.research.reproduce.summary import Summary, summaries
 from comemory.types import JSON
 
@@ -55,7 +55,7 @@ def write_page(table: Path, page: Path, template: str) -> list[Path]:
         ConfigError: the template or the table is not valid, or the page cannot be written.
         SourceError: a file cannot be read or written.
     """
-    text, plots = render(read_rows(table), template, page.stem)
+    text, plots = render(rows_with_costs(table), template, page.stem)
     require_writable_folder(page.parent)
     written = []
     for name, plot in plots.items():
@@ -80,7 +80,7 @@ def update_pages(table: Path, folder: Path) -> list[Path]:
         ConfigError: a page names a block that does not exist, or cannot be written.
         SourceError: a file cannot be read.
     """
-    rows = read_rows(table)
+    rows = rows_with_costs(table)
     written = []
     for page in sorted(folder.glob("*.md")):
         text = read_template(page)

@@ -54,6 +54,13 @@ BUDGET_DIGITS = {
 }
 """Decimals of each column of budgets."""
 
+COST_COLUMNS = (
+    "trained parameters, thousands",
+    "million MACs a clip",
+    "network alone, ms by turns",
+    "frames a second",
+    "training, minutes",
+)
 NOTHING = "–"
 OLDER = "†"
 """Stands at variants that were evaluated by an earlier version, in a table that has others too."""
@@ -119,28 +126,22 @@ def row_table(listed: Sequence[Summary], variant: str | None = None) -> str:
 def cost_table(listed: Sequence[Summary], variant: str | None = None) -> str:
     """Return size, operations, speed and training time of every variant, a table for each data set.
 
-    Rows of an earlier version lack size and operations.
+    Rows of an earlier version lack size and operations, unless a file of costs has them; see `reproduce.costs`.
     """
     parts = []
     for summaries in by_data(listed).values():
         chosen = [summary for summary in summaries if variant in (None, summary.variant)]
         rows = [[_cell(summary.title) + _mark(summary, chosen), *_cost(summary)] for summary in chosen]
         if rows:
-            header = [
-                "",
-                "trained parameters, thousands",
-                "million MACs a clip",
-                "frames a second",
-                "training, minutes",
-            ]
-            parts.append(f"**{summaries[0].data_title}**\n\n{markdown_table(header, rows)}")
+            parts.append(f"**{summaries[0].data_title}**\n\n{markdown_table(['', *COST_COLUMNS], rows)}")
     return "\n\n".join(parts)
 
 
 def _cost(summary: Summary) -> list[str]:
     cost = summary.newest.get("cost") or {}
     sizes = [
-        f"{cost[key] / unit:.0f}" if key in cost else NOTHING for key, unit in (("parameters", 1e3), ("macs", 1e6))
+        f"{cost[key] / unit:.{digits}f}" if key in cost else NOTHING
+        for key, unit, digits in (("parameters", 1e3, 0), ("macs", 1e6, 0), ("cpu_ms", 1, 1))
     ]
     speeds = [value for row in summary.rows if (value := row["results"].get("frames_per_second")) is not None]
     minutes = [row["training"]["wall_s"] / 60 for row in summary.rows]
