@@ -108,9 +108,9 @@ def make_plan(name: str, paths: Paths, n_seeds: int | None = None, only: Sequenc
     equivalent = {run.label: by_key[run.key] for run in chosen if run.label not in done and run.key in by_key}
     last = {(row["data"], row["variant"], row["seed"]): row for row in rows if row["experiment"] == path.stem}
     outdated = {
-        run.label: known
+        run.label: older
         for run in chosen
-        if run.label not in done and (known := last.get((run.data, run.variant.name, run.seed))) is not None
+        if run.label not in done and (older := last.get((run.data, run.variant.name, run.seed))) is not None
     }
     return Plan(path.stem, experiment, chosen, done, equivalent, outdated)
 
