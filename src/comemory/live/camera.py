@@ -83,10 +83,10 @@ class Camera:
         self.reader = self._new_reader(camera)
         self.busy = False
         self.restarts = 0
-        self.state, self.since, self.message = CameraState.CONNECTING, datetime.now(UTC), "connecting"
-        self._measured_attempt, self._connected_at = 0, time.monotonic()
         self.pause_note: str | None = None
         self._reader_lock, self._state_lock = threading.Lock(), threading.Lock()
+        self.state, self.since, self.message = CameraState.CONNECTING, datetime.now(UTC), "connecting"
+        self._measured_attempt, self._connected_at = 0, time.monotonic()
         self._loss = RecentShare(*LOSS_LIMITS)
         self._overload = RecentShare(*OVERLOAD_LIMITS)
         self._died_at: float | None = None
@@ -135,12 +135,12 @@ class Camera:
 
     def update_state(self) -> None:
         """Work out the state and publish a change; end the event of a camera that is not live."""
-        self._measure_degradation()
-        state, message = self._find_state()
         with self._state_lock:
             self._update_state()
 
     def _update_state(self) -> None:
+        self._measure_degradation()
+        state, message = self._find_state()
         if self._stopping.is_set():
             return
         if not state.is_scored and self.queue.oldest_arrival is None and not self.busy:
@@ -171,8 +171,6 @@ class Camera:
             if self._stopping.is_set():
                 self.reader.stop()
 
-    def swap_model(self, detector: Detector) -> None:
-        """Switch to another bundle without a gap; see `CameraScorer.swap_model`."""
     def _replace_reader(self) -> CameraReader:
         """A new reader, not started, that goes on counting where the old one stops."""
         old, new = self.reader, self._new_reader(self.scorer.camera)
@@ -181,6 +179,8 @@ class Camera:
         self.reader = new
         return new
 
+    def swap_model(self, detector: Detector) -> None:
+        """Switch to another bundle without a gap; see `CameraScorer.swap_model`."""
         self.sampler.rate_hz = detector.bundle.calibration.rate_hz
         self.queue.capacity = detector.bundle.clips.n_past + 1
         self.scorer.swap_model(detector)
@@ -253,10 +253,10 @@ class Camera:
 
     def _find_state(self) -> tuple[CameraState, str]:
         reader, finding = self.reader, self.scorer.finding
-        if reader.finished and not self._is_scored:
-            return self.state, self.message
         if self.pause_note is not None:
             return CameraState.PAUSED, self.pause_note
+        if reader.finished and not self._is_scored:
+            return self.state, self.message
         if not reader.is_alive() and not reader.finished:
             return CameraState.DOWN, "its reader stopped with an error and is being restarted"
         if reader.link is CameraState.ENDED and self.scorer.fault:

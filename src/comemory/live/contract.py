@@ -31,8 +31,8 @@ class CameraState(StrEnum):
     moved       the camera shows another view than it used to
     down        no connection, or an error that stops the scoring
     ended       a file that was played to its end
-    """
     paused      not watched, because somebody paused it
+    """
 
     CONNECTING = "connecting"
     LIVE = "live"
@@ -44,8 +44,8 @@ class CameraState(StrEnum):
     MOVED = "moved"
     DOWN = "down"
     ENDED = "ended"
-
     PAUSED = "paused"
+
     @property
     def is_scored(self) -> bool:
         """Whether frames are scored in this state."""
@@ -83,9 +83,9 @@ class CameraStatus:
         open_event: id of the event under way, None without one.
         message: one line for people: why it is not live, with a hint.
         drift: one line if the scores of normal hours have moved away from the calibration, else None.
-    """
         paused_until: when a pause ends by itself, UTC; None without one, and for one that somebody must end.
         snoozed_until: until when its events make no alerts, UTC; None where they do.
+    """
 
     name: str
     url: str
@@ -114,9 +114,9 @@ class CameraStatus:
     open_event: str | None
     message: str
     drift: str | None = None
-
     paused_until: datetime | None = None
     snoozed_until: datetime | None = None
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Snapshot:
@@ -238,17 +238,6 @@ class EngineContract(Protocol):
         """
         ...
 
-    def reload(self, settings: LiveSettings) -> list[str]:
-        """Apply new settings; cameras whose settings did not change go on undisturbed. Gives one line per change.
-
-        Raises:
-            ComemoryError: a part of them, such as a bundle, cannot be used; nothing has changed then.
-        """
-        ...
-
-    def metrics(self) -> Metrics:
-        """The metrics of the service and of every camera."""
-        ...
     def pause(self, camera: str, until: datetime | None, by: str) -> None:
         """Stop to watch a camera, also after a restart.
 
@@ -277,3 +266,14 @@ class EngineContract(Protocol):
         """Send alerts again for the events of a snoozed camera that begin from now on."""
         ...
 
+    def reload(self, settings: LiveSettings) -> list[str]:
+        """Apply new settings; cameras whose settings did not change go on undisturbed. Gives one line per change.
+
+        Raises:
+            ComemoryError: a part of them, such as a bundle, cannot be used; nothing has changed then.
+        """
+        ...
+
+    def metrics(self) -> Metrics:
+        """The metrics of the service and of every camera."""
+        ...

@@ -43,7 +43,7 @@ MAX_CLIP_TASKS = 20_000
 """Packets that may wait for the disk: about a minute of ten cameras at 30 frames a second."""
 LIVE_CHANGES = {"zones", "false_alarms", "hours"}
 """Settings of a camera that can change without a new connection."""
-FIXED = ("out", "runtime", "precision", "workers", "store", "web", "alerts")
+FIXED = ("out", "runtime", "precision", "workers", "store", "web")
 """Settings that take effect after a restart only."""
 Requirements = tuple[Detector, list[Sequence[float]]]
 """What starting a camera requires: its detector, and the signatures of its events with the verdict normal."""
@@ -78,12 +78,12 @@ class Engine:
         self._store = store
         self._subscribers = MessageBus()
         self._feedback = FeedbackStore(settings.out, store)
+        self._pauses, self._alerts = Pauses(settings.out), alerts
         self.event_writer = EventWriter(settings.out, store, self._publish_error, alerts)
         self._clip_tasks = TaskQueue("clips", MAX_CLIP_TASKS)
         self._cameras: dict[str, Camera] = {}
         self._networks = NetworkPool(self._settings.runtime, self._settings.precision, self.workers)
         self._change_lock = threading.RLock()
-        self._pauses, self._alerts = Pauses(settings.out), alerts
         self._reloading = False
         self._stopping = threading.Event()
         self._workers = Workers(self.workers, lambda: list(self._cameras.values()))
@@ -135,6 +135,7 @@ class Engine:
             self._started = time.monotonic()
             for camera_ in self._cameras.values():
                 camera_.start()
+            self._show_pauses()
             self._workers.start()
             self._watchdog.start()
 
@@ -142,7 +143,6 @@ class Engine:
         """See `contract.EngineContract.stop`."""
         if self._started is None:
             return
-            self._show_pauses()
         end = time.monotonic() + timeout_s
 
         def left(share: float) -> float:
@@ -187,6 +187,8 @@ class Engine:
     def snapshot(self, camera: str) -> Snapshot | None:
         """See `contract.EngineContract.snapshot`."""
         found = self._camera(camera)
+        if found.pause_note is not None:
+            return None
         return found.scorer.snapshot(found.reader.newest, found.state)
 
     def scores(self, camera: str, seconds: float) -> Sequence[tuple[datetime, float]]:
@@ -194,8 +196,6 @@ class Engine:
         return self._camera(camera).scorer.stats.scores(seconds)
 
     def subscribe(self) -> AbstractContextManager[queue.Queue[Message]]:
-        if found.pause_note is not None:
-            return None
         """See `contract.EngineContract.subscribe`."""
         return self._subscribers.subscribe()
 
@@ -221,7 +221,7 @@ class Engine:
     def budget_notes(self) -> list[str]:
         """For each camera, its false-alarm budget, and what the footage of its model holds."""
         scorers = {name: camera.scorer for name, camera in self._cameras.items()}
-        notes = [
+        return [
             f"{name}: at most {scorer.false_alarms} false alarms; the model has {scorer.detector.bundle.coverage()}"
             for name, scorer in scorers.items()
         ]
@@ -271,14 +271,6 @@ class Engine:
         """Accept the present view of a moved camera as its reference."""
         self._camera(camera).scorer.reset_reference_view()
 
-    def reload(self, settings: LiveSettings) -> list[str]:
-        """See `contract.EngineContract.reload`."""
-        with self._change_lock:
-            before, after = self._settings, self._overrides.apply(settings)
-            fixed = [key for key in FIXED if _differ(before, after, key)]
-            after = after.model_copy(update={key: getattr(before, key) for key in fixed})
-            changes = self._changes(before, after)
-            started = [name for name, change in changes.items() if change is None and _is_enabled(name, after)]
     def pause(self, camera: str, until: datetime | None, by: str) -> None:
         """See `contract.EngineContract.pause`."""
         self._set_pause("pause", camera, Pause(datetime.now(UTC), until, by))
@@ -295,12 +287,23 @@ class Engine:
         """See `contract.EngineContract.end_snooze`."""
         self._set_pause("snooze", camera, None)
 
+    def reload(self, settings: LiveSettings) -> list[str]:
+        """See `contract.EngineContract.reload`."""
+        with self._change_lock:
+            before, after = self._settings, self._overrides.apply(settings)
+            fixed = [key for key in FIXED if _differ(before, after, key)]
+            after = after.model_copy(update={key: getattr(before, key) for key in fixed})
+            changes = self._changes(before, after)
+            started = [name for name, change in changes.items() if change is None and _is_enabled(name, after)]
             requirements = {name: self._requirements_of(name, after) for name in started}
             self._base_settings, self._settings, self._reloading = settings, after, True
             try:
                 lines = [self._reload_camera(name, change, requirements.get(name)) for name, change in changes.items()]
             finally:
                 self._reloading = False
+            with suppress(SourceError):
+                self._pauses.retain(after.cameras.keys())
+            self._show_pauses()
             return [*(f"{key}: takes effect after a restart" for key in fixed), *lines]
 
     def metrics(self) -> Metrics:
@@ -309,9 +312,6 @@ class Engine:
         stats = {name: camera.scorer.stats for name, camera in cameras.items()}
         return Metrics(
             frames={name: camera.reader.frames for name, camera in cameras.items()},
-            with suppress(SourceError):
-                self._pauses.retain(after.cameras.keys())
-            self._show_pauses()
             dropped={name: camera.n_dropped for name, camera in cameras.items()},
             scored={name: one.scored for name, one in stats.items()},
             lost={name: camera.reader.lost for name, camera in cameras.items()},
@@ -359,7 +359,38 @@ class Engine:
             name, self._settings, detector, self.event_writer, self._clip_tasks, self.publish, self._workers.wake
         )
         camera.scorer.set_suppressions(normal)
+        if (pause := self._pauses.get("pause", name)) is not None:
+            camera.pause(_note(pause))
         return camera
+
+    def _set_pause(self, kind: PauseKind, name: str, pause: Pause | None) -> None:
+        with self._change_lock:
+            self._camera(name)
+            self._pauses.set(kind, name, pause)
+            self._apply_pause(kind, name)
+
+    def _apply_pause(self, kind: PauseKind, name: str) -> None:
+        if kind == "pause":
+            pause, camera = self._pauses.get(kind, name), self._camera(name)
+            if pause is None:
+                camera.resume()
+            else:
+                camera.pause(_note(pause))
+            camera.update_state()
+        self._show_pauses()
+
+    def _show_pauses(self) -> None:
+        """Tell the alerts which cameras are paused and snoozed."""
+        if self._alerts is not None:
+            snoozed = {name: (one.since, one.until) for name, one in self._pauses.of("snooze").items() if one.until}
+            self._alerts.set_pauses(self._pauses.of("pause").keys(), snoozed)
+
+    def _end_pauses(self) -> None:
+        for kind, name in self._pauses.expired(datetime.now(UTC)):
+            with self._change_lock:
+                self._pauses.end_expired(kind, name)
+                if name in self._cameras:
+                    self._apply_pause(kind, name)
 
     def _set(self, camera: str, key: str, value: object) -> None:
         with self._change_lock:
@@ -374,8 +405,6 @@ class Engine:
         """What a reload changes, by camera: the settings that change while it runs; None if it must start again or stop."""
         shared = any(_differ(before, after, key) for key in ("events", "health", "model"))
         found: dict[str, set[str] | None] = {}
-        if (pause := self._pauses.get("pause", name)) is not None:
-            camera.pause(_note(pause))
         for name in sorted({*before.cameras, *after.cameras}):
             old, new = before.cameras.get(name), after.cameras.get(name)
             changed = {key for key in CameraSettings.model_fields if getattr(old, key, None) != getattr(new, key, None)}
@@ -427,6 +456,7 @@ class Engine:
             self._clip_tasks.restart,
             self.event_writer.restart,
             self._read_missing_feedback,
+            self._end_pauses,
             self._apply_overrides,
         )
         if now - self._last_drift_check >= DRIFT_INTERVAL_S:
@@ -469,16 +499,15 @@ class Engine:
         self.publish({"kind": "warning", "message": error})
 
 
-def _is_enabled(name: str, settings: LiveSettings) -> bool:
-    return name in settings.cameras and settings.cameras[name].enabled
-
-
-def _differ(before: LiveSettings, after: LiveSettings, key: str) -> bool:
-    return bool(getattr(before, key) != getattr(after, key))
-            self._end_pauses,
 def _note(pause: Pause) -> str:
     """Why a camera is not watched, for people."""
     until = "" if pause.until is None else f", until {pause.until:%Y-%m-%d %H:%M} UTC"
     return f"not watched: paused by {pause.by}{until}"
 
 
+def _is_enabled(name: str, settings: LiveSettings) -> bool:
+    return name in settings.cameras and settings.cameras[name].enabled
+
+
+def _differ(before: LiveSettings, after: LiveSettings, key: str) -> bool:
+    return bool(getattr(before, key) != getattr(after, key))
