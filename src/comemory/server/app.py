@@ -25,7 +25,7 @@ from comemory.server.broadcaster import Broadcaster
 from comemory.server.live_pictures import SnapshotEncoder
 from comemory.server.middleware import SecurityMiddleware
 from comemory.server.openapi import methods_of, openapi_document
-from comemory.server.routes import cameras, events, pauses, session, setup, system
+from comemory.server.routes import activity, cameras, events, pauses, reviews, session, setup, system
 from comemory.server.schemas import API, Problem
 from comemory.server.state import Proxy, ServerState, get_caller
 from comemory.store.store import EventStore
@@ -96,7 +96,16 @@ def create_app(
     authenticated = APIRouter(
         dependencies=[*CREDENTIALS, Depends(get_caller)], responses={401: {"model": Problem}, 403: {"model": Problem}}
     )
-    for router in (cameras.router, events.router, events.timeline_router, system.router, setup.router, pauses.router):
+    for router in (
+        cameras.router,
+        activity.router,
+        events.router,
+        reviews.router,
+        events.timeline_router,
+        system.router,
+        setup.router,
+        pauses.router,
+    ):
         authenticated.include_router(router, prefix=API)
     authenticated.include_router(system.metrics_router)
     app.include_router(authenticated)

@@ -171,6 +171,7 @@ class Media(Answer):
     """URLs of an event's files, null where there is none."""
 
     thumbnail: str | None = None
+    crop: str | None = Field(None, description="The peak, cropped to the anomaly.")
     heat: str | None = None
     clip: str | None = None
 
@@ -192,6 +193,14 @@ class Event(Answer):
     threshold: float
     verdict: Word | None
     suppressed: bool
+    label: str | None = Field(
+        description="Name of the object at the peak; null without `[labels]`, or where none is found."
+    )
+    region: list[Annotated[list[int], Field(min_length=2, max_length=2)]] | None = Field(
+        description="Corners of the outline of the anomaly at the peak, in pixels of the frame."
+    )
+    note: str | None = Field(description="Text of an operator.")
+    favourite: bool = Field(description="Retention keeps it.")
     media: Media
 
 
@@ -214,6 +223,8 @@ class EventSummary(Answer):
     peak_score: float
     verdict: Word | None
     suppressed: bool
+    label: str | None
+    favourite: bool
 
 
 class Timeline(Answer):
@@ -252,7 +263,7 @@ class SystemStatus(Answer):
     learning: list[Learning]
 
 
-_KINDS = ("thumbnail", "heat", "clip")
+_KINDS = ("thumbnail", "crop", "heat", "clip")
 _STATUS = tuple(item.name for item in fields(CameraStatus))
 
 

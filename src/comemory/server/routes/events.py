@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import secrets
+import threading
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, HTTPException, Path, Query, Request, Response
 from fastapi.responses import FileResponse
+from starlette.background import BackgroundTask
 
+from comemory.live.recording.clip_export import clip_name, export_clip
 from comemory.server.schemas import Event, EventPage, EventSummary, Moment, Problem, Timeline, Verdict, event_view
 from comemory.server.state import Admin, AppState, CurrentUser, ServerState
 from comemory.store.reader import MAX_SUMMARIES
@@ -17,9 +21,14 @@ timeline_router = APIRouter(tags=["events"], responses={404: {"model": Problem}}
 
 ID_PATTERN = r"^[0-9A-Za-z-]{1,64}$"
 Id = Annotated[str, Path(pattern=ID_PATTERN)]
-Kind = Literal["thumbnail", "heat", "clip"]
+Kind = Literal["thumbnail", "crop", "heat", "clip"]
 CameraQuery = Annotated[str | None, Query(pattern=r"^[A-Za-z0-9_.-]{1,64}$")]
 VerdictQuery = Literal["normal", "abnormal", "none"] | None
+LabelQuery = Annotated[str | None, Query(max_length=64, description="`none` for events without a label.")]
+
+_EXPORTS = threading.Lock()
+"""Encoding takes a core: one export at a time, so that the cameras keep theirs."""
+_PARTS = {"thumbnail": "_peak", "crop": "_crop", "heat": "_heat", "clip": ""}
 
 FILE: dict[int | str, dict[str, Any]] = {
     200: {"content": {"image/jpeg": {}, "image/png": {}, "video/mp4": {}}},
@@ -40,6 +49,8 @@ def events(
     limit: Annotated[int, Query(ge=1, le=200)] = 50,
     verdict: VerdictQuery = None,
     suppressed: bool | None = None,
+    label: LabelQuery = None,
+    favourite: bool | None = None,
 ) -> EventPage:
     """Events, newest first; with `after`, those that follow an event, oldest first."""
     found = state.require_store().page(
@@ -51,9 +62,11 @@ def events(
         limit=limit,
         verdict=verdict,
         suppressed=suppressed,
+        label=label,
+        favourite=favourite,
     )
     following = found[-1].id if len(found) == limit else None
-    return EventPage(events=[_view(event) for event in found], next=following)
+    return EventPage(events=[view_of(event) for event in found], next=following)
 
 
 @timeline_router.get("/timeline")
@@ -64,10 +77,12 @@ def timeline(
     until: Moment | None = None,
     limit: Annotated[int, Query(ge=1, le=MAX_SUMMARIES)] = MAX_SUMMARIES,
     verdict: VerdictQuery = None,
+    label: LabelQuery = None,
+    favourite: bool | None = None,
 ) -> Timeline:
     """The times of events, without their details."""
     marks, total = state.require_store().summaries(
-        camera=camera, since=since, until=until, verdict=verdict, limit=limit
+        camera=camera, since=since, until=until, verdict=verdict, label=label, favourite=favourite, limit=limit
     )
     return Timeline(events=[EventSummary.model_validate(mark) for mark in marks], total=total)
 
@@ -75,13 +90,13 @@ def timeline(
 @router.get("/{id}")
 def event(id: Id, state: AppState) -> Event:
     """One event."""
-    return _view(_event(state, id))
+    return view_of(existing_event(state, id))
 
 
 @router.delete("/{id}", status_code=204, responses={409: {"model": Problem, "description": "The event is still open."}})
 def delete(id: Id, request: Request, caller: Admin, state: AppState) -> Response:
     """Delete an event and its files, once it has ended; for admins."""
-    found = _event(state, id)
+    found = existing_event(state, id)
     if found.end is None:
         raise HTTPException(409, "the event is still open: delete it when it has ended")
     if not state.require_store().delete(id):
@@ -94,12 +109,34 @@ def delete(id: Id, request: Request, caller: Admin, state: AppState) -> Response
 @router.put("/{id}/verdict", responses={400: {"model": Problem}})
 def set_verdict(id: Id, given: Verdict, request: Request, caller: CurrentUser, state: AppState) -> Event:
     """Set the verdict on an event: `normal` suppresses similar events of the camera, null removes it."""
-    _event(state, id)
+    existing_event(state, id)
     state.engine.set_verdict(id, given.verdict, caller.name)
     state.record(request, caller, "verdict", id, given.verdict)
-    found = _event(state, id)
+    found = existing_event(state, id)
     state.broadcaster.publish_event(found, "update")
-    return _view(found)
+    return view_of(found)
+
+
+@router.get("/{id}/export", response_class=FileResponse, responses={200: {"content": {"video/mp4": {}}}})
+def export(id: Id, state: AppState) -> FileResponse:
+    """The clip to hand on: the time of day, the mark of the event and the outline are drawn into its frames."""
+    store, found = state.require_store(), existing_event(state, id)
+    clip = store.file(id, "clip")
+    if clip is None:
+        raise HTTPException(404, "this event has no clip")
+    target = store.scratch / f"export-{secrets.token_hex(8)}.mp4"
+    try:
+        with _EXPORTS:
+            export_clip(clip, found, target)
+    except BaseException:
+        target.unlink(missing_ok=True)
+        raise
+    return FileResponse(
+        target,
+        media_type="video/mp4",
+        filename=clip_name(found, ".mp4", "_marked"),
+        background=BackgroundTask(target.unlink, missing_ok=True),
+    )
 
 
 @router.get("/{id}/{kind}", response_class=FileResponse, responses=FILE)
@@ -111,17 +148,23 @@ def file(id: Id, kind: Kind, state: AppState, download: bool = False) -> FileRes
     return FileResponse(
         path,
         media_type=MEDIA_TYPES.get(path.suffix, "application/octet-stream"),
-        filename=f"{id}-{kind}{path.suffix}" if download else None,
+        filename=clip_name(existing_event(state, id), path.suffix, _PARTS[kind]) if download else None,
         headers={"Cache-Control": "private, max-age=3600"},
     )
 
 
-def _event(state: ServerState, id: str) -> StoredEvent:
+def existing_event(state: ServerState, id: str) -> StoredEvent:
+    """The event of an id.
+
+    Raises:
+        HTTPException: 404 where there is none.
+    """
     found = state.require_store().get(id)
     if found is None:
         raise HTTPException(404, "there is no such event")
     return found
 
 
-def _view(event: StoredEvent) -> Event:
+def view_of(event: StoredEvent) -> Event:
+    """A stored event as the API shows it."""
     return Event.model_validate(event_view(event.to_json()))

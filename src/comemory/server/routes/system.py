@@ -10,11 +10,13 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, HTTPException, Response
 from fastapi.concurrency import run_in_threadpool
 from fastapi.sse import EventSourceResponse, ServerSentEvent
+from pydantic import Field
 
 from comemory.errors import ComemoryError
 from comemory.live.contract import Message
 from comemory.provenance import package_version
 from comemory.server.broadcaster import TooManyListeners
+from comemory.server.machine import Machine, machine
 from comemory.server.metrics import exposition
 from comemory.server.schemas import Learning, Problem, SystemStatus
 from comemory.server.state import AppState, CurrentUser, ServerState
@@ -28,16 +30,25 @@ MAX_STREAM_S = 3600.0
 CHECK_EVERY_S = 5.0
 
 
+class SystemReport(SystemStatus):
+    """The state of the whole system, with that of the machine."""
+
+    machine: Machine
+    store_url: str | None = Field(description="Of the database, its password masked; null without one.")
+
+
 @router.get("/system")
-def system(state: AppState) -> SystemStatus:
+def system(state: AppState) -> SystemReport:
     """The state of the whole system."""
-    return SystemStatus(
+    return SystemReport(
         version=package_version("comemory"),
         uptime_s=state.engine.metrics().uptime_s,
         events=_counts(state),
         store_error=None if state.store is None else state.store.error,
         store_warning=None if state.store is None else state.store.warning,
         learning=[Learning.model_validate(one) for one in state.broadcaster.learning()],
+        machine=machine(state.engine.settings.out if state.store is None else state.store.media),
+        store_url=None if state.store is None else state.store.url,
     )
 
 

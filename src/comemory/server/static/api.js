@@ -46,11 +46,20 @@ export const pause = (camera, minutes) => request("PUT", `${at(camera)}/pause`, 
 export const resume = (camera) => request("DELETE", `${at(camera)}/pause`);
 export const snooze = (camera, minutes) => request("PUT", `${at(camera)}/snooze`, { minutes });
 export const endSnooze = (camera) => request("DELETE", `${at(camera)}/snooze`);
+const sink = (name) => `/setup/alerts/${encodeURIComponent(name)}`;
+export const alerts = () => request("GET", "/setup/alerts");
+export const addAlert = (alert) => request("POST", "/setup/alerts", alert);
+export const changeAlert = (name, values) => request("PATCH", sink(name), values);
+export const removeAlert = (name) => request("DELETE", sink(name));
+export const testAlert = (name) => request("POST", `${sink(name)}/test`);
 export const setup = () => request("GET", "/setup");
 export const testCamera = (camera) => request("POST", "/setup/cameras/test", camera);
 export const addCamera = (camera) => request("POST", "/setup/cameras", camera);
 export const changeCamera = (name, values) => request("PATCH", `/setup${at(name)}`, values);
 export const removeCamera = (name) => request("DELETE", `/setup${at(name)}`);
+export const review = (ids, action) => request("POST", "/reviews", { ids, action });
+export const annotate = (id, values) => request("PATCH", `/events/${id}`, values);
+export const activity = (camera, hours) => request("GET", `${at(camera)}/activity?${query(hours)}`);
 export const system = () => request("GET", "/system");
 
 const query = (wanted) => new URLSearchParams(Object.entries(wanted).filter(([, value]) => value !== null && value !== undefined && value !== ""));

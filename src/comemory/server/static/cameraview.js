@@ -93,7 +93,7 @@ export function cameraView(root, name) {
   const pausing = pausePanel(name);
   let editor = null;
   root.replaceChildren(h("div", { class: "page" },
-    h("div", { class: "head" }, h("h1", {}, name), state, h("span", { class: "gap" }), accept, heat, h("a", { class: "quiet", href: "#/" }, "All cameras")), note,
+    h("div", { class: "head" }, h("h1", {}, name), state, h("span", { class: "gap" }), accept, heat, h("a", { class: "quiet", href: `#/cameras/${encodeURIComponent(name)}/activity` }, "What is normal here"), h("a", { class: "quiet", href: "#/" }, "All cameras")), note,
     h("div", { class: "camera" }, stage,
       h("div", { class: "panels" }, sensitivity.element, pausing.element, panel("Training", training), panel("Health", facts)))));
   stage.append(picture.element, h("div", { class: "meter" }, spark.element, score));

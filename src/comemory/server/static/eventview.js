@@ -4,6 +4,7 @@ import * as api from "./api.js";
 import { button, h, icon, keepFocus, notify, placeNotices, s } from "./dom.js";
 import { count, dayOf, lasted, minute, number, plural, time } from "./format.js";
 import { known, listen, notifyAll } from "./live.js";
+import { Review } from "./review.js";
 
 const PAGE = 48;
 const SPANS = { 1: "24 hours", 7: "7 days", 30: "30 days" };
@@ -11,13 +12,14 @@ const VIEWS = { clip: "Clip", thumbnail: "Peak", heat: "Heat map" };
 const MARKS = { normal: "Normal", abnormal: "Abnormal", none: "Not reviewed" };
 
 const place = (event) => `#/events/${event.id}`;
-const where = (event) => `${event.camera}, ${time(event.start)}, score ${number(event.peak_score)}`;
+const where = (event) => `${event.camera}, ${time(event.start)}, score ${number(event.peak_score)}${event.label ? `, ${event.label}` : ""}`;
 
 const unseen = (text) => h("span", { class: "unseen" }, text);
 
 function thumbnail(event) {
-  return event.media.thumbnail
-    ? h("img", { src: event.media.thumbnail, alt: "", loading: "lazy", decoding: "async" })
+  const picture = event.media.crop ?? event.media.thumbnail;
+  return picture
+    ? h("img", { src: picture, alt: "", loading: "lazy", decoding: "async" })
     : h("span", { class: "no-picture" }, icon("alarm"));
 }
 
@@ -29,22 +31,22 @@ function mark(event) {
 
 export function eventRow(event) {
   return h("a", { class: "row", href: place(event) }, thumbnail(event),
-    h("span", { class: "row-text" }, h("strong", {}, unseen("Event at "), event.camera), h("span", {}, unseen(", "), `${time(event.start)} · ${lasted(event)}`)),
+    h("span", { class: "row-text" }, h("strong", {}, unseen("Event at "), event.camera), h("span", {}, unseen(", "), `${time(event.start)} · ${lasted(event)}${event.label ? ` · ${event.label}` : ""}`)),
     h("span", { class: "row-end" }, h("b", {}, unseen(", score "), number(event.peak_score)), mark(event)));
 }
 
 function card(event) {
-  return h("a", { class: "card", href: place(event) }, h("span", { class: "card-picture" }, thumbnail(event), mark(event)),
+  return h("a", { class: "card", href: place(event) }, h("span", { class: "card-picture" }, thumbnail(event), mark(event), event.favourite && h("span", { class: "star" }, icon("star"), unseen("Favourite"))),
     h("span", { class: "card-text" }, h("strong", {}, unseen("Event at "), event.camera), h("b", {}, unseen(", score "), number(event.peak_score)),
-      h("span", {}, unseen(", "), minute(event.start)), h("span", {}, unseen(", lasted "), lasted(event))));
+      h("span", {}, unseen(", "), minute(event.start)), h("span", {}, unseen(", lasted "), lasted(event)), event.label && h("span", { class: "label" }, unseen(", "), event.label), event.note && h("span", { class: "note" }, unseen(", note: "), event.note)));
 }
 
 // `many` gives the number of events of a day, of which some are listed.
-function byDay(events, many) {
+function byDay(events, many, review) {
   const days = new Map();
   for (const event of events) days.set(dayOf(event.start), [...(days.get(dayOf(event.start)) ?? []), event]);
   return [...days].map(([day, listed]) => h("section", { class: "day" }, h("h2", {}, day, h("span", {}, many(day, listed.length))),
-    h("ul", { class: "cards" }, listed.map((event) => h("li", {}, card(event))))));
+    h("ul", { class: "cards" }, listed.map((event) => h("li", { "data-event": event.id, class: review.chosen.has(event.id) ? "chosen" : null }, card(event), review.box(event, where(event)))))));
 }
 
 // A lane for each camera, and a mark for each known event of `total`; the cards below hold the same for screen readers.
@@ -85,7 +87,7 @@ function choice(label, options, chosen, act) {
 }
 
 export function eventsView(root) {
-  const wanted = { camera: "", verdict: "", days: 1 };
+  const wanted = { camera: "", verdict: "", label: "", favourite: "", days: 1 };
   const lanes = h("div", { class: "lanes", tabIndex: 0, role: "region", "aria-label": "Timeline" });
   const listed = h("div", { class: "days" });
   const more = h("button", { type: "button", class: "more", hidden: true, onclick: () => load(false) }, "Older events");
@@ -96,17 +98,22 @@ export function eventsView(root) {
   let total = 0;
   let since = new Date();
   let asked = 0;
+  const review = new Review(() => events, () => show());
 
   const cameras = () => Object.fromEntries([["", "All cameras"], ...[...known.cameras.keys()].map((name) => [name, name])]);
+  const labels = new Set();
+  const labelChoices = () => ({ "": "All", ...Object.fromEntries([...labels].sort().map((label) => [label, label])), none: "None" });
   const verdicts = { "": "All", none: MARKS.none, abnormal: MARKS.abnormal, normal: MARKS.normal };
   const filters = h("form", { class: "filters", "aria-label": "Filter", onsubmit: (submitted) => submitted.preventDefault() });
   function showFilters() {
     filters.replaceChildren(
       choice("Camera", cameras(), wanted.camera, (value) => { wanted.camera = value; load(true); }),
       choice("Verdict", verdicts, wanted.verdict, (value) => { wanted.verdict = value; load(true); }),
+      ...(labels.size ? [choice("Label", labelChoices(), wanted.label, (value) => { wanted.label = value; load(true); })] : []),
+      choice("Kept", { "": "All", true: "Favourites", false: "Others" }, wanted.favourite, (value) => { wanted.favourite = value; load(true); }),
       choice("Period", SPANS, wanted.days, (value) => { wanted.days = Number(value); load(true); }));
   }
-  root.replaceChildren(h("div", { class: "page" }, h("div", { class: "head" }, h("h1", {}, "Events"), filters), lanes, listed, more));
+  root.replaceChildren(h("div", { class: "page" }, h("div", { class: "head" }, h("h1", {}, "Events"), filters), lanes, review.element, listed, more));
 
   function showLanes() {
     const rows = wanted.camera ? [wanted.camera] : [...new Set([...known.cameras.keys(), ...marks.map((event) => event.camera)])];
@@ -130,7 +137,10 @@ export function eventsView(root) {
 
   function show() {
     showLanes();
-    keepFocus(listed, () => listed.replaceChildren(...byDay(events, many())));
+    const picked = listed.contains(document.activeElement) ? document.activeElement.dataset.id : null;
+    keepFocus(listed, () => listed.replaceChildren(...byDay(events, many(), review)));
+    if (picked) listed.querySelector(`input[data-id="${picked}"]`)?.focus({ preventScroll: true });
+    review.show();
     if (!events.length) listed.replaceChildren(h("p", { class: "empty" }, "No events in this period."));
     more.hidden = !next;
   }
@@ -138,18 +148,26 @@ export function eventsView(root) {
   async function load(fromStart) {
     const turn = ++asked;
     if (fromStart) since = new Date(Date.now() - wanted.days * 864e5);
-    const asking = { camera: wanted.camera, verdict: wanted.verdict, since: since.toISOString() };
+    const asking = { camera: wanted.camera, verdict: wanted.verdict, since: since.toISOString(), label: wanted.label, favourite: wanted.favourite };
     try {
       const [page, whole] = await Promise.all([api.events({ ...asking, limit: PAGE, before: fromStart ? null : next }), fromStart ? api.timeline(asking) : null]);
       if (turn !== asked) return;
       events = fromStart ? page.events : [...events, ...page.events];
       next = page.next;
       if (whole) { marks = whole.events; total = whole.total; }
+      offer(events.concat(marks));
     } catch (error) { notify(error.message, "bad"); }
     show();
   }
 
-  const isWanted = (event) => (!wanted.camera || wanted.camera === event.camera) && (!wanted.verdict || wanted.verdict === (event.verdict ?? "none"))
+  // The filter by label appears with the first label, and lists those seen.
+  function offer(some) {
+    const before = labels.size;
+    for (const { label } of some) if (label) labels.add(label);
+    if (labels.size !== before) showFilters();
+  }
+
+  const isWanted = (event) => (!wanted.favourite || wanted.favourite === String(event.favourite)) && (!wanted.label || wanted.label === (event.label ?? "none")) && (!wanted.camera || wanted.camera === event.camera) && (!wanted.verdict || wanted.verdict === (event.verdict ?? "none"))
     && Date.parse(event.start) >= since.getTime() && !gone.has(event.id);
   const without = (list, { id }) => list.filter((event) => event.id !== id);
   const sorted = (list) => list.sort((a, b) => (a.id < b.id ? 1 : -1));
@@ -171,15 +189,18 @@ export function eventsView(root) {
     if (message.kind === "status" && filters.querySelector("select")?.options.length !== known.cameras.size + 1) { showFilters(); show(); }
     if (message.kind !== "event") return;
     if (message.change === "delete") gone.add(message.event.id);
+    offer([message.event]);
     apply(message.event);
     show();
   });
   let width = 0;
   const watcher = new ResizeObserver(() => { if (lanes.clientWidth !== width) { width = lanes.clientWidth; showLanes(); } });
   watcher.observe(lanes);
+  const pressed = (key) => review.key(key, [...listed.querySelectorAll("a.card")]);
+  addEventListener("keydown", pressed);
   showFilters();
   load(true);
-  return () => { quiet(); watcher.disconnect(); };
+  return () => { quiet(); watcher.disconnect(); removeEventListener("keydown", pressed); };
 }
 
 class Player {
@@ -196,14 +217,18 @@ class Player {
     this.views = Object.entries(VIEWS).map(([kind, text]) => h("button", { type: "button", "data-kind": kind, onclick: () => { this.view = kind; this.show(); } }, text));
     this.title = h("h2", { id: "player-title", tabIndex: -1, autofocus: true });
     const step = (label, name, by) => button(label, { class: "tool", onclick: () => this.step(by) }, icon(name));
-    const download = event.media.clip && h("a", { class: "tool", href: `${event.media.clip}?download=true`, "aria-label": "Download the clip", title: "Download the clip" }, icon("download"));
-    const head = h("header", {}, this.title, h("span", { class: "gap" }), step("Newer event", "left", -1), step("Older event", "right", 1), download,
+    this.favourite = button("Favourite: retention keeps it", { class: "tool favourite", onclick: () => this.annotate({ favourite: !this.event.favourite }) }, icon("star"));
+    const head = h("header", {}, this.title, h("span", { class: "gap" }), step("Newer event", "left", -1), step("Older event", "right", 1), this.favourite,
       button("Delete this event", { class: "tool", onclick: () => this.remove() }, icon("bin")),
       button("Close", { class: "tool", onclick: () => this.element.close() }, icon("close")));
     this.tabs = h("div", { class: "tabs", role: "group", "aria-label": "View" }, this.views);
-    const side = h("div", { class: "side" }, this.verdictBox, this.facts);
+    this.exports = h("p", { class: "exports" });
+    this.note = h("textarea", { id: "note", maxLength: 1000, rows: "2", onchange: () => this.annotate({ note: this.note.value }) });
+    const noteBox = h("div", { class: "note-box" }, h("label", { for: "note" }, "Note"), this.note);
+    const side = h("div", { class: "side" }, this.verdictBox, noteBox, this.facts, this.exports);
     this.element = h("dialog", { class: "player", "aria-labelledby": "player-title" }, head, h("div", { class: "player-body" }, h("div", {}, this.stage, this.tabs), side));
     this.element.addEventListener("keydown", (pressed) => this.key(pressed));
+    this.element.addEventListener("close", () => { if (this.note.value.trim() !== (this.event.note ?? "")) this.annotate({ note: this.note.value }); });
     this.element.addEventListener("click", (clicked) => clicked.target === this.element && this.element.close());
     this.show();
   }
@@ -218,6 +243,27 @@ class Player {
     if (this.shown !== this.view + event.id) this.#stage();
     this.#showVerdict();
     this.#facts();
+    this.#exports();
+    this.favourite.setAttribute("aria-pressed", String(event.favourite));
+    if (document.activeElement !== this.note) this.note.value = event.note ?? "";
+  }
+
+  #exports() {
+    const { media, id } = this.event;
+    const link = (href, text) => h("a", { href, download: "" }, text);
+    const place = `${media.clip ?? ""}`;
+    const kinds = [media.clip && link(`${place}?download=true`, "Download the clip"), media.clip && this.event.end && link(place.replace(/clip$/, "export"), "Download it with time and outline"), !media.clip && media.thumbnail && link(`${media.thumbnail}?download=true`, "Download the picture")];
+    if (this.exported === `${id} ${Boolean(media.clip)} ${Boolean(this.event.end)} ${Boolean(media.thumbnail)}`) return;
+    this.exported = `${id} ${Boolean(media.clip)} ${Boolean(this.event.end)} ${Boolean(media.thumbnail)}`;
+    this.exports.replaceChildren(...kinds.filter(Boolean));
+  }
+
+  async annotate(values) {
+    try {
+      const event = await api.annotate(this.event.id, values);
+      notifyAll({ kind: "event", camera: event.camera, change: "update", event });
+      notify("note" in values ? (event.note ? "Note saved." : "Note removed.") : event.favourite ? "Favourite: it is kept." : "No favourite any more.");
+    } catch (error) { notify(error.message, "bad"); }
   }
 
   #stage() {
@@ -231,8 +277,9 @@ class Player {
     if (!view) return this.stage.replaceChildren(h("p", { class: "empty" }, event.end ? "No image was stored." : "The image is stored when the event ends."));
     const [height, width] = event.size;
     const image = h("img", { src: event.media[view], alt: view === "heat" ? "Peak of the event with its heat map" : "Peak of the event" });
-    const frame = event.box && view === "thumbnail" && s("svg", { class: "overlay", viewBox: `0 0 ${width} ${height}`, "aria-hidden": "true" },
-      s("rect", { class: "box", x: event.box[0], y: event.box[1], width: event.box[2] - event.box[0], height: event.box[3] - event.box[1] }));
+    const [region, box] = [event.region, event.box];
+    const frame = (region || box) && view === "thumbnail" && s("svg", { class: "overlay", viewBox: `0 0 ${width} ${height}`, "aria-hidden": "true" },
+      region ? s("polygon", { class: "region", points: region.map((point) => point.join(",")).join(" ") }) : s("rect", { class: "box", x: event.box[0], y: event.box[1], width: event.box[2] - event.box[0], height: event.box[3] - event.box[1] }));
     return this.stage.replaceChildren(image, frame || "");
   }
 
@@ -250,7 +297,8 @@ class Player {
     const share = Math.round((Math.max(event.motion, 0) / whole) * 100);
     const bar = h("span", { class: "share" }, h("span", { class: "share-bar" }, h("span", { style: { width: `${share}%` } })), `motion ${share} %, appearance ${100 - share} %`);
     const facts = [["Began", `${dayOf(event.start)}, ${time(event.start)}`], ["Lasted", lasted(event)], ["Peak", time(event.peak)],
-      ["Score", `${number(event.peak_score, 2)} at the peak; an event starts at ${number(event.threshold, 2)}`], ["Cause", bar],
+      ["Score", `${number(event.peak_score, 2)} at the peak; an event starts at ${number(event.threshold, 2)}. One more is ten times rarer.`], ["Cause", bar],
+      ...(event.label ? [["Label", event.label]] : []),
       ["Model", h("code", {}, event.model.slice(0, 16))], ...(event.suppressed ? [["Alert", "suppressed by feedback, an ignored zone or inactive hours"]] : [])];
     this.facts.replaceChildren(...facts.map(([name, value]) => h("div", {}, h("dt", {}, name), h("dd", {}, value))));
   }
@@ -290,8 +338,8 @@ class Player {
   }
 
   key(pressed) {
-    if (pressed.ctrlKey || pressed.metaKey || pressed.altKey || pressed.target.tagName === "VIDEO") return;
-    const acts = { n: () => this.setVerdict("normal"), a: () => this.setVerdict("abnormal"), u: () => this.event.verdict && this.setVerdict(null), ArrowLeft: () => this.step(-1), ArrowRight: () => this.step(1) };
+    if (pressed.ctrlKey || pressed.metaKey || pressed.altKey || ["VIDEO", "TEXTAREA"].includes(pressed.target.tagName)) return;
+    const acts = { n: () => this.setVerdict("normal"), a: () => this.setVerdict("abnormal"), u: () => this.event.verdict && this.setVerdict(null), 1: () => this.setVerdict("normal"), 2: () => this.setVerdict("abnormal"), 3: () => this.event.verdict && this.setVerdict(null), f: () => this.annotate({ favourite: !this.event.favourite }), ArrowLeft: () => this.step(-1), ArrowRight: () => this.step(1) };
     const act = acts[pressed.key.length === 1 ? pressed.key.toLowerCase() : pressed.key];
     if (act) { pressed.preventDefault(); act(); }
   }

@@ -1,12 +1,15 @@
 // The page: login, routes, and the bar at its top.
 
+import { alertSetupView } from "./alertsetup.js";
 import * as api from "./api.js";
 import { cameraView } from "./cameraview.js";
 import { button, h, icon, notify } from "./dom.js";
 import { eventsView, openPlayer } from "./eventview.js";
 import { isScored, number, plural } from "./format.js";
 import { connect, disconnect, known, listen } from "./live.js";
+import { activityView } from "./activity.js";
 import { liveView } from "./liveview.js";
+import { systemView } from "./system.js";
 import { cameraSetupView, setupView } from "./setup.js";
 
 const root = document.getElementById("main");
@@ -48,7 +51,7 @@ function showBar(session) {
   const link = (href, text) => h("a", { href, "data-view": href }, text);
   const logout = session.required && button("Log out", { class: "tool", onclick: async () => { await api.logout().catch(() => {}); begin(); } }, icon("leave"));
   bar.replaceChildren(h("a", { class: "brand", href: "#/" }, h("img", { src: "icon.svg", alt: "", width: 22, height: 22 }), "comemory"),
-    h("nav", { "aria-label": "Views" }, link("#/", "Live"), link("#/events", "Events"), session.role === "admin" && link("#/setup", "Set up")), h("span", { class: "gap" }), summary, themeButton(), logout || "");
+    h("nav", { "aria-label": "Views" }, link("#/", "Live"), link("#/events", "Events"), link("#/system", "System"), session.role === "admin" && link("#/setup", "Set up")), h("span", { class: "gap" }), summary, themeButton(), logout || "");
 }
 
 // Show what is wrong with the store: events may be missing from the lists, or files may have no event.
@@ -95,11 +98,14 @@ function route() {
   }
   if (player) { const old = player; player = null; old.element.close(); }
   if (noun === "events") show("#/events", eventsView);
+  else if (noun === "cameras" && name && part === "activity") show(location.hash, (place) => activityView(place, name));
+  else if (noun === "system") show("#/system", systemView);
   else if (noun === "cameras" && name) show(`#/cameras/${name}`, (place) => cameraView(place, name));
   else if (noun === "setup" && name === "cameras") show(location.hash, (place) => cameraSetupView(place, part));
+  else if (noun === "setup" && name === "alerts") show(location.hash, (place) => alertSetupView(place, part));
   else if (noun === "setup") show("#/setup", setupView);
   else show("#/", liveView);
-  markView(["events", "setup"].includes(noun) ? `#/${noun}` : noun ? "" : "#/");
+  markView(["events", "setup", "system"].includes(noun) ? `#/${noun}` : noun ? "" : "#/");
 }
 
 function loginView() {
