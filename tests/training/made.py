@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 import resource
 import signal
@@ -27,6 +28,8 @@ SETTINGS = (
 )
 N_STEPS = 12
 """Steps of a training on the first of the videos."""
+
+CHECKPOINT = "checkpoint.safetensors"
 
 TESTS = Path(__file__).resolve().parent.parent
 
@@ -73,6 +76,36 @@ def run_script(script: Path, *arguments: object) -> None:
             os.killpg(process.pid, signal.SIGKILL)
             raise
     assert process.returncode == 0, said
+
+
+def steps_done(run: Path) -> int:
+    """Steps in the checkpoint of a run folder; 0 without one."""
+    try:
+        content = (run / CHECKPOINT).read_bytes()
+    except FileNotFoundError:
+        return 0
+    header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
+    return int(json.loads(header["__metadata__"]["note"])["step"])
+
+
+def descendants(process: int, word: bytes) -> list[int]:
+    """The processes that a process has started, or those have, with a word in their command line or first variables."""
+    parents, found = {}, []
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            parents[int(folder.name)] = int((folder / "stat").read_text().rpartition(")")[2].split()[1])
+            if word in (folder / "cmdline").read_bytes() + b"\0" + (folder / "environ").read_bytes():
+                found.append(int(folder.name))
+        except OSError:
+            continue
+    return [child for child in sorted(found) if process in _ancestors(child, parents)]
+
+
+def _ancestors(child: int, parents: dict[int, int]) -> list[int]:
+    above = []
+    while (child := parents.get(child, 0)) > 1:
+        above.append(child)
+    return above
 
 
 @contextmanager

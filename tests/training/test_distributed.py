@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ torch = pytest.importorskip("torch", reason="needs torch: pip install '.[train]'
 
 from training import made  # noqa: E402
 
-from comemory.training.checkpoint import CHECKPOINT, TrainingState  # noqa: E402
+from comemory.training.checkpoint import TrainingState  # noqa: E402
 
 TIMEOUT_S = 300
 LOSS_TOLERANCE = 1e-3
@@ -72,10 +72,14 @@ def started(command: Sequence[str]) -> Iterator[subprocess.Popen[str]]:
         try:
             yield process
         finally:
-            try:
-                os.killpg(process.pid, signal.SIGKILL)
-            except ProcessLookupError:
-                process.poll()
+            kill_all(process)
+
+
+def kill_all(process: subprocess.Popen[str]) -> None:
+    """End a command and its processes, which torchrun puts into sessions of their own."""
+    for child in [*made.descendants(process.pid, b""), *([process.pid] if process.poll() is None else [])]:
+        with suppress(ProcessLookupError):
+            os.kill(child, signal.SIGKILL)
 
 
 def finished(command: Sequence[str]) -> tuple[int, str, str]:
@@ -131,3 +135,77 @@ def test_the_processes_share_each_batch_exactly(
     first_epoch = [record["clips"][: 6 * n_own] for record in records]
     together = [t for step in range(6) for clips in first_epoch for t in clips[step * n_own : (step + 1) * n_own]]
     assert together == seen
+
+
+def arguments(out: Path, *settings: str, data: str = made.DATA, n_epochs: int = 10) -> list[object]:
+    """`comemory train` on the data and settings of these tests."""
+    ours = (*made.SETTINGS, "train.devices=auto", f"train.epochs={n_epochs}", "train.checkpoint_s=0", *settings)
+    return ["train", "--data", data, "--out", out, *(word for one in ours for word in ("--set", one))]
+
+
+def wait_for(run: Path, more_than: int, process: subprocess.Popen[str]) -> int:
+    """Wait until the checkpoint has more steps, and return them."""
+    end_s = time.monotonic() + TIMEOUT_S
+    while (done := made.steps_done(run)) <= more_than:
+        assert time.monotonic() < end_s, "the training does not go on"
+        assert process.poll() is None, process.communicate()[1]
+        time.sleep(0.01)
+    return done
+
+
+def test_a_training_goes_on_after_kills_with_other_numbers_of_processes(cache: Path, tmp_path: Path) -> None:
+    """kill -9 of one of two processes: torchrun starts them again. kill -9 of all: four processes continue."""
+    settings = ["train.epochs=10", "train.checkpoint_s=0"]
+    losses = [epoch["loss"] for epoch in made.fit(cache, tmp_path / "alone", *settings)[1].history]
+    out, run = tmp_path / "gate", tmp_path / "gate.run"
+    command = [*arguments(out), "--cache", cache]
+    with started(torchrun(2, "-m", "comemory", *command, n_restarts=1)) as process:
+        done = wait_for(run, 0, process)
+        [second] = made.descendants(process.pid, b"\0RANK=1\0")
+        os.kill(second, signal.SIGKILL)
+        resumed = wait_for(run, max(done, made.steps_done(run)) + 2, process)
+        kill_all(process)
+        process.communicate(timeout=TIMEOUT_S)
+    assert done < resumed < 60
+    assert not out.exists()
+    code, printed, error = finished(torchrun(4, "-m", "comemory", *command, "--resume"))
+    assert code == 0, error
+    assert printed.count("wrote the bundle") == 1, "one process prints"
+    history = [json.loads(line)["loss"] for line in (run / "log.jsonl").read_text().splitlines()]
+    assert len(history) == len(losses) == 10
+    for together, alone in zip(history, losses, strict=True):
+        assert together == pytest.approx(alone, rel=0.05, abs=1e-4)
+
+
+def test_one_process_names_an_error_that_all_have(tmp_path: Path) -> None:
+    command = arguments(tmp_path / "gate", data=f"folder:{tmp_path / 'nothing'}")
+    code, out, error = finished(torchrun(2, "-m", "comemory", *command))
+    assert (code, out) == (1, "")
+    lines = [line for line in error.splitlines() if line.startswith("error: ")]
+    assert len(lines) == 1
+    assert "nothing: cannot open this folder dataset" in lines[0]
+    assert "bug in comemory" not in error
+
+
+def test_an_error_of_one_process_ends_all_and_is_named(tmp_path: Path) -> None:
+    """A node whose disk lacks the video."""
+    script = tmp_path / "node.py"
+    script.write_text(
+        "import os, sys\nfrom comemory.cli import main\n"
+        "if os.environ['RANK'] == '1': sys.argv = [word.replace('synthetic:', 'folder:/nowhere/') for word in sys.argv]\n"
+        "main()\n",
+        encoding="utf-8",
+    )
+    code, _, error = finished(torchrun(2, script, *arguments(tmp_path / "gate")))
+    lines = [line for line in error.splitlines() if line.startswith("error: ")]
+    assert code == 1
+    assert len(lines) == 1
+    assert "process 1 of the training, on " in lines[0]
+    assert "/nowhere/" in lines[0]
+
+
+def test_a_number_of_processes_that_cannot_share_a_batch_is_refused(tmp_path: Path) -> None:
+    code, _, error = finished(torchrun(3, "-m", "comemory", *arguments(tmp_path / "gate")))
+    lines = [line for line in error.splitlines() if line.startswith("error: ")]
+    assert code == 1
+    assert lines == ["error: 3 processes cannot share train.batch=4 clips evenly: set train.batch to a multiple of 3"]

@@ -13,7 +13,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
 from comemory.cli.application import RESEARCH, PlainCommand, app
-from comemory.cli.options import ADVANCED, console, error_console, report_problems
+from comemory.cli.options import ADVANCED, console, error_console, report_problems, require_ray_address
 from comemory.cli.terminal import count_of, print_line, print_table
 from comemory.errors import ConfigError
 from comemory.files import require_writable_file, require_writable_folder
@@ -39,7 +39,14 @@ def reproduce(
         typer.Option(metavar="GLOB", help="Runs to do: `variant`, `data/variant` or `data/variant/seed`; repeatable."),
     ] = None,
     list_only: Annotated[bool, typer.Option("--list", help="List the runs and their state; run nothing.")] = False,
-    jobs: Annotated[int, typer.Option(min=1, help="Runs at the same time, one process each.")] = 1,
+    jobs: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            help="Runs at the same time, one process each.",
+            show_default="1; with --cluster as many as it has cores for",
+        ),
+    ] = None,
     threads: Annotated[int, typer.Option(min=1, help="CPU threads of each process.")] = 1,
     data: Annotated[
         Path | None,
@@ -66,6 +73,15 @@ def reproduce(
             metavar="FILE.jsonl",
             help="File with the result of each run.",
             show_default="docs/results/rows.jsonl",
+            rich_help_panel=ADVANCED,
+        ),
+    ] = None,
+    cluster: Annotated[
+        str | None,
+        typer.Option(
+            metavar="WHERE",
+            help="Run on a Ray cluster, whose nodes share all folders: `auto` or `ray://HOST:PORT`.",
+            show_default=False,
             rich_help_panel=ADVANCED,
         ),
     ] = None,
@@ -97,6 +113,8 @@ def reproduce(
     from comemory.research.reproduce.experiment import find_root
     from comemory.research.reproduce.reproduce import Paths, find_recorded, make_plan
 
+    if cluster is not None:
+        require_ray_address(cluster)
     if name is None and not render:
         raise ConfigError("nothing to do: give the name of an experiment, or --render")
     root = find_root()
@@ -108,7 +126,7 @@ def reproduce(
         if list_only:
             _print_plan(plan, places)
         else:
-            problems = _run(plan, places, jobs, threads)
+            problems = _run(plan, places, jobs, threads, cluster)
     if render:
         from comemory.research.reproduce.page import update_pages, write_page
 
@@ -192,13 +210,19 @@ class RunBars:
         print_line(self._out, line)
 
 
-def _run(plan: Plan, places: Paths, jobs: int, threads: int) -> Sequence[str]:
+def _run(plan: Plan, places: Paths, jobs: int | None, threads: int, cluster: str | None) -> Sequence[str]:
     from comemory.research.reproduce.reproduce import run_plan
 
     require_writable_folder(places.bundles)
     require_writable_file(places.table)
     with RunBars(error_console, len(plan.runs) - len(plan.done)) as bars:
-        run_plan(plan, places, jobs, threads, bars)
+        if cluster is None:
+            run_plan(plan, places, jobs or 1, threads, bars)
+        else:
+            from comemory.cluster.reproduce import ray_processes
+
+            with ray_processes(cluster, threads) as (start_process, n_places):
+                run_plan(plan, places, jobs or n_places, threads, bars, start_process)
     summary = f"{plan.name}: {count_of(len(plan.runs), 'run')}, {len(plan.done)} done before, {bars.n_done} now"
     print_line(console, f"{summary}, {len(bars.problems)} failed" if bars.problems else summary)
     return bars.problems

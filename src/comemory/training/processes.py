@@ -6,10 +6,13 @@ only train. Processes come from torchrun, Ray Train or any launcher that sets th
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import os
 import re
 import socket
+import time
+import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
@@ -20,6 +23,7 @@ from lightning_fabric import Fabric
 from lightning_fabric.plugins.environments.torchelastic import TorchElasticEnvironment
 from lightning_fabric.strategies.ddp import DDPStrategy
 from torch import Tensor, distributed
+from torch.distributed.rendezvous import rendezvous
 
 from comemory.errors import ComemoryError, TrainingError
 from comemory.training.config import TrainSettings
@@ -30,6 +34,12 @@ _VARIABLES = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "MASTER_AD
 _WAIT = timedelta(days=7)
 """How long a process waits while another one prepares frames: the flow of a long recording takes more than the half hour
 that torch allows for a step. A process that dies ends the wait at once."""
+
+_MEET_S = 1800.0
+"""How long processes wait for each other at the start, as torch does."""
+
+_LOOK_S = 0.05
+"""Seconds between two looks at who has arrived."""
 
 _TEXT_BYTES = 1000
 """Length of an error that processes exchange."""
@@ -79,8 +89,45 @@ def open_fabric(settings: TrainSettings, precision: Any) -> Fabric:
             f"train.devices={settings.devices}, but the launcher has started {n_local} processes on this machine: "
             "leave train.devices unset"
         )
+    if not distributed.is_initialized():
+        _connect(settings)
     strategy = DDPStrategy(cluster_environment=_Launched())
     return Fabric(accelerator=settings.accelerator, devices=n_local, precision=precision, strategy=strategy)
+
+
+def _connect(settings: TrainSettings) -> None:
+    """Connect the processes that a launcher has started. Ray Train has done it before."""
+    on_gpu = settings.accelerator != "cpu" and torch.cuda.is_available()
+    if on_gpu:
+        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]) % torch.cuda.device_count())
+    rank, n_processes = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
+    store, _, _ = next(rendezvous("env://", rank, n_processes))
+    store = distributed.PrefixStore(_meet(store, rank, n_processes), store)  # type: ignore[attr-defined]
+    distributed.init_process_group("nccl" if on_gpu else "gloo", store=store, rank=rank, world_size=n_processes)
+
+
+def _meet(store: Any, rank: int, n_processes: int) -> str:
+    """A name that the processes of this start have in common, and those of earlier starts had not.
+
+    torchrun (torch 2.13) keeps its store when it starts the processes again. A process that is early would read the
+    addresses of those that are gone, and fail to connect. Nothing that torchrun sets tells the starts of all nodes apart.
+    """
+    own = uuid.uuid4().hex
+    store.set(f"name/{rank}", own)
+    end_s = time.monotonic() + _MEET_S
+    while time.monotonic() < end_s:
+        if rank == 0:
+            names = ",".join(store.get(f"name/{number}").decode() for number in range(n_processes))
+            store.set("names", names)
+        names = store.get("names").decode()
+        if own in names:
+            meeting = hashlib.sha256(names.encode()).hexdigest()
+            store.set(f"ready/{meeting}/{rank}", "")
+            # Only living processes say that they are ready, each to the names that it stands among.
+            if store.check([f"ready/{meeting}/{number}" for number in range(n_processes)]):
+                return meeting
+        time.sleep(_LOOK_S)
+    raise TrainingError(f"the {n_processes} processes of the training did not meet within {_MEET_S:.0f} s")
 
 
 @contextmanager

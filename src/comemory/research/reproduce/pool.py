@@ -1,4 +1,7 @@
-"""Jobs over worker processes: which one is next, what each reports, and what happens when one dies."""
+"""Jobs over worker processes: which one is next, what each reports, and what happens when one dies.
+
+The processes run on this machine, or where `StartProcess` puts them.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,7 @@ import os
 import subprocess
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from queue import SimpleQueue
@@ -43,7 +46,33 @@ class Progress(Protocol):
         """A run failed."""
 
 
-def run_jobs(jobs: Sequence[Job], n_workers: int, threads: int, log: Path, progress: Progress) -> None:
+class LineProcess(Protocol):
+    """A process with lines in and lines out."""
+
+    def send(self, line: str) -> None:
+        """Write a line to its standard input. If it is gone already, the end of its output says so."""
+
+    def wait(self) -> str:
+        """Wait for a process that is ending, and return how it ended, such as `ended with code 1`."""
+
+    def stop(self) -> None:
+        """End the process."""
+
+
+_OnLine = Callable[[str | None], None]
+StartProcess = Callable[[Sequence[str], Mapping[str, str], Path, _OnLine], LineProcess]
+"""Starts Python with some arguments, with variables set and standard error in a file. Each line that it prints is given to
+the last argument; None at its end."""
+
+
+def run_jobs(
+    jobs: Sequence[Job],
+    n_workers: int,
+    threads: int,
+    log: Path,
+    progress: Progress,
+    start_process: StartProcess | None = None,
+) -> None:
     """Execute every job. One that fails is reported, and the others go on. Workers never outlive this call.
 
     Args:
@@ -52,6 +81,7 @@ def run_jobs(jobs: Sequence[Job], n_workers: int, threads: int, log: Path, progr
         threads: CPU threads of each worker.
         log: file for what workers print beside their protocol, such as tracebacks.
         progress: receives the progress of the jobs.
+        start_process: starts a worker; on this machine unless given.
 
     Raises:
         SourceError: no worker can be started.
@@ -63,7 +93,7 @@ def run_jobs(jobs: Sequence[Job], n_workers: int, threads: int, log: Path, progr
     try:
         while waiting or busy:
             while len(busy) < n_workers and (job := _next(waiting, busy)) is not None:
-                worker = idle.pop() if idle else _Worker(messages, threads, log)
+                worker = idle.pop() if idle else _Worker(messages, threads, log, start_process or _LocalProcess)
                 busy[worker] = job
                 progress.started(job.label)
                 worker.start(job)
@@ -94,11 +124,10 @@ def _next(waiting: list[Job], busy: dict[_Worker, Job]) -> Job | None:
     return None
 
 
-def _exit_reason(code: int, message: JSON | None, log: Path) -> str:
+def _exit_reason(how: str, message: JSON | None, log: Path) -> str:
     """Why a worker ended, in words."""
     if message is not None:
         return f"{message['reason']}; this is a bug in comemory; the traceback is in {log}"
-    how = f"was killed by signal {-code}" if code < 0 else f"ended with code {code}"
     return f"its process {how}; its output is in {log}"
 
 
@@ -121,21 +150,55 @@ def _forward(progress: Progress, label: str, message: JSON) -> bool:
 
 
 class _Worker:
-    """A process of `worker.main`, and the thread that reads what it writes."""
+    """A process of `worker.main`, and its messages."""
 
-    def __init__(self, messages: SimpleQueue[tuple[_Worker, JSON | None]], threads: int, log: Path) -> None:
+    def __init__(
+        self, messages: SimpleQueue[tuple[_Worker, JSON | None]], threads: int, log: Path, start_process: StartProcess
+    ) -> None:
         self._messages = messages
         count = str(threads)
-        environment = {**os.environ, "OMP_NUM_THREADS": count, "MKL_NUM_THREADS": count, "OPENBLAS_NUM_THREADS": count}
+        environment = {"OMP_NUM_THREADS": count, "MKL_NUM_THREADS": count, "OPENBLAS_NUM_THREADS": count}
+        command = ("-P", "-m", "comemory.research.reproduce.worker")
+        self._process = start_process(command, environment, log, self._receive)
+
+    def start(self, job: Job) -> None:
+        """Send a job."""
+        self._process.send(job.model_dump_json() + "\n")
+
+    def wait(self) -> str:
+        """See `LineProcess.wait`."""
+        return self._process.wait()
+
+    def stop(self) -> None:
+        """End the process."""
+        self._process.stop()
+
+    def _receive(self, line: str | None) -> None:
+        if line is None:
+            self._messages.put((self, None))
+            return
+        try:
+            message = json.loads(line)
+        except ValueError:
+            return
+        if isinstance(message, dict) and "kind" in message:
+            self._messages.put((self, message))
+
+
+class _LocalProcess:
+    """A `LineProcess` on this machine, and the thread that reads what it writes."""
+
+    def __init__(self, command: Sequence[str], environment: Mapping[str, str], log: Path, on_line: _OnLine) -> None:
+        self._on_line = on_line
         try:
             log.parent.mkdir(parents=True, exist_ok=True)
             with log.open("ab") as errors:
                 self._process = subprocess.Popen(
-                    [sys.executable, "-P", "-m", "comemory.research.reproduce.worker"],
+                    [sys.executable, *command],
                     stdin=subprocess.PIPE,
                     stdout=subprocess.PIPE,
                     stderr=errors,
-                    env=environment,
+                    env={**os.environ, **environment},
                     start_new_session=True,
                     text=True,
                     encoding="utf-8",
@@ -145,23 +208,23 @@ class _Worker:
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
 
-    def start(self, job: Job) -> None:
-        """Send a job. If the worker is gone already, the end of its output says so."""
+    def send(self, line: str) -> None:
+        """See `LineProcess.send`."""
         assert self._process.stdin is not None
         try:
-            self._process.stdin.write(job.model_dump_json() + "\n")
+            self._process.stdin.write(line)
             self._process.stdin.flush()
         except BrokenPipeError:
             return
 
-    def wait(self) -> int:
-        """Wait for a process that is ending, and return its exit code."""
+    def wait(self) -> str:
+        """See `LineProcess.wait`."""
         code = self._process.wait()
         self._close()
-        return code
+        return f"was killed by signal {-code}" if code < 0 else f"ended with code {code}"
 
     def stop(self) -> None:
-        """End the process."""
+        """See `LineProcess.stop`."""
         self._process.terminate()
         try:
             self._process.wait(STOP_TIMEOUT_S)
@@ -180,10 +243,5 @@ class _Worker:
     def _read(self) -> None:
         assert self._process.stdout is not None
         for line in self._process.stdout:
-            try:
-                message = json.loads(line)
-            except ValueError:
-                continue
-            if isinstance(message, dict) and "kind" in message:
-                self._messages.put((self, message))
-        self._messages.put((self, None))
+            self._on_line(line)
+        self._on_line(None)

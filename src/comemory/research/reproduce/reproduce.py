@@ -19,7 +19,7 @@ from comemory.research.reproduce.grid import (
     list_runs,
     select,
 )
-from comemory.research.reproduce.pool import Progress, run_jobs
+from comemory.research.reproduce.pool import Progress, StartProcess, run_jobs
 from comemory.research.reproduce.rows import append_row, read_rows
 from comemory.research.reproduce.run import Job
 from comemory.training.config import TrainingConfig
@@ -115,7 +115,9 @@ def make_plan(name: str, paths: Paths, n_seeds: int | None = None, only: Sequenc
     return Plan(path.stem, experiment, chosen, done, equivalent, outdated)
 
 
-def run_plan(plan: Plan, paths: Paths, n_jobs: int, threads: int, progress: Progress) -> None:
+def run_plan(
+    plan: Plan, paths: Paths, n_jobs: int, threads: int, progress: Progress, start_process: StartProcess | None = None
+) -> None:
     """Execute the pending runs. A run that fails is reported to `progress`, and the others go on.
 
     Args:
@@ -124,6 +126,7 @@ def run_plan(plan: Plan, paths: Paths, n_jobs: int, threads: int, progress: Prog
         n_jobs: runs at a time, a process each.
         threads: CPU threads of each.
         progress: receives the progress of the runs.
+        start_process: see `pool.run_jobs`.
 
     Raises:
         ConfigError: a path needs recorded data, and their folder is not known.
@@ -142,7 +145,7 @@ def run_plan(plan: Plan, paths: Paths, n_jobs: int, threads: int, progress: Prog
             ready.append(job)
         except ComemoryError as error:
             progress.failed(job.label, str(error))
-    run_jobs(ready, n_jobs, threads, paths.bundles / plan.name / "workers.log", progress)
+    run_jobs(ready, n_jobs, threads, paths.bundles / plan.name / "workers.log", progress, start_process)
 
 
 def make_job(plan: Plan, run: Run, paths: Paths, threads: int) -> Job:
