@@ -8,10 +8,11 @@ train.py        train                                           terminal.py     
 live.py         watch, learn, doctor                            bundles.py       export, info
 serve.py        serve                                           data.py          data check
 demo.py         demo                                            bench.py         bench
+archive.py      query; score --cluster
 reproduce.py    reproduce                                       store.py         store check, adopt, backup, restore
 """
 
-from comemory.cli import bench, bundles, data, demo, live, reproduce, score, serve, store, train
+from comemory.cli import archive, bench, bundles, data, demo, live, reproduce, score, serve, store, train
 from comemory.cli.application import app, main
 
-__all__ = ["app", "bench", "bundles", "data", "demo", "live", "main", "reproduce", "score", "serve", "store", "train"]
+__all__ = ["app", "archive", "bench", "bundles", "data", "demo", "live", "main", "reproduce", "score", "serve", "store", "train"]

@@ -22,7 +22,7 @@ START, LIVE, MODELS, RESEARCH = "Start here", "Live", "Models", "Research"
 """Panels of the commands in `comemory --help`, in the order in which a user needs them."""
 
 ORDER = (
-    *("demo", "data", "train", "score"),
+    *("demo", "data", "train", "score", "query"),
     *("doctor", "watch", "serve", "learn", "store"),
     *("info", "export"),
     *("evaluate", "reproduce", "bench"),

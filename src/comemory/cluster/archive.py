@@ -173,7 +173,7 @@ def score_archive(
         flow_weights=None if flow_weights is None else str(flow_weights.absolute()),
         false_alarms=false_alarms,
         layout=layout,
-        split_s=split_s if update == "off" else 0.0,  # a memory that is updated never forgets
+        split_s=split_s,
         time_limit_s=time_limit_s,
     )
     videos = [video for video in list_videos(sources) if cluster.holds(video.path)]
@@ -198,10 +198,18 @@ def score_archive(
 
 
 def _settings(
-    *, bundle: str, precision: str, runtime: str, false_alarms: str | None, **values: object
+    *,
+    bundle: str,
+    precision: str,
+    runtime: str,
+    update: str,
+    false_alarms: str | None,
+    split_s: float,
+    **values: object,
 ) -> ArchiveSettings:
     opened = open_bundle(fetch_bundle(bundle)).in_precision(runtime, precision)
     budget = false_alarms or opened.default_budget
+    warm_up = warm_up_s(opened)
     opened.calibration.threshold(budget)  # refuses a budget that cannot be read
     location = bundle if is_remote(bundle) else str(local_path(bundle))
     return ArchiveSettings(
@@ -210,7 +218,10 @@ def _settings(
         runtime=runtime,
         precision=opened.precision,
         false_alarms=budget,
-        warm_up_s=warm_up_s(opened),
+        # A memory that is updated never forgets, and the background of objects does not either: one piece then.
+        split_s=0.0 if warm_up is None or update != "off" else split_s,
+        warm_up_s=warm_up or 0.0,
+        update=update,
         **values,  # type: ignore[arg-type]
     )
 

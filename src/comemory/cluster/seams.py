@@ -22,7 +22,6 @@ from comemory.clips import agitation
 from comemory.cluster.archive_task import Segment
 from comemory.detector import ScoredFrame
 from comemory.errors import SourceError
-from comemory.scoring import objects
 from comemory.types import Frame
 from comemory.video.container import JUMP_S, StartFrame, Video
 from comemory.video.formats import open_file
@@ -32,8 +31,9 @@ from comemory.video.source import source_name
 SPLIT_FORMATS = ("mp4", "matroska")
 """Containers in which a key frame can be found exactly."""
 
-N_TIME_CONSTANTS = 12.0
-"""Warm-up in time constants of the slowest moving average: e^-12 of what was before is left, less than float16 shows."""
+N_TIME_CONSTANTS = 30.0
+"""Warm-up in time constants of the slowest moving average. After 15 to 19 the agitation of a rendered and of a recorded scene
+was the same to the last bit: it takes a while until the roundings of two averages agree."""
 
 N_CHECKED = 256
 """Frames after a seam that both segments score. Their evidence must be the same to the last bit."""
@@ -58,12 +58,16 @@ class _Index:
         return (self.stamps[index] - self.stamps[0]) * self.time_base
 
 
-def warm_up_s(bundle: Bundle) -> float:
-    """Seconds of warm-up before a segment: many times the longest time constant of the detector."""
-    longest_s = max(agitation.TIME_CONSTANT_S, bundle.calibration.settings.smoothing_s)
-    if bundle.calibration.settings.needs_scene:
-        longest_s = max(longest_s, objects.BACKGROUND_S)
-    return N_TIME_CONSTANTS * longest_s
+def warm_up_s(bundle: Bundle) -> float | None:
+    """Seconds of warm-up before a segment: many times the longest time constant of the detector.
+
+    None where no warm-up is long enough. The background of moving objects follows the image only where nothing moves, so that
+    it can depend on the whole file.
+    """
+    settings = bundle.calibration.settings
+    if settings.needs_scene:
+        return None
+    return N_TIME_CONSTANTS * max(agitation.TIME_CONSTANT_S, settings.smoothing_s)
 
 
 def plan(path: Path, split_s: float, warm_up_s: float) -> tuple[Segment, ...]:
@@ -71,10 +75,10 @@ def plan(path: Path, split_s: float, warm_up_s: float) -> tuple[Segment, ...]:
 
     Args:
         path: of the file.
-        split_s: length of a segment, seconds; at least twice the warm-up is taken.
+        split_s: length of a segment, seconds; at least the warm-up is taken.
         warm_up_s: see `ArchiveSettings`.
     """
-    length_s = max(split_s, 2 * warm_up_s)
+    length_s = max(split_s, warm_up_s)
     index = _index_of(path, length_s)
     if index is None:
         return ()
