@@ -14,6 +14,9 @@ from comemory.errors import ConfigError, RuntimeMissing, SourceError, install_hi
 GROW_S = 10.0
 """Seconds between two looks at how many cores the cluster has now."""
 
+ATTEMPTS = 3
+"""How often a client asks the head of a cluster to serve it."""
+
 ANSWER_S = 10.0
 """Seconds in which the head of a cluster must answer."""
 
@@ -160,13 +163,19 @@ def connect(address: str) -> Any:
     except ImportError:
         raise RuntimeMissing(f"--cluster {address} needs ray: {install_hint('cluster')}") from None
     _require_answer(os.environ.get("RAY_ADDRESS", "") if address == "auto" else address)
-    try:
-        ray.init(address, log_to_driver=False, logging_level="ERROR", namespace="comemory")
-    except (ConnectionError, RuntimeError, ValueError, OSError) as error:
-        raise ConfigError(
-            f"no Ray cluster at {address} ({last_line(error)}): start one with ray start --head, or use local:N"
-        ) from None
-    return ray
+    n_left = ATTEMPTS
+    while True:
+        n_left -= 1
+        try:
+            ray.init(address, log_to_driver=False, logging_level="ERROR", namespace="comemory")
+        except (ConnectionError, RuntimeError, ValueError, OSError) as error:
+            # The head of a busy cluster may be too slow to start the server for this client.
+            if n_left and "Starting Ray client server failed" in str(error):
+                continue
+            raise ConfigError(
+                f"no Ray cluster at {address} ({last_line(error)}): start one with ray start --head, or use local:N"
+            ) from None
+        return ray
 
 
 def _require_answer(address: str) -> None:
