@@ -61,10 +61,26 @@ class TestUrls:
 
 
 TABLES_OF_SCHEMA_2 = {"events", "files", "verdicts", "states", "scores", "outbox", "announced"}
-EVENT_COLUMNS_OF_SCHEMA_2 = set(
-    "id site camera start peak end updated peak_score appearance motion box height width model threshold verdict suppressed "
-    "cells".split()
-)
+EVENT_COLUMNS_OF_SCHEMA_2 = {
+    "id",
+    "site",
+    "camera",
+    "start",
+    "peak",
+    "end",
+    "updated",
+    "peak_score",
+    "appearance",
+    "motion",
+    "box",
+    "height",
+    "width",
+    "model",
+    "threshold",
+    "verdict",
+    "suppressed",
+    "cells",
+}
 
 
 class TestMigrations:

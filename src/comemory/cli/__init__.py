@@ -15,4 +15,18 @@ reproduce.py    reproduce                                       store.py        
 from comemory.cli import archive, bench, bundles, data, demo, live, reproduce, score, serve, store, train
 from comemory.cli.application import app, main
 
-__all__ = ["app", "archive", "bench", "bundles", "data", "demo", "live", "main", "reproduce", "score", "serve", "store", "train"]
+__all__ = [
+    "app",
+    "archive",
+    "bench",
+    "bundles",
+    "data",
+    "demo",
+    "live",
+    "main",
+    "reproduce",
+    "score",
+    "serve",
+    "store",
+    "train",
+]
