@@ -51,9 +51,11 @@ N_EVENTS = 320
 @pytest.fixture(scope="session")
 def full(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
     """A server whose store holds an event of every fourth minute of the last hours, and whose cameras are all down."""
+    import numpy as np
     from serving import served
     from stored import make_event
 
+    from comemory.store.activity import COLUMNS, ROWS, HourOfActivity
     from comemory.store.store import EventStore
 
     folder = tmp_path_factory.mktemp("full")
@@ -63,6 +65,10 @@ def full(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
             event = make_event(now - timedelta(minutes=4 * (N_EVENTS - k)), camera=("yard", LONG)[k % 2], cells=None)
             store.begin(event)
             store.end(replace(event, end=event.start + timedelta(seconds=7)))
+        for k in range(200):
+            moving = np.zeros((ROWS, COLUMNS))
+            moving[6, :] = 1000 + 10 * (k % 24)
+            store.record_activity("yard", HourOfActivity(now - timedelta(hours=k + 1), 36_000, moving, 0.1 * moving))
     settings = ("--set", "cameras.gate.enabled=false", "--set", f"cameras.{LONG}.url=env:YARD_URL")
     with served(folder, *settings) as server:
         yield server

@@ -114,7 +114,7 @@ class TestEvents:
         page.goto(f"{running.url}/#/events")
         page.locator("a.card").first.wait_for()
         page.get_by_role("img", name="Timeline of the last 24 hours").wait_for()
-        page.get_by_label("Camera").select_option("yard")
+        page.get_by_role("combobox", name="Camera").select_option("yard")
         page.get_by_text("No events in this period.").wait_for()
 
     def test_all_events_of_the_period_are_drawn_and_counted(self, full: Running, page: Page) -> None:
@@ -126,7 +126,7 @@ class TestEvents:
         assert said[0].startswith("48 of ") or len(said) > 1
         page.get_by_role("button", name="Older events").click()
         page.locator("a.card").nth(95).wait_for()
-        page.get_by_label("Camera").select_option(LONG)
+        page.get_by_role("combobox", name="Camera").select_option(LONG)
         page.get_by_role("img", name=f"{N_EVENTS // 2} events").wait_for()
 
     def test_one_steps_from_event_to_event(self, full: Running, page: Page) -> None:
@@ -150,7 +150,7 @@ class TestEvents:
         for one in (page, other):
             one.locator(f"{card} .mark.normal").wait_for(timeout=TIMEOUT_MS)
         page.keyboard.press("Escape")
-        page.get_by_label("Verdict").select_option("none")
+        page.get_by_role("combobox", name="Verdict").select_option("none")
         page.get_by_role("img", name=f"{N_EVENTS - 1} events").wait_for()
         assert page.locator(card).count() == 0
         card = f'a.card[href="#/events/{ids[3]}"]'
@@ -159,7 +159,7 @@ class TestEvents:
         page.keyboard.press("a")
         page.locator(card).wait_for(state="detached", timeout=TIMEOUT_MS)
         page.keyboard.press("Escape")
-        page.get_by_label("Verdict").select_option("")
+        page.get_by_role("combobox", name="Verdict").select_option("")
         page.locator(f"{card} .mark.abnormal").wait_for()
         card = f'a.card[href="#/events/{ids[1]}"]'
         page.on("dialog", lambda asked: asked.accept())
@@ -170,6 +170,61 @@ class TestEvents:
             one.locator(card).wait_for(state="detached", timeout=TIMEOUT_MS)
             one.get_by_role("img", name=f"{N_EVENTS - 1} events").wait_for()
         other.close()
+
+
+class TestReview:
+    def test_many_are_selected_and_judged_with_the_keyboard(self, full: Running, page: Page) -> None:
+        ids = all_ids(full)
+        page.goto(f"{full.url}/#/events")
+        page.locator("a.card").nth(12).wait_for()
+        for key in ("j", "j", "x", "j", "x"):
+            page.keyboard.press(key)
+        page.get_by_text("2 selected").wait_for()
+        page.keyboard.press("2")
+        page.get_by_text("2 events changed.").wait_for()
+        assert [stored(full, f"/api/v1/events/{id}")["verdict"] for id in ids[1:3]] == ["abnormal"] * 2
+        page.keyboard.press("3")
+        page.locator(f'[data-event="{ids[2]}"] .mark').wait_for(state="detached")
+        page.keyboard.press("?")
+        page.get_by_role("dialog", name="Keys").get_by_text("previous event").wait_for()
+        page.keyboard.press("Escape")
+
+    def test_a_range_and_all_are_selected_with_the_mouse(self, full: Running, page: Page) -> None:
+        ids = all_ids(full)
+        page.goto(f"{full.url}/#/events")
+        boxes = page.get_by_role("checkbox")
+        boxes.nth(20).click()
+        boxes.nth(24).click(modifiers=["Shift"])
+        page.get_by_text("5 selected").wait_for()
+        page.get_by_role("button", name="Favourite", exact=False).first.click()
+        page.locator("a.card .star").nth(4).wait_for()
+        page.get_by_role("combobox", name="Kept").select_option("true")
+        page.get_by_role("img", name="Timeline of the last 24 hours: 5 events").wait_for()
+        page.get_by_role("button", name="Select all shown").click()
+        page.get_by_text("5 selected").wait_for()
+        page.on("dialog", lambda asked: asked.accept())
+        page.get_by_role("button", name="Delete").click()
+        page.get_by_text("No events in this period.").wait_for()
+        assert not set(ids[20:25]) & set(all_ids(full))
+
+    def test_a_note_is_written_and_shown(self, full: Running, page: Page) -> None:
+        id = all_ids(full)[30]
+        page.goto(f"{full.url}/#/events/{id}")
+        page.get_by_label("Note").fill("a fox, not a person")
+        page.keyboard.press("Tab")
+        page.get_by_text("Note saved.").wait_for()
+        page.get_by_role("button", name="Close", exact=True).click()
+        page.locator(f'[data-event="{id}"]').get_by_text("a fox, not a person").wait_for()
+
+    def test_the_activity_is_drawn_and_an_hour_chosen(self, full: Running, page: Page) -> None:
+        page.goto(f"{full.url}/#/cameras/yard/activity")
+        page.locator(".heat-cell").nth(15).wait_for(state="attached")
+        hour = page.get_by_role("button", name="Monday, 08:00 to 09:00")
+        hour.click()
+        page.locator(".said").get_by_text("Monday, 08:00 to 09:00").wait_for()
+        assert page.get_by_role("button", pressed=True).count() == 2
+        page.get_by_role("button", name="How fast").click()
+        page.get_by_text("10 % of the width a second or faster").wait_for()
 
 
 def all_ids(running: Running) -> list[str]:
@@ -252,7 +307,7 @@ class TestLogin:
         assert [cookie["name"] for cookie in page.context.cookies()] == ["comemory_device"]
 
 
-VIEWS = {"live": "", "events": "#/events", "camera": "#/cameras/gate"}
+VIEWS = {"live": "", "events": "#/events", "camera": "#/cameras/gate", "system": "#/system"}
 
 
 class TestAccessibility:
@@ -262,7 +317,9 @@ class TestAccessibility:
     ) -> None:
         page.set_viewport_size({"width": 360, "height": 740})
         page.goto(f"{running.url}/{VIEWS[view]}")
-        page.get_by_role("heading", name="gate").or_(page.locator("a.card")).first.wait_for()
+        page.get_by_role("heading", name="gate").or_(page.locator("a.card")).or_(
+            page.locator("table a")
+        ).first.wait_for()
         assert page.evaluate("document.documentElement.scrollWidth") <= 360
 
     @pytest.mark.parametrize("view", ["", "#/events", f"#/cameras/{LONG}", "#/events/{event}"])
@@ -272,6 +329,17 @@ class TestAccessibility:
         page.locator(f"text={LONG}").first.wait_for(state="attached")
         page.wait_for_timeout(500)
         assert page.evaluate("document.documentElement.scrollWidth") <= 360
+
+    @pytest.mark.parametrize("scheme", ["light", "dark"])
+    def test_axe_finds_nothing_in_the_activity_of_a_camera(
+        self, full: Running, page: Page, axe: str, scheme: Any
+    ) -> None:
+        page.set_viewport_size({"width": 360, "height": 740})
+        page.emulate_media(color_scheme=scheme, reduced_motion="reduce")
+        page.goto(f"{full.url}/#/cameras/yard/activity")
+        page.locator(".heat-cell").first.wait_for(state="attached")
+        assert page.evaluate("document.documentElement.scrollWidth") <= 360
+        assert violations(page, axe) == []
 
     @pytest.mark.parametrize("width", [360, 700, 1366])
     def test_the_timeline_is_drawn_to_scale_and_its_labels_stand_apart(
@@ -293,7 +361,13 @@ class TestAccessibility:
     ) -> None:
         page.emulate_media(color_scheme=scheme, reduced_motion="reduce")
         page.goto(f"{running.url}/{VIEWS.get(view, '#/events/' + complete_event['id'])}")
-        ready = {"live": "article", "events": "a.card", "camera": ".said strong", "player": "dialog .facts dd"}
+        ready = {
+            "live": "article",
+            "events": "a.card",
+            "camera": ".said strong",
+            "player": "dialog .facts dd",
+            "system": "table a",
+        }
         page.locator(ready[view]).first.wait_for()
         assert violations(page, axe) == []
 
