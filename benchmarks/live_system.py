@@ -6,12 +6,14 @@ import http.client
 import json
 import os
 import re
+import shutil
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -53,6 +55,41 @@ def rtsp_server(videos: Mapping[str, Path]) -> Iterator[Callable[[str], str]]:
         process.wait()
         if process.stdout is not None:
             process.stdout.close()
+
+
+@contextmanager
+def mosquitto() -> Iterator[int]:
+    """A real MQTT broker on this machine; gives its port.
+
+    Raises:
+        RuntimeMissing: mosquitto is not installed, or does not start.
+    """
+    program = shutil.which("mosquitto") or shutil.which("mosquitto", path="/usr/sbin:/usr/local/sbin")
+    if program is None:
+        raise RuntimeMissing("mosquitto is not installed: run scripts/services")
+    port = free_port()
+    with tempfile.TemporaryDirectory(prefix="comemory-broker-") as folder:
+        config = Path(folder) / "mosquitto.conf"
+        config.write_text(f"listener {port} 127.0.0.1\nallow_anonymous true\n", encoding="utf-8")
+        process = subprocess.Popen(
+            [program, "-c", str(config)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd=folder
+        )
+        try:
+            if not _listens(port):
+                raise RuntimeMissing(f"{program} does not listen on port {port}")
+            yield port
+        finally:
+            process.terminate()
+            process.wait()
+
+
+def _listens(port: int) -> bool:
+    until = time.monotonic() + START_S
+    while time.monotonic() < until:
+        with suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
+            return True
+        time.sleep(0.1)
+    return False
 
 
 class Served:

@@ -1,11 +1,13 @@
 """Run `comemory serve` for long with everything switched on, and measure whether its memory grows.
 
     python benchmarks/soak.py --minutes 30 --cameras 3 --json soak.json --plot soak.svg
+    python benchmarks/soak.py --minutes 30 --cameras 4 --loss 0.02 --mqtt --json soak.json
 
 A real `comemory serve` in its own process watches rendered videos. All cameras but the last come from a real RTSP server,
 whose videos end every five minutes, so that cameras are lost and connected again; the last camera is a file that is played
 in a loop. Events are stored with images and clips, and alerts go to a receiver on this machine. One page is open: it follows
 the live messages, gets the image of every camera with its heat map once a second, and events and metrics now and then.
+With `--loss`, a relay drops that share of the RTP packets of every RTSP camera; with `--mqtt`, alerts go to a mosquitto.
 
 Every ten seconds the process is measured from outside. After a warm-up a straight line is fitted by least squares. Its
 standard error takes into account that successive samples are correlated (autocorrelation of the residuals at lag one).
@@ -14,6 +16,7 @@ Results:
     slope_per_hour, standard_error       of the resident memory, and of its anonymous part, where a leak would show
     rss_mib, threads, files, ...         at the end of the warm-up, at the end, and the extremes in between
     scored, events, alerts, images       what was done meanwhile
+    packets, packets_lost                of the relay; damaged pictures are those the cameras did not score
 """
 
 from __future__ import annotations
@@ -25,17 +28,18 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass, fields
 from http.client import HTTPException
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import numpy as np
 from bench_1080p import render
-from live_system import REPOSITORY, Served, live_environment, rtsp_server, served
+from live_system import REPOSITORY, RTSP_SERVER, Served, live_environment, mosquitto, rtsp_server, served
 from numpy.typing import NDArray
 
 from comemory.errors import ComemoryError, SourceError
@@ -49,9 +53,7 @@ model = "{model}"
 workers = 1
 {cameras}
 [alerts.desk]
-kind = "webhook"
-url = "{receiver}"
-allow_private = true
+{sink}
 kinds = ["new", "update", "end", "state"]
 state_delay_s = 0
 
@@ -143,7 +145,7 @@ def fit(seconds: NDArray[np.float64], values: NDArray[np.float64]) -> Line:
 
 @contextmanager
 def receiver() -> Iterator[tuple[str, list[int]]]:
-    """A server that takes alerts; gives its URL, and a list whose only number counts them."""
+    """A server that takes alerts; gives the settings of its sink, and a list whose only number counts them."""
     taken = [0]
 
     class Handler(BaseHTTPRequestHandler):
@@ -159,9 +161,64 @@ def receiver() -> Iterator[tuple[str, list[int]]]:
     with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
         thread = threading.Thread(target=server.serve_forever, args=(0.2,), daemon=True)
         thread.start()
-        yield f"http://127.0.0.1:{server.server_address[1]}/alerts", taken
+        url = f"http://127.0.0.1:{server.server_address[1]}/alerts"
+        yield f'kind = "webhook"\nurl = "{url}"\nallow_private = true', taken
         server.shutdown()
         thread.join()
+
+
+@contextmanager
+def broker() -> Iterator[tuple[str, list[int]]]:
+    """As `receiver`, with a mosquitto: counts the messages on its topics of events."""
+    from paho.mqtt import client as mqtt
+    from paho.mqtt.enums import CallbackAPIVersion
+
+    taken = [0]
+
+    def count(*_: object) -> None:
+        taken[0] += 1
+
+    with mosquitto() as port:
+        listener = mqtt.Client(CallbackAPIVersion.VERSION2)
+        listener.on_message = count
+        listener.on_connect = lambda client, *_: client.subscribe("comemory/#", 1)
+        listener.connect("127.0.0.1", port)
+        listener.loop_start()
+        yield f'kind = "mqtt"\nhost = "127.0.0.1"\nport = {port}', taken
+        listener.disconnect()
+        listener.loop_stop()
+
+
+def with_keyframes(video: Path) -> Path:
+    """The video with a keyframe a second, as cameras send them: what a lost packet damages lasts until the next one."""
+    import av
+
+    path = video.with_name("keyframes.mp4")
+    with av.open(str(video)) as source, av.open(str(path), "w") as target:
+        stream = target.add_stream("libx264", rate=round(RATE_HZ), options={"tune": "zerolatency"})
+        stream.height, stream.width, stream.pix_fmt = *SIZE, "yuv420p"
+        stream.codec_context.gop_size = round(RATE_HZ)
+        for frame in source.decode(video=0):
+            target.mux(stream.encode(frame))
+        target.mux(stream.encode())
+    return path
+
+
+@contextmanager
+def lossy(url: Callable[[str], str], share: float) -> Iterator[tuple[Callable[[str], str], Any]]:
+    """URLs of an RTSP server through a relay that drops a share of the packets of the video; None for no relay."""
+    if not share:
+        yield url, None
+        return
+    sys.path.insert(0, str(RTSP_SERVER.parent))
+    from lossy_relay import LossyRelay
+
+    relay = LossyRelay(urlsplit(url("any")).port or 0)
+    relay.set_loss(drop_share=share)
+    try:
+        yield lambda name: relay.url(url(name)), relay
+    finally:
+        relay.close()
 
 
 class PageClient:
@@ -213,32 +270,44 @@ class PageClient:
             turn += 1
 
 
-def soak(minutes: float, n_cameras: int, fps: float, model: Path, folder: Path) -> tuple[list[Sample], dict[str, Any]]:
+def soak(args: argparse.Namespace, folder: Path) -> tuple[list[Sample], dict[str, Any]]:
     """Run it; gives the samples, and what was done meanwhile."""
     video = render(folder / "video.mp4", round(VIDEO_S * RATE_HZ), SIZE, RATE_HZ)
-    names = [f"camera-{k}" for k in range(1, n_cameras + 1)]
-    with rtsp_server(dict.fromkeys(names, video)) as url, receiver() as (address, taken):
-        urls = [url(name) for name in names[:-1]] + [str(video)] if n_cameras > 1 else [url(names[0])]
-        cameras = "".join(CAMERA.format(name=name, url=url, fps=fps) for name, url in zip(names, urls, strict=True))
-        config = CONFIG.format(model=model.absolute(), cameras=cameras, receiver=address)
-        with served(config, folder) as running:
-            page = PageClient(running, names)
-            began, samples = time.monotonic(), []
-            while (left := began + 60 * minutes - time.monotonic()) > 0 or not samples:
-                running.require_alive()
-                samples.append(sample(running.pid, folder / "live", began))
-                time.sleep(max(0.0, min(EVERY_S * len(samples) - samples[-1].seconds, left, EVERY_S)))
+    video = with_keyframes(video) if args.loss else video
+    names = [f"camera-{k}" for k in range(1, args.cameras + 1)]
+    sink_at = broker if args.mqtt else receiver
+    with ExitStack() as stack:
+        direct = stack.enter_context(rtsp_server(dict.fromkeys(names, video)))
+        url, relay = stack.enter_context(lossy(direct, args.loss))
+        sink, taken = stack.enter_context(sink_at())
+        urls = [url(name) for name in names[:-1]] + [str(video) if args.cameras > 1 else url(names[0])]
+        cameras = "".join(
+            CAMERA.format(name=name, url=url, fps=args.fps) for name, url in zip(names, urls, strict=True)
+        )
+        running = stack.enter_context(
+            served(CONFIG.format(model=args.model.absolute(), cameras=cameras, sink=sink), folder)
+        )
+        page = PageClient(running, names)
+        began, samples = time.monotonic(), []
+        while (left := began + 60 * args.minutes - time.monotonic()) > 0 or not samples:
+            running.require_alive()
             samples.append(sample(running.pid, folder / "live", began))
-            done = {**_done(running), "alerts": taken[0]}
-            page.close()
+            time.sleep(max(0.0, min(EVERY_S * len(samples) - samples[-1].seconds, left, EVERY_S)))
+        samples.append(sample(running.pid, folder / "live", began))
+        done = {**_done(running), "alerts": taken[0]}
+        page.close()
         done |= {"messages": page.messages, "images": page.images, "unanswered": page.failures}
+        if relay is not None:
+            done |= {"packets": relay.n_packets, "packets_lost": relay.n_lost}
     return samples, done
 
 
 def _done(running: Served) -> dict[str, Any]:
     cameras = running.api("/cameras")
     counts = running.api("/system")["events"]
-    sums = {key: sum(camera[key] for camera in cameras) for key in ("frames", "scored", "reconnects")}
+    sums = {
+        key: sum(camera[key] for camera in cameras) for key in ("frames", "scored", "lost", "damaged", "reconnects")
+    }
     return {
         **sums,
         "states": [camera["state"] for camera in cameras],
@@ -299,6 +368,8 @@ def main() -> int:
     parser.add_argument(
         "--warm-up", type=float, default=5.0, metavar="MINUTES", help="time before the fitted line begins (default 5)"
     )
+    parser.add_argument("--loss", type=float, default=0.0, metavar="SHARE", help="of RTP packets to drop (default 0)")
+    parser.add_argument("--mqtt", action="store_true", help="send alerts to a mosquitto instead of a webhook")
     parser.add_argument("--model", type=Path, default=REPOSITORY / "models" / "synthetic-nano")
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write the results and samples there")
     parser.add_argument("--plot", type=Path, metavar="FILE", help="where the plot goes, .svg or .png")
@@ -308,7 +379,7 @@ def main() -> int:
     before = live_environment()
     try:
         with tempfile.TemporaryDirectory(prefix="comemory-soak-") as folder:
-            samples, done = soak(args.minutes, args.cameras, args.fps, args.model, Path(folder))
+            samples, done = soak(args, Path(folder))
         found = summarise(samples, 60 * args.warm_up)
     except ComemoryError as error:
         print(f"soak: {error}", file=sys.stderr)
@@ -317,6 +388,8 @@ def main() -> int:
         "minutes": args.minutes,
         "cameras": args.cameras,
         "asked_fps": args.fps,
+        "packet_loss": args.loss,
+        "sink": "mqtt" if args.mqtt else "webhook",
         "warm_up_min": args.warm_up,
     }
     after = {"load_average_at_the_end": live_environment()["load_average"]}

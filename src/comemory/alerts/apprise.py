@@ -98,6 +98,7 @@ def headline(notification: Notification) -> str:
         text = f"{after.get('part')}: {after.get('state')}"
     else:
         text = f"{notification.camera}: {_HEADLINES.get(notification.kind, notification.kind)}"
+        text += f", {after['label']}" if after.get("label") else ""
     return f"comemory: {' '.join(text.split())[:150]}"
 
 

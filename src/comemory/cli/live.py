@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -11,6 +12,7 @@ from comemory.cli.application import LIVE, PlainCommand, app, exit_immediately, 
 from comemory.cli.live_options import LiveLog, LiveOptions, interrupted_by_sigterm, log_messages, with_live_options
 from comemory.cli.options import ADVANCED, Json, RuntimeName, console, print_json
 from comemory.cli.terminal import count_of, print_line
+from comemory.errors import ConfigError
 
 if TYPE_CHECKING:
     from comemory.live.config import LiveSettings
@@ -50,7 +52,7 @@ def watch(
     ):
         cameras = count_of(len(service.engine.settings.cameras), "camera")
         log.write("start", f"{cameras}, {count_of(service.engine.workers, 'worker')}")
-        for note in service.engine.budget_notes:
+        for note in service.engine.start_notes:
             log.write("start", note)
         service.run(seconds)
         failed = service.engine.failed if service.engine.finished else []
@@ -72,6 +74,15 @@ def learn(
         bool,
         typer.Option("--recalibrate", help="Fit the calibration only and keep the network: minutes in place of hours."),
     ] = False,
+    footage: Annotated[
+        Path | None,
+        typer.Option(
+            "--from",
+            metavar="FOLDER",
+            help="Train on the normal videos of a folder; record nothing.",
+            show_default=False,
+        ),
+    ] = None,
     rollback: Annotated[
         bool, typer.Option("--rollback", help="Return to the previous bundle; record nothing.")
     ] = False,
@@ -93,11 +104,13 @@ def learn(
     if rollback:
         log.write("learn", f"{camera} returns to {models.roll_back()}")
         return
+    if footage is not None and recalibrate:
+        raise ConfigError("--from trains a network: leave --recalibrate out")
     seconds = _parse_duration(how_long)
     own = settings.cameras[camera].model_copy(update={"model": models.current})
     settings = settings.model_copy(update={"cameras": {camera: own}})
     with interrupted_by_sigterm(), LearningProgress(models.folder, camera) as progress:
-        log.write("learn", f"{camera}: recording for {how_long}")
+        log.write("learn", f"{camera}: {f'recording for {how_long}' if footage is None else f'training on {footage}'}")
         made = learn_camera(
             settings,
             camera,
@@ -105,6 +118,7 @@ def learn(
             recalibrate=recalibrate,
             progress=progress,
             say=lambda text: log.write("learn", f"{camera}: {text}"),
+            footage=footage,
         )
         models.activate(made)
     if caution := open_bundle(made).calibration.caution:
@@ -138,7 +152,6 @@ def doctor(options: LiveOptions, as_json: Json = False) -> None:
 
 
 def _parse_duration(text: str) -> float:
-    from comemory.errors import ConfigError
 
     units = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
     number, unit = text[:-1], text[-1:]

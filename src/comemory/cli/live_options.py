@@ -109,6 +109,13 @@ class LiveOptions:
             read = read_live(file, given, self.settings or ())
         return read
 
+    def to_arguments(self) -> list[str]:
+        """The options with which `comemory learn` reads the same settings."""
+        pairs: list[tuple[str, object]] = [("--camera", camera) for camera in self.cameras or ()]
+        pairs += [("--model", self.model), ("--config", self.config), ("--out", self.out)]
+        pairs += [("--set", setting) for setting in self.settings or ()]
+        return [str(part) for flag, value in pairs if value is not None for part in (flag, value)]
+
     def folder(self) -> Path:
         """The output folder, for what needs no camera."""
         from comemory.live.config import read_live
@@ -192,6 +199,7 @@ class LiveLog:
             event = message["event"]
             begun = message["change"] == "new"
             text = f"{camera}: {'event' if begun else 'over'}, peak score {event['peak_score']:.2f}"
+            text += f", {event['label']}" if event.get("label") else ""
             self.write(
                 "event", text, camera=camera, change=message["change"], id=event["id"], peak_score=event["peak_score"]
             )

@@ -78,6 +78,7 @@ def serve(
 def _serve(options: LiveOptions, read: Callable[[Path | None], LiveSettings], log: LiveLog) -> None:
     from comemory.live.config.settings_file import SettingsFile
     from comemory.live.learning.progress import read_progress
+    from comemory.live.learning.trainer import Trainer
     from comemory.live.service import Service
     from comemory.server.app import create_app
     from comemory.server.audit import AuditLog
@@ -86,7 +87,7 @@ def _serve(options: LiveOptions, read: Callable[[Path | None], LiveSettings], lo
     live = read(None)
     auth = _open_auth(live)
     require_password(live.web, auth.is_required)
-    audit = AuditLog(live.out / AUDIT_FILE)
+    audit, trainer = AuditLog(live.out / AUDIT_FILE), Trainer(live.out, options.to_arguments())
     file = None if options.config is None else SettingsFile(options.config, read)
     with Service(
         live, lambda: read(None), lambda line: log.write("reload", line), ends_process=True, settings_file=file
@@ -100,6 +101,7 @@ def _serve(options: LiveOptions, read: Callable[[Path | None], LiveSettings], lo
             proxy=proxy_of(live.web),
             audit=audit,
             service=service,
+            trainer=trainer,
         )
         service.on_command = lambda command, error: audit.write(
             command.action, f"alerts.{command.sink}", "mqtt", command.camera, error or command.minutes
@@ -107,11 +109,14 @@ def _serve(options: LiveOptions, read: Callable[[Path | None], LiveSettings], lo
         with serving(page, live.web, service.end) as address, log_messages(service, log):
             cameras = count_of(len(live.cameras), "camera")
             log.write("start", f"{cameras}, {count_of(service.engine.workers, 'worker')}")
-            for note in service.engine.budget_notes:
+            for note in service.engine.start_notes:
                 log.write("start", note)
             print_line(console, f"the page is at {address}")
             sys.stdout.flush()
-            service.run(until_finished=False)
+            try:
+                service.run(until_finished=False)
+            finally:
+                trainer.close()
     log.write("stop", "stopped")
     exit_immediately()
     if service.n_unstored:

@@ -14,7 +14,7 @@ from comemory.errors import mask_password
 from comemory.live.capture.frame_queue import FrameQueue
 from comemory.live.capture.reader import CameraReader
 from comemory.live.config import CameraSettings, LiveSettings
-from comemory.live.contract import CameraState, CameraStatus, Message
+from comemory.live.contract import CameraState, CameraStatus, FindLabel, Message
 from comemory.live.monitoring.recent_share import RecentShare
 from comemory.live.recording.event_writer import EventWriter
 from comemory.live.recording.packet_buffer import MAX_BUFFER_BYTES, PacketBuffer
@@ -54,6 +54,7 @@ class Camera:
         clip_tasks: writes the clips.
         publish: sends a message to all subscribers.
         on_put: called for each queued frame.
+        find_label: see `EventTracker`.
     """
 
     def __init__(
@@ -65,6 +66,7 @@ class Camera:
         clip_tasks: TaskQueue,
         publish: Callable[[Message], None],
         on_put: Callable[[], None],
+        find_label: FindLabel | None = None,
     ) -> None:
         self.name, self.settings = name, settings
         self._event_writer, self._publish = event_writer, publish
@@ -77,7 +79,7 @@ class Camera:
             self._attach_clip,
             self._report_clip_error,
         )
-        self.scorer = CameraScorer(name, camera, settings, detector, self.packets, event_writer, publish)
+        self.scorer = CameraScorer(name, camera, settings, detector, self.packets, event_writer, publish, find_label)
         self.sampler = FrameSampler(detector.bundle.calibration.rate_hz, camera.fps)
         self.queue = FrameQueue(detector.bundle.clips.n_past + 1, lossless=not camera.realtime, on_put=on_put)
         self.reader = self._new_reader(camera)

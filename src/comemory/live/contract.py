@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import queue
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from comemory.live.config import LiveSettings, Zone
+from comemory.types import Box
 
 Verdict = Literal["normal", "abnormal"]
 
@@ -136,6 +137,19 @@ class Snapshot:
     state: CameraState
 
 
+@dataclass(frozen=True, slots=True)
+class Label:
+    """What an object detector finds.
+
+    Attributes:
+        name: of the object.
+        score: 0 to 1.
+    """
+
+    name: str
+    score: float
+
+
 @dataclass(slots=True)
 class Metrics:
     """Counters since the start, by camera; the source of `/metrics`.
@@ -165,6 +179,8 @@ class Metrics:
     uptime_s: float = 0.0
 
 
+FindLabel = Callable[[NDArray[np.uint8], Box | None], Label | None]
+"""Names the object at a place of an RGB image; None where it finds none."""
 Message = dict[str, Any]
 """A message to subscribers; all values are plain JSON. By `kind`:
 

@@ -20,7 +20,7 @@ from comemory.files import require_writable_folder
 from comemory.live.camera import Camera
 from comemory.live.config import CameraSettings, LiveSettings, Zone
 from comemory.live.config.overrides import Overrides
-from comemory.live.contract import CameraStatus, Message, Metrics, Snapshot, Verdict
+from comemory.live.contract import CameraStatus, Label, Message, Metrics, Snapshot, Verdict
 from comemory.live.learning.feedback import FeedbackStore
 from comemory.live.monitoring.watchdog import Task, Watchdog
 from comemory.live.pauses import Pause, PauseKind, Pauses
@@ -30,8 +30,13 @@ from comemory.live.scoring.shared_network import NetworkPool
 from comemory.live.subscribers import MessageBus
 from comemory.live.workers import Workers
 from comemory.scoring import parse_budget
+from comemory.types import Box
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from comemory.live.labels import Labeller
     from comemory.store.store import EventStore
 
 DRIFT_INTERVAL_S = 60.0
@@ -43,7 +48,7 @@ MAX_CLIP_TASKS = 20_000
 """Packets that may wait for the disk: about a minute of ten cameras at 30 frames a second."""
 LIVE_CHANGES = {"zones", "false_alarms", "hours"}
 """Settings of a camera that can change without a new connection."""
-FIXED = ("out", "runtime", "precision", "workers", "store", "web")
+FIXED = ("out", "runtime", "precision", "workers", "store", "web", "labels")
 """Settings that take effect after a restart only."""
 Requirements = tuple[Detector, list[Sequence[float]]]
 """What starting a camera requires: its detector, and the signatures of its events with the verdict normal."""
@@ -83,6 +88,8 @@ class Engine:
         self._clip_tasks = TaskQueue("clips", MAX_CLIP_TASKS)
         self._cameras: dict[str, Camera] = {}
         self._networks = NetworkPool(self._settings.runtime, self._settings.precision, self.workers)
+        self._label_error = ""
+        self._labeller = self._open_labeller()
         self._change_lock = threading.RLock()
         self._reloading = False
         self._stopping = threading.Event()
@@ -218,13 +225,14 @@ class Engine:
         return self._camera(camera).scorer.threshold
 
     @property
-    def budget_notes(self) -> list[str]:
-        """For each camera, its false-alarm budget, and what the footage of its model holds."""
+    def start_notes(self) -> list[str]:
+        """For each camera, its false-alarm budget, and what the footage of its model holds; and why there are no labels."""
         scorers = {name: camera.scorer for name, camera in self._cameras.items()}
-        return [
+        notes = [
             f"{name}: at most {scorer.false_alarms} false alarms; the model has {scorer.detector.bundle.coverage()}"
             for name, scorer in scorers.items()
         ]
+        return [*notes, self._label_error] if self._label_error else notes
 
     def thresholds(self, camera: str, budgets: Sequence[str]) -> list[float]:
         """The thresholds that follow from budgets for a camera."""
@@ -356,7 +364,14 @@ class Engine:
     def _new_camera(self, name: str, requirements: Requirements) -> Camera:
         detector, normal = requirements
         camera = Camera(
-            name, self._settings, detector, self.event_writer, self._clip_tasks, self.publish, self._workers.wake
+            name,
+            self._settings,
+            detector,
+            self.event_writer,
+            self._clip_tasks,
+            self.publish,
+            self._workers.wake,
+            None if self._labeller is None else self._find_label,
         )
         camera.scorer.set_suppressions(normal)
         if (pause := self._pauses.get("pause", name)) is not None:
@@ -391,6 +406,28 @@ class Engine:
                 self._pauses.end_expired(kind, name)
                 if name in self._cameras:
                     self._apply_pause(kind, name)
+
+    def _open_labeller(self) -> Labeller | None:
+        """The detector of `[labels]`; a file that cannot be used is told at the start, and events get no labels."""
+        if self._settings.labels.file is None:
+            return None
+        from comemory.live.labels import Labeller
+
+        try:
+            return Labeller(self._settings.labels)
+        except ComemoryError as error:
+            self._label_error = f"events get no labels: {error}"
+            return None
+
+    def _find_label(self, image: NDArray[np.uint8], box: Box | None) -> Label | None:
+        if (labeller := self._labeller) is None:
+            return None
+        try:
+            return labeller.find(image, box)
+        except ComemoryError as error:
+            self._labeller, self._label_error = None, f"events get no labels: {error}"
+            self._publish_error(self._label_error)
+            return None
 
     def _set(self, camera: str, key: str, value: object) -> None:
         with self._change_lock:

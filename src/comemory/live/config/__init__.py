@@ -9,7 +9,7 @@ false_alarms = "1/day"
 kind = "webhook"
 url = "https://desk.lan/hook"
 
-camera.py     one camera                  groups.py  store, page, retention, events, health, learning
+camera.py     one camera                  groups.py  store, page, retention, events, labels, health, learning
 live.py       all of it, and the file     overrides.py  what was set while the system ran
 """
 
@@ -19,6 +19,7 @@ from comemory.live.config.camera import CameraSettings, Point, Zone
 from comemory.live.config.groups import (
     EventSettings,
     HealthSettings,
+    LabelSettings,
     LearnSettings,
     RetentionSettings,
     StoreSettings,
@@ -30,6 +31,7 @@ __all__ = [
     "CameraSettings",
     "EventSettings",
     "HealthSettings",
+    "LabelSettings",
     "LearnSettings",
     "LiveSettings",
     "Point",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from comemory.config import Settings
 
@@ -116,6 +116,55 @@ class EventSettings(Settings):
         title="Longest event",
         description="Seconds after which an event is ended; if the anomaly goes on, the next event starts.",
     )
+
+
+class LabelSettings(Settings):
+    """Labels of events by an object detector, optional: `[labels]`."""
+
+    file: Path | None = Field(
+        None,
+        title="Label model",
+        description="ONNX or OpenVINO `.xml` file of an object detector; its name for what it finds at an event's peak stands on "
+        "the event. Without it, events have no label.",
+    )
+    layout: Literal["yolox", "nanodet"] | None = Field(
+        None,
+        title="Layout",
+        description="Layout of the detector's output. Default: as the file's metadata say, or as the shape of its output fits.",
+    )
+    names: tuple[str, ...] = Field(
+        (),
+        title="Names",
+        description="Names of the detector's objects, in its order. Default: those of the file's metadata, or the 80 of COCO.",
+    )
+    size: int | None = Field(
+        None,
+        ge=32,
+        le=2048,
+        title="Input size",
+        description="Height and width of the detector's input in pixels, for a file that leaves them open. Default: 416.",
+    )
+    mean: tuple[float, float, float] | None = Field(
+        None,
+        title="Mean",
+        description="Of blue, green and red, subtracted from the pixels (0 to 255). Default: of the file's metadata, or as the "
+        "layout's project trains.",
+    )
+    std: tuple[float, float, float] | None = Field(
+        None,
+        title="Standard deviation",
+        description="Of blue, green and red, by which the pixels are divided. Default: as for the mean.",
+    )
+    min_score: float = Field(
+        0.4, ge=0, le=1, title="Minimum score", description="Objects below this score give no label."
+    )
+
+    @field_validator("std")
+    @classmethod
+    def _positive(cls, std: tuple[float, float, float] | None) -> tuple[float, float, float] | None:
+        if std is not None and min(std) <= 0:
+            raise ValueError("the standard deviations must be greater than 0")
+        return std
 
 
 class HealthSettings(Settings):

@@ -16,6 +16,7 @@ from comemory.live.config.camera import CameraSettings
 from comemory.live.config.groups import (
     EventSettings,
     HealthSettings,
+    LabelSettings,
     LearnSettings,
     RetentionSettings,
     StoreSettings,
@@ -27,7 +28,7 @@ NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 
 
 class LiveSettings(Settings):
-    """All settings of a live system: cameras, store, page, alerts, retention, events, health, learning."""
+    """All settings of a live system: cameras, store, page, alerts, retention, events, labels, health, learning."""
 
     cameras: dict[str, CameraSettings] = Field(
         default_factory=dict, title="Cameras", description="`[cameras.NAME]`: one table per camera."
@@ -57,6 +58,7 @@ class LiveSettings(Settings):
     web: WebSettings = WebSettings()
     retention: RetentionSettings = RetentionSettings()
     events: EventSettings = EventSettings()
+    labels: LabelSettings = LabelSettings()
     health: HealthSettings = HealthSettings()
     learn: LearnSettings = LearnSettings()
 
@@ -156,6 +158,7 @@ def _with_absolute_paths(values: dict[str, Any], folder: Path) -> dict[str, Any]
     replace(values, ("model", "out"))
     replace(values.get("store"), ("media",))
     replace(values.get("store"), ("url",), lambda url: _absolute_store(url, folder))
+    replace(values.get("labels"), ("file",))
     replace(values.get("web"), ("certificate", "key"))
     for camera in groups("cameras"):
         replace(camera, ("model",))

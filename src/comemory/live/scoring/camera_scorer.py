@@ -18,7 +18,7 @@ from comemory.detector import Detector, ScoredFrame, scale_box
 from comemory.errors import BundleError
 from comemory.live.capture.frame_queue import QueuedFrame
 from comemory.live.config import CameraSettings, LiveSettings
-from comemory.live.contract import CameraState, Message, Snapshot
+from comemory.live.contract import CameraState, FindLabel, Message, Snapshot
 from comemory.live.monitoring.camera_stats import CameraStats
 from comemory.live.monitoring.image_health import HealthFinding, ImageHealth
 from comemory.live.monitoring.score_drift import DriftMonitor
@@ -62,6 +62,7 @@ class CameraScorer:
         packets: the newest packets of the stream, for clips.
         event_writer: takes events, their files and scores.
         publish: sends a message to the page and to alerts.
+        find_label: see `EventTracker`.
     """
 
     def __init__(
@@ -73,9 +74,11 @@ class CameraScorer:
         packets: PacketBuffer,
         event_writer: EventWriter,
         publish: Callable[[Message], None],
+        find_label: FindLabel | None = None,
     ) -> None:
         self.name, self.camera, self.settings = name, camera, settings
         self._packets, self._event_writer, self._publish = packets, event_writer, publish
+        self._find_label = find_label
         self.stats, self.drift_guard = CameraStats(), DriftMonitor()
         self.lock = threading.RLock()
         self.finding = HealthFinding(CameraState.LIVE, True, "")
@@ -207,6 +210,7 @@ class CameraScorer:
             self._event_writer,
             self.stats,
             self._publish,
+            self._find_label,
         )
         view = self.settings.out / "cameras" / self.name / f"view-{self._model}.npz"
         self.health = ImageHealth(self.settings.health, view)

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from comemory.detector import Detector, ScoredFrame
 from comemory.live.capture.frame_queue import QueuedFrame
 from comemory.live.config import CameraSettings, EventSettings
-from comemory.live.contract import Message
+from comemory.live.contract import FindLabel, Label, Message
 from comemory.live.monitoring.camera_stats import CameraStats
 from comemory.live.recording.event_writer import EventWriter
 from comemory.live.recording.outline import Outline, bounds, outline_of
@@ -63,6 +63,7 @@ class EventTracker:
         event_writer: takes events and their files.
         stats: counts the events.
         publish: sends a message to the page and to alerts.
+        find_label: names the object at a place of an image; None where events get no label.
     """
 
     def __init__(
@@ -75,10 +76,11 @@ class EventTracker:
         event_writer: EventWriter,
         stats: CameraStats,
         publish: Callable[[Message], None],
+        find_label: FindLabel | None = None,
     ) -> None:
         self.name, self.camera, self._settings = name, camera, settings
         self._detector, self._packets, self._event_writer = detector, packets, event_writer
-        self._stats, self._publish = stats, publish
+        self._stats, self._publish, self._find_label = stats, publish, find_label
         self.open_event: StoredEvent | None = None
         spec, calibration = detector.bundle.clips, detector.bundle.calibration
         self._finder = EventFinder(name, self.threshold, calibration.settings)
@@ -86,6 +88,8 @@ class EventTracker:
         self._model = detector.bundle.digest[:16]
         self._peak: ScoredSample | None = None
         self._attached: ScoredSample | None = None
+        self._labelled: ScoredSample | None = None
+        self._label: Label | None = None
         self._start_frame: int | None = None
         self._start = self._end = self._updated = 0.0
 
@@ -158,10 +162,25 @@ class EventTracker:
             threshold=self._finder.threshold if known is None else known.threshold,
             suppressed=suppressed if known is None else known.suppressed,
             cells=self._signature.cells(),
+            label=None if self._label is None else self._label.name,
             region=None if peak_score is None or peak is None else peak.outline,
         )
 
+    def _label_peak(self) -> None:
+        """Run the detector on the peak, once at the start of an event and again at its end where the peak has moved.
+
+        It runs before the alert goes out, so that the label stands in it. The surer of the two labels counts.
+        """
+        peak = self._peak
+        if self._find_label is None or peak is None or peak is self._labelled:
+            return
+        self._labelled = peak
+        found = self._find_label(to_rgb(peak.frame.image), peak.score.box)
+        if found is not None and (self._label is None or found.score > self._label.score):
+            self._label = found
+
     def _open(self, event: Event) -> None:
+        self._label_peak()
         stored = self.open_event = self._to_stored(event, None)
         self._updated = self._end
         if stored.suppressed:
@@ -175,6 +194,7 @@ class EventTracker:
 
     def _close(self, event: Event) -> None:
         known = self.open_event
+        self._label_peak()
         stored = self._to_stored(event, known, is_over=True)
         if known is None:  # it became long enough and ended with the same frame: its start was never sent
             self._send("new", replace(stored, end=None))
@@ -182,7 +202,7 @@ class EventTracker:
         self._send("end", stored)
         self._packets.end_clip(stored.id, self._end)
         self._attach_images(stored.id)
-        self._peak = self._attached = None
+        self._peak = self._attached = self._labelled = self._label = None
 
     def _send(self, change: EventChange, event: StoredEvent) -> None:
         self._event_writer.write_event(change, event)
