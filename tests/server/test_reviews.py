@@ -104,6 +104,7 @@ class TestNotes:
             assert client.get("/api/v1/timeline?favourite=false").json()["total"] == 3
             assert client.patch(place, json={"note": ""}).json()["note"] is None
             assert client.patch(place, json={"note": "x" * 1001}).status_code == 422
+            assert client.patch(place, json={"favourite": 0}).status_code == 422
             assert client.patch("/api/v1/events/x", json={"note": "y"}).status_code == 404
             results(client.post("/api/v1/reviews", json={"ids": [page.ids[0]], "action": "unfavourite"}))
             assert client.get("/api/v1/events?favourite=true").json()["events"] == []

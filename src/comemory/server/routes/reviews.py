@@ -29,7 +29,9 @@ class Annotation(Body):
     """What an operator writes on an event; a key that is left out is not changed."""
 
     note: Annotated[str, Field(max_length=1000)] | None = Field(None, description="An empty text removes the note.")
-    favourite: bool | None = Field(None, description="Retention keeps favourites and their files.")
+    favourite: Annotated[bool, Field(strict=True)] | None = Field(
+        None, description="Retention keeps favourites and their files."
+    )
 
 
 class Review(Body):
