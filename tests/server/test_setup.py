@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import httpx
 import pytest
 from serving import Running, scene_video, served, wait_for
+from stored import http_server
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
@@ -176,3 +177,105 @@ def test_changes_are_in_the_audit_log(managed: Running, client: httpx.Client) ->
     client.delete("/setup/cameras/attic")
     assert audited(managed, "camera added")[-1]["target"] == "attic"
     assert audited(managed, "camera removed")[-1]["target"] == "attic"
+
+
+class TestAlerts:
+    def test_one_is_added_tested_changed_and_removed(self, managed: Running, client: httpx.Client) -> None:
+        with http_server() as hook, http_server() as other:
+            secrets = {"url": f"http://127.0.0.1:{hook.port}/hook/{PASSWORD}", "secret": "hunter-99"}
+            added = client.post(
+                "/setup/alerts", json={"name": "desk", "kind": "webhook", "allow_private": True, **secrets}
+            )
+            assert (added.status_code, added.json()["target"]) == (201, "http://127.0.0.1"), added.text
+            assert added.json()["stored"] == ["url", "secret"]
+            assert client.post("/setup/alerts/desk/test").status_code == 204
+            assert "test" in [payload["kind"] for payload in hook.payloads]
+            assert set(hook.paths) == {f"/hook/{PASSWORD}"}
+            changed = client.patch("/setup/alerts/desk", json={"cameras": ["gate"], "quiet_hours": ["01:00-02:00"]})
+            assert (changed.status_code, changed.json()["cameras"]) == (200, ["gate"])
+            assert settings_of(managed)["alerts"]["desk"] == {
+                "kind": "webhook",
+                "allow_private": True,
+                **secrets,
+                "cameras": ["gate"],
+                "quiet_hours": ["01:00-02:00"],
+            }
+            client.patch("/setup/alerts/desk", json={"url": f"http://127.0.0.1:{other.port}/"})
+            assert client.post("/setup/alerts/desk/test").status_code == 204
+            assert "test" in [payload["kind"] for payload in other.payloads]
+        refused = client.post("/setup/alerts/desk/test")
+        assert (refused.status_code, "did not arrive" in refused.json()["detail"]) == (502, True)
+        said = [client.get("/setup/alerts").text, (managed.out / "audit.jsonl").read_text(), added.text, refused.text]
+        assert not any(secret in text for text in said for secret in (PASSWORD, "hunter-99"))
+        assert client.delete("/setup/alerts/desk").status_code == 204
+        assert client.get("/setup/alerts").json() == []
+        assert "alerts" not in settings_of(managed)
+
+    @pytest.mark.parametrize(
+        ("alert", "status"),
+        [
+            ({"kind": "webhook", "url": "ftp://desk.lan/"}, 400),
+            ({"kind": "webhook", "url": "env:HOME"}, 400),
+            ({"kind": "webhook"}, 400),
+            ({"kind": "mqtt", "host": "x", "cameras": ["nobody"]}, 400),
+            ({"kind": "apprise", "url": "nothing://at-all"}, 400),
+            ({"kind": "command", "argv": ["/bin/true"]}, 422),
+        ],
+    )
+    def test_what_cannot_be_used_is_refused(self, client: httpx.Client, alert: dict[str, Any], status: int) -> None:
+        assert client.post("/setup/alerts", json={"name": "odd", **alert}).status_code == status
+        assert client.get("/setup/alerts").json() == []
+
+    def test_one_is_added_on_the_page(self, managed: Running, page: Page, client: httpx.Client) -> None:
+        with http_server() as hook:
+            page.goto(f"{managed.url}/#/setup")
+            page.get_by_role("link", name="Add an alert").press("Enter")
+            page.get_by_label("Name", exact=True).fill("page")
+            page.get_by_label("URL").fill(f"http://127.0.0.1:{hook.port}/x")
+            page.get_by_label("private network").check()
+            page.get_by_role("button", name="Save and send a test").press("Enter")
+            page.get_by_text("the test alert has arrived").wait_for()
+            assert "test" in [payload["kind"] for payload in hook.payloads]
+            page.get_by_role("button", name="Send a test to page").press("Enter")
+            page.get_by_text("The test alert has arrived.").wait_for()
+        assert client.delete("/setup/alerts/page").status_code == 204
+
+
+class TestPauses:
+    def test_an_operator_pauses_and_snoozes_on_the_page(
+        self, managed: Running, page: Page, client: httpx.Client
+    ) -> None:
+        page.goto(managed.url)
+        page.get_by_role("button", name="Snooze the alerts of gate for an hour").press("Enter")
+        page.get_by_role("article", name="gate").get_by_text("Alerts are snoozed until").wait_for()
+        page.goto(f"{managed.url}/#/cameras/gate")
+        page.get_by_role("button", name="Send alerts again").press("Enter")
+        page.get_by_role("button", name="Pause", exact=True).press("Enter")
+        page.get_by_text("Not watched: paused by page").wait_for()
+        gate = client.get("/cameras/gate").json()
+        assert (gate["state"], gate["paused_until"], gate["snoozed_until"]) == ("paused", None, None)
+        assert client.get("/cameras/gate/picture").status_code == 204
+        page.get_by_role("button", name="Resume").press("Enter")
+        wait_for(lambda: client.get("/cameras/gate").json()["state"] == "live")
+        assert {"pause", "resume", "snooze", "snooze ended"} <= {
+            json.loads(line)["action"] for line in (managed.out / "audit.jsonl").read_text().splitlines()
+        }
+
+    def test_times_are_refused_that_are_none(self, client: httpx.Client) -> None:
+        assert client.put("/cameras/gate/snooze", json={"minutes": 0}).status_code == 422
+        assert client.put("/cameras/nobody/pause", json={"minutes": None}).status_code == 404
+
+
+@pytest.mark.parametrize("view", ["#/setup", "#/setup/cameras", "#/setup/cameras/gate", "#/setup/alerts"])
+def test_axe_finds_nothing_and_a_phone_needs_no_sideways_scrolling(
+    managed: Running, page: Page, axe: str, view: str
+) -> None:
+    from test_page import violations
+
+    page.goto(f"{managed.url}/{view}")
+    page.locator("main h2, form label").first.wait_for()
+    assert violations(page, axe) == []
+    page.emulate_media(color_scheme="dark")
+    assert violations(page, axe) == []
+    page.set_viewport_size({"width": 360, "height": 740})
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")

@@ -17,6 +17,7 @@ from starlette.exceptions import HTTPException
 
 from comemory.errors import ComemoryError, ConfigError, mask_password, plain_reason
 from comemory.live.engine import Engine
+from comemory.live.learning.trainer import Trainer
 from comemory.live.service import Service
 from comemory.provenance import package_version
 from comemory.server.audit import AuditLog
@@ -25,7 +26,7 @@ from comemory.server.broadcaster import Broadcaster
 from comemory.server.live_pictures import SnapshotEncoder
 from comemory.server.middleware import SecurityMiddleware
 from comemory.server.openapi import methods_of, openapi_document
-from comemory.server.routes import activity, cameras, events, pauses, reviews, session, setup, system
+from comemory.server.routes import activity, alerts, cameras, events, pauses, reviews, session, setup, system, training
 from comemory.server.schemas import API, Problem
 from comemory.server.state import Proxy, ServerState, get_caller
 from comemory.store.store import EventStore
@@ -55,6 +56,7 @@ def create_app(
     proxy: Proxy | None = None,
     audit: AuditLog | None = None,
     service: Service | None = None,
+    trainer: Trainer | None = None,
 ) -> FastAPI:
     """The application of a running engine.
 
@@ -66,7 +68,8 @@ def create_app(
         learning: the trainings that run, with the keys of `schemas.Learning`.
         proxy: the proxies in front of it.
         audit: where changes are recorded.
-        service: changes the settings, and starts trainings.
+        service: changes the settings.
+        trainer: starts trainings.
     """
     broadcaster, proxy = Broadcaster(engine, store, learning), proxy or Proxy()
 
@@ -88,7 +91,7 @@ def create_app(
     )
     app.openapi = lambda: openapi_document(app)  # type: ignore[method-assign]
     app.state.comemory = ServerState(
-        engine, store, auth, SnapshotEncoder(engine), broadcaster, proxy, audit or AuditLog(None), service
+        engine, store, auth, SnapshotEncoder(engine), broadcaster, proxy, audit or AuditLog(None), service, trainer
     )
     app.add_middleware(SecurityMiddleware, hosts=hosts, is_https=proxy.is_https)
     _add_handlers(app)
@@ -105,6 +108,8 @@ def create_app(
         system.router,
         setup.router,
         pauses.router,
+        alerts.router,
+        training.router,
     ):
         authenticated.include_router(router, prefix=API)
     authenticated.include_router(system.metrics_router)

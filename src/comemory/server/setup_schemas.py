@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Annotated, Literal
 
 from pydantic import Field
@@ -82,3 +83,58 @@ class Setup(Answer):
     model: str | None = Field(description="Bundle of the cameras that name none of their own.")
     models: list[str] = Field(description="Bundles that are known.")
     cameras: list[CameraSetup]
+    has_alerts: bool = Field(description="Whether alerts can be sent at all: they need the store.")
+
+
+AlertName = Annotated[str, Field(pattern=NAME_PATTERN)]
+Secret = Annotated[str, Field(min_length=1, max_length=1024, description="Stored, and never returned.")]
+
+
+class AlertChange(Body):
+    """Settings of an alert sink. One that is left out stays as it is; null sets the default."""
+
+    url: Secret | None = Field(None, description="Of a webhook, or an Apprise URL.")
+    secret: Secret | None = Field(None, description="Key of a webhook's signature.")
+    allow_private: bool | None = Field(None, description="Whether a webhook may have an address that is not public.")
+    host: Annotated[str, Field(min_length=1, max_length=255)] | None = Field(None, description="Of an MQTT broker.")
+    port: Annotated[int, Field(ge=1, le=65535)] | None = None
+    username: Annotated[str, Field(min_length=1, max_length=255)] | None = None
+    password: Secret | None = None
+    tls: bool | None = None
+    commands: bool | None = Field(None, description="Whether messages of the broker may pause and snooze cameras.")
+    cameras: Annotated[list[Annotated[str, Field(pattern=NAME_PATTERN)]], Field(max_length=256)] | None = None
+    kinds: Annotated[list[Literal["new", "update", "end", "state", "system"]], Field(max_length=5)] | None = None
+    cooldown_s: Annotated[float, Field(ge=0, le=86400)] | None = None
+    quiet_hours: Hours | None = None
+
+
+class NewAlert(AlertChange):
+    """An alert sink to add."""
+
+    name: AlertName
+    kind: Literal["webhook", "mqtt", "apprise"]
+
+
+class AlertSetup(Answer):
+    """An alert sink, without its secrets."""
+
+    name: str
+    kind: str
+    target: str = Field(description="Where it sends, as far as that is no secret.")
+    stored: list[str] = Field(description="Settings that are stored and not returned.")
+    allow_private: bool | None
+    host: str | None
+    port: int | None
+    username: str | None
+    tls: bool | None
+    commands: bool | None
+    cameras: list[str] = Field(description="Empty for all.")
+    kinds: list[str]
+    cooldown_s: float
+    quiet_hours: list[str]
+    in_file: bool = Field(description="Whether it can be changed here.")
+    pending: int | None = Field(description="Alerts that wait; null where that cannot be read.")
+    delivered: int | None
+    failed: int | None
+    last_error: str | None = Field(description="Why the last attempt failed; null after one that worked.")
+    last_delivery: datetime | None

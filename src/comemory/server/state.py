@@ -9,6 +9,7 @@ from fastapi import Depends, FastAPI, HTTPException, Request
 
 from comemory.live.contract import CameraStatus
 from comemory.live.engine import Engine
+from comemory.live.learning.trainer import Trainer
 from comemory.live.service import Service
 from comemory.server.audit import AuditLog
 from comemory.server.auth import CSRF_HEADER, SESSION_COOKIE, Auth, Caller
@@ -48,6 +49,7 @@ class ServerState:
     Attributes:
         store: None where events are not stored in a database.
         service: what changes the settings; None where nothing does.
+        trainer: starts trainings; None where none can be started.
     """
 
     engine: Engine
@@ -58,6 +60,7 @@ class ServerState:
     proxy: Proxy = field(default_factory=Proxy)
     audit: AuditLog = field(default_factory=lambda: AuditLog(None))
     service: Service | None = None
+    trainer: Trainer | None = None
 
     def camera_status(self, camera: str) -> CameraStatus:
         """The status of a camera.

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from comemory.bundle import VARIANT_MEMBERS, VariantRecord, bundle_writer, copy_members, open_bundle, write_json
 from comemory.bundle.files import VARIANT_FILES
+from comemory.datasets import open_dataset
 from comemory.detector import Detector
 from comemory.errors import ConfigError, RuntimeMissing, TrainingError, install_hint
 from comemory.export.agreement import compare_scores
@@ -48,7 +49,14 @@ Maps = Mapping[str, NDArray[np.float32]]
 
 
 def learn(
-    settings: LiveSettings, camera: str, seconds: float, *, recalibrate: bool, progress: LearningProgress, say: Print
+    settings: LiveSettings,
+    camera: str,
+    seconds: float,
+    *,
+    recalibrate: bool,
+    progress: LearningProgress,
+    say: Print,
+    footage: Path | None = None,
 ) -> Path:
     """Record a camera, then train a model on it or recalibrate its present one.
 
@@ -59,6 +67,7 @@ def learn(
         recalibrate: keep the network and fit its thresholds again, which takes minutes instead of hours.
         progress: receives the progress.
         say: called with lines for people.
+        footage: folder of normal videos to train on; None records the camera.
 
     Returns:
         The new bundle; the camera does not use it yet.
@@ -74,21 +83,30 @@ def learn(
         raise RuntimeMissing(f"learning needs {absent[0]}, which is not installed: {install_hint('train')}")
     chosen, folder = settings.learn, settings.out / "cameras" / camera
     config = read_training_config(chosen.preset, settings=chosen.settings)
+    bundle = folder / "models" / f"{datetime.now(UTC):%Y%m%dT%H%M%S}"
+    if footage is not None:
+        open_dataset(f"folder:{footage}")
+        return _train(footage, bundle, chosen, config.train.epochs, progress, say, f"on {footage}")
     size = None if recalibrate else (config.clips.flow_height, config.clips.flow_width)
     recorder = CameraRecorder(settings, camera, folder / "recorded" / "training", size)
     progress.begin_stage("recording", f"normal video, {seconds / 3600:.3g} h", seconds=seconds)
     data = recorder.run(seconds, say)
-    bundle = folder / "models" / f"{datetime.now(UTC):%Y%m%dT%H%M%S}"
     say(f"{recorder.n_frames} frames recorded, {'calibrating' if recalibrate else 'training'}")
     if recalibrate:
         progress.begin_stage("calibrating", f"on {recorder.n_frames} frames")
         return recalibrate_bundle(settings.bundle_of(camera), data, bundle)
+    return _train(data.parent, bundle, chosen, config.train.epochs, progress, say, f"on {recorder.n_frames} frames")
+
+
+def _train(
+    data: Path, bundle: Path, chosen: LearnSettings, epochs: int, progress: LearningProgress, say: Print, message: str
+) -> Path:
     run = bundle.with_name(f"{bundle.name}.run")
-    progress.begin_stage("training", f"on {recorder.n_frames} frames", run=run, epochs=config.train.epochs)
-    train_in_subprocess(data.parent, bundle, chosen, say)
+    progress.begin_stage("training", message, run=run, epochs=epochs)
+    train_in_subprocess(data, bundle, chosen, say)
     if is_faster_in("int8") and find_spec("nncf") is not None:
         progress.begin_stage("exporting", "to int8, which is faster on this CPU")
-        export_in_subprocess(data.parent, bundle, chosen.cpu_share, say)
+        export_in_subprocess(data, bundle, chosen.cpu_share, say)
     shutil.rmtree(run / "cache", ignore_errors=True)
     return bundle
 

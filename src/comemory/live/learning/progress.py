@@ -75,6 +75,7 @@ class LearningProgress:
         run: Path | None = None,
         epochs: int | None = None,
         running: bool = True,
+        process: int | None = None,
     ) -> None:
         """Write that a stage begins.
 
@@ -85,6 +86,7 @@ class LearningProgress:
             run: folder of the training log.
             epochs: number of epochs of the training.
             running: False for the last stage, which says how it ended.
+            process: that trains; this one by default.
         """
         record = _Record(
             camera=self._camera,
@@ -95,7 +97,7 @@ class LearningProgress:
             seconds=seconds,
             run=None if run is None else _utf8(str(run.absolute())),
             epochs=epochs,
-            process=os.getpid(),
+            process=os.getpid() if process is None else process,
         )
         self._file.parent.mkdir(parents=True, exist_ok=True)
         with suppress(SourceError):

@@ -52,6 +52,7 @@ def setup(state: AppState) -> Setup:
         file=None if file is None else str(file.path.absolute()),
         model=None if settings.model is None else str(settings.model),
         models=_known_models(settings),
+        has_alerts=state.service is not None and state.service.dispatcher is not None,
         cameras=[_view(name, camera, name in own) for name, camera in settings.cameras.items()],
     )
 
@@ -75,7 +76,7 @@ def test_camera(given: CameraTest, state: AppState) -> CameraPicture:
 @router.post("/cameras", status_code=201)
 def add_camera(given: NewCamera, request: Request, caller: Admin, state: AppState) -> CameraSetup:
     """Add a camera, and start it."""
-    service = _service(state)
+    service = require_service(state)
     if given.name in state.engine.settings.cameras:
         raise HTTPException(409, f"there is a camera {given.name!r} already: choose another name")
     if len(state.engine.settings.cameras) >= MAX_CAMERAS:
@@ -90,7 +91,7 @@ def add_camera(given: NewCamera, request: Request, caller: Admin, state: AppStat
 @router.patch("/cameras/{name}")
 def change_camera(name: Name, given: CameraChange, request: Request, caller: Admin, state: AppState) -> CameraSetup:
     """Change the settings of a camera, and start it anew."""
-    service, present = _service(state), _camera(state, name)
+    service, present = require_service(state), _camera(state, name)
     values = _values(given, present)
     if values:
         with refusals():
@@ -103,7 +104,7 @@ def change_camera(name: Name, given: CameraChange, request: Request, caller: Adm
 @router.delete("/cameras/{name}", status_code=204)
 def remove_camera(name: Name, request: Request, caller: Admin, state: AppState) -> Response:
     """Stop a camera, and remove it from the settings file. Its events stay."""
-    service = _service(state)
+    service = require_service(state)
     _camera(state, name)
 
     def check(settings: LiveSettings) -> None:
@@ -152,7 +153,7 @@ def checked_url(given: str, present: str | None) -> str:
     return given
 
 
-def _service(state: ServerState) -> Service:
+def require_service(state: ServerState) -> Service:
     """The service. Raises HTTPException (409) where the settings cannot be changed."""
     if state.service is None or state.service.settings_file is None:
         raise HTTPException(409, NO_FILE)

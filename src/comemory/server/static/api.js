@@ -20,7 +20,7 @@ async function request(method, path, body) {
   } catch {
     throw new ApiError(0, "comemory does not answer");
   }
-  if (response.status === 204) return null;
+  if (response.status === 204 || response.status === 202) return null;
   const result = await response.json().catch(() => ({}));
   if (response.status === 401 && path !== "/session") onUnknown();
   if (!response.ok) throw new ApiError(response.status, result.detail ?? `refused (${response.status})`);
@@ -52,6 +52,8 @@ export const addAlert = (alert) => request("POST", "/setup/alerts", alert);
 export const changeAlert = (name, values) => request("PATCH", sink(name), values);
 export const removeAlert = (name) => request("DELETE", sink(name));
 export const testAlert = (name) => request("POST", `${sink(name)}/test`);
+export const startTraining = (camera, wanted) => request("POST", `${at(camera)}/training`, wanted);
+export const stopTraining = (camera) => request("DELETE", `${at(camera)}/training`);
 export const setup = () => request("GET", "/setup");
 export const testCamera = (camera) => request("POST", "/setup/cameras/test", camera);
 export const addCamera = (camera) => request("POST", "/setup/cameras", camera);

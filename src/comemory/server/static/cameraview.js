@@ -7,6 +7,7 @@ import { known, listen, loadHistory } from "./live.js";
 import { pauseNote, pausePanel } from "./pauses.js";
 import { LivePicture } from "./picture.js";
 import { Sparkline, curve } from "./spark.js";
+import { trainingPanel } from "./training.js";
 import { ZoneEditor } from "./zones.js";
 
 function panel(title, ...children) {
@@ -69,16 +70,9 @@ function health(camera) {
   return h("dl", { class: "facts" }, rows.map(([name, value]) => h("div", {}, h("dt", {}, name), h("dd", {}, value))));
 }
 
-function learning(name) {
-  const trained = known.learning.filter((one) => one.camera === name);
-  if (!trained.length) return [h("p", { class: "hint" }, "No training is running. To train a model on this camera's normal days:"), h("pre", {}, h("code", {}, `comemory learn ${name} --for 24h`))];
-  return trained.map((one) => h("div", { class: "learning" }, h("p", {}, h("strong", {}, one.stage), one.share === null ? "" : ` ${Math.round(one.share * 100)} %`),
-    h("progress", { "aria-label": `${one.stage} of ${name}`, max: "1", ...(one.share === null ? {} : { value: String(one.share) }) }), h("p", { class: "hint" }, one.message)));
-}
-
 export function cameraView(root, name) {
   const facts = h("div");
-  const training = h("div");
+  const training = trainingPanel(name);
   const note = h("p", { class: "tile-note", hidden: true });
   const state = h("span", { class: "state" });
   const spark = new Sparkline(`Score of ${name} over the last two minutes`);
@@ -95,7 +89,7 @@ export function cameraView(root, name) {
   root.replaceChildren(h("div", { class: "page" },
     h("div", { class: "head" }, h("h1", {}, name), state, h("span", { class: "gap" }), accept, heat, h("a", { class: "quiet", href: `#/cameras/${encodeURIComponent(name)}/activity` }, "What is normal here"), h("a", { class: "quiet", href: "#/" }, "All cameras")), note,
     h("div", { class: "camera" }, stage,
-      h("div", { class: "panels" }, sensitivity.element, pausing.element, panel("Training", training), panel("Health", facts)))));
+      h("div", { class: "panels" }, sensitivity.element, pausing.element, panel("Training", training.children), panel("Health", facts)))));
   stage.append(picture.element, h("div", { class: "meter" }, spark.element, score));
   loadHistory(name).then(draw).catch(() => {});
 
@@ -135,7 +129,7 @@ export function cameraView(root, name) {
     picture.badge.hidden = camera.open_event === null;
     accept.hidden = camera.state !== "moved";
     facts.replaceChildren(health(camera));
-    training.replaceChildren(...learning(name));
+    training.update();
     draw();
   }
 

@@ -1,5 +1,6 @@
 // Setting up, for admins: the cameras of the settings file.
 
+import { alertList } from "./alertsetup.js";
 import * as api from "./api.js";
 import { h, notify } from "./dom.js";
 import { choice, commas, confirmed, field, form, text, tick } from "./form.js";
@@ -138,7 +139,7 @@ export function setupView(root) {
   let lists = [];
   api.setup().then(async (setup) => {
     lists = [await cameraList(setup)];
-    place.replaceChildren(readOnly(setup) ?? "", ...lists.map((list) => list.element), setup.file ? h("p", { class: "hint" }, "Changes are written to ", h("code", {}, setup.file), "; the version before is kept beside it, with .bak at its end.") : "");
+    place.replaceChildren(readOnly(setup) ?? "", ...lists.map((list) => list.element), await alertList(setup, panel), setup.file ? h("p", { class: "hint" }, "Changes are written to ", h("code", {}, setup.file), "; the version before is kept beside it, with .bak at its end.") : "");
   }).catch((error) => place.replaceChildren(h("p", { class: "problem" }, error.message)));
   return listen((message) => { if (message.kind === "status") lists.forEach((list) => list.update()); });
 }
