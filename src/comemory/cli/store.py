@@ -133,7 +133,7 @@ def restore(
 
 @contextmanager
 def _open(out: Path | None, config: Path | None, url: str | None, *, shared: bool = False) -> Iterator[EventStore]:
-    """The store of the settings. Shared, it is read beside a running service."""
+    """Open the store that the settings name; with `shared`, a running service may have it open too."""
     from comemory.live.config import read_live
     from comemory.store.store import EventStore
 

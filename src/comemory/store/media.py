@@ -264,7 +264,7 @@ def unique_slug(name: str) -> str:
 
 
 def disk_error(what: str, error: OSError) -> StoreError:
-    """The error of the store for an error of the disk."""
+    """Turn an error of the disk into one of the store: `StoreFull` where the disk is full."""
     if error.errno in _FULL:
         return StoreFull(f"{what}: the disk is full; free space or lower the retention")
     return StoreError(f"{what}: {error.strerror or error}")
