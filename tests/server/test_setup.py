@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import stat
 import tomllib
 from collections.abc import Iterator
@@ -11,8 +12,11 @@ from typing import TYPE_CHECKING, Any
 
 import httpx
 import pytest
+from footage import save_video
 from serving import Running, scene_video, served, wait_for
 from stored import http_server
+
+from comemory.datasets import open_dataset
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
@@ -237,7 +241,7 @@ class TestAlerts:
             page.get_by_text("the test alert has arrived").wait_for()
             assert "test" in [payload["kind"] for payload in hook.payloads]
             page.get_by_role("button", name="Send a test to page").press("Enter")
-            page.get_by_text("The test alert has arrived.").wait_for()
+            page.get_by_text("The test alert has arrived.", exact=True).wait_for()
         assert client.delete("/setup/alerts/page").status_code == 204
 
 
@@ -279,3 +283,51 @@ def test_axe_finds_nothing_and_a_phone_needs_no_sideways_scrolling(
     assert violations(page, axe) == []
     page.set_viewport_size({"width": 360, "height": 740})
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+
+
+QUICK_TRAINING = (
+    "learn.preset=nano",
+    "learn.cpu_share=0.95",
+    'learn.settings=["clips.height=32","clips.width=48","network.base_width=4","train.epochs=1"]',
+)
+
+
+def test_a_training_is_started_and_watched_on_the_page(tmp_path: Path, page: Page) -> None:
+    pytest.importorskip("torch", reason="needs torch: pip install '.[train]'")
+    footage = tmp_path / "normal"
+    walkway = open_dataset("synthetic:seed=9,frames=250,training=1,testing=1,size=96x144").training()[0].source
+    save_video(footage / "gate.mp4", [frame.image for frame in walkway])  # type: ignore[union-attr]
+    settings = [part for one in QUICK_TRAINING for part in ("--set", one)]
+    with (
+        served(tmp_path, *settings) as server,
+        httpx.Client(base_url=f"{server.url}/api/v1", timeout=60) as client,
+    ):
+        client.headers["X-CSRF-Token"] = client.get("/session").json()["csrf"]
+        for wanted, reason in (
+            ({"source": "recorded"}, "nothing was recorded"),
+            ({"source": "folder", "folder": "normal"}, "whole path"),
+            ({"source": "folder", "folder": str(tmp_path / "nowhere")}, "no folder"),
+            ({"source": "folder", "folder": str(server.out)}, "no video"),
+            ({"source": "record"}, "how long"),
+        ):
+            refused = client.post("/cameras/gate/training", json=wanted)
+            assert (refused.status_code, reason in refused.json()["detail"]) == (400, True), refused.text
+        before = client.get("/cameras/gate").json()["model_sha256"]
+        page.goto(f"{server.url}/#/cameras/gate")
+        page.get_by_label("Train on").select_option("folder")
+        page.get_by_label("Folder").fill(str(footage))
+        page.get_by_role("button", name="Start a training").press("Enter")
+        page.get_by_role("button", name="Stop", exact=True).wait_for()
+        second = client.post("/cameras/yard/training", json={"source": "folder", "folder": str(footage)})
+        assert (second.status_code, "a training is running, of gate" in second.json()["detail"]) == (400, True)
+        (training,) = client.get("/system").json()["learning"]
+        process = json.loads((server.out / "cameras" / "gate" / "learning.json").read_text())["process"]
+        assert (training["running"], os.getpriority(os.PRIO_PROCESS, process)) == (True, 15)
+        assert process != server.process.pid
+        wait_for(lambda: not client.get("/system").json()["learning"][0]["running"])
+        assert client.get("/system").json()["learning"][0]["stage"] == "done"
+        wait_for(lambda: client.get("/cameras/gate").json()["model_sha256"] != before)
+        assert client.post("/cameras/gate/training", json={"source": "record", "minutes": 60}).status_code == 202
+        assert client.delete("/cameras/gate/training").status_code == 204
+        wait_for(lambda: not client.get("/system").json()["learning"][0]["running"])
+        assert client.delete("/cameras/gate/training").status_code == 400
