@@ -38,12 +38,6 @@ THROTTLE_PERIOD_S = 1.0
 NICE = 15
 TRAINING_PACKAGES = ("torch", "lightning_fabric", "onnx", "onnxscript")
 """Packages that training needs and that are not installed by default."""
-_CHILD_PROGRAM = (
-    "import ctypes, signal, sys; ctypes.CDLL(None).prctl(1, signal.SIGKILL); "
-    "from comemory.cli import main; main(sys.argv[1:])"
-)
-"""Runs comemory in a process that the kernel kills with its parent, even while it is stopped (PR_SET_PDEATHSIG = 1)."""
-
 Print = Callable[[str], None]
 Maps = Mapping[str, NDArray[np.float32]]
 
@@ -134,12 +128,25 @@ def export_in_subprocess(data: Path, bundle: Path, cpu_share: float, say: Print)
         say(f"the bundle stays in fp32: {failure}")
 
 
+def child_command(*arguments: str) -> list[str]:
+    """The command of a comemory process that the kernel kills with the thread that starts it, even while it is stopped.
+
+    It ends at once where this process ended before it could ask the kernel for that (PR_SET_PDEATHSIG = 1).
+    """
+    program = (
+        "import ctypes, os, signal, sys; ctypes.CDLL(None).prctl(1, signal.SIGKILL); "
+        f"os.getppid() == {os.getpid()} or sys.exit(1); "
+        "from comemory.cli import main; main(sys.argv[1:])"
+    )
+    return [sys.executable, "-P", "-c", program, *arguments]
+
+
 def _run_throttled(command: Sequence[str], log: Path, cpu_share: float, on_minute: Callable[[], None]) -> str:
     """Run a comemory command in a throttled process that ends with this one; gives why it failed, or an empty text."""
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("w", encoding="utf-8") as output:
         process = subprocess.Popen(
-            [sys.executable, "-P", "-c", _CHILD_PROGRAM, *command],
+            child_command(*command),
             stdout=output,
             stderr=subprocess.STDOUT,
             env={**os.environ, "OMP_NUM_THREADS": "1"},

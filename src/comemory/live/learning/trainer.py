@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-import sys
 import threading
 from collections.abc import Sequence
 from contextlib import suppress
@@ -13,8 +12,8 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from comemory.datasets import open_dataset
-from comemory.errors import ComemoryError, ConfigError, RuntimeMissing, install_hint
-from comemory.live.learning.learn import NICE, TRAINING_PACKAGES
+from comemory.errors import ComemoryError, ConfigError, RuntimeMissing, TrainingError, install_hint
+from comemory.live.learning.learn import NICE, TRAINING_PACKAGES, child_command
 from comemory.live.learning.progress import LearningProgress, read_progress
 
 STOP_S = 1.0
@@ -51,6 +50,7 @@ class Trainer:
             ConfigError: a training is running.
             RuntimeMissing: a package for training is not installed.
             DatasetError: the folder has no video.
+        TrainingError: the process cannot be started.
         """
         if absent := [name for name in TRAINING_PACKAGES if find_spec(name) is None]:
             raise RuntimeMissing(f"training needs {absent[0]}, which is not installed: {install_hint('train')}")
@@ -65,24 +65,38 @@ class Trainer:
                 )
             folder = self._out / "cameras" / camera
             folder.mkdir(parents=True, exist_ok=True)
-            log = folder / "learn.log"
-            with log.open("wb") as output:
-                self._process = subprocess.Popen(
-                    [sys.executable, "-P", "-m", "comemory", "learn", camera, *self._arguments, *source],
-                    stdin=subprocess.DEVNULL,
-                    stdout=output,
-                    stderr=subprocess.STDOUT,
-                    env={**os.environ, "OMP_NUM_THREADS": "1"},
-                    start_new_session=True,
-                )
-            self._camera = camera
-            with suppress(ProcessLookupError, PermissionError):
-                os.setpriority(os.PRIO_PROCESS, self._process.pid, NICE)
-            progress = LearningProgress(folder, camera)
-            progress.begin_stage("starting", process=self._process.pid)
-            threading.Thread(
-                target=self._watch, args=(self._process, progress, camera, log), name="training", daemon=True
-            ).start()
+            self._camera, self._process = camera, self._spawn(camera, source, folder)
+
+    def _spawn(self, camera: str, source: Sequence[str], folder: Path) -> subprocess.Popen[bytes]:
+        """Start the process from a thread that waits for its end: the kernel kills it with the thread that started it."""
+        command = child_command("learn", camera, *self._arguments, *source)
+        log, started = folder / "learn.log", threading.Event()
+        progress, made = LearningProgress(folder, camera), list[subprocess.Popen[bytes]]()
+
+        def run() -> None:
+            try:
+                with log.open("wb") as output:
+                    process = subprocess.Popen(
+                        command,
+                        stdin=subprocess.DEVNULL,
+                        stdout=output,
+                        stderr=subprocess.STDOUT,
+                        env={**os.environ, "OMP_NUM_THREADS": "1"},
+                        start_new_session=True,
+                    )
+                with suppress(ProcessLookupError, PermissionError):
+                    os.setpriority(os.PRIO_PROCESS, process.pid, NICE)
+                progress.begin_stage("starting", process=process.pid)
+                made.append(process)
+            finally:
+                started.set()
+            self._report_end(process, progress, camera, log)
+
+        threading.Thread(target=run, name="training", daemon=True).start()
+        started.wait()
+        if not made:
+            raise TrainingError(f"the training of {camera} cannot be started: see the log of the service")
+        return made[0]
 
     def stop(self, camera: str) -> None:
         """Stop the training of a camera; the camera keeps its model.
@@ -114,7 +128,7 @@ class Trainer:
         except subprocess.TimeoutExpired:
             _signal(process, signal.SIGKILL)
 
-    def _watch(self, process: subprocess.Popen[bytes], progress: LearningProgress, camera: str, log: Path) -> None:
+    def _report_end(self, process: subprocess.Popen[bytes], progress: LearningProgress, camera: str, log: Path) -> None:
         """Say why a training ended that could not say so itself."""
         status = process.wait()
         stage = next((one for one in read_progress(self._out) if one["camera"] == camera), None)
