@@ -38,7 +38,7 @@ def test_events_reach_the_store_and_take_verdicts(clips: list[Path], live: Calla
         assert found
         for event in found:
             assert event.end is not None
-            assert set(event.files) == {"thumbnail", "heat", "clip"}
+            assert set(event.files) == {"thumbnail", "crop", "heat", "clip"}
             engine.set_verdict(event.id, "normal", "tester")
             assert store.get(event.id).verdict == "normal"  # type: ignore[union-attr]
         with pytest.raises(ConfigError, match="there is no event"):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 
 from comemory.server.schemas import Answer, Body
 
@@ -15,6 +15,17 @@ URL = Annotated[
     str,
     Field(min_length=1, max_length=1024, description="Its password and the values of its query are never returned."),
 ]
+Flag = Annotated[bool, Field(strict=True)]
+
+
+def _refuse_text(value: object) -> object:
+    """Refuse texts and true or false, which pydantic would read as numbers; 1883.0 is a whole number in JSON."""
+    if isinstance(value, str | bool):
+        raise ValueError("expected a whole number")
+    return value
+
+
+Port = Annotated[int, Field(ge=1, le=65535), BeforeValidator(_refuse_text)]
 Hours = Annotated[list[Annotated[str, Field(min_length=1, max_length=64)]], Field(max_length=32)]
 
 
@@ -24,12 +35,12 @@ class CameraChange(Body):
     url: URL | None = None
     model: Text | None = None
     false_alarms: Annotated[str, Field(max_length=32)] | None = None
-    fps: Annotated[float, Field(gt=0, le=240)] | None = None
+    fps: Annotated[float, Field(gt=0, le=240, strict=True)] | None = None
     hours: Hours | None = None
     transport: Literal["tcp", "udp"] | None = None
-    realtime: bool | None = None
-    loop: bool | None = None
-    enabled: bool | None = None
+    realtime: Flag | None = None
+    loop: Flag | None = None
+    enabled: Flag | None = None
 
 
 class NewCamera(CameraChange):
@@ -95,16 +106,16 @@ class AlertChange(Body):
 
     url: Secret | None = Field(None, description="Of a webhook, or an Apprise URL.")
     secret: Secret | None = Field(None, description="Key of a webhook's signature.")
-    allow_private: bool | None = Field(None, description="Whether a webhook may have an address that is not public.")
+    allow_private: Flag | None = Field(None, description="Whether a webhook may have an address that is not public.")
     host: Annotated[str, Field(min_length=1, max_length=255)] | None = Field(None, description="Of an MQTT broker.")
-    port: Annotated[int, Field(ge=1, le=65535)] | None = None
+    port: Port | None = None
     username: Annotated[str, Field(min_length=1, max_length=255)] | None = None
     password: Secret | None = None
-    tls: bool | None = None
-    commands: bool | None = Field(None, description="Whether messages of the broker may pause and snooze cameras.")
+    tls: Flag | None = None
+    commands: Flag | None = Field(None, description="Whether messages of the broker may pause and snooze cameras.")
     cameras: Annotated[list[Annotated[str, Field(pattern=NAME_PATTERN)]], Field(max_length=256)] | None = None
     kinds: Annotated[list[Literal["new", "update", "end", "state", "system"]], Field(max_length=5)] | None = None
-    cooldown_s: Annotated[float, Field(ge=0, le=86400)] | None = None
+    cooldown_s: Annotated[float, Field(ge=0, le=86400, strict=True)] | None = None
     quiet_hours: Hours | None = None
 
 

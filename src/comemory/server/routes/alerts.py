@@ -83,7 +83,7 @@ def remove_alert(name: Name, request: Request, caller: Admin, state: AppState) -
     return Response(status_code=204)
 
 
-@router.post("/{name}/test", status_code=204, responses={502: {"model": Problem, "description": "It did not arrive."}})
+@router.post("/{name}/test", status_code=204, responses={409: {"model": Problem, "description": "It did not arrive."}})
 def test_alert(name: Name, request: Request, caller: Admin, state: AppState) -> Response:
     """Send a test alert, and wait until it has arrived."""
     _sink(state, name)
@@ -96,7 +96,7 @@ def test_alert(name: Name, request: Request, caller: Admin, state: AppState) -> 
         except DeliveryError as error:
             # A broker's connection is made in the background: a sink that was just saved has none yet.
             if "no connection" not in str(error) or time.monotonic() > until:
-                raise HTTPException(502, f"the test alert did not arrive: {mask_password(str(error))}") from None
+                raise HTTPException(409, f"the test alert did not arrive: {mask_password(str(error))}") from None
             time.sleep(0.2)
 
 

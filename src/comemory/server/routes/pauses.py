@@ -14,7 +14,7 @@ from comemory.server.state import AppState, CurrentUser, ServerState
 
 router = APIRouter(prefix="/cameras", tags=["cameras"], responses={404: {"model": Problem}})
 MAX_MIN = 365 * 1440
-Minutes = Annotated[float, Field(gt=0, le=MAX_MIN)]
+Minutes = Annotated[float, Field(gt=0, le=MAX_MIN, strict=True)]
 
 
 class PauseTime(Body):

@@ -22,7 +22,9 @@ class TrainingStart(Body):
     """What to train on: video that is recorded now, what was recorded before, or a folder on the server."""
 
     source: Literal["record", "recorded", "folder"]
-    minutes: Annotated[float, Field(ge=0.1, le=10080)] | None = Field(None, description="How long to record.")
+    minutes: Annotated[float, Field(ge=0.1, le=10080, strict=True)] | None = Field(
+        None, description="How long to record."
+    )
     folder: Annotated[str, Field(min_length=1, max_length=1024)] | None = Field(None, description="Its whole path.")
 
 
