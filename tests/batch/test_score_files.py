@@ -216,7 +216,7 @@ def test_each_event_has_an_image_of_the_recorded_shape(
         (event,) = events_of(tmp_path / str(video))
         assert event["picture"] == "events/gate-000024.jpg"
         image = cv2.imread(str(tmp_path / str(video) / event["picture"]))
-        assert image.shape == (720 * 96 // 144 + 96, 720, 3)
+        assert image.shape == (720 * 96 // 144, 720, 3)
         left, top, right, bottom = event["box"]
         assert 0 <= left < right <= 144
         assert 0 <= top < bottom <= 96

@@ -94,7 +94,7 @@ class TestFiles:
         engine.stop()
         for event in lines(settings.out, "end"):
             folder = settings.out / "media" / event["id"]
-            assert {path.name for path in folder.iterdir()} == {"clip.mp4", "heat.jpg", "thumbnail.jpg"}
+            assert {path.name for path in folder.iterdir()} == {"clip.mp4", "crop.jpg", "heat.jpg", "thumbnail.jpg"}
             with av.open(str(folder / "clip.mp4")) as clip:
                 assert clip.streams.video[0].codec_context.name == "h264"
                 long_s = sum(1 for _ in clip.decode(video=0)) / 10

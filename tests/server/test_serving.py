@@ -22,6 +22,7 @@ from serving import Running
 
 from comemory.cli import main
 from comemory.errors import ConfigError
+from comemory.live import service
 from comemory.live.config import WebSettings
 from comemory.server import serve as serving_module
 from comemory.server.auth import Auth
@@ -111,6 +112,22 @@ def test_the_image_asks_where_it_is_told_whether_the_page_lives(running: Running
 def test_a_bundle_that_is_none_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(*CAMERA, "--out", tmp_path / "live", "--port", 0) == 1
     assert "not a bundle" in capsys.readouterr().err
+
+
+def test_a_start_that_failed_does_not_kill_the_process_later(tmp_path: Path) -> None:
+    program = (
+        "import time\nfrom comemory.cli import main\nfrom comemory.live import service\nservice.HARD_END_S = 0.5\n"
+        "try:\n    main(['serve', *__import__('sys').argv[1:]])\nexcept SystemExit as left:\n    assert left.code == 1\n"
+        "time.sleep(1.5)\nprint('alive')"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program, *CAMERA, "--out", str(tmp_path / "live"), "--port", "0"],
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.stdout.endswith("alive\n"), done.stderr
+    assert not (tmp_path / "live" / service.HANG_REPORT).exists()
 
 
 def test_a_port_that_is_taken_is_named() -> None:

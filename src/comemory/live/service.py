@@ -90,18 +90,26 @@ class Service:
 
     def __enter__(self) -> Service:
         limit_malloc_arenas()
-        with ExitStack() as stack:
-            stack.enter_context(self.signals())
-            self.store = self._open_store(stack)
-            self.dispatcher = self._open_alerts(stack)
-            self.engine = Engine(self.settings, self.store, self.dispatcher)
-            self.engine.start()
-            stack.callback(self._stop_and_count)
-            self._stack = stack.pop_all()
+        try:
+            with ExitStack() as stack:
+                stack.enter_context(self.signals())
+                self.store = self._open_store(stack)
+                self.dispatcher = self._open_alerts(stack)
+                self.engine = Engine(self.settings, self.store, self.dispatcher)
+                self.engine.start()
+                stack.callback(self._stop_and_count)
+                self._stack = stack.pop_all()
+        except BaseException:
+            faulthandler.cancel_dump_traceback_later()  # nothing of the service is left that could hang
+            self._remove_empty_report()
+            raise
         return self
 
     def __exit__(self, *_: object) -> None:
         self._stack.close()
+        self._remove_empty_report()
+
+    def _remove_empty_report(self) -> None:
         if self._ends_process:
             with suppress(OSError):
                 report = self.settings.out / HANG_REPORT

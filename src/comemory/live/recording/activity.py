@@ -59,7 +59,7 @@ class ActivityRecorder:
 def _coarse(cells: NDArray[np.generic]) -> NDArray[np.float64]:
     """The highest value in each cell of the coarse grid; a finer grid is given, or one that is stretched.
 
-    >>> _coarse(np.eye(24, 32)).sum()
+    >>> float(_coarse(np.eye(24, 32)).sum())
     12.0
     """
     rows, columns = (np.arange(n) * m // n for n, m in ((ROWS, cells.shape[0]), (COLUMNS, cells.shape[1])))

@@ -79,7 +79,7 @@ def crop_around(size: Sequence[int], place: Box) -> Box:
     """The part of an image to show of an anomaly: with a margin, not tiny, in the shape of a card, inside the image.
 
     >>> crop_around((400, 600), (290, 190, 310, 210))
-    (188, 125, 412, 275)
+    (225, 150, 375, 250)
     >>> crop_around((400, 600), (0, 0, 500, 390))
     (0, 0, 600, 400)
     """
