@@ -127,7 +127,11 @@ def fuzz(port: int, token: str, n_requests: int, seed: int = 0) -> Outcome:
 
     document, cameras = get("/api/v1/openapi.json"), get("/api/v1/cameras")
     events = get("/api/v1/events?limit=1")["events"]
-    known = {"name": cameras[0]["name"] if cameras else "gate", "id": events[0]["id"] if events else "0", "kind": "thumbnail"}
+    known = {
+        "name": cameras[0]["name"] if cameras else "gate",
+        "id": events[0]["id"] if events else "0",
+        "kind": "thumbnail",
+    }
     good, chance = good_requests(document, known, token), random.Random(seed)
     outcome, started = Outcome(n_requests), time.monotonic()
     for _ in range(n_requests):

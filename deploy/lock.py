@@ -33,7 +33,9 @@ def main() -> int:
         if name != "comemory":
             lines.append(f"{name}=={version} --hash=sha256:{hashes['sha256']}")
     head = "# Made by deploy/lock.py: the packages of the container image with their hashes.\n"
-    (ROOT / "deploy" / "requirements.lock").write_text(head + "\n".join(sorted(lines, key=str.lower)) + "\n", encoding="utf-8")
+    (ROOT / "deploy" / "requirements.lock").write_text(
+        head + "\n".join(sorted(lines, key=str.lower)) + "\n", encoding="utf-8"
+    )
     print(f"{len(lines)} packages are in deploy/requirements.lock")
     return 0
 
