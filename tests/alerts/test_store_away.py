@@ -8,6 +8,7 @@ import sqlite3
 import subprocess
 import sys
 import threading
+import weakref
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, suppress
 from dataclasses import replace
@@ -304,3 +305,49 @@ def test_alerts_in_memory_are_limited() -> None:
     for _ in range(MAX_ALERTS + 10):
         direct.add(Entry("new", make_event(now), Stamp(time=now)).as_change())
     assert direct.n_waiting("hook") == MAX_ALERTS
+
+
+def test_an_alert_that_the_store_never_gets_keeps_no_others_in_memory() -> None:
+    """A system alert is never stored: once it was sent, the alerts after it must still leave the memory."""
+    from comemory.alerts.direct import MEMORY, DirectAlerts, system_change
+    from comemory.alerts.rules import SinkRules
+
+    direct = DirectAlerts({"hook": SinkRules(SinkSettings())})
+    now = datetime.now(UTC)
+
+    def deliver(at: datetime) -> None:
+        while (alert := direct.claim("hook", at, is_store_away=False)) is not None:
+            direct.mark_delivered(alert.id)
+
+    overload = replace(system_change("overload", "error", "too slow", "ok"), stamp=Stamp(time=now))
+    direct.add(overload, timedelta())
+    deliver(now)
+    for k in range(1, 100):
+        at = now + k * MEMORY
+        stamp = Stamp(time=at)
+        direct.add(Entry("new", make_event(at), stamp).as_change())
+        deliver(at + MEMORY / 2)
+        direct.mark_stored(stamp.id)
+        assert len(direct) <= 2
+
+
+def test_an_alert_that_has_arrived_no_longer_holds_its_event() -> None:
+    from comemory.alerts.direct import DirectAlerts
+    from comemory.alerts.rules import SinkRules
+
+    class Content(dict[str, Any]):
+        """A dictionary that can be referred to weakly."""
+
+    direct = DirectAlerts({"hook": SinkRules(SinkSettings())})
+    now = datetime.now(UTC)
+    content = Content(make_event(now).to_json())
+    held = weakref.ref(content)
+    direct.add(replace(Entry("new", make_event(now), Stamp(time=now)).as_change(), after=content))
+    del content
+    alert = direct.claim("hook", now + timedelta(minutes=1), is_store_away=False)
+    assert alert is not None
+    assert held() is not None
+    direct.mark_delivered(alert.id)
+    assert direct.was_delivered(alert.id)
+    del alert
+    assert held() is None

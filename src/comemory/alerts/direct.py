@@ -9,7 +9,7 @@ from __future__ import annotations
 import threading
 from collections import OrderedDict
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 
 from comemory.store.event import new_id
@@ -22,7 +22,7 @@ GRACE = timedelta(seconds=2)
 MAX_ALERTS = 5_000
 """Alerts in memory; the oldest give way. One with the cells of its event takes some 20 KB."""
 MEMORY = timedelta(minutes=10)
-"""How long an alert that the store has stays in memory: it is sent from here if the store goes away meanwhile."""
+"""How long an alert stays in memory that the store has, or never gets: it is sent from here if the store goes away."""
 _SENT = "sent"
 
 
@@ -41,6 +41,11 @@ class _Pending:
     due: datetime
     is_stored: bool = False
     is_delivered: bool = False
+
+    @property
+    def is_done(self) -> bool:
+        """Whether nothing depends on it any more. The store has no alerts of the service itself."""
+        return self.is_stored or (self.is_delivered and self.alert.kind == "system")
 
 
 @dataclass
@@ -77,6 +82,10 @@ class DirectAlerts:
         self._lock = threading.Lock()
         self._alerts: OrderedDict[str, _Pending] = OrderedDict()
 
+    def __len__(self) -> int:
+        """Alerts in memory, of all sinks."""
+        return len(self._alerts)
+
     def set_routes(self, routes: Mapping[str, Route]) -> None:
         """Replace the sinks; alerts for those that are gone are dropped."""
         with self._lock:
@@ -104,10 +113,11 @@ class DirectAlerts:
                     pending.is_stored = True
 
     def mark_delivered(self, id: str) -> None:
-        """An alert has arrived, sent from here or from the outbox."""
+        """An alert has arrived, sent from here or from the outbox. Its id stays, so that it is not sent again."""
         with self._lock:
             if pending := self._alerts.get(id):
                 pending.is_delivered = True
+                pending.alert = replace(pending.alert, payload={})  # the cells of an event are most of its memory
 
     def mark_failed(self, alert: Alert, now: datetime) -> None:
         """An attempt from here has failed: it is tried again, until it is too old."""
@@ -164,12 +174,10 @@ class DirectAlerts:
             )
 
     def _prune(self, before: datetime) -> None:
-        """Remove the oldest alerts, up to the first that the store does not have, or that is newer than a time."""
-        while self._alerts:
-            oldest = next(iter(self._alerts.values()))
-            if not oldest.is_stored or oldest.alert.created >= before:
-                return
-            self._alerts.popitem(last=False)
+        """Remove the alerts older than a time that the store has, and those that were sent and that it never gets."""
+        done = [id for id, one in self._alerts.items() if one.alert.created < before and one.is_done]
+        for id in done:
+            del self._alerts[id]
 
     def _merge(self, sink: str, change: Change) -> bool:
         """Merge a change into an alert of its subject without a delivery attempt, as the outbox does."""
