@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import sqlite3
 import stat
+from contextlib import closing
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -17,7 +19,9 @@ from comemory.cli import main
 from comemory.errors import StoreError
 from comemory.store.event import new_id
 from comemory.store.retention import MAX_RECONCILED, QUARANTINE_AGE
+from comemory.store.routing import Stamp
 from comemory.store.store import EventStore, StoredEvent
+from comemory.store.write_ahead import Entry
 
 N_EVENTS = MAX_RECONCILED + 10
 
@@ -119,6 +123,37 @@ class TestNothingIsDeleted:
             assert found is not None
             assert found.read_bytes() == b"footage"
             assert [path.name for path in store.quarantined()] == ["other.part"]
+
+    def test_a_clip_of_an_event_that_waits_in_the_write_ahead_file_is_attached(self, tmp_path: Path) -> None:
+        """The process was killed while the database was away: its event is stored by the next one, and only then known."""
+        media, url, event = tmp_path / "media", str(tmp_path / "events.db"), make_event()
+        with EventStore.open(url, media) as store:
+            assert store.write_ahead is not None
+            store.write_ahead.append(Entry("new", event, Stamp()))
+            clip = store.scratch / f"{event.id}.mp4"
+            clip.write_bytes(b"footage")
+            os.utime(clip, (1, 1))
+        with EventStore.open(url, media) as store:
+            assert clip.exists(), "its event is not stored yet"
+            store.replay()
+            found = store.file(event.id, "clip")
+            assert found is not None
+            assert found.read_bytes() == b"footage"
+            assert store.quarantined() == []
+
+    def test_a_file_that_the_database_does_not_take_stays_where_it_was(self, tmp_path: Path) -> None:
+        with EventStore.open(str(tmp_path / "events.db"), tmp_path / "media") as store:
+            event = make_event()
+            store.begin(event)
+            clip = picture(store, 10, ".mp4")
+            with closing(sqlite3.connect(tmp_path / "events.db")) as other:
+                other.execute("CREATE TRIGGER refuse BEFORE INSERT ON files BEGIN SELECT RAISE(ABORT, 'no'); END")
+                with pytest.raises(StoreError):
+                    store.attach(event.id, "clip", clip)
+                assert clip.stat().st_size == 10
+                other.execute("DROP TRIGGER refuse")
+            store.attach(event.id, "clip", clip)
+            assert store.file(event.id, "clip") is not None
 
     def test_files_are_for_their_owner_alone(self, tmp_path: Path) -> None:
         before = os.umask(0o022)

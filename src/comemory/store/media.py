@@ -19,7 +19,7 @@ import os
 import re
 import shutil
 import uuid
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import suppress
 from datetime import datetime
 from pathlib import Path, PurePosixPath
@@ -120,6 +120,12 @@ class Media:
         self.error = None
         return size
 
+    def move_back(self, path: str, source: Path) -> None:
+        """Undo `move_in`. A file that cannot be moved stays where it is: the next recovery finds it there."""
+        with suppress(OSError):
+            shutil.move(self.folder / path, source)
+        self._remove_empty(path)
+
     def write_sidecar(self, event: StoredEvent) -> None:
         """Write the event beside its files. A full disk is no error here: the sidecar is a copy."""
         if not event.files:
@@ -205,10 +211,15 @@ class Media:
         statuses = [(path, id, path.stat()) for path, id in found if re.fullmatch(ID, id)]
         return [(path, id) for path, id, status in statuses if status.st_size and status.st_mtime < before]
 
-    def set_scratch_aside(self, before: float = math.inf) -> int:
-        """Move files that were never attached, and were last written before a time, to the quarantine; their number."""
+    def set_scratch_aside(self, before: float = math.inf, but: Collection[Path] = ()) -> int:
+        """Move files that were never attached, and were last written before a time, to the quarantine; their number.
+
+        Args:
+            before: seconds since 1970.
+            but: files that stay.
+        """
         n_moved = 0
-        for path in [path for path in self.scratch.rglob("*") if path.is_file()]:
+        for path in [path for path in self.scratch.rglob("*") if path.is_file() and path not in but]:
             target = self.quarantine / UNFINISHED / path.name
             with suppress(OSError):
                 if path.stat().st_mtime < before:

@@ -6,7 +6,6 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -177,7 +176,7 @@ class EventStore(StoreReader):
             self.write_ahead.remove(entry)
 
     def replay(self) -> None:
-        """Store what an earlier process left in the write-ahead file, and end the events that it left open.
+        """Store what an earlier process left in the write-ahead file, end the events that it left open, attach their clips.
 
         Raises:
             StoreError: the database cannot be written now; called again, this goes on where it stopped.
@@ -189,6 +188,8 @@ class EventStore(StoreReader):
             if entry.stamp.id in waiting:
                 self._replay_one(self.write_ahead, entry)
         self._end_abandoned()
+        with self._filing:
+            self._salvage()
 
     def _replay_one(self, write_ahead: WriteAheadLog, entry: Entry) -> None:
         try:
@@ -270,7 +271,8 @@ class EventStore(StoreReader):
         """Move a file into the store, replacing one of its kind; its path relative to `media`.
 
         Raises:
-            StoreError: there is no such event or kind, or the file cannot be moved; StoreFull on a full disk.
+            StoreError: there is no such event or kind, or the file cannot be moved; StoreFull on a full disk. The file is
+                where it was.
         """
         if kind not in FILE_KINDS:
             raise StoreError(f"unknown kind of file {short(kind)}: expected one of {', '.join(FILE_KINDS)}")
@@ -283,7 +285,7 @@ class EventStore(StoreReader):
                 self._write_file(id, kind, path, size)
             except StoreError:
                 if replaced != path:
-                    self._media.remove(path)
+                    self._media.move_back(path, source_path)
                 raise
             if replaced is not None and replaced != path:
                 self._media.remove(replaced)
@@ -483,15 +485,26 @@ class EventStore(StoreReader):
         return SweepResult(closed=closed, quarantined=len(mismatch.unknown))
 
     def _salvage(self) -> None:
-        """Attach the clips that a crash interrupted to their events, and set aside what else it left half written."""
-        if not self._is_salvaged:
-            for path, id in self._media.unfinished_clips(self._opened_at):
-                event = self.get(id)
-                if event is not None and "clip" not in event.files:
-                    with suppress(StoreError):
-                        self.attach(id, "clip", path)
-            self._media.set_scratch_aside(self._opened_at)
-            self._is_salvaged = True
+        """Attach the clips that a crash interrupted to their events, and set aside what else it left half written.
+
+        A clip whose event is still in the write-ahead file waits until that is stored.
+        """
+        if self._is_salvaged:
+            return
+        waiting = self.write_ahead.waiting_subjects() if self.write_ahead is not None else set()
+        later: set[Path] = set()
+        for path, id in self._media.unfinished_clips(self._opened_at):
+            event = self.get(id)
+            if event is None and id in waiting:
+                later.add(path)
+            elif event is not None and "clip" not in event.files:
+                try:
+                    self.attach(id, "clip", path)
+                except StoreError as error:
+                    if is_temporary(error):
+                        later.add(path)
+        self._media.set_scratch_aside(self._opened_at, later)
+        self._is_salvaged = not later
 
     def _recover_at_start(self, may_be_away: bool) -> None:
         """Recover; where the database cannot be written now, such as on a full disk, the next sweep does it."""
