@@ -18,7 +18,7 @@ from live.conftest import until
 from live.test_live import BUDGET, lines
 from stored import NOON, make_event
 
-from comemory.errors import ConfigError, SourceError
+from comemory.errors import ConfigError, SourceError, StoreError
 from comemory.live.config import LiveSettings
 from comemory.live.engine import Engine
 from comemory.live.learning.feedback import FeedbackStore
@@ -104,6 +104,42 @@ def test_clip_of_a_deleted_event_is_deleted(tmp_path: Path) -> None:
         assert writer.error == ""
         assert lost == []
         assert list(store.scratch.iterdir()) == []
+
+
+def test_a_change_is_in_the_write_ahead_file_before_anybody_can_see_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A kill in between loses nothing that was reported."""
+    pytest.importorskip("sqlalchemy", reason="needs comemory[live]")
+    from comemory.store.store import EventStore
+    from comemory.store.write_ahead import Entry, WriteAheadLog
+
+    append, seen_before = WriteAheadLog.append, []
+
+    def note(log: WriteAheadLog, entry: Entry) -> None:
+        seen_before.append((tmp_path / "events.jsonl").exists())
+        append(log, entry)
+
+    monkeypatch.setattr(WriteAheadLog, "append", note)
+    with EventStore.open(f"sqlite:///{tmp_path / 'events.db'}", tmp_path / "media") as store:
+        EventWriter(tmp_path, store, pytest.fail).write_event("new", make_event())
+    assert seen_before == [False]
+    assert (tmp_path / "events.jsonl").exists()
+
+
+def test_clip_of_an_event_that_waits_to_be_stored_is_left(tmp_path: Path) -> None:
+    """A stop on a full disk: the event is in the write-ahead file, and the next start stores it with its clip."""
+    pytest.importorskip("sqlalchemy", reason="needs comemory[live]")
+    from comemory.store.store import EventStore
+
+    with EventStore.open(f"sqlite:///{tmp_path / 'events.db'}", tmp_path / "media") as store:
+        writer, event = EventWriter(tmp_path, store, lambda error: None), make_event()
+        writer.write_event("new", event)  # the thread does not run: nothing is stored
+        clip = store.scratch / f"{event.id}.mp4"
+        clip.write_bytes(b"footage")
+        with pytest.raises(StoreError, match="no event"):
+            writer._store_file(event.id, "clip", clip, "clips")
+        assert clip.read_bytes() == b"footage"
 
 
 def test_error_is_reported_until_the_same_destination_works_again(tmp_path: Path) -> None:

@@ -109,21 +109,25 @@ class EventWriter:
 
     def write_event(self, change: EventChange, event: StoredEvent) -> None:
         """Write an event that is `new`, has an `update`, or has come to its `end`."""
-        self._write_line({"change": change, "time": _now(), "event": event.to_json()})
-        self._record(Entry(change, event, Stamp()))
+        self._record(Entry(change, event, Stamp()), {"change": change, "time": _now(), "event": event.to_json()})
 
     def write_state(self, camera: str, state: str, message: str) -> None:
         """Write that a camera's state has changed."""
         at = datetime.now(UTC)
-        self._write_line({"change": "state", "time": _now(), "camera": camera, "state": state, "message": message})
-        self._record(Entry("state", StateChange(camera, state, message or None, at), Stamp(time=at)))
+        line = {"change": "state", "time": _now(), "camera": camera, "state": state, "message": message}
+        self._record(Entry("state", StateChange(camera, state, message or None, at), Stamp(time=at)), line)
 
-    def _record(self, entry: Entry) -> None:
-        """Write a change ahead, send its alerts, and queue it for the database."""
-        if (store := self.store) is None:
-            return
-        if store.write_ahead is not None:
+    def _record(self, entry: Entry, line: dict[str, object]) -> None:
+        """Write a change ahead, then its line, send its alerts, and queue it for the database.
+
+        The write-ahead file comes first: after a crash, what anybody can have seen is stored.
+        """
+        store = self.store
+        if store is not None and store.write_ahead is not None:
             store.write_ahead.append(entry)
+        self._write_line(line)
+        if store is None:
+            return
         if self._alerts is not None:
             self._alerts.observe(entry.as_change())
         self._queue_write(lambda: self._apply(store, entry))
@@ -189,7 +193,8 @@ class EventWriter:
     def _store_file(self, event_id: str, kind: FileKind, path: Path, destination: Destination) -> None:
         """Move a file to its event. A file that the store can never take is deleted, without an error if its event was.
 
-        While the store is away it is tried again. What is left when the service ends stays in `scratch`.
+        While the store is away it is tried again. What is left when the service ends stays in `scratch`, as does the file of
+        an event that is itself not stored yet.
         """
         try:
             if self.store is not None:
@@ -199,12 +204,17 @@ class EventWriter:
                 target.parent.mkdir(parents=True, exist_ok=True)
                 path.replace(target)
         except (ComemoryError, OSError) as error:
-            if self.store is not None and _is_temporary(error):
+            if self.store is not None and (_is_temporary(error) or self._is_waiting(event_id)):
                 raise
             with suppress(OSError):
                 path.unlink()
             if self.store is None or self.store.get(event_id) is not None:
                 raise
+
+    def _is_waiting(self, event_id: str) -> bool:
+        """Whether an event is in the write-ahead file only."""
+        log = None if self.store is None else self.store.write_ahead
+        return log is not None and event_id in log.waiting_subjects()
 
     def _attach_with_retry(
         self, store: EventStore, event_id: str, kind: FileKind, path: Path, destination: Destination
