@@ -117,7 +117,7 @@ class EventWriter:
         line = {"change": "state", "time": _now(), "camera": camera, "state": state, "message": message}
         self._record(Entry("state", StateChange(camera, state, message or None, at), Stamp(time=at)), line)
 
-    def _record(self, entry: Entry, line: dict[str, object]) -> None:
+    def _record(self, entry: Entry, line: Mapping[str, object]) -> None:
         """Write a change ahead, then its line, send its alerts, and queue it for the database.
 
         The write-ahead file comes first: after a crash, what anybody can have seen is stored.
@@ -254,7 +254,7 @@ class EventWriter:
                 self.report("store", "")
                 return
 
-    def _write_line(self, values: dict[str, object]) -> None:
+    def _write_line(self, values: Mapping[str, object]) -> None:
         path = self.out / "events.jsonl"
         try:
             text = json.dumps(values, ensure_ascii=False, allow_nan=False) + "\n"
