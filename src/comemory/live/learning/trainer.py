@@ -20,6 +20,10 @@ STOP_S = 1.0
 """How long a training may take to end before it is killed."""
 
 
+EXIT_S = 20.0
+"""How long a process may take to exit after it has reported that its training is done."""
+
+
 class Trainer:
     """Runs `comemory learn` for one camera at a time.
 
@@ -50,7 +54,7 @@ class Trainer:
             ConfigError: a training is running.
             RuntimeMissing: a package for training is not installed.
             DatasetError: the folder has no video.
-        TrainingError: the process cannot be started.
+            TrainingError: the process cannot be started.
         """
         if absent := [name for name in TRAINING_PACKAGES if find_spec(name) is None]:
             raise RuntimeMissing(f"training needs {absent[0]}, which is not installed: {install_hint('train')}")
@@ -59,6 +63,9 @@ class Trainer:
         source = ["--for", f"{record_s:g}s"] if footage is None else ["--from", str(footage)]
         with self._lock:
             running = [one["camera"] for one in read_progress(self._out) if one["running"]]
+            if self._process is not None and not running:
+                with suppress(subprocess.TimeoutExpired):
+                    self._process.wait(EXIT_S)
             if running or self._is_running():
                 raise ConfigError(
                     f"a training is running, of {(running or [self._camera])[0]}: wait for it, or stop it"
