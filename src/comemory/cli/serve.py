@@ -44,6 +44,19 @@ def serve(
         typer.Option(min=0, max=65535, help=setting("comemory.live.config:WebSettings.port"), show_default="8710"),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Write the log as JSON lines.")] = False,
+    cluster: Annotated[
+        str | None,
+        typer.Option(
+            "--cluster",
+            metavar="ADDRESS",
+            help="Spread the cameras over the nodes of a Ray cluster: `auto` or `ray://HOST:PORT`. `local:N` runs N groups "
+            "on this machine. They go on when this command ends.",
+            show_default=False,
+        ),
+    ] = None,
+    stop: Annotated[
+        bool, typer.Option("--stop", help="End the cameras of `--cluster` on all nodes, and exit.")
+    ] = False,
     set_password: Annotated[
         bool,
         typer.Option("--set-password", help="Set the password of the page: ask for it, store its hash, and exit."),
@@ -72,6 +85,16 @@ def serve(
         given = {name: value for name, value in (("host", host), ("port", port)) if value is not None}
         return live.model_copy(update={"web": live.web.model_copy(update=given)})
 
+    if stop or cluster is not None:
+        from comemory.cli.fleet import serve_fleet, stop_fleet
+
+        if cluster is None:
+            raise ConfigError("--stop ends the cameras of a cluster: give --cluster too")
+        if stop:
+            stop_fleet(read())
+        else:
+            serve_fleet(cluster, read, _open_auth, LiveLog(as_json))
+        return
     _serve(options, read, LiveLog(as_json))
 
 

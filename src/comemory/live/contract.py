@@ -254,6 +254,22 @@ class EngineContract(Protocol):
         """
         ...
 
+    def set_verdicts(self, event_ids: Sequence[str], verdict: Verdict | None, by: str) -> dict[str, str]:
+        """Set the same verdict on many events.
+
+        Returns:
+            For each event that has no new verdict, why not.
+        """
+        ...
+
+    def thresholds(self, camera: str, budgets: Sequence[str]) -> list[float]:
+        """The thresholds that follow from budgets for a camera."""
+        ...
+
+    def reset_reference_view(self, camera: str) -> None:
+        """Accept the present view of a moved camera as its reference."""
+        ...
+
     def pause(self, camera: str, until: datetime | None, by: str) -> None:
         """Stop to watch a camera, also after a restart.
 

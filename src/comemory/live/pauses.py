@@ -53,6 +53,10 @@ class Pauses:
         """The pause of a camera; None where it has none."""
         return self._pauses[kind].get(camera)
 
+    def to_json(self) -> dict[str, dict[str, dict[str, str | None]]]:
+        """All of them in plain JSON: kind, then camera."""
+        return {kind: {name: _plain(one) for name, one in found.items()} for kind, found in self._pauses.items()}
+
     def set(self, kind: PauseKind, camera: str, pause: Pause | None) -> None:
         """Begin a pause, or end one.
 

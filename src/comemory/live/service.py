@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from comemory.alerts.dispatcher import Dispatcher
     from comemory.alerts.sink import CameraCommand, Sink
     from comemory.live.config.settings_file import SettingsFile
+    from comemory.store.sites import Sites
     from comemory.store.store import EventStore
 
 SWEEP_INTERVAL_S = 600.0
@@ -61,6 +62,8 @@ class Service:
         reload_settings: reads the settings again, for SIGHUP; None ignores SIGHUP.
         on_reload: called with one line for each change of a reload, or with why it failed.
         ends_process: the process ends with the service: `HARD_END_S` after its end was asked for at the latest.
+        sites: media folders of other services that share the database. Their events are listed too, and cameras that
+            are not enabled run there, so that they are not announced here.
 
     Raises:
         ComemoryError: on entering, if a part of it cannot be used.
@@ -74,7 +77,9 @@ class Service:
         *,
         ends_process: bool = False,
         settings_file: SettingsFile | None = None,
+        sites: Sites | None = None,
     ) -> None:
+        self._sites = sites
         self.settings, self.settings_file = settings, settings_file
         self.store: EventStore | None = None
         self.dispatcher: Dispatcher | None = None
@@ -202,15 +207,21 @@ class Service:
                 "overload", f"this machine is too slow: frames of {names} are dropped unscored" if names else ""
             )
 
-    def reload(self) -> None:
-        """Read the settings again and apply them; if they are invalid, report it and keep the present ones."""
+    def reload(self) -> bool:
+        """Read the settings again and apply them; if they are invalid, report it, keep the present ones and return False."""
         if self._reload_settings is None:
-            return
+            return False
         try:
             with self._change_lock:
                 self._apply(self._reload_settings())
         except ComemoryError as error:
             self._on_reload(f"the settings have not changed: {error}")
+            return False
+        return True
+
+    def _announced(self, settings: LiveSettings) -> list[str]:
+        """The cameras that sinks announce."""
+        return [name for name, camera in settings.cameras.items() if camera.enabled or self._sites is None]
 
     def change_settings(self, edit: Callable[[TOMLDocument], None], check: Callable[[LiveSettings], None]) -> None:
         """Change the settings file and apply it, without a restart.
@@ -244,7 +255,7 @@ class Service:
                 self.dispatcher.set_sinks(sinks, removed)
                 lines += [f"alerts.{name}: {'changed' if name in before else 'added'}" for name in changed]
                 lines += [f"alerts.{name}: removed" for name in removed]
-            self.dispatcher.set_cameras(list(self.engine.settings.cameras))
+            self.dispatcher.set_cameras(self._announced(self.engine.settings))
         for line in lines or ["nothing changed"]:
             self._on_reload(line)
 
@@ -313,14 +324,17 @@ class Service:
         from comemory.store.store import EventStore
 
         self.settings.out.mkdir(parents=True, exist_ok=True)
-        return stack.enter_context(EventStore.open(self.settings.store_url, self.settings.media, may_be_away=True))
+        return stack.enter_context(
+            EventStore.open(self.settings.store_url, self.settings.media, may_be_away=True, sites=self._sites)
+        )
 
     def _open_alerts(self, stack: ExitStack) -> Dispatcher | None:
         if self.store is None:
             return None
         from comemory.alerts.dispatcher import Dispatcher
 
-        dispatcher = Dispatcher(self.store, self._open_sinks(self.settings.alerts), list(self.settings.cameras))
+        sinks = self._open_sinks(self.settings.alerts)
+        dispatcher = Dispatcher(self.store, sinks, self._announced(self.settings))
         dispatcher.on_command = self._commands.put
         dispatcher.start()
         stack.callback(lambda: dispatcher.stop(self._left()))

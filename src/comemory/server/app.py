@@ -16,7 +16,7 @@ from fastapi.staticfiles import StaticFiles
 from starlette.exceptions import HTTPException
 
 from comemory.errors import ComemoryError, ConfigError, mask_password, plain_reason
-from comemory.live.engine import Engine
+from comemory.live.contract import EngineContract
 from comemory.live.learning.trainer import Trainer
 from comemory.live.service import Service
 from comemory.provenance import package_version
@@ -25,8 +25,21 @@ from comemory.server.auth import SESSION_COOKIE, Auth
 from comemory.server.broadcaster import Broadcaster
 from comemory.server.live_pictures import SnapshotEncoder
 from comemory.server.middleware import SecurityMiddleware
+from comemory.server.nodes import Node
 from comemory.server.openapi import methods_of, openapi_document
-from comemory.server.routes import activity, alerts, cameras, events, pauses, reviews, session, setup, system, training
+from comemory.server.routes import (
+    activity,
+    alerts,
+    cameras,
+    events,
+    fleet,
+    pauses,
+    reviews,
+    session,
+    setup,
+    system,
+    training,
+)
 from comemory.server.schemas import API, Problem
 from comemory.server.state import Proxy, ServerState, get_caller
 from comemory.store.store import EventStore
@@ -47,7 +60,7 @@ CREDENTIALS = (
 
 
 def create_app(
-    engine: Engine,
+    engine: EngineContract,
     store: EventStore | None,
     auth: Auth,
     *,
@@ -57,6 +70,7 @@ def create_app(
     audit: AuditLog | None = None,
     service: Service | None = None,
     trainer: Trainer | None = None,
+    nodes: Callable[[], list[Node]] | None = None,
 ) -> FastAPI:
     """The application of a running engine.
 
@@ -70,6 +84,7 @@ def create_app(
         audit: where changes are recorded.
         service: changes the settings.
         trainer: starts trainings.
+        nodes: of a fleet; None on one machine.
     """
     broadcaster, proxy = Broadcaster(engine, store, learning), proxy or Proxy()
 
@@ -91,7 +106,16 @@ def create_app(
     )
     app.openapi = lambda: openapi_document(app)  # type: ignore[method-assign]
     app.state.comemory = ServerState(
-        engine, store, auth, SnapshotEncoder(engine), broadcaster, proxy, audit or AuditLog(None), service, trainer
+        engine,
+        store,
+        auth,
+        SnapshotEncoder(engine),
+        broadcaster,
+        proxy,
+        audit or AuditLog(None),
+        service,
+        trainer,
+        nodes,
     )
     app.add_middleware(SecurityMiddleware, hosts=hosts, is_https=proxy.is_https)
     _add_handlers(app)
@@ -110,6 +134,7 @@ def create_app(
         pauses.router,
         alerts.router,
         training.router,
+        fleet.router,
     ):
         authenticated.include_router(router, prefix=API)
     authenticated.include_router(system.metrics_router)

@@ -12,8 +12,7 @@ from contextlib import contextmanager, suppress
 from typing import Any, Literal
 
 from comemory.errors import ComemoryError, mask_password
-from comemory.live.contract import Message
-from comemory.live.engine import Engine
+from comemory.live.contract import EngineContract, Message
 from comemory.server.schemas import camera_view, event_view
 from comemory.store.event import StoredEvent
 from comemory.store.store import EventStore
@@ -83,7 +82,7 @@ class Broadcaster:
         learning: the trainings that run, as JSON; called with every status.
     """
 
-    def __init__(self, engine: Engine, store: EventStore | None, learning: Callable[[], list[Any]]) -> None:
+    def __init__(self, engine: EngineContract, store: EventStore | None, learning: Callable[[], list[Any]]) -> None:
         self._engine, self._learning = engine, learning
         self._logged: set[str] = set()
         self._followed = EventFollower(store)

@@ -10,8 +10,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from comemory.live.contract import Snapshot
-from comemory.live.engine import Engine
+from comemory.live.contract import EngineContract, Snapshot
 from comemory.video.overlay import blend_heat_map
 
 WIDTHS = (160, 320, 480, 640)
@@ -35,7 +34,7 @@ class EncodedSnapshot:
 class SnapshotEncoder:
     """Encodes snapshots of a running engine, and caches the newest of each camera, width and kind."""
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: EngineContract) -> None:
         self._engine = engine
         self._lock = threading.Lock()
         self._cache: dict[tuple[str, int, bool], EncodedSnapshot] = {}

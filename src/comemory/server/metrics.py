@@ -10,8 +10,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from prometheus_client.registry import Collector
 
 from comemory.errors import ComemoryError
-from comemory.live.contract import CameraState, Metrics
-from comemory.live.engine import Engine
+from comemory.live.contract import CameraState, EngineContract, Metrics
 from comemory.provenance import package_version
 from comemory.store.store import EventStore
 
@@ -38,7 +37,7 @@ class EngineCollector(Collector):
         store: of its events; None where they are not stored in a database.
     """
 
-    def __init__(self, engine: Engine, store: EventStore | None) -> None:
+    def __init__(self, engine: EngineContract, store: EventStore | None) -> None:
         self._engine, self._store = engine, store
 
     def collect(self) -> Iterable[Family]:
@@ -83,7 +82,7 @@ class EngineCollector(Collector):
         yield alerts
 
 
-def exposition(engine: Engine, store: EventStore | None) -> bytes:
+def exposition(engine: EngineContract, store: EventStore | None) -> bytes:
     """The metrics as text, in Prometheus format 0.0.4."""
     registry = CollectorRegistry(auto_describe=False)
     registry.register(EngineCollector(engine, store))

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Annotated
 
 from fastapi import Depends, FastAPI, HTTPException, Request
 
-from comemory.live.contract import CameraStatus
-from comemory.live.engine import Engine
+from comemory.live.contract import CameraStatus, EngineContract
 from comemory.live.learning.trainer import Trainer
 from comemory.live.service import Service
 from comemory.server.audit import AuditLog
@@ -18,6 +18,7 @@ from comemory.server.broadcaster import Broadcaster
 from comemory.server.http_protocol import peer_of
 from comemory.server.live_pictures import SnapshotEncoder
 from comemory.server.middleware import SAFE_METHODS
+from comemory.server.nodes import Node
 from comemory.store.store import EventStore
 
 
@@ -50,9 +51,10 @@ class ServerState:
         store: None where events are not stored in a database.
         service: what changes the settings; None where nothing does.
         trainer: starts trainings; None where none can be started.
+        nodes: of a fleet; None on one machine.
     """
 
-    engine: Engine
+    engine: EngineContract
     store: EventStore | None
     auth: Auth
     pictures: SnapshotEncoder
@@ -61,6 +63,7 @@ class ServerState:
     audit: AuditLog = field(default_factory=lambda: AuditLog(None))
     service: Service | None = None
     trainer: Trainer | None = None
+    nodes: Callable[[], list[Node]] | None = None
 
     def camera_status(self, camera: str) -> CameraStatus:
         """The status of a camera.

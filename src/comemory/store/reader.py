@@ -17,6 +17,7 @@ from comemory.store.outbox import Outbox
 from comemory.store.rows import count, read_activity, read_event, read_events, read_states, read_summaries
 from comemory.store.schema import events, files, scores
 from comemory.store.scores import MINUTE, ScoreSummary, summarise
+from comemory.store.sites import Sites
 from comemory.store.verdicts import history
 
 MAX_PAGE_SIZE = 500
@@ -26,16 +27,16 @@ MAX_SUMMARIES = 5000
 class StoreReader:
     """Reads events and their files. All methods may be called from any thread.
 
-    Where several media folders share a database, only the events of this one are listed and counted; an id finds any
-    event.
+    Where several media folders share a database, only the events of this one are listed and counted, and with `sites`
+    those of all its folders; an id finds any event.
 
     Attributes:
         outbox: alerts to be delivered.
     """
 
-    def __init__(self, database: Database, media: Media) -> None:
+    def __init__(self, database: Database, media: Media, sites: Sites | None = None) -> None:
         self.outbox = Outbox(database, media.site)
-        self._database, self._media = database, media
+        self._database, self._media, self._sites = database, media, sites
 
     def get(self, id: str) -> StoredEvent | None:
         """The event of this id, None where there is none.
@@ -118,9 +119,9 @@ class StoreReader:
             StoreError: the database does not answer.
         """
         with self._database.read() as connection:
-            query = select(files.c.path).where(files.c.event_id == id, files.c.kind == kind)
-            path: str | None = connection.execute(query).scalar()
-        return self._media.find(path) if path is not None else None
+            query = select(files.c.path, events.c.site).join(events).where(files.c.event_id == id, files.c.kind == kind)
+            found = connection.execute(query).first()
+        return self._media_of(found.site).find(found.path) if found is not None else None
 
     def verdicts(self, id: str) -> list[VerdictChange]:
         """All verdicts on an event, the oldest first, the undone ones included."""
@@ -130,7 +131,7 @@ class StoreReader:
     def states(self, camera: str | None = None, since: datetime | None = None, limit: int = 200) -> list[StateChange]:
         """Changes of the cameras' states, the newest first."""
         with self._database.read() as connection:
-            return read_states(connection, camera, since, limit, self._media.site)
+            return read_states(connection, camera, since, limit, self._known_sites())
 
     def score_summary(self, camera: str, since: datetime, model: str | None = None) -> ScoreSummary:
         """The scores recorded since a time, summarised for the choice of a threshold.
@@ -144,7 +145,7 @@ class StoreReader:
             StoreError: the database does not answer.
         """
         first = utc(since) - MINUTE
-        conditions = scores.c.site == self._media.site, scores.c.camera == camera, scores.c.minute > first
+        conditions = scores.c.site.in_(self._known_sites()), scores.c.camera == camera, scores.c.minute > first
         query = select(scores.c.minute, scores.c.maxima).where(*conditions)
         if model is not None:
             query = query.where(scores.c.model == model)
@@ -159,7 +160,7 @@ class StoreReader:
             StoreError: the database does not answer.
         """
         with self._database.read() as connection:
-            return read_activity(connection, camera, since, self._media.site)
+            return read_activity(connection, camera, since, self._known_sites())
 
     def counts(self) -> Counts:
         """Numbers of events, files and alerts.
@@ -169,7 +170,16 @@ class StoreReader:
         """
         alerts, free = self.outbox.counts(), self._media.free_bytes()
         with self._database.read() as connection:
-            return count(connection, self._media.site, alerts, free)
+            return count(connection, self._known_sites(), alerts, free)
+
+    def _known_sites(self) -> list[str]:
+        """The media folders whose events are listed."""
+        return [self._media.site] if self._sites is None else sorted({self._media.site, *self._sites.folders()})
+
+    def _media_of(self, site: str | None) -> Media:
+        """The folder that holds the files of a site; this one where that is not known."""
+        found = None if self._sites is None or site is None or site == self._media.site else self._sites.media(site)
+        return found or self._media
 
     def _conditions(
         self,
@@ -180,7 +190,7 @@ class StoreReader:
         label: str | None,
         favourite: bool | None,
     ) -> list[ColumnElement[bool]]:
-        conditions = [events.c.site == self._media.site]
+        conditions: list[ColumnElement[bool]] = [events.c.site.in_(self._known_sites())]
         if camera is not None:
             conditions.append(events.c.camera == camera)
         if since is not None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import fields
 from datetime import datetime
 from typing import Any
@@ -116,30 +116,32 @@ def add_activity(connection: Connection, camera: str, part: HourOfActivity, site
     connection.execute(update(activity).where(*key).values(frames=total.frames, cells=pack_activity(total)))
 
 
-def read_activity(connection: Connection, camera: str, since: datetime, site: str) -> list[HourOfActivity]:
-    """The recorded hours of a camera since a time, in order."""
-    conditions = activity.c.site == site, activity.c.camera == camera, activity.c.hour >= utc(since)
+def read_activity(connection: Connection, camera: str, since: datetime, sites: Collection[str]) -> list[HourOfActivity]:
+    """The recorded hours of a camera since a time, in order; an hour of several media folders comes once for each."""
+    conditions = activity.c.site.in_(sites), activity.c.camera == camera, activity.c.hour >= utc(since)
     rows = connection.execute(select(activity).where(*conditions).order_by(activity.c.hour))
     return [unpack_activity(row.hour, row.frames, row.cells) for row in rows if len(row.cells) == 8 * N_CELLS]
 
 
 def read_states(
-    connection: Connection, camera: str | None, since: datetime | None, limit: int, site: str | None = None
+    connection: Connection, camera: str | None, since: datetime | None, limit: int, sites: Collection[str] | None = None
 ) -> list[StateChange]:
-    """Changes of camera states, the newest first; of one camera and one media folder where they are given."""
+    """Changes of camera states, the newest first; of one camera and of some media folders where they are given."""
     query = select(states).order_by(states.c.id.desc()).limit(limit)
     if camera is not None:
         query = query.where(states.c.camera == camera)
     if since is not None:
         query = query.where(states.c.at >= utc(since))
-    if site is not None:
-        query = query.where(states.c.site == site)
+    if sites is not None:
+        query = query.where(states.c.site.in_(sites))
     return [StateChange(row.camera, row.state, row.message, row.at) for row in connection.execute(query)]
 
 
-def count(connection: Connection, site: str, alerts: Mapping[str, Mapping[str, int]], free_bytes: int | None) -> Counts:
-    """Numbers of events and files of one media folder; those of alerts and the disk come from the caller."""
-    of_site = events.c.site == site
+def count(
+    connection: Connection, sites: Collection[str], alerts: Mapping[str, Mapping[str, int]], free_bytes: int | None
+) -> Counts:
+    """Numbers of events and files of media folders; those of alerts and the disk come from the caller."""
+    of_site = events.c.site.in_(sites)
 
     def number(*conditions: ColumnElement[bool]) -> int:
         return int(

@@ -47,6 +47,7 @@ from comemory.store.rows import (
 )
 from comemory.store.schema import events, files
 from comemory.store.scores import ScoreSummary, pack
+from comemory.store.sites import Sites
 from comemory.store.verdicts import add_verdict, no_such_event, undo_verdict
 from comemory.store.write_ahead import Entry, WriteAheadLog
 
@@ -84,7 +85,14 @@ class EventStore(StoreReader):
     """
 
     def __init__(
-        self, url: str, media: Media, clock: Callable[[], datetime], *, shared: bool, may_be_away: bool
+        self,
+        url: str,
+        media: Media,
+        clock: Callable[[], datetime],
+        *,
+        shared: bool,
+        may_be_away: bool,
+        sites: Sites | None = None,
     ) -> None:
         self.media, self.scratch = media.folder, media.scratch
         self.clock = clock
@@ -95,7 +103,7 @@ class EventStore(StoreReader):
         self._opened_at = time.time()
         self.write_ahead = None if shared else WriteAheadLog(media.write_ahead)
         database = Database(url, may_be_away=may_be_away, on_open=self._on_open)
-        super().__init__(database, media)
+        super().__init__(database, media, sites)
         self.url = database.safe_url
         self.retained_topics = RetainedTopics(database, media.site)
         self._retention = Retention(database, media)
@@ -109,6 +117,7 @@ class EventStore(StoreReader):
         shared: bool = False,
         may_be_away: bool = False,
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+        sites: Sites | None = None,
     ) -> EventStore:
         """Open a store, created where there is none, migrate its schema, and repair what a crash left.
 
@@ -119,6 +128,7 @@ class EventStore(StoreReader):
             may_be_away: a database that cannot be reached now is no error. Methods raise StoreError until it is back;
                 then the first one that reaches it opens it.
             clock: the time now, with a time zone.
+            sites: media folders of other processes whose events are listed too; each repairs and sweeps its own.
 
         Raises:
             ConfigError: the URL is of another kind.
@@ -127,7 +137,7 @@ class EventStore(StoreReader):
         """
         folder = Media(media, shared=shared)
         try:
-            store = cls(url, folder, clock, shared=shared, may_be_away=may_be_away)
+            store = cls(url, folder, clock, shared=shared, may_be_away=may_be_away, sites=sites)
         except BaseException:
             folder.close()
             raise
@@ -307,7 +317,7 @@ class EventStore(StoreReader):
             raise StoreError(f"unknown verdict {short(verdict)}: expected 'normal', 'abnormal' or None")
         with self._database.write() as connection:
             event = add_verdict(connection, id, verdict, by, self.clock())
-        self._media.write_sidecar(event)
+        self._owner_of(id).write_sidecar(event)
         return event
 
     def undo_verdict(self, id: str, by: str) -> StoredEvent:
@@ -318,7 +328,7 @@ class EventStore(StoreReader):
         """
         with self._database.write() as connection:
             event = undo_verdict(connection, id, by, self.clock())
-        self._media.write_sidecar(event)
+        self._owner_of(id).write_sidecar(event)
         return event
 
     def annotate(self, id: str, *, note: str | None = None, favourite: bool | None = None) -> StoredEvent:
@@ -343,7 +353,7 @@ class EventStore(StoreReader):
             event = read_event(connection, id)
         if event is None:
             raise no_such_event(id)
-        self._media.write_sidecar(event)
+        self._owner_of(id).write_sidecar(event)
         return event
 
     def record_activity(self, camera: str, activity: HourOfActivity) -> None:
@@ -367,7 +377,7 @@ class EventStore(StoreReader):
     def _write_state(self, after: StateChange, stamp: Stamp) -> None:
         camera = after.camera
         with self._database.write() as connection:
-            last = read_states(connection, camera, None, 1, self._media.site)
+            last = read_states(connection, camera, None, 1, [self._media.site])
             if last and last[0].state == after.state:
                 return
             write_state(connection, after, self._media.site)
@@ -402,7 +412,9 @@ class EventStore(StoreReader):
             event = self.get(id)
             if event is not None and event.end is None:
                 raise StoreError(f"event {id} is still open: delete it when it has ended")
-            return self._retention.delete(id)
+            media = self._owner_of(id)
+            retention = self._retention if media is self._media else Retention(self._database, media)
+            return retention.delete(id)
 
     def compare(self) -> Mismatch:
         """The differences between the database and the media folder.
@@ -566,6 +578,13 @@ class EventStore(StoreReader):
             aside = self._media.set_scratch_aside((utc(now) - STALE).timestamp())
             done = replace(done, closed=repaired.closed, quarantined=repaired.quarantined + aside)
             return self._retention.expire(utc(now), days, done)
+
+    def _owner_of(self, id: str) -> Media:
+        """The media folder with the files of an event."""
+        if self._sites is None:
+            return self._media
+        with self._database.read() as connection:
+            return self._media_of(connection.execute(select(events.c.site).where(events.c.id == id)).scalar())
 
     def _existing(self, id: str) -> StoredEvent:
         event = self.get(id)

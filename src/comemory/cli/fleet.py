@@ -1,0 +1,139 @@
+"""`comemory serve --cluster`: the cameras of several machines, and one page over all of them."""
+
+from __future__ import annotations
+
+import signal
+import sys
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from comemory.cli.application import exit_immediately
+from comemory.cli.live_options import LiveLog
+from comemory.cli.options import console
+from comemory.cli.terminal import count_of, print_line
+from comemory.errors import ComemoryError, SourceError
+
+if TYPE_CHECKING:
+    from comemory.cluster.fleet import NodeReport
+    from comemory.live.config import LiveSettings
+    from comemory.server.auth import Auth
+    from comemory.server.nodes import Node
+
+
+def serve_fleet(
+    address: str, read: Callable[[Path | None], LiveSettings], open_auth: Callable[[LiveSettings], Auth], log: LiveLog
+) -> None:
+    """Place the cameras on the nodes of a cluster, and serve the page, until a signal ends that; the nodes go on.
+
+    Args:
+        address: of `--cluster`.
+        read: reads the settings; again on SIGHUP.
+        open_auth: makes what authenticates callers.
+        log: of the command.
+
+    Raises:
+        ComemoryError: a part of it cannot be used.
+    """
+    from comemory.cluster.archive import parse_cluster
+    from comemory.cluster.fleet import Fleet, open_tie, require_fleet_settings
+    from comemory.cluster.fleet_engine import FleetEngine, open_store
+    from comemory.server.app import create_app
+    from comemory.server.audit import AuditLog
+    from comemory.server.serve import allowed_hosts, proxy_of, require_password, serving
+
+    live, cluster = read(None), parse_cluster(address)
+    require_fleet_settings(live)
+    auth = open_auth(live)
+    require_password(live.web, auth.is_required)
+    out = live.out.absolute()
+    live = live.model_copy(update={"out": out})
+    fleet = Fleet(live, lambda: open_tie(cluster, out), live.store_url)
+    fleet.on_change = lambda line: log.write("fleet", line)
+    ended = threading.Event()
+    with fleet, open_store(live, fleet) as store:
+        engine = FleetEngine(fleet, live, store)
+        engine.start()
+        page = create_app(
+            engine,
+            store,
+            auth,
+            hosts=allowed_hosts(live.web),
+            proxy=proxy_of(live.web),
+            audit=AuditLog(out / "audit.jsonl"),
+            nodes=lambda: [_node(report) for report in fleet.reports()],
+        )
+
+        def reload() -> None:
+            try:
+                for line in engine.reload(read(None).model_copy(update={"out": out})) or ["nothing changed"]:
+                    log.write("reload", line)
+            except ComemoryError as error:
+                log.write("reload", f"the settings have not changed: {error}")
+
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda *_: ended.set())
+        signal.signal(signal.SIGHUP, lambda *_: threading.Thread(target=reload, daemon=True).start())
+        with serving(page, live.web, ended.set) as url:
+            how = "found running" if fleet.is_adopted else "started"
+            nodes = count_of(len(fleet.plan.nodes), "node")
+            log.write("start", f"{count_of(len(live.cameras), 'camera')} on {nodes}, {how}")
+            print_line(console, f"the page is at {url}")
+            sys.stdout.flush()
+            _wait(ended, fleet.tie_error_now, log)
+        engine.stop()
+    log.write("stop", "the page has stopped, the nodes go on; comemory serve --cluster … --stop ends them")
+    exit_immediately()
+
+
+def _wait(ended: threading.Event, error: Callable[[], str], log: LiveLog) -> None:
+    """Wait for the end; log when Ray is lost, and when it is back."""
+    last = ""
+    while not ended.wait(1.0):
+        if (now := error()) != last:
+            log.write("ray", now or "connected")
+            last = now
+
+
+def stop_fleet(live: LiveSettings) -> None:
+    """End the groups of all nodes, and wait until they have.
+
+    Raises:
+        ConfigError: there is no fleet, or its page still runs.
+        SourceError: a node has not ended in time.
+    """
+    from comemory.cluster.fleet import stop_nodes
+    from comemory.cluster.fleet_files import FleetFolder
+
+    left = stop_nodes(FleetFolder(live.out))
+    if left:
+        raise SourceError(
+            f"these nodes have not ended: {', '.join(left)}; they end when they can read {live.out} again"
+        )
+    print_line(console, "the fleet has ended")
+
+
+def _node(report: NodeReport) -> Node:
+    from comemory.server.nodes import Node
+
+    said = report.heartbeat
+    total = None if said is None else said.memory_total_bytes
+    free = None if said is None else said.memory_available_bytes
+    return Node(
+        name=report.name,
+        host=None if said is None else said.host,
+        state=report.state,
+        capacity=report.capacity,
+        placed=list(report.placed),
+        watched=[] if said is None or report.state == "lost" else [status.name for status in said.cameras],
+        cores=None if said is None else said.cores,
+        load=None if said is None else said.load,
+        memory_total_bytes=total,
+        memory_used_bytes=None if total is None or free is None else total - free,
+        process_bytes=None if said is None else said.process_bytes,
+        last_heartbeat=None if said is None else said.time,
+        age_s=report.age_s,
+        version=None if said is None else said.version,
+        error=report.error,
+    )

@@ -1,0 +1,108 @@
+"""Keeps the group of one node running on its machine: starts it, or adopts the one that runs, and starts it again."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from contextlib import suppress
+from pathlib import Path
+
+from comemory.cluster.fleet_files import FleetFolder
+from comemory.cluster.fleet_group import running_pid
+from comemory.errors import ComemoryError
+from comemory.files import require_writable_folder
+from comemory.live.config import LiveSettings
+
+LOOK_S = 1.0
+"""Seconds between two looks at the group."""
+FIRST_PAUSE_S, MAX_PAUSE_S = 10.0, 60.0
+"""Seconds between two starts: doubled while the group does not stay, up to the limit."""
+STAYS_S = 60.0
+"""A group that has run for so long starts again at once when it ends."""
+HANG_S = 60.0
+"""Seconds without a heartbeat, with a shared path that can be read, after which a running group is killed."""
+MAX_LOG_BYTES = 5_000_000
+LOG = "group.log"
+"""What the group writes to its standard output and error, beside its heartbeat."""
+LAUNCHER = "import subprocess, sys; subprocess.Popen(sys.argv[1:], start_new_session=True)"
+log = logging.getLogger(__name__)
+
+
+class GroupKeeper:
+    """Keeps a group running until the fleet is stopped. If it dies itself, the group goes on; the next keeper adopts it.
+
+    Args:
+        out: the output folder of the fleet.
+        node: its name.
+    """
+
+    def __init__(self, out: Path, node: str) -> None:
+        self._folder, self._node = FleetFolder(out), node
+        self._pause_s, self._next_start, self._started = FIRST_PAUSE_S, 0.0, 0.0
+        self._beat: object = None
+        self._beat_s = time.monotonic()
+
+    def run(self, ending: threading.Event) -> None:
+        """Look after the group until `ending` is set or the fleet is stopped. The group goes on after the former."""
+        while not ending.wait(LOOK_S):
+            with suppress(ComemoryError, OSError, subprocess.SubprocessError):
+                if self.look():
+                    return
+
+    def look(self) -> bool:
+        """Start the group if it does not run, and kill one that hangs; True once the fleet is stopped.
+
+        Raises:
+            ComemoryError, OSError: the shared path cannot be read, or the group not be started.
+        """
+        now, pid = time.monotonic(), running_pid(self._folder, self._node)
+        if pid is not None:
+            self._kill_hanging(pid, now)
+            return False
+        self._beat_s = now
+        plan = self._folder.read_plan(LiveSettings())
+        if plan is not None and plan.is_stopped:
+            return True
+        if plan is not None and now >= self._next_start:
+            stayed = now - self._started > STAYS_S
+            self._pause_s = FIRST_PAUSE_S if stayed else min(2 * self._pause_s, MAX_PAUSE_S)
+            self._started, self._next_start = now, now + self._pause_s
+            self._start()
+        return False
+
+    def _start(self) -> None:
+        """Start the group by a process that ends at once: the group is nobody's child, and Ray does not end it."""
+        folder = self._folder.node(self._node)
+        require_writable_folder(folder)
+        path = folder / LOG
+        with suppress(OSError):
+            if path.stat().st_size > MAX_LOG_BYTES:
+                path.replace(path.with_suffix(".log.1"))
+        group = [sys.executable, "-P", "-m", "comemory.cluster.fleet_group", str(self._folder.path.parent), self._node]
+        environment = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
+        with path.open("ab") as output:
+            subprocess.run(
+                [sys.executable, "-I", "-S", "-c", LAUNCHER, *group],
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                env=environment,
+                check=True,
+                timeout=60,
+            )
+
+    def _kill_hanging(self, pid: int, now: float) -> None:
+        heartbeat = self._folder.read_heartbeat(self._node)
+        beat = None if heartbeat is None else heartbeat.beat
+        if beat != self._beat:
+            self._beat, self._beat_s = beat, now
+        elif now - self._beat_s > HANG_S:
+            log.error("the group of %s hangs: process %d is killed", self._node, pid)
+            self._beat_s = now
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
