@@ -69,6 +69,16 @@ def keys(scores: Iterable[Score | None]) -> list[tuple[object, ...] | None]:
     return [key(score) for score in scores]
 
 
+def test_openvino_chooses_the_device(nano_bundle: Path, scene_frames: list[Frame], detector: Detector) -> None:
+    assert {"CPU", "AUTO"} <= set(OpenVino.devices())
+    chosen = Detector.open(nano_bundle, device="auto", precision=detector.bundle.precision, threads=1)
+    assert chosen.bundle.network.device == "AUTO"
+    found, expected = (
+        [score.value for score in run(one, scene_frames) if score is not None] for one in (chosen, detector)
+    )
+    assert found == pytest.approx(expected, abs=1e-3)
+
+
 class TestCausal:
     @pytest.mark.parametrize("update", ["off", "gated", "always", "bounded"])
     def test_the_first_k_frames_give_the_first_k_scores(

@@ -21,7 +21,7 @@ from comemory.clips.builder import ClipBuilder
 from comemory.clips.static_gate import THRESHOLD, StaticFrameGate, patience
 from comemory.errors import BundleError, ConfigError, SourceError
 from comemory.flow import open_flow
-from comemory.runtimes import RUNTIMES
+from comemory.runtimes import CPU, RUNTIMES
 from comemory.scoring import PatchFilter
 from comemory.stages import ScoredFrame, Stages, Update, scale_box
 from comemory.types import Frame, Runtime, Score, Source, describe
@@ -39,6 +39,8 @@ class Detector:
         runtime: name of an entry of `runtimes.RUNTIMES`; or a runtime that is open already, which detectors of the same
             bundle may share.
         precision: of the network's arithmetic, see `bundle.Bundle.in_precision`; an open runtime keeps its own.
+        device: that the network runs on: `CPU`, or with the runtime `openvino` another that it finds, or `AUTO`; an open
+            runtime keeps its own.
         threads: CPU threads of the runtime; None leaves the choice to it.
         with_heat_maps: make `Score.heat_map` for every score.
         update: when the network's updated memory items replace the present ones while the detector runs.
@@ -55,7 +57,7 @@ class Detector:
             for comparisons.
 
     Raises:
-        ConfigError: an unknown runtime or update mode, fewer than one thread, or the flow's weight file is missing.
+        ConfigError: an unknown runtime, device or update mode, fewer than one thread, or the flow's weight file is missing.
         BundleError: the network cannot be read, or does not fit the rest of the bundle.
         RuntimeMissing: the runtime's package is not installed.
     """
@@ -66,6 +68,7 @@ class Detector:
         *,
         runtime: str | Runtime = "openvino",
         precision: str = "auto",
+        device: str = CPU,
         threads: int | None = None,
         with_heat_maps: bool = False,
         update: Update = "off",
@@ -77,10 +80,10 @@ class Detector:
             raise ConfigError(f"update is 'off', 'gated', 'always' or 'bounded', got {update!r}")
         if threads is not None and threads < 1:
             raise ConfigError(f"the network needs at least 1 thread, got threads={threads}")
-        name = runtime if isinstance(runtime, str) else runtime.name
-        bundle = bundle.in_precision(
-            name, precision if isinstance(runtime, str) else getattr(runtime, "precision", "fp32")
-        )
+        if isinstance(runtime, str):
+            bundle = bundle.for_runtime(runtime, precision, device)
+        else:
+            bundle = bundle.in_precision(runtime.name, getattr(runtime, "precision", "fp32"))
         runtimes = _open_runtimes(bundle, runtime, threads, with_updates=update != "off")
         builder = _clip_builder(bundle, flow_weights, skip_static=skip_static)
         self._stages = Stages(
@@ -98,6 +101,7 @@ class Detector:
         *,
         runtime: str = "openvino",
         precision: str = "auto",
+        device: str = CPU,
         threads: int | None = None,
         with_heat_maps: bool = False,
         update: Update = "off",
@@ -111,6 +115,7 @@ class Detector:
             path: of the bundle, a folder or a file.
             runtime: see `Detector`, as for all that follow.
             precision: see `Detector`.
+            device: see `Detector`.
             threads: see `Detector`.
             with_heat_maps: see `Detector`.
             update: see `Detector`.
@@ -125,6 +130,7 @@ class Detector:
             cls,
             runtime=runtime,
             precision=precision,
+            device=device,
             threads=threads,
             with_heat_maps=with_heat_maps,
             update=update,

@@ -102,6 +102,30 @@ def test_every_help_has_an_example(command: str) -> None:
         assert re.search(r"(Example|For example):", done.output)
 
 
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("score", "{bundle}", "{video}", "--out", "{out}"),
+        ("evaluate", "{bundle}", "--data", SCENE),
+        ("bench", "model", "{bundle}"),
+        ("bench", "pipeline", "{bundle}", "{video}"),
+        ("watch", "--camera", "gate={video}", "--model", "{bundle}", "--out", "{out}"),
+        ("serve", "--camera", "gate={video}", "--model", "{bundle}", "--out", "{out}", "--port", "0"),
+    ],
+)
+def test_a_device_that_is_not_here_is_refused_with_those_that_are(
+    call: Call, nano_bundle: Path, gate: Path, tmp_path: Path, command: tuple[str, ...]
+) -> None:
+    given = [part.format(bundle=nano_bundle, video=gate, out=tmp_path / "out") for part in command]
+    one_error(call(*given, "--device", "XPU"), 2, r"finds no device 'XPU' here: expected CPU or (.* or )?AUTO")
+
+
+def test_a_runtime_without_devices_runs_on_the_cpu(call: Call, nano_bundle: Path, gate: Path, tmp_path: Path) -> None:
+    given = ("score", nano_bundle, gate, "--out", tmp_path / "out", "--runtime", "onnx", "--device")
+    one_error(call(*given, "GPU"), 2, r"the runtime 'onnx' finds no device 'GPU' here: expected CPU$")
+    assert call(*given, "cpu").code == 0
+
+
 def test_help_names_every_kind_runtime_and_preset() -> None:
     help_text = " ".join(CliRunner().invoke(cli.app, ["train", "--help"], env={"COLUMNS": "300"}).output.split())
     assert ", ".join(DATASETS) in help_text

@@ -14,11 +14,11 @@ from comemory.bundle import Bundle, open_bundle
 from comemory.detector import Detector
 from comemory.errors import ConfigError, RuntimeMissing
 from comemory.parallel import score_frames
-from comemory.runtimes import RUNTIMES, supports
+from comemory.runtimes import CPU, RUNTIMES, find_device, supports
 from comemory.types import JSON
 
 
-def bench_model(bundle: str | Path, rounds: int = 30) -> JSON:
+def bench_model(bundle: str | Path, rounds: int = 30, device: str = CPU) -> JSON:
     """Time the network alone, by turns, on every installed runtime and in every precision that the bundle and this CPU have.
 
     Each is timed with one thread and with the number of threads that the runtime chooses.
@@ -26,6 +26,7 @@ def bench_model(bundle: str | Path, rounds: int = 30) -> JSON:
     Args:
         bundle: path of the bundle.
         rounds: runs of each.
+        device: of the network; runtimes that do not find it are left out.
 
     Returns:
         JSON: `timings` by `RUNTIME, PRECISION, THREADS`; `left_out` with the reasons; `gflop`, the network's work for a
@@ -33,12 +34,13 @@ def bench_model(bundle: str | Path, rounds: int = 30) -> JSON:
         `share_of_roofline` of each timing with one thread; the environment.
     """
     opened = open_bundle(bundle)
+    find_device("openvino", device)
     calls: dict[str, Callable[[], object]] = {}
     left_out = {}
     for name, precision in _variants(opened):
         for n_threads in (1, None):
             try:
-                detector = Detector(opened, runtime=name, precision=precision, threads=n_threads)
+                detector = Detector(opened, runtime=name, precision=precision, device=device, threads=n_threads)
             except (RuntimeMissing, ConfigError) as error:
                 left_out[f"{name}, {precision}"] = str(error)
                 continue
@@ -79,6 +81,7 @@ def bench_pipeline(
     runtime: str = "openvino",
     n_threads: int | None = None,
     precision: str = "auto",
+    device: str = CPU,
 ) -> JSON:
     """Time every frame of a source from the file to the score: in a plain loop by its stages, and on several cores.
 
@@ -89,6 +92,7 @@ def bench_pipeline(
         runtime: entry of `runtimes.RUNTIMES`.
         n_threads: cores to score on; None takes all. 1 measures the plain loop alone.
         precision: of the network's arithmetic.
+        device: of the network.
 
     Returns:
         JSON: `frames_per_second` of the median round, on all the cores asked for; `timings` per frame of the plain loop
@@ -97,7 +101,7 @@ def bench_pipeline(
     if rounds < 1:
         raise ConfigError(f"cannot measure in {rounds} rounds: expected 1 or more")
     workers = n_threads or usable_cores() or 1
-    detector = Detector.open(bundle, runtime=runtime, precision=precision, threads=1)
+    detector = Detector.open(bundle, runtime=runtime, precision=precision, device=device, threads=1)
     stages = _StageClock(detector)
     samples: dict[str, list[float]] = {"whole": [], "decode": [], "flow": [], "network": [], "rest": []}
     n_frames = 0
@@ -111,6 +115,7 @@ def bench_pipeline(
     return {
         "what": f"{detector.bundle.path.name} on {Path(source).name}: per frame, {runtime}",
         "precision": detector.bundle.precision,
+        "device": detector.bundle.network.device,
         "frames": n_frames,
         "frames_per_second": round(1000 / timings.get("pipeline", timings["whole"]).median_ms, 2),
         "frames_per_second_plain": round(1000 / timings["whole"].median_ms, 2),

@@ -21,7 +21,7 @@ from comemory.config import build
 from comemory.errors import BundleError, ConfigError, short, suggest
 from comemory.flow import FlowSettings
 from comemory.models import MODELS
-from comemory.runtimes import PRECISIONS, InputLayout, Network, is_faster_in, supports
+from comemory.runtimes import AUTO, CPU, PRECISIONS, InputLayout, Network, find_device, is_faster_in, supports
 from comemory.scoring import Calibration, NormalScene
 from comemory.scoring.budgets import GOALS, Coverage, coverage, default_budget
 from comemory.types import JSON
@@ -145,6 +145,23 @@ class Bundle:
                 f"this CPU does not support {precision} as the calibration of {self.path} needs it: use --precision auto"
             )
         return replace(self, calibration=variant.record.calibration, network=variant.network)
+
+    def for_runtime(self, runtime: str, precision: str = "auto", device: str = CPU) -> Bundle:
+        """Return the bundle with the network and the calibration of a precision, to be run on a device.
+
+        Args:
+            runtime: the one that will execute the network.
+            precision: see `in_precision`. On another device than the CPU, `auto` is fp32.
+            device: see `runtimes.find_device`.
+
+        Raises:
+            ConfigError: the runtime does not find the device, or as `in_precision`.
+        """
+        device = find_device(runtime, device)
+        if precision == "auto" and device not in (CPU, AUTO):
+            precision = "fp32"
+        bundle = self.in_precision(runtime, precision)
+        return replace(bundle, network=bundle.network._replace(device=device))
 
 
 def open_bundle(path: str | Path) -> Bundle:

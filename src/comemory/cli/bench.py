@@ -12,6 +12,7 @@ from comemory.cli.live_options import interrupted_by_sigterm
 from comemory.cli.options import (
     Bundle,
     Data,
+    Device,
     Json,
     Precision,
     PrecisionName,
@@ -54,14 +55,14 @@ def bench_flow(
 
 
 @bench_app.command("model", cls=PlainCommand)
-def bench_model(bundle: Bundle, rounds: Rounds = 30, as_json: Json = False) -> None:
+def bench_model(bundle: Bundle, rounds: Rounds = 30, device: Device = "CPU", as_json: Json = False) -> None:
     """Measure the network alone: each installed runtime, each precision of the bundle, and its share of the roofline.
 
     Example: `comemory bench model models/ped2-small`
     """
     from comemory.bench import bench_model as run_bench
 
-    _print_timings(run_bench(bundle, rounds), as_json)
+    _print_timings(run_bench(bundle, rounds, device), as_json)
 
 
 @bench_app.command("pipeline", cls=PlainCommand)
@@ -73,6 +74,7 @@ def bench_pipeline(
     rounds: Rounds = 3,
     runtime: Runtime = RuntimeName.openvino,
     precision: Precision = PrecisionName.auto,
+    device: Device = "CPU",
     threads: Workers = None,
     as_json: Json = False,
 ) -> None:
@@ -84,7 +86,8 @@ def bench_pipeline(
     from comemory.parallel import n_workers
 
     check_bundle_comes_first(bundle, [source])
-    _print_timings(run_bench(bundle, source, rounds, runtime.value, n_workers(threads), precision.value), as_json)
+    measured = run_bench(bundle, source, rounds, runtime.value, n_workers(threads), precision.value, device)
+    _print_timings(measured, as_json)
 
 
 @bench_app.command("training", cls=PlainCommand)

@@ -63,7 +63,7 @@ def watch(
 
 
 @app.command(rich_help_panel=LIVE, cls=PlainCommand)
-@with_live_options("false_alarms", "store")
+@with_live_options("false_alarms", "store", "device")
 def learn(
     camera: Annotated[str, typer.Argument(metavar="CAMERA", help="Name of the camera.", show_default=False)],
     options: LiveOptions,

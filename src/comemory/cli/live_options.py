@@ -67,6 +67,16 @@ class LiveOptions:
             "--out", metavar="FOLDER", help=setting("comemory.live.config:LiveSettings.out"), show_default="live"
         ),
     ] = None
+    device: Annotated[
+        str | None,
+        typer.Option(
+            "--device",
+            metavar="NAME",
+            help=setting("comemory.live.config:LiveSettings.device"),
+            show_default="CPU",
+            rich_help_panel=ADVANCED,
+        ),
+    ] = None
     settings: Annotated[
         list[str] | None,
         typer.Option(
@@ -97,6 +107,8 @@ class LiveOptions:
             given["out"] = str(self.out.absolute())
         if runtime is not None:
             given["runtime"] = runtime
+        if self.device is not None:
+            given["device"] = self.device
         if self.store is not None:
             given["store"] = {"enabled": False} if self.store == "none" else {"url": self.store}
         file = config or self.config

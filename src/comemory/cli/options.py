@@ -102,6 +102,14 @@ Precision = Annotated[
         rich_help_panel=ADVANCED,
     ),
 ]
+Device = Annotated[
+    str,
+    typer.Option(
+        metavar="NAME",
+        help="Device of the network: `CPU`; with the runtime `openvino` also another that it finds, such as `GPU`, or `AUTO`.",
+        rich_help_panel=ADVANCED,
+    ),
+]
 Workers = Annotated[
     int | None,
     typer.Option("--threads", min=1, help="CPU cores to score on.", show_default="all cores", rich_help_panel=ADVANCED),

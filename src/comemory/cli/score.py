@@ -16,6 +16,7 @@ from comemory.cli.options import (
     ARCHIVES,
     Budget,
     Data,
+    Device,
     FlowWeights,
     Gate,
     Json,
@@ -60,6 +61,7 @@ def open_detector(
     flow_weights: Path | None,
     update: UpdateName,
     gate: bool,
+    device: str,
     *,
     all_evidence: bool = False,
 ) -> Detector:
@@ -70,6 +72,7 @@ def open_detector(
         bundle,
         runtime=runtime.value,
         precision=precision.value,
+        device=device,
         threads=1,
         flow_weights=flow_weights,
         update=update.value,
@@ -119,6 +122,7 @@ def score(
     ] = None,
     runtime: Runtime = RuntimeName.openvino,
     precision: Precision = PrecisionName.auto,
+    device: Device = "CPU",
     threads: Workers = None,
     flow_weights: FlowWeights = None,
     update: Update = UpdateName.off,
@@ -186,6 +190,7 @@ def score(
             out=out,
             runtime=runtime.value,
             precision=precision.value,
+            device=device,
             update=update.value,
             gate=gate,
             flow_weights=flow_weights,
@@ -197,7 +202,7 @@ def score(
         return
     check_bundle_comes_first(Path(bundle), sources)
     workers = n_workers(threads)
-    detector = open_detector(Path(bundle), runtime, precision, flow_weights, update, gate)
+    detector = open_detector(Path(bundle), runtime, precision, flow_weights, update, gate, device)
     with ProgressBars(error_console) as bars:
         result = score_sources(
             detector,
@@ -301,6 +306,7 @@ def evaluate(
     ] = False,
     runtime: Runtime = RuntimeName.openvino,
     precision: Precision = PrecisionName.auto,
+    device: Device = "CPU",
     threads: Workers = None,
     flow_weights: FlowWeights = None,
     update: Update = UpdateName.off,
@@ -333,7 +339,7 @@ def evaluate(
     if report is not None:
         import comemory.evaluation.report.page  # noqa: F401 - a missing extra is reported before the scoring, not after
     workers = n_workers(threads)
-    detector = open_detector(bundle, runtime, precision, flow_weights, update, gate, all_evidence=True)
+    detector = open_detector(bundle, runtime, precision, flow_weights, update, gate, device, all_evidence=True)
     with ProgressBars(error_console) as bars:
         done = evaluate(
             detector,

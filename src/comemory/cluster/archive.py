@@ -20,6 +20,7 @@ from comemory.cluster.archive_task import ArchiveSettings, Outcome, Task, result
 from comemory.cluster.paths import InputFile, OutputFolder, fetch_bundle, is_remote, list_videos, local_path
 from comemory.cluster.seams import warm_up_s
 from comemory.errors import ConfigError, mask_password
+from comemory.runtimes import CPU
 from comemory.types import JSON
 
 MAX_DEATHS = 3
@@ -122,6 +123,7 @@ def score_archive(
     out: str,
     runtime: str = "openvino",
     precision: str = "auto",
+    device: str = CPU,
     update: str = "off",
     gate: bool = True,
     flow_weights: Path | None = None,
@@ -143,6 +145,7 @@ def score_archive(
         out: path or URL of a folder.
         runtime: see `Detector`.
         precision: see `Detector`.
+        device: see `Detector`; every worker has it.
         update: see `Detector`.
         gate: see `skip_static` of `Detector`.
         flow_weights: see `Detector`.
@@ -168,6 +171,7 @@ def score_archive(
         out=folder.location,
         runtime=runtime,
         precision=precision,
+        device=device,
         update=update,
         gate=gate,
         flow_weights=None if flow_weights is None else str(flow_weights.absolute()),
@@ -202,12 +206,13 @@ def _settings(
     bundle: str,
     precision: str,
     runtime: str,
+    device: str,
     update: str,
     false_alarms: str | None,
     split_s: float,
     **values: object,
 ) -> ArchiveSettings:
-    opened = open_bundle(fetch_bundle(bundle)).in_precision(runtime, precision)
+    opened = open_bundle(fetch_bundle(bundle)).for_runtime(runtime, precision, device)
     budget = false_alarms or opened.default_budget
     warm_up = warm_up_s(opened)
     opened.calibration.threshold(budget)  # refuses a budget that cannot be read
@@ -217,6 +222,7 @@ def _settings(
         digest=opened.digest,
         runtime=runtime,
         precision=opened.precision,
+        device=opened.network.device,
         false_alarms=budget,
         # A memory that is updated never forgets, and the background of objects does not either: one piece then.
         split_s=0.0 if warm_up is None or update != "off" else split_s,

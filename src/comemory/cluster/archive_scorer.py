@@ -45,6 +45,7 @@ class ArchiveScorer:
             fetch_bundle(settings.bundle),
             runtime=settings.runtime,
             precision=settings.precision,
+            device=settings.device,
             threads=1,
             flow_weights=settings.flow_weights,
             update=cast(Update, settings.update),

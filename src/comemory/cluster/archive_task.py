@@ -10,6 +10,7 @@ from typing import Literal, Self
 
 from comemory.cluster.paths import InputFile
 from comemory.errors import mask_password
+from comemory.runtimes import CPU
 from comemory.types import JSON
 from comemory.video.formats import VIDEO_SUFFIXES
 from comemory.video.source import source_name
@@ -36,6 +37,7 @@ class ArchiveSettings:
         split_s: files longer than this are split into segments; 0 splits none.
         warm_up_s: seconds before a segment that are scored to bring the detector into the state of one run.
         time_limit_s: seconds after which a file is given up.
+        device: that executes the network, on every worker.
     """
 
     bundle: str
@@ -51,6 +53,7 @@ class ArchiveSettings:
     split_s: float
     warm_up_s: float
     time_limit_s: float
+    device: str = CPU
 
     def key(self, video: InputFile) -> str:
         """What a result depends on, as a short digest: a result with this key need not be made again."""

@@ -121,9 +121,12 @@ def _model(settings: LiveSettings, path: Path) -> tuple[Check, _Cost]:
     what = f"model {path.name}"
     try:
         bundle = open_bundle(path)
-        detector = Detector(bundle, runtime=settings.runtime, precision=settings.precision, threads=1)
+        detector = Detector(
+            bundle, runtime=settings.runtime, precision=settings.precision, device=settings.device, threads=1
+        )
     except ConfigError as error:
-        return Check(what, False, str(error), "or set precision to auto"), _Cost()
+        hint = "set device to one of them" if "finds no device" in str(error) else "or set precision to auto"
+        return Check(what, False, str(error), hint), _Cost()
     except ComemoryError as error:
         return Check(what, False, str(error), "use another bundle, or copy this one again"), _Cost()
     cost = _Cost(_seconds_per_frame(detector), bundle.calibration.rate_hz)

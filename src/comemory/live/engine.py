@@ -48,7 +48,7 @@ MAX_CLIP_TASKS = 20_000
 """Packets that may wait for the disk: about a minute of ten cameras at 30 frames a second."""
 LIVE_CHANGES = {"zones", "false_alarms", "hours"}
 """Settings of a camera that can change without a new connection."""
-FIXED = ("out", "runtime", "precision", "workers", "store", "web", "labels")
+FIXED = ("out", "runtime", "precision", "device", "workers", "store", "web", "labels")
 """Settings that take effect after a restart only."""
 Requirements = tuple[Detector, list[Sequence[float]]]
 """What starting a camera requires: its detector, and the signatures of its events with the verdict normal."""
@@ -87,7 +87,9 @@ class Engine:
         self.event_writer = EventWriter(settings.out, store, self._publish_error, alerts)
         self._clip_tasks = TaskQueue("clips", MAX_CLIP_TASKS)
         self._cameras: dict[str, Camera] = {}
-        self._networks = NetworkPool(self._settings.runtime, self._settings.precision, self.workers)
+        self._networks = NetworkPool(
+            self._settings.runtime, self._settings.precision, self.workers, self._settings.device
+        )
         self._label_error = ""
         self._labeller = self._open_labeller()
         self._change_lock = threading.RLock()
@@ -259,14 +261,6 @@ class Engine:
         for name in changed:
             self._suppress_normal(name)
         return errors
-
-    def read_verdicts(self, camera: str) -> None:
-        """Read the verdicts on a camera's events again, after another process has set one.
-
-        Raises:
-            StoreError: the store does not answer.
-        """
-        self._suppress_normal(camera)
 
     def _suppress_normal(self, name: str) -> None:
         """Suppress what looks like the events of a camera that are marked as normal."""

@@ -4,7 +4,8 @@ openvino.py, onnx.py, pytorch.py  one runtime each
 inputs.py                         the arrays that a graph takes for a clip
 processor.py                      the precisions that this CPU supports
 
-To add a runtime: one file with a class that takes a `Network`, one line in `RUNTIMES`, and its precisions in `PRECISIONS`.
+To add a runtime: one file with a class that takes a `Network`, and one line in `RUNTIMES`. It runs in fp32 on the CPU, unless
+`PRECISIONS` has more precisions for it, and its class a static method `devices` that lists others.
 """
 
 from __future__ import annotations
@@ -12,12 +13,16 @@ from __future__ import annotations
 from pathlib import Path
 from typing import NamedTuple
 
+from comemory.errors import ConfigError
 from comemory.registry import Registry
 from comemory.runtimes.inputs import InputLayout
 from comemory.runtimes.processor import is_faster_in, supports
 from comemory.types import JSON
 
-__all__ = ["PRECISIONS", "RUNTIMES", "InputLayout", "Network", "is_faster_in", "supports"]
+__all__ = ["AUTO", "CPU", "PRECISIONS", "RUNTIMES", "InputLayout", "Network", "find_device", "is_faster_in", "supports"]
+
+CPU, AUTO = "CPU", "AUTO"
+"""The device of every runtime, and the name of OpenVINO's own choice among all."""
 
 RUNTIMES = Registry(
     "runtime",
@@ -32,9 +37,8 @@ RUNTIMES = Registry(
 PRECISIONS: dict[str, dict[str, tuple[str, ...]]] = {
     "openvino": {"fp32": (), "bf16": (), "int8": (".xml", ".bin")},
     "onnx": {"fp32": (), "int8": (".onnx",)},
-    "pytorch": {"fp32": ()},
 }
-"""The precisions of each runtime, each with the endings of the graph files that a bundle must hold for it.
+"""The precisions of each runtime that has others than fp32, each with the endings of the graph files that a bundle must hold.
 
 bf16 needs none: OpenVINO computes it from the fp32 graph.
 """
@@ -52,6 +56,7 @@ class Network(NamedTuple):
         precision: what the network computes in. The graph files of `int8` contain it themselves.
         layout: how the graph takes clips.
         with_updates: whether the updated memory items are needed; without them a runtime may skip that work.
+        device: that executes it, as `find_device` gives it.
     """
 
     graph: Path
@@ -62,3 +67,22 @@ class Network(NamedTuple):
     precision: str = "fp32"
     layout: InputLayout = InputLayout()
     with_updates: bool = True
+    device: str = CPU
+
+
+def find_device(runtime: str, name: str) -> str:
+    """The device of a runtime by its name, in any case: `GPU` for `gpu`.
+
+    Raises:
+        ConfigError: the runtime does not find it on this machine, or there is no such runtime.
+        RuntimeMissing: the runtime's package is not installed.
+    """
+    device = name.strip().upper()
+    if device == CPU:
+        return device
+    list_devices = getattr(RUNTIMES.load(runtime), "devices", None)
+    present = (CPU,) if list_devices is None else tuple(list_devices())
+    # OpenVINO calls several of a kind GPU.0 and GPU.1, and the first of them GPU too.
+    if device in present or f"{device}.0" in present:
+        return device
+    raise ConfigError(f"the runtime {runtime!r} finds no device {name!r} here: expected {' or '.join(present)}")

@@ -11,7 +11,7 @@ import openvino as ov
 from numpy.typing import NDArray
 
 from comemory.errors import BundleError, last_line
-from comemory.runtimes import Network
+from comemory.runtimes import AUTO, CPU, Network
 
 CACHE = "COMEMORY_CACHE"
 """Environment variable: a folder of this user's for compiled networks, which makes the next start faster."""
@@ -25,7 +25,7 @@ class OpenVino:
         threads: number of CPU threads; None leaves it to OpenVINO.
 
     Raises:
-        BundleError: the graph cannot be read.
+        BundleError: the graph cannot be read, or its device does not compute in its precision.
     """
 
     name = "openvino"
@@ -38,15 +38,22 @@ class OpenVino:
             model = core.read_model(str(graph))
             if not network.with_updates:
                 _remove_updates(model)
-            self._compiled = core.compile_model(model, "CPU", _options(network.precision, threads))
+            options = _options(network.precision, network.device, threads)
+            self._compiled = core.compile_model(model, network.device, options)
         except RuntimeError as error:
-            raise BundleError(f"OpenVINO cannot read {graph}: {last_line(error)}") from None
+            where = "" if network.device == CPU else f" on {network.device} in {network.precision}"
+            raise BundleError(f"OpenVINO cannot read {graph}{where}: {last_line(error)}") from None
         self._graph = graph
         self._request = self._compiled.create_infer_request()
         self._inputs = {part.any_name for part in self._compiled.inputs}
         outputs = enumerate(self._compiled.outputs)
         self._outputs = [(output.any_name, self._request.get_output_tensor(number)) for number, output in outputs]
         self._bound: dict[str, NDArray[np.float32]] = {}
+
+    @staticmethod
+    def devices() -> tuple[str, ...]:
+        """The devices of this machine, and `AUTO`."""
+        return (*_core().available_devices, AUTO)
 
     def run(self, inputs: Mapping[str, NDArray[np.float32]]) -> dict[str, NDArray[np.float32]]:
         """Run the graph; see `types.Runtime.run`.
@@ -90,15 +97,12 @@ def _core() -> Any:
     return core
 
 
-def _options(precision: str, threads: int | None) -> dict[str, str | int | bool]:
+def _options(precision: str, device: str, threads: int | None) -> dict[str, Any]:
     """Options for one stream of low latency. Threads are not pinned: those of several cameras would share one core."""
-    options: dict[str, str | int | bool] = {
-        "PERFORMANCE_HINT": "LATENCY",
-        "INFERENCE_PRECISION_HINT": "bf16" if precision == "bf16" else "f32",
-        "NUM_STREAMS": 1,
-        "ENABLE_CPU_PINNING": False,
-        "ENABLE_HYPER_THREADING": False,
-    }
+    shared = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": "bf16" if precision == "bf16" else "f32"}
+    of_cpu: dict[str, Any] = {"NUM_STREAMS": 1, "ENABLE_CPU_PINNING": False, "ENABLE_HYPER_THREADING": False}
     if threads is not None:
-        options["INFERENCE_NUM_THREADS"] = threads
-    return options
+        of_cpu["INFERENCE_NUM_THREADS"] = threads
+    if device == CPU:
+        return {**shared, **of_cpu}
+    return {**shared, "DEVICE_PROPERTIES": {CPU: of_cpu}} if device == AUTO else shared

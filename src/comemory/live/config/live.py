@@ -44,6 +44,12 @@ class LiveSettings(Settings):
         description="Number format of the network. `auto` takes the fastest one that the bundle contains and this "
         "CPU runs faster than fp32.",
     )
+    device: str = Field(
+        "CPU",
+        title="Device",
+        description="What the network runs on: `CPU`; with the runtime `openvino` also another device that it finds, such as "
+        "`GPU`, or `AUTO` for its own choice.",
+    )
     workers: int | None = Field(
         None,
         ge=1,

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from comemory.bundle import Bundle, open_bundle
 from comemory.detector import Detector
-from comemory.runtimes import RUNTIMES
+from comemory.runtimes import CPU, RUNTIMES, find_device
 from comemory.types import Runtime
 
 
@@ -74,10 +74,15 @@ class NetworkPool:
         runtime: entry of `runtimes.RUNTIMES`.
         precision: see `bundle.Bundle.in_precision`. With the precision of `comemory score` the scores are the same.
         workers: that run a network at the same time.
+        device: see `runtimes.find_device`.
+
+    Raises:
+        ConfigError: the runtime does not find the device.
     """
 
-    def __init__(self, runtime: str, precision: str, workers: int) -> None:
+    def __init__(self, runtime: str, precision: str, workers: int, device: str = CPU) -> None:
         self.runtime, self.precision, self.workers = runtime, precision, workers
+        self.device = find_device(runtime, device)
         self._shared: WeakValueDictionary[str, SharedNetwork] = WeakValueDictionary()
         self._opening = threading.Lock()
 
@@ -88,7 +93,7 @@ class NetworkPool:
             BundleError: the bundle cannot be used.
             ConfigError: the bundle lacks the precision.
         """
-        bundle = open_bundle(path).in_precision(self.runtime, self.precision)
+        bundle = open_bundle(path).for_runtime(self.runtime, self.precision, self.device)
         with self._opening:
             network = self._shared.get(bundle.digest)
             if network is None:
