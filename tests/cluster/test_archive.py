@@ -6,8 +6,11 @@ import signal
 import subprocess
 import sys
 import textwrap
+import threading
 import time
 from collections.abc import Iterator
+from contextlib import suppress
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -256,23 +259,75 @@ class TestKills:
         assert found == expected
 
 
-class TestTimeLimit:
-    def test_a_video_that_takes_too_long_is_given_up(self, archive: Path, hanging: str, tmp_path: Path) -> None:
-        video = str(min(archive.rglob("*.mp4")))
-        out = tmp_path / "out"
-        result = score_archive([video, hanging], LOCAL, bundle=str(BUNDLE), out=str(out), time_limit_s=4)
-        assert (result.n_done, result.n_videos) == (1, 2)
-        [failure] = result.failures
-        assert failure["source"] == hanging
-        assert "time limit" in failure["reason"]
+class TestPoison:
+    def test_videos_that_hang_or_kill_their_worker_end_in_the_report(self, hanging: str, tmp_path: Path) -> None:
+        """A store that stops sending, a decoder that hangs in a read, and a video over which each worker is killed."""
+        stuck, poison = tmp_path / "stuck.mp4", tmp_path / "poison.mp4"
+        for path in (stuck, poison):
+            path.write_bytes(b"a video when it is listed")
+        with PipeOf(stuck) as in_stuck, PipeOf(poison) as in_poison:
+
+            def block(*_: object) -> None:
+                in_stuck.replace_file()
+                in_poison.replace_file()
+                in_poison.kill_readers()
+
+            result = score_archive(
+                [hanging, str(stuck), str(poison)],
+                LOCAL,
+                bundle=str(BUNDLE),
+                out=str(tmp_path / "out"),
+                time_limit_s=3,
+                on_start=block,
+            )
+        assert (result.n_done, result.n_videos, len(result.failures)) == (0, 3, 3)
+        reasons = {failure["source"]: failure["reason"] for failure in result.failures}
+        assert "time limit" in reasons[hanging]
+        assert "time limit" in reasons[str(stuck)]
+        assert reasons[str(poison)] == "its worker was killed by signal 9, 3 times"
+
+
+class PipeOf:
+    """Puts a pipe in the place of a file: who opens it can, and who reads from it waits for ever. A context manager."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._ended = threading.Event()
+        self._thread: threading.Thread | None = None
+        self._open: int | None = None
+
+    def __enter__(self) -> PipeOf:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._ended.set()
+        if self._thread is not None:
+            self._thread.join()
+        if self._open is not None:
+            os.close(self._open)
+
+    def replace_file(self) -> None:
+        self._path.unlink()
+        os.mkfifo(self._path)
+        self._open = os.open(self._path, os.O_RDWR)
+
+    def kill_readers(self) -> None:
+        """Kill each process that this one starts and that opens the pipe, until the end."""
+        self._thread = threading.Thread(target=self._kill)
+        self._thread.start()
+
+    def _kill(self) -> None:
+        while not self._ended.wait(0.05):
+            for pid in children(os.getpid()):
+                with suppress(OSError):
+                    files = [path.readlink() for path in Path(f"/proc/{pid}/fd").iterdir()]
+                    if self._path in files:
+                        os.kill(pid, signal.SIGKILL)
 
 
 @pytest.fixture
 def hanging() -> Iterator[str]:
     """A video at a URL whose server answers a question for its size, and then sends nothing."""
-    import threading
-    from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-
     ended = threading.Event()
 
     class Handler(BaseHTTPRequestHandler):

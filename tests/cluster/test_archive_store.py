@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import http.client
 import json
-import random
 import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 import pytest
 from archives import BUNDLE, contents, make_archive
+from unreliable_store import Unreliable
 
 from comemory.cli import main
 from comemory.cluster import paths
@@ -33,54 +30,6 @@ def s3() -> Iterator[str]:
     host, port = server.get_host_and_port()
     yield f"http://{host}:{port}"
     server.stop()
-
-
-class Unreliable(ThreadingHTTPServer):
-    """A proxy that answers one request in ten with an error, or hangs up."""
-
-    daemon_threads = True
-
-    def __init__(self, target: str) -> None:
-        self.target = urlsplit(target).netloc
-        self.dice = random.Random(1)
-        self.n_failed = 0
-        super().__init__(("127.0.0.1", 0), _Forward)
-
-
-class _Forward(BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-    server: Unreliable
-
-    def _forward(self) -> None:
-        body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
-        if self.server.dice.random() < 0.1:
-            self.server.n_failed += 1
-            if self.server.dice.random() < 0.5:
-                self.close_connection = True
-                return
-            self.send_response(503)
-            self.send_header("Content-Length", "0")
-            self.end_headers()
-            return
-        upstream = http.client.HTTPConnection(self.server.target, timeout=60)
-        upstream.request(self.command, self.path, body, dict(self.headers))
-        answer = upstream.getresponse()
-        content = answer.read()
-        self.send_response(answer.status)
-        for name, value in answer.getheaders():
-            if name.lower() not in ("connection", "transfer-encoding", "date", "server", "content-length"):
-                self.send_header(name, value)
-        length = answer.getheader("Content-Length") if self.command == "HEAD" else str(len(content))
-        self.send_header("Content-Length", length or "0")
-        self.end_headers()
-        if self.command != "HEAD":
-            self.wfile.write(content)
-        upstream.close()
-
-    do_GET = do_PUT = do_POST = do_HEAD = do_DELETE = _forward  # noqa: N815
-
-    def log_message(self, *arguments: object) -> None:
-        return
 
 
 @pytest.fixture(scope="module")
