@@ -17,6 +17,8 @@ from stored import NOON, Clock, make_event, picture
 
 from comemory.cli import main
 from comemory.errors import StoreError
+from comemory.live.config.overrides import Overrides
+from comemory.server import auth_file
 from comemory.store.event import new_id
 from comemory.store.retention import MAX_RECONCILED, QUARANTINE_AGE
 from comemory.store.routing import Stamp
@@ -228,6 +230,43 @@ class TestCommands:
             assert store.score_summary("gate", NOON - timedelta(days=1)).maxima.tolist() == [1.0, 2.5]
         assert run("restore", backup, "--out", tmp_path / "new", "--store", url) == 1
         assert "restore into an empty one" in capsys.readouterr().err
+
+    def test_a_backup_has_what_lies_beside_the_database(
+        self, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        """The write-ahead file, SQLite's own log, the quarantine, sidecars, passwords, zones: as a live folder has them."""
+        live, backup, new = (tmp_path / name for name in ("live", "backup", "new"))
+        events = filled(str(live / "events.db"), live / "media", 3)
+        auth_file.set_password(live / "access.json", "correct horse")
+        Overrides(live).set("gate", "false_alarms", None, "2/day")
+        Overrides(live).set("gate", "model", None, str(tmp_path / "gone"))
+        with EventStore.open(str(live / "events.db"), live / "media") as store:
+            assert store.write_ahead is not None
+            waiting = make_event(NOON + timedelta(hours=1))
+            store.write_ahead.append(Entry("new", waiting, Stamp()))
+            store.begin(in_log := make_event(NOON + timedelta(hours=2)))
+            assert (live / "events.db-wal").stat().st_size > 0
+            aside = store.media / ".quarantine" / "gate" / "day" / f"{new_id()}-clip.mp4"
+            aside.parent.mkdir(parents=True)
+            aside.write_bytes(b"unknown")
+            assert run("backup", backup, "--out", live) == 0
+        new.mkdir()
+        (new / "events.db-wal").write_bytes(b"of another database")
+        assert run("restore", backup, "--out", new) == 1
+        assert f"the model {tmp_path / 'gone'} of gate is not here" in capsys.readouterr().err
+        with EventStore.open(str(new / "events.db"), new / "media") as store:
+            assert {event.id for event in store.page()} == {event.id for event in (*events, waiting, in_log)}
+            assert [event for event in store.page() if event.end is None] == []
+            assert [path.read_bytes() for path in store.quarantined()] == [b"unknown"]
+            assert len(store.write_ahead or ()) == 0
+            sidecars = {path.stem for path in (new / "media").glob("[!.]*/*/*.json")}
+            assert sidecars == {event.id for event in events}
+        assert auth_file.load_credentials(new / "access.json") == auth_file.load_credentials(live / "access.json")
+        assert json.loads((new / "overrides.json").read_text())["gate"].keys() == {"false_alarms"}
+        for path in new.glob("events.db*"):
+            path.unlink()
+        assert run("adopt", "--out", new) == 1, "the file in the quarantine has no sidecar"
+        assert f"{len(events)} events and {len(events)} files were added" in capsys.readouterr().out
 
     def test_what_is_no_backup_is_refused(self, tmp_path: Path) -> None:
         with EventStore.open(str(tmp_path / "events.db"), tmp_path / "media") as store:

@@ -13,7 +13,8 @@ from comemory.cli.application import LIVE, OrderedGroup, PlainCommand, app, sett
 from comemory.cli.live_options import private_files
 from comemory.cli.options import Json, console, print_json, report_problems
 from comemory.cli.terminal import print_line
-from comemory.errors import ConfigError
+from comemory.errors import ConfigError, SourceError
+from comemory.files import read_json_object, write_bytes
 
 if TYPE_CHECKING:
     from comemory.store.store import EventStore
@@ -35,6 +36,9 @@ Url = Annotated[
     ),
 ]
 _SHOWN = 10
+_SERVICE = "service"
+BESIDE = ("access.json", "ended.json", "audit.jsonl", "overrides.json", "pauses.json", "verdicts.json")
+"""Files of the service beside the database: passwords, tokens and ended sessions, who did what, zones, budgets, pauses."""
 
 store_app = typer.Typer(
     cls=OrderedGroup,
@@ -102,12 +106,13 @@ def backup(
     config: Config = None,
     url: Url = None,
 ) -> None:
-    """Copy all events and their files into a new folder. The service may run meanwhile.
+    """Copy all events and their files into a new folder, with passwords, tokens, zones and pauses. The service may run.
 
     Example: `comemory store backup /backup/2026-11-28 --out live`
     """
     with _open(out, config, url, shared=True) as store:
         copied = store.back_up(target)
+        _copy_beside(_out(out, config), target / _SERVICE)
     print_line(
         console, f"{copied.events} events and {copied.files} files ({copied.bytes / 1e6:.1f} MB) are in {target}"
     )
@@ -121,14 +126,60 @@ def restore(
     config: Config = None,
     url: Url = None,
 ) -> None:
-    """Copy a backup into an empty store, of any kind of database.
+    """Copy a backup into an empty store, of any kind of database, and its passwords and zones where there are none yet.
 
     Example: `comemory store restore /backup/2026-11-28 --out live`
     """
     with _open(out, config, url) as store:
         copied = store.restore(source)
+        left = _copy_beside(source / _SERVICE, _out(out, config))
     print_line(console, f"{copied.events} events and {copied.files} files were restored into {store.url}")
-    report_problems([f"{copied.missing} files are not in the backup"] if copied.missing else [])
+    problems = [f"{path} was there before, and is not replaced" for path in left]
+    problems += _forget_absent_models(_out(out, config))
+    report_problems(problems + ([f"{copied.missing} files are not in the backup"] if copied.missing else []))
+
+
+def _out(out: Path | None, config: Path | None) -> Path:
+    """The output folder."""
+    from comemory.live.config import read_live
+
+    return read_live(config, {} if out is None else {"out": str(out)}).out
+
+
+def _copy_beside(source: Path, target: Path) -> list[Path]:
+    """Copy the files of the service that lie beside the database, readable by their owner alone; those that were there.
+
+    Raises:
+        SourceError: one cannot be read or written.
+    """
+    target.mkdir(mode=0o700, parents=True, exist_ok=True)
+    left: list[Path] = []
+    for name in BESIDE:
+        path = target / name
+        try:
+            content = (source / name).read_bytes()
+        except FileNotFoundError:
+            continue
+        except OSError as error:
+            raise SourceError(f"cannot read {source / name}: {error.strerror or error}") from None
+        if not path.exists():
+            write_bytes(path, content, private=True)
+        elif path.read_bytes() != content:
+            left.append(path)
+    return left
+
+
+def _forget_absent_models(out: Path) -> list[str]:
+    """Return cameras to the model of the settings where the one that they were switched to was not restored."""
+    from comemory.live.config.overrides import Overrides
+
+    problems = []
+    for camera, values in read_json_object(out / "overrides.json").items():
+        model = values.get("model", {}).get("now") if isinstance(values, dict) else None
+        if model is not None and not Path(model).exists():
+            Overrides(out).forget(camera, ["model"])
+            problems.append(f"the model {model} of {camera} is not here: the one of the settings is used")
+    return problems
 
 
 @contextmanager

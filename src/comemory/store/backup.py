@@ -2,7 +2,10 @@
 
 FOLDER/store.json      format, time, schema, number of rows of each table
 FOLDER/TABLE.jsonl     one row a line
-FOLDER/media/          the files, at the paths that they have in the store
+FOLDER/waiting.jsonl   changes that the database had not stored yet
+FOLDER/media/          the files, at the paths that they have in the store, and the quarantine
+
+Sidecars are not copied: a restore writes them again, from the rows.
 """
 
 from __future__ import annotations
@@ -23,10 +26,12 @@ from comemory.errors import StoreError
 from comemory.store.database import Database
 from comemory.store.event import is_inside
 from comemory.store.media import Media, disk_error
+from comemory.store.rows import read_events
 from comemory.store.schema import EPOCH, Moment, events, files, metadata, outbox, retained_topics
+from comemory.store.write_ahead import Entry, read_entries
 
 FORMAT = "comemory-store-1"
-_HEAD = "store.json"
+_HEAD, _WAITING = "store.json", "waiting.jsonl"
 TABLES = tuple(table for table in metadata.sorted_tables if table not in (outbox, retained_topics))
 """Alerts and retained topics are of the running service: a restored store sends nothing again."""
 _BATCH = 500
@@ -56,12 +61,17 @@ def back_up(database: Database, media: Media, target: Path) -> Copied:
         if target.exists() and any(target.iterdir()):
             raise StoreError(f"the folder {target} is not empty: choose a new one")
         target.mkdir(mode=0o700, parents=True, exist_ok=True)
+        # Before the rows: a change that is stored in between is in both, which is harmless.
+        waiting = read_entries(media.write_ahead)
+        (target / _WAITING).write_bytes(b"".join(entry.to_line() for entry in waiting))
         with database.read() as connection:
             counts = {table.name: _write_rows(connection, table, target, media.site) for table in TABLES}
             paths = list(
                 connection.execute(select(files.c.path).join(events).where(events.c.site == media.site)).scalars()
             )
         copied = [_copy(media.folder / path, target / "media" / path) for path in paths]
+        for path in media.quarantined():
+            _copy(path, target / "media" / path.relative_to(media.folder))
         head = {"format": FORMAT, "time": datetime.now(UTC).isoformat(), "site": media.site, "rows": counts}
         (target / _HEAD).write_text(json.dumps(head, indent=1) + "\n", encoding="utf-8")
     except OSError as error:
@@ -80,7 +90,8 @@ def restore(database: Database, media: Media, source: Path) -> Copied:
     """
     head = _read_head(source)
     with database.read() as connection:
-        n_present = connection.execute(select(func.count()).select_from(events)).scalar_one()
+        of_site = select(func.count()).select_from(events).where(events.c.site == media.site)
+        n_present = connection.execute(of_site).scalar_one()
     if n_present or any(True for _ in media.event_files()):
         raise StoreError(
             f"the store has {n_present} events, or its folder {media.folder} has files: restore into an empty one"
@@ -88,16 +99,25 @@ def restore(database: Database, media: Media, source: Path) -> Copied:
     try:
         paths = [row["path"] for row in _read_rows(source, files) if is_inside(row["path"])]
         copied = [_copy(source / "media" / path, media.folder / path) for path in paths]
+        aside = source / "media" / media.quarantine.name
+        for path in aside.rglob("*"):
+            _copy(path, media.quarantine / path.relative_to(aside))
         with database.write() as connection:
             for table in TABLES:
                 if table.name in head["rows"]:  # a backup of an earlier version has fewer tables
                     _insert_rows(connection, table, source, str(head["site"]), media.site)
+            _write_sidecars(connection, media)
     except OSError as error:
         if isinstance(error, StoreError):
             raise
         raise disk_error(f"cannot restore {source}", error) from None
     found = [size for size in copied if size is not None]
     return Copied(int(head["rows"]["events"]), len(found), sum(found), len(copied) - len(found))
+
+
+def read_waiting(source: Path) -> list[Entry]:
+    """The changes in a backup that its database had not stored yet; none in a backup of an earlier version."""
+    return read_entries(source / _WAITING)
 
 
 def _write_rows(connection: Connection, table: Table, target: Path, site: str) -> int:
@@ -125,6 +145,13 @@ def _insert_rows(connection: Connection, table: Table, source: Path, old_site: s
             batch = []
     if batch:
         connection.execute(insert(table), batch)
+
+
+def _write_sidecars(connection: Connection, media: Media) -> None:
+    ids = list(connection.execute(select(events.c.id).where(events.c.site == media.site)).scalars())
+    for first in range(0, len(ids), _BATCH):
+        for event in read_events(connection, events.c.id.in_(ids[first : first + _BATCH])):
+            media.write_sidecar(event)
 
 
 def _read_rows(source: Path, table: Table) -> Iterator[dict[str, Any]]:

@@ -16,7 +16,7 @@ from sqlalchemy import delete, insert, select, update
 from comemory.errors import StoreError, short
 from comemory.store.activity import HourOfActivity
 from comemory.store.adoption import Adopted, adopt
-from comemory.store.backup import Copied, back_up, restore
+from comemory.store.backup import Copied, back_up, read_waiting, restore
 from comemory.store.database import Database, is_temporary
 from comemory.store.event import (
     FILE_KINDS,
@@ -453,6 +453,10 @@ class EventStore(StoreReader):
         self._require_owned()
         with self._filing:
             copied = restore(self._database, self._media, source)
+            for entry in read_waiting(source):
+                if self.write_ahead is not None:
+                    self.write_ahead.append(entry)
+                    self._replay_one(self.write_ahead, entry)
         self.recover()
         return copied
 

@@ -102,7 +102,7 @@ class WriteAheadLog:
         self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         with suppress(OSError):
             os.posix_fallocate(self._file, 0, reserved_bytes)
-        content = path.read_bytes().partition(_END)[0]
+        content = _lines_of(path)
         self.left_over = tuple(_entries(content))
         self._waiting = {entry.stamp.id: entry for entry in self.left_over}
         self._position = len(content) if content.endswith(b"\n") else content.rfind(b"\n") + 1
@@ -170,6 +170,18 @@ class WriteAheadLog:
         if len(lines) < self._position and len(lines) + n_new < self._reserved:
             self._put(lines, 0)
             self._position = len(lines)
+
+
+def read_entries(path: Path) -> list[Entry]:
+    """The entries that wait in a file, which another process may be writing; none where there is no file."""
+    try:
+        return list(_entries(_lines_of(path)))
+    except FileNotFoundError:
+        return []
+
+
+def _lines_of(path: Path) -> bytes:
+    return path.read_bytes().partition(_END)[0]
 
 
 def _entries(content: bytes) -> Iterator[Entry]:
