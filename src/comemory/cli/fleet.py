@@ -16,20 +16,25 @@ from comemory.cli.terminal import count_of, print_line
 from comemory.errors import ComemoryError, SourceError
 
 if TYPE_CHECKING:
-    from comemory.cluster.fleet import NodeReport
+    from comemory.cluster.fleet import Fleet, NodeReport
     from comemory.live.config import LiveSettings
     from comemory.server.auth import Auth
     from comemory.server.nodes import Node
 
 
 def serve_fleet(
-    address: str, read: Callable[[Path | None], LiveSettings], open_auth: Callable[[LiveSettings], Auth], log: LiveLog
+    address: str,
+    config: Path | None,
+    read: Callable[[Path | None], LiveSettings],
+    open_auth: Callable[[LiveSettings], Auth],
+    log: LiveLog,
 ) -> None:
     """Place the cameras on the nodes of a cluster, and serve the page, until a signal ends that; the nodes go on.
 
     Args:
         address: of `--cluster`.
-        read: reads the settings; again on SIGHUP.
+        config: the settings file; None without one.
+        read: reads the settings of that file, or of another one in its place; again on SIGHUP.
         open_auth: makes what authenticates callers.
         log: of the command.
 
@@ -37,19 +42,22 @@ def serve_fleet(
         ComemoryError: a part of it cannot be used.
     """
     from comemory.cluster.archive import parse_cluster
-    from comemory.cluster.fleet import Fleet, open_tie, require_fleet_settings
-    from comemory.cluster.fleet_engine import FleetEngine, open_store
+    from comemory.cluster.fleet import Fleet, open_tie, require_fleet_settings, with_absolute_paths
+    from comemory.cluster.fleet_engine import FleetEngine, FleetService, open_store
+    from comemory.live.config.overrides import Overrides
+    from comemory.live.config.settings_file import SettingsFile
     from comemory.server.app import create_app
     from comemory.server.audit import AuditLog
     from comemory.server.serve import allowed_hosts, proxy_of, require_password, serving
 
-    live, cluster = read(None), parse_cluster(address)
+    def read_absolute(file: Path | None = None) -> LiveSettings:
+        return with_absolute_paths(read(file))
+
+    live, cluster = read_absolute(), parse_cluster(address)
     require_fleet_settings(live)
-    auth = open_auth(live)
+    auth, out = open_auth(live), live.out
     require_password(live.web, auth.is_required)
-    out = live.out.absolute()
-    live = live.model_copy(update={"out": out})
-    fleet = Fleet(live, lambda: open_tie(cluster, out), live.store_url)
+    fleet = Fleet(Overrides(out).apply(live), lambda: open_tie(cluster, out), live.store_url)
     fleet.on_change = lambda line: log.write("fleet", line)
     ended = threading.Event()
     with fleet, open_store(live, fleet) as store:
@@ -62,12 +70,13 @@ def serve_fleet(
             hosts=allowed_hosts(live.web),
             proxy=proxy_of(live.web),
             audit=AuditLog(out / "audit.jsonl"),
+            service=FleetService(engine, None if config is None else SettingsFile(config, read_absolute)),
             nodes=lambda: [_node(report) for report in fleet.reports()],
         )
 
         def reload() -> None:
             try:
-                for line in engine.reload(read(None).model_copy(update={"out": out})) or ["nothing changed"]:
+                for line in engine.reload(read_absolute()) or ["nothing changed"]:
                     log.write("reload", line)
             except ComemoryError as error:
                 log.write("reload", f"the settings have not changed: {error}")
@@ -81,17 +90,27 @@ def serve_fleet(
             log.write("start", f"{count_of(len(live.cameras), 'camera')} on {nodes}, {how}")
             print_line(console, f"the page is at {url}")
             sys.stdout.flush()
-            _wait(ended, fleet.tie_error_now, log)
+            _wait(ended, fleet, log)
         engine.stop()
     log.write("stop", "the page has stopped, the nodes go on; comemory serve --cluster … --stop ends them")
     exit_immediately()
 
 
-def _wait(ended: threading.Event, error: Callable[[], str], log: LiveLog) -> None:
-    """Wait for the end; log when Ray is lost, and when it is back."""
+def _wait(ended: threading.Event, fleet: Fleet, log: LiveLog) -> None:
+    """Wait for the end; log when Ray is lost, and when it is back, and tell the service manager that all is well.
+
+    Raises:
+        SourceError: cameras are no longer placed.
+    """
+    from comemory.live.systemd import notify
+
     last = ""
+    notify("READY=1")
     while not ended.wait(1.0):
-        if (now := error()) != last:
+        if not fleet.is_alive:
+            raise SourceError("the thread that places the cameras has died: start the command again, the nodes go on")
+        notify("WATCHDOG=1")
+        if (now := fleet.tie_error_now()) != last:
             log.write("ray", now or "connected")
             last = now
 

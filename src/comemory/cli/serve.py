@@ -93,7 +93,7 @@ def serve(
         if stop:
             stop_fleet(read())
         else:
-            serve_fleet(cluster, read, _open_auth, LiveLog(as_json))
+            serve_fleet(cluster, options.config, read, _open_auth, LiveLog(as_json))
         return
     _serve(options, read, LiveLog(as_json))
 

@@ -34,6 +34,8 @@ FIRST_ANSWER_S = 120.0
 """Seconds that Ray has to name its nodes at the first start."""
 TIDY_S = 600.0
 """Seconds between two rounds through the stores of lost nodes."""
+TIDY_RETRY_S = 30.0
+"""Seconds until the next attempt where that failed: the lock of a lost machine may outlast it for some time."""
 FORGET_S = 86400.0
 """Seconds after which a lost node that Ray does not have either is no longer shown."""
 STOP_S = 30.0
@@ -285,6 +287,11 @@ class Fleet:
             time.sleep(0.1)
         self._clock = self._real = self._began = time.monotonic()
 
+    @property
+    def is_alive(self) -> bool:
+        """Whether cameras are still placed."""
+        return all(thread.is_alive() for thread in self._threads)
+
     def tie_error_now(self) -> str:
         """Why Ray cannot be asked; empty where it can."""
         return self._tie.error
@@ -350,7 +357,10 @@ class Fleet:
             self.health.observe(name, None if heartbeat is None else heartbeat.beat, self._clock)
             if heartbeat is not None and is_new:
                 self.heartbeats[name] = heartbeat
-                self.on_heartbeat(heartbeat)
+                try:
+                    self.on_heartbeat(heartbeat)
+                except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+                    log.error("a heartbeat of %s cannot be shown: %s", name, error)
             self._forget_old(name, name in known)
         present = {name: (self._capacities.get(name, 0), self.health.state(name)) for name in self.health.nodes()}
         return present != {name: (node.capacity, node.state) for name, node in self.plan.nodes.items()}
@@ -392,11 +402,12 @@ class Fleet:
             for name in lost:
                 if self._store_url is None or time.monotonic() - tidied.get(name, float("-inf")) < TIDY_S:
                     continue
-                tidied[name] = time.monotonic()
+                tidied[name] = time.monotonic() - TIDY_S + TIDY_RETRY_S
                 media = self.folder.node(name) / "media"
                 if media.is_dir():
                     with suppress(ComemoryError, OSError):
                         tidy_store(self._store_url, media, self.plan.settings, self.folder)
+                        tidied[name] = time.monotonic()
 
 
 def tidy_store(url: str, media: Path, settings: LiveSettings, folder: FleetFolder) -> None:
@@ -454,3 +465,13 @@ def require_fleet_settings(settings: LiveSettings) -> None:
         )
     if settings.store.media is not None:
         raise ConfigError("the media of a fleet are in the folder of --out, one folder a node: remove store.media")
+
+
+def with_absolute_paths(settings: LiveSettings) -> LiveSettings:
+    """The settings with whole paths: the groups run in other folders."""
+    cameras = {
+        name: camera if camera.model is None else camera.model_copy(update={"model": camera.model.absolute()})
+        for name, camera in settings.cameras.items()
+    }
+    model = settings.model and settings.model.absolute()
+    return settings.model_copy(update={"out": settings.out.absolute(), "model": model, "cameras": cameras})

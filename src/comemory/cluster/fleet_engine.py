@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, suppress
 from dataclasses import fields
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from comemory.bundle import Bundle, open_bundle
 from comemory.cluster.fleet import Fleet
@@ -22,9 +22,15 @@ from comemory.live.config.overrides import Overrides
 from comemory.live.contract import CameraState, CameraStatus, Message, Metrics, Snapshot, Verdict
 from comemory.live.learning.feedback import FeedbackStore
 from comemory.live.pauses import Pause, PauseKind, Pauses
+from comemory.live.service import NO_FILE
 from comemory.live.subscribers import MessageBus
 from comemory.scoring import parse_budget
 from comemory.store.store import EventStore
+
+if TYPE_CHECKING:
+    from tomlkit import TOMLDocument
+
+    from comemory.live.config.settings_file import SettingsFile
 
 VIEWED_S = 10.0
 """Seconds for which the images of a camera are written after somebody asked for one."""
@@ -282,7 +288,8 @@ class FleetEngine:
         beat = 0
         while not self._ending.wait(TICK_S):
             since = time.monotonic() - VIEWED_S
-            self._viewed = {name: at for name, at in list(self._viewed.items()) if at >= since}
+            for name in [name for name, at in list(self._viewed.items()) if at < since]:
+                self._viewed.pop(name, None)
             beat += 1
             if set(self._viewed) != written or (self._viewed and beat % 5 == 0):
                 written = set(self._viewed)
@@ -290,6 +297,31 @@ class FleetEngine:
             with suppress(ComemoryError):
                 for kind, name in self._pauses.expired(now()):
                     self._set_pause(kind, name, None)
+
+
+class FleetService:
+    """Changes the settings file of a fleet. See `live.contract.ServiceContract`; the nodes send the alerts.
+
+    Args:
+        engine: of the fleet.
+        settings_file: None where there is none.
+    """
+
+    dispatcher = None
+
+    def __init__(self, engine: FleetEngine, settings_file: SettingsFile | None) -> None:
+        self.engine, self.settings_file = engine, settings_file
+
+    def change_settings(self, edit: Callable[[TOMLDocument], None], check: Callable[[LiveSettings], None]) -> None:
+        """See `live.contract.ServiceContract.change_settings`."""
+        if self.settings_file is None:
+            raise ConfigError(NO_FILE)
+
+        def apply(settings: LiveSettings) -> None:
+            check(settings)
+            self.engine.reload(settings)
+
+        self.settings_file.change(edit, apply)
 
 
 def open_store(settings: LiveSettings, fleet: Fleet) -> EventStore:

@@ -118,6 +118,7 @@ class Group:
         self._n_messages = 0
         self._applied_pauses: dict[tuple[str, str], Any] = {}
         self._ending = threading.Event()
+        self._threads: list[threading.Thread] = []
 
     def run(self) -> None:
         """Watch until a signal or a plan ends it.
@@ -133,8 +134,10 @@ class Group:
             (self._folder.node(self._node) / ERROR).unlink(missing_ok=True)
             self._service.on_command = self._report_command
             self._follow_pauses(self._plan)
-            for work in (self._beat, self._follow_plan, self._show_pictures, self._collect_messages):
-                threading.Thread(target=work, name=work.__name__.strip("_"), daemon=True).start()
+            works = (self._follow_plan, self._show_pictures, self._collect_messages, self._beat)
+            self._threads = [threading.Thread(target=one, name=one.__name__.strip("_"), daemon=True) for one in works]
+            for thread in self._threads:
+                thread.start()
             log.info("watching as node %s", self._node)
             self._service.run(until_finished=False)
             self._ending.set()
@@ -151,11 +154,11 @@ class Group:
         self._last_note = line
 
     def _beat(self) -> None:
-        """Say each second that this node is there, as long as its engine makes its rounds."""
+        """Say each second that this node is there, as long as its engine makes its rounds, and it follows the plan."""
         is_reported = False
         while not self._ending.wait(BEAT_S):
-            if not self._service.engine.is_alive:
-                continue
+            if not (self._service.engine.is_alive and all(thread.is_alive() for thread in self._threads)):
+                continue  # other nodes take over, and the keeper kills this process
             try:
                 self._folder.write_heartbeat(self._heartbeat())
                 is_reported = False

@@ -34,7 +34,7 @@ log = logging.getLogger(__name__)
 
 
 class GroupKeeper:
-    """Keeps a group running until the fleet is stopped. If it dies itself, the group goes on; the next keeper adopts it.
+    """Keeps a group running, unless the fleet is stopped. If it dies itself, the group goes on; the next keeper adopts it.
 
     Args:
         out: the output folder of the fleet.
@@ -48,14 +48,13 @@ class GroupKeeper:
         self._beat_s = time.monotonic()
 
     def run(self, ending: threading.Event) -> None:
-        """Look after the group until `ending` is set or the fleet is stopped. The group goes on after the former."""
+        """Look after the group until `ending` is set; the group goes on then."""
         while not ending.wait(LOOK_S):
             with suppress(ComemoryError, OSError, subprocess.SubprocessError):
-                if self.look():
-                    return
+                self.look()
 
-    def look(self) -> bool:
-        """Start the group if it does not run, and kill one that hangs; True once the fleet is stopped.
+    def look(self) -> None:
+        """Start the group if it is wanted and does not run, and kill one that hangs.
 
         Raises:
             ComemoryError, OSError: the shared path cannot be read, or the group not be started.
@@ -63,17 +62,16 @@ class GroupKeeper:
         now, pid = time.monotonic(), running_pid(self._folder, self._node)
         if pid is not None:
             self._kill_hanging(pid, now)
-            return False
+            return
         self._beat_s = now
         plan = self._folder.read_plan(LiveSettings())
         if plan is not None and plan.is_stopped:
-            return True
-        if plan is not None and now >= self._next_start:
+            self._pause_s, self._next_start = FIRST_PAUSE_S, 0.0
+        elif plan is not None and now >= self._next_start:
             stayed = now - self._started > STAYS_S
             self._pause_s = FIRST_PAUSE_S if stayed else min(2 * self._pause_s, MAX_PAUSE_S)
             self._started, self._next_start = now, now + self._pause_s
             self._start()
-        return False
 
     def _start(self) -> None:
         """Start the group by a process that ends at once: the group is nobody's child, and Ray does not end it."""

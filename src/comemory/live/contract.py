@@ -8,13 +8,19 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
-from typing import Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from comemory.live.config import LiveSettings, Zone
 from comemory.types import Box
+
+if TYPE_CHECKING:
+    from tomlkit import TOMLDocument
+
+    from comemory.alerts.dispatcher import Dispatcher
+    from comemory.live.config.settings_file import SettingsFile
 
 Verdict = Literal["normal", "abnormal"]
 
@@ -308,4 +314,36 @@ class EngineContract(Protocol):
 
     def metrics(self) -> Metrics:
         """The metrics of the service and of every camera."""
+        ...
+
+
+class ServiceContract(Protocol):
+    """What the page changes of the settings, beside what the engine offers."""
+
+    @property
+    def engine(self) -> EngineContract:
+        """The running engine."""
+        ...
+
+    @property
+    def dispatcher(self) -> Dispatcher | None:
+        """Sends the alerts; None where this process sends none."""
+        ...
+
+    @property
+    def settings_file(self) -> SettingsFile | None:
+        """Changed by `change_settings`; None where there is none, or it is not to be changed."""
+        ...
+
+    def change_settings(self, edit: Callable[[TOMLDocument], None], check: Callable[[LiveSettings], None]) -> None:
+        """Change the settings file and apply it, without a restart.
+
+        Args:
+            edit: changes the file's document.
+            check: raises a ConfigError where the settings that follow are not what was wanted.
+
+        Raises:
+            ConfigError: there is no settings file, it cannot be written, or the new settings are not valid.
+            ComemoryError: they cannot be applied; nothing has changed then.
+        """
         ...

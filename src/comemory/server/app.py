@@ -16,9 +16,8 @@ from fastapi.staticfiles import StaticFiles
 from starlette.exceptions import HTTPException
 
 from comemory.errors import ComemoryError, ConfigError, mask_password, plain_reason
-from comemory.live.contract import EngineContract
+from comemory.live.contract import EngineContract, ServiceContract
 from comemory.live.learning.trainer import Trainer
-from comemory.live.service import Service
 from comemory.provenance import package_version
 from comemory.server.audit import AuditLog
 from comemory.server.auth import SESSION_COOKIE, Auth
@@ -68,7 +67,7 @@ def create_app(
     learning: Callable[[], list[Any]] = list,
     proxy: Proxy | None = None,
     audit: AuditLog | None = None,
-    service: Service | None = None,
+    service: ServiceContract | None = None,
     trainer: Trainer | None = None,
     nodes: Callable[[], list[Node]] | None = None,
 ) -> FastAPI:

@@ -8,9 +8,8 @@ from typing import Annotated
 
 from fastapi import Depends, FastAPI, HTTPException, Request
 
-from comemory.live.contract import CameraStatus, EngineContract
+from comemory.live.contract import CameraStatus, EngineContract, ServiceContract
 from comemory.live.learning.trainer import Trainer
-from comemory.live.service import Service
 from comemory.server.audit import AuditLog
 from comemory.server.auth import CSRF_HEADER, SESSION_COOKIE, Auth, Caller
 from comemory.server.auth_file import Role
@@ -61,7 +60,7 @@ class ServerState:
     broadcaster: Broadcaster
     proxy: Proxy = field(default_factory=Proxy)
     audit: AuditLog = field(default_factory=lambda: AuditLog(None))
-    service: Service | None = None
+    service: ServiceContract | None = None
     trainer: Trainer | None = None
     nodes: Callable[[], list[Node]] | None = None
 

@@ -14,7 +14,7 @@ from comemory.alerts.dispatcher import Dispatcher, SinkHealth
 from comemory.errors import ConfigError, DeliveryError, StoreError, mask_password
 from comemory.live.config import LiveSettings
 from comemory.live.config.settings_file import remove_table, set_table
-from comemory.live.service import Service
+from comemory.live.contract import ServiceContract
 from comemory.secret_values import PREFIX
 from comemory.server.routes.setup import REFUSED, Name, refusals, require_service
 from comemory.server.schemas import Problem
@@ -114,7 +114,7 @@ def _values(given: AlertChange, present: SinkSettings | None) -> dict[str, Any]:
     return {key: value for key, value in sent.items() if now.get(key, ...) != value and (present is None or key in now)}
 
 
-def _write(service: Service, name: str, values: Mapping[str, Any]) -> None:
+def _write(service: ServiceContract, name: str, values: Mapping[str, Any]) -> None:
     def check(settings: LiveSettings) -> None:
         plain = settings.alerts[name].model_dump(mode="json")
         if any(value is not None and plain.get(key) != value for key, value in values.items()):
@@ -123,14 +123,15 @@ def _write(service: Service, name: str, values: Mapping[str, Any]) -> None:
     service.change_settings(lambda document: set_table(document, "alerts", name, values), check)
 
 
-def _require_in_file(service: Service, name: str) -> None:
+def _require_in_file(service: ServiceContract, name: str) -> None:
     if service.settings_file is None or name not in service.settings_file.names("alerts"):
         raise ConfigError(f"alerts.{name} is set by an option of the command line: change it there")
 
 
 def _dispatcher(state: ServerState) -> Dispatcher:
     if state.service is None or state.service.dispatcher is None:
-        raise HTTPException(409, "alerts need the event store: set store.enabled = true")
+        in_fleet = "the nodes of a fleet send the alerts: set them in the settings file, then reload it"
+        raise HTTPException(409, in_fleet if state.nodes else "alerts need the event store: set store.enabled = true")
     return state.service.dispatcher
 
 

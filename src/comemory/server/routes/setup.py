@@ -16,7 +16,8 @@ from comemory.errors import ComemoryError, ConfigError, mask_password
 from comemory.live.config import CameraSettings, LiveSettings
 from comemory.live.config.overrides import Overrides
 from comemory.live.config.settings_file import remove_table, set_table
-from comemory.live.service import NO_FILE, Service
+from comemory.live.contract import ServiceContract
+from comemory.live.service import NO_FILE
 from comemory.secret_values import PREFIX
 from comemory.server.schemas import Problem
 from comemory.server.setup_schemas import (
@@ -153,7 +154,7 @@ def checked_url(given: str, present: str | None) -> str:
     return given
 
 
-def require_service(state: ServerState) -> Service:
+def require_service(state: ServerState) -> ServiceContract:
     """The service. Raises HTTPException (409) where the settings cannot be changed."""
     if state.service is None or state.service.settings_file is None:
         raise HTTPException(409, NO_FILE)
@@ -188,7 +189,7 @@ def _values(given: CameraChange, present: CameraSettings | None) -> dict[str, An
     }
 
 
-def _change_camera(service: Service, name: str, values: dict[str, Any]) -> None:
+def _change_camera(service: ServiceContract, name: str, values: dict[str, Any]) -> None:
     def check(settings: LiveSettings) -> None:
         """Refuse a change that does nothing, because the command line says otherwise."""
         camera = settings.cameras[name].model_dump(mode="json")
@@ -203,7 +204,7 @@ def _setter(group: str, name: str, values: dict[str, Any]) -> Callable[[TOMLDocu
     return lambda document: set_table(document, group, name, values)
 
 
-def _require_in_file(service: Service, name: str) -> None:
+def _require_in_file(service: ServiceContract, name: str) -> None:
     if service.settings_file is None or name not in service.settings_file.names("cameras"):
         raise ConfigError(_given_elsewhere(name))
 

@@ -62,6 +62,7 @@ export const removeCamera = (name) => request("DELETE", `/setup${at(name)}`);
 export const review = (ids, action) => request("POST", "/reviews", { ids, action });
 export const annotate = (id, values) => request("PATCH", `/events/${id}`, values);
 export const activity = (camera, hours) => request("GET", `${at(camera)}/activity?${query(hours)}`);
+export const nodes = () => request("GET", "/nodes");
 export const system = () => request("GET", "/system");
 
 const query = (wanted) => new URLSearchParams(Object.entries(wanted).filter(([, value]) => value !== null && value !== undefined && value !== ""));

@@ -9,6 +9,7 @@ import { isScored, number, plural } from "./format.js";
 import { connect, disconnect, known, listen } from "./live.js";
 import { activityView } from "./activity.js";
 import { liveView } from "./liveview.js";
+import { nodesView } from "./nodes.js";
 import { systemView } from "./system.js";
 import { cameraSetupView, setupView } from "./setup.js";
 
@@ -47,11 +48,11 @@ function summarise() {
   document.title = open ? `(${open}) comemory` : "comemory";
 }
 
-function showBar(session) {
+function showBar(session, isFleet) {
   const link = (href, text) => h("a", { href, "data-view": href }, text);
   const logout = session.required && button("Log out", { class: "tool", onclick: async () => { await api.logout().catch(() => {}); begin(); } }, icon("leave"));
   bar.replaceChildren(h("a", { class: "brand", href: "#/" }, h("img", { src: "icon.svg", alt: "", width: 22, height: 22 }), "comemory"),
-    h("nav", { "aria-label": "Views" }, link("#/", "Live"), link("#/events", "Events"), link("#/system", "System"), session.role === "admin" && link("#/setup", "Set up")), h("span", { class: "gap" }), summary, themeButton(), logout || "");
+    h("nav", { "aria-label": "Views" }, link("#/", "Live"), link("#/events", "Events"), isFleet && link("#/nodes", "Nodes"), link("#/system", "System"), session.role === "admin" && link("#/setup", "Set up")), h("span", { class: "gap" }), summary, themeButton(), logout || "");
 }
 
 // Show what is wrong with the store: events may be missing from the lists, or files may have no event.
@@ -99,13 +100,14 @@ function route() {
   if (player) { const old = player; player = null; old.element.close(); }
   if (noun === "events") show("#/events", eventsView);
   else if (noun === "cameras" && name && part === "activity") show(location.hash, (place) => activityView(place, name));
+  else if (noun === "nodes") show("#/nodes", nodesView);
   else if (noun === "system") show("#/system", systemView);
   else if (noun === "cameras" && name) show(`#/cameras/${name}`, (place) => cameraView(place, name));
   else if (noun === "setup" && name === "cameras") show(location.hash, (place) => cameraSetupView(place, part));
   else if (noun === "setup" && name === "alerts") show(location.hash, (place) => alertSetupView(place, part));
   else if (noun === "setup") show("#/setup", setupView);
   else show("#/", liveView);
-  markView(["events", "setup", "system"].includes(noun) ? `#/${noun}` : noun ? "" : "#/");
+  markView(["events", "nodes", "setup", "system"].includes(noun) ? `#/${noun}` : noun ? "" : "#/");
 }
 
 function loginView() {
@@ -133,7 +135,7 @@ async function begin() {
   }
   if (!session.authenticated) { loginView(); return; }
   known.role = session.role;
-  showBar(session);
+  showBar(session, Boolean((await api.nodes().catch(() => null))?.nodes));
   bar.after(banner);
   checkSystem();
   connect();
