@@ -143,6 +143,16 @@ class TestNothingIsDeleted:
             assert found.read_bytes() == b"footage"
             assert store.quarantined() == []
 
+    def test_a_file_that_a_crash_left_at_its_place_without_a_row_is_attached(self, tmp_path: Path) -> None:
+        media, url = tmp_path / "media", str(tmp_path / "events.db")
+        event = filled(url, media, 1)[0]
+        with closing(sqlite3.connect(url)) as database, database:
+            database.execute("DELETE FROM files")
+        with EventStore.open(url, media) as store:
+            assert store.file(event.id, "clip") is not None
+            assert store.quarantined() == []
+            assert not store.compare()
+
     def test_a_file_that_the_database_does_not_take_stays_where_it_was(self, tmp_path: Path) -> None:
         with EventStore.open(str(tmp_path / "events.db"), tmp_path / "media") as store:
             event = make_event()

@@ -207,7 +207,7 @@ def is_full(error: SQLAlchemyError) -> bool:
 
 def is_temporary(error: BaseException) -> bool:
     """Whether a failed write may work later: after a full disk, a lock or an absent database, not with a wrong value."""
-    if isinstance(error, StoreAway):
+    if isinstance(error, (StoreAway, StoreFull)):
         return True
     if isinstance(error, StoreError):
         cause = error.__cause__

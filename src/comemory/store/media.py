@@ -23,7 +23,7 @@ from collections.abc import Collection, Iterator
 from contextlib import suppress
 from datetime import datetime
 from pathlib import Path, PurePosixPath
-from typing import IO
+from typing import IO, cast
 
 from comemory.errors import StoreError, StoreFull
 from comemory.store.event import FILE_KINDS, FileKind, StoredEvent, is_inside
@@ -315,10 +315,10 @@ def event_of(name: str) -> str | None:
     return name.removesuffix(".json") if _SIDECAR.fullmatch(name) else None
 
 
-def kind_of(name: str) -> str | None:
+def kind_of(name: str) -> FileKind | None:
     """The kind of an event's file by its name; None for sidecars and other files."""
     found = _EVENT_FILE.fullmatch(name)
-    return found[2] if found else None
+    return cast(FileKind, found[2]) if found else None
 
 
 def _site(folder: Path) -> str:

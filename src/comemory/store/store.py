@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Literal
 
 from sqlalchemy import delete, insert, select, update
@@ -31,7 +31,7 @@ from comemory.store.event import (
     new_id,
     utc,
 )
-from comemory.store.media import Media
+from comemory.store.media import Media, event_of, kind_of
 from comemory.store.reader import StoreReader
 from comemory.store.retained_topics import RetainedTopics
 from comemory.store.retention import Mismatch, Retention
@@ -490,6 +490,7 @@ class EventStore(StoreReader):
                 self._warn(mismatch)
                 return SweepResult(closed=closed)
             self.warning = None
+            mismatch = replace(mismatch, unknown=self._reclaim(mismatch.unknown))
             if mismatch:
                 self._retention.reconcile(mismatch)
                 _LOG.warning(
@@ -499,6 +500,20 @@ class EventStore(StoreReader):
                     len(mismatch.missing),
                 )
         return SweepResult(closed=closed, quarantined=len(mismatch.unknown))
+
+    def _reclaim(self, unknown: Sequence[str]) -> tuple[str, ...]:
+        """Attach the files that a crash left at their place before their row was written; the rest of them."""
+        rest: list[str] = []
+        for path in unknown:
+            name = PurePosixPath(path).name
+            id, kind = event_of(name), kind_of(name)
+            event = None if id is None else self.get(id)
+            if event is None or kind is None or kind in event.files:
+                rest.append(path)
+            else:
+                self._write_file(event.id, kind, path, self._media.size(path))
+                self._media.write_sidecar(replace(event, files={**event.files, kind: path}))
+        return tuple(rest)
 
     def _salvage(self) -> None:
         """Attach the clips that a crash interrupted to their events, and set aside what else it left half written.

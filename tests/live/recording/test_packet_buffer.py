@@ -184,3 +184,16 @@ def test_finished_clip_has_its_index_at_the_beginning(tmp_path: Path) -> None:
     content = (tmp_path / "one.mp4").read_bytes()
     assert 0 < content.index(b"moov") < content.index(b"mdat")
     assert b"moof" not in content
+
+
+def test_clip_without_room_for_its_index_is_left_in_fragments(tmp_path: Path) -> None:
+    made: dict[str, Path] = {}
+    buffer = PacketBuffer(1.0, 0.5, 2**20, submit, lambda event_id, path: made.update({event_id: path}), pytest.fail)
+    camera = Camera(encoded(tmp_path, "libx264"), buffer)
+    (tmp_path / ".one.mp4.part").mkdir()  # in the way of the file with the index
+    for packet in camera.packets:
+        buffer.append(packet)
+    buffer.begin_clip("one", tmp_path / "one.mp4", start=4.0)
+    buffer.finish_clips()
+    with av.open(str(made["one"])) as clip:
+        assert sum(1 for _ in clip.decode(video=0)) > 10

@@ -191,10 +191,10 @@ class EventWriter:
                         self._alerts.report("store", self.error)
 
     def _store_file(self, event_id: str, kind: FileKind, path: Path, destination: Destination) -> None:
-        """Move a file to its event. A file that the store can never take is deleted, without an error if its event was.
+        """Move a file to its event. While the store is away it is tried again.
 
-        While the store is away it is tried again. What is left when the service ends stays in `scratch`, as does the file of
-        an event that is itself not stored yet.
+        A file that cannot be moved stays in `scratch`: the next start, or an operator, finds it there. It is deleted only if
+        its event was.
         """
         try:
             if self.store is not None:
@@ -203,12 +203,12 @@ class EventWriter:
                 target = self.out / "media" / event_id / f"{kind}{path.suffix}"
                 target.parent.mkdir(parents=True, exist_ok=True)
                 path.replace(target)
-        except (ComemoryError, OSError) as error:
-            if self.store is not None and (_is_temporary(error) or self._is_waiting(event_id)):
+        except (ComemoryError, OSError):
+            if self.store is not None and (self._is_waiting(event_id) or self.store.get(event_id) is not None):
                 raise
             with suppress(OSError):
                 path.unlink()
-            if self.store is None or self.store.get(event_id) is not None:
+            if self.store is None:
                 raise
 
     def _is_waiting(self, event_id: str) -> bool:

@@ -144,9 +144,12 @@ class ClipWriter:
                 encoder.close()
             else:
                 return None
-            self._index()
         except LIBRARY_ERRORS as error:
             self._fail(error)
+        with suppress(*LIBRARY_ERRORS):  # on a full disk the fragments are the clip: only seeking in it is slower
+            self._index()
+        with suppress(OSError):
+            self._part.unlink(missing_ok=True)
         return self.path
 
     def discard(self) -> None:
