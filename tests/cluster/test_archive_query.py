@@ -62,6 +62,7 @@ class TestQuery:
         image = cv2.imread(str(event["image"]))
         assert image is not None
         assert image.shape[1] >= 144
+        assert image.shape[0] / image.shape[1] == pytest.approx(96 / 144, abs=0.01), "a still has no strip below it"
 
     @pytest.mark.parametrize(
         ("words", "code", "text"),

@@ -138,6 +138,23 @@ def test_foreign_and_damaged_files(tmp_path: Path, capfd: pytest.CaptureFixture[
     assert capfd.readouterr().err == ""
 
 
+def test_doctor_reads_and_runs_the_file(live: Callable[..., LiveSettings], tmp_path: Path) -> None:
+    from comemory.live.doctor import run_checks
+
+    def check(file: Path) -> tuple[bool | None, str]:
+        [found] = [one for one in run_checks(live({}, labels={"file": str(file)})) if one.name.startswith("labels")]
+        return found.ok, found.found
+
+    assert not [one for one in run_checks(live({})) if one.name.startswith("labels")]
+    is_ok, text = check(detector(tmp_path / "tiny.onnx", "yolox"))
+    assert is_ok, text
+    assert text.startswith(f"80 names, layout yolox, {SIZE}x{SIZE}, ")
+    assert check(tmp_path / "none.onnx") == (
+        False,
+        f"the label model {tmp_path / 'none.onnx'} does not exist: set labels.file to an .onnx or .xml file",
+    )
+
+
 def test_label_stands_on_the_event_in_the_file_the_store_and_the_filter(
     clips: list[Path], live: Callable[..., LiveSettings], tmp_path: Path
 ) -> None:

@@ -89,7 +89,7 @@ class TestDamage:
         assert sum(request in good for request in made) < 20
 
 
-@pytest.mark.parametrize("script", ["soak.py", "live_load.py", "fuzz_api.py", "alerts_under_kill.py"])
+@pytest.mark.parametrize("script", ["soak.py", "live_load.py", "fuzz_api.py", "alerts_under_kill.py", "chaos.py"])
 def test_every_script_has_a_help(script: str) -> None:
     done = subprocess.run([sys.executable, BENCHMARKS / script, "--help"], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr

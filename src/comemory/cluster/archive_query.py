@@ -189,5 +189,5 @@ def _save_thumbnail(event: JSON, folder: Path) -> Path:
     score = Score(frame.index, frame.time_s, event["peak_score"], 0.0, 0.0, box)
     stem = re.sub(r"[^\w.+-]+", "_", f"{event['camera']}-{Path(event['source']).stem}")[:120]
     path = folder / f"{stem}-{event['peak_frame']:06d}.jpg"
-    save_image(annotate(frame.image, score, threshold=event["threshold"], event=True), path)
+    save_image(annotate(frame.image, score, threshold=event["threshold"], event=True, strip=False), path)
     return path

@@ -64,6 +64,7 @@ class Check:
 def run_checks(settings: LiveSettings) -> Iterator[Check]:
     """Check everything that a live system needs, one after the other."""
     yield from _models_and_cameras(settings)
+    yield from _labels(settings)
     yield _disk(settings)
     yield _store(settings)
     for name in settings.alerts:
@@ -194,6 +195,30 @@ def _hint(message: str) -> str:
         ("environment", "set that variable before starting"),
     )
     return next((hint for word, hint in hints if word in words), "check its power, its network and its address")
+
+
+def _labels(settings: LiveSettings) -> Iterator[Check]:
+    """Whether the detector that labels events can be read, and finds its way through an image; no check without one."""
+    if settings.labels.file is None:
+        return
+    from comemory.live.labels import PADDING, Labeller
+
+    what = f"labels {settings.labels.file.name}"
+    try:
+        labeller = Labeller(settings.labels)
+        start = time.process_time()
+        labeller.find(np.full((*labeller.size, 3), PADDING, np.uint8), None)
+        cost_s = time.process_time() - start
+    except RuntimeMissing as error:
+        yield Check(what, False, last_line(error), "install it, or remove labels.file: events get no labels without it")
+    except ComemoryError as error:
+        yield Check(what, False, str(error), "name another file, or remove labels.file: events get no labels meanwhile")
+    else:
+        height, width = labeller.size
+        found = (
+            f"{len(labeller.names)} names, layout {labeller.layout}, {width}x{height}, {cost_s * 1000:.1f} ms an event"
+        )
+        yield Check(what, True, found)
 
 
 def _disk(settings: LiveSettings) -> Check:
