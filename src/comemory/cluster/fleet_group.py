@@ -16,6 +16,7 @@ import threading
 import time
 from collections import deque
 from contextlib import suppress
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -111,7 +112,9 @@ class Group:
     def __init__(self, folder: FleetFolder, node: str) -> None:
         self._folder, self._node = folder, node
         self._started, self._count = now(), 0
-        self._plan = self._wait_for_plan()
+        plan = self._wait_for_plan()
+        # Start without a camera: heartbeats begin before the models are loaded, and the plan may have changed by then.
+        self._plan = replace(plan, number=plan.number - 1, cameras={})
         self._wanted = settings_for(self._plan, node, folder)
         self._error = self._last_note = ""
         self._messages: deque[tuple[float, int, Message]] = deque(maxlen=MAX_MESSAGES)
@@ -133,7 +136,6 @@ class Group:
         with Service(self._wanted, lambda: self._wanted, self._note, ends_process=True, sites=sites) as self._service:
             (self._folder.node(self._node) / ERROR).unlink(missing_ok=True)
             self._service.on_command = self._report_command
-            self._follow_pauses(self._plan)
             works = (self._follow_plan, self._show_pictures, self._collect_messages, self._beat)
             self._threads = [threading.Thread(target=one, name=one.__name__.strip("_"), daemon=True) for one in works]
             for thread in self._threads:
@@ -194,9 +196,11 @@ class Group:
     def _follow_plan(self) -> None:
         """Apply each new plan. What was moved to another node stops here even where the rest cannot be applied."""
         stamp, next_try = (0, 0), 0.0
-        while not self._ending.wait(BEAT_S):
+        while True:
             present = self._folder.plan_stamp()
             if present in (stamp, (0, 0)) or time.monotonic() < next_try:
+                if self._ending.wait(BEAT_S):
+                    return
                 continue
             try:
                 plan = self._folder.read_plan(self._plan.settings)
