@@ -1,26 +1,31 @@
 """Score an archive of 200 short videos in one process, on a local pool and on Ray, and compare speed and scores.
 
-    python benchmarks/bench_archive.py --videos 200 --workers 2 [--ray] [--real FOLDER]
+    python benchmarks/bench_archive.py --videos 200 --workers 2 [--ray] [--real FOLDER] [--json FILE]
 
 The videos are cut into batches; the ways take turns at each batch, so that other load on the machine meets all of them. The
 overhead of a file is the processor time that its task takes beyond that of scoring its frames, measured in one process.
-With `--ray` a cluster must run (`ray start --head`), whose number of cores is that of `--workers`.
+With `--ray` a cluster must run (`ray start --head`), whose number of cores is that of `--workers`. Processor time is that of
+the driver and of its processes, without those of Ray; `other_cores` is what the rest of the machine used meanwhile.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import os
+import resource
 import statistics
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
 
+from comemory.bench import environment
 from comemory.cluster.archive import parse_cluster, score_archive
 from comemory.cluster.archive_scorer import ArchiveScorer
 from comemory.cluster.archive_task import ArchiveSettings, Task, result_name
@@ -93,6 +98,19 @@ def overhead_s(bundle: str, videos: Sequence[Path], folder: Path) -> list[float]
     return found
 
 
+def own_cpu_s() -> float:
+    """Processor seconds of this process and of those that it started and that have ended."""
+    used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    return sum(one.ru_utime + one.ru_stime for one in used)
+
+
+def machine_cpu_s() -> float:
+    """Processor seconds that the whole machine has used."""
+    words = Path("/proc/stat").read_text(encoding="ascii").splitlines()[0].split()[1:]
+    user, nice, system, _, _, irq, softirq, *_ = map(int, words)
+    return (user + nice + system + irq + softirq) / os.sysconf("SC_CLK_TCK")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--videos", type=int, default=200)
@@ -100,23 +118,27 @@ def main() -> None:
     parser.add_argument("--ray", action="store_true")
     parser.add_argument("--real", type=Path)
     parser.add_argument("--bundle", default=str(Path(__file__).resolve().parents[1] / "models" / "synthetic-nano"))
+    parser.add_argument("--json", type=Path, metavar="FILE", help="also write the results there")
     arguments = parser.parse_args()
+    started = environment()
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
         videos, n_real = make_videos(folder / "in", arguments.videos, arguments.real)
         ways = {"1 process": "local:1", f"{arguments.workers} processes": f"local:{arguments.workers}"}
         if arguments.ray:
             ways[f"Ray, {arguments.workers} actors"] = "auto"
-        seconds = dict.fromkeys(ways, 0.0)
+        seconds, own_s, machine_s = (dict.fromkeys(ways, 0.0) for _ in range(3))
         size = -(-len(videos) // N_BATCHES)
         for turn in range(N_BATCHES):
             batch = [str(video) for video in videos[turn * size : (turn + 1) * size]]
             names = list(ways)
             for name in names[turn % len(names) :] + names[: turn % len(names)]:
                 out = folder / "out" / ways[name].replace(":", "-")
-                began = time.monotonic()
+                began = time.monotonic(), own_cpu_s(), machine_cpu_s()
                 done = score_archive(batch, parse_cluster(ways[name]), bundle=arguments.bundle, out=str(out))
-                seconds[name] += time.monotonic() - began
+                seconds[name] += time.monotonic() - began[0]
+                own_s[name] += own_cpu_s() - began[1]
+                machine_s[name] += machine_cpu_s() - began[2]
                 assert done.n_done == len(batch), done.failures
         detector = Detector.open(arguments.bundle, threads=1)
         n_frames = n_different = 0
@@ -134,6 +156,27 @@ def main() -> None:
         print(
             f"{len(videos)} videos of {N_FRAMES} frames, {n_real} of them real; load average {os.getloadavg()[0]:.1f}"
         )
+        found: dict[str, Any] = {
+            "model": Path(arguments.bundle).name,
+            "videos": len(videos),
+            "frames_a_video": N_FRAMES,
+            "batches": N_BATCHES,
+            "ways": {
+                name: {
+                    "seconds": round(taken, 2),
+                    "cpu_s": round(own_s[name], 2),
+                    "other_cores": round((machine_s[name] - own_s[name]) / taken, 2),
+                }
+                for name, taken in seconds.items()
+            },
+            "scores": n_frames,
+            "scores_that_differ": n_different,
+            "overhead_ms_a_file": round(statistics.median(extra), 1),
+            **started,
+            "load_average_at_the_end": round(os.getloadavg()[0], 2),
+        }
+        if arguments.json is not None:
+            arguments.json.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
         alone = seconds["1 process"]
         for name, taken in seconds.items():
             print(f"{name}: {taken:.1f} s, {len(videos) / taken:.2f} videos/s, {alone / taken:.2f} times one process")

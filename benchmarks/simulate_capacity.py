@@ -12,7 +12,7 @@
               of alerts that is away
     archive   files on many workers: losses of workers, nodes and the driver, requests that fail, slow nodes
     check     the small end beside what was measured: predicted and measured in a table
-    plan      the tables of docs/explanation/capacity.md; several minutes
+    plan      the tables of docs/explanation/capacity.md; a minute
     inputs    every input with its value, unit and source
 
 `--set NAME=VALUE` changes an input, `--costs FILE` takes other unit costs, such as those that `unit_costs.py` measures on your
@@ -44,9 +44,11 @@ RATIO = 514.7 / 290.6
 """200 videos with one process and with two: docs/how-to/archives.md, "Speed"."""
 DERIVED_FROM = 6
 """Cameras in the step of the first of `SERVE` that gave `Fleet.live_ms`."""
-FLEETS = {10: 30.0, 1000: 7.0, 100_000: 1.0}
+FLEETS = {10: 7.0, 1000: 1.0, 100_000: 1.0}
 """Days that are simulated, by cameras: a small fleet loses a node seldom."""
 DEADLINE_DAYS = 30
+MAX_CELLS, RUNS = 1, 100
+"""Cells of a fleet that are simulated for `plan`, and runs into which its archive is divided, of which one is simulated."""
 
 Row = Sequence[object]
 
@@ -80,6 +82,15 @@ def percentile(values: Sequence[float], percent: float) -> float:
     return sorted(values)[min(len(values) - 1, int(len(values) * percent / 100))] if values else 0.0
 
 
+def times(found: FleetResult, factor: float) -> FleetResult:
+    """The result of so many times the cells: they do not know of each other."""
+    sums = (
+        "cells nodes frames_due frames_scored frames_dropped frames_unwatched cores_mean cores_peak losses moves events "
+        "events_missed alerts alerts_delivered alert_tries writes_mean_s network_mbit_s media_gib_a_day database_gib_a_day"
+    )
+    return replace(found, **{name: type(getattr(found, name))(getattr(found, name) * factor) for name in sums.split()})
+
+
 def fleet_row(found: FleetResult) -> dict[str, object]:
     """The results of a fleet by their names in the tables."""
     return {
@@ -97,7 +108,7 @@ def fleet_row(found: FleetResult) -> dict[str, object]:
         "events": found.events,
         "events while unwatched": found.events_missed,
         "database writes a second, mean": found.writes_mean_s,
-        "database writes a second, busiest minute": found.writes_peak_s,
+        "database writes a second, busiest minute of a cell": found.writes_peak_s,
         "longest wait for a database, s": found.backlog_s,
         "alerts delivered, of": f"{found.alerts_delivered:,} of {found.alerts:,}",
         "tries an alert": found.alert_tries / max(found.alerts, 1),
@@ -240,11 +251,12 @@ def plan(fleet: Fleet, archive: Archive, costs: Costs, prices: Prices) -> str:
     curve = None  # it depends on the node alone, not on the number of nodes
     for n_cameras, days in FLEETS.items():
         cell = min(fleet.cameras_a_cell, n_cameras)
-        asked = replace(fleet, cameras=n_cameras, cameras_a_cell=cell, days=days)
+        factor = max(1.0, n_cameras / cell / MAX_CELLS)
+        asked = replace(fleet, cameras=round(n_cameras / factor), cameras_a_cell=cell, days=days)
         curve = drop_curve(asked, costs) if curve is None else curve
-        found = simulate_fleet(asked, costs, curve)
+        found = times(simulate_fleet(asked, costs, curve), factor)
         rows.append(fleet_row(found))
-        money.append(fleet_money(asked, found, costs, prices))
+        money.append(fleet_money(replace(asked, cameras=n_cameras), found, costs, prices))
     head = ["fleet", *(f"{n:,} cameras" for n in FLEETS)]
     days = ["days simulated", *FLEETS.values()]
     parts.append(table(head, [days, *([name, *(row[name] for row in rows)] for name in rows[0])]))
