@@ -280,10 +280,12 @@ def settings_page(title: str, place: str, used: str, example: str) -> str:
 
 def sink_tables() -> Iterator[str]:
     """The settings of each kind of alert sink, without those that it shares with all kinds."""
-    from comemory.alerts.config import SinkSettings
+    from comemory.alerts import SINKS
+    from comemory.alerts.config import SinkSettings, settings_class
 
-    for sink in SinkSettings.__subclasses__():
-        yield f'## `alerts.NAME` with `kind = "{sink.model_fields["kind"].default}"`\n'
+    for kind in SINKS:
+        sink = settings_class(kind)
+        yield f'## `alerts.NAME` with `kind = "{kind}"`\n'
         yield f"{inspect.cleandoc(sink.__doc__ or '')}\n"
         yield "| key | type | default | description |\n|---|---|---|---|"
         for name, field in sink.model_fields.items():

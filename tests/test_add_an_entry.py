@@ -1,4 +1,4 @@
-"""One file and one line add a data set, a flow estimator or a runtime: shown with entries that only this test has."""
+"""One file and one line add a data set, a flow estimator, a runtime or a sink: shown with entries that only this test has."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -13,9 +14,10 @@ from numpy.typing import NDArray
 
 from comemory.datasets import DATASETS, open_dataset
 from comemory.detector import Detector
+from comemory.errors import ConfigError
 from comemory.flow import FLOWS, FlowSettings, open_flow
 from comemory.registry import Registry
-from comemory.runtimes import PRECISIONS, RUNTIMES, Network
+from comemory.runtimes import RUNTIMES, Network
 from comemory.types import DataCheck, Dataset, FlowEstimator, Frame, LabelledSource, Runtime
 
 
@@ -88,9 +90,47 @@ def test_a_flow_estimator(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_runtime(monkeypatch: pytest.MonkeyPatch, nano_bundle: Path, scene_frames: list[Frame]) -> None:
     pytest.importorskip("onnxruntime")
     add(monkeypatch, RUNTIMES, "doubled", Doubled)
-    monkeypatch.setitem(PRECISIONS, "doubled", {"fp32": ()})
     scores = [
         [scored.score.value for frame in scene_frames if (scored := detector.step(frame)) is not None]
         for detector in (Detector.open(nano_bundle, runtime=name, threads=1) for name in ("doubled", "onnx"))
     ]
     assert scores[0] == scores[1]
+    with pytest.raises(ConfigError, match="finds no device 'GPU' here: expected CPU"):
+        Detector.open(nano_bundle, runtime="doubled", device="GPU")
+
+
+def test_a_sink(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("sqlalchemy", reason="needs comemory[live]")
+    from comemory.alerts import SINKS
+    from comemory.alerts.config import SinkSettings
+    from comemory.alerts.sink import Notification, Stateless, open_sink
+    from comemory.live.config import read_live
+
+    class BellSettings(SinkSettings):
+        """How often a bell rings."""
+
+        kind: Literal["bell"] = "bell"
+        times: int = 1
+
+    class Bell(Stateless):
+        """Rings for each alert."""
+
+        Settings = BellSettings
+
+        def __init__(self, name: str, settings: BellSettings) -> None:
+            self.name, self.settings, self.rung = name, settings, 0
+
+        def deliver(self, notification: Notification) -> None:
+            self.rung += self.settings.times
+
+        def close(self) -> None:
+            """Nothing is open."""
+
+    add(monkeypatch, SINKS, "bell", Bell)
+    settings = read_live(None, {"alerts": {"door": {"kind": "bell", "times": 3}}}).alerts["door"]
+    sink = open_sink("door", settings)
+    sink.deliver(Notification("1", "test", "gate", {}))
+    assert isinstance(sink, Bell)
+    assert sink.rung == 3
+    with pytest.raises(ConfigError, match=r"\[alerts\.door\]: .*loud"):
+        read_live(None, {"alerts": {"door": {"kind": "bell", "loud": True}}})

@@ -130,7 +130,8 @@ def test_help_names_every_kind_runtime_and_preset() -> None:
     help_text = " ".join(CliRunner().invoke(cli.app, ["train", "--help"], env={"COLUMNS": "300"}).output.split())
     assert ", ".join(DATASETS) in help_text
     assert all(preset in help_text for preset in PRESETS)
-    assert [name.value for name in options.RuntimeName] == list(RUNTIMES)
+    help_text = CliRunner().invoke(cli.app, ["score", "--help"], env={"COLUMNS": "300"}).output
+    assert all(name in help_text for name in RUNTIMES)
 
 
 def test_help_imports_nothing_heavy() -> None:
@@ -167,7 +168,7 @@ def test_no_command_shows_the_help(call: Call, command: str) -> None:
         (["score", "BUNDLE", "GATE", "--nonsense"], r"no such option:? '?--nonsense.*see comemory score --help"),
         (
             ["score", "BUNDLE", "GATE", "--runtime", "tensorrt"],
-            "'tensorrt' is not one of 'openvino', 'onnx', 'pytorch'",
+            "unknown runtime 'tensorrt': known: onnx, openvino, pytorch",
         ),
         (["score", "BUNDLE", "GATE", "--threads", "many"], "--threads"),
         (["score", "BUNDLE", "GATE", "--threads", "0"], "--threads.*1"),

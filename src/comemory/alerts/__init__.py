@@ -1,9 +1,9 @@
 """Where alerts go: rules, the dispatcher and the kinds of sinks.
 
-To add a kind of sink: one file with the class, its line in `SINKS`, and its settings in `config.py`. A sink is built from
-its name and its settings, and has the methods of `sink.Sink`.
+To add a kind of sink: one file with the class and its settings, and its line in `SINKS`. A sink is built from its name and
+its settings, has the methods of `sink.Sink`, and names the class of its settings as `Settings`.
 
-config.py    settings of each kind     rules.py    which changes a sink gets    dispatcher.py    outbox to sinks
+config.py    settings of the sinks     rules.py    which changes a sink gets    dispatcher.py    outbox to sinks
 hours.py     hours of the week         sink.py     what every sink is           addresses.py     private addresses refused
 """
 

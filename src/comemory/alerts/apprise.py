@@ -33,6 +33,8 @@ class AppriseSink(Stateless):
         ConfigError: the variable is not set, or Apprise does not know the URL.
     """
 
+    Settings = AppriseSettings
+
     def __init__(self, name: str, settings: AppriseSettings) -> None:
         self.name, self.settings = name, settings
         url = resolve_secret(settings.url, f"the url of [alerts.{name}]")

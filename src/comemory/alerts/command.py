@@ -20,6 +20,8 @@ _MAX_ERROR_BYTES = 2000
 class Command(Stateless):
     """Runs a program for each alert: without a shell, with the JSON on standard input. Exit status 0 is a delivery."""
 
+    Settings = CommandSettings
+
     def __init__(self, name: str, settings: CommandSettings) -> None:
         self.name, self.settings = name, settings
         self._argv = list(settings.argv)

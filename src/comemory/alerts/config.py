@@ -1,4 +1,4 @@
-"""The settings of each kind of alert sink: `[alerts.NAME]` of the live settings."""
+"""The settings of the alert sinks: `[alerts.NAME]` of the live settings. A further kind has its own beside its sink."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from zoneinfo import ZoneInfo
 
 from pydantic import Field, field_validator
 
+from comemory.alerts import SINKS
 from comemory.alerts.hours import Hours
 from comemory.config import Settings, build
 from comemory.errors import ConfigError
@@ -229,12 +230,15 @@ class CommandSettings(SinkSettings):
         return argv
 
 
-_BY_KIND: Mapping[str, type[SinkSettings]] = {
-    "webhook": WebhookSettings,
-    "mqtt": MqttSettings,
-    "apprise": AppriseSettings,
-    "command": CommandSettings,
-}
+def settings_class(kind: str) -> type[SinkSettings]:
+    """The settings of a kind of sink: `Settings` of its class in the registry.
+
+    Raises:
+        ConfigError: there is no such kind.
+        RuntimeMissing: the kind needs a package that is not installed.
+    """
+    found: type[SinkSettings] = SINKS.load(kind).Settings
+    return found
 
 
 def parse_sink_settings(name: str, values: Mapping[str, Any]) -> SinkSettings:
@@ -242,12 +246,13 @@ def parse_sink_settings(name: str, values: Mapping[str, Any]) -> SinkSettings:
 
     Raises:
         ConfigError: they do not fit; no secret is in the text.
+        RuntimeMissing: the kind needs a package that is not installed.
     """
     kind = values.get("kind")
-    model = _BY_KIND.get(kind) if isinstance(kind, str) else None
-    if model is None:
+    if not isinstance(kind, str) or kind not in SINKS:
         hint = "; e-mail is sent by the kind 'apprise'" if kind == "email" else ""
-        raise ConfigError(f"[alerts.{name}] has kind {kind!r}: expected one of {', '.join(_BY_KIND)}{hint}")
+        raise ConfigError(f"[alerts.{name}] has kind {kind!r}: expected one of {', '.join(SINKS)}{hint}")
+    model = settings_class(kind)
     try:
         return build(model, values)
     except ConfigError as error:

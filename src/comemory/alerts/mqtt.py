@@ -59,6 +59,8 @@ class Mqtt:
         ConfigError: a variable is not set, or the certificates cannot be read.
     """
 
+    Settings = MqttSettings
+
     def __init__(self, name: str, settings: MqttSettings) -> None:
         self.name, self.settings = name, settings
         where = f"of [alerts.{name}]"

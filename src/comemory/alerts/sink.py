@@ -64,6 +64,8 @@ class TakesCommands(Protocol):
 class Sink(Protocol):
     """A place that alerts go to. `deliver` is called by one thread at a time.
 
+    Its class names the class of its settings as `Settings`.
+
     Attributes:
         name: NAME of `[alerts.NAME]`.
         settings: of that table.

@@ -31,6 +31,8 @@ class Webhook(Stateless):
         ConfigError: the URL or a header cannot be used, or a variable is not set.
     """
 
+    Settings = WebhookSettings
+
     def __init__(self, name: str, settings: WebhookSettings) -> None:
         self.name, self.settings = name, settings
         where = f"of [alerts.{name}]"

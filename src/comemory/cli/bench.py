@@ -10,6 +10,7 @@ import typer
 from comemory.cli.application import RESEARCH, OrderedGroup, PlainCommand, app
 from comemory.cli.live_options import interrupted_by_sigterm
 from comemory.cli.options import (
+    DEFAULT_RUNTIME,
     Bundle,
     Data,
     Device,
@@ -17,7 +18,6 @@ from comemory.cli.options import (
     Precision,
     PrecisionName,
     Runtime,
-    RuntimeName,
     Workers,
     check_bundle_comes_first,
     console,
@@ -72,7 +72,7 @@ def bench_pipeline(
         str, typer.Argument(metavar="SOURCE", help="Video file or folder of frames.", show_default=False)
     ],
     rounds: Rounds = 3,
-    runtime: Runtime = RuntimeName.openvino,
+    runtime: Runtime = DEFAULT_RUNTIME,
     precision: Precision = PrecisionName.auto,
     device: Device = "CPU",
     threads: Workers = None,
@@ -86,7 +86,7 @@ def bench_pipeline(
     from comemory.parallel import n_workers
 
     check_bundle_comes_first(bundle, [source])
-    measured = run_bench(bundle, source, rounds, runtime.value, n_workers(threads), precision.value, device)
+    measured = run_bench(bundle, source, rounds, runtime, n_workers(threads), precision.value, device)
     _print_timings(measured, as_json)
 
 

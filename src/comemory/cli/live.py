@@ -10,7 +10,7 @@ import typer
 
 from comemory.cli.application import LIVE, PlainCommand, app, exit_immediately, setting
 from comemory.cli.live_options import LiveLog, LiveOptions, interrupted_by_sigterm, log_messages, with_live_options
-from comemory.cli.options import ADVANCED, Json, RuntimeName, console, print_json
+from comemory.cli.options import ADVANCED, Json, console, print_json
 from comemory.cli.terminal import count_of, print_line
 from comemory.errors import ConfigError
 
@@ -23,9 +23,12 @@ if TYPE_CHECKING:
 def watch(
     options: LiveOptions,
     runtime: Annotated[
-        RuntimeName | None,
+        str | None,
         typer.Option(
-            help=setting("comemory.live.config:LiveSettings.runtime"), show_default="openvino", rich_help_panel=ADVANCED
+            metavar="NAME",
+            help=setting("comemory.live.config:LiveSettings.runtime"),
+            show_default="openvino",
+            rich_help_panel=ADVANCED,
         ),
     ] = None,
     seconds: Annotated[
@@ -43,7 +46,7 @@ def watch(
     from comemory.live.service import Service
 
     def read() -> LiveSettings:
-        return options.read(runtime and runtime.value)
+        return options.read(runtime)
 
     log = LiveLog(as_json)
     with (

@@ -33,14 +33,6 @@ DEFAULT_FALSE_ALARMS = "1/h"
 """The default of all commands, as the help shows it: that of `comemory.scoring`, which a help does not import."""
 
 
-class RuntimeName(StrEnum):
-    """Runtimes on the command line."""
-
-    openvino = "openvino"
-    onnx = "onnx"
-    pytorch = "pytorch"
-
-
 class ProtocolName(StrEnum):
     """Protocols on the command line."""
 
@@ -94,7 +86,15 @@ Data = Annotated[
         show_default=False,
     ),
 ]
-Runtime = Annotated[RuntimeName, typer.Option(help="Library that runs the network.", rich_help_panel=ADVANCED)]
+Runtime = Annotated[
+    str,
+    typer.Option(
+        metavar="NAME",
+        help="Library that runs the network: `openvino`, `onnx`, `pytorch`, or another of the registry.",
+        rich_help_panel=ADVANCED,
+    ),
+]
+DEFAULT_RUNTIME = "openvino"
 Precision = Annotated[
     PrecisionName,
     typer.Option(

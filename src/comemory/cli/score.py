@@ -14,6 +14,7 @@ from comemory.cli.live_options import interrupted_by_sigterm
 from comemory.cli.options import (
     ADVANCED,
     ARCHIVES,
+    DEFAULT_RUNTIME,
     Budget,
     Data,
     Device,
@@ -25,7 +26,6 @@ from comemory.cli.options import (
     PrecisionName,
     ProtocolName,
     Runtime,
-    RuntimeName,
     Update,
     UpdateName,
     Workers,
@@ -56,7 +56,7 @@ if TYPE_CHECKING:
 
 def open_detector(
     bundle: Path,
-    runtime: RuntimeName,
+    runtime: str,
     precision: PrecisionName,
     flow_weights: Path | None,
     update: UpdateName,
@@ -70,7 +70,7 @@ def open_detector(
 
     detector = Detector.open(
         bundle,
-        runtime=runtime.value,
+        runtime=runtime,
         precision=precision.value,
         device=device,
         threads=1,
@@ -120,7 +120,7 @@ def score(
             rich_help_panel=ADVANCED,
         ),
     ] = None,
-    runtime: Runtime = RuntimeName.openvino,
+    runtime: Runtime = DEFAULT_RUNTIME,
     precision: Precision = PrecisionName.auto,
     device: Device = "CPU",
     threads: Workers = None,
@@ -188,7 +188,7 @@ def score(
             threads=threads,
             bundle=bundle,
             out=out,
-            runtime=runtime.value,
+            runtime=runtime,
             precision=precision.value,
             device=device,
             update=update.value,
@@ -304,7 +304,7 @@ def evaluate(
             rich_help_panel=ADVANCED,
         ),
     ] = False,
-    runtime: Runtime = RuntimeName.openvino,
+    runtime: Runtime = DEFAULT_RUNTIME,
     precision: Precision = PrecisionName.auto,
     device: Device = "CPU",
     threads: Workers = None,
@@ -352,10 +352,10 @@ def evaluate(
             on_frame=bars.advance,
         )
     if report is not None:
-        write_evaluation_report(done, detector.bundle, f"{runtime.value}, {detector.bundle.precision}", report)
+        write_evaluation_report(done, detector.bundle, f"{runtime}, {detector.bundle.precision}", report)
     if scores is not None:
         write_scores(scores, done.videos)
-    results = {**done.results, "runtime": runtime.value, "precision": detector.bundle.precision}
+    results = {**done.results, "runtime": runtime, "precision": detector.bundle.precision}
     if file is not None:
         write_text(file, json.dumps(results, indent=1) + "\n")
     if json_file is not None and file is None:

@@ -78,7 +78,7 @@ def find_device(runtime: str, name: str) -> str:
         RuntimeMissing: the runtime's package is not installed.
     """
     device = name.strip().upper()
-    if device == CPU:
+    if device == CPU and runtime in RUNTIMES:
         return device
     list_devices = getattr(RUNTIMES.load(runtime), "devices", None)
     present = (CPU,) if list_devices is None else tuple(list_devices())
