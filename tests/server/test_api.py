@@ -38,6 +38,7 @@ READS = (
     "/api/v1/events/x",
     "/api/v1/events/x/clip",
     "/api/v1/system",
+    "/api/v1/nodes",
     "/api/v1/timeline",
     "/api/v1/stream",
     "/metrics",
