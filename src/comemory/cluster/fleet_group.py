@@ -1,17 +1,11 @@
-"""The group of cameras of one node: a process of its own, which outlives whoever started it, and does what the plan says.
-
-`python -m comemory.cluster.fleet_group OUT NODE` runs it.
-"""
+"""The group of cameras of one node: a process of its own, which outlives whoever started it, and does what the plan says."""
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import os
 import queue
 import socket
-import struct
-import sys
 import threading
 import time
 from collections import deque
@@ -67,36 +61,6 @@ def _of_node(sink: SinkSettings, node: str) -> SinkSettings:
         return sink
     client_id = getattr(sink, "client_id", None)
     return sink.model_copy(update={"prefix": f"{prefix}/{node}", "client_id": client_id and f"{client_id}-{node}"})
-
-
-def _address(folder: FleetFolder, node: str) -> str:
-    """Of the socket that the group of a node holds on its machine: nobody can forget to remove it."""
-    return "\0comemory-fleet-" + hashlib.sha256(f"{folder.path}\0{node}".encode()).hexdigest()[:32]
-
-
-def claim(folder: FleetFolder, node: str) -> socket.socket | None:
-    """Become the group of a node on this machine; None where another process is it."""
-    holding = socket.socket(socket.AF_UNIX)
-    try:
-        holding.bind(_address(folder, node))
-    except OSError:
-        holding.close()
-        return None
-    holding.listen(1)
-    return holding
-
-
-def running_pid(folder: FleetFolder, node: str) -> int | None:
-    """The process that is the group of a node on this machine; None where there is none."""
-    with socket.socket(socket.AF_UNIX) as asking:
-        asking.settimeout(1.0)
-        try:
-            asking.connect(_address(folder, node))
-            credentials = asking.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
-        except OSError:
-            return None
-    pid, _, _ = struct.unpack("3i", credentials)
-    return int(pid)
 
 
 class Group:
@@ -314,18 +278,18 @@ def _without_new(before: LiveSettings, wanted: LiveSettings) -> LiveSettings:
     return before.model_copy(update={"cameras": cameras})
 
 
-def main(arguments: list[str]) -> int:
-    """Run the group; the exit code."""
-    os.umask(0o077)
-    folder, node = FleetFolder(Path(arguments[0])), arguments[1]
+def run_group(out: Path, node: str) -> int:
+    """Run the group of a node; the exit code.
+
+    Args:
+        out: the output folder of the fleet.
+        node: its name.
+    """
+    folder = FleetFolder(out)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     logging.getLogger("alembic").setLevel(logging.WARNING)
-    holding = claim(folder, node)
-    if holding is None:
-        return 0
     try:
-        with holding:
-            Group(folder, node).run()
+        Group(folder, node).run()
     except ComemoryError as error:
         text = mask_password(last_line(error))
         log.error("cannot start: %s", text)
@@ -333,9 +297,3 @@ def main(arguments: list[str]) -> int:
             (folder.node(node) / ERROR).write_text(text + "\n", encoding="utf-8")
         return 1
     return 0
-
-
-if __name__ == "__main__":
-    exit_code = main(sys.argv[1:])
-    logging.shutdown()
-    os._exit(exit_code)

@@ -12,8 +12,8 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
+from comemory.cluster.fleet_claim import running_pid
 from comemory.cluster.fleet_files import FleetFolder
-from comemory.cluster.fleet_group import running_pid
 from comemory.errors import ComemoryError
 from comemory.files import require_writable_folder
 from comemory.live.config import LiveSettings
@@ -59,7 +59,7 @@ class GroupKeeper:
         Raises:
             ComemoryError, OSError: the shared path cannot be read, or the group not be started.
         """
-        now, pid = time.monotonic(), running_pid(self._folder, self._node)
+        now, pid = time.monotonic(), running_pid(self._folder.path.parent, self._node)
         if pid is not None:
             self._kill_hanging(pid, now)
             return
@@ -81,7 +81,7 @@ class GroupKeeper:
         with suppress(OSError):
             if path.stat().st_size > MAX_LOG_BYTES:
                 path.replace(path.with_suffix(".log.1"))
-        group = [sys.executable, "-P", "-m", "comemory.cluster.fleet_group", str(self._folder.path.parent), self._node]
+        group = [sys.executable, "-P", "-m", "comemory.cluster.fleet_claim", str(self._folder.path.parent), self._node]
         environment = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
         with path.open("ab") as output:
             subprocess.run(
