@@ -262,6 +262,14 @@ class Engine:
             self._suppress_normal(name)
         return errors
 
+    def read_verdicts(self, camera: str) -> None:
+        """Read the verdicts on a camera's events again, after another process has set one.
+
+        Raises:
+            StoreError: the store does not answer.
+        """
+        self._suppress_normal(camera)
+
     def _suppress_normal(self, name: str) -> None:
         """Suppress what looks like the events of a camera that are marked as normal."""
         if (camera := self._cameras.get(name)) is not None:
