@@ -24,7 +24,7 @@ PASSWORD = "correct horse battery"
 TOKEN = "a-token-of-the-settings-with-forty-letters"
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
     """A server without a password, with one camera that lives and one that cannot be reached."""
     from serving import served
@@ -33,7 +33,7 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
         yield server
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def locked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
     """A server with a password and a token."""
     from serving import served
@@ -48,7 +48,7 @@ LONG = "a-camera-name-of-sixty-four-letters-by-the-north-eastern-gate-12"
 N_EVENTS = 320
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def full(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
     """A server whose store holds an event of every fourth minute of the last hours, and whose cameras are all down."""
     import numpy as np

@@ -34,7 +34,7 @@ def page(browser: Browser) -> Iterator[Page]:
     assert [text for text in errors if "401" not in text] == []
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def complete_event(running: Running) -> dict[str, Any]:
     """An event that is over, with all its files."""
     address = f"{running.url}/api/v1/events?camera=gate&limit=200"
