@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 import signal
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import settings
 
+from comemory import errors
 from comemory.types import Frame
 
 settings.register_profile("ci", derandomize=True, deadline=None)
@@ -19,6 +21,16 @@ if os.environ.get("CI"):
 # A shell makes its background jobs ignore Ctrl-C, and processes that the tests start would inherit that.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.fixture(autouse=True)
+def _forget_secrets() -> Iterator[None]:
+    """Forget the secrets that a test made known: they would be masked in the texts of all later ones."""
+    before = set(errors._SECRETS)
+    yield
+    errors._SECRETS.clear()
+    errors._SECRETS.update(before)
+
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 

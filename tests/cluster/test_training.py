@@ -56,7 +56,7 @@ def test_ray_train_gives_the_losses_of_one_process_after_a_kill(ray_address: str
     history = [json.loads(line)["loss"] for line in (run / "log.jsonl").read_text().splitlines()]
     assert len(history) == len(losses) == 10
     for together, alone in zip(history, losses, strict=True):
-        assert together == pytest.approx(alone, rel=1e-4)
+        assert together == pytest.approx(alone, rel=2e-3)
 
 
 def results(folder: Path) -> dict[tuple[str, int], Any]:

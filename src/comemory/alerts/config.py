@@ -8,7 +8,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo
 
-from pydantic import Field, field_validator
+from pydantic import AfterValidator, Field, field_validator
 
 from comemory.alerts import SINKS
 from comemory.alerts.hours import Hours
@@ -20,6 +20,24 @@ from comemory.store.routing import AlertKind
 KINDS: tuple[AlertKind, ...] = ("new", "update", "end", "state", "system")
 Seconds = Annotated[float, Field(ge=0, le=86400)]
 TimeLimit = Annotated[float, Field(gt=0, le=300)]
+
+
+def _host(host: str) -> str:
+    """A host name that can be looked up.
+
+    Raises:
+        ValueError: the resolver would raise an error that is none of the network's.
+    """
+    try:
+        host.encode("idna")
+    except UnicodeError:
+        raise ValueError("this is no host name: its parts have 1 to 63 letters, with dots between them") from None
+    if any(character.isspace() or ord(character) < 32 for character in host):
+        raise ValueError("this is no host name: it has spaces or control characters")
+    return host
+
+
+Host = Annotated[str, AfterValidator(_host)]
 
 
 class CameraRules(Settings):
@@ -153,7 +171,7 @@ class MqttSettings(SinkSettings):
     kind: Literal["mqtt"] = "mqtt"
     kinds: tuple[AlertKind, ...] = Field(KINDS, title="Kinds", description="As of all sinks.")
     state_delay_s: Seconds = Field(0.0, title="State delay", description="As of all sinks.")
-    host: str = Field(min_length=1, title="Host", description="Of the broker.")
+    host: Host = Field(min_length=1, title="Host", description="Of the broker.")
     port: int | None = Field(
         None, ge=1, le=65535, title="Port", description="Of the broker; 1883, or 8883 with TLS, when not set."
     )
@@ -275,6 +293,10 @@ def http_url(url: str) -> str:
         raise ValueError(f"the URL cannot be read: {expected}") from None
     if parts.scheme not in ("http", "https") or not parts.hostname or port == 0:
         raise ValueError(f"the URL is not of http or https, or has no host: {expected}")
+    try:
+        _host(parts.hostname)
+    except ValueError as error:
+        raise ValueError(f"{error}: {expected}") from None
     if parts.username is not None or parts.password is not None:
         raise ValueError("the URL has a user or password in it: use headers, such as Authorization = 'env:NAME'")
     return url

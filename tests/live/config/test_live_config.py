@@ -236,3 +236,11 @@ class TestOverrides:
         )
         at_once(code, tmp_path)
         assert len(json.loads((tmp_path / "overrides.json").read_text(encoding="utf-8"))) == 120
+
+
+@pytest.mark.parametrize("host", ["a" * 64, "broker..lan", "broker lan", "broker\n"])
+def test_a_host_that_cannot_be_looked_up_is_refused(host: str, tmp_path: Path) -> None:
+    for sink in ({"kind": "mqtt", "host": host}, {"kind": "webhook", "url": f"http://{host}/x"}):
+        values = {"model": "nowhere", "out": str(tmp_path), "alerts": {"0": sink}}
+        with pytest.raises(ConfigError, match=r"alerts\.0"):
+            read_live(None, values)
