@@ -43,7 +43,7 @@ const FIELDS = {
     url.required = alert === null;
     const key = secret(alert?.stored.includes("secret"));
     const isPrivate = tick("The address may be in a private network", alert?.allow_private ?? false, "Such as 192.168.0.5 or a name in your own network.");
-    return { element: [field("URL", url, alert ? "It may hold a secret and is not shown; leave it empty to keep it." : "https://host/path, which gets the alert as JSON."), field("Secret", key, "Signs each alert, so that the receiver can check where it comes from."), isPrivate.element],
+    return { element: [field("URL", url, alert ? "It may hold a secret and is not shown; leave it empty to keep it." : "An HTTPS address, which gets the alert as JSON."), field("Secret", key, "Signs each alert, so that the receiver can check where it comes from."), isPrivate.element],
       read: () => ({ ...given({ url, secret: key }), allow_private: isPrivate.control.checked }) };
   },
   mqtt(alert) {
