@@ -277,7 +277,7 @@ class EngineContract(Protocol):
         ...
 
     def pause(self, camera: str, until: datetime | None, by: str) -> None:
-        """Stop to watch a camera, also after a restart.
+        """Stop watching a camera, also after a restart.
 
         Args:
             camera: its name.

@@ -31,7 +31,7 @@ class SnoozeTime(Body):
 
 @router.put("/{name}/pause")
 def pause(name: Name, given: PauseTime, request: Request, caller: CurrentUser, state: AppState) -> Camera:
-    """Stop to watch a camera, also after a restart."""
+    """Stop watching a camera, also after a restart."""
     state.camera_status(name)
     until = None if given.minutes is None else _in(given.minutes)
     state.engine.pause(name, until, caller.name)
