@@ -155,8 +155,11 @@ def test_the_pipeline_is_timed_from_the_file_to_the_score(nano_bundle: Path, wal
     said = json.loads(
         json.dumps(bench.bench_pipeline(nano_bundle, str(walkway / "testing" / "01.mp4"), 2, n_threads=1))
     )
-    keys = {"what", "precision", "frames", "frames_per_second", "frames_per_second_plain", "timings", "peak_rss_mib"}
-    assert said.keys() == keys | {"threads"} | ENVIRONMENT
+    rates = {"frames_per_second", "frames_per_second_plain"}
+    assert said.keys() == {"what", "precision", "device", "frames", "timings", "peak_rss_mib", "threads"} | rates | (
+        ENVIRONMENT
+    )
+    assert said["device"] == "CPU"
     assert said["frames"] == 60
     assert (said["threads"]["workers"], said["threads"]["network"]) == (1, 1)
     assert said["timings"].keys() == {"whole", "decode", "flow", "network", "rest"}

@@ -43,13 +43,15 @@ def _accept(holding: socket.socket) -> None:
     """Take those who ask off the queue, which would be full at some time."""
     with suppress(OSError):
         while True:
-            holding.accept()[0].close()
+            with suppress(ConnectionAbortedError):
+                holding.accept()[0].close()
 
 
 def running_pid(out: Path, node: str) -> int | None:
     """The process that is the group of a node on this machine; None where there is none."""
     with socket.socket(socket.AF_UNIX) as asking:
-        asking.settimeout(1.0)
+        # A time-out of Python's would make the socket non-blocking, and that is refused where the queue is full.
+        asking.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack("ll", 5, 0))
         try:
             asking.connect(_address(out, node))
             credentials = asking.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
