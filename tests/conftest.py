@@ -14,6 +14,9 @@ from hypothesis import HealthCheck, settings
 from comemory import errors
 from comemory.types import Frame
 
+# Several workers of pytest share the cores: threads of OpenMP that wait for each other would make some tests 30 times slower.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 # No test asserts elapsed time: a busy machine takes longer for an example.
 settings.register_profile("local", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.register_profile("ci", settings.get_profile("local"), derandomize=True)
@@ -22,6 +25,18 @@ settings.load_profile("ci" if os.environ.get("CI") else "local")
 # A shell makes its background jobs ignore Ctrl-C, and processes that the tests start would inherit that.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+SLOW_TESTS = "COMEMORY_SLOW_TESTS"
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Leave out the slow tests, unless they are asked for."""
+    if os.environ.get(SLOW_TESTS):
+        return
+    for item in items:
+        if item.get_closest_marker("slow"):
+            item.add_marker(pytest.mark.skip(reason=f"slow: run scripts/test --slow, or set {SLOW_TESTS}=1"))
 
 
 @pytest.fixture(autouse=True)

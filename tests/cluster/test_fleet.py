@@ -25,10 +25,7 @@ from comemory.cluster.fleet_claim import running_pid
 from comemory.cluster.fleet_files import FleetFolder, Heartbeat
 
 pytest.importorskip("ray", reason="needs ray: pip install '.[cluster]'")
-pytestmark = pytest.mark.skipif(
-    "COMEMORY_SLOW_TESTS" not in os.environ,
-    reason="takes five minutes and starts many processes of Ray: set COMEMORY_SLOW_TESTS=1",
-)
+pytestmark = pytest.mark.slow
 LIMIT_S = 240.0
 ROOT = Path(__file__).resolve().parents[2]
 CAMERAS = ("gate", "yard", "dock", "hall")

@@ -26,9 +26,14 @@ def environment(address: str) -> dict[str, str]:
     return {**made.environment(), "RAY_ADDRESS": address}
 
 
-def test_ray_train_gives_the_losses_of_one_process_after_a_kill(ray_address: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("n_epochs", "killed"), [(2, False), pytest.param(10, True, marks=pytest.mark.slow)], ids=["", "after a kill"]
+)
+def test_ray_train_gives_the_losses_of_one_process(
+    ray_address: str, tmp_path: Path, n_epochs: int, killed: bool
+) -> None:
     cache = tmp_path / "cache"
-    settings = ["train.epochs=10", "train.checkpoint_s=0", "train.devices=auto"]
+    settings = [f"train.epochs={n_epochs}", "train.checkpoint_s=0", "train.devices=auto"]
     losses = [epoch["loss"] for epoch in made.fit(cache, tmp_path / "alone", *settings)[1].history]
     words = [word for one in (*made.SETTINGS, *settings) for word in ("--set", one)]
     where = ["--cluster", "auto", "--workers", "2", "--cache", str(cache)]
@@ -41,22 +46,28 @@ def test_ray_train_gives_the_losses_of_one_process_after_a_kill(ray_address: str
         stderr=subprocess.PIPE,
         text=True,
     ) as process:
-        end_s = time.monotonic() + TIMEOUT_S
-        while not made.steps_done(run):
-            assert time.monotonic() < end_s
-            assert process.poll() is None, process.communicate()[1]
-            time.sleep(0.01)
-        workers = made.descendants(os.getpid(), b"RayTrainWorker")
-        assert len(workers) == 2
-        os.kill(workers[-1], signal.SIGKILL)
+        if killed:
+            kill_a_worker(process, run)
         out, error = process.communicate(timeout=TIMEOUT_S)
     assert process.returncode == 0, error
     assert "wrote the bundle" in out
     assert "Training: " in error or "Training ..." in error
     history = [json.loads(line)["loss"] for line in (run / "log.jsonl").read_text().splitlines()]
-    assert len(history) == len(losses) == 10
+    assert len(history) == len(losses) == n_epochs
     for together, alone in zip(history, losses, strict=True):
         assert together == pytest.approx(alone, rel=2e-3)
+
+
+def kill_a_worker(process: subprocess.Popen[str], run: Path) -> None:
+    """kill -9 one of two processes of a training after its first step."""
+    end_s = time.monotonic() + TIMEOUT_S
+    while not made.steps_done(run):
+        assert time.monotonic() < end_s
+        assert process.poll() is None, process.communicate()[1]
+        time.sleep(0.01)
+    workers = made.descendants(os.getpid(), b"RayTrainWorker")
+    assert len(workers) == 2
+    os.kill(workers[-1], signal.SIGKILL)
 
 
 def results(folder: Path) -> dict[tuple[str, int], Any]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import cv2
@@ -78,6 +77,6 @@ def test_one_clip_of_ped2(data: Path) -> None:
     assert ped2_auc(data, slice(6, 7)) == pytest.approx(0.99, abs=0.01)
 
 
-@pytest.mark.skipif(not os.environ.get("COMEMORY_SLOW"), reason="takes a minute: set COMEMORY_SLOW=1")
+@pytest.mark.slow
 def test_all_of_ped2(data: Path) -> None:
     assert ped2_auc(data, slice(None)) == pytest.approx(0.978, abs=0.001)

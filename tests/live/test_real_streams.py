@@ -94,6 +94,7 @@ def test_events_equal_those_of_score(ped2: dict[str, Path], engines: Engines, rt
             assert list(one["box"]) == event["box"]
 
 
+@pytest.mark.slow
 def test_all_cameras_reconnect_when_the_server_dies_five_times(
     ped2: dict[str, Path], engines: Engines, rtsp: Any, tmp_path: Path
 ) -> None:

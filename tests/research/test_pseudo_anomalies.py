@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import cache
 from itertools import pairwise
 
@@ -189,6 +190,13 @@ class TestHoldOut:
         assert MIN_CALIBRATION_CLIPS <= 96 * 3
 
 
+@pytest.fixture(scope="module")
+def derived() -> tuple[Dataset, Sequence[LabelledSource]]:
+    """A data set, and the videos that it has made."""
+    dataset = open_dataset("pseudo:synthetic:seed=3,frames=80,training=10,testing=1,size=120x180")
+    return dataset, dataset.testing()
+
+
 class TestDataset:
     def test_anomalies_are_in_held_out_video_only(self) -> None:
         base = open_dataset(SCENE)
@@ -198,11 +206,10 @@ class TestDataset:
         with pytest.raises(DatasetError, match="long enough"):
             open_dataset(f"pseudo:{SCENE}").testing()
 
-    def test_there_is_one_video_for_each_perturbation(self) -> None:
-        dataset = open_dataset("pseudo:synthetic:seed=3,frames=80,training=10,testing=1,size=120x180")
+    def test_there_is_one_video_for_each_perturbation(self, derived: tuple[Dataset, Sequence[LabelledSource]]) -> None:
+        dataset, videos = derived
         assert isinstance(dataset, Dataset)
         assert dataset.name == "pseudo"
-        videos = dataset.testing()
         assert len({video.name for video in videos}) == len(videos) == 2 * (len(PERTURBATIONS) + 1)
         assert videos[0].name.startswith("normal-")
         assert videos[0].labels is not None
@@ -231,12 +238,13 @@ class TestDataset:
         with pytest.raises(ConfigError, match="pseudo:KIND:PATH"):
             open_dataset("pseudo:somewhere")
 
-    def test_it_is_a_derived_data_set_that_names_its_source_videos(self) -> None:
-        dataset = open_dataset("pseudo:synthetic:seed=3,frames=80,training=10,testing=1,size=120x180")
+    def test_it_is_a_derived_data_set_that_names_its_source_videos(
+        self, derived: tuple[Dataset, Sequence[LabelledSource]]
+    ) -> None:
+        dataset, _ = derived
         assert isinstance(dataset, DerivedDataset)
         assert dataset.base == "synthetic"
-        assert dataset.source_videos == ()
-        dataset.testing()
+        assert open_dataset("pseudo:synthetic:seed=3").source_videos == ()
         assert len(dataset.source_videos) == 2
 
     def test_other_kinds_are_opened_as_usual(self) -> None:

@@ -422,11 +422,14 @@ def hardy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
 
 
 class TestWhatNobodyShouldSend:
-    def test_every_answer_is_as_described(self, hardy: Running, tmp_path: Path) -> None:
+    @pytest.mark.parametrize(
+        ("phases", "n_cases"), [("fuzzing,stateful", 150), pytest.param("coverage", 1000, marks=pytest.mark.slow)]
+    )
+    def test_every_answer_is_as_described(self, hardy: Running, tmp_path: Path, phases: str, n_cases: int) -> None:
         pytest.importorskip("schemathesis", reason="needs schemathesis: pip install '.[dev]'")
-        done = run_schemathesis(hardy.url, TOKEN, tmp_path, per_operation=6, seed=1)
+        done = run_schemathesis(hardy.url, TOKEN, tmp_path, per_operation=6, seed=1, phases=phases)
         assert done.failures == ""
-        assert done.n_cases > 300
+        assert done.n_cases > n_cases
 
     def test_damaged_requests_never_give_a_5xx_and_a_signal_ends_it(self, hardy: Running) -> None:
         outcome = fuzzer().fuzz(hardy.port, TOKEN, 400, seed=3)

@@ -97,7 +97,7 @@ def alone(cache: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[list[f
     return losses, state
 
 
-@pytest.fixture(scope="module", params=[2, 4])
+@pytest.fixture(scope="module", params=[2, pytest.param(4, marks=pytest.mark.slow)])
 def records(request: pytest.FixtureRequest, cache: Path, tmp_path_factory: pytest.TempPathFactory) -> list[Any]:
     """What each of the processes recorded of a training together."""
     out = tmp_path_factory.mktemp("together")
@@ -153,8 +153,11 @@ def wait_for(run: Path, more_than: int, process: subprocess.Popen[str]) -> int:
     return done
 
 
-def test_a_training_goes_on_after_kills_with_other_numbers_of_processes(cache: Path, tmp_path: Path) -> None:
-    """kill -9 of one of two processes: torchrun starts them again. kill -9 of all: four processes continue."""
+@pytest.mark.parametrize("n_then", [1, pytest.param(4, marks=pytest.mark.slow)])
+def test_a_training_goes_on_after_kills_with_other_numbers_of_processes(
+    cache: Path, tmp_path: Path, n_then: int
+) -> None:
+    """kill -9 of one of two processes: torchrun starts them again. kill -9 of all: other numbers of them continue."""
     settings = ["train.epochs=10", "train.checkpoint_s=0"]
     losses = [epoch["loss"] for epoch in made.fit(cache, tmp_path / "alone", *settings)[1].history]
     out, run = tmp_path / "gate", tmp_path / "gate.run"
@@ -168,7 +171,7 @@ def test_a_training_goes_on_after_kills_with_other_numbers_of_processes(cache: P
         process.communicate(timeout=TIMEOUT_S)
     assert done < resumed < 60
     assert not out.exists()
-    code, printed, error = finished(torchrun(4, "-m", "comemory", *command, "--resume"))
+    code, printed, error = finished(torchrun(n_then, "-m", "comemory", *command, "--resume"))
     assert code == 0, error
     assert printed.count("wrote the bundle") == 1, "one process prints"
     history = [json.loads(line)["loss"] for line in (run / "log.jsonl").read_text().splitlines()]

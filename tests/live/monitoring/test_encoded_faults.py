@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import io
 from collections.abc import Callable, Iterator
 from fractions import Fraction
@@ -38,16 +39,23 @@ def draw_clock(image: Image, second: int) -> Image:
     return image
 
 
+@functools.cache
+def grains(noise: float) -> list[Image]:
+    """The noise of a sensor, the same in every recording."""
+    rng = np.random.default_rng(0)
+    n_frames = (HEALTHY_S + FAULTY_S) * RATE_HZ
+    return [np.round(rng.normal(0, noise, (*SIZE, 1))).astype(np.int16) for _ in range(n_frames)]
+
+
 def record(scene: list[Image], fault: Callable[[Image, Image], Image], noise: float = 2.0) -> Iterator[Image]:
     """Images of a camera that develops a fault after `HEALTHY_S`, with a clock drawn by the camera.
 
     Args:
         fault: of the image now, and of the last healthy one.
     """
-    rng, n_healthy = np.random.default_rng(0), HEALTHY_S * RATE_HZ
+    n_healthy = HEALTHY_S * RATE_HZ
     last = scene[0]
-    for k in range(n_healthy + FAULTY_S * RATE_HZ):
-        grain = np.round(rng.normal(0, noise, (*SIZE, 1)))
+    for k, grain in enumerate(grains(noise)):
         image = np.clip(scene[k] + grain, 0, 255).astype(np.uint8)
         last = image if k < n_healthy else last
         yield draw_clock(image if k < n_healthy else fault(image, last), k // RATE_HZ)

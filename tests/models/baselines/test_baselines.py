@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import importlib
 from pathlib import Path
 from typing import Any
@@ -76,7 +77,7 @@ def test_overfits_a_clip_and_scores_an_intruder_higher(name: str) -> None:
     optimizer = model.make_optimizer(2e-3)
     model.train()
     first = last = 0.0
-    for step in range(60):
+    for step in range(20):
         loss, terms = model.loss(frames, flow)
         optimizer.zero_grad()
         loss.backward()
@@ -268,16 +269,20 @@ class TestClusterAttention:
 
     def test_the_newest_keys_replace_the_oldest(self) -> None:
         model = build("cluster-attention", keys=16).train()
-        for _ in range(17):
+        model.keys_QE[:15] = before = torch.nn.functional.normalize(torch.randn(15, model.keys_QE.shape[1]), dim=1)
+        model.n_keys.fill_(15)
+        for _ in range(2):
             model.loss(*clip(8))
         assert int(model.n_keys) == 17
         assert (model.keys_QE.norm(dim=1) > 0.99).all()
+        assert not torch.equal(model.keys_QE[0], before[0])
+        assert torch.equal(model.keys_QE[1:15], before[1:])
 
     def test_scores_an_intruder_higher_than_what_it_was_trained_on(self) -> None:
         model = build("cluster-attention", keys=64, momentum=0.9).train()
         frames, flow = clip(8)
         optimizer = model.make_optimizer(1e-3)
-        for _ in range(8):
+        for _ in range(4):
             loss, _ = model.loss(torch.cat([frames, frames.flip(-1)]), flow)
             optimizer.zero_grad()
             loss.backward()
@@ -293,33 +298,36 @@ class TestClusterAttention:
         assert evidence_of(model, frames, flow)["key_distance"].item() == pytest.approx(0, abs=1e-5)
 
 
-class TestAnyShot:
-    def learned(self) -> Any:
-        model = build("any-shot", stored=64).train()
-        torch.manual_seed(0)
-        for _ in range(20):
-            frames, flow = clip(5)
-            model.loss(frames + 0.02 * torch.randn_like(frames), flow * (1 + 0.1 * torch.randn(())))
-        return model.eval()
+@pytest.fixture(scope="module")
+def any_shot() -> Any:
+    model = build("any-shot", stored=32).train()
+    torch.manual_seed(0)
+    for _ in range(20):
+        frames, flow = clip(5)
+        model.loss(frames + 0.02 * torch.randn_like(frames), flow * (1 + 0.1 * torch.randn(())))
+    return model.eval()
 
-    def test_scores_an_intruder_higher(self) -> None:
-        model = self.learned()
-        usual, strange = evidence_of(model, *clip(5)), evidence_of(model, *clip(5, intruder=True))
+
+class TestAnyShot:
+    @pytest.fixture
+    def learned(self, any_shot: Any) -> Any:
+        return copy.deepcopy(any_shot)
+
+    def test_scores_an_intruder_higher(self, learned: Any) -> None:
+        usual, strange = evidence_of(learned, *clip(5)), evidence_of(learned, *clip(5, intruder=True))
         assert strange["excess"].item() > max(0, usual["excess"].item())
 
-    def test_frames_that_the_operator_calls_normal_no_longer_exceed(self) -> None:
-        model = self.learned()
+    def test_frames_that_the_operator_calls_normal_no_longer_exceed(self, learned: Any) -> None:
         frames, flow = clip(5, intruder=True)
-        before = evidence_of(model, frames, flow)["excess"].item()
-        for _ in range(64):
-            model.append(frames[:, -1], flow)
-        assert evidence_of(model, frames, flow)["excess"].item() < before
+        before = evidence_of(learned, frames, flow)["excess"].item()
+        for _ in range(16):
+            learned.append(frames[:, -1], flow)
+        assert evidence_of(learned, frames, flow)["excess"].item() < before
 
-    def test_a_frame_in_which_nothing_moves_has_no_distance(self) -> None:
+    def test_a_frame_in_which_nothing_moves_has_no_distance(self, learned: Any) -> None:
         frames, flow = clip(5)
-        assert evidence_of(self.learned(), frames, torch.zeros_like(flow))["distance"].item() == 0
+        assert evidence_of(learned, frames, torch.zeros_like(flow))["distance"].item() == 0
 
-    def test_the_threshold_is_exceeded_by_the_chosen_share(self) -> None:
-        model = self.learned()
-        distances = model._distances(model.vectors_ND[::2], model.vectors_ND[1::2], model.vectors_ND)
-        assert (distances > model.threshold).float().mean().item() == pytest.approx(0.05, abs=0.05)
+    def test_the_threshold_is_exceeded_by_the_chosen_share(self, learned: Any) -> None:
+        distances = learned._distances(learned.vectors_ND[::2], learned.vectors_ND[1::2], learned.vectors_ND)
+        assert (distances > learned.threshold).float().mean().item() == pytest.approx(0.05, abs=0.05)

@@ -165,13 +165,22 @@ class TestGrid:
 
 
 class TestKill:
-    def test_a_killed_training_continues_and_gives_the_same_results(self, tmp_path: Path) -> None:
+    @pytest.mark.parametrize(
+        "numbers",
+        [
+            pytest.param([signal.SIGKILL], id="killed"),
+            pytest.param([signal.SIGKILL, signal.SIGINT], id="killed, then interrupted", marks=pytest.mark.slow),
+        ],
+    )
+    def test_a_killed_training_continues_and_gives_the_same_results(
+        self, tmp_path: Path, numbers: list[signal.Signals]
+    ) -> None:
         path = tmp_path / "long.toml"
         path.write_text(made.TINY.replace("epochs = 1,", LONG), encoding="utf-8")
         whole, torn = tmp_path / "whole", tmp_path / "torn"
         for folder in (whole, torn):
             folder.mkdir()
-        for number in (signal.SIGKILL, signal.SIGINT):
+        for number in numbers:
             process = _started(torn, path)
             _wait_until(lambda: any(torn.rglob("log.jsonl")))
             process.send_signal(number)
@@ -188,7 +197,7 @@ class TestKill:
             assert done.returncode == 0, done.stderr
         (continued,), (straight,) = read_rows(torn / "rows.jsonl"), read_rows(whole / "rows.jsonl")
         assert results_of(continued) == results_of(straight)
-        assert (continued["training"]["starts"], straight["training"]["starts"]) == (3, 1)
+        assert (continued["training"]["starts"], straight["training"]["starts"]) == (1 + len(numbers), 1)
         assert continued["training"]["epochs"] == straight["training"]["epochs"] == 12
 
 
