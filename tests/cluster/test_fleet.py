@@ -20,6 +20,7 @@ from typing import Any
 import pytest
 from cluster.test_archive_ray import ENVIRONMENT, answers, kill_node, start_node
 from services import postgres  # noqa: F401
+from stored import Received, http_server
 
 from comemory.cluster.fleet_claim import running_pid
 from comemory.cluster.fleet_files import FleetFolder, Heartbeat
@@ -39,6 +40,11 @@ port = 0
 [events]
 pre_capture_s = 0
 post_capture_s = 0
+[alerts.hook]
+kind = "webhook"
+url = "{hook}"
+allow_private = true
+kinds = ["system"]
 [health]
 frozen_s = 60
 """
@@ -69,11 +75,18 @@ def descendants(pid: int) -> list[int]:
     return found
 
 
+def lost_nodes(received: Received) -> list[tuple[str, str]]:
+    """Part and state of the system alerts about nodes."""
+    bodies = [json.loads(body)["after"] for _, body in list(received.requests)]
+    return [(body["part"], body["state"]) for body in bodies if body["part"].startswith("nodes.")]
+
+
 class Cluster:
     """A head without cores, two nodes that watch, and the page."""
 
-    def __init__(self, folder: Path, config: Path) -> None:
+    def __init__(self, folder: Path, config: Path, received: Received) -> None:
         self.port, self.config, self.out = free_port(), config, folder / "out"
+        self.received = received
         self.fleet, self.log = FleetFolder(self.out), folder / "page.log"
         self.nodes: dict[str, subprocess.Popen[bytes]] = {}
         self.page: subprocess.Popen[bytes] | None = None
@@ -181,16 +194,18 @@ def cluster(tmp_path: Path, postgres: Callable[[], str]) -> Iterator[Cluster]:  
     from serving import scene_video
 
     video, config = scene_video(tmp_path), tmp_path / "live.toml"
-    text = CONFIG.format(model=ROOT / "models" / "synthetic-nano", url=postgres())
-    config.write_text(text + "".join(CAMERA.format(name=name, video=video) for name in CAMERAS), encoding="utf-8")
-    cluster = Cluster(tmp_path, config)
-    try:
-        cluster.start("head")
-        for name in ("a", "b"):
-            cluster.start(name)
-        yield cluster
-    finally:
-        cluster.close()
+    with http_server() as received:
+        hook = f"http://127.0.0.1:{received.port}/"
+        text = CONFIG.format(model=ROOT / "models" / "synthetic-nano", url=postgres(), hook=hook)
+        config.write_text(text + "".join(CAMERA.format(name=name, video=video) for name in CAMERAS), encoding="utf-8")
+        cluster = Cluster(tmp_path, config, received)
+        try:
+            cluster.start("head")
+            for name in ("a", "b"):
+                cluster.start(name)
+            yield cluster
+        finally:
+            cluster.close()
 
 
 def test_cameras_outlive_a_node_the_page_and_the_head(cluster: Cluster) -> None:
@@ -206,8 +221,10 @@ def test_cameras_outlive_a_node_the_page_and_the_head(cluster: Cluster) -> None:
     moved = dict.fromkeys(CAMERAS, "b")
     cluster.wait("watched elsewhere", lambda: cluster.watched() == moved and cluster.are_live())
     assert cluster.nodes_view()["a"]["state"] == "lost"
+    cluster.wait("an alert of the lost node", lambda: lost_nodes(cluster.received) == [("nodes.a", "error")])
     cluster.start("a")
     cluster.wait("cameras are back", lambda: cluster.watched() == home and cluster.are_live())
+    cluster.wait("an alert of its return", lambda: lost_nodes(cluster.received)[-1] == ("nodes.a", "ok"))
 
     pids = {name: cluster.heartbeat(name).pid for name in ("a", "b")}
     kill_node(cluster.nodes["head"])

@@ -63,6 +63,34 @@ def _of_node(sink: SinkSettings, node: str) -> SinkSettings:
     return sink.model_copy(update={"prefix": f"{prefix}/{node}", "client_id": client_id and f"{client_id}-{node}"})
 
 
+def node_conditions(before: Plan, plan: Plan, node: str) -> dict[str, str]:
+    """What a node reports of the others in system alerts; only what has changed is sent.
+
+    Of all nodes that run, the first by name reports those that are lost. Each that has reported one reports its return.
+
+    Args:
+        before: the plan that the node has followed.
+        plan: the new one.
+        node: its name.
+
+    Returns:
+        Node to error in one line, empty where the node is up.
+    """
+    found = {name: "" for name, other in plan.nodes.items() if name != node and other.state == "up"}
+    if node != min((name for name, one in plan.nodes.items() if one.state != "lost"), default=None):
+        return found
+    for name in (name for name, other in plan.nodes.items() if name != node and other.state == "lost"):
+        own = [camera for camera, home in before.cameras.items() if home == name]
+        moved = [camera for camera in own if plan.cameras.get(camera) not in (None, name)]
+        error = f"node {name} does not answer"
+        if moved:
+            error += f"; {', '.join(moved)}: watched by other nodes"
+        if unwatched := [camera for camera in own if camera not in moved]:
+            error += f"; {', '.join(unwatched)}: not watched, no other node has room"
+        found[name] = error
+    return found
+
+
 class Group:
     """The running group: a live service, and the threads that tie it to the shared path.
 
@@ -178,6 +206,9 @@ class Group:
                 next_try = time.monotonic() + RETRY_S
 
     def _apply(self, plan: Plan) -> bool:
+        if self._service.dispatcher is not None:
+            for name, error in node_conditions(self._plan, plan, self._node).items():
+                self._service.dispatcher.report(f"nodes.{name}", error)
         before, self._wanted = self._wanted, settings_for(plan, self._node, self._folder)
         if plan.is_stopped or any(getattr(before, key) != getattr(self._wanted, key) for key in FIXED):
             log.info("ends: %s", "the fleet is stopped" if plan.is_stopped else "a setting needs a new start")
