@@ -15,9 +15,12 @@ from pathlib import Path
 import pytest
 from stored import NOON, Clock, make_event, picture
 
+from comemory.bundle import open_bundle
 from comemory.cli import main
 from comemory.errors import StoreError
+from comemory.live.config import read_live
 from comemory.live.config.overrides import Overrides
+from comemory.live.learning.models import CameraModels
 from comemory.server import auth_file
 from comemory.store.event import new_id
 from comemory.store.retention import MAX_RECONCILED, QUARANTINE_AGE
@@ -240,6 +243,28 @@ class TestCommands:
             assert store.score_summary("gate", NOON - timedelta(days=1)).maxima.tolist() == [1.0, 2.5]
         assert run("restore", backup, "--out", tmp_path / "new", "--store", url) == 1
         assert "restore into an empty one" in capsys.readouterr().err
+
+    def test_settings_and_models_of_cameras_are_restored_into_another_folder(self, tmp_path: Path) -> None:
+        shipped = Path(__file__).resolve().parents[2] / "models" / "synthetic-nano"
+        live, backup, new, config = (tmp_path / name for name in ("live", "backup", "new", "live.toml"))
+        config.write_text(f'model = "{shipped}"\nout = "live"\n[cameras.gate]\nurl = "rtsp://me:secret@camera/"\n')
+        filled(str(live / "events.db"), live / "media", 2)
+        trained = [live / "cameras" / "gate" / "models" / name for name in ("first", "second")]
+        models = CameraModels(read_live(config), "gate")
+        for bundle in trained:
+            shutil.copytree(shipped, bundle)
+            models.activate(bundle)
+        assert run("backup", backup, "--config", config) == 0
+        copy = backup / "service" / "live.toml"
+        assert (copy.read_bytes(), stat.S_IMODE(copy.stat().st_mode)) == (config.read_bytes(), 0o600)
+        shutil.rmtree(live)
+        restored = tmp_path / "restored.toml"
+        restored.write_text(copy.read_text().replace('out = "live"', 'out = "new"'))
+        assert run("restore", backup, "--config", restored) == 0
+        models = CameraModels(read_live(restored), "gate")
+        assert models.current == new / "cameras" / "gate" / "models" / "second"
+        assert open_bundle(models.current).digest == open_bundle(shipped).digest
+        assert models.roll_back() == models.current == new / "cameras" / "gate" / "models" / "first"
 
     def test_a_backup_has_what_lies_beside_the_database(
         self, tmp_path: Path, capsys: pytest.CaptureFixture[str]

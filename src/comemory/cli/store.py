@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,7 +15,7 @@ from comemory.cli.live_options import private_files
 from comemory.cli.options import Json, console, print_json, report_problems
 from comemory.cli.terminal import print_line
 from comemory.errors import ConfigError, SourceError
-from comemory.files import read_json_object, write_bytes
+from comemory.files import read_json_list, read_json_object, write_bytes, write_text
 
 if TYPE_CHECKING:
     from comemory.store.store import EventStore
@@ -36,7 +37,7 @@ Url = Annotated[
     ),
 ]
 _SHOWN = 10
-_SERVICE = "service"
+_SERVICE, _CAMERAS, _MODELS = "service", "cameras", "models"
 BESIDE = ("access.json", "ended.json", "audit.jsonl", "overrides.json", "pauses.json", "verdicts.json")
 """Files of the service beside the database: passwords, tokens and ended sessions, who did what, zones, budgets, pauses."""
 
@@ -106,13 +107,16 @@ def backup(
     config: Config = None,
     url: Url = None,
 ) -> None:
-    """Copy all events and their files into a new folder, with passwords, tokens, zones and pauses. The service may run.
+    """Copy all events and their files into a new folder, with settings, passwords, zones and models. The service may run.
 
     Example: `comemory store backup /backup/2026-11-28 --out live`
     """
     with _open(out, config, url, shared=True) as store:
         copied = store.back_up(target)
         _copy_beside(_out(out, config), target / _SERVICE)
+        _copy_models(_out(out, config), target / _SERVICE)
+        if config is not None:
+            write_bytes(target / _SERVICE / "live.toml", _read(config), private=True)
     print_line(
         console, f"{copied.events} events and {copied.files} files ({copied.bytes / 1e6:.1f} MB) are in {target}"
     )
@@ -133,9 +137,10 @@ def restore(
     with _open(out, config, url) as store:
         copied = store.restore(source)
         left = _copy_beside(source / _SERVICE, _out(out, config))
+        _copy_models(source / _SERVICE, _out(out, config))
     print_line(console, f"{copied.events} events and {copied.files} files were restored into {store.url}")
     problems = [f"{path} was there before, and is not replaced" for path in left]
-    problems += _forget_absent_models(_out(out, config))
+    problems += _find_models(_out(out, config))
     report_problems(problems + ([f"{copied.missing} files are not in the backup"] if copied.missing else []))
 
 
@@ -156,12 +161,9 @@ def _copy_beside(source: Path, target: Path) -> list[Path]:
     left: list[Path] = []
     for name in BESIDE:
         path = target / name
-        try:
-            content = (source / name).read_bytes()
-        except FileNotFoundError:
+        if not (source / name).exists():
             continue
-        except OSError as error:
-            raise SourceError(f"cannot read {source / name}: {error.strerror or error}") from None
+        content = _read(source / name)
         if not path.exists():
             write_bytes(path, content, private=True)
         elif path.read_bytes() != content:
@@ -169,16 +171,54 @@ def _copy_beside(source: Path, target: Path) -> list[Path]:
     return left
 
 
-def _forget_absent_models(out: Path) -> list[str]:
-    """Return cameras to the model of the settings where the one that they were switched to was not restored."""
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise SourceError(f"cannot read {path}: {error.strerror or error}") from None
+
+
+def _copy_models(source: Path, target: Path) -> None:
+    """Copy the bundles that were trained for the cameras, and their order, where there are none yet.
+
+    Raises:
+        SourceError: one cannot be read or written.
+    """
+    import shutil
+
+    for order in sorted(source.glob(f"{_CAMERAS}/*/models.json")):
+        camera = target / _CAMERAS / order.parent.name
+        if (camera / order.name).exists():
+            continue
+        try:
+            for bundle in sorted(order.parent.glob(f"{_MODELS}/*/manifest.json")):
+                shutil.copytree(bundle.parent, camera / _MODELS / bundle.parent.name, dirs_exist_ok=True)
+        except (OSError, shutil.Error) as error:
+            raise SourceError(f"cannot copy the models of {order.parent.name}: {error}") from None
+        write_bytes(camera / order.name, _read(order))
+
+
+def _find_models(out: Path) -> list[str]:
+    """Let restored cameras use their restored models; where one was not restored, that of the settings.
+
+    Paths of models are absolute. Those of another output folder become those of this one.
+    """
     from comemory.live.config.overrides import Overrides
 
     problems = []
     for camera, values in read_json_object(out / "overrides.json").items():
-        model = values.get("model", {}).get("now") if isinstance(values, dict) else None
-        if model is not None and not Path(model).exists():
+        change = values.get("model") if isinstance(values, dict) else None
+        if not isinstance(change, dict) or change.get("now") is None or Path(change["now"]).exists():
+            continue
+        folder = out.absolute() / _CAMERAS / camera
+        found = folder / _MODELS / Path(change["now"]).name
+        if found.exists():
+            order = [str(folder / _MODELS / Path(path).name) for path in read_json_list(folder / "models.json")]
+            write_text(folder / "models.json", json.dumps(order, indent=1) + "\n")
+            Overrides(out).set(camera, "model", change.get("was"), str(found))
+        else:
             Overrides(out).forget(camera, ["model"])
-            problems.append(f"the model {model} of {camera} is not here: the one of the settings is used")
+            problems.append(f"the model {change['now']} of {camera} is not here: the one of the settings is used")
     return problems
 
 
