@@ -379,7 +379,7 @@ class Fleet:
         found = []
         for name, node in plan.nodes.items():
             heartbeat = self.heartbeats.get(name)
-            placed = tuple(camera for camera, at in plan.cameras.items() if at == name)
+            placed = tuple(sorted(camera for camera, at in plan.cameras.items() if at == name))
             error = errors.get(name) or ("" if heartbeat is None else heartbeat.error)
             if node.state in ("lost", "starting") and not error:
                 with suppress(OSError):
