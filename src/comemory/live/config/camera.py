@@ -58,6 +58,12 @@ class CameraSettings(Settings):
         description="Local times at which events count, such as `08:00-18:00` or `mon-fri 22:00-06:00`. "
         "Events at other times are stored as suppressed. Default: always.",
     )
+    unusual_times: str | None = Field(
+        None,
+        title="Unusual times",
+        description="False alarms that are acceptable for movement at a place and a time of the week when it is usually empty, "
+        "such as `1/week`. They come on top of those of `false_alarms`. Default: off.",
+    )
     transport: Literal["tcp", "udp"] = Field("tcp", title="RTSP transport", description="`tcp` or `udp`.")
     realtime: bool = Field(
         True,
@@ -67,7 +73,7 @@ class CameraSettings(Settings):
     loop: bool = Field(False, title="Loop", description="Start a file again at its end.")
     enabled: bool = Field(True, title="Enabled", description="`false` switches the camera off.")
 
-    @field_validator("false_alarms")
+    @field_validator("false_alarms", "unusual_times")
     @classmethod
     def _budget(cls, text: str | None) -> str | None:
         if text is not None:

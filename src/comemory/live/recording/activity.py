@@ -19,6 +19,9 @@ SURE = 0.5
 class ActivityRecorder:
     """Scored frames, in order, to parts of hours.
 
+    Attributes:
+        moves: which cells moved in the last frame; bool (ROWS, COLUMNS).
+
     Args:
         width: of the image that the flow is measured in, pixels.
         rate_hz: frames a second that the flow is scaled to.
@@ -27,6 +30,7 @@ class ActivityRecorder:
     def __init__(self, width: int, rate_hz: float) -> None:
         self._per_second = rate_hz / width
         self._part: int | None = None
+        self.moves = np.zeros((ROWS, COLUMNS), np.bool_)
         self._clear()
 
     def add(self, at: float, maps: Mapping[str, NDArray[np.float32]]) -> HourOfActivity | None:
@@ -35,10 +39,11 @@ class ActivityRecorder:
         done = self.finish() if self._part is not None and part != self._part else None
         self._part = part
         moves = maps["change_confidence"][0, 0] >= SURE
+        self.moves = _coarse(moves) > 0
         flow = maps["flow_mean"][0]
         speed = _coarse(np.where(moves, np.hypot(flow[0], flow[1]), 0.0))
         self._frames += 1
-        self._moving += _coarse(moves)
+        self._moving += self.moves
         self._speed += speed * self._per_second
         return done
 

@@ -152,6 +152,23 @@ class EventWriter:
         if (store := self.store) is not None:
             self._queue_write(lambda: store.record_activity(camera, part))
 
+    def read_activity(self, camera: str, since: datetime, take: Callable[[list[HourOfActivity]], None]) -> None:
+        """Read what moved at a camera, and pass it on from the writing thread; nothing while the store is away.
+
+        Args:
+            camera: its name.
+            since: beginning of the first hour.
+            take: called with the hours, in order.
+        """
+        if (store := self.store) is None:
+            return
+
+        def task() -> None:
+            with suppress(ComemoryError):
+                take(store.activity(camera, since))
+
+        self._submit(task)
+
     def attach(
         self, event_id: str, kind: FileKind, make: Callable[[], Path], on_lost: Callable[[], None] = lambda: None
     ) -> bool:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import av
@@ -29,14 +30,21 @@ from comemory.live.recording.packet_buffer import PacketBuffer
 from comemory.live.recording.snapshots import shrink, to_rgb
 from comemory.live.scoring.event_tracker import EventTracker, ScoredSample
 from comemory.live.scoring.suppression import SuppressionFilter
-from comemory.store.activity import HourOfActivity
+from comemory.live.scoring.unusual_times import Surprise, UnusualTimes
+from comemory.live.scoring.zones import contains
+from comemory.store.activity import COLUMNS, ROWS, HourOfActivity
 from comemory.store.event import StoredEvent, iso
-from comemory.types import Frame, Score
+from comemory.types import Box, Frame, Score
 from comemory.video.image_folder import upright_rgb
 from comemory.video.resize import resize
 
 MAX_WAIT_S = 0.25
 """A frame that waited longer is prepared but not scored, if a newer one waits behind it."""
+
+HISTORY = timedelta(days=56)
+"""How far back the usual times reach: eight of each weekday."""
+HISTORY_INTERVAL_S = 3600.0
+"""How often they are read again."""
 
 SNAPSHOT_WIDTH = 640
 """Of the images that the page shows, pixels."""
@@ -91,6 +99,8 @@ class CameraScorer:
         self._is_stopped = False
         self._unscored: tuple[Any, datetime] | None = None
         self._index = self._last_sample = -1
+        self._unusual_times: UnusualTimes | None = None
+        self._unusual_times_note, self._history_read = "", -math.inf
         self._use(detector)
 
     @property
@@ -109,8 +119,10 @@ class CameraScorer:
         return self._tracker.open_event
 
     def configure(self, camera: CameraSettings) -> None:
-        """Apply new zones, active hours or another budget, from the next frame on."""
+        """Apply new zones, active hours or other budgets, from the next frame on."""
         with self.lock:
+            if camera.unusual_times != self.camera.unusual_times:
+                self._unusual_times, self._history_read = None, -math.inf
             self.camera = camera
             self._tracker.configure(camera)
             self._update_filter()
@@ -222,6 +234,7 @@ class CameraScorer:
 
     def _update_filter(self) -> None:
         spec = self.detector.bundle.clips
+        self._cells: NDArray[np.bool_] | None = None
         self._suppression = SuppressionFilter(
             self.detector.bundle.calibration, (spec.height, spec.width), self.camera.zones, self._normal
         )
@@ -233,6 +246,8 @@ class CameraScorer:
             self._connection = frame.connection
             self.close_event()
             self.health.reset_frames()
+            if self._unusual_times is not None:
+                self._unusual_times.reset()
         image = self._resize(frame, self.detector)
         self.finding = self.health.check(image, frame.time, frame.image)
         if not self.finding.usable:
@@ -272,15 +287,58 @@ class CameraScorer:
         if box is not None:
             box = scale_box(box, scored.frame.image.shape, frame.size)
         score = replace(scored.score, index=self._index, box=box)
-        self._latest = ScoredSample(frame, score, scored)
-        self._tracker.update(self._latest)
-        self.stats.record_score(frame.time, score.value, time.monotonic() - frame.arrived)
+        part = self._activity.add(frame.time, scored.evidence.maps)
+        self._latest = sample = self._with_unusual_time(ScoredSample(frame, score, scored))
+        self._tracker.update(sample)
+        self.stats.record_score(frame.time, sample.score.value, time.monotonic() - frame.arrived)
         if self.open_event is None:
             self.drift_guard.add(frame.time, score.value)
         if (minute := self._minutes.add(frame.time, score.value)) is not None:
             self._event_writer.write_scores(self.name, *minute, self._model)
-        self._write_activity(self._activity.add(frame.time, scored.evidence.maps))
-        self._publish(self._score_message(score))
+        self._write_activity(part)
+        self._publish(self._score_message(sample.score))
+
+    def _with_unusual_time(self, sample: ScoredSample) -> ScoredSample:
+        """Raise the score of a frame in which something moves at a place and a time when it is usually empty."""
+        if self.camera.unusual_times is None:
+            return sample
+        self._read_history(self.camera.unusual_times)
+        usual = self._unusual_times
+        if usual is None:
+            return sample
+        found = usual.step(sample.frame.time, self._activity.moves & self._cells_that_count())
+        if found is None or found.excess < 0 or (value := self.threshold + found.excess) <= sample.score.value:
+            return sample
+        score = replace(sample.score, value=value, box=_box_of(found, sample.frame.size))
+        return replace(sample, score=score, is_unusual_time=True)
+
+    def _read_history(self, budget: str) -> None:
+        """Ask for the activity of the last weeks once an hour; the thread that writes events reads it."""
+        now = time.monotonic()
+        if now - self._history_read < HISTORY_INTERVAL_S:
+            return
+        self._history_read = now
+
+        def take(hours: list[HourOfActivity]) -> None:
+            usual = UnusualTimes(hours, budget)
+            with self.lock:
+                if self.camera.unusual_times == budget:
+                    self._unusual_times = usual
+            if usual.note != self._unusual_times_note:
+                self._unusual_times_note = usual.note
+                if usual.note:
+                    self._publish({"kind": "warning", "message": f"{self.name}: {usual.note}"})
+
+        self._event_writer.read_activity(self.name, datetime.now(UTC) - HISTORY, take)
+
+    def _cells_that_count(self) -> NDArray[np.bool_]:
+        """The cells of the activity whose centre lies in no ignored zone."""
+        if self._cells is None:
+            x, y = np.meshgrid((np.arange(COLUMNS) + 0.5) / COLUMNS, (np.arange(ROWS) + 0.5) / ROWS)
+            self._cells = np.ones((ROWS, COLUMNS), np.bool_)
+            for zone in self.camera.zones:
+                self._cells &= ~contains(zone, x, y)
+        return self._cells
 
     def _write_activity(self, part: HourOfActivity | None) -> None:
         if part is not None:
@@ -325,6 +383,14 @@ class CameraScorer:
         if isinstance(frame.image, av.VideoFrame):
             return upright_rgb(frame.image, size, self._reformatter)
         return resize(frame.image, size)
+
+
+def _box_of(found: Surprise, size: tuple[int, int]) -> Box:
+    """The box around the cells of a surprise, in pixels of an image of `size` (height, width)."""
+    rows, columns = np.nonzero(found.cells)
+    left, top = columns.min() * size[1] // COLUMNS, rows.min() * size[0] // ROWS
+    right, bottom = -(-(columns.max() + 1) * size[1] // COLUMNS), -(-(rows.max() + 1) * size[0] // ROWS)
+    return int(left), int(top), int(right), int(bottom)
 
 
 def _utc(at: float) -> datetime:

@@ -19,6 +19,7 @@ from comemory.live.recording.outline import Outline, bounds, outline_of
 from comemory.live.recording.packet_buffer import PacketBuffer
 from comemory.live.recording.snapshots import save_crop, save_heat_map, save_thumbnail, to_rgb
 from comemory.live.scoring.suppression import Signature
+from comemory.live.scoring.unusual_times import LABEL as UNUSUAL_TIME
 from comemory.scoring import EventFinder
 from comemory.store.event import StoredEvent, new_id
 from comemory.store.write_ahead import EventChange
@@ -38,6 +39,7 @@ class ScoredSample:
         scored: as it came from the detector.
         heat_map: of the peak of an event; otherwise None.
         outline: of the anomaly at the peak of an event; otherwise None.
+        is_unusual_time: the score is high because of the time of the week, not by the model.
     """
 
     frame: QueuedFrame
@@ -45,6 +47,7 @@ class ScoredSample:
     scored: ScoredFrame
     heat_map: NDArray[np.float32] | None = None
     outline: Outline | None = None
+    is_unusual_time: bool = False
 
 
 class EventTracker:
@@ -162,9 +165,14 @@ class EventTracker:
             threshold=self._finder.threshold if known is None else known.threshold,
             suppressed=suppressed if known is None else known.suppressed,
             cells=self._signature.cells(),
-            label=None if self._label is None else self._label.name,
+            label=self._label_name(),
             region=None if peak_score is None or peak is None else peak.outline,
         )
+
+    def _label_name(self) -> str | None:
+        if self._label is not None:
+            return self._label.name
+        return UNUSUAL_TIME if self._peak is not None and self._peak.is_unusual_time else None
 
     def _label_peak(self) -> None:
         """Run the detector on the peak, once at the start of an event and again at its end where the peak has moved.
