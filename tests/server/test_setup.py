@@ -70,6 +70,10 @@ class TestCameras:
         changed = client.patch("/setup/cameras/door", json={"fps": None, "hours": ["08:00-18:00"]})
         assert (changed.status_code, changed.json()["fps"]) == (200, None)
         assert settings_of(managed)["cameras"]["door"] == {"url": video, "loop": True, "hours": ["08:00-18:00"]}
+        for budget in ("1/week", None):
+            changed = client.patch("/setup/cameras/door", json={"unusual_times": budget})
+            assert (changed.status_code, changed.json()["unusual_times"]) == (200, budget)
+            assert settings_of(managed)["cameras"]["door"].get("unusual_times") == budget
         assert client.patch("/setup/cameras/door", json={"enabled": False}).status_code == 200
         assert names(client) == ["gate", "yard"]
         assert client.delete("/setup/cameras/door").status_code == 204
@@ -104,6 +108,7 @@ class TestCameras:
             ({"url": "rtsp://gate.lan/live", "model": "nowhere"}, "whole path"),
             ({"url": "rtsp://gate.lan/live", "hours": ["8 to 6"]}, "cannot read the hours"),
             ({"url": "rtsp://gate.lan/live", "false_alarms": "few"}, "false_alarms"),
+            ({"url": "rtsp://gate.lan/live", "unusual_times": "few"}, "unusual_times"),
         ],
     )
     def test_what_cannot_be_used_is_refused_and_changes_nothing(
@@ -327,7 +332,7 @@ def test_a_training_is_started_and_watched_on_the_page(tmp_path: Path, page: Pag
         stop = page.get_by_role("button", name="Stop", exact=True)
         stop.wait_for()
         second = client.post("/cameras/yard/training", json={"source": "folder", "folder": str(footage)})
-        assert (second.status_code, "a training is running, of gate" in second.text) == (400, True)
+        assert (second.status_code, "a training is running, of gate" in second.text) == (400, True), second.text
         (training,) = client.get("/system").json()["learning"]
         process = json.loads((server.out / "cameras" / "gate" / "learning.json").read_text())["process"]
         assert (training["running"], os.getpriority(os.PRIO_PROCESS, process)) == (True, 15)

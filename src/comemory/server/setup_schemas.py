@@ -35,6 +35,7 @@ class CameraChange(Body):
     url: URL | None = None
     model: Text | None = None
     false_alarms: Annotated[str, Field(max_length=32)] | None = None
+    unusual_times: Annotated[str, Field(max_length=32)] | None = None
     fps: Annotated[float, Field(gt=0, le=240, strict=True)] | None = None
     hours: Hours | None = None
     transport: Literal["tcp", "udp"] | None = None
@@ -78,6 +79,7 @@ class CameraSetup(Answer):
     url: str = Field(description="With its password masked. Sent back as it is, it leaves the URL as it is.")
     model: str | None
     false_alarms: str | None
+    unusual_times: str | None
     fps: float | None
     hours: list[str]
     transport: str

@@ -85,6 +85,8 @@ function cameraForm(setup, camera) {
   const models = h("datalist", { id: "known-models" }, setup.models.map((path) => h("option", { value: path })));
   const model = text(camera?.model, { class: "code", list: "known-models", required: !setup.model, placeholder: setup.model ?? "" });
   const sensitivity = choice([["", "As the model's footage allows"], ...BUDGETS.map((one) => [one, `At most ${budget(one)}`])], "");
+  const rare = camera?.unusual_times ?? "";
+  const unusual = choice([["", "Off"], ...[...new Set([...BUDGETS.slice(0, 4), rare])].filter(Boolean).map((one) => [one, `At most ${budget(one)}`])], rare);
   const hours = text(camera?.hours.join(", "), { placeholder: "always" });
   const rate = h("input", { type: "number", min: "0.1", max: "240", step: "any", value: camera?.fps ?? "", placeholder: "as trained" });
   const transport = choice([["tcp", "TCP"], ["udp", "UDP"]], camera?.transport ?? "tcp");
@@ -93,7 +95,7 @@ function cameraForm(setup, camera) {
   const preview = new Preview(() => ({ url: url.value.trim(), transport: transport.value, ...(isNew ? {} : { name: camera.name }) }));
 
   async function send() {
-    const values = { url: url.value.trim(), model: model.value.trim() || null, hours: commas(hours.value), fps: rate.value === "" ? null : Number(rate.value), transport: transport.value, loop: loop.control.checked, enabled: enabled.control.checked };
+    const values = { url: url.value.trim(), model: model.value.trim() || null, hours: commas(hours.value), unusual_times: unusual.value || null, fps: rate.value === "" ? null : Number(rate.value), transport: transport.value, loop: loop.control.checked, enabled: enabled.control.checked };
     if (isNew) await api.addCamera({ ...values, name: name.value.trim(), ...(sensitivity.value ? { false_alarms: sensitivity.value } : {}) });
     else await api.changeCamera(camera.name, values);
     notify(`${isNew ? name.value.trim() : camera.name}: saved.`);
@@ -110,6 +112,7 @@ function cameraForm(setup, camera) {
     isNew && field("False alarms", sensitivity, "Sets how sensitive it is; you can change it later."),
     h("details", {}, h("summary", {}, "More settings"), h("div", { class: "fields" },
       field("Active hours", hours, "Such as 08:00-18:00, mon-fri 22:00-06:00. At other times events are suppressed."),
+      field("Unusual times", unusual, "False alarms of movement where and when it is usually empty. Needs four days of activity."),
       field("Scored frames/s", rate, "Fewer save processor time."),
       field("RTSP transport", transport), loop.element)),
     enabled.element,

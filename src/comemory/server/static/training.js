@@ -44,5 +44,6 @@ export function trainingPanel(name) {
     progress.replaceChildren(...mine.map((one) => h("div", { class: "learning" }, h("p", {}, h("strong", {}, one.stage), one.share === null ? "" : ` ${Math.round(one.share * 100)} %`),
       one.running && h("progress", { "aria-label": `${one.stage} of ${name}`, max: "1", ...(one.share === null ? {} : { value: String(one.share) }) }), h("p", { class: one.stage === "failed" ? "problem" : "hint" }, one.message))));
   }
+  update(); // before the first message nobody knows what runs, and neither button may show
   return { children: [progress, hint, stop, start], update };
 }
