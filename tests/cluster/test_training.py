@@ -19,7 +19,7 @@ from comemory.research.reproduce.rows import read_rows
 
 pytest.importorskip("torch", reason="needs torch: pip install '.[train]'")
 
-TIMEOUT_S = 400
+TIMEOUT_S = 900
 
 
 def environment(address: str) -> dict[str, str]:
