@@ -43,8 +43,8 @@ MAX_WAIT_S = 0.25
 
 HISTORY = timedelta(days=56)
 """How far back the usual times reach: eight of each weekday."""
-HISTORY_INTERVAL_S = 3600.0
-"""How often they are read again."""
+HISTORY_INTERVAL_S, HISTORY_RETRY_S = 3600.0, 60.0
+"""How often they are read again, and how soon where the store did not answer."""
 
 SNAPSHOT_WIDTH = 640
 """Of the images that the page shows, pixels."""
@@ -317,13 +317,13 @@ class CameraScorer:
         now = time.monotonic()
         if now - self._history_read < HISTORY_INTERVAL_S:
             return
-        self._history_read = now
+        self._history_read = now - HISTORY_INTERVAL_S + HISTORY_RETRY_S
 
         def take(hours: list[HourOfActivity]) -> None:
             usual = UnusualTimes(hours, budget)
             with self.lock:
                 if self.camera.unusual_times == budget:
-                    self._unusual_times = usual
+                    self._unusual_times, self._history_read = usual, now
             if usual.note != self._unusual_times_note:
                 self._unusual_times_note = usual.note
                 if usual.note:
