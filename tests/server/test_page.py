@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterator
+from contextlib import suppress
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -232,16 +234,32 @@ def all_ids(running: Running) -> list[str]:
     return [event["id"] for event in stored(running, "/api/v1/timeline")["events"]]
 
 
+def click_until(page: Page, x: float, y: float, text: str) -> None:
+    """Click on a place of the picture until a text is shown: the page may move under the mouse while it is still loading."""
+    api = pytest.importorskip("playwright.sync_api")
+    shown = page.get_by_text(text)
+    until = time.monotonic() + TIMEOUT_MS / 1000
+    while not shown.is_visible():
+        assert time.monotonic() < until, text
+        box = page.locator("svg.editor").bounding_box()
+        assert box is not None
+        page.mouse.click(box["x"] + x * box["width"], box["y"] + y * box["height"])
+        with suppress(api.TimeoutError):
+            shown.wait_for(timeout=5000)
+
+
 class TestZones:
     def test_one_is_drawn_with_the_mouse_and_removed(self, running: Running, page: Page) -> None:
         page.goto(f"{running.url}/#/cameras/gate")
         page.get_by_role("button", name="Draw a zone").click()
-        editor = page.locator("svg.editor")
-        box = editor.bounding_box()
-        assert box is not None
-        for x, y in ((0.1, 0.1), (0.3, 0.1), (0.3, 0.3), (0.1, 0.1)):
-            page.mouse.click(box["x"] + x * box["width"], box["y"] + y * box["height"])
-        page.get_by_text("Zone 1, 3 corners").wait_for()
+        page.wait_for_function("[...document.images].some((image) => image.naturalWidth > 0)")
+        for x, y, then in (
+            (0.1, 0.1, "1 point."),
+            (0.3, 0.1, "2 points."),
+            (0.3, 0.3, "3 points."),
+            (0.1, 0.1, "Zone 1, 3 corners"),
+        ):
+            click_until(page, x, y, then)
         (zone,) = stored(running, "/api/v1/cameras/gate")["zones"]
         assert [
             [pytest.approx(value, abs=0.02) for value in point] for point in ((0.1, 0.1), (0.3, 0.1), (0.3, 0.3))
