@@ -257,12 +257,12 @@ class TestCommands:
         assert run("backup", backup, "--config", config) == 0
         copy = backup / "service" / "live.toml"
         assert (copy.read_bytes(), stat.S_IMODE(copy.stat().st_mode)) == (config.read_bytes(), 0o600)
-        shutil.rmtree(live)
         restored = tmp_path / "restored.toml"
         restored.write_text(copy.read_text().replace('out = "live"', 'out = "new"'))
         assert run("restore", backup, "--config", restored) == 0
         models = CameraModels(read_live(restored), "gate")
-        assert models.current == new / "cameras" / "gate" / "models" / "second"
+        assert models.current == new / "cameras" / "gate" / "models" / "second", "although the old one is still there"
+        shutil.rmtree(live)
         assert open_bundle(models.current).digest == open_bundle(shipped).digest
         assert models.roll_back() == models.current == new / "cameras" / "gate" / "models" / "first"
 

@@ -208,15 +208,15 @@ def _find_models(out: Path) -> list[str]:
     problems = []
     for camera, values in read_json_object(out / "overrides.json").items():
         change = values.get("model") if isinstance(values, dict) else None
-        if not isinstance(change, dict) or change.get("now") is None or Path(change["now"]).exists():
+        if not isinstance(change, dict) or change.get("now") is None:
             continue
-        folder = out.absolute() / _CAMERAS / camera
-        found = folder / _MODELS / Path(change["now"]).name
-        if found.exists():
+        now, folder = Path(change["now"]), out.absolute() / _CAMERAS / camera
+        found = folder / _MODELS / now.name
+        if now != found and now.parts[-4:] == found.parts[-4:] and found.exists():
             order = [str(folder / _MODELS / Path(path).name) for path in read_json_list(folder / "models.json")]
             write_text(folder / "models.json", json.dumps(order, indent=1) + "\n")
             Overrides(out).set(camera, "model", change.get("was"), str(found))
-        else:
+        elif not now.exists():
             Overrides(out).forget(camera, ["model"])
             problems.append(f"the model {change['now']} of {camera} is not here: the one of the settings is used")
     return problems

@@ -40,7 +40,7 @@ def claim(out: Path, node: str) -> socket.socket | None:
 
 
 def _accept(holding: socket.socket) -> None:
-    """Take those who ask off the queue, which would be full at some time."""
+    """Accept each connection and close it, so that the queue of the socket never fills."""
     with suppress(OSError):
         while True:
             with suppress(ConnectionAbortedError):

@@ -252,7 +252,7 @@ class Group:
                         engine.end_snooze(name)
 
     def _report_command(self, command: CameraCommand, error: str) -> None:
-        """Tell the placing process what came through a sink, so that it holds wherever the camera moves."""
+        """Report a command that came through a sink to the placing process, so that it holds wherever the camera moves."""
         if not error:
             values = {"camera": command.camera, "action": command.action, "minutes": command.minutes}
             self._remember({"kind": "command", **values, "by": f"alerts.{command.sink}"})

@@ -418,7 +418,7 @@ class Engine:
                     self._apply_pause(kind, name)
 
     def _open_labeller(self) -> Labeller | None:
-        """The detector of `[labels]`; a file that cannot be used is told at the start, and events get no labels."""
+        """The detector of `[labels]`; a file that cannot be used is reported at the start, and events get no labels."""
         if self._settings.labels.file is None:
             return None
         from comemory.live.labels import Labeller
