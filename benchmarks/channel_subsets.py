@@ -5,7 +5,10 @@
 The scores of a bundle are sums of channels. Each channel has a scale and a weight of its own, fitted on normal video without
 the others, so one pass over the test video gives the causal AUC of every subset exactly: the levels are added and smoothed as
 the scorer does it, and the scale of the sum does not change the order of frames. No subset is left out, so nothing was chosen
-before; the channels themselves were designed with the recorded scenes in sight.
+before; the channels themselves were designed with the recorded scenes in sight. The table of docs/explanation/scenes.md is
+made from the stored result, and a test fails where the two differ:
+
+    python benchmarks/channel_subsets.py --render benchmarks/results/2026-11-29-channel-subsets.json
 """
 
 from __future__ import annotations
@@ -102,37 +105,50 @@ def name_of(channels: Sequence[str]) -> str:
     return " + ".join(channel.partition(":")[0].replace("_", " ") for channel in channels)
 
 
+TITLES = {"ped2": "Ped2", "ped1": "Ped1", "avenue": "Avenue subset", "coffee": "coffee room"}
+
+
 def table(aucs: dict[str, dict[str, float]], scenes: Sequence[str]) -> list[str]:
-    """The subsets and both choices as Markdown."""
+    """The subsets and the choices among them as lines of Markdown."""
     recorded = [name for name in scenes if not name.startswith("syn")]
 
     def row(title: str, values: dict[str, float]) -> str:
         known = [values[name] for name in recorded]
-        cells = [f"{values[name]:.3f}" for name in scenes]
+        cells = [f"{values[name]:.3f}" if name in values else "–" for name in scenes]
         return f"| {title} | {' | '.join(cells)} | {sum(known) / len(known):.3f} | {min(known):.3f} |"
 
-    lines = ["| | " + " | ".join(scenes) + " | mean of recorded | worst |", "|---" * (len(scenes) + 3) + "|"]
-    lines += [row(name, values) for name, values in aucs.items()]
-    best = chosen_in_sight({name: {key: one[key] for key in recorded} for name, one in aucs.items()})
-    lines.append(row(f"chosen in sight: {best}", aucs[best]))
-    choice = {scene: chosen_on_the_others(aucs, scene) for scene in scenes}
-    lines.append(row("each scene by the subset chosen on all others", {s: aucs[choice[s]][s] for s in scenes}))
-    among = {name: {key: one[key] for key in recorded} for name, one in aucs.items()}
-    by_recorded = {scene: chosen_on_the_others(among, scene) for scene in scenes}
-    lines.append(row("the same, by the recorded others alone", {s: aucs[by_recorded[s]][s] for s in scenes}))
-    lines += [
-        "",
-        *(f"{scene}: all others choose {choice[scene]}; the recorded ones {by_recorded[scene]}" for scene in scenes),
+    titles = " | ".join(TITLES.get(name, name) for name in scenes)
+    among_recorded = {name: {key: one[key] for key in recorded} for name, one in aucs.items()}
+    best = chosen_in_sight(among_recorded)
+    return [
+        f"| | {titles} | mean of recorded | worst |",
+        "|---" * (len(scenes) + 3) + "|",
+        *(row(name, values) for name, values in aucs.items()),
+        row(f"**chosen in sight**: {best}", aucs[best]),
+        row(
+            "**each scene by the subset chosen on all the others**",
+            {scene: aucs[chosen_on_the_others(aucs, scene)][scene] for scene in scenes},
+        ),
+        row(
+            "**each recorded scene by the subset chosen on the other recorded ones**",
+            {scene: aucs[chosen_on_the_others(among_recorded, scene)][scene] for scene in recorded},
+        ),
     ]
-    return lines
 
 
 def main() -> None:
     """Read the command line, measure, print and write."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("scenes", nargs="+", help="NAME=BUNDLE,KIND:PATH; the names of synthetic ones start with syn")
+    parser.add_argument("scenes", nargs="*", help="NAME=BUNDLE,KIND:PATH; the names of synthetic ones start with syn")
     parser.add_argument("--json", type=Path)
+    parser.add_argument("--render", type=Path, help="only print the table of a stored result")
     args = parser.parse_args()
+    if args.render:
+        stored = json.loads(args.render.read_text(encoding="utf-8"))
+        print("\n".join(table(stored["auc"], stored["scenes"])))
+        return
+    if not args.scenes:
+        parser.error("name a scene, or a result with --render")
     aucs: dict[str, dict[str, float]] = {}
     names = []
     for scene in args.scenes:
@@ -147,7 +163,7 @@ def main() -> None:
         print(f"{name}: {sum(map(len, levels.videos))} frames", flush=True)
     print("\n".join(table(aucs, names)))
     if args.json:
-        found: JSON = {"scenes": args.scenes, "auc": aucs, "environment": environment()}
+        found: JSON = {"scenes": names, "auc": aucs, "environment": environment()}
         args.json.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
 
 
