@@ -18,7 +18,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from serving import Running
+from serving import Running, wait_for
 
 from comemory.cli import main
 from comemory.errors import ConfigError
@@ -160,7 +160,9 @@ def certificate(folder: Path, name: str) -> None:
     subprocess.run(made, check=True, capture_output=True)
 
 
-def test_a_renewed_certificate_is_used_without_a_restart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def https(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[str, int]]:
+    """The address of a page with a certificate in `tmp_path`, which it reads again as soon as that changes."""
     from comemory.live.config import read_live
     from comemory.live.engine import Engine
     from comemory.server.app import create_app
@@ -171,14 +173,30 @@ def test_a_renewed_certificate_is_used_without_a_restart(tmp_path: Path, monkeyp
     engine = Engine(read_live(None, {"model": "nowhere", "out": str(tmp_path / "live")}))
     app = create_app(engine, None, Auth(load_credentials(tmp_path / "access.json")))
     with serving(app, settings) as address:
-        port = int(address.rstrip("/").rpartition(":")[2])
-        first = ssl.get_server_certificate(("127.0.0.1", port))
-        certificate(tmp_path, "new.example")
+        yield "127.0.0.1", int(address.rstrip("/").rpartition(":")[2])
+
+
+def test_a_renewed_certificate_is_used_without_a_restart(tmp_path: Path, https: tuple[str, int]) -> None:
+    first = ssl.get_server_certificate(https)
+    for name in ("new.example", "newer.example"):
+        certificate(tmp_path, name)
         new = (tmp_path / "certificate.pem").read_text(encoding="ascii")
-        deadline = time.monotonic() + 60
-        while ssl.get_server_certificate(("127.0.0.1", port)).split() != new.split():
-            assert time.monotonic() < deadline
+        wait_for(lambda new=new: ssl.get_server_certificate(https).split() == new.split())
         assert first.split() != new.split()
+
+
+def test_a_certificate_whose_key_does_not_fit_leaves_the_old_one_in_use(
+    tmp_path: Path, https: tuple[str, int], caplog: pytest.LogCaptureFixture
+) -> None:
+    first = ssl.get_server_certificate(https)
+    (tmp_path / "other").mkdir()
+    certificate(tmp_path / "other", "new.example")
+    shutil.copy(tmp_path / "other" / "certificate.pem", tmp_path)
+    wait_for(lambda: "the old one stays" in caplog.text)
+    assert ssl.get_server_certificate(https).split() == first.split()
+    shutil.copy(tmp_path / "other" / "key.pem", tmp_path)
+    new = (tmp_path / "certificate.pem").read_text(encoding="ascii")
+    wait_for(lambda: ssl.get_server_certificate(https).split() == new.split())
 
 
 def test_open_streams_do_not_delay_the_end(tmp_path: Path) -> None:

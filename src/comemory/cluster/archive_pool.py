@@ -3,12 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
-import subprocess
-import sys
-import threading
-from contextlib import suppress
 from dataclasses import dataclass
 from queue import Empty, SimpleQueue
 from typing import Protocol
@@ -16,9 +11,7 @@ from typing import Protocol
 from comemory.cluster.archive_task import ArchiveSettings, Outcome, Task
 from comemory.cluster.archive_worker import settings_line
 from comemory.errors import SourceError
-
-STOP_TIMEOUT_S = 5.0
-"""Seconds that a worker has to end after it was asked to; then it is killed."""
+from comemory.line_process import LineProcess, describe_exit
 
 MAX_BROKEN_STARTS = 3
 """Workers in a row that end before they are ready: more would fail for the same reason."""
@@ -144,65 +137,26 @@ class LocalPool:
 
 
 class _Worker:
-    """A process of `archive_worker.main`, and the thread that reads what it writes."""
+    """A process of `archive_worker.main`, and its messages."""
 
     def __init__(self, settings: ArchiveSettings, messages: SimpleQueue[tuple[_Worker, str | None]]) -> None:
         self.task: Task | None = None
         self.is_ready = False
-        self._messages = messages
-        environment = {**os.environ, "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
-        try:
-            self._process = subprocess.Popen(
-                [sys.executable, "-P", "-m", "comemory.cluster.archive_worker"],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                env=environment,
-                text=True,
-                encoding="utf-8",
-            )
-        except OSError as error:
-            raise SourceError(f"cannot start a worker: {error}") from None
-        self._reader = threading.Thread(target=self._read, daemon=True)
-        self._reader.start()
-        self._write(settings_line(settings))
+        environment = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+        command = ("-P", "-m", "comemory.cluster.archive_worker")
+        self._process = LineProcess(command, environment, lambda line: messages.put((self, line)))
+        self._process.send(settings_line(settings))
 
     def start(self, task: Task) -> None:
-        """Send a task. If the process is gone already, the end of its output says so."""
+        """Send a task."""
         self.task = task
-        self._write(task.to_json())
-
-    def _write(self, line: str) -> None:
-        assert self._process.stdin is not None
-        with suppress(BrokenPipeError):
-            self._process.stdin.write(line + "\n")
-            self._process.stdin.flush()
+        self._process.send(task.to_json())
 
     def wait(self) -> tuple[int, str]:
         """Wait for a process that is ending; returns its exit code, and why it ended in words."""
         code = self._process.wait()
-        self._close()
-        how = f"was killed by signal {-code}" if code < 0 else f"ended with code {code}"
-        return code, f"its worker {how}"
+        return code, f"its worker {describe_exit(code)}"
 
     def stop(self) -> None:
         """End the process."""
-        self._process.terminate()
-        try:
-            self._process.wait(STOP_TIMEOUT_S)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
-        self._close()
-
-    def _close(self) -> None:
-        self._reader.join()
-        for pipe in (self._process.stdin, self._process.stdout):
-            if pipe is not None:
-                with suppress(BrokenPipeError):
-                    pipe.close()
-
-    def _read(self) -> None:
-        assert self._process.stdout is not None
-        for line in self._process.stdout:
-            self._messages.put((self, line))
-        self._messages.put((self, None))
+        self._process.stop()

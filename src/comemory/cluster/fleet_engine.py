@@ -151,13 +151,7 @@ class FleetEngine:
 
     def set_verdicts(self, event_ids: Sequence[str], verdict: Verdict | None, by: str) -> dict[str, str]:
         """See `live.contract.EngineContract.set_verdicts`."""
-        errors: dict[str, str] = {}
-        changed: set[str] = set()
-        for event_id in event_ids:
-            try:
-                changed.add(self._feedback.set_verdict(event_id, verdict, by))
-            except ComemoryError as error:
-                errors[event_id] = str(error)
+        changed, errors = self._feedback.set_verdicts(event_ids, verdict, by)
         self._count("verdicts", changed)
         return errors
 

@@ -7,8 +7,6 @@ machine, into folders that every node can reach.
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -17,6 +15,7 @@ from typing import Any
 
 from comemory.cluster.archive_ray import connect
 from comemory.errors import last_line
+from comemory.line_process import LineProcess, describe_exit
 
 WAIT_S = 2.0
 """How long an actor waits for a line before it answers that there is none; the driver then asks again."""
@@ -29,7 +28,7 @@ CONCURRENCY = 4
 
 
 class RayProcess:
-    """A process on a node of the cluster, with lines in and lines out: a `research.reproduce.pool.LineProcess`.
+    """A process on a node of the cluster, with lines in and lines out: a `research.reproduce.pool.WorkerProcess`.
 
     Args:
         ray: the package, connected.
@@ -69,7 +68,7 @@ class RayProcess:
             code = int(self._ray.get(self._actor.wait.remote()))
         except self._ray.exceptions.RayError as error:
             return f"was lost: {last_line(error)}"
-        return f"was killed by signal {-code}" if code < 0 else f"ended with code {code}"
+        return describe_exit(code)
 
     def stop(self) -> None:
         """End the process."""
@@ -91,29 +90,15 @@ class _ProcessActor:
 
     def __init__(self, command: list[str], environment: dict[str, str], log: str, folder: str) -> None:
         os.chdir(folder)
-        Path(log).parent.mkdir(parents=True, exist_ok=True)
-        with Path(log).open("ab") as errors:
-            # The child ends when its standard input does, so it never outlives this actor.
-            self._process = subprocess.Popen(
-                [sys.executable, *command],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=errors,
-                env={**os.environ, **environment},
-                text=True,
-                encoding="utf-8",
-            )
         self._lines: list[str] = []
         self._is_over = False
         self._has_news = threading.Condition()
-        threading.Thread(target=self._read, daemon=True).start()
+        # The child ends when its standard input does, so it never outlives this actor.
+        self._process = LineProcess(command, environment, self._add, log=Path(log))
 
     def send(self, line: str) -> None:
         """Write a line to the process."""
-        assert self._process.stdin is not None
-        with suppress(BrokenPipeError):
-            self._process.stdin.write(line)
-            self._process.stdin.flush()
+        self._process.send(line)
 
     def lines(self) -> list[str] | None:
         """The lines since the last call, none after a while without any; None once the process has ended."""
@@ -127,14 +112,12 @@ class _ProcessActor:
         """The exit code."""
         return self._process.wait()
 
-    def _read(self) -> None:
-        assert self._process.stdout is not None
-        for line in self._process.stdout:
-            with self._has_news:
-                self._lines.append(line)
-                self._has_news.notify()
+    def _add(self, line: str | None) -> None:
         with self._has_news:
-            self._is_over = True
+            if line is None:
+                self._is_over = True
+            else:
+                self._lines.append(line)
             self._has_news.notify()
 
 

@@ -251,13 +251,7 @@ class Engine:
         Returns:
             For each event that has no new verdict, why not.
         """
-        errors: dict[str, str] = {}
-        changed: set[str] = set()
-        for event_id in event_ids:
-            try:
-                changed.add(self._feedback.set_verdict(event_id, verdict, by))
-            except ComemoryError as error:
-                errors[event_id] = str(error)
+        changed, errors = self._feedback.set_verdicts(event_ids, verdict, by)
         for name in changed:
             self._suppress_normal(name)
         return errors

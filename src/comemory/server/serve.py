@@ -145,18 +145,34 @@ def proxy_of(settings: WebSettings) -> Proxy:
 
 def _renew_certificate(server: uvicorn.Server, settings: WebSettings) -> None:
     """Load the certificate again when its file has changed: new connections get it, open ones go on."""
-    context, files = server.config.ssl, (settings.certificate, settings.key)
+    served, files = server.config.ssl, (settings.certificate, settings.key)
     loaded = _stamps(files)
     while not server.should_exit:
         time.sleep(CERTIFICATE_CHECK_S)
-        if context is not None and settings.certificate is not None and (present := _stamps(files)) != loaded:
+        if served is not None and settings.certificate is not None and (present := _stamps(files)) != loaded:
             try:
-                context.load_cert_chain(settings.certificate, settings.key)
+                _replace_certificate(served, settings.certificate, settings.key)
             except (OSError, ssl.SSLError) as error:
                 log.error("cannot use the new certificate %s, the old one stays: %s", settings.certificate, error)
             else:
                 log.warning("the certificate %s was loaded again", settings.certificate)
             loaded = present
+
+
+def _replace_certificate(served: ssl.SSLContext, certificate: Path, key: Path | None) -> None:
+    """Give all connections that begin from now on another certificate.
+
+    Loading it into the context that is served would change certificate and key one after the other: a connection that begins in
+    between fails, and a key that does not fit would leave the new certificate there.
+    """
+    renewed = ssl.SSLContext(served.protocol)
+    renewed.load_cert_chain(certificate, key)
+    renewed.verify_mode = served.verify_mode
+
+    def use_renewed(connection: ssl.SSLObject, name: str | None, context: ssl.SSLContext) -> None:
+        connection.context = renewed
+
+    served.sni_callback = use_renewed
 
 
 def _stamps(files: Iterable[Path | None]) -> list[int]:

@@ -53,6 +53,23 @@ class FeedbackStore:
             write_text(self.path, json.dumps(stored) + "\n")
         return event.camera
 
+    def set_verdicts(
+        self, event_ids: Sequence[str], verdict: Verdict | None, by: str
+    ) -> tuple[set[str], dict[str, str]]:
+        """Store the same verdict on many events.
+
+        Returns:
+            The cameras of the events that have it; and for each event that has no new verdict, why not.
+        """
+        cameras: set[str] = set()
+        errors: dict[str, str] = {}
+        for event_id in event_ids:
+            try:
+                cameras.add(self.set_verdict(event_id, verdict, by))
+            except ComemoryError as error:
+                errors[event_id] = str(error)
+        return cameras, errors
+
     def normal_signatures(self, camera: str) -> list[Sequence[float]]:
         """The signatures of the camera's events with the verdict `normal`."""
         if self.store is None:

@@ -6,22 +6,14 @@ The processes run on this machine, or where `StartProcess` puts them.
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
-import threading
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from pathlib import Path
 from queue import SimpleQueue
 from typing import Protocol
 
-from comemory.errors import SourceError
+from comemory.line_process import LineProcess, describe_exit
 from comemory.research.reproduce.run import Job
 from comemory.types import JSON
-
-STOP_TIMEOUT_S = 5.0
-"""Seconds that a worker has to end after it was asked to; then it is killed."""
 
 
 class Progress(Protocol):
@@ -46,8 +38,8 @@ class Progress(Protocol):
         """A run failed."""
 
 
-class LineProcess(Protocol):
-    """A process with lines in and lines out."""
+class WorkerProcess(Protocol):
+    """A process with lines in and lines out, on this machine or another."""
 
     def send(self, line: str) -> None:
         """Write a line to its standard input. If it is gone already, the end of its output says so."""
@@ -60,7 +52,7 @@ class LineProcess(Protocol):
 
 
 _OnLine = Callable[[str | None], None]
-StartProcess = Callable[[Sequence[str], Mapping[str, str], Path, _OnLine], LineProcess]
+StartProcess = Callable[[Sequence[str], Mapping[str, str], Path, _OnLine], WorkerProcess]
 """Starts Python with some arguments, with variables set and standard error in a file. Each line that it prints is given to
 the last argument; None at its end."""
 
@@ -163,10 +155,10 @@ class _Worker:
 
     def start(self, job: Job) -> None:
         """Send a job."""
-        self._process.send(job.model_dump_json() + "\n")
+        self._process.send(job.model_dump_json())
 
     def wait(self) -> str:
-        """See `LineProcess.wait`."""
+        """See `WorkerProcess.wait`."""
         return self._process.wait()
 
     def stop(self) -> None:
@@ -186,62 +178,12 @@ class _Worker:
 
 
 class _LocalProcess:
-    """A `LineProcess` on this machine, and the thread that reads what it writes."""
+    """A `WorkerProcess` on this machine."""
 
     def __init__(self, command: Sequence[str], environment: Mapping[str, str], log: Path, on_line: _OnLine) -> None:
-        self._on_line = on_line
-        try:
-            log.parent.mkdir(parents=True, exist_ok=True)
-            with log.open("ab") as errors:
-                self._process = subprocess.Popen(
-                    [sys.executable, *command],
-                    stdin=subprocess.PIPE,
-                    stdout=subprocess.PIPE,
-                    stderr=errors,
-                    env={**os.environ, **environment},
-                    start_new_session=True,
-                    text=True,
-                    encoding="utf-8",
-                )
-        except OSError as error:
-            raise SourceError(f"cannot start a worker: {error}") from None
-        self._reader = threading.Thread(target=self._read, daemon=True)
-        self._reader.start()
-
-    def send(self, line: str) -> None:
-        """See `LineProcess.send`."""
-        assert self._process.stdin is not None
-        try:
-            self._process.stdin.write(line)
-            self._process.stdin.flush()
-        except BrokenPipeError:
-            return
+        self._process = LineProcess(command, environment, on_line, log=log, own_session=True)
+        self.send, self.stop = self._process.send, self._process.stop
 
     def wait(self) -> str:
-        """See `LineProcess.wait`."""
-        code = self._process.wait()
-        self._close()
-        return f"was killed by signal {-code}" if code < 0 else f"ended with code {code}"
-
-    def stop(self) -> None:
-        """See `LineProcess.stop`."""
-        self._process.terminate()
-        try:
-            self._process.wait(STOP_TIMEOUT_S)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
-        self._close()
-
-    def _close(self) -> None:
-        self._reader.join()
-        for pipe in (self._process.stdin, self._process.stdout):
-            if pipe is not None:
-                with suppress(BrokenPipeError):
-                    pipe.close()
-
-    def _read(self) -> None:
-        assert self._process.stdout is not None
-        for line in self._process.stdout:
-            self._on_line(line)
-        self._on_line(None)
+        """See `WorkerProcess.wait`."""
+        return describe_exit(self._process.wait())
