@@ -88,7 +88,7 @@ def scores(
     calibration: Calibration, scene: NormalScene | None, video: PreparedVideo, config: TrainingConfig
 ) -> NDArray[np.float64]:
     """The score of every frame of a video that has one."""
-    objects = {} if scene is None else object_maps(video, config.clips, scene, RATE_HZ)
+    objects = object_maps(video, config.clips, scene, RATE_HZ)
     found: Iterator[Mapping[str, NDArray[np.float32]]] = infer_evidence(FlowAlone(), video, config, objects=objects)
     scorer = Scorer(calibration)
     return np.array([scorer.update(normalise(maps, calibration.spatial_baselines)).value for maps in found])

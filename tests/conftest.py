@@ -12,6 +12,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from comemory import errors
+from comemory.files import file_lock
 from comemory.types import Frame
 
 # Several workers of pytest share the cores: threads of OpenMP that wait for each other would make some tests 30 times slower.
@@ -88,10 +89,14 @@ def nano_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "scoring.motion_penalty=0",
         "scoring.appearance_penalty=0",
     ]
-    path = tmp_path_factory.mktemp("nano") / "nano"
-    train(
-        "synthetic:seed=1,frames=60,training=3,testing=1,size=96x144", read_training_config("nano", settings=tiny), path
-    )
+    folder = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        folder = folder.parent  # that of all workers: the first one trains
+    path = folder / "nano"
+    with file_lock(folder):
+        if not path.exists():
+            data = "synthetic:seed=1,frames=60,training=3,testing=1,size=96x144"
+            train(data, read_training_config("nano", settings=tiny), path)
     return path
 
 

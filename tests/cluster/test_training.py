@@ -78,6 +78,7 @@ def results(folder: Path) -> dict[tuple[str, int], Any]:
     }
 
 
+@pytest.mark.slow  # TestGrid in tests/research/reproduce/test_run.py: the same pool of processes on one machine
 def test_a_grid_on_the_cluster_gives_the_rows_of_the_serial_run(ray_address: str, tmp_path: Path) -> None:
     text = (
         grid.TINY.replace("seeds = [0]", "seeds = [0, 1]")

@@ -28,7 +28,7 @@ workers = 1
 [cameras.gate]
 url = "{video}"
 loop = true
-fps = 5
+fps = 2
 false_alarms = "1/min"
 
 [cameras.yard]

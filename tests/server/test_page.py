@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Iterator
-from contextlib import suppress
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -234,18 +232,13 @@ def all_ids(running: Running) -> list[str]:
     return [event["id"] for event in stored(running, "/api/v1/timeline")["events"]]
 
 
-def click_until(page: Page, x: float, y: float, text: str) -> None:
-    """Click on a place of the picture until a text is shown: the page may move under the mouse while it is still loading."""
-    api = pytest.importorskip("playwright.sync_api")
-    shown = page.get_by_text(text)
-    until = time.monotonic() + TIMEOUT_MS / 1000
-    while not shown.is_visible():
-        assert time.monotonic() < until, text
-        box = page.locator("svg.editor").bounding_box()
-        assert box is not None
-        page.mouse.click(box["x"] + x * box["width"], box["y"] + y * box["height"])
-        with suppress(api.TimeoutError):
-            shown.wait_for(timeout=5000)
+def wait_until_still(page: Page, selector: str) -> tuple[float, float]:
+    """Wait until an element no longer moves, as it does while the page is still loading; its width and height."""
+    before = None
+    while (box := page.locator(selector).bounding_box()) is None or box != before:
+        before = box
+        page.wait_for_timeout(500)
+    return box["width"], box["height"]
 
 
 class TestZones:
@@ -259,7 +252,9 @@ class TestZones:
             (0.3, 0.3, "3 points."),
             (0.1, 0.1, "Zone 1, 3 corners"),
         ):
-            click_until(page, x, y, then)
+            width, height = wait_until_still(page, "svg.editor")
+            page.locator("svg.editor").click(position={"x": x * width, "y": y * height})
+            page.get_by_text(then).wait_for()
         (zone,) = stored(running, "/api/v1/cameras/gate")["zones"]
         assert [
             [pytest.approx(value, abs=0.02) for value in point] for point in ((0.1, 0.1), (0.3, 0.1), (0.3, 0.3))

@@ -48,11 +48,10 @@ class Comparison:
             trained: videos that were trained on, to count alarms on as well.
         """
         fp32 = self._bundle.calibration
-        evidence = [list(self._evidence(self._variant, video)) for video in held_out]
         clips, scene = self._bundle.clips, self._bundle.scene
         memories = [None] * len(trained) if scene is None else left_out_scenes(trained, clips, scene, fp32.rate_hz)
         self.calibration = fit_calibration(
-            evidence,
+            (self._evidence(self._variant, video) for video in held_out),
             fp32.settings,
             fp32.rate_hz,
             spatial_baselines=fp32.spatial_baselines,
@@ -60,7 +59,7 @@ class Comparison:
                 self._evidence(self._variant, video, memory) for video, memory in zip(trained, memories, strict=True)
             ),
         )
-        scores = np.concatenate([_scores(self.calibration, video) for video in evidence])
+        scores = self._score_all(self._variant, self.calibration, held_out)
         return compare_scores(scores, self._score_all(self._fp32, fp32, held_out))
 
     def compare_labelled(self, videos: Sequence[tuple[PreparedVideo, NDArray[np.bool_]]]) -> LabelledAgreement:
@@ -85,9 +84,10 @@ class Comparison:
         """
         n_past, scene = self._bundle.clips.n_past, memory or self._bundle.scene
         rate_hz = self._bundle.calibration.rate_hz
-        objects = {} if scene is None else object_maps(video, self._bundle.clips, scene, rate_hz)
-        for end, inputs in zip(video.clip_ends(n_past), network_inputs(video, self._bundle), strict=True):
-            outputs = {**runtime.run(inputs), **video.evidence(end), **objects.get(end, {})}
+        objects = object_maps(video, self._bundle.clips, scene, rate_hz)
+        ends = video.clip_ends(n_past)
+        for end, inputs, found in zip(ends, network_inputs(video, self._bundle), objects, strict=False):
+            outputs = {**runtime.run(inputs), **video.evidence(end), **found}
             self._on_frame()
             for name, values in outputs.items():
                 if not np.isfinite(values).all():

@@ -105,7 +105,8 @@ def export(
             network = _write_variant(bundle, training, written, runtime, precision)
             comparison = Comparison(bundle, runtime, network, on_frame)
             videos = [*training.held_out, *(video for found, _ in labelled.values() for video, _ in found)]
-            scored = [*videos, *videos, *training.trained]  # every video in both precisions, training video in one
+            # Every video in both precisions; in the new one held-out video twice and training video once, to calibrate it.
+            scored = [*videos, *videos, *training.held_out, *training.trained]
             on_stage("Comparing with fp32", sum(len(video.clip_ends(bundle.clips.n_past)) for video in scored))
             held_out = comparison.calibrate(training.held_out, training.trained)
             found = {name: comparison.compare_labelled(videos) for name, (videos, _) in labelled.items()}

@@ -15,6 +15,7 @@ from comemory.datasets import open_dataset
 from comemory.errors import BundleError, DatasetError, short
 from comemory.training.cache import PreparedVideo, content_sha256, prepare_videos
 from comemory.training.split import evenly_spaced
+from comemory.training.stretches import Stretches, trained_stretches
 from comemory.types import Clip, LabelledSource
 
 N_QUANTISATION_CLIPS = 300
@@ -48,7 +49,9 @@ def prepare_training_videos(
         BundleError: the provenance does not say which video that was.
     """
     trained, held = _counts(bundle, "trained_on"), _counts(bundle, "held_out")
-    videos = [video for video in open_dataset(data).training() if video.name in {**trained, **held}]
+    every = open_dataset(data).training()
+    stretches = trained_stretches(bundle, every)
+    videos = [video for video in every if video.name in {**trained, **held}]
     content = hashlib.sha256("".join(content_sha256(video, data) for video in videos).encode()).hexdigest()
     if content != bundle.provenance.get("data_sha256"):
         raise DatasetError(
@@ -58,7 +61,7 @@ def prepare_training_videos(
     counted = list(trained)[evenly_spaced(list(trained.values()))]
     wanted = {*held, *counted}
     prepared, problems = _prepare(
-        [one for one in videos if one.name in wanted], bundle, data, cache, flow_weights, on_frame
+        [one for one in videos if one.name in wanted], bundle, data, cache, flow_weights, on_frame, stretches
     )
     parts: dict[bool, list[PreparedVideo]] = {True: [], False: []}
     for video in prepared:
@@ -118,6 +121,7 @@ def _prepare(
     cache: Path,
     flow_weights: str | None,
     on_frame: Callable[[], None],
+    stretches: Mapping[str, Stretches] | None = None,
 ) -> tuple[list[PreparedVideo], list[str]]:
     flow = bundle.flow.model_copy(update={"weights": flow_weights})
     return prepare_videos(
@@ -127,6 +131,7 @@ def _prepare(
         flow,
         dataset=data,
         rate_hz=bundle.calibration.rate_hz,
+        stretches=stretches,
         on_frame=lambda name: on_frame(),
     )
 

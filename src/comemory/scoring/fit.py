@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from comemory.errors import ConfigError
 from comemory.scoring.calibration import Calibration, expanded, needed_baselines
-from comemory.scoring.channels import HAND_DESIGNED, Peak, parse_channel, peak, thesis_parts
+from comemory.scoring.channels import HAND_DESIGNED, Peak, parse_channel, peak, thesis_parts, thesis_score
 from comemory.scoring.config import ScoringSettings
 from comemory.scoring.directional import fit_directional_levels
 from comemory.scoring.events import EventFinder
@@ -40,7 +41,7 @@ THRESHOLD_STEP = 0.1
 
 
 def fit_calibration(
-    videos: Sequence[Sequence[Maps]],
+    videos: Iterable[Iterable[Maps]],
     settings: ScoringSettings,
     rate_hz: float,
     *,
@@ -55,8 +56,11 @@ def fit_calibration(
     the video and may be its quieter fifth. So the score's own scale is fitted twice, without and with training video;
     the more conservative one is used, and alarms are counted on all of it.
 
+    Of each frame a few numbers are held, not its evidence, so that hours of video fit into memory. Only where spatial baselines
+    must be fitted on `videos` themselves is their evidence held.
+
     Args:
-        videos: evidence of every frame of every held-out video, in order.
+        videos: evidence of every frame of every held-out video, in order; iterated once, one frame at a time.
         settings: what to fit for.
         rate_hz: frames per second of the videos.
         baseline_frames: evidence of frames spread over the training video, to fit the spatial baselines on: it covers
@@ -69,45 +73,63 @@ def fit_calibration(
         ConfigError: fewer than 20 frames, or the evidence lacks a channel.
     """
     if spatial_baselines is None:
-        frames = baseline_frames or [maps for video in videos for maps in video]
-        spatial_baselines = _fit_spatial_baselines(frames, settings, known_baselines or {})
-    held_out = [[normalise(maps, spatial_baselines) for maps in video] for video in videos]
-    thesis_weights = _thesis_weights([evidence for video in held_out for evidence in video])
-    peaks = [[_peaks(evidence, settings) for evidence in video] for video in held_out]
-    trained = ((normalise(maps, spatial_baselines) for maps in video) for video in training_videos)
-    if settings.score == "thesis":
-        plain = _fit_channels(peaks, [], settings, rate_hz, spatial_baselines, thesis_weights)
-        scores = [[_thesis_scores(plain, video) for video in part] for part in (held_out, trained)]
-        return _with_score_scale(plain, *scores)
-    training = [[_peaks(evidence, settings) for evidence in video] for video in trained]
-    plain = _fit_channels(peaks, training, settings, rate_hz, spatial_baselines, thesis_weights)
-    scores = [[_raw_scores(plain, video) for video in part] for part in (peaks, training)]
+        known = known_baselines or {}
+        if not baseline_frames and needed_baselines(settings) - set(known):
+            videos = [list(video) for video in videos]
+            baseline_frames = [maps for video in videos for maps in video]
+        spatial_baselines = _fit_spatial_baselines(baseline_frames, settings, known)
+
+    def measured(parts: Iterable[Iterable[Maps]], with_thesis: bool) -> list[list[_Measured]]:
+        found = ((normalise(maps, spatial_baselines) for maps in video) for video in parts)
+        return [[_measure(evidence, settings, with_thesis) for evidence in video] for video in found]
+
+    held_out = measured(videos, with_thesis=True)
+    training = measured(training_videos, with_thesis=settings.score == "thesis")
+    plain = _fit_channels(held_out, training, settings, rate_hz, spatial_baselines)
+    scores = [[_raw_scores(plain, video) for video in part] for part in (held_out, training)]
     return _with_score_scale(plain, *scores)
 
 
-def _peaks(evidence: Evidence, settings: ScoringSettings) -> dict[str, Peak]:
-    """The largest patch of every channel."""
-    return {channel: peak(evidence.maps, channel) for channel in (*settings.motion, *settings.appearance)}
+@dataclass(frozen=True, slots=True)
+class _Measured:
+    """What a calibration needs of a frame.
+
+    Attributes:
+        peaks: the largest patch of every channel.
+        thesis: the flow error and the frame error of Eq. (16); None where they are not measured.
+    """
+
+    peaks: Mapping[str, Peak]
+    thesis: tuple[Peak, float] | None
+
+
+def _measure(evidence: Evidence, settings: ScoringSettings, with_thesis: bool) -> _Measured:
+    peaks = {channel: peak(evidence.maps, channel) for channel in (*settings.motion, *settings.appearance)}
+    has_errors = {"flow_error", "frame_error"} <= set(evidence.maps)
+    return _Measured(peaks, thesis_parts(evidence.maps) if with_thesis and has_errors else None)
 
 
 def _fit_channels(
-    held_out: Sequence[Sequence[Mapping[str, Peak]]],
-    training: Sequence[Sequence[Mapping[str, Peak]]],
+    held_out: Sequence[Sequence[_Measured]],
+    training: Sequence[Sequence[_Measured]],
     settings: ScoringSettings,
     rate_hz: float,
     baselines: Mapping[str, SpatialBaseline],
-    thesis_weights: tuple[float, float] | tuple[None, None],
 ) -> Calibration:
     """A calibration whose channels have scales and weights, and whose score is still as it is before calibration.
 
-    A channel without the network is fitted on the training video too, if it is to be part of a sum.
+    A channel without the network is fitted on the training video too, if it is to be part of a sum. The thesis' score has no
+    channels, and is fitted on held-out video alone.
     """
+    if settings.score == "thesis":
+        training = []
+    w_flow, w_frame = _thesis_weights(held_out)
     scales = {"score": TailScale(knots=(0.0,), levels=(0.0,), excess=1.0)}
     weights: dict[str, float] = {}
     for channel in (*settings.motion, *settings.appearance):
         is_measured = settings.is_sum and parse_channel(channel)[0] in HAND_DESIGNED
         used = [*held_out, *training] if is_measured else held_out
-        values = [np.array([peaks[channel].value for peaks in video], np.float64) for video in used if video]
+        values = [np.array([frame.peaks[channel].value for frame in video], np.float64) for video in used if video]
         scales[channel] = fit_tail_scale(np.concatenate([*values, np.zeros(0)]))
         if settings.is_sum:
             weights[channel] = fit_weight(values)
@@ -119,22 +141,24 @@ def _fit_channels(
         rate_hz=rate_hz,
         frames_per_alarm=1.0,
         n_frames=sum(map(len, held_out)),
-        w_flow=thesis_weights[0],
-        w_frame=thesis_weights[1],
+        w_flow=w_flow,
+        w_frame=w_frame,
     )
 
 
-def _raw_scores(calibration: Calibration, video: Iterable[Mapping[str, Peak]]) -> NDArray[np.float64]:
-    """The scores of a video before calibration, in log10 units."""
+def _raw_scores(calibration: Calibration, video: Sequence[_Measured]) -> NDArray[np.float64]:
+    """The scores of a video before calibration: in log10 units, or Eq. (16) where that is the score."""
     scorer = Scorer(calibration)
-    raw = np.array([scorer.update_peaks(peaks).uncalibrated for peaks in video], np.float64)
+    if calibration.settings.score == "thesis":
+        w_flow, w_frame = calibration.thesis_weights
+        parts = [(frame.peaks, frame.thesis) for frame in video]
+        found = [
+            (peaks, errors and Peak(thesis_score(errors[0].value, errors[1], w_flow, w_frame), errors[0].box))
+            for peaks, errors in parts
+        ]
+        return np.array([scorer.update_peaks(peaks, thesis).uncalibrated for peaks, thesis in found], np.float64)
+    raw = np.array([scorer.update_peaks(frame.peaks).uncalibrated for frame in video], np.float64)
     return expanded(raw, calibration.settings)
-
-
-def _thesis_scores(calibration: Calibration, video: Iterable[Evidence]) -> NDArray[np.float64]:
-    """Eq. (16) of a video's frames."""
-    scorer = Scorer(calibration)
-    return np.array([scorer.update(evidence).uncalibrated for evidence in video], np.float64)
 
 
 def _with_score_scale(
@@ -174,12 +198,12 @@ def _fit_spatial_baselines(
     return fitted
 
 
-def _thesis_weights(frames: Sequence[Evidence]) -> tuple[float, float] | tuple[None, None]:
+def _thesis_weights(videos: Sequence[Sequence[_Measured]]) -> tuple[float, float] | tuple[None, None]:
     """w_F and w_I of Eq. (17) and (18); None where the model does not give both errors."""
-    if not frames or not {"flow_error", "frame_error"} <= set(frames[0].maps):
+    errors = [frame.thesis for video in videos for frame in video if frame.thesis is not None]
+    if not errors:
         return None, None
-    parts = [thesis_parts(evidence.maps) for evidence in frames]
-    return _one_over_mean([flow.value for flow, _ in parts]), _one_over_mean([frame for _, frame in parts])
+    return _one_over_mean([flow.value for flow, _ in errors]), _one_over_mean([frame for _, frame in errors])
 
 
 def _one_over_mean(errors: Sequence[float]) -> float:

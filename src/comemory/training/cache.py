@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -22,6 +22,7 @@ from comemory.clips.layout import assemble
 from comemory.clips.preparation import FramePreparer, PreparedFrame
 from comemory.errors import SourceError, TrainingError
 from comemory.flow import FlowSettings, open_flow
+from comemory.training.stretches import ALL, Stretches
 from comemory.types import CELL, INPUT_MAPS, JSON, LabelledSource, named_input_maps
 from comemory.video.frame_sampler import SourceSampler, measured_rate
 from comemory.video.image_folder import DEFAULT_RATE_HZ
@@ -90,6 +91,7 @@ def prepare_videos(
     *,
     dataset: str,
     rate_hz: float | None = None,
+    stretches: Mapping[str, Stretches] | None = None,
     on_frame: Callable[[str], None] = lambda name: None,
 ) -> tuple[list[PreparedVideo], list[str]]:
     """Prepare the videos that the cache does not hold yet, and map all of them into memory.
@@ -101,6 +103,7 @@ def prepare_videos(
         flow: how optical flow is computed.
         dataset: name of the data set; part of the hash of sources that are rendered in memory.
         rate_hz: frames per second of the training, to which all videos are resampled; None leaves each its own.
+        stretches: which frames of each video are used, by its name; videos that it lacks are left out. None uses all frames.
         on_frame: called with the video's name for each frame, prepared or found in the cache.
 
     Returns:
@@ -112,8 +115,11 @@ def prepare_videos(
     prepared: list[PreparedVideo] = []
     problems: list[str] = []
     for video in videos:
+        if stretches is not None and video.name not in stretches:
+            continue
+        used = ALL if stretches is None else stretches[video.name]
         try:
-            ready, met = _prepared(video, folder, clips, flow, dataset, rate_hz, on_frame)
+            ready, met = _prepared(video, folder, clips, flow, dataset, rate_hz, used, on_frame)
         except SourceError as error:
             problems.append(str(error))
             continue
@@ -138,14 +144,15 @@ def _prepared(
     flow: FlowSettings,
     dataset: str,
     rate_hz: float | None,
+    used: Stretches,
     on_frame: Callable[[str], None],
 ) -> tuple[PreparedVideo, list[str]]:
     """One video from the cache, which is filled first where needed, and the problems met."""
     content = content_sha256(video, dataset)
-    stem = folder / _key(content, clips, flow, rate_hz)
+    stem = folder / _key(content, clips, flow, rate_hz, used)
     index = _read_index(stem, clips)
     if index is None:
-        index = _write(video, stem, clips, flow, rate_hz, on_frame)
+        index = _write(video, stem, clips, flow, rate_hz, used, on_frame)
     else:
         for _ in index["indices"]:
             on_frame(video.name)
@@ -158,6 +165,7 @@ def _write(
     clips: ClipSettings,
     flow: FlowSettings,
     rate_hz: float | None,
+    used: Stretches,
     on_frame: Callable[[str], None],
 ) -> JSON:
     """Write the arrays, and last the JSON index, which says how long they are and marks them as complete.
@@ -178,7 +186,7 @@ def _write(
             for frame in source:
                 on_frame(video.name)
                 sample = sampler.sample(frame)
-                if sample is None:
+                if sample is None or not used.holds(sample.index):
                     continue
                 if samples and sample.index != samples[-1] + 1:
                     preparation.reset()
@@ -248,10 +256,11 @@ def _open_arrays(name: str, stem: Path, clips: ClipSettings, index: JSON, conten
     return PreparedVideo(name, images, flows, maps, indices, samples, content, notes)
 
 
-def _key(content: str, clips: ClipSettings, flow: FlowSettings, rate_hz: float | None) -> str:
+def _key(content: str, clips: ClipSettings, flow: FlowSettings, rate_hz: float | None, used: Stretches) -> str:
     """The file name of the arrays. `n_past` and `flow_of` only choose among prepared frames, so they are no part of it."""
     shaping = clips.model_dump(exclude={"n_past", "flow_of"})
-    digest = hashlib.sha256(json.dumps([CACHE_VERSION, shaping, flow.model_dump(), rate_hz], sort_keys=True).encode())
+    parts = [CACHE_VERSION, shaping, flow.model_dump(), rate_hz, *used.key]
+    digest = hashlib.sha256(json.dumps(parts, sort_keys=True).encode())
     digest.update(content.encode())
     if flow.weights is not None:
         with suppress(OSError):

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import repeat
 from typing import Any
 
 import numpy as np
@@ -43,7 +44,7 @@ def infer_evidence(
     config: TrainingConfig,
     on_frame: Callable[[], None] = lambda: None,
     clip_ends: Sequence[int] | None = None,
-    objects: Mapping[int, ObjectMaps] | None = None,
+    objects: Iterable[ObjectMaps] | None = None,
 ) -> Iterator[Mapping[str, NDArray[np.float32]]]:
     """The evidence of the clips of a video, in fp32 and one clip at a time, as a detector computes it.
 
@@ -53,15 +54,16 @@ def infer_evidence(
         config: of the training.
         on_frame: called for each clip.
         clip_ends: the clips that end at these frames; None takes all of them.
-        objects: the evidence of moving objects by clip end, see `scene.object_maps`; none without it.
+        objects: the evidence of moving objects of each of these clips, see `scene.object_maps`; none without it.
     """
     items = [memory.items for memory in model.memories().values()]
-    for end in video.clip_ends(config.clips.n_past) if clip_ends is None else clip_ends:
+    ends = video.clip_ends(config.clips.n_past) if clip_ends is None else clip_ends
+    for end, found in zip(ends, repeat({}) if objects is None else objects, strict=False):
         frames, flow = (torch.from_numpy(array[None]) for array in video.clip(end, config.clips))
         with torch.inference_mode():
             outputs = model.infer(frames, flow, *items)
         evidence = {name: tensor.numpy() for name, tensor in outputs.items() if not name.startswith("updated_")}
-        yield {**evidence, **video.evidence(end), **(objects or {}).get(end, {})}
+        yield {**evidence, **video.evidence(end), **found}
         on_frame()
 
 
@@ -91,13 +93,10 @@ def calibrate(
     """
     counted_videos = alarm_count_videos(trained)
     objects, known = _left_out_objects(held_out, trained, counted_videos, config, rate_hz, scene)
-    evidence = [
-        list(infer_evidence(model, video, config, on_frame, objects=found))
-        for video, found in zip(held_out, objects, strict=False)
-    ]
-    counted = (
-        infer_evidence(model, video, config, on_frame, objects=found)
-        for video, found in zip(counted_videos, objects, strict=False)
+    # `objects` is of the held-out videos first, and the calibration measures those first.
+    evidence, counted = (
+        (infer_evidence(model, video, config, on_frame, objects=next(objects)) for video in videos)
+        for videos in (held_out, counted_videos)
     )
     fitted = fit_calibration(
         evidence,
@@ -129,17 +128,17 @@ def _left_out_objects(
     config: TrainingConfig,
     rate_hz: float,
     scene: NormalScene | None,
-) -> tuple[Iterator[Mapping[int, ObjectMaps]], dict[str, SpatialBaseline]]:
+) -> tuple[Iterator[Iterator[ObjectMaps]], dict[str, SpatialBaseline]]:
     """The object maps of the held-out videos and then of the counted ones, each as if its objects were new.
 
     Returns:
-        The maps by clip end, and the baselines of the scene. Without a scene the maps are empty.
+        The maps of each video, clip by clip, and the baselines of the scene. Without a scene the maps are empty.
     """
+    asked = [*held_out, *counted]
     if scene is None:
-        return ({} for _ in range(len(held_out) + len(counted))), {}
+        return (object_maps(video, config.clips, None, rate_hz) for video in asked), {}
     videos = [*held_out, *trained]
     memories = list(left_out_scenes(videos, config.clips, scene, rate_hz))
-    asked = [*held_out, *counted]
     of_video = {id(video): memory for video, memory in zip(videos, memories, strict=True)}
     maps = (object_maps(video, config.clips, of_video[id(video)], rate_hz) for video in asked)
     levels = tuple(tuple(row) for row in scene.levels.astype(float).tolist())

@@ -17,6 +17,7 @@ from comemory.models.settings import CoMemorySettings, ModelSettings
 from comemory.registry import Registry
 from comemory.scoring import STATISTICS, ScoringSettings, evidence_name
 from comemory.scoring.channels import OBJECT_STATISTICS
+from comemory.training.stretches import MAX_FRAMES
 from comemory.types import INPUT_MAPS, JSON
 
 
@@ -47,6 +48,12 @@ class TrainSettings(Settings):
     )
     threads: int | None = Field(
         None, ge=1, title="CPU threads", description="CPU threads of the training; unset leaves the choice to torch."
+    )
+    max_frames: int = Field(
+        MAX_FRAMES,
+        ge=100,
+        title="Frames that are used",
+        description="Of longer footage, minutes spread evenly over all of it are used, about so many frames together.",
     )
     checkpoint_s: float = Field(
         60.0,

@@ -18,6 +18,7 @@ from comemory.scoring import ScoringSettings
 from comemory.training.cache import PreparedVideo, prepare_videos
 from comemory.training.calibrate import calibrate, n_calibration_frames, needed_scene, split_videos
 from comemory.training.config import TrainingConfig, build_training_config
+from comemory.training.stretches import trained_stretches
 from comemory.training.train import Reporter, SilentReporter, TrainingResult, write_scene
 from comemory.types import JSON
 
@@ -69,6 +70,7 @@ def recalibrate(
         config.flow.model_copy(update={"weights": flow_weights}),
         dataset=data,
         rate_hz=bundle.calibration.rate_hz,
+        stretches=trained_stretches(bundle, videos),
         on_frame=reporter.advance,
     )
     trained, held_out = _split_as_trained(bundle, prepared, config, data)

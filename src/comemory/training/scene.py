@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import repeat
 
 import numpy as np
 from numpy.typing import NDArray
@@ -39,10 +40,12 @@ def fit_normal_scene(videos: Sequence[PreparedVideo], clips: ClipSettings, rate_
 
 
 def object_maps(
-    video: PreparedVideo, clips: ClipSettings, memory: NormalScene, rate_hz: float
-) -> dict[int, ObjectMaps]:
-    """The evidence of moving objects of each clip of a video, by the position of its newest frame."""
-    return {end: maps for end, _, maps in _follow(video, clips, memory, rate_hz)}
+    video: PreparedVideo, clips: ClipSettings, memory: NormalScene | None, rate_hz: float
+) -> Iterator[ObjectMaps]:
+    """The evidence of moving objects of each clip of a video, in the order of `PreparedVideo.clip_ends`; none without a scene."""
+    if memory is None:
+        return repeat({})
+    return (maps for _, _, maps in _follow(video, clips, memory, rate_hz))
 
 
 def left_out_scenes(

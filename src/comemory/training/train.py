@@ -35,6 +35,7 @@ from comemory.training.loop import fit, make_fabric
 from comemory.training.plot import DEAD, plot_history
 from comemory.training.processes import OtherProcessError, Processes, is_restarted
 from comemory.training.split import MIN_CALIBRATION_CLIPS
+from comemory.training.stretches import Stretches, choose_stretches
 from comemory.types import JSON, Dataset, LabelledSource
 from comemory.video.frame_sampler import RATE_TOLERANCE, measured_rate
 from comemory.video.source import open_source
@@ -133,8 +134,10 @@ def train(
         rate_hz = frame_rate(dataset, videos)
         if processes.is_first and not (resume or is_restarted()):
             (run / CHECKPOINT).unlink(missing_ok=True)
-    reporter.stage("Preparing frames", _n_frames(videos))
-    prepared, problems = _prepare(processes, data, videos, config, cache or run / "cache", rate_hz, reporter)
+    stretches = choose_stretches(videos, rate_hz, config.train.max_frames)
+    used = [video for video in videos if video.name in stretches]
+    reporter.stage("Preparing frames", _n_frames(used))
+    prepared, problems = _prepare(processes, data, used, stretches, config, cache or run / "cache", rate_hz, reporter)
     with processes.agree():
         trained, held_out = split_videos(prepared, config.train.calibration_share, config.clips.n_past)
         _require_enough(trained, held_out, config)
@@ -156,6 +159,10 @@ def train(
     _write(out, model, config, calibration, provenance, scene)
     n_frames = sum(len(video.indices) for video in prepared)
     notes = [note for video in prepared for note in video.notes]
+    if (every := next(iter(stretches.values())).every) > 1:
+        notes.append(
+            f"one minute in {every} of the footage was used, spread over all of it: train.max_frames={config.train.max_frames}"
+        )
     return TrainingResult(out, problems, calibration.caution, notes, coverage(calibration, n_frames), cost)
 
 
@@ -163,6 +170,7 @@ def _prepare(
     processes: Processes,
     data: str,
     videos: Sequence[LabelledSource],
+    stretches: Mapping[str, Stretches],
     config: TrainingConfig,
     cache: Path,
     rate_hz: float,
@@ -179,7 +187,14 @@ def _prepare(
         chosen: Sequence[LabelledSource], on_frame: Callable[[str], None]
     ) -> tuple[list[PreparedVideo], list[str]]:
         return prepare_videos(
-            chosen, cache, config.clips, config.flow, dataset=data, rate_hz=rate_hz, on_frame=on_frame
+            chosen,
+            cache,
+            config.clips,
+            config.flow,
+            dataset=data,
+            rate_hz=rate_hz,
+            stretches=stretches,
+            on_frame=on_frame,
         )
 
     def advance_others(name: str) -> None:

@@ -13,6 +13,7 @@ from comemory.errors import ConfigError, suggest
 from comemory.research.pseudo_anomalies import PSEUDO_VERSION
 from comemory.research.reproduce.experiment import Experiment, ExperimentData
 from comemory.training.config import TrainingConfig, read_training_config
+from comemory.training.stretches import MAX_FRAMES
 from comemory.types import JSON
 
 TRAINING_VERSION = 2
@@ -176,6 +177,8 @@ def result_settings(config: TrainingConfig) -> JSON:
     values: JSON = config.model_dump(mode="json")
     for key in ("seed", *ENVIRONMENT_SETTINGS):
         del values["train"][key]
+    if config.train.max_frames == MAX_FRAMES:
+        del values["train"]["max_frames"]  # results that were stored before there was this setting keep their keys
     return values
 
 

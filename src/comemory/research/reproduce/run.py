@@ -152,10 +152,12 @@ def _set_aside(path: Path, why: str, reporter: Reporter) -> None:
 def _prepare_frames(job: Job, config: TrainingConfig, reporter: Reporter) -> None:
     """Prepare the frames while no other process does: runs on one data set share the cache."""
     from comemory.training.cache import prepare_videos
+    from comemory.training.stretches import choose_stretches
     from comemory.training.train import frame_rate
 
     dataset = open_dataset(job.train)
     videos = dataset.training()
+    rate_hz = frame_rate(dataset, videos)
     with _exclusive(job.cache, reporter):
         reporter.stage("Preparing frames", None)
         prepare_videos(
@@ -164,7 +166,8 @@ def _prepare_frames(job: Job, config: TrainingConfig, reporter: Reporter) -> Non
             config.clips,
             config.flow,
             dataset=job.train,
-            rate_hz=frame_rate(dataset, videos),
+            rate_hz=rate_hz,
+            stretches=choose_stretches(videos, rate_hz, config.train.max_frames),
             on_frame=lambda name: reporter.advance(name),
         )
 
