@@ -7,6 +7,9 @@ where it comes to an ordered stage before its turn. So no core is idle while the
 
 With memory updates the network's items depend on the frame before. Then *infer* is ordered too, and only the flow runs
 ahead.
+
+Where no neural network runs, a frame takes a few milliseconds, half of them in Python. There one thread reads the frames and
+estimates their flow, ahead of the caller's thread, which does the rest: more threads would wait for Python's lock.
 """
 
 from __future__ import annotations
@@ -18,6 +21,7 @@ from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from queue import SimpleQueue
 from types import TracebackType
 from typing import Literal
 
@@ -25,6 +29,7 @@ import cv2
 
 from comemory.detector import Detector, ScoredFrame, at_frame
 from comemory.errors import ConfigError
+from comemory.stages import FrameInProgress, Stages
 from comemory.types import Frame, Runtime
 from comemory.video.frame_sampler import SourceSampler
 
@@ -83,7 +88,7 @@ def score_frames(
         detector: scores nothing else meanwhile. With more than one worker open it with `threads=1`: each worker has a
             runtime of its own.
         frames: of one source.
-        workers: 1 is a plain loop.
+        workers: 1 is a plain loop. Where no neural network runs, any larger number is two threads.
         sampler: of this source, for code that reads its notes; None makes one.
 
     Raises:
@@ -95,6 +100,8 @@ def score_frames(
     sampler = sampler or detector.source_sampler(getattr(frames, "name", ""))
     if workers == 1:
         return _one_by_one(detector, frames, sampler)
+    if not detector.stages.waits_for_a_network:
+        return _with_flow_ahead(detector, frames, sampler)
     return _side_by_side(detector, frames, sampler, workers)
 
 
@@ -103,6 +110,76 @@ def _one_by_one(detector: Detector, frames: Iterable[Frame], sampler: SourceSamp
     for frame in frames:
         detector.stages.check_source(token)
         yield frame, detector.step_sample(frame, sampler.sample(frame))
+
+
+def _with_flow_ahead(
+    detector: Detector, frames: Iterable[Frame], sampler: SourceSampler
+) -> Generator[Result, None, None]:
+    stages = detector.stages
+    stages.start_source()
+    stages.lock(is_locked=True)
+    ahead = _FlowAhead(stages, iter(frames), sampler)
+    try:
+        with _single_threaded_opencv():
+            for frame, work in ahead.run():
+                scored = None
+                if work is not None:
+                    stages.append(work)
+                    stages.infer(work)
+                    scored = stages.score(work)
+                yield frame, None if scored is None else at_frame(scored, frame)
+    finally:
+        ahead.stop()
+        stages.lock(is_locked=False)
+
+
+class _FlowAhead:
+    """A thread that reads frames and estimates their flow; at most `QUEUE_LENGTH` frames wait."""
+
+    def __init__(self, stages: Stages, frames: Iterator[Frame], sampler: SourceSampler) -> None:
+        self._stages, self._frames, self._sampler = stages, frames, sampler
+        self._room = threading.Semaphore(QUEUE_LENGTH)
+        self._ready: SimpleQueue[tuple[Frame, FrameInProgress | None] | BaseException | None] = SimpleQueue()
+        self._is_stopped = False
+        self._thread = threading.Thread(target=self._prepare, name="frames-ahead", daemon=True)
+
+    def run(self) -> Iterator[tuple[Frame, FrameInProgress | None]]:
+        """The frames in their order, None with those that are left out. An error comes after the frames before it."""
+        self._thread.start()
+        while (item := self._ready.get()) is not None:
+            if isinstance(item, BaseException):
+                raise item
+            self._room.release()
+            yield item
+
+    def stop(self) -> None:
+        """End the thread and the source."""
+        self._is_stopped = True
+        self._room.release()
+        if self._thread.ident is not None:
+            self._thread.join()
+        if hasattr(self._frames, "close"):
+            self._frames.close()
+
+    def _prepare(self) -> None:
+        try:
+            while self._room.acquire() and not self._is_stopped:
+                frame = next(self._frames, None)
+                if frame is None:
+                    self._ready.put(None)
+                    return
+                work = _paired(self._stages, frame, self._sampler)
+                if work is not None:
+                    self._stages.compute_features(work)
+                self._ready.put((frame, work))
+        except BaseException as error:
+            self._ready.put(error)
+
+
+def _paired(stages: Stages, frame: Frame, sampler: SourceSampler) -> FrameInProgress | None:
+    """The frame with the one before it; None for one that is left out."""
+    sample = sampler.sample(frame)
+    return None if sample is None else stages.pair(replace(frame, index=sample.index), flow_scale=sample.flow_scale)
 
 
 def _side_by_side(
@@ -170,10 +247,7 @@ class _Worker:
             if frame is None:
                 line.end(ticket)
                 return
-            sample = self.sampler.sample(frame)
-            work = None
-            if sample is not None:
-                work = stages.pair(replace(frame, index=sample.index), flow_scale=sample.flow_scale)
+            work = _paired(stages, frame, self.sampler)
         if work is None:
             self._pass_on(ticket, frame)
             return

@@ -174,6 +174,11 @@ class Stages:
         """Whether `infer` takes the frames in order too: with memory updates the items depend on the frame before."""
         return self.update != "off"
 
+    @property
+    def waits_for_a_network(self) -> bool:
+        """Whether a frame takes long because a neural network runs: that of the evidence, or one of the flow."""
+        return self.runs_network or self.bundle.flow.name == "raft"
+
     def pair(
         self, frame: Frame, *, flow_scale: float = 1.0, is_due: bool = True, patch_filter: PatchFilter | None = None
     ) -> FrameInProgress:
