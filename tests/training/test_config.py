@@ -43,6 +43,15 @@ def test_a_setting_overrides_the_file_and_the_file_the_preset(tmp_path: Path) ->
     assert read_training_config("nano") == read_training_config("nano", settings=[])
 
 
+def test_the_preset_without_a_network_has_the_score_of_small() -> None:
+    small, motion = read_training_config("small"), read_training_config("motion")
+    assert motion.model == "motion-baseline"
+    assert (motion.scoring, motion.clips, motion.flow) == (small.scoring, small.clips, small.flow)
+    assert read_training_config("motion", settings=["model=comemory"]).model == "comemory"
+    other = read_training_config("motion", settings=["model=autoencoder"])
+    assert other == read_training_config("small", settings=["model=autoencoder", "train.epochs=1"])
+
+
 def test_a_configuration_is_frozen() -> None:
     with pytest.raises(ValueError, match="frozen"):
         read_training_config().train.epochs = 3  # type: ignore[misc]

@@ -21,7 +21,7 @@ from comemory.detector import Detector  # noqa: E402
 from comemory.errors import BundleError, ComemoryError, TrainingError  # noqa: E402
 from comemory.runtimes import RUNTIMES  # noqa: E402
 from comemory.training.checkpoint import CHECKPOINT  # noqa: E402
-from comemory.training.config import build_training_config  # noqa: E402
+from comemory.training.config import build_training_config, read_training_config  # noqa: E402
 from comemory.training.plot import plot_history  # noqa: E402
 from comemory.training.train import train  # noqa: E402
 from comemory.types import Clip, Frame  # noqa: E402
@@ -306,3 +306,14 @@ def test_a_bundle_is_replaced_only_by_a_complete_one(out: Path, tmp_path: Path) 
     with pytest.raises(TrainingError, match="the loss became"):
         train(made.DATA, made.config("train.lr=1e20"), out, run=tmp_path / "run")
     assert {path.name: path.read_bytes() for path in out.iterdir()} == before
+
+
+def test_a_model_without_a_network_is_calibrated_like_one_whose_score_needs_none(cache: Path, tmp_path: Path) -> None:
+    settings = ["clips.height=32", "clips.width=48", "train.epochs=1"]
+    found = {}
+    for preset in ("motion", "nano"):
+        config = read_training_config(preset, settings=settings)
+        data = "synthetic:seed=5,frames=80,training=3,testing=1,size=64x96"
+        found[preset] = open_bundle(train(data, config, tmp_path / preset, cache=cache).bundle).calibration
+    one, other = found["motion"], found["nano"]
+    assert (one.scales, one.weights, one.n_alarms) == (other.scales, other.weights, other.n_alarms)

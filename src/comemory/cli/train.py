@@ -21,7 +21,10 @@ LINE_EVERY_S = 10.0
 def train(
     data: Data,
     out: Annotated[Path, typer.Option(metavar="BUNDLE", help="Folder for the bundle.", show_default=False)],
-    preset: Annotated[str, typer.Option(help="Size of the model: nano, small, medium or paper.")] = "small",
+    preset: Annotated[
+        str,
+        typer.Option(help="`small`, `medium`, `paper` or `nano`; `motion` has the score of `small` without a network."),
+    ] = "small",
     resume: Annotated[bool, typer.Option("--resume", help="Continue from the last checkpoint.")] = False,
     config: Annotated[
         Path | None, typer.Option(metavar="FILE.toml", help="Settings that override those of the preset.")

@@ -171,6 +171,7 @@ PRESETS: Mapping[str, JSON] = {
         },
         "scoring": SCENE_SCORING,
     },
+    "motion": {"model": "motion-baseline", "scoring": SCENE_SCORING, "train": {"epochs": 1}},
     "nano": {
         "network": {"stem": 1, "base_width": 8},
         "clips": {"height": 64, "width": 96},
@@ -178,8 +179,8 @@ PRESETS: Mapping[str, JSON] = {
         "train": {"epochs": 5, "batch": 8, "lr": 2e-3},
     },
 }
-"""What each preset changes of the defaults. Its `network` and `scoring` are for the model `comemory`; another model starts
-from its own defaults."""
+"""What each preset changes of the defaults. Its `network` and `scoring` are for its own model, `comemory` unless it names
+another; any other model starts from its own defaults. `motion` has the score of `small`, and trains no network for it."""
 
 
 def read_training_config(
@@ -202,15 +203,20 @@ def read_training_config(
     if preset not in PRESETS:
         raise ConfigError(f"unknown preset {preset!r}: {suggest(preset, PRESETS)}")
     chosen = apply_settings(read_toml(file) if file else {}, settings)
-    return build_training_config(_merged(_preset_of(str(chosen.get("model", "comemory")), preset), chosen))
+    model = str(chosen.get("model", _model_of(preset)))
+    return build_training_config(_merged(_preset_of(model, preset), chosen))
+
+
+def _model_of(preset: str) -> str:
+    return str(PRESETS[preset].get("model", "comemory"))
 
 
 def _preset_of(model: str, preset: str) -> Mapping[str, Any]:
     """What a preset changes of the defaults for a model. Sizes and training are common, unless the model has its own."""
-    if model == "comemory" or model not in MODELS:
+    if model == _model_of(preset) or model not in MODELS:
         return PRESETS[preset]
     own = settings_class(model)
-    common = {key: value for key, value in PRESETS[preset].items() if key not in ("network", "scoring")}
+    common = {key: value for key, value in PRESETS[preset].items() if key not in ("model", "network", "scoring")}
     needed = _merged(common, {"clips": dict(own.clips), "scoring": dict(own.scoring)})
     return _merged(needed, own.presets.get(preset, {}))
 
