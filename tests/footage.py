@@ -31,11 +31,13 @@ def clip(number: int) -> tuple[list[Image], list[bool]]:
     return [frame.image for frame in video.source], video.labels.tolist()
 
 
-def save_video(path: Path, images: Sequence[Image], rate: int = 10, times_ms: Sequence[int] | None = None) -> Path:
-    """Encode images as H.264 at a fixed rate, or at times of their own."""
+def save_video(
+    path: Path, images: Sequence[Image], rate: int = 10, times_ms: Sequence[int] | None = None, **options: str
+) -> Path:
+    """Encode images as H.264 at a fixed rate, or at times of their own, with options of x264."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with av.open(str(path), "w") as container:
-        stream = container.add_stream("libx264", rate=rate, options={"crf": "18", "bf": "0"})
+        stream = container.add_stream("libx264", rate=rate, options={"crf": "18", "bf": "0", **options})
         stream.height, stream.width = images[0].shape[:2]
         stream.pix_fmt = "yuv420p"
         if times_ms:

@@ -21,6 +21,7 @@ from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from queue import SimpleQueue
 from types import TracebackType
 from typing import Literal
@@ -162,7 +163,7 @@ class _FlowAhead:
             self._frames.close()
 
     def _prepare(self) -> None:
-        try:
+        with _Errors(self._ready.put):
             while self._room.acquire() and not self._is_stopped:
                 frame = next(self._frames, None)
                 if frame is None:
@@ -172,8 +173,6 @@ class _FlowAhead:
                 if work is not None:
                     self._stages.compute_features(work)
                 self._ready.put((frame, work))
-        except BaseException as error:
-            self._ready.put(error)
 
 
 def _paired(stages: Stages, frame: Frame, sampler: SourceSampler) -> FrameInProgress | None:
@@ -345,7 +344,7 @@ class _Line:
 
     def errors_of(self, ticket: int) -> _Errors:
         """A context in which an error counts as the error of this frame; `results` raises it."""
-        return _Errors(self, ticket)
+        return _Errors(partial(self.fail, ticket))
 
     def fail(self, ticket: int, error: BaseException) -> None:
         """Record the error of a frame; that of the earliest frame wins."""
@@ -385,10 +384,10 @@ class _Line:
 
 
 class _Errors:
-    """Passes an error of one frame to the line, which raises it where the results are consumed."""
+    """Passes an error to where the results are consumed, which raises it."""
 
-    def __init__(self, line: _Line, ticket: int) -> None:
-        self._line, self._ticket = line, ticket
+    def __init__(self, pass_on: Callable[[BaseException], None]) -> None:
+        self._pass_on = pass_on
 
     def __enter__(self) -> None:
         return
@@ -397,5 +396,5 @@ class _Errors:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> Literal[True]:
         if error is not None:
-            self._line.fail(self._ticket, error)
+            self._pass_on(error)
         return True

@@ -5,6 +5,7 @@ from __future__ import annotations
 from itertools import pairwise
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -16,13 +17,14 @@ from moving_disc import disc_images
 from training.test_cache import CLIPS, FLOW, Made, keys
 
 from comemory.bundle import open_bundle
-from comemory.training import stretches
-from comemory.training.cache import prepare_videos
+from comemory.training import stretches, used_frames
+from comemory.training.cache import PreparedVideo, prepare_videos
 from comemory.training.config import read_training_config
 from comemory.training.recalibrate import recalibrate
 from comemory.training.stretches import choose_stretches
 from comemory.training.train import train
 from comemory.types import LabelledSource
+from comemory.video.packet_index import PacketIndex
 
 
 def videos_of(*counts: int | None) -> list[LabelledSource]:
@@ -104,3 +106,46 @@ def test_a_training_on_a_part_says_so_and_is_calibrated_again_on_the_same_part(
     assert sum(bundle.provenance["trained_on"].values()) + sum(bundle.provenance["held_out"].values()) == 150
     again = recalibrate(result.bundle, data, config.scoring, tmp_path / "again", cache=tmp_path / "cache")
     assert open_bundle(again.bundle).calibration == bundle.calibration
+
+
+@pytest.mark.parametrize(("rate_hz", "used_hz"), [(10, 10.0), (25, 10.0), (5, 10.0)])
+@pytest.mark.parametrize("ending", ["mp4", "mkv", "avi"])
+def test_stretches_are_read_from_key_frames_with_the_numbers_of_the_whole_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ending: str, rate_hz: int, used_hz: float
+) -> None:
+    """Pictures, indices and samples are those of reading everything; an AVI is read whole."""
+    path = save_video(tmp_path / f"gate.{ending}", disc_images(240, 64, 96), rate_hz, g="12", bf="2")
+    video = LabelledSource("gate", str(path), 240)
+    monkeypatch.setattr(stretches, "STRETCH_S", 2.0)
+    chosen = choose_stretches([video], used_hz, 70)
+    reported: list[str] = []
+
+    def prepared(folder: str) -> PreparedVideo:
+        reported.clear()
+        (found,), problems = prepare_videos(
+            [video],
+            tmp_path / folder,
+            CLIPS,
+            FLOW,
+            dataset="made:",
+            rate_hz=used_hz,
+            stretches=chosen,
+            on_frame=reported.append,
+        )
+        assert problems == []
+        assert len(reported) == 240
+        return found
+
+    starts = []
+    start_before = PacketIndex.start_before
+    monkeypatch.setattr(
+        PacketIndex, "start_before", lambda self, number: starts.append(start_before(self, number)) or starts[-1]
+    )
+    part = prepared("part")
+    assert any(start is not None for start in starts) == (ending != "avi")
+    monkeypatch.setattr(used_frames, "read_packet_index", lambda path: None)
+    whole = prepared("whole")
+    assert 0 < len(part.indices) < 150
+    for name in ("indices", "samples", "images", "flows", "input_maps"):
+        np.testing.assert_array_equal(getattr(part, name), getattr(whole, name), err_msg=name)
+    assert part.notes == whole.notes

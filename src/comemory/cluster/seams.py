@@ -11,10 +11,8 @@ import struct
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterator
 from contextlib import closing
-from dataclasses import dataclass
 from pathlib import Path
 
-import av
 import numpy as np
 
 from comemory.bundle import Bundle
@@ -23,13 +21,11 @@ from comemory.cluster.archive_task import Segment
 from comemory.detector import ScoredFrame
 from comemory.errors import SourceError
 from comemory.types import Frame
-from comemory.video.container import JUMP_S, StartFrame, Video
+from comemory.video.container import StartFrame, Video
 from comemory.video.formats import open_file
 from comemory.video.frame_sampler import SourceSampler
+from comemory.video.packet_index import read_packet_index
 from comemory.video.source import source_name
-
-SPLIT_FORMATS = ("mp4", "matroska")
-"""Containers in which a key frame can be found exactly."""
 
 N_TIME_CONSTANTS = 30.0
 """Warm-up in time constants of the slowest moving average. After 15 to 19 the agitation of a rendered and of a recorded scene
@@ -37,25 +33,6 @@ was the same to the last bit: it takes a while until the roundings of two averag
 
 N_CHECKED = 256
 """Frames after a seam that both segments score. Their evidence must be the same to the last bit."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Index:
-    """The frames of a file, in the order in which they are shown.
-
-    Attributes:
-        stamps: of all frames, in units of the stream.
-        key_frames: indices of those that need no other frame.
-        time_base: seconds of a unit.
-    """
-
-    stamps: list[int]
-    key_frames: list[int]
-    time_base: float
-
-    def time_s(self, index: int) -> float:
-        """Time of a frame from the start of the file."""
-        return (self.stamps[index] - self.stamps[0]) * self.time_base
 
 
 def warm_up_s(bundle: Bundle) -> float | None:
@@ -79,59 +56,27 @@ def plan(path: Path, split_s: float, warm_up_s: float) -> tuple[Segment, ...]:
         warm_up_s: see `ArchiveSettings`.
     """
     length_s = max(split_s, warm_up_s)
-    index = _index_of(path, length_s)
+    index = read_packet_index(path, length_s)
     if index is None:
         return ()
     n_segments = int(index.time_s(-1) / length_s)
     starts = [0]
     for number in range(1, n_segments):
         place = bisect_left(
-            index.key_frames, bisect_left(index.stamps, index.stamps[0] + number * length_s / index.time_base)
+            index.key_frames, bisect_left(index.stamps, index.stamps[0] + number * length_s / float(index.time_base))
         )
         if place < len(index.key_frames) and index.key_frames[place] > starts[-1]:
             starts.append(index.key_frames[place])
     if len(starts) < 2:
         return ()
     segments = []
-    origin_s = index.stamps[0] * index.time_base
     for number, first in enumerate(starts):
-        limit = index.stamps[first] - warm_up_s / index.time_base
+        limit = index.stamps[first] - warm_up_s / float(index.time_base)
         before = bisect_right([index.stamps[key] for key in index.key_frames], limit) - 1
         key = index.key_frames[before] if before > 0 else 0
         end = starts[number + 1] if number + 1 < len(starts) else None
-        segments.append(Segment(number, len(starts), key, index.stamps[key], first, end, origin_s))
+        segments.append(Segment(number, len(starts), key, index.stamps[key], first, end, index.origin_s))
     return tuple(segments)
-
-
-def _index_of(path: Path, longer_than_s: float) -> _Index | None:
-    """The frames of a file by its packets, without decoding; None if it is not longer, or cannot be split."""
-    try:
-        with open_file(str(path)) as container:
-            stream = container.streams.video[0]
-            duration_s = float(container.duration or 0) / av.time_base
-            is_known = any(name in container.format.name for name in SPLIT_FORMATS)
-            if duration_s < 2 * longer_than_s or not is_known or stream.time_base is None:
-                return None
-            stamps, keys, newest = [], [], None
-            for packet in container.demux(stream):
-                if not packet.size:
-                    continue
-                if packet.pts is None or packet.is_corrupt or packet.is_discard:
-                    return None
-                if newest is not None and (newest - packet.pts) * stream.time_base > JUMP_S:
-                    return None
-                newest = packet.pts if newest is None else max(newest, packet.pts)
-                stamps.append(packet.pts)
-                if packet.is_keyframe:
-                    keys.append(packet.pts)
-            time_base = float(stream.time_base)
-            n_stated = stream.frames
-    except (av.FFmpegError, IndexError, ValueError, OSError):
-        return None
-    stamps.sort()
-    key_frames = [bisect_left(stamps, stamp) for stamp in sorted(keys)]
-    is_whole = len(set(stamps)) == len(stamps) and key_frames[:1] == [0] and n_stated in (0, len(stamps))
-    return _Index(stamps, key_frames, time_base) if is_whole else None
 
 
 class SegmentSource:
@@ -210,13 +155,8 @@ def frame_at(path: Path, number: int) -> Frame:
     Raises:
         SourceError: it cannot be read.
     """
-    index = _index_of(path, 0.0)
-    start = None
-    if index is not None:
-        place = bisect_right(index.key_frames, number) - 1
-        if place > 0:
-            key = index.key_frames[place]
-            start = StartFrame(key, index.stamps[key], index.stamps[0] * index.time_base)
+    index = read_packet_index(path)
+    start = None if index is None else index.start_before(number)
     with closing(iter(Video(path, name=source_name(str(path)), start=start))) as frames:
         for frame in frames:
             if frame.index >= number:

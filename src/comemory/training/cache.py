@@ -23,6 +23,7 @@ from comemory.clips.preparation import FramePreparer, PreparedFrame
 from comemory.errors import SourceError, TrainingError
 from comemory.flow import FlowSettings, open_flow
 from comemory.training.stretches import ALL, Stretches
+from comemory.training.used_frames import UsedFrames
 from comemory.types import CELL, INPUT_MAPS, JSON, LabelledSource, named_input_maps
 from comemory.video.frame_sampler import SourceSampler, measured_rate
 from comemory.video.image_folder import DEFAULT_RATE_HZ
@@ -173,21 +174,19 @@ def _write(
     The files have temporary names with the process id until all are written: a kill leaves nothing that looks complete.
     """
     preparation = FramePreparer(clips, open_flow(flow), rate_hz)
-    source = open_source(video.source, size=(clips.flow_height, clips.flow_width), rate_hz=rate_hz)
+    size = (clips.flow_height, clips.flow_width)
+    source = open_source(video.source, size=size, rate_hz=rate_hz)
     stem.parent.mkdir(parents=True, exist_ok=True)
     _remove_leftovers(stem)
     sampler = SourceSampler(rate_hz or measured_rate(source) or DEFAULT_RATE_HZ, video.name)
+    frames = UsedFrames(video, source, sampler, used, size, on_frame)
     indices: list[int] = []
     samples: list[int] = []
     temporary = {suffix: Path(f"{stem}{suffix}.{os.getpid()}") for suffix in (*_ARRAYS, ".json")}
     try:
         with ExitStack() as opened:
             images, flows, maps = (opened.enter_context(temporary[suffix].open("wb")) for suffix in _ARRAYS)
-            for frame in source:
-                on_frame(video.name)
-                sample = sampler.sample(frame)
-                if sample is None or not used.holds(sample.index):
-                    continue
+            for frame, sample in frames:
                 if samples and sample.index != samples[-1] + 1:
                     preparation.reset()
                 indices.append(frame.index)
@@ -200,7 +199,7 @@ def _write(
             "name": video.name,
             "indices": indices,
             "samples": samples,
-            "problems": list(source.problems),
+            "problems": frames.problems,
             "notes": sampler.notes,
         }
         temporary[".json"].write_text(json.dumps(index), encoding="utf-8")
