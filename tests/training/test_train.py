@@ -314,6 +314,10 @@ def test_a_model_without_a_network_is_calibrated_like_one_whose_score_needs_none
     for preset in ("motion", "nano"):
         config = read_training_config(preset, settings=settings)
         data = "synthetic:seed=5,frames=80,training=3,testing=1,size=64x96"
-        found[preset] = open_bundle(train(data, config, tmp_path / preset, cache=cache).bundle).calibration
+        reporter = RecordingReporter()
+        result = train(data, config, tmp_path / preset, cache=cache, reporter=reporter)
+        found[preset] = open_bundle(result.bundle).calibration
+        assert all(total in (None, steps) for _, total, steps in reporter.stages), reporter.stages
+        assert "Learning what moves in the scene" in [name for name, _, _ in reporter.stages]
     one, other = found["motion"], found["nano"]
     assert (one.scales, one.weights, one.n_alarms) == (other.scales, other.weights, other.n_alarms)

@@ -15,7 +15,7 @@ from comemory.scoring import Calibration, NormalScene, SpatialBaseline, evidence
 from comemory.scoring.spatial_baseline import DIRECTIONAL
 from comemory.training.cache import PreparedVideo
 from comemory.training.config import TrainingConfig
-from comemory.training.scene import ObjectMaps, fit_normal_scene, left_out_scenes, object_maps
+from comemory.training.scene import N_PASSES, ObjectMaps, fit_normal_scene, left_out_scenes, object_maps
 from comemory.training.split import evenly_spaced, split_frames
 
 MAX_BASELINE_FRAMES = 800
@@ -92,7 +92,7 @@ def calibrate(
         ConfigError: fewer than 20 held-out frames, or a channel whose evidence the model does not give.
     """
     counted_videos = alarm_count_videos(trained)
-    objects, known = _left_out_objects(held_out, trained, counted_videos, config, rate_hz, scene)
+    objects, known = _left_out_objects(held_out, trained, counted_videos, config, rate_hz, scene, on_frame)
     # `objects` is of the held-out videos first, and the calibration measures those first.
     evidence, counted = (
         (infer_evidence(model, video, config, on_frame, objects=next(objects)) for video in videos)
@@ -109,7 +109,12 @@ def calibrate(
     return fitted.model_copy(update={"static_threshold": fit_threshold([video.images for video in held_out])})
 
 
-def needed_scene(videos: Sequence[PreparedVideo], config: TrainingConfig, rate_hz: float) -> NormalScene | None:
+def needed_scene(
+    videos: Sequence[PreparedVideo],
+    config: TrainingConfig,
+    rate_hz: float,
+    on_frame: Callable[[], None] = lambda: None,
+) -> NormalScene | None:
     """The scene of normal video, if a channel measures moving objects.
 
     Args:
@@ -117,8 +122,18 @@ def needed_scene(videos: Sequence[PreparedVideo], config: TrainingConfig, rate_h
             left out in turn.
         config: of the training.
         rate_hz: frames per second.
+        on_frame: called for each of `n_scene_frames`.
     """
-    return fit_normal_scene(videos, config.clips, rate_hz) if config.scoring.needs_scene else None
+    return fit_normal_scene(videos, config.clips, rate_hz, on_frame) if config.scoring.needs_scene else None
+
+
+def n_scene_frames(videos: Sequence[PreparedVideo], config: TrainingConfig) -> int:
+    """How often `needed_scene` calls `on_frame`."""
+    return N_PASSES * _n_clips(videos, config.clips.n_past) if config.scoring.needs_scene else 0
+
+
+def _n_clips(videos: Sequence[PreparedVideo], n_past: int) -> int:
+    return sum(len(video.clip_ends(n_past)) for video in videos)
 
 
 def _left_out_objects(
@@ -128,6 +143,7 @@ def _left_out_objects(
     config: TrainingConfig,
     rate_hz: float,
     scene: NormalScene | None,
+    on_frame: Callable[[], None],
 ) -> tuple[Iterator[Iterator[ObjectMaps]], dict[str, SpatialBaseline]]:
     """The object maps of the held-out videos and then of the counted ones, each as if its objects were new.
 
@@ -138,7 +154,7 @@ def _left_out_objects(
     if scene is None:
         return (object_maps(video, config.clips, None, rate_hz) for video in asked), {}
     videos = [*held_out, *trained]
-    memories = list(left_out_scenes(videos, config.clips, scene, rate_hz))
+    memories = list(left_out_scenes(videos, config.clips, scene, rate_hz, on_frame))
     of_video = {id(video): memory for video, memory in zip(videos, memories, strict=True)}
     maps = (object_maps(video, config.clips, of_video[id(video)], rate_hz) for video in asked)
     levels = tuple(tuple(row) for row in scene.levels.astype(float).tolist())
@@ -150,9 +166,12 @@ def alarm_count_videos(trained: Sequence[PreparedVideo]) -> Sequence[PreparedVid
     return trained[evenly_spaced([len(video.indices) for video in trained])]
 
 
-def n_calibration_frames(held_out: Sequence[PreparedVideo], trained: Sequence[PreparedVideo], n_past: int) -> int:
+def n_calibration_frames(
+    held_out: Sequence[PreparedVideo], trained: Sequence[PreparedVideo], config: TrainingConfig
+) -> int:
     """How often `calibrate` calls `on_frame`."""
-    return sum(len(video.clip_ends(n_past)) for video in (*held_out, *alarm_count_videos(trained)))
+    followed = [*held_out, *trained] if config.scoring.needs_scene else []
+    return _n_clips([*followed, *held_out, *alarm_count_videos(trained)], config.clips.n_past)
 
 
 def _baseline_evidence(

@@ -16,10 +16,10 @@ from comemory.provenance import current_commit
 from comemory.runtimes.pytorch import load_model
 from comemory.scoring import ScoringSettings
 from comemory.training.cache import PreparedVideo, prepare_videos
-from comemory.training.calibrate import calibrate, n_calibration_frames, needed_scene, split_videos
+from comemory.training.calibrate import calibrate, n_calibration_frames, split_videos
 from comemory.training.config import TrainingConfig, build_training_config
 from comemory.training.stretches import trained_stretches
-from comemory.training.train import Reporter, SilentReporter, TrainingResult, write_scene
+from comemory.training.train import Reporter, SilentReporter, TrainingResult, learn_scene, write_scene
 from comemory.types import JSON
 
 _UNCHANGED = ("weights.safetensors", "items.safetensors", "model.onnx", "model.xml", "model.bin")
@@ -74,10 +74,10 @@ def recalibrate(
         on_frame=reporter.advance,
     )
     trained, held_out = _split_as_trained(bundle, prepared, config, data)
-    reporter.stage("Calibrating on held-out video", n_calibration_frames(held_out, trained, config.clips.n_past))
-    model = load_model(bundle.network)
     rate_hz = bundle.calibration.rate_hz
-    scene = needed_scene([*held_out, *trained], config, rate_hz)
+    scene = learn_scene([*held_out, *trained], config, rate_hz, reporter)
+    reporter.stage("Calibrating on held-out video", n_calibration_frames(held_out, trained, config))
+    model = load_model(bundle.network)
     calibration = calibrate(model, held_out, config, rate_hz, reporter.advance, trained, scene)
     note = {"date": datetime.now(UTC).date().isoformat(), "commit": current_commit(), "from": bundle.digest[:16]}
     with bundle_writer(out) as folder:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import repeat
 
 import numpy as np
@@ -19,7 +19,16 @@ from comemory.training.cache import PreparedVideo
 ObjectMaps = Mapping[str, NDArray[np.float32]]
 
 
-def fit_normal_scene(videos: Sequence[PreparedVideo], clips: ClipSettings, rate_hz: float) -> NormalScene:
+N_PASSES = 3
+"""How often `fit_normal_scene` reads the video."""
+
+
+def fit_normal_scene(
+    videos: Sequence[PreparedVideo],
+    clips: ClipSettings,
+    rate_hz: float,
+    on_frame: Callable[[], None] = lambda: None,
+) -> NormalScene:
     """Learn the scene and its normal objects.
 
     The heights are fitted on the objects of a first pass over the video, the memory of objects on those of a second one.
@@ -28,14 +37,15 @@ def fit_normal_scene(videos: Sequence[PreparedVideo], clips: ClipSettings, rate_
         videos: normal training video.
         clips: how clips are made.
         rate_hz: frames per second.
+        on_frame: called for each clip in each of `N_PASSES`.
     """
-    levels = fit_directional_levels(cell_flow(flow) for video in videos for flow in _flows(video, clips))
+    levels = fit_directional_levels(cell_flow(flow) for video in videos for flow in _flows(video, clips, on_frame))
     background, noise = fit_background(_spread_images(videos))
     height, width = background.shape
     start = NormalScene(EmptyScene(background, noise, 0.2 * height, 0.0), np.array(levels, np.float32))
-    offset, slope = fit_heights(_objects(videos, clips, start, rate_hz), (height, width))
+    offset, slope = fit_heights(_objects(videos, clips, start, rate_hz, on_frame), (height, width))
     memory = NormalScene(EmptyScene(background, noise, offset, slope), start.levels)
-    features = np.concatenate([_features(video, clips, memory, rate_hz) for video in videos])
+    features = np.concatenate([_features(video, clips, memory, rate_hz, on_frame) for video in videos])
     return NormalScene(memory.scene, memory.levels, _density(features))
 
 
@@ -49,13 +59,18 @@ def object_maps(
 
 
 def left_out_scenes(
-    videos: Sequence[PreparedVideo], clips: ClipSettings, memory: NormalScene, rate_hz: float
+    videos: Sequence[PreparedVideo],
+    clips: ClipSettings,
+    memory: NormalScene,
+    rate_hz: float,
+    on_frame: Callable[[], None] = lambda: None,
 ) -> Iterator[NormalScene]:
     """For each training video, a memory without the objects of its fold: its own objects are then as far as new ones.
 
     Ours: an object is at distance 0 from itself, so a tail fitted with the whole memory would call every new object rare.
+    `on_frame` is called for each clip.
     """
-    features = [_features(video, clips, memory, rate_hz) for video in videos]
+    features = [_features(video, clips, memory, rate_hz, on_frame) for video in videos]
     n_folds = min(N_FOLDS, len(videos))
     folds = [number * n_folds // max(1, len(videos)) for number in range(len(videos))]
     known: dict[int, NormalObjects] = {}
@@ -86,21 +101,33 @@ def _follow(
 
 
 def _objects(
-    videos: Sequence[PreparedVideo], clips: ClipSettings, memory: NormalScene, rate_hz: float
+    videos: Sequence[PreparedVideo],
+    clips: ClipSettings,
+    memory: NormalScene,
+    rate_hz: float,
+    on_frame: Callable[[], None],
 ) -> Iterator[MovingObject]:
     for video in videos:
         for _, evidence, _ in _follow(video, clips, memory, rate_hz):
+            on_frame()
             yield from evidence.objects
 
 
-def _features(video: PreparedVideo, clips: ClipSettings, memory: NormalScene, rate_hz: float) -> NDArray[np.float32]:
+def _features(
+    video: PreparedVideo, clips: ClipSettings, memory: NormalScene, rate_hz: float, on_frame: Callable[[], None]
+) -> NDArray[np.float32]:
     """The features of all objects of a video. Shapes: float32 (K, F)."""
-    found = [evidence.features() for _, evidence, _ in _follow(video, clips, memory, rate_hz) if evidence.objects]
-    return np.concatenate([np.zeros((0, N_FEATURES), np.float32), *found])
+    found = [np.zeros((0, N_FEATURES), np.float32)]
+    for _, evidence, _ in _follow(video, clips, memory, rate_hz):
+        on_frame()
+        if evidence.objects:
+            found.append(evidence.features())
+    return np.concatenate(found)
 
 
-def _flows(video: PreparedVideo, clips: ClipSettings) -> Iterator[NDArray[np.float32]]:
+def _flows(video: PreparedVideo, clips: ClipSettings, on_frame: Callable[[], None]) -> Iterator[NDArray[np.float32]]:
     for end in video.clip_ends(clips.n_past):
+        on_frame()
         yield video.flow(end, clips)
 
 

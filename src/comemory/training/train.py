@@ -26,7 +26,7 @@ from comemory.provenance import current_commit, package_version
 from comemory.scoring import Calibration, NormalScene
 from comemory.scoring.budgets import Coverage, coverage
 from comemory.training.cache import PreparedVideo, prepare_videos
-from comemory.training.calibrate import calibrate, n_calibration_frames, needed_scene, split_videos
+from comemory.training.calibrate import calibrate, n_calibration_frames, n_scene_frames, needed_scene, split_videos
 from comemory.training.checkpoint import CHECKPOINT, TrainingState
 from comemory.training.config import TrainingConfig
 from comemory.training.cost import network_cost
@@ -149,9 +149,9 @@ def train(
         raise OtherProcessError(str(error)) from None
     if not processes.is_first:
         return TrainingResult(out, (), is_first=False)
-    reporter.stage("Calibrating on held-out video", n_calibration_frames(held_out, trained, config.clips.n_past))
+    scene = learn_scene([*held_out, *trained], config, rate_hz, reporter)
+    reporter.stage("Calibrating on held-out video", n_calibration_frames(held_out, trained, config))
     model = model.to(memory_format=torch.contiguous_format)
-    scene = needed_scene([*held_out, *trained], config, rate_hz)
     calibration = calibrate(model, held_out, config, rate_hz, reporter.advance, trained, scene)
     provenance = _provenance(data, prepared, trained, held_out, state, time.monotonic() - start_s)
     provenance["cost"] = cost = network_cost(config)
@@ -212,6 +212,15 @@ def _prepare(
             if is_turn:
                 found = prepare(videos, advance_others)
     return found
+
+
+def learn_scene(
+    videos: Sequence[PreparedVideo], config: TrainingConfig, rate_hz: float, reporter: Reporter
+) -> NormalScene | None:
+    """See `calibrate.needed_scene`, as a stage of its own where a scene is needed."""
+    if n_frames := n_scene_frames(videos, config):
+        reporter.stage("Learning what moves in the scene", n_frames)
+    return needed_scene(videos, config, rate_hz, reporter.advance)
 
 
 def _fit(
