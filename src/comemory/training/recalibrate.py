@@ -16,10 +16,10 @@ from comemory.provenance import current_commit
 from comemory.runtimes.pytorch import load_model
 from comemory.scoring import ScoringSettings
 from comemory.training.cache import PreparedVideo, prepare_videos
-from comemory.training.calibrate import calibrate, n_calibration_frames, split_videos
+from comemory.training.calibrate import split_videos
 from comemory.training.config import TrainingConfig, build_training_config
 from comemory.training.stretches import trained_stretches
-from comemory.training.train import Reporter, SilentReporter, TrainingResult, learn_scene, write_scene
+from comemory.training.train import Reporter, SilentReporter, TrainingResult, calibrate_in_stages, write_scene
 from comemory.types import JSON
 
 _UNCHANGED = ("weights.safetensors", "items.safetensors", "model.onnx", "model.xml", "model.bin")
@@ -61,7 +61,8 @@ def recalibrate(
     bundle = open_bundle(path)
     config = bundle_training_config(bundle, scoring)
     videos = open_dataset(data).training()
-    counts = [video.n_frames for video in videos]
+    stretches = trained_stretches(bundle, videos)
+    counts = [video.n_frames for video in videos if video.name in stretches]
     reporter.stage("Preparing frames", None if None in counts else sum(count or 0 for count in counts))
     prepared, problems = prepare_videos(
         videos,
@@ -70,15 +71,12 @@ def recalibrate(
         config.flow.model_copy(update={"weights": flow_weights}),
         dataset=data,
         rate_hz=bundle.calibration.rate_hz,
-        stretches=trained_stretches(bundle, videos),
+        stretches=stretches,
         on_frame=reporter.advance,
     )
     trained, held_out = _split_as_trained(bundle, prepared, config, data)
     rate_hz = bundle.calibration.rate_hz
-    scene = learn_scene([*held_out, *trained], config, rate_hz, reporter)
-    reporter.stage("Calibrating on held-out video", n_calibration_frames(held_out, trained, config))
-    model = load_model(bundle.network)
-    calibration = calibrate(model, held_out, config, rate_hz, reporter.advance, trained, scene)
+    calibration, scene = calibrate_in_stages(load_model(bundle.network), held_out, trained, config, rate_hz, reporter)
     note = {"date": datetime.now(UTC).date().isoformat(), "commit": current_commit(), "from": bundle.digest[:16]}
     with bundle_writer(out) as folder:
         link_members(bundle.path, folder, _UNCHANGED)

@@ -149,21 +149,22 @@ def train(
         raise OtherProcessError(str(error)) from None
     if not processes.is_first:
         return TrainingResult(out, (), is_first=False)
-    scene = learn_scene([*held_out, *trained], config, rate_hz, reporter)
-    reporter.stage("Calibrating on held-out video", n_calibration_frames(held_out, trained, config))
     model = model.to(memory_format=torch.contiguous_format)
-    calibration = calibrate(model, held_out, config, rate_hz, reporter.advance, trained, scene)
+    calibration, scene = calibrate_in_stages(model, held_out, trained, config, rate_hz, reporter)
     provenance = _provenance(data, prepared, trained, held_out, state, time.monotonic() - start_s)
     provenance["cost"] = cost = network_cost(config)
     reporter.stage("Writing the bundle", None)
     _write(out, model, config, calibration, provenance, scene)
     n_frames = sum(len(video.indices) for video in prepared)
-    notes = [note for video in prepared for note in video.notes]
-    if (every := next(iter(stretches.values())).every) > 1:
-        notes.append(
-            f"one minute in {every} of the footage was used, spread over all of it: train.max_frames={config.train.max_frames}"
-        )
+    notes = [*(note for video in prepared for note in video.notes), *_notes_on(stretches, config)]
     return TrainingResult(out, problems, calibration.caution, notes, coverage(calibration, n_frames), cost)
+
+
+def _notes_on(stretches: Mapping[str, Stretches], config: TrainingConfig) -> list[str]:
+    """Which share of the footage was used, where it was not all."""
+    every = next(iter(stretches.values())).every
+    limit = f"train.max_frames={config.train.max_frames}"
+    return [f"one minute in {every} of the footage was used, spread over all of it: {limit}"] if every > 1 else []
 
 
 def _prepare(
@@ -214,13 +215,21 @@ def _prepare(
     return found
 
 
-def learn_scene(
-    videos: Sequence[PreparedVideo], config: TrainingConfig, rate_hz: float, reporter: Reporter
-) -> NormalScene | None:
-    """See `calibrate.needed_scene`, as a stage of its own where a scene is needed."""
+def calibrate_in_stages(
+    model: Any,
+    held_out: Sequence[PreparedVideo],
+    trained: Sequence[PreparedVideo],
+    config: TrainingConfig,
+    rate_hz: float,
+    reporter: Reporter,
+) -> tuple[Calibration, NormalScene | None]:
+    """Learn the scene, where a channel needs one, then fit the calibration. See `calibrate`."""
+    videos = [*held_out, *trained]
     if n_frames := n_scene_frames(videos, config):
         reporter.stage("Learning what moves in the scene", n_frames)
-    return needed_scene(videos, config, rate_hz, reporter.advance)
+    scene = needed_scene(videos, config, rate_hz, reporter.advance)
+    reporter.stage("Calibrating on held-out video", n_calibration_frames(held_out, trained, config))
+    return calibrate(model, held_out, config, rate_hz, reporter.advance, trained, scene), scene
 
 
 def _fit(
