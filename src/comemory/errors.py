@@ -83,9 +83,11 @@ def suggest(word: str, known: Iterable[str]) -> str:
     "did you mean 'small'? (known: nano, small)"
     >>> suggest("zzz", ["nano", "small"])
     'known: nano, small'
+    >>> suggest("zzz", [])
+    'there are none'
     """
     names = sorted(known)
-    listed = f"known: {', '.join(names)}"
+    listed = f"known: {', '.join(names)}" if names else "there are none"
     close = difflib.get_close_matches(word, names, n=1)
     return f"did you mean {close[0]!r}? ({listed})" if close else listed
 

@@ -1,4 +1,4 @@
-"""A child process of Python that is written lines to and read lines from."""
+"""A Python child process that exchanges lines of text with this one."""
 
 from __future__ import annotations
 
@@ -32,8 +32,8 @@ class LineProcess:
         command: arguments of the interpreter that runs this code, such as `-m` and a module.
         environment: variables to set beside those of this process.
         on_line: called with each line that the process prints, in a thread; with None once it has ended.
-        log: file that its standard error is added to; None leaves it that of this process.
-        own_session: Ctrl-C in the terminal does not reach the process.
+        log: file to which its standard error is appended; None shares the standard error of this process.
+        own_session: start it in a session of its own, so that Ctrl-C in the terminal does not reach it.
 
     Raises:
         SourceError: the process cannot be started, or the file not opened.

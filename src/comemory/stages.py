@@ -176,7 +176,7 @@ class Stages:
 
     @property
     def waits_for_a_network(self) -> bool:
-        """Whether a frame takes long because a neural network runs: that of the evidence, or one of the flow."""
+        """Whether a neural network runs for every frame, for its evidence or for its flow."""
         return self.runs_network or self.bundle.flow.name == "raft"
 
     def pair(

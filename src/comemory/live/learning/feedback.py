@@ -32,7 +32,7 @@ class FeedbackStore:
         self._events = out / "events.jsonl"
 
     def set_verdict(self, event_id: str, verdict: Verdict | None, by: str) -> str:
-        """Store a verdict and give the event's camera.
+        """Store a verdict and return the event's camera.
 
         Raises:
             ConfigError: there is no such event.
