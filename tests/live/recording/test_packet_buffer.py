@@ -110,6 +110,36 @@ def test_pause_of_the_camera_stays_in_the_clip(tmp_path: Path) -> None:
     assert 19.5 < max(after - before for before, after in itertools.pairwise(times)) < 20.5
 
 
+def test_an_event_of_frames_that_were_scored_after_a_reconnect_has_a_clip(tmp_path: Path) -> None:
+    """Under load, the frames of a connection that was lost are scored when the next one has begun."""
+    made: dict[str, Path] = {}
+    buffer = PacketBuffer(1.0, 0.5, 2**20, submit, lambda event_id, path: made.update({event_id: path}), pytest.fail)
+    before = Camera(encoded(tmp_path, "libx264"), buffer).packets
+    for packet in before:
+        buffer.append(packet)
+    after = [replace(packet, time=packet.time + 8) for packet in Camera(encoded(tmp_path, "mpeg4"), buffer).packets]
+    for packet in after[:30]:
+        buffer.append(packet)
+    buffer.begin_clip("late", tmp_path / "late.mp4", start=5.5)
+    buffer.end_clip("late", end=5.9)
+    buffer.begin_clip("new", tmp_path / "new.mp4", start=10.5)
+    buffer.end_clip("new", end=11.0)
+    for packet in after[30:]:
+        buffer.append(packet)
+    counts = {}
+    for name, path in made.items():
+        with av.open(str(path)) as clip:
+            counts[name] = sum(1 for _ in clip.decode(video=0))
+    assert set(counts) == {"late", "new"}
+    assert 10 <= counts["late"] <= 20
+    assert 18 <= counts["new"] <= 32
+    far = [replace(packet, time=packet.time + 60) for packet in after]
+    for packet in far:
+        buffer.append(packet)
+    buffer.begin_clip("too-late", tmp_path / "too-late.mp4", start=5.5)
+    assert buffer._ended is None
+
+
 def test_memory_is_bounded(tmp_path: Path) -> None:
     buffer = PacketBuffer(60.0, 0.0, 4000, submit, lambda *_: None, pytest.fail)
     for packet in Camera(encoded(tmp_path, "libx264"), buffer).packets:
@@ -143,8 +173,10 @@ def test_end_of_the_connection_ends_the_clip(tmp_path: Path) -> None:
     buffer.start_connection(None)
     assert made == ["one"]
     buffer.begin_clip("two", tmp_path / "two.mp4", start=2.5)
+    assert made == ["one", "two"]
+    buffer.begin_clip("three", tmp_path / "three.mp4", start=3.5)
     buffer.finish_clips()
-    assert made == ["one"]
+    assert made == ["one", "two"]
 
 
 CRASH = """

@@ -31,6 +31,9 @@ MAX_AHEAD_S = 2.0
 MAX_JUMP_S = 5.0
 """If timestamps jump by this much more than the times of arrival, the camera's clock was set; the clip skips the jump."""
 
+MAX_LAG_S = 30.0
+"""Frames of a connection that has ended are scored by then; its packets are forgotten after this time and the pre-capture."""
+
 MAX_BUFFER_BYTES = 32 * 2**20
 """Memory for the pre-capture of one camera: 5 s at 50 Mbit/s, more than cameras send."""
 
@@ -240,6 +243,24 @@ class ClipJob:
     until: float | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class _Connection:
+    """The newest packets of a connection that has ended, by group of pictures."""
+
+    params: StreamParams
+    groups: list[list[Packet]]
+
+    @property
+    def start(self) -> float:
+        """Unix time of the first packet."""
+        return self.groups[0][0].time
+
+    @property
+    def end(self) -> float:
+        """Unix time of the last packet."""
+        return self.groups[-1][-1].time
+
+
 class PacketBuffer:
     """The newest packets of a camera in memory, and the clips that are being written from them.
 
@@ -268,6 +289,7 @@ class PacketBuffer:
         # Packets by group of pictures: each group starts with a key frame, so a clip can start at any of them.
         self._groups: deque[list[Packet]] = deque()
         self._n_bytes = 0
+        self._ended: _Connection | None = None
         self._jobs: list[ClipJob] = []
         self._is_flushed = False
 
@@ -278,17 +300,22 @@ class PacketBuffer:
 
     @property
     def n_bytes(self) -> int:
-        """Bytes of the packets in memory."""
+        """Bytes of the packets in memory that came over this connection."""
         return self._n_bytes
 
     def start_connection(self, params: StreamParams | None) -> None:
-        """Start another connection: the buffer is cleared, and clips of the old connection end.
+        """Start another connection: clips of the old connection end.
+
+        Its newest packets stay in memory for a while: frames that it sent may still wait to be scored, and an event that
+        begins with one of them gets a clip too.
 
         Args:
             params: None for a source without packets, such as a folder of images.
         """
         with self._lock:
             self._end_clips(lambda job: True)
+            if self._params is not None and self._groups:
+                self._ended = _Connection(self._params, list(self._groups))
             self._params = params
             self._groups.clear()
             self._n_bytes = 0
@@ -305,6 +332,8 @@ class PacketBuffer:
             self._groups[-1].append(packet)
             self._n_bytes += len(packet.data)
             self._trim(packet.time)
+            if self._ended is not None and not 0 <= packet.time - self._ended.end <= self.pre_capture_s + MAX_LAG_S:
+                self._ended = None
             for job in list(self._jobs):
                 self._queue_write(job, packet)
             self._end_clips(is_over)
@@ -318,16 +347,19 @@ class PacketBuffer:
             start: Unix time of the event's start.
         """
         with self._lock:
-            if self._params is None:
+            ended = self._ended if self._is_of_the_ended(start) else None
+            params, groups = (self._params, list(self._groups)) if ended is None else (ended.params, list(ended.groups))
+            if params is None:
                 return
-            groups = list(self._groups)
             while len(groups) > 1 and groups[1][0].time <= start - self.pre_capture_s:
                 groups.pop(0)
-            job = ClipJob(event_id, ClipWriter(path, self._params))
+            job = ClipJob(event_id, ClipWriter(path, params))
             self._jobs.append(job)
             for group in groups:
                 for packet in group:
                     self._queue_write(job, packet)
+            if ended is not None:
+                self._end_clips(lambda other: other is job)
 
     def end_clip(self, event_id: str, end: float) -> None:
         """The event has ended, at a Unix time: its clip ends `post_capture_s` later."""
@@ -344,6 +376,12 @@ class PacketBuffer:
     def flush(self) -> None:
         """Finish clips with what has been written so far; queued packets are skipped."""
         self._is_flushed = True
+
+    def _is_of_the_ended(self, start: float) -> bool:
+        """Whether an event that starts at a time began with frames of the connection before this one."""
+        if self._ended is None or (self._groups and self._groups[0][0].time <= start):
+            return False
+        return self._ended.start <= start <= self._ended.end
 
     def _trim(self, now: float) -> None:
         while len(self._groups) > 1 and (
