@@ -20,7 +20,7 @@ from comemory.live.engine import Engine
 from comemory.video.source import open_source
 
 BUNDLE = REPOSITORY / "models" / "ped2-small"
-CLIPS = ("04", "06", "10", "12")
+CLIPS = ("04", "12")
 BUDGET = "10/min"
 """Low enough for more than one event in each clip."""
 N_PAST = 4

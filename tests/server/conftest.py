@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from serving import Running
 
 PASSWORD = "correct horse battery"
+IDLE = ("--set", "cameras.gate.fps=0.2")  # for a server whose scores no test looks at
 TOKEN = "a-token-of-the-settings-with-forty-letters"
 
 
@@ -39,7 +40,7 @@ def locked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
     from serving import served
 
     given = {"PAGE_PASSWORD": PASSWORD, "API_TOKEN": TOKEN}
-    settings = ("--set", "web.password=env:PAGE_PASSWORD", "--set", "web.token=env:API_TOKEN")
+    settings = ("--set", "web.password=env:PAGE_PASSWORD", "--set", "web.token=env:API_TOKEN", *IDLE)
     with served(tmp_path_factory.mktemp("locked"), *settings, environment=given) as server:
         yield server
 

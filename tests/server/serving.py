@@ -28,7 +28,7 @@ workers = 1
 [cameras.gate]
 url = "{video}"
 loop = true
-fps = 2
+fps = 1
 false_alarms = "1/min"
 
 [cameras.yard]

@@ -20,6 +20,8 @@ torch = pytest.importorskip("torch", reason="needs torch: pip install '.[train]'
 
 from training import made  # noqa: E402
 
+from comemory.errors import TrainingError  # noqa: E402
+from comemory.training import loop  # noqa: E402
 from comemory.training.checkpoint import TrainingState  # noqa: E402
 
 TIMEOUT_S = 300
@@ -207,8 +209,11 @@ def test_an_error_of_one_process_ends_all_and_is_named(tmp_path: Path) -> None:
     assert "/nowhere/" in lines[0]
 
 
-def test_a_number_of_processes_that_cannot_share_a_batch_is_refused(tmp_path: Path) -> None:
-    code, _, error = finished(torchrun(2, "-m", "comemory", *arguments(tmp_path / "gate", "train.batch=3")))
-    lines = [line for line in error.splitlines() if line.startswith("error: ")]
-    assert code == 1
-    assert lines == ["error: 2 processes cannot share train.batch=3 clips evenly: set train.batch to a multiple of 2"]
+def test_a_number_of_processes_that_cannot_share_a_batch_is_refused() -> None:
+    settings = made.config("train.batch=3").train
+    assert loop._steps_per_epoch(30, settings, n_processes=3) == 10
+    with pytest.raises(TrainingError) as refused:
+        loop._steps_per_epoch(30, settings, n_processes=2)
+    assert (
+        str(refused.value) == "2 processes cannot share train.batch=3 clips evenly: set train.batch to a multiple of 2"
+    )
