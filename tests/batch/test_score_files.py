@@ -343,6 +343,25 @@ def test_a_second_run_replaces_the_first(detector: Detector, gate: Path, tmp_pat
     assert kept == {name: (tmp_path / name).read_bytes() for name in kept}
 
 
+def test_a_mistyped_name_leaves_the_results_before_and_a_run_removes_its_old_pictures(
+    nano_bundle: Path, gate: Path, tmp_path: Path
+) -> None:
+    out, other = tmp_path / "out", save_video(tmp_path / "other.mp4", bright_images([False] * 12))
+    arguments = ("score", nano_bundle, "--out", out, "--false-alarms", "1e7/min")
+    assert comemory(*arguments, gate).returncode == 0
+    before = {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
+    assert list((out / "events").glob("gate-*.jpg"))
+    mistyped = comemory(*arguments, gate.with_name("gaet.mp4"))
+    assert (mistyped.returncode, mistyped.stdout) == (1, "")
+    assert "gaet.mp4" in mistyped.stderr
+    assert {path: path.read_bytes() for path in out.rglob("*") if path.is_file()} == before
+    own = out / "events" / "of-the-user.jpg"
+    own.write_bytes(b"")
+    assert comemory(*arguments, other).returncode == 0
+    named = {out / event["picture"] for event in json.loads((out / "events.json").read_text())["events"]}
+    assert set((out / "events").iterdir()) == named | {own}
+
+
 def test_what_breaks_off_leaves_rows_events_and_the_reason(
     fixed_scores: Callable[..., FixedScores], gate: Path, tmp_path: Path
 ) -> None:

@@ -65,6 +65,18 @@ class TestFrameSampler:
         assert lost is not None
         assert lost.index == after.index + 2
 
+    @pytest.mark.parametrize("camera_hz", [5.0, 10.0, 25.0])
+    def test_frames_that_come_in_a_burst_after_a_late_one_have_the_usual_speed(self, camera_hz: float) -> None:
+        """A camera records evenly, whatever the network does to its frames."""
+        recorded = np.arange(120) / camera_hz
+        arrived = recorded + np.isin(np.arange(120) % 30, 15) * 1.7 / camera_hz
+        arrived = np.maximum.accumulate(arrived + np.arange(120) * 1e-3 / camera_hz)
+        sampler = FrameSampler(10)
+        sampler.restart(camera_hz)
+        taken = [(float(time_s), sample) for time_s in arrived if (sample := sampler.sample(float(time_s))) is not None]
+        usual = min(1.0, camera_hz / 10)
+        assert max(sample.flow_scale for _, sample in taken[1:]) <= 1.5 * usual
+
     def test_clock_that_stands_still_does_not_scale_the_flow(self) -> None:
         sampler = FrameSampler(10)
         sample_all(sampler, 10, 20)

@@ -39,7 +39,8 @@ def score_sources(
 
     Rows go into `scores.csv.part` as soon as it is known which event a frame belongs to, one whole line at a time. So a
     process that is killed leaves a readable table. The file is renamed at the end, also when an error or Ctrl-C ends the
-    run; `events.json` then names the interruption. An unfinished annotated video is removed.
+    run; `events.json` then names the interruption. An unfinished annotated video is removed. Nothing is written where no
+    frame could be read, such as after a mistyped name: the results of the run before stay. Else its pictures are removed.
 
     Args:
         detector: scores nothing else meanwhile.
@@ -66,8 +67,9 @@ def score_sources(
         require_writable_file(out / name, inputs=sources)
     result = BatchResult(false_alarms=false_alarms)
     with _writing(out):
+        before = _pictures(out / "events.json")
         try:
-            with _table(out / "scores.csv") as table:
+            with _table(out / "scores.csv", result) as table:
                 for name, location in zip(names, sources, strict=True):
                     try:
                         opened = detector.open_source(location, rate_hz)
@@ -81,8 +83,12 @@ def score_sources(
             result.problems.append(f"interrupted after {result.n_frames} frames; the rest is not scored")
             raise
         finally:
-            _write_events(out / "events.json", detector, result, threshold, false_alarms)
-    result.files = [out / "scores.csv", out / "events.json", *result.files]
+            if result.n_frames:
+                _write_events(out / "events.json", detector, result, threshold, false_alarms)
+                for picture in before.difference(result.images):
+                    picture.unlink(missing_ok=True)
+    if result.n_frames:
+        result.files = [out / "scores.csv", out / "events.json", *result.files]
     return result
 
 
@@ -104,8 +110,8 @@ def _names(sources: Sequence[str]) -> list[str]:
 
 
 @contextmanager
-def _table(path: Path) -> Iterator[Any]:
-    """A CSV writer of whole lines. The file gets its final name at the end, also when the run breaks off."""
+def _table(path: Path, result: BatchResult) -> Iterator[Any]:
+    """A CSV writer of whole lines. The file gets its final name at the end, also when the run breaks off; without rows, none."""
     passing = path.with_suffix(".csv.part")
     file = passing.open("w", buffering=1, newline="", encoding="utf-8")
     try:
@@ -114,7 +120,10 @@ def _table(path: Path) -> Iterator[Any]:
             writer.writerow(COLUMNS)
             yield writer
     finally:
-        passing.replace(path)
+        if result.n_frames:
+            passing.replace(path)
+        else:
+            passing.unlink(missing_ok=True)
 
 
 @contextmanager
@@ -125,6 +134,16 @@ def _writing(out: Path) -> Iterator[None]:
         raise
     except OSError as error:
         raise SourceError(f"cannot write to {out}: {error.strerror or error}") from None
+
+
+def _pictures(path: Path) -> set[Path]:
+    """The pictures of a run before, as its `events.json` lists them: files of its own folder only."""
+    try:
+        named = [event["picture"] for event in json.loads(path.read_text(encoding="utf-8"))["events"]]
+    except (OSError, ValueError, KeyError, TypeError):
+        return set()
+    folder = path.parent / "events"
+    return {folder / Path(name).name for name in named if isinstance(name, str) and name.startswith("events/")}
 
 
 def _write_events(path: Path, detector: Detector, result: BatchResult, threshold: float, false_alarms: str) -> None:

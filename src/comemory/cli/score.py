@@ -232,7 +232,7 @@ def score(
                 "notes": result.notes,
             }
         )
-    else:
+    elif result.files:
         _print_scored(result, detector)
         print_notes(console, [*result.notes, f"{detector.bundle.path.name} was trained on {coverage}"])
     report_problems(result.problems)

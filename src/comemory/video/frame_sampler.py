@@ -13,7 +13,10 @@ from comemory.types import Frame, Source
 RATE_TOLERANCE = 0.1
 """Relative difference up to which a source counts as having the rate of the training: every frame is taken."""
 JITTER_TOLERANCE = 0.5
-"""Relative difference up to which an interval is jitter of the clock; flow is not scaled for it."""
+"""Relative difference up to which an interval is jitter of the clock; flow is not scaled for it.
+
+A frame that comes earlier still was held back on its way, with the one before it: no camera sends faster than it records.
+"""
 GAP_INTERVALS = 2.5
 """An interval of this many normal ones is a gap: a new clip starts after it."""
 _N_INTERVALS = 31
@@ -66,6 +69,7 @@ class FrameSampler:
         self._intervals: deque[float] = deque([1 / camera_hz] if camera_hz else [], maxlen=_N_INTERVALS)
         self._last_seen_s: float | None = None
         self._last_taken_s: float | None = None
+        self._n_since_taken = 0
         self._next_s = 0.0
         self._index += 1
 
@@ -97,6 +101,7 @@ class FrameSampler:
         if self._last_seen_s is not None and time_s > self._last_seen_s:
             self._intervals.append(time_s - self._last_seen_s)
         self._last_seen_s = time_s
+        self._n_since_taken += 1
         camera_s, nominal_s = 1 / (self.camera_hz or self.rate_hz), 1 / self.rate_hz
         has_trained_rate = self.has_trained_rate
         if self._last_taken_s is None:
@@ -104,14 +109,17 @@ class FrameSampler:
         elif not has_trained_rate and time_s < self._next_s - camera_s / 2:
             return None
         interval_s = nominal_s if self._last_taken_s is None else time_s - self._last_taken_s
-        if interval_s <= 0:
-            interval_s = camera_s  # a clock that stands still for a moment says nothing about the speed
+        recorded_s = self._n_since_taken * camera_s
+        if interval_s < (1 - JITTER_TOLERANCE) * recorded_s:
+            interval_s = (
+                recorded_s  # frames that come in a burst, or a clock that stands still, say nothing about speed
+            )
         if interval_s > GAP_INTERVALS * max(camera_s, nominal_s):
             self._index += 1
         is_jitter = has_trained_rate and abs(interval_s / nominal_s - 1) <= JITTER_TOLERANCE
         flow_scale = 1.0 if is_jitter else min(max(nominal_s / max(interval_s, 1e-6), 0.1), 10.0)
         self._next_s = max(self._next_s + nominal_s, time_s + nominal_s / 2)
-        self._last_taken_s = time_s
+        self._last_taken_s, self._n_since_taken = time_s, 0
         self._index += 1
         return Sample(self._index, flow_scale, self._is_due())
 

@@ -177,7 +177,10 @@ def _list_images(folder: Path) -> list[Path]:
     images = [name for name in names if not name.startswith(".") and name.lower().endswith(IMAGE_SUFFIXES)]
     if not images:
         seen = f"it has {len(names)} other files, such as {min(names)!r}" if names else "it is empty"
-        raise SourceError(f"{folder}: no frames in this folder ({seen}): expected jpg, png, tif, bmp or webp images")
+        raise SourceError(
+            f"{folder}: no frames in this folder ({seen}): expected jpg, png, tif, bmp or webp images; "
+            f"the videos of a folder are named one by one, such as {folder}/*.mp4"
+        )
     return [folder / name for name in sorted(images, key=natural_key)]
 
 
