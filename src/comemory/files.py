@@ -30,10 +30,23 @@ def require_writable_folder(folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):
             pass
-    except FileExistsError:
-        raise ConfigError(f"cannot write into {folder}: it is a file; choose a folder") from None
     except OSError as error:
-        raise ConfigError(f"cannot write into {folder}: {error.strerror or error}; choose a writable folder") from None
+        raise _not_writable(folder, error) from None
+
+
+def _not_writable(folder: Path, error: OSError) -> ConfigError:
+    """Why no file can be created in a folder, and what to do."""
+    file = next(filter(_is_file, (folder, *folder.parents)), None)
+    if file is not None:
+        return ConfigError(f"cannot write into {folder}: {'it' if file == folder else file} is a file; choose a folder")
+    return ConfigError(f"cannot write into {folder}: {error.strerror or error}; choose a writable folder")
+
+
+def _is_file(path: Path) -> bool:
+    """Whether something that is no folder lies there; False where that cannot be found out."""
+    with suppress(OSError):
+        return path.exists() and not path.is_dir()
+    return False
 
 
 def require_writable_file(target: Path, inputs: Iterable[str] = ()) -> None:

@@ -98,11 +98,13 @@ def learn(
     Example: `comemory learn gate --config live.toml --for 24h`
     """
     from comemory.bundle import open_bundle
+    from comemory.files import require_writable_folder
     from comemory.live.learning.learn import learn as learn_camera
     from comemory.live.learning.models import CameraModels
     from comemory.live.learning.progress import LearningProgress
 
     settings = options.read()
+    require_writable_folder(settings.out)
     models, log = CameraModels(settings, camera), LiveLog(False)
     if rollback:
         log.write("learn", f"{camera} returns to {models.roll_back()}")

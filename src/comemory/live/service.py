@@ -18,6 +18,7 @@ from types import FrameType
 from typing import TYPE_CHECKING
 
 from comemory.errors import ComemoryError, ConfigError, mask_password
+from comemory.files import require_writable_folder
 from comemory.live.config import LiveSettings, absolute
 from comemory.live.engine import Engine
 from comemory.live.monitoring.memory_use import limit_malloc_arenas
@@ -95,6 +96,7 @@ class Service:
 
     def __enter__(self) -> Service:
         limit_malloc_arenas()
+        require_writable_folder(self.settings.out)
         try:
             with ExitStack() as stack:
                 stack.enter_context(self.signals())
@@ -323,7 +325,6 @@ class Service:
             return None
         from comemory.store.store import EventStore
 
-        self.settings.out.mkdir(parents=True, exist_ok=True)
         return stack.enter_context(
             EventStore.open(self.settings.store_url, self.settings.media, may_be_away=True, sites=self._sites)
         )

@@ -13,7 +13,7 @@ from pydantic import BaseModel, Field
 
 from comemory.config import Settings
 from comemory.errors import ComemoryError, SourceError, mask_password
-from comemory.files import write_text
+from comemory.files import require_writable_folder, write_text
 from comemory.types import JSON
 
 SHOWN_S = 24 * 3600.0
@@ -48,12 +48,16 @@ class LearningProgress:
 
     Args:
         folder: of the camera.
+
+    Raises:
+        ConfigError: on entering, if the folder cannot be written.
     """
 
     def __init__(self, folder: Path, camera: str) -> None:
         self._file, self._camera = folder / _NAME, camera
 
     def __enter__(self) -> Self:
+        require_writable_folder(self._file.parent)
         self.begin_stage("beginning")
         return self
 

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from comemory.datasets import open_dataset
 from comemory.errors import ComemoryError, ConfigError, RuntimeMissing, TrainingError, install_hint
+from comemory.files import require_writable_folder
 from comemory.live.learning.learn import NICE, TRAINING_PACKAGES, child_command
 from comemory.live.learning.progress import LearningProgress, read_progress
 
@@ -51,7 +52,7 @@ class Trainer:
             record_s: how long to record.
 
         Raises:
-            ConfigError: a training is running.
+            ConfigError: a training is running, or the folder of the camera cannot be written.
             RuntimeMissing: a package for training is not installed.
             DatasetError: the folder has no video.
             TrainingError: the process cannot be started.
@@ -71,7 +72,7 @@ class Trainer:
                     f"a training is running, of {(running or [self._camera])[0]}: wait for it, or stop it"
                 )
             folder = self._out / "cameras" / camera
-            folder.mkdir(parents=True, exist_ok=True)
+            require_writable_folder(folder)
             self._camera, self._process = camera, self._spawn(camera, source, folder)
 
     def _spawn(self, camera: str, source: Sequence[str], folder: Path) -> subprocess.Popen[bytes]:

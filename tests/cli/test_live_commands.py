@@ -1,0 +1,43 @@
+"""The live commands as an operator meets them: what they refuse at the start, in one line."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from comemory import cli
+
+pytest.importorskip("sqlalchemy", reason="needs comemory[live]")
+REPOSITORY = Path(__file__).resolve().parents[2]
+MODEL = ("--model", REPOSITORY / "models" / "synthetic-nano")
+VIDEO = REPOSITORY / "tests" / "data" / "hidden-frames.webm"
+CAMERA = ("--camera", f"gate={VIDEO}")
+LIVE_COMMANDS = (("watch",), ("watch", "--store", "none"), ("serve", "--port", "0"), ("learn", "gate"))
+
+
+def refused(capsys: pytest.CaptureFixture[str], *arguments: object) -> str:
+    """The one line with which a command is refused as a usage error."""
+    with pytest.raises(SystemExit) as left:
+        cli.main([str(argument) for argument in arguments])
+    said = capsys.readouterr()
+    assert (left.value.code, said.out) == (2, ""), said
+    assert said.err.count("\n") == 1, said.err
+    return said.err.removeprefix("error: ").removesuffix("\n")
+
+
+@pytest.mark.parametrize("command", [*LIVE_COMMANDS, ("learn", "gate", "--rollback")])
+def test_an_output_folder_that_cannot_be_used_is_a_usage_error(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, command: tuple[str, ...]
+) -> None:
+    if command[0] == "serve":
+        pytest.importorskip("fastapi", reason="needs comemory[web]")
+    file = tmp_path / "afile"
+    file.touch()
+    given = (*command, *CAMERA, *MODEL, "--out")
+    assert refused(capsys, *given, file) == f"cannot write into {file}: it is a file; choose a folder"
+    said = refused(capsys, *given, file / "live")
+    assert said == f"cannot write into {file / 'live'}: {file} is a file; choose a folder"
+    said = refused(capsys, *given, "/proc/comemory")
+    assert said.startswith("cannot write into /proc/comemory: ")
+    assert said.endswith("; choose a writable folder")
