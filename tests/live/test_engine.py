@@ -282,3 +282,62 @@ def test_event_times_have_a_time_zone(clips: list[Path], live: Live) -> None:
     engine.stop()
     for event in lines(settings.out, "end"):
         assert start - timedelta(seconds=1) <= datetime.fromisoformat(event["start"]) <= datetime.now(UTC) + played
+
+
+def replace_bundle(bundle: Path, **calibration: object) -> None:
+    """Replace a bundle in one step, as a training does, by one with another calibration."""
+    from bundles import read
+
+    from comemory.bundle import bundle_writer, copy_members, write_json
+
+    with bundle_writer(bundle) as folder:
+        copy_members(bundle, folder, {"calibration.json"})
+        write_json(folder / "calibration.json", {**read(bundle, "calibration.json"), **calibration})
+
+
+def test_reload_loads_a_bundle_that_was_replaced_at_its_path(
+    quick_bundle: Path, live: Live, looping: dict[str, object], engines: Engines, tmp_path: Path
+) -> None:
+    from bundles import copied, read
+
+    model = copied(quick_bundle, tmp_path)
+    engine = engines(live({"gate": looping, "yard": {**looping, "model": str(quick_bundle)}}, model=str(model)))
+    until(lambda: all(status.scored > 3 for status in engine.status()))
+    digests, readers = engine_digests(engine), {name: camera.reader for name, camera in engine._cameras.items()}
+    assert engine.reload(engine._base_settings) == []
+    replace_bundle(model, n_frames=read(model, "calibration.json")["n_frames"] + 1)
+    assert engine.reload(engine._base_settings) == [f"gate: model: the new bundle at {model}"]
+    assert engine.reload(engine._base_settings) == []
+    until(lambda: engine_digests(engine)["gate"] not in digests.values())
+    assert engine_digests(engine)["yard"] == digests["yard"]
+    assert {name: camera.reader for name, camera in engine._cameras.items()} == readers
+    (model / "calibration.json").write_text("{}")
+    (model / "manifest.json").write_text("{}")
+    after = live(
+        {"gate": {**looping, "false_alarms": "1/h"}, "yard": {**looping, "model": str(quick_bundle)}}, model=str(model)
+    )
+    changed, kept = engine.reload(after)
+    assert changed == "gate: false_alarms"
+    assert kept.startswith("gate: keeps its present model: ")
+    scored = engine.metrics().scored["gate"]
+    until(lambda: engine.metrics().scored["gate"] > scored + 3)
+
+
+def engine_digests(engine: Engine) -> dict[str, str]:
+    return {status.name: status.model_sha256 for status in engine.status()}
+
+
+def test_a_shared_network_is_not_mixed_with_the_one_that_replaced_it(quick_bundle: Path, tmp_path: Path) -> None:
+    from bundles import copied, read
+
+    from comemory.bundle import open_bundle
+    from comemory.live.scoring.shared_network import SharedNetwork
+
+    model = copied(quick_bundle, tmp_path)
+    network = SharedNetwork(open_bundle(model).for_runtime("openvino"), "openvino", 3)
+    first = network._acquire()
+    assert network._copy() is not None
+    replace_bundle(model, n_frames=read(model, "calibration.json")["n_frames"] + 1)
+    assert network._copy() is None
+    network._free.put(first)
+    assert network._acquire() is first

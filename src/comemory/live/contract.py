@@ -307,6 +307,9 @@ class EngineContract(Protocol):
     def reload(self, settings: LiveSettings) -> list[str]:
         """Apply new settings; cameras whose settings did not change go on undisturbed. Gives one line per change.
 
+        A bundle that was replaced at its path is loaded again, without a gap; one that cannot be used is reported, and the
+        camera keeps its present one.
+
         Raises:
             ComemoryError: a part of them, such as a bundle, cannot be used; nothing has changed then.
         """

@@ -308,9 +308,11 @@ class Engine:
             changes = self._changes(before, after)
             started = [name for name, change in changes.items() if change is None and _is_enabled(name, after)]
             requirements = {name: self._requirements_of(name, after) for name in started}
+            running_on = [name for name in self._cameras if changes.get(name, set()) is not None]
             self._base_settings, self._settings, self._reloading = settings, after, True
             try:
                 lines = [self._reload_camera(name, change, requirements.get(name)) for name, change in changes.items()]
+                lines += [line for name in running_on if (line := self._load_replaced_model(name, after))]
             finally:
                 self._reloading = False
             with suppress(SourceError):
@@ -472,6 +474,21 @@ class Engine:
         else:
             camera.start()
         return f"{name}: {'restarted' if running else 'started'}"
+
+    def _load_replaced_model(self, name: str, settings: LiveSettings) -> str:
+        """Load the bundle of a running camera again if another one took its place; what was done, empty if nothing."""
+        camera, path = self._cameras[name], settings.bundle_of(name)
+        used = camera.scorer.newest_bundle
+        try:
+            if used.is_current():
+                return ""
+            detector = self._networks.open_detector(path)
+        except ComemoryError as error:
+            return f"{name}: keeps its present model: {error}"
+        if detector.bundle.digest == used.digest:
+            return ""
+        camera.swap_model(detector)
+        return f"{name}: model: the new bundle at {path}"
 
     def _halt(self, timeout_s: float) -> None:
         """Stop readers and workers; waits no longer than `timeout_s` for a change of cameras that is under way."""

@@ -15,6 +15,7 @@ import numpy as np
 from av.video.reformatter import VideoReformatter
 from numpy.typing import NDArray
 
+from comemory.bundle import Bundle
 from comemory.detector import Detector, ScoredFrame, scale_box
 from comemory.errors import BundleError
 from comemory.live.capture.frame_queue import QueuedFrame
@@ -136,6 +137,11 @@ class CameraScorer:
         with self.lock:
             self._normal = [tuple(cells) for cells in normal if cells is not None]
             self._update_filter()
+
+    @property
+    def newest_bundle(self) -> Bundle:
+        """The bundle that scores, or the one that will once its first clip is complete."""
+        return (self._incoming or self.detector).bundle
 
     def swap_model(self, detector: Detector) -> None:
         """Change to another model once its first clip is complete; until then the present one goes on scoring."""

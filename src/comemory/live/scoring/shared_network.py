@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from comemory.bundle import Bundle, open_bundle
 from comemory.detector import Detector
+from comemory.errors import BundleError
 from comemory.runtimes import CPU, RUNTIMES, find_device
 from comemory.types import Runtime
 
@@ -30,6 +31,9 @@ class SharedNetwork:
         bundle: with the network, in the precision that is to be used.
         runtime: entry of `runtimes.RUNTIMES`.
         workers: largest number of copies.
+
+    Raises:
+        BundleError: the network cannot be read.
     """
 
     def __init__(self, bundle: Bundle, runtime: str, workers: int) -> None:
@@ -40,9 +44,10 @@ class SharedNetwork:
         self._free: queue.LifoQueue[Runtime] = queue.LifoQueue()
         self._n_made = 0
         first = self._copy()
-        self.name = first.name if first is not None else runtime
-        if first is not None:
-            self._free.put(first)
+        if first is None:
+            raise BundleError(f"{bundle.path} was replaced while it was opened: open it again")
+        self.name = first.name
+        self._free.put(first)
 
     def run(self, inputs: Mapping[str, NDArray[np.float32]]) -> dict[str, NDArray[np.float32]]:
         """Run the network, see `types.Runtime`; waits while every copy is in use."""
@@ -59,12 +64,21 @@ class SharedNetwork:
             return self._copy() or self._free.get()
 
     def _copy(self) -> Runtime | None:
+        """Another copy; None where there are enough, or another bundle has taken the place of this one.
+
+        The network of another bundle does not fit the calibration of this one: the present copies go on.
+        """
         with self._lock:
             if self._n_made >= self.workers:
                 return None
             self._n_made += 1
-        made: Runtime = self._make(self.bundle.network._replace(with_updates=False), 1)
-        return made
+        try:
+            made: Runtime = self._make(self.bundle.network._replace(with_updates=False), 1)
+        except BundleError:
+            if self.bundle.is_current():
+                raise
+            return None
+        return made if self.bundle.is_current() else None
 
 
 class NetworkPool:
