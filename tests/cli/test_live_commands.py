@@ -41,3 +41,18 @@ def test_an_output_folder_that_cannot_be_used_is_a_usage_error(
     said = refused(capsys, *given, "/proc/comemory")
     assert said.startswith("cannot write into /proc/comemory: ")
     assert said.endswith("; choose a writable folder")
+
+
+@pytest.mark.parametrize("command", [("watch",), ("serve", "--port", "0")])
+@pytest.mark.parametrize("from_file", [False, True])
+def test_a_url_in_a_variable_that_is_not_set_is_a_usage_error(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, command: tuple[str, ...], from_file: bool
+) -> None:
+    if command[0] == "serve":
+        pytest.importorskip("fastapi", reason="needs comemory[web]")
+    file = tmp_path / "live.toml"
+    file.write_text('[cameras.yard]\nurl = "env:NO_SUCH_URL"\n' if from_file else "")
+    given = (*CAMERA, "--config", file) if from_file else ("--camera", "yard=env:NO_SUCH_URL")
+    assert refused(capsys, *command, *given, *MODEL, "--out", tmp_path / "live") == (
+        "the url of camera 'yard' is 'env:NO_SUCH_URL', and the environment variable 'NO_SUCH_URL' is not set: set it"
+    )

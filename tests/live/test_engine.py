@@ -341,3 +341,13 @@ def test_a_shared_network_is_not_mixed_with_the_one_that_replaced_it(quick_bundl
     assert network._copy() is None
     network._free.put(first)
     assert network._acquire() is first
+
+
+def test_a_camera_whose_variable_is_not_set_is_down_and_tried_again(live: Live, engines: Engines) -> None:
+    """A node of a fleet may lack the variable."""
+    engine = engines(live({"gate": {"url": "env:NO_SUCH_URL"}}))
+    until(lambda: engine.status()[0].attempts > 1)
+    assert not engine.finished
+    (status,) = engine.status()
+    assert status.state is CameraState.DOWN
+    assert status.message.startswith("the url of a camera is 'env:NO_SUCH_URL'")

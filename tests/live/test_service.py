@@ -79,3 +79,20 @@ def test_reload_of_the_only_camera_does_not_end_the_service(
         asker.join(60)
         assert not service.engine.finished
     assert lines == ["gate: restarted", "gate: stopped"]
+
+
+def test_a_reload_with_a_variable_that_is_not_set_changes_nothing(
+    clips: list[Path], live: Callable[..., LiveSettings]
+) -> None:
+    gate, lines = {"url": str(clips[0]), "loop": True}, list[str]()
+    unknown = {"gate": {**gate, "loop": False}, "yard": {"url": "env:NO_SUCH_URL"}}
+    with Service(live({"gate": gate}), lambda: live(unknown), lines.append) as service:
+        before = service.engine._cameras["gate"]
+        assert not service.reload()
+        assert service.engine._cameras == {"gate": before}
+        until(lambda: service.engine.status()[0].scored > 3)
+        unknown["yard"]["enabled"] = False
+        assert service.reload()
+    refused, *applied = lines
+    assert refused.startswith("the settings have not changed: the url of camera 'yard' is 'env:NO_SUCH_URL'")
+    assert applied == ["gate: restarted", "yard: stopped"]

@@ -96,6 +96,7 @@ class Service:
 
     def __enter__(self) -> Service:
         limit_malloc_arenas()
+        self._require_urls(self.settings)
         require_writable_folder(self.settings.out)
         try:
             with ExitStack() as stack:
@@ -221,6 +222,11 @@ class Service:
             return False
         return True
 
+    def _require_urls(self, settings: LiveSettings) -> None:
+        """Refuse a camera whose URL is not known. In a fleet it is down, because it may be known on other nodes."""
+        if self._sites is None:
+            settings.require_urls()
+
     def _announced(self, settings: LiveSettings) -> list[str]:
         """The cameras that sinks announce."""
         return [name for name, camera in settings.cameras.items() if camera.enabled or self._sites is None]
@@ -247,6 +253,7 @@ class Service:
             self.settings_file.change(edit, apply)
 
     def _apply(self, settings: LiveSettings) -> None:
+        self._require_urls(settings)
         before = self.engine.settings.alerts
         changed = {name: sink for name, sink in settings.alerts.items() if before.get(name) != sink}
         removed = sorted(before.keys() - settings.alerts.keys())

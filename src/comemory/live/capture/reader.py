@@ -12,7 +12,7 @@ from typing import Any
 import av
 from av.video.stream import VideoStream
 
-from comemory.errors import SourceError, mask_password
+from comemory.errors import ConfigError, SourceError, mask_password
 from comemory.live.capture.backoff import Backoff
 from comemory.live.capture.clock import ArrivalClock, PlaybackClock, StreamClock, WallClock
 from comemory.live.capture.connection import Connection, copy_packet, explain
@@ -85,8 +85,8 @@ class CameraReader(threading.Thread):
 
     @property
     def is_file(self) -> bool:
-        """Whether it plays a file or a folder, which has an end."""
-        return "://" not in self._location and not self._location.startswith("/dev/")
+        """Whether it plays a file or a folder, which has an end; False while its `env:NAME` has no value."""
+        return bool(self._location) and "://" not in self._location and not self._location.startswith("/dev/")
 
     def stop(self) -> None:
         """Ask it to end; it does so within the time limit of one read."""
@@ -114,7 +114,7 @@ class CameraReader(threading.Thread):
             self._read_location()
             if not self._stopping.is_set():
                 self._handle_end(self.frames - frames_before)
-        except SourceError as error:
+        except (SourceError, ConfigError) as error:
             self._set_lost(str(error))
         except LIBRARY_ERRORS as error:
             is_image = self._is_single_image and self.frames - frames_before == 1

@@ -110,6 +110,17 @@ class CameraSettings(Settings):
         """
         return resolve_secret(self.url, "the url of a camera", is_location=True)
 
+    def require_url(self, name: str) -> None:
+        """Check that the URL is known.
+
+        Args:
+            name: of the camera, for the error message.
+
+        Raises:
+            ConfigError: the environment variable is not set.
+        """
+        resolve_secret(self.url, f"the url of camera {name!r}", is_location=True)
+
     def is_active(self, now: datetime) -> bool:
         """Whether events count at this local time."""
         return not self.hours or any(Hours.parse(text).contains(now) for text in self.hours)

@@ -113,6 +113,16 @@ class LiveSettings(Settings):
             raise ConfigError(f"camera {camera!r} has no model: give model, or --model for all cameras")
         return path
 
+    def require_urls(self) -> None:
+        """Check that the URL of each enabled camera is known.
+
+        Raises:
+            ConfigError: the environment variable of one is not set.
+        """
+        for name, camera in self.cameras.items():
+            if camera.enabled:
+                camera.require_url(name)
+
     @property
     def store_url(self) -> str:
         """The URL of the event store, or the path of its file. It may hold a password: mask it before logging."""

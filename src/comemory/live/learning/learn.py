@@ -68,7 +68,7 @@ def learn(
 
     Raises:
         RuntimeMissing: a package for training is not installed; before anything is recorded.
-        ConfigError: the preset or its settings are invalid; before anything is recorded.
+        ConfigError: the preset or its settings are invalid, or the camera's URL is not known; before anything is recorded.
         SourceError: the camera gave too few usable frames.
         TrainingError: the training failed.
         BundleError: the bundle cannot be written.
@@ -81,6 +81,7 @@ def learn(
     if footage is not None:
         open_dataset(f"folder:{footage}")
         return _train(footage, bundle, chosen, config.train.epochs, progress, say, f"on {footage}")
+    settings.cameras[camera].require_url(camera)
     size = None if recalibrate else (config.clips.flow_height, config.clips.flow_width)
     recorder = CameraRecorder(settings, camera, folder / "recorded" / "training", size)
     progress.begin_stage("recording", f"normal video, {seconds / 3600:.3g} h", seconds=seconds)
