@@ -34,6 +34,31 @@ def require_writable_folder(folder: Path) -> None:
         raise _not_writable(folder, error) from None
 
 
+def check_writable_folder(folder: Path) -> Path:
+    """Check that files can be created in a folder, or that it can be made; nothing is left behind.
+
+    Returns:
+        The folder, or the nearest of its parents that exists.
+
+    Raises:
+        ConfigError: they cannot.
+    """
+    present = next(filter(_exists, (folder.absolute(), *folder.absolute().parents)))
+    try:
+        with tempfile.TemporaryFile(dir=present):
+            return present
+    except OSError as error:
+        raise _not_writable(folder, error) from None
+
+
+def _exists(path: Path) -> bool:
+    """Whether anything lies there, such as a link to nowhere; False where that cannot be found out."""
+    with suppress(OSError):
+        path.lstat()
+        return True
+    return False
+
+
 def _not_writable(folder: Path, error: OSError) -> ConfigError:
     """Why no file can be created in a folder, and what to do."""
     file = next(filter(_is_file, (folder, *folder.parents)), None)

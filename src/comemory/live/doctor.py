@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import errno
+import http.client
+import json
 import math
 import os
 import shutil
@@ -22,12 +25,13 @@ from comemory.alerts.config import MqttSettings
 from comemory.bundle import open_bundle
 from comemory.detector import Detector
 from comemory.errors import ComemoryError, ConfigError, RuntimeMissing, last_line, mask_password
-from comemory.files import require_writable_folder
+from comemory.files import check_writable_folder
 from comemory.live.capture.frame_queue import FrameQueue
 from comemory.live.capture.reader import CameraReader
-from comemory.live.config import LiveSettings
+from comemory.live.config import LiveSettings, WebSettings
 from comemory.live.recording.packet_buffer import PacketBuffer
 from comemory.secret_values import resolve_secret
+from comemory.store.media import is_in_use
 from comemory.video.frame_sampler import FrameSampler
 
 FRAME_WAIT_S = 12.0
@@ -39,6 +43,8 @@ N_READ, N_SETTLE, N_TIMED = 40, 5, 12
 FREE_GB = 2.0
 """Disk space to leave free beside the media files."""
 _FIX = "fix what the line names"
+ANSWER_S, MAX_ANSWER = 5.0, 1000
+"""Time limit for an answer of the program at the port of the page, and how much of it is read, bytes."""
 FIRST_YEAR = 2025
 """A clock before this year was never set."""
 SYNCHRONISED = (Path("/run/systemd/timesync/synchronized"), Path("/run/chrony/chronyd.pid"), Path("/run/ntpd.pid"))
@@ -126,8 +132,7 @@ def _model(settings: LiveSettings, path: Path) -> tuple[Check, _Cost]:
             bundle, runtime=settings.runtime, precision=settings.precision, device=settings.device, threads=1
         )
     except ConfigError as error:
-        hint = "set device to one of them" if "finds no device" in str(error) else "or set precision to auto"
-        return Check(what, False, str(error), hint), _Cost()
+        return _failed(what, error, "set precision to auto", ": "), _Cost()
     except ComemoryError as error:
         return Check(what, False, str(error), "use another bundle, or copy this one again"), _Cost()
     cost = _Cost(_seconds_per_frame(detector), bundle.calibration.rate_hz)
@@ -169,7 +174,7 @@ def _camera(settings: LiveSettings, name: str) -> tuple[Check, float]:
     shown = mask_password(camera.url)
     if reader.frames == 0:
         found = reader.message or f"{shown}: no frame in {FRAME_WAIT_S:.0f} s"
-        return Check(what, False, found, _hint(reader.message)), 0.0
+        return _explained(what, found), 0.0
     size = reader.size or (0, 0)
     rate = f", {reader.sampler.camera_hz:.1f} frames a second" if reader.sampler.camera_hz else ""
     return Check(what, True, f"{shown}: {size[1]}x{size[0]}{rate}"), max(0.0, cores)
@@ -182,6 +187,11 @@ def _thread_time(thread: threading.Thread) -> float:
     with suppress(OSError):
         return time.clock_gettime(time.pthread_getcpuclockid(thread.ident))
     return 0.0
+
+
+def _explained(what: str, message: str, hint: str = "") -> Check:
+    """A failed check with one hint: by default the one that fits the message."""
+    return Check(what, False, message.removesuffix(": set it"), hint or _hint(message))
 
 
 def _hint(message: str) -> str:
@@ -221,12 +231,17 @@ def _labels(settings: LiveSettings) -> Iterator[Check]:
         yield Check(what, True, found)
 
 
+def _failed(name: str, error: BaseException, hint: str, mark: str = "; ") -> Check:
+    """A failed check. A hint in the message of the error, after `mark`, takes the place of `hint`."""
+    found, _, own = mask_password(last_line(error)).partition(mark)
+    return Check(name, False, found, own or hint)
+
+
 def _disk(settings: LiveSettings) -> Check:
     try:
-        require_writable_folder(settings.out)
-        free_gb = shutil.disk_usage(settings.out).free / 1e9
+        free_gb = shutil.disk_usage(check_writable_folder(settings.out)).free / 1e9
     except (ComemoryError, OSError) as error:
-        return Check("disk", False, last_line(error), "choose another folder with --out")
+        return _failed("disk", error, "choose another folder with --out")
     needed = settings.retention.max_gb + FREE_GB
     hint = (
         "" if free_gb >= needed else f"free some space, or set retention.max_gb below {max(0.0, free_gb - FREE_GB):.0f}"
@@ -238,12 +253,13 @@ def _store(settings: LiveSettings) -> Check:
     if not settings.store.enabled:
         return Check("store", True, "events go to events.jsonl only")
     try:
-        from comemory.store.store import EventStore
+        from comemory.store.database import count_events, parse_url, safe_url_of
 
-        with EventStore.open(settings.store_url, settings.media, shared=True) as store:
-            return Check("store", True, f"{store.url}: {store.counts().events} events")
+        check_writable_folder(settings.media)
+        n_events, url = count_events(settings.store_url), safe_url_of(parse_url(settings.store_url))
     except (ComemoryError, ImportError) as error:
-        return Check("store", False, last_line(error), "fix what the line names; events.jsonl is written in any case")
+        return _failed("store", error, "fix what the line names; events.jsonl is written in any case")
+    return Check("store", True, f"{url}: {'made at the first start' if n_events is None else f'{n_events} events'}")
 
 
 def _alert(settings: LiveSettings, name: str) -> Check:
@@ -257,8 +273,7 @@ def _alert(settings: LiveSettings, name: str) -> Check:
             return _broker(what, sink)
         _send_test(settings, name)
     except (ConfigError, RuntimeMissing) as error:
-        hint = _hint(str(error)) if "environment" in str(error) else _FIX
-        return Check(what, False, last_line(error), hint)
+        return _explained(what, last_line(error), "" if "environment" in str(error) else _FIX)
     except (ComemoryError, OSError) as error:
         return Check(what, False, f"the test alert did not arrive: {mask_password(last_line(error))}", _FIX)
     return Check(what, True, "a test alert was sent and has arrived")
@@ -306,8 +321,10 @@ def _port(settings: LiveSettings) -> Check:
     try:
         with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            probe.bind((host, port))
+            probe.bind((host.strip("[]"), port))
     except (OSError, OverflowError) as error:
+        if getattr(error, "errno", None) == errno.EADDRINUSE and _is_comemory(settings.web):
+            return _port_of_comemory(settings)
         reason = getattr(error, "strerror", None) or last_line(error)
         return Check(
             "port",
@@ -316,6 +333,35 @@ def _port(settings: LiveSettings) -> Check:
             "choose another with --set web.port=…, or stop the program that uses it",
         )
     return Check("port", True, f"{host}:{port} is free")
+
+
+def _port_of_comemory(settings: LiveSettings) -> Check:
+    """The port is taken by `comemory serve`: that of these settings, if a process owns their media folder."""
+    where = f"{settings.web.host}:{settings.web.port}"
+    if settings.store.enabled and not is_in_use(settings.media):
+        hint = "choose another port with --set web.port=…, or stop the other one"
+        return Check("port", False, f"{where}: comemory serves another output folder than {settings.out} there", hint)
+    return Check("port", True, f"{where}: comemory serve is running and answers there")
+
+
+def _is_comemory(web: WebSettings) -> bool:
+    """Whether comemory's own server answers at the address of the page: its `/readyz` has these two keys."""
+    host = web.host.strip("[]")
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
+    if web.certificate is None:
+        connection = http.client.HTTPConnection(host, web.port, timeout=ANSWER_S)
+    else:
+        unverified = ssl.create_default_context()
+        unverified.check_hostname, unverified.verify_mode = False, ssl.CERT_NONE
+        connection = http.client.HTTPSConnection(host, web.port, timeout=ANSWER_S, context=unverified)
+    try:
+        connection.request("GET", "/readyz", headers={"Host": "localhost"})
+        found = json.loads(connection.getresponse().read(MAX_ANSWER))
+    except (OSError, ValueError, http.client.HTTPException):
+        return False
+    finally:
+        connection.close()
+    return isinstance(found, dict) and found.keys() == {"engine", "store"}
 
 
 def _page(settings: LiveSettings) -> Iterator[Check]:
@@ -330,7 +376,7 @@ def _page(settings: LiveSettings) -> Iterator[Check]:
             ssl.create_default_context(ssl.Purpose.CLIENT_AUTH).load_cert_chain(web.certificate, web.key)
             used.append("the certificate")
     except ConfigError as error:
-        yield Check("page", False, str(error), _hint(str(error)))
+        yield _explained("page", str(error))
     except OSError as error:
         yield Check("page", False, f"the certificate {web.certificate} and its key: {last_line(error)}", _FIX)
     else:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence, Set
 from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Any
@@ -15,11 +16,13 @@ from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from alembic.util import CommandError
-from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url, text
+from sqlalchemy import URL, Connection, Engine, create_engine, event, func, make_url, select, text
 from sqlalchemy.exc import ArgumentError, InterfaceError, InternalError, OperationalError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as NoConnectionError
 
 from comemory.errors import ConfigError, RuntimeMissing, StoreError, StoreFull, install_hint, last_line, mask_password
+from comemory.files import check_writable_folder
+from comemory.store.schema import events
 
 VERSION_TABLE = "comemory_version"
 BUSY_S = 20.0
@@ -60,7 +63,7 @@ class Database:
 
     def __init__(self, url: str, *, may_be_away: bool = False, on_open: Callable[[], None] = lambda: None) -> None:
         parsed = parse_url(url)
-        self.safe_url = mask_password(parsed.render_as_string(hide_password=False))
+        self.safe_url = safe_url_of(parsed)
         self.error: str | None = None
         self.is_sqlite = parsed.get_backend_name() == "sqlite"
         self._on_open = on_open
@@ -167,6 +170,43 @@ class Database:
             raise kind(text) from error
 
 
+def count_events(url: str) -> int | None:
+    """The number of events in a database; None where it is not there yet, or empty. Nothing is made or migrated.
+
+    Args:
+        url: see `Database`.
+
+    Raises:
+        ConfigError: the URL is of another kind, or the folder of the file cannot be written.
+        RuntimeMissing: PostgreSQL is asked for and psycopg is not installed.
+        StoreError: it cannot be opened, or is newer than this program.
+    """
+    parsed = parse_url(url)
+    safe_url = safe_url_of(parsed)
+    if parsed.get_backend_name() == "sqlite":
+        file = Path(parsed.database or "")
+        check_writable_folder(file.parent)
+        if not file.exists() or not file.stat().st_size:
+            return None
+        if not os.access(file, os.R_OK | os.W_OK):
+            raise StoreError(f"cannot write the store {file}: permission denied")
+    engine = _engine(parsed, may_change=False)
+    try:
+        with engine.connect() as connection, connection.begin():
+            if not _schema(connection, safe_url, _known_schemas(_migrations())):
+                return None
+            return int(connection.execute(select(func.count()).select_from(events)).scalar_one())
+    except SQLAlchemyError as error:
+        raise StoreError(f"the store {safe_url} cannot be opened: {_reason(error)}") from error
+    finally:
+        engine.dispose()
+
+
+def safe_url_of(url: URL) -> str:
+    """The URL of a database with its password masked."""
+    return mask_password(url.render_as_string(hide_password=False))
+
+
 def parse_url(url: str) -> URL:
     """The URL of a database; a bare path is a SQLite file.
 
@@ -223,9 +263,11 @@ def _reason(error: SQLAlchemyError) -> str:
     return last_line(origin) if isinstance(origin, BaseException) else str(origin)
 
 
-def _engine(url: URL) -> Engine:
+def _engine(url: URL, *, may_change: bool = True) -> Engine:
     if url.get_backend_name() == "sqlite":
-        return _sqlite(url)
+        if may_change:
+            _make_file(url)
+        return _sqlite(url, PRAGMAS if may_change else ())
     try:
         return create_engine(
             url,
@@ -245,7 +287,7 @@ def _engine(url: URL) -> Engine:
         ) from error
 
 
-def _sqlite(url: URL) -> Engine:
+def _make_file(url: URL) -> None:
     folder = Path(url.database or ".").parent
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -255,11 +297,14 @@ def _sqlite(url: URL) -> Engine:
         if folder.is_dir():
             raise StoreError(f"cannot write the store {url.database}: {error.strerror or error}") from None
         raise StoreError(f"cannot make the folder of the store {folder}: {error.strerror or error}") from None
+
+
+def _sqlite(url: URL, pragmas: Sequence[str]) -> Engine:
     engine = create_engine(url, connect_args={"timeout": BUSY_S, "isolation_level": None}, pool_size=5, max_overflow=20)
 
     @event.listens_for(engine, "connect")
     def prepare(connection: sqlite3.Connection, _record: object) -> None:
-        for pragma in (*PRAGMAS, f"cache_size=-{CACHE_KIB}"):
+        for pragma in (*pragmas, f"cache_size=-{CACHE_KIB}"):
             connection.execute(f"PRAGMA {pragma}").close()
 
     @event.listens_for(engine, "begin")
@@ -272,23 +317,42 @@ def _sqlite(url: URL) -> Engine:
 
 def _migrate(connection: Connection, safe_url: str) -> None:
     """Run the migrations that are missing, one process at a time."""
-    config = Config()
-    config.set_main_option("script_location", str(Path(__file__).parent / "migrations").replace("%", "%%"))
-    known = {script.revision for script in ScriptDirectory.from_config(config).walk_revisions()}
+    config = _migrations()
+    known = _known_schemas(config)
     connection = connection.execution_options(writes=True)
     with connection.begin():
         if connection.dialect.name == "postgresql":
             connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _MIGRATION_LOCK})
-        present = MigrationContext.configure(connection, opts={"version_table": VERSION_TABLE}).get_current_heads()
-        unknown = sorted(set(present) - known)
-        if unknown:
-            raise StoreError(
-                f"the store {safe_url} has schema {unknown[0]}, which this comemory does not know "
-                f"(it knows up to {max(known)}): update comemory, or open another store"
-            )
+        _schema(connection, safe_url, known)
         attributes: dict[Any, Any] = config.attributes
         attributes.update(connection=connection, version_table=VERSION_TABLE)
         try:
             command.upgrade(config, "head")
         except CommandError as error:
             raise StoreError(f"the store {safe_url} cannot be brought up to date: {last_line(error)}") from error
+
+
+def _migrations() -> Config:
+    config = Config()
+    config.set_main_option("script_location", str(Path(__file__).parent / "migrations").replace("%", "%%"))
+    return config
+
+
+def _known_schemas(config: Config) -> set[str]:
+    return {script.revision for script in ScriptDirectory.from_config(config).walk_revisions()}
+
+
+def _schema(connection: Connection, safe_url: str, known: Set[str]) -> tuple[str, ...]:
+    """The schema of a database; empty for one without our tables.
+
+    Raises:
+        StoreError: it is newer than this program.
+    """
+    present = MigrationContext.configure(connection, opts={"version_table": VERSION_TABLE}).get_current_heads()
+    unknown = sorted(set(present) - known)
+    if unknown:
+        raise StoreError(
+            f"the store {safe_url} has schema {unknown[0]}, which this comemory does not know "
+            f"(it knows up to {max(known)}): update comemory, or open another store"
+        )
+    return present

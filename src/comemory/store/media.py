@@ -303,6 +303,16 @@ def _locked(path: Path) -> IO[str]:
     return handle
 
 
+def is_in_use(folder: Path) -> bool:
+    """Whether a process owns a media folder."""
+    with suppress(OSError), (folder / ".lock").open("rb") as handle:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+    return False
+
+
 def event_of(name: str) -> str | None:
     """The id of the event that a file belongs to by its name; None where it is no event's file or sidecar.
 
