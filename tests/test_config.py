@@ -80,7 +80,7 @@ class TestBuild:
         assert "finite number" in refused({"inner": {"rate": value}})
 
     def test_an_error_of_a_whole_model(self) -> None:
-        assert refused({"count": 13}) == "Outer does not accept these values: 13 brings bad luck"
+        assert refused({"count": 13}) == "the settings are not valid: 13 brings bad luck"
 
     def test_a_missing_key(self) -> None:
         assert refused({}, Needy) == "config key 'wanted' is missing"

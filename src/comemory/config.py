@@ -115,9 +115,9 @@ def _describe(model: type[BaseModel], error: ValidationError) -> str:
         return f"config key {key!r} is missing{more}"
     reason = plain_reason(first["msg"])
     if not key:
-        return f"{model.__name__} does not accept these values: {reason}{more}"
-    value = "its value (hidden)" if is_secret else short(first.get("input"))
-    return f"config key {short(key)} does not accept {value}: {reason}{more}"
+        return f"the settings are not valid: {reason}{more}"
+    problem = "is not valid" if is_secret else f"does not accept {short(first.get('input'))}"
+    return f"config key {short(key)} {problem}: {reason}{more}"
 
 
 def _suggest_key(model: type[BaseModel], path: Sequence[str], known: Sequence[str]) -> str:

@@ -151,6 +151,27 @@ def test_secrets_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> N
     assert "hidden" not in repr(other)
 
 
+@pytest.mark.parametrize("name", ["Tür", "my cam", "_gate", "g" * 65])
+def test_a_name_that_cannot_be_used_is_refused_with_the_letters_that_can(name: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        read_live(None, {"model": "m", "cameras": {name: {"url": "x"}}})
+    assert str(caught.value) == (
+        f"config key 'cameras' is not valid: the name {name!r} cannot be used: a name has the letters a to z and A to Z, "
+        "digits, '.', '-' and '_' only, begins with a letter or a digit, and has 64 characters at most"
+    )
+
+
+def test_an_error_names_no_class() -> None:
+    with pytest.raises(ConfigError) as caught:
+        read_live(None, {"cameras": {"gate": {"url": "x"}}})
+    assert str(caught.value) == (
+        "the settings are not valid: camera 'gate' has no model: give model, or --model for all cameras"
+    )
+    with pytest.raises(ConfigError) as caught:
+        read_live(None, {"model": "m", "cameras": {"gate": {"url": ["x"]}}})
+    assert str(caught.value) == "config key 'cameras.gate.url' is not valid: expected a text"
+
+
 SECRET = "geheim123"
 
 

@@ -92,7 +92,8 @@ class LiveSettings(Settings):
         for name in things:
             if not NAME.fullmatch(name):
                 raise ValueError(
-                    f"the name {name!r} may have letters, digits, '.', '-' and '_' only, 64 characters at most"
+                    f"the name {name!r} cannot be used: a name has the letters a to z and A to Z, digits, '.', '-' and '_' "
+                    "only, begins with a letter or a digit, and has 64 characters at most"
                 )
         return things
 
