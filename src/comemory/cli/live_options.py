@@ -97,14 +97,14 @@ class LiveOptions:
         Raises:
             ConfigError: a setting is not valid, or there is no camera.
         """
-        from comemory.live.config import read_live
+        from comemory.live.config import absolute_path, read_live
         from comemory.live.service import camera_flags
 
         given: dict[str, Any] = {"cameras": camera_flags(self.cameras or ())}
         if self.model is not None:
-            given["model"] = str(self.model.absolute())
+            given["model"] = absolute_path(self.model, Path.cwd())
         if self.out is not None:
-            given["out"] = str(self.out.absolute())
+            given["out"] = absolute_path(self.out, Path.cwd())
         if runtime is not None:
             given["runtime"] = runtime
         if self.device is not None:

@@ -44,6 +44,29 @@ def test_relative_paths_start_at_the_folder_of_the_file(tmp_path: Path) -> None:
     assert read.cameras["gate"].url == "rtsp://user:pass@gate.lan/live"
 
 
+def test_relative_paths_have_no_dots(tmp_path: Path) -> None:
+    site = tmp_path / "site"
+    (tmp_path / "elsewhere" / "deep").mkdir(parents=True)
+    site.mkdir()
+    (site / "link").symlink_to(tmp_path / "elsewhere" / "deep")
+    text = """
+out = "../new/./live"
+model = "{}/site/../models/gate"
+[cameras.gate]
+url = "../new/live.mp4"
+[cameras.yard]
+url = "link/../yard.mp4"
+[store]
+url = "sqlite:///../new/events.db"
+"""
+    read = read_live(write(site, text.format(tmp_path)))
+    assert read.out == tmp_path / "new" / "live"
+    assert read.model == tmp_path / "models" / "gate"
+    assert read.cameras["gate"].url == f"{tmp_path}/new/live.mp4"
+    assert read.cameras["yard"].url == f"{site}/link/../yard.mp4", "that is elsewhere/yard.mp4"
+    assert read.store.url == f"{tmp_path}/new/events.db"
+
+
 def test_relative_paths_of_every_group(tmp_path: Path) -> None:
     more = """
 [web]

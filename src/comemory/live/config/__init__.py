@@ -25,7 +25,7 @@ from comemory.live.config.groups import (
     StoreSettings,
     WebSettings,
 )
-from comemory.live.config.live import LiveSettings, absolute, read_live
+from comemory.live.config.live import LiveSettings, absolute, absolute_path, read_live
 
 __all__ = [
     "CameraSettings",
@@ -40,5 +40,6 @@ __all__ = [
     "WebSettings",
     "Zone",
     "absolute",
+    "absolute_path",
     "read_live",
 ]

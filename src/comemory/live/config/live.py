@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal
 
@@ -167,7 +169,9 @@ def _with_absolute_paths(values: dict[str, Any], folder: Path) -> dict[str, Any]
         found = values.get(name)
         return [group for group in found.values() if isinstance(group, dict)] if isinstance(found, dict) else []
 
-    def replace(group: Any, keys: Sequence[str], make: Callable[[str], str] = lambda path: str(folder / path)) -> None:
+    def replace(
+        group: Any, keys: Sequence[str], make: Callable[[str], str] = lambda path: absolute_path(path, folder)
+    ) -> None:
         for key in keys:
             if isinstance(group, dict) and isinstance(group.get(key), str):
                 group[key] = make(group[key])
@@ -195,7 +199,7 @@ def _absolute_store(url: str, folder: Path) -> str:
     if path != url:
         if path in ("", ":memory:"):
             return url
-        full = str(folder / path)
+        full = absolute_path(path, folder)
         return full if {"?", "%"}.isdisjoint(path) else scheme + full
     return absolute(url, folder)
 
@@ -219,4 +223,17 @@ def absolute(url: str, folder: Path) -> str:
     >>> absolute("clip.mp4", Path("/videos")), absolute("rtsp://gate/live", Path("/videos"))
     ('/videos/clip.mp4', 'rtsp://gate/live')
     """
-    return url if not url or "://" in url or url.startswith("env:") else str(folder / url)
+    return url if not url or "://" in url or url.startswith("env:") else absolute_path(url, folder)
+
+
+def absolute_path(path: str | Path, folder: Path) -> str:
+    """Make a path absolute, without `..`; a `..` after a link stays where removing it would change the meaning.
+
+    >>> absolute_path("../new/live.mp4", Path("/videos/site"))
+    '/videos/new/live.mp4'
+    """
+    full = str(folder / path)
+    plain = os.path.normpath(full)
+    with suppress(OSError, ValueError):  # a null byte is left for the validation to report
+        return plain if plain == full or os.path.realpath(plain) == os.path.realpath(full) else full
+    return full
