@@ -10,6 +10,7 @@ import pytest
 from comemory.errors import ConfigError, SourceError
 from comemory.live.config import CameraSettings, LiveSettings
 from comemory.live.learning.models import CameraModels
+from comemory.live.learning.progress import LearningProgress, read_progress
 
 
 @pytest.fixture
@@ -39,3 +40,19 @@ def test_damaged_list_is_not_overwritten(settings: LiveSettings, nano_bundle: Pa
         with pytest.raises(SourceError, match="is damaged and was left as it is"):
             change()
     assert file.read_text() == text
+
+
+def test_a_rollback_takes_the_place_of_the_training_that_it_undoes(settings: LiveSettings, nano_bundle: Path) -> None:
+    models = CameraModels(settings, "gate")
+    with LearningProgress(models.folder, "gate") as progress:
+        models.activate(nano_bundle)
+    assert [one["stage"] for one in read_progress(settings.out)] == ["done"]
+    models.activate(nano_bundle)
+    models.roll_back()
+    (shown,) = read_progress(settings.out)
+    assert (shown["stage"], shown["running"]) == ("rolled back", False)
+    assert shown["message"] == f"the camera uses the model before it again, {nano_bundle.name}"
+    with progress:
+        models.roll_back()
+        assert read_progress(settings.out)[0]["running"]
+    assert [one["stage"] for one in read_progress(settings.out)] == ["done"]

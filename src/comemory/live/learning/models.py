@@ -12,6 +12,7 @@ from comemory.errors import BundleError, ConfigError
 from comemory.files import file_lock, read_json_list, require_writable_folder, write_text
 from comemory.live.config import LiveSettings
 from comemory.live.config.overrides import Overrides
+from comemory.live.learning.progress import LearningProgress, read_progress
 
 
 class CameraModels:
@@ -73,7 +74,14 @@ class CameraModels:
             except BundleError as error:
                 raise BundleError(f"cannot go back to {before}: {error}") from None
             self._write(history[:-1])
+            self._report_rollback(before)
             return before
+
+    def _report_rollback(self, before: Path) -> None:
+        """Replace what the page says of the last training; one that runs goes on to report itself."""
+        if not any(one["camera"] == self.camera and one["running"] for one in read_progress(self.settings.out)):
+            message = f"the camera uses the model before it again, {before.name}"
+            LearningProgress(self.folder, self.camera).begin_stage("rolled back", message, running=False)
 
     @contextmanager
     def _changing(self) -> Iterator[None]:
