@@ -11,6 +11,7 @@ import openvino as ov
 from openvino import opset13
 
 from comemory.errors import BundleError, last_line
+from comemory.runtimes.openvino_core import shared_core
 
 CHANNELS, SIDE, DEPTH = 256, 32, 3
 PRECISIONS = {"fp32": "f32", "bf16": "bf16", "int8": "f32"}
@@ -32,7 +33,7 @@ def convolutions(precision: str) -> Callable[[], object]:
             kernel = opset13.fake_quantize(kernel, *ends, *ends, 255)
         place = opset13.relu(opset13.convolution(place, kernel, [1, 1], [1, 1], [1, 1], [1, 1]))
     options = {"INFERENCE_NUM_THREADS": 1, "NUM_STREAMS": 1, "INFERENCE_PRECISION_HINT": PRECISIONS[precision]}
-    compiled = ov.Core().compile_model(ov.Model([opset13.result(place)], [entry], "convolutions"), "CPU", options)
+    compiled = shared_core().compile_model(ov.Model([opset13.result(place)], [entry], "convolutions"), "CPU", options)
     request = compiled.create_infer_request()
     image = rng.random((1, CHANNELS, SIDE, SIDE), dtype=np.float32)
     return lambda: request.infer([image], share_inputs=True)
@@ -54,7 +55,7 @@ def network_gflop(graph: Path, inputs: Mapping[str, np.ndarray[Any, Any]]) -> fl
         BundleError: the graph cannot be read, or has other inputs.
     """
     try:
-        model = ov.Core().read_model(str(graph))
+        model = shared_core().read_model(str(graph))
         model.reshape({name: list(array.shape) for name, array in inputs.items()})
     except RuntimeError as error:
         raise BundleError(f"OpenVINO cannot read {graph}: {last_line(error)}") from None

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from comemory.errors import BundleError, RuntimeMissing, install_hint, last_line
+from comemory.runtimes.openvino_core import shared_core
 
 CONVOLUTIONS = ("Convolution", "ConvolutionBackpropData")
 _PASSED = ("Constant", "Parameter", "Result")
@@ -76,11 +77,10 @@ def _nncf() -> Any:
 
 def _read(graph: Path) -> Any:
     """Read the graph and fold its constants: arithmetic on constant shapes is half of the nodes and would slow every start."""
-    import openvino as ov
     from openvino.passes import ConstantFolding, Manager
 
     try:
-        model = ov.Core().read_model(str(graph))
+        model = shared_core().read_model(str(graph))
         folding = Manager()
         folding.register_pass(ConstantFolding())
         folding.run_passes(model)

@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from comemory.errors import ConfigError, RuntimeMissing, install_hint, last_line, short
 from comemory.live.config import LabelSettings
 from comemory.live.contract import Label
+from comemory.runtimes.openvino_core import shared_core
 from comemory.types import Box
 
 Layout = Literal["yolox", "nanodet"]
@@ -229,11 +230,9 @@ def _read(path: Path) -> Any:
 
 
 def _compile(path: Path, model: Any) -> Any:
-    import openvino as ov
-
     options = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_NUM_THREADS": 1, "ENABLE_CPU_PINNING": False}
     try:
-        return ov.Core().compile_model(model, "CPU", options).create_infer_request()
+        return shared_core().compile_model(model, "CPU", options).create_infer_request()
     except RuntimeError as error:
         raise ConfigError(f"the label model {path} cannot be used: {last_line(error)}") from None
 

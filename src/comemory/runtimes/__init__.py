@@ -1,6 +1,7 @@
 """Runtimes execute an exported network: named arrays in, named arrays out.
 
 openvino.py, onnx.py, pytorch.py  one runtime each
+openvino_core.py                  OpenVINO's core, one for the whole process
 inputs.py                         the arrays that a graph takes for a clip
 processor.py                      the precisions that this CPU supports
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from typing import Any
 
@@ -12,9 +11,7 @@ from numpy.typing import NDArray
 
 from comemory.errors import BundleError, last_line
 from comemory.runtimes import AUTO, CPU, Network
-
-CACHE = "COMEMORY_CACHE"
-"""Environment variable: a folder of this user's for compiled networks, which makes the next start faster."""
+from comemory.runtimes.openvino_core import shared_core
 
 
 class OpenVino:
@@ -34,7 +31,7 @@ class OpenVino:
         self.precision = network.precision
         graph = network.ir or network.graph
         try:
-            core = _core()
+            core = shared_core()
             model = core.read_model(str(graph))
             if not network.with_updates:
                 _remove_updates(model)
@@ -53,7 +50,7 @@ class OpenVino:
     @staticmethod
     def devices() -> tuple[str, ...]:
         """The devices of this machine, and `AUTO`."""
-        return (*_core().available_devices, AUTO)
+        return (*shared_core().available_devices, AUTO)
 
     def run(self, inputs: Mapping[str, NDArray[np.float32]]) -> dict[str, NDArray[np.float32]]:
         """Run the graph; see `types.Runtime.run`.
@@ -87,14 +84,6 @@ def _remove_updates(model: Any) -> None:
     for result in list(model.get_results()):
         if any(name.startswith("updated_") for name in result.input_value(0).get_names()):
             model.remove_result(result)
-
-
-def _core() -> Any:
-    core = ov.Core()
-    folder = os.environ.get(CACHE)
-    if folder:
-        core.set_property({"CACHE_DIR": folder})
-    return core
 
 
 def _options(precision: str, device: str, threads: int | None) -> dict[str, Any]:

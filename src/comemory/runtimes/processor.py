@@ -7,6 +7,8 @@ import re
 from functools import cache
 from pathlib import Path
 
+from comemory.runtimes.openvino_core import shared_core
+
 _CPUINFO = Path("/proc/cpuinfo")
 _BYTE_DOT_PRODUCTS = {"avx512_vnni", "avx_vnni", "amx_int8"}
 _BFLOAT16 = {"avx512_bf16", "amx_bf16"}
@@ -52,6 +54,4 @@ def processor_flags() -> frozenset[str] | None:
 
 @cache
 def _openvino_capabilities() -> frozenset[str]:
-    import openvino as ov
-
-    return frozenset(ov.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"))
+    return frozenset(shared_core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"))
