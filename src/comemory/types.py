@@ -241,6 +241,9 @@ class Source(Protocol):
     Attributes:
         name: short and free of secrets; it appears in tables and file names.
         rate_hz: frames per second as the container states them; None when it does not.
+
+    A source that is made in memory may also have a `fingerprint`, a text that says what its frames follow from. Prepared frames
+    are kept by it; without one they are kept by a hash of all frames, which are rendered for it each time.
     """
 
     name: str

@@ -20,8 +20,11 @@ from comemory.detector import Detector
 from comemory.errors import BundleError, ConfigError, DatasetError
 from comemory.export import MIN_CORRELATION, export, openvino
 from comemory.export.agreement import compare_scores
-from comemory.export.videos import prepare_training_videos
+from comemory.export.videos import prepare_labelled_videos, prepare_training_videos
 from comemory.runtimes import PRECISIONS, RUNTIMES, is_faster_in, processor, supports
+from comemory.scoring import ScoringSettings
+from comemory.training.recalibrate import recalibrate
+from comemory.types import Frame
 
 DATA = "synthetic:seed=1,frames=60,training=3,testing=1,size=96x144"
 """What `nano_bundle` was trained on."""
@@ -227,6 +230,17 @@ def test_the_held_out_part_is_that_of_the_training(nano_bundle: Path, tmp_path: 
     for held_out in videos.held_out:
         trained = [video for video in videos.trained if video.name == held_out.name]
         assert all(video.indices[-1] < held_out.indices[0] for video in trained)
+
+
+def test_a_check_is_on_the_test_videos(nano_bundle: Path, tmp_path: Path) -> None:
+    """The training and the test videos of a rendered data set have the same names."""
+    opened = open_bundle(nano_bundle)
+    trained = prepare_training_videos(opened, DATA, tmp_path, None, lambda: None).trained
+    ((video, labels),), _ = prepare_labelled_videos(opened, DATA, tmp_path, None, lambda: None)
+    ((alone, _),), _ = prepare_labelled_videos(opened, DATA, tmp_path / "alone", None, lambda: None)
+    np.testing.assert_array_equal(video.images, alone.images)
+    assert all(not np.array_equal(video.images[:20], other.images[:20]) for other in trained)
+    assert labels.any()
 
 
 @pytest.mark.parametrize(

@@ -18,6 +18,7 @@ from training import made
 
 from comemory.clips.builder import ClipBuilder
 from comemory.clips.config import ClipSettings
+from comemory.datasets import open_dataset
 from comemory.errors import SourceError, TrainingError
 from comemory.flow import FlowSettings, open_flow
 from comemory.training.cache import PreparedVideo, content_sha256, prepare_videos
@@ -34,6 +35,7 @@ class Made:
 
     def __init__(self, name: str, n_frames: int, missing: Sequence[int] = ()) -> None:
         self.name = name
+        self.fingerprint: str | None = f"{name} {n_frames} {missing}"
         self.n_read = 0
         self._frames = [Frame(image, i / 10, i) for i, image in enumerate(disc_images(n_frames)) if i not in missing]
 
@@ -109,6 +111,26 @@ def test_rendered_sources_are_identified_by_name_and_data_set(tmp_path: Path) ->
     videos = [LabelledSource(name, Made(name, 8)) for name in ("gate", "yard")]
     assert content_sha256(videos[0], "a:") != content_sha256(videos[1], "a:") != content_sha256(videos[1], "b:")
     prepare(tmp_path, *videos)
+    assert len(keys(tmp_path)) == 2
+
+
+def test_a_training_and_a_test_video_of_one_name_are_kept_apart(tmp_path: Path) -> None:
+    dataset = open_dataset("synthetic:seed=3,frames=16,training=1,testing=1,size=60x96")
+    (training,), (testing,) = dataset.training(), dataset.testing()
+    assert training.name == testing.name
+    prepared = [prepare(tmp_path / "shared", video)[0][0] for video in (training, testing)]
+    alone = [prepare(tmp_path / video.source.name, video)[0][0] for video in (training, testing)]
+    assert not np.array_equal(prepared[0].images, prepared[1].images)
+    for one, other in zip(prepared, alone, strict=True):
+        assert_equal(one, other)
+
+
+def test_a_source_in_memory_without_a_fingerprint_is_kept_by_its_frames(tmp_path: Path) -> None:
+    source, changed = Made("gate", 8), Made("gate", 8, missing=[7])
+    source.fingerprint = changed.fingerprint = None
+    for made_in_memory in (source, source, changed):
+        prepare(tmp_path, LabelledSource("gate", made_in_memory))
+    assert source.n_read == 3, "once to prepare, and each time for the hash"
     assert len(keys(tmp_path)) == 2
 
 

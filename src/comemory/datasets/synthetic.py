@@ -17,6 +17,8 @@ from comemory.datasets.scene.stage import Patch, Stage, Weather, sensor_noise
 from comemory.datasets.scene.traffic import CROSSING, STAYING, Traffic
 from comemory.types import Box, DataCheck, Frame, LabelledSource
 
+RENDER_VERSION = 1
+"""Increase it when the same settings give other frames: prepared frames of the older ones are then not used."""
 _SCENE, _TRAINING, _TESTING = range(3)
 
 
@@ -54,6 +56,11 @@ class SyntheticSource:
     def __iter__(self) -> Iterator[Frame]:
         for index in range(self.n_frames):
             yield Frame(self.image(index), index / self._settings.rate, index)
+
+    @property
+    def fingerprint(self) -> str:
+        """What the frames follow from: settings, split and number of the clip, and the version of the rendering."""
+        return f"{RENDER_VERSION} {self._settings} {self._split} {self._clip}"
 
     def image(self, index: int) -> NDArray[np.uint8]:
         """Frame `index` as uint8 (H, W, 3), RGB.

@@ -1,7 +1,8 @@
 """Prepared frames on disk: each frame is decoded and its flow estimated once, whatever the number of epochs.
 
 A video has three arrays. Their file name is a hash of the video's content and of the settings that shape the arrays, so
-that arrays of other content or settings are never read.
+that arrays of other content or settings are never read. A source that is made in memory says what its content follows from,
+in an attribute `fingerprint`; else its frames are read for the hash.
 """
 
 from __future__ import annotations
@@ -102,7 +103,7 @@ def prepare_videos(
         folder: the cache.
         clips: how clips are made.
         flow: how optical flow is computed.
-        dataset: name of the data set; part of the hash of sources that are rendered in memory.
+        dataset: name of the data set; part of `PreparedVideo.sha256` of sources that are rendered in memory.
         rate_hz: frames per second of the training, to which all videos are resampled; None leaves each its own.
         stretches: which frames of each video are used, by its name; videos that it lacks are left out. None uses all frames.
         on_frame: called with the video's name for each frame, prepared or found in the cache.
@@ -150,7 +151,7 @@ def _prepared(
 ) -> tuple[PreparedVideo, list[str]]:
     """One video from the cache, which is filled first where needed, and the problems met."""
     content = content_sha256(video, dataset)
-    stem = folder / _key(content, clips, flow, rate_hz, used)
+    stem = folder / _key(f"{content}{_made_content(video)}", clips, flow, rate_hz, used)
     index = _read_index(stem, clips)
     if index is None:
         index = _write(video, stem, clips, flow, rate_hz, used, on_frame)
@@ -271,6 +272,8 @@ def _key(content: str, clips: ClipSettings, flow: FlowSettings, rate_hz: float |
 def content_sha256(video: LabelledSource, dataset: str) -> str:
     """sha256 of a video's file, or of the files in its folder; of its name and data set where it is rendered in memory.
 
+    It says which video a bundle was trained on. A training and a test video that are rendered in memory may share it.
+
     Raises:
         SourceError: the file or folder cannot be read.
     """
@@ -287,6 +290,22 @@ def content_sha256(video: LabelledSource, dataset: str) -> str:
                 digest.update(block)
     except OSError as error:
         raise SourceError(f"cannot read {error.filename or path}: {error.strerror or error}") from None
+    return digest.hexdigest()
+
+
+def _made_content(video: LabelledSource) -> str:
+    """What the frames of a source that is made in memory follow from, else a hash of them all; empty for a path."""
+    source = video.source
+    if isinstance(source, str):
+        return ""
+    fingerprint = getattr(source, "fingerprint", None)
+    if isinstance(fingerprint, str):
+        return f"{type(source).__qualname__} {fingerprint}"
+    digest = hashlib.sha256()
+    for frame in source:
+        shape = (frame.image.shape, frame.time_s, frame.index, frame.is_restart)
+        digest.update(f"{shape}".encode())
+        digest.update(frame.image.tobytes())
     return digest.hexdigest()
 
 
