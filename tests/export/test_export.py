@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -127,6 +127,37 @@ class TestInt8:
         assert set(contents(small_bundles[runtime])) - set(contents(nano_bundle)) == {
             name for name in VARIANT_MEMBERS if name.startswith(f"{runtime}-int8")
         }
+
+    @needs_int8
+    @pytest.mark.parametrize("extra", [(), ("flow_residual:8",)])
+    def test_what_needs_no_network_is_as_in_fp32(
+        self, nano_bundle: Path, scene_frames: Sequence[Frame], tmp_path: Path, extra: tuple[str, ...]
+    ) -> None:
+        pytest.importorskip("nncf", reason="needs comemory[export]")
+        motion = ("directional_speed:8", "agitation:12", "object_distance:4")
+        scoring = ScoringSettings(fusion="sum", motion=(*motion, *extra), appearance=())
+        path, cache = tmp_path / "scene", tmp_path / "cache"
+        recalibrate(nano_bundle, DATA, scoring, path, cache=cache)
+        export(path, "openvino", "int8", data=DATA, cache=cache, min_correlation=0.3)
+        opened = open_bundle(path)
+        calibration, fp32 = opened.variants["openvino", "int8"].record.calibration, opened.calibration
+        for channel in motion:
+            assert (calibration.scales[channel], calibration.weights[channel]) == (
+                fp32.scales[channel],
+                fp32.weights[channel],
+            )
+        assert calibration.static_threshold == fp32.static_threshold is not None
+        scores = {
+            precision: [step.score for frame in scene_frames if (step := detector.step(frame)) is not None]
+            for precision in ("fp32", "int8")
+            if (detector := Detector(opened, precision=precision, threads=1, all_evidence=True))
+        }
+        values = {precision: [score.value for score in found] for precision, found in scores.items()}
+        assert len(values["fp32"]) == 26
+        assert (values["int8"] == values["fp32"]) == (not extra)
+        if not extra:
+            assert calibration.scales["score"] == fp32.scales["score"]
+            assert calibration.w_flow != fp32.w_flow
 
     def test_auto_uses_it_with_its_own_runtime(self, small_bundles: Mapping[str, Path]) -> None:
         opened = open_bundle(small_bundles["openvino"])

@@ -40,27 +40,43 @@ class Comparison:
         self._variant: Runtime = open_runtime(network, 1)
         self.calibration: Calibration = bundle.calibration
 
-    def calibrate(self, held_out: Sequence[PreparedVideo], trained: Sequence[PreparedVideo] = ()) -> Agreement:
+    def calibrate(
+        self,
+        held_out: Sequence[PreparedVideo],
+        counted: Sequence[PreparedVideo] = (),
+        trained: Sequence[PreparedVideo] = (),
+    ) -> Agreement:
         """Fit the calibration of the variant on held-out normal video, and compare the scores there.
 
         Args:
             held_out: videos that were not trained on.
-            trained: videos that were trained on, to count alarms on as well.
+            counted: videos that were trained on, to count alarms on as well.
+            trained: all videos that were trained on, `counted` among them; their objects are in the memory of the scene.
         """
         fp32 = self._bundle.calibration
-        clips, scene = self._bundle.clips, self._bundle.scene
-        memories = [None] * len(trained) if scene is None else left_out_scenes(trained, clips, scene, fp32.rate_hz)
+        memories = self._left_out([*held_out, *(trained or counted)])
+        evidence, of_trained = (
+            (self._evidence(self._variant, video, memories.get(id(video))) for video in videos)
+            for videos in (held_out, counted)
+        )
         self.calibration = fit_calibration(
-            (self._evidence(self._variant, video) for video in held_out),
+            evidence,
             fp32.settings,
             fp32.rate_hz,
             spatial_baselines=fp32.spatial_baselines,
-            training_videos=(
-                self._evidence(self._variant, video, memory) for video, memory in zip(trained, memories, strict=True)
-            ),
+            training_videos=of_trained,
+            known=fp32,
         )
         scores = self._score_all(self._variant, self.calibration, held_out)
         return compare_scores(scores, self._score_all(self._fp32, fp32, held_out))
+
+    def _left_out(self, videos: Sequence[PreparedVideo]) -> dict[int, NormalScene]:
+        """By id of each video, the scene without its own objects, as in the training; empty where no scale is fitted on them."""
+        bundle = self._bundle
+        if bundle.scene is None or not bundle.calibration.settings.needs_network:
+            return {}
+        scenes = left_out_scenes(videos, bundle.clips, bundle.scene, bundle.calibration.rate_hz)
+        return {id(video): scene for video, scene in zip(videos, scenes, strict=True)}
 
     def compare_labelled(self, videos: Sequence[tuple[PreparedVideo, NDArray[np.bool_]]]) -> LabelledAgreement:
         """Compare the scores and the AUC on labelled video."""

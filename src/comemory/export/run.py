@@ -106,9 +106,9 @@ def export(
             comparison = Comparison(bundle, runtime, network, on_frame)
             videos = [*training.held_out, *(video for found, _ in labelled.values() for video, _ in found)]
             # Every video in both precisions; in the new one held-out video twice and training video once, to calibrate it.
-            scored = [*videos, *videos, *training.held_out, *training.trained]
+            scored = [*videos, *videos, *training.held_out, *training.counted]
             on_stage("Comparing with fp32", sum(len(video.clip_ends(bundle.clips.n_past)) for video in scored))
-            held_out = comparison.calibrate(training.held_out, training.trained)
+            held_out = comparison.calibrate(training.held_out, training.counted, training.trained)
             found = {name: comparison.compare_labelled(videos) for name, (videos, _) in labelled.items()}
             record = VariantRecord(
                 calibration=comparison.calibration, held_out=held_out, checks=found, created=_environment(runtime)

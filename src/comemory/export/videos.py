@@ -29,11 +29,13 @@ class ExportVideos:
     """Prepared video of a data set.
 
     Attributes:
-        trained: parts that the network was trained on, as far as the calibration counts alarms on them.
+        counted: parts that the network was trained on, as far as the calibration counts alarms on them.
+        trained: all parts that it was trained on, where the objects in them take part in the fit; else as `counted`.
         held_out: parts that were held out for the calibration; no frame is in both.
         problems: one line for each frame or video that could not be used.
     """
 
+    counted: Sequence[PreparedVideo]
     trained: Sequence[PreparedVideo]
     held_out: Sequence[PreparedVideo]
     problems: Sequence[str]
@@ -59,7 +61,9 @@ def prepare_training_videos(
             f"comemory info names, {short(bundle.provenance.get('dataset'))}"
         )
     counted = list(trained)[evenly_spaced(list(trained.values()))]
-    wanted = {*held, *counted}
+    settings = bundle.calibration.settings
+    needed = list(trained) if settings.needs_scene and settings.needs_network else counted
+    wanted = {*held, *needed}
     prepared, problems = _prepare(
         [one for one in videos if one.name in wanted], bundle, data, cache, flow_weights, on_frame, stretches
     )
@@ -71,11 +75,12 @@ def prepare_training_videos(
                 f"{video.name} of {data} has {len(video.indices)} frames, {n_trained + n_held} when {bundle.path} was "
                 "trained: train it again"
             )
-        if video.name in counted:
+        if video.name in needed:
             parts[False].append(video.part(slice(0, n_trained)))
         parts[True].append(video.part(slice(n_trained, None)))
     whole = {kind: [part for part in found if part.clip_ends(bundle.clips.n_past)] for kind, found in parts.items()}
-    return ExportVideos(whole[False], whole[True], problems)
+    of_counted = [part for part in whole[False] if part.name in counted]
+    return ExportVideos(of_counted, whole[False], whole[True], problems)
 
 
 def prepare_labelled_videos(
@@ -109,9 +114,9 @@ def network_inputs(video: PreparedVideo, bundle: Bundle, step: int = 1) -> Itera
 
 def quantisation_inputs(videos: ExportVideos, bundle: Bundle) -> list[Inputs]:
     """Inputs spread evenly over the training video, from which the ranges of int8 are taken."""
-    n_clips = sum(len(video.clip_ends(bundle.clips.n_past)) for video in videos.trained)
+    n_clips = sum(len(video.clip_ends(bundle.clips.n_past)) for video in videos.counted)
     step = max(1, -(-n_clips // N_QUANTISATION_CLIPS))
-    return [inputs for video in videos.trained for inputs in network_inputs(video, bundle, step)]
+    return [inputs for video in videos.counted for inputs in network_inputs(video, bundle, step)]
 
 
 def _prepare(

@@ -49,6 +49,7 @@ def fit_calibration(
     spatial_baselines: Mapping[str, SpatialBaseline] | None = None,
     known_baselines: Mapping[str, SpatialBaseline] | None = None,
     training_videos: Iterable[Iterable[Maps]] = (),
+    known: Calibration | None = None,
 ) -> Calibration:
     """Fit on the evidence of normal videos that the network was not trained on.
 
@@ -68,16 +69,18 @@ def fit_calibration(
         spatial_baselines: all baselines, where they are known already; none is fitted then.
         known_baselines: some of them, such as those of the scene; the others are fitted.
         training_videos: evidence of every frame of training videos, in order; iterated once, one frame at a time.
+        known: fitted on the same video with the network in another precision. What needs no output of the network is taken
+            from it: a score without one is then the same to the last bit.
 
     Raises:
         ConfigError: fewer than 20 frames, or the evidence lacks a channel.
     """
     if spatial_baselines is None:
-        known = known_baselines or {}
-        if not baseline_frames and needed_baselines(settings) - set(known):
+        of_scene = known_baselines or {}
+        if not baseline_frames and needed_baselines(settings) - set(of_scene):
             videos = [list(video) for video in videos]
             baseline_frames = [maps for video in videos for maps in video]
-        spatial_baselines = _fit_spatial_baselines(baseline_frames, settings, known)
+        spatial_baselines = _fit_spatial_baselines(baseline_frames, settings, of_scene)
 
     def measured(parts: Iterable[Iterable[Maps]], with_thesis: bool) -> list[list[_Measured]]:
         found = ((normalise(maps, spatial_baselines) for maps in video) for video in parts)
@@ -85,7 +88,9 @@ def fit_calibration(
 
     held_out = measured(videos, with_thesis=True)
     training = measured(training_videos, with_thesis=settings.score == "thesis")
-    plain = _fit_channels(held_out, training, settings, rate_hz, spatial_baselines)
+    plain = _fit_channels(held_out, training, settings, rate_hz, spatial_baselines, known)
+    if known is not None and not settings.needs_network:
+        return known.model_copy(update={"w_flow": plain.w_flow, "w_frame": plain.w_frame})
     scores = [[_raw_scores(plain, video) for video in part] for part in (held_out, training)]
     return _with_score_scale(plain, *scores)
 
@@ -115,6 +120,7 @@ def _fit_channels(
     settings: ScoringSettings,
     rate_hz: float,
     baselines: Mapping[str, SpatialBaseline],
+    known: Calibration | None,
 ) -> Calibration:
     """A calibration whose channels have scales and weights, and whose score is still as it is before calibration.
 
@@ -127,8 +133,12 @@ def _fit_channels(
     scales = {"score": TailScale(knots=(0.0,), levels=(0.0,), excess=1.0)}
     weights: dict[str, float] = {}
     for channel in (*settings.motion, *settings.appearance):
-        is_measured = settings.is_sum and parse_channel(channel)[0] in HAND_DESIGNED
-        used = [*held_out, *training] if is_measured else held_out
+        is_measured = parse_channel(channel)[0] in HAND_DESIGNED
+        if is_measured and known is not None:
+            scales[channel] = known.scales[channel]
+            weights |= {name: weight for name, weight in known.weights.items() if name == channel}
+            continue
+        used = [*held_out, *training] if settings.is_sum and is_measured else held_out
         values = [np.array([frame.peaks[channel].value for frame in video], np.float64) for video in used if video]
         scales[channel] = fit_tail_scale(np.concatenate([*values, np.zeros(0)]))
         if settings.is_sum:
@@ -143,6 +153,7 @@ def _fit_channels(
         n_frames=sum(map(len, held_out)),
         w_flow=w_flow,
         w_frame=w_frame,
+        static_threshold=None if known is None else known.static_threshold,
     )
 
 

@@ -218,7 +218,7 @@ def recalibrate_bundle(bundle: Path, data: Path, out: Path) -> Path:
             except (RuntimeMissing, ConfigError):
                 continue
             videos = [_evidence(detector, clip, max_frames) for clip in clips]
-            calibration = _fit(variant.record.calibration, videos)
+            calibration = _fit(variant.record.calibration, videos, fitted)
             held_out = compare_scores(_scores(calibration, videos), scores)
             record = VariantRecord(calibration=calibration, held_out=held_out, created=variant.record.created)
             names = VARIANT_FILES[runtime, precision]
@@ -233,8 +233,11 @@ def _long_enough(detector: Detector, clips: Sequence[Path]) -> list[Path]:
     return [clip for clip in clips if (detector.open_source(clip).n_frames or 0) > n_past]
 
 
-def _fit(old: Calibration, videos: Sequence[Sequence[Maps]]) -> Calibration:
-    fitted = fit_calibration(videos, old.settings, old.rate_hz, spatial_baselines=old.spatial_baselines)
+def _fit(old: Calibration, videos: Sequence[Sequence[Maps]], known: Calibration | None = None) -> Calibration:
+    """Fit anew; what needs no output of the network is that of `known`, where it is given."""
+    fitted = fit_calibration(videos, old.settings, old.rate_hz, spatial_baselines=old.spatial_baselines, known=known)
+    if known is not None:
+        return fitted
     return fitted.model_copy(update={"static_threshold": old.static_threshold})
 
 
