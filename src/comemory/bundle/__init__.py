@@ -25,7 +25,7 @@ Modules:
     self_test.py  runs the network once before the first frame
 """
 
-from comemory.bundle.bundle import Bundle, open_bundle
+from comemory.bundle.bundle import Bundle, has_network, open_bundle
 from comemory.bundle.files import FORMAT, MANIFEST, OPTIONAL, REQUIRED, SCENE
 from comemory.bundle.precision import (
     VARIANT_MEMBERS,
@@ -51,6 +51,7 @@ __all__ = [
     "VariantRecord",
     "bundle_writer",
     "copy_members",
+    "has_network",
     "open_bundle",
     "require_replaceable",
     "run_self_test",

@@ -89,6 +89,12 @@ class Bundle:
         return self.network.precision
 
     @property
+    def has_network(self) -> bool:
+        """Whether there is a network to run, see `has_network`; True where the provenance does not say."""
+        cost = self.provenance.get("cost")
+        return not cost or has_network(cost)
+
+    @property
     def n_footage_frames(self) -> int | None:
         """Frames of the normal footage that it was trained and calibrated on; None where the provenance does not say."""
         parts = [self.provenance.get(key) or {} for key in ("trained_on", "held_out")]
@@ -162,6 +168,16 @@ class Bundle:
             precision = "fp32"
         bundle = self.in_precision(runtime, precision)
         return replace(bundle, network=bundle.network._replace(device=device))
+
+
+def has_network(cost: Mapping[str, int]) -> bool:
+    """Whether a model has weights or multiplies anything; else its evidence is made of the flow alone.
+
+    Args:
+        cost: see `training.cost.network_cost`. One parameter without an operation is the unused one that earlier versions
+            of the motion baseline had.
+    """
+    return cost.get("macs", 1) > 0 or cost.get("parameters", 0) + cost.get("frozen_parameters", 0) > 1
 
 
 def open_bundle(path: str | Path) -> Bundle:

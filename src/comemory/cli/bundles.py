@@ -121,7 +121,7 @@ def info(
         "graphs": [graph.name for graph in (opened.network.graph, opened.network.ir) if graph is not None],
         "precisions": _precisions(opened),
         "cost": bundle_cost(opened),
-        "time": network_time(opened) if time else None,
+        "time": network_time(opened) if time and opened.has_network else None,
         "config": opened.config,
         "calibration": {
             "n_frames": calibration.n_frames,

@@ -190,9 +190,14 @@ def print_json(value: Any) -> None:
     print(CONTROL_CHARACTERS.sub(lambda found: f"\\u{ord(found[0]):04x}", text))
 
 
-def print_precision(bundle: OpenedBundle) -> None:
-    """Print in which precision the network runs, where the bundle has several."""
-    if bundle.variants:
+def print_precision(bundle: OpenedBundle, *, runs_network: bool | None = None) -> None:
+    """Print in which precision the network runs, where the bundle has several.
+
+    Args:
+        bundle: in the precision that was chosen.
+        runs_network: whether it runs at all; by default whether the score needs it.
+    """
+    if bundle.variants and (bundle.calibration.settings.needs_network if runs_network is None else runs_network):
         print_line(error_console, f"note: the network runs in {bundle.precision}", style="dim")
 
 

@@ -278,6 +278,8 @@ def _format_number(value: Any) -> str:
 
 def print_info(console: Console, facts: Mapping[str, Any]) -> None:
     """Print the most important facts of `info --json`."""
+    from comemory.bundle import has_network
+
     config, provenance, calibration = facts["config"], facts["provenance"], facts["calibration"]
     network, clips, decision = config["network"], config["clips"], config["scoring"]
     trained_on, held_out = provenance.get("trained_on") or {}, provenance.get("held_out") or {}
@@ -285,14 +287,17 @@ def print_info(console: Console, facts: Mapping[str, Any]) -> None:
     n_alarms = calibration["n_alarms"]
     used = ", ".join(f"{name} {dead}" for name, dead in (provenance.get("dead_items") or {}).items())
     loss = provenance.get("loss") or {}
+    width = f", base width {network['base_width']}" if "base_width" in network else ""
+    is_trained = provenance.get("epochs") != 0 and has_network(facts["cost"])
+    epochs = f"{count_of(config['train']['epochs'], 'epoch')}, seed {config['train']['seed']}"
     rows = [
         ("trained on", f"{provenance.get('dataset') or '–'}: {_frames_of_videos(trained_on)}"),
         ("calibrated on", f"{_frames_of_videos(held_out)}, held out of the training"),
         ("trained at", f"{provenance.get('date') or '–'}, commit {provenance.get('commit') or '–'}"),
-        ("training", f"{count_of(config['train']['epochs'], 'epoch')}, seed {config['train']['seed']}"),
-        ("loss", ", ".join(f"{name} {value:.4g}" for name, value in loss.items()) or "–"),
-        ("unused items", used or "–"),
-        ("model", f"{config['model']}, base width {network.get('base_width', '–')}"),
+        ("training", epochs if is_trained else "none: the model has nothing to train"),
+        *([("loss", ", ".join(f"{name} {value:.4g}" for name, value in loss.items()) or "–")] if is_trained else []),
+        *([("unused items", used)] if used else []),
+        ("model", f"{config['model']}{width}"),
         ("network", cost_text(facts["cost"], facts["time"])),
         ("frame", f"{clips['height']}x{clips['width']}, {'grey' if clips['channels'] == 1 else 'colour'}"),
         ("flow", f"{config['flow']['name']} at {clips['flow_height']}x{clips['flow_width']}"),
@@ -318,7 +323,13 @@ def cost_text(cost: Mapping[str, Any], time: Mapping[str, Any] | None = None) ->
 
     >>> cost_text({"parameters": 15650, "frozen_parameters": 0, "macs": 181272576})
     '15,650 trained parameters, 181 million multiply-accumulate operations a frame'
+    >>> cost_text({"parameters": 0, "frozen_parameters": 0, "macs": 0})
+    'no network: the score is measured on the frames and their optical flow'
     """
+    from comemory.bundle import has_network
+
+    if not has_network(cost):
+        return "no network: the score is measured on the frames and their optical flow"
     frozen = cost["frozen_parameters"]
     parts = [f"{cost['parameters']:,} trained parameters", *([f"{frozen:,} frozen ones"] if frozen else [])]
     parts.append(f"{cost['macs'] / 1e6:,.0f} million multiply-accumulate operations a frame")

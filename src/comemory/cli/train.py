@@ -111,8 +111,11 @@ def train(
     print_line(console, f"wrote the bundle {trained.bundle}")
     if trained.cost is not None:
         from comemory.bench.network import network_time
-        from comemory.bundle import open_bundle
+        from comemory.bundle import has_network, open_bundle
 
-        print_line(console, f"network: {cost_text(trained.cost, network_time(open_bundle(trained.bundle)))}")
+        if has_network(trained.cost):
+            print_line(console, f"network: {cost_text(trained.cost, network_time(open_bundle(trained.bundle)))}")
+        else:
+            print_line(console, cost_text(trained.cost))
     print_notes(console, [*trained.notes, *(str(note) for note in (trained.coverage, trained.caution) if note)])
     report_problems(trained.problems)

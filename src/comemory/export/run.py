@@ -84,13 +84,16 @@ def export(
         on_frame: called for each frame of a stage.
 
     Raises:
-        ConfigError: a precision that the runtime or this CPU does not have, or no data for one that needs them.
+        ConfigError: a precision that the runtime or this CPU does not have, no data for one that needs them, or a model
+            without a network.
         DatasetError: the data are not those of the training.
         BundleError: the bundle cannot be opened or written, or the variant does not score like fp32.
         RuntimeMissing: a package is needed that is not installed.
     """
-    _check_request(runtime, precision, data)
+    _check_request(runtime, precision)
     bundle = open_bundle(path)
+    if precision != "fp32":
+        _check_variant(bundle, precision, data)
     if precision == "fp32" or data is None:
         return ExportResult(_export_fp32(bundle, runtime))
     with _cache_folder(bundle, cache) as folder:
@@ -120,15 +123,19 @@ def export(
     return ExportResult([bundle.path / name for name in names], record, problems)
 
 
-def _check_request(runtime: str, precision: str, data: str | None) -> None:
+def _check_request(runtime: str, precision: str) -> None:
     """Raise ConfigError for what cannot be exported, before any work."""
     known = PRECISIONS.get(runtime)
     if known is None or runtime == "pytorch":
         raise ConfigError(f"there is nothing to export for the runtime {runtime!r}: {suggest(runtime, _TARGETS)}")
     if precision not in known:
         raise ConfigError(f"the runtime {runtime!r} has no precision {precision!r}: {suggest(precision, known)}")
-    if precision == "fp32":
-        return
+
+
+def _check_variant(bundle: Bundle, precision: str, data: str | None) -> None:
+    """Raise ConfigError where there is no network to convert, or it cannot be converted here."""
+    if not bundle.has_network:
+        raise ConfigError(f"{bundle.path} has no network: there is nothing to convert to {precision}")
     if data is None:
         raise ConfigError(f"{precision} is calibrated on the video of the training: give it with --data KIND:PATH")
     if not supports(precision):

@@ -20,6 +20,9 @@ class Model(nn.Module):
     `infer` is what is exported. It holds no state: memory items come in as arguments and go out updated, so that a
     runtime is a short file and the detector decides whether updated items are used.
 
+    A model without a trainable parameter is calibrated without a training, and its `loss` is never called. One that only
+    fills buffers in `loss` has a parameter on which its loss depends with factor 0, see `baselines.any_shot`.
+
     Args:
         settings: an instance of `Settings`.
         channels: 1 for grey, 3 for colour.

@@ -121,7 +121,9 @@ class TrainingConfig(Settings):
         if "network" not in info.data:
             return scoring
         network: ModelSettings = info.data["network"]
-        return scoring.model_copy(update={part: _channels(scoring, part, network) for part in ("motion", "appearance")})
+        channels = {part: _channels(scoring, part, network) for part in ("motion", "appearance")}
+        _require_use(network, scoring, [channel for part in channels.values() for channel in part])
+        return scoring.model_copy(update=channels)
 
     def model_kwargs(self) -> JSON:
         """The arguments of the model's `from_kwargs`."""
@@ -268,6 +270,23 @@ def _channels(scoring: ScoringSettings, part: str, network: ModelSettings) -> tu
         known = sorted({*given, *(name for name in STATISTICS if evidence_name(f"{name}:4") in given)})
         raise ValueError(_refusal(part, missing[0], network, known))
     return tuple(channel for channel in channels if channel not in missing)
+
+
+def _require_use(network: ModelSettings, scoring: ScoringSettings, channels: Sequence[str]) -> None:
+    """Raise ValueError where neither the model nor the configuration names channels, and the defaults use nothing of the model.
+
+    Its evidence would silently not be scored.
+    """
+    own = [name for name in network.evidence() if name != "flow_mean"]
+    is_named = any(
+        part in scoring.model_fields_set or getattr(network, f"{part}_channels") is not None
+        for part in ("motion", "appearance")
+    )
+    if own and not is_named and scoring.score != "thesis" and not {evidence_name(one) for one in channels} & set(own):
+        raise ValueError(
+            f"no channel uses the evidence of this model ({', '.join(own)}): name channels such as '{own[0]}:16' in the "
+            "class variables motion_channels and appearance_channels of its settings, or in scoring.motion"
+        )
 
 
 def _refusal(part: str, channel: str, network: ModelSettings, known: Sequence[str]) -> str:

@@ -71,6 +71,8 @@ def fit(
 ) -> tuple[nn.Module, TrainingState]:
     """Train the model of the configuration on prepared videos.
 
+    A model without a trainable parameter is returned as it was made, after no step.
+
     Args:
         fabric: see `make_fabric`.
         config: of the training.
@@ -104,12 +106,18 @@ def _fit(
 ) -> tuple[nn.Module, TrainingState]:
     settings = config.train
     seed_everything(settings.seed, verbose=False)
+    bare = _new_model(config)
+    if not any(weight.requires_grad for weight in bare.parameters()):
+        _load_frozen(bare, config)
+        return bare.eval(), TrainingState(0)
+    stored = broadcast_bytes(fabric, read_checkpoint(run) if resume and fabric.is_global_zero else None)
+    if stored is None:  # a checkpoint has the weights that never train too
+        _load_frozen(bare, config)
     batches = _Batches(fabric, videos, config)
     per_epoch = batches.per_epoch
     state = TrainingState(per_epoch * settings.epochs)
-    stored = broadcast_bytes(fabric, read_checkpoint(run) if resume and fabric.is_global_zero else None)
     # Channels last is the faster memory layout of convolutions; it changes no weight.
-    bare = _channels_last(_new_model(config, with_frozen=stored is None))
+    bare = _channels_last(bare)
     if fabric.world_size > 1:
         share_batch_norm(bare)
     optimizer = bare.make_optimizer(settings.lr)
@@ -148,19 +156,20 @@ def _channels_last(model: Any) -> Any:
     return model.to(memory_format=torch.channels_last) if is_flat else model
 
 
-def _new_model(config: TrainingConfig, *, with_frozen: bool) -> Any:
-    """The model before its training; a checkpoint has the weights that never train too.
-
-    Raises:
-        TrainingError: the model does not fit the clips, or its frozen weights are missing or unknown.
-    """
+def _new_model(config: TrainingConfig) -> Any:
+    """The model before its training; TrainingError where it does not fit the clips."""
     try:
-        model = model_class(config.model).from_kwargs(**config.model_kwargs())
-        if with_frozen:
-            model.load_frozen()
+        return model_class(config.model).from_kwargs(**config.model_kwargs())
     except ValueError as error:
         raise TrainingError(f"cannot train the model {config.model!r}: {error}") from None
-    return model
+
+
+def _load_frozen(model: Any, config: TrainingConfig) -> None:
+    """Read the weights that never train; TrainingError where they are missing or unknown."""
+    try:
+        model.load_frozen()
+    except ValueError as error:
+        raise TrainingError(f"cannot train the model {config.model!r}: {error}") from None
 
 
 class _Batches:
@@ -220,6 +229,10 @@ def _step(
 ) -> float:
     """One step of the optimiser; returns the loss, a mean over all processes."""
     loss, parts = model.loss(*batch)
+    if not loss.requires_grad:
+        raise TrainingError(
+            "the model's loss depends on none of its trainable parameters: correct `loss`, or freeze them"
+        )
     own = torch.stack([loss.detach(), *(part.detach() for part in parts.values())]).float()
     of_all: Any = fabric.all_reduce(own, reduce_op="mean")
     mean, *part_means = of_all.tolist()

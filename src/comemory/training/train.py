@@ -132,6 +132,7 @@ def train(
         videos = dataset.training()
         _make_folder(run)
         rate_hz = frame_rate(dataset, videos)
+        cost = network_cost(config)
         if processes.is_first and not (resume or is_restarted()):
             (run / CHECKPOINT).unlink(missing_ok=True)
     stretches = choose_stretches(videos, rate_hz, config.train.max_frames)
@@ -152,7 +153,7 @@ def train(
     model = model.to(memory_format=torch.contiguous_format)
     calibration, scene = calibrate_in_stages(model, held_out, trained, config, rate_hz, reporter)
     provenance = _provenance(data, prepared, trained, held_out, state, time.monotonic() - start_s)
-    provenance["cost"] = cost = network_cost(config)
+    provenance["cost"] = cost
     reporter.stage("Writing the bundle", None)
     _write(out, model, config, calibration, provenance, scene)
     n_frames = sum(len(video.indices) for video in prepared)
@@ -377,7 +378,7 @@ def _provenance(
     wall_s: float,
 ) -> JSON:
     kind = data.partition(":")[0]
-    last = state.history[-1]
+    last = state.history[-1] if state.history else {"loss": {}, "item_usage": {}}
     return {
         "date": datetime.now(UTC).date().isoformat(),
         "dataset": kind if kind != "synthetic" else data,

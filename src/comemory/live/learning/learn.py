@@ -99,7 +99,7 @@ def _train(
     run = bundle.with_name(f"{bundle.name}.run")
     progress.begin_stage("training", message, run=run, epochs=epochs)
     train_in_subprocess(data, bundle, chosen, say)
-    if is_faster_in("int8") and find_spec("nncf") is not None:
+    if is_faster_in("int8") and find_spec("nncf") is not None and open_bundle(bundle).has_network:
         progress.begin_stage("exporting", "to int8, which is faster on this CPU")
         export_in_subprocess(data, bundle, chosen.cpu_share, say)
     shutil.rmtree(run / "cache", ignore_errors=True)

@@ -8,10 +8,11 @@ Shape suffixes: B batch, T frames, C channels, H W pixels.
 
 from __future__ import annotations
 
-from typing import ClassVar
+from collections.abc import Mapping
+from typing import Any, ClassVar
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from .. import evidence
 from ..contract import Model
@@ -32,19 +33,19 @@ class MotionBaselineSettings(ModelSettings):
 
 
 class MotionBaseline(Model):
-    """The mean length of the flow in every cell. Args: see `contract.Model`."""
+    """The mean length of the flow in every cell. It has no weights. Args: see `contract.Model`."""
 
     Settings = MotionBaselineSettings
     settings: MotionBaselineSettings
 
-    def __init__(self, settings: MotionBaselineSettings, *, channels: int, n_past: int) -> None:
-        super().__init__(settings, channels=channels, n_past=n_past)
-        self.unused = nn.Parameter(torch.zeros(()))  # a trainer needs something to train
+    def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False) -> Any:
+        """Load the weights, none; the unused one that earlier versions stored is skipped."""
+        kept = {name: tensor for name, tensor in state_dict.items() if name != "unused"}
+        return super().load_state_dict(kept, strict, assign)
 
     def loss(self, frames_BTCHW: Tensor, flow_B2HW: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        """See `contract.Model`: there is nothing to minimise."""
-        nothing = self.unused * 0
-        return nothing, {"nothing": nothing.detach()}
+        """See `contract.Model`: there is nothing to minimise, and no training asks for it."""
+        return flow_B2HW.new_zeros(()), {}
 
     def infer(self, frames_BTCHW: Tensor, flow_B2HW: Tensor, *items: Tensor) -> dict[str, Tensor]:
         """See `contract.Model`. `flow_length` is in pixels."""
