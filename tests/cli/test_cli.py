@@ -24,6 +24,7 @@ from rich.console import Console
 from typer.testing import CliRunner
 
 from comemory import cli
+from comemory.bundle import open_bundle
 from comemory.cli import application, options, terminal
 from comemory.datasets import DATASETS
 from comemory.runtimes import RUNTIMES
@@ -747,12 +748,37 @@ def test_characters_that_the_output_cannot_encode_are_replaced(output: str, tmp_
     environment = {**os.environ, "PYTHONIOENCODING": output}
     for more in ((), ("--json",)):
         done = comemory("data", "check", f"folder:{place}", *more, env=environment, encoding=encoding)
-        assert (done.returncode, done.stderr) == (0, "")
+        assert done.returncode == 1
+        assert done.stderr.startswith("problem: too little normal video: 0 clips to train on and 0 held out")
         assert "training frames" in done.stdout
     assert json.loads(done.stdout)["found"]["training frames"] == 3
     failed = comemory("info", tmp_path / "☂", env=environment, encoding=encoding)
     assert failed.returncode == 1
     assert "is not a bundle" in failed.stderr
+
+
+@pytest.mark.parametrize("n_frames", [12, 60, 120])
+def test_a_check_refuses_what_train_refuses(call: Call, tmp_path: Path, n_frames: int) -> None:
+    save_frames(tmp_path / "training" / "01", disc_images(n_frames))
+    done = call("data", "check", f"folder:{tmp_path}")
+    assert done.code == (0 if n_frames == 120 else 1)
+    assert ("at least 4 and 20 are needed" in done.err) == (n_frames < 120)
+
+
+def test_a_check_names_the_sizes_of_two_cameras(call: Call, tmp_path: Path) -> None:
+    for name, width in (("01", 96), ("02", 96), ("03", 64)):
+        save_frames(tmp_path / "training" / name, disc_images(120, 64, width))
+    note = "note: the videos have different shapes: 96x64 (01 and 1 more), 64x64 (03); a model is for one camera"
+    assert note in call("data", "check", f"folder:{tmp_path}").out
+
+
+def test_the_precision_is_named_where_the_network_runs(capsys: pytest.CaptureFixture[str]) -> None:
+    bundle = open_bundle(Path(__file__).resolve().parents[2] / "models" / "ped2-small")
+    assert bundle.variants
+    options.print_precision(bundle)
+    assert capsys.readouterr().err == "", "its score uses no output of the network"
+    options.print_precision(bundle, runs_network=True)
+    assert capsys.readouterr().err == "note: the network runs in fp32\n"
 
 
 def test_a_check_prints_the_duration_of_the_footage(call: Call, gate: Path) -> None:

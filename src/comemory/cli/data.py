@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -9,9 +10,10 @@ import typer
 from comemory.cli.application import START, OrderedGroup, PlainCommand, app
 from comemory.cli.options import Json, console, print_json, report_problems
 from comemory.cli.terminal import print_notes, print_table
+from comemory.errors import DatasetError
 
 if TYPE_CHECKING:
-    from comemory.types import DataCheck
+    from comemory.types import DataCheck, Dataset
 
 data_app = typer.Typer(
     cls=OrderedGroup,
@@ -37,7 +39,8 @@ def data_check(
     """
     from comemory.research.pseudo_anomalies.dataset import open_dataset
 
-    check = open_dataset(data).check()
+    dataset = open_dataset(data)
+    check, shortage = _with_footage(dataset.check(), dataset)
     if as_json:
         print_json(
             {
@@ -50,8 +53,27 @@ def data_check(
         )
     else:
         _print_counts(data, check)
-        print_notes(console, [*check.notes, *_budget_notes(check)])
+        print_notes(console, [*check.notes, *([] if shortage else _budget_notes(check))])
     report_problems(check.problems)
+
+
+def _with_footage(check: DataCheck, dataset: Dataset) -> tuple[DataCheck, str | None]:
+    """The check with what `train` would say of the training video: pictures of different shapes, and too little of it.
+
+    Returns:
+        The check, and its line on too little video, None where there is enough.
+    """
+    from comemory.training.config import read_training_config
+    from comemory.training.footage import count_frames, footage_shortage, shape_note
+
+    try:
+        videos = dataset.training()
+    except DatasetError:  # the check names it
+        return check, None
+    short = footage_shortage([count_frames(video) for video in videos], read_training_config()) if videos else None
+    lines = ((check.problems, short), (check.notes, shape_note(videos)))
+    problems, notes = ([*known, line] if line else known for known, line in lines)
+    return replace(check, problems=problems, notes=notes), short
 
 
 def _print_counts(title: str, check: DataCheck) -> None:

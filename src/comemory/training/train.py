@@ -30,11 +30,11 @@ from comemory.training.calibrate import calibrate, n_calibration_frames, n_scene
 from comemory.training.checkpoint import CHECKPOINT, TrainingState
 from comemory.training.config import TrainingConfig
 from comemory.training.cost import network_cost
+from comemory.training.footage import shape_note, shortage
 from comemory.training.graph import write_graph
 from comemory.training.loop import fit, make_fabric
 from comemory.training.plot import DEAD, plot_history
 from comemory.training.processes import OtherProcessError, Processes, is_restarted
-from comemory.training.split import MIN_CALIBRATION_CLIPS
 from comemory.training.stretches import Stretches, choose_stretches
 from comemory.types import JSON, Dataset, LabelledSource
 from comemory.video.frame_sampler import RATE_TOLERANCE, measured_rate
@@ -157,15 +157,19 @@ def train(
     reporter.stage("Writing the bundle", None)
     _write(out, model, config, calibration, provenance, scene)
     n_frames = sum(len(video.indices) for video in prepared)
-    notes = [*(note for video in prepared for note in video.notes), *_notes_on(stretches, config)]
+    notes = [*(note for video in prepared for note in video.notes), *_notes_on(used, stretches, config)]
     return TrainingResult(out, problems, calibration.caution, notes, coverage(calibration, n_frames), cost)
 
 
-def _notes_on(stretches: Mapping[str, Stretches], config: TrainingConfig) -> list[str]:
-    """Which share of the footage was used, where it was not all."""
+def _notes_on(
+    videos: Sequence[LabelledSource], stretches: Mapping[str, Stretches], config: TrainingConfig
+) -> list[str]:
+    """Which share of the footage was used, where it was not all, and the sizes of pictures of different shapes."""
+    shapes = [note] if (note := shape_note(videos)) else []
     every = next(iter(stretches.values())).every
     limit = f"train.max_frames={config.train.max_frames}"
-    return [f"one minute in {every} of the footage was used, spread over all of it: {limit}"] if every > 1 else []
+    share = f"one minute in {every} of the footage was used, spread over all of it: {limit}"
+    return [share, *shapes] if every > 1 else shapes
 
 
 def _prepare(
@@ -328,11 +332,8 @@ def _require_enough(
     n_past = config.clips.n_past
     n_held = sum(len(video.clip_ends(n_past)) for video in held_out)
     n_trained = sum(len(video.clip_ends(n_past)) for video in trained)
-    if n_held < MIN_CALIBRATION_CLIPS or n_trained < config.train.batch:
-        raise TrainingError(
-            f"too little normal video: {n_trained} clips to train on and {n_held} held out for the calibration, at least "
-            f"{config.train.batch} and {MIN_CALIBRATION_CLIPS} are needed: give more video, or change train.calibration_share"
-        )
+    if found := shortage(n_trained, n_held, config.train.batch):
+        raise TrainingError(found)
 
 
 def frame_rate(dataset: Dataset, videos: Sequence[LabelledSource]) -> float:
