@@ -14,7 +14,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 
 from comemory.cli.application import RESEARCH, PlainCommand, app
 from comemory.cli.options import ADVANCED, console, error_console, report_problems, require_ray_address
-from comemory.cli.terminal import count_of, print_line, print_table
+from comemory.cli.terminal import count_of, print_line, print_notes, print_table
 from comemory.errors import ConfigError
 from comemory.files import require_writable_file, require_writable_folder
 
@@ -112,6 +112,7 @@ def reproduce(
     """
     from comemory.research.reproduce.experiment import find_root
     from comemory.research.reproduce.reproduce import Paths, find_recorded, make_plan
+    from comemory.research.reproduce.unused import unused_differences
 
     if cluster is not None:
         require_ray_address(cluster)
@@ -123,6 +124,7 @@ def reproduce(
     problems: Sequence[str] = ()
     if name is not None:
         plan = make_plan(name, places, seeds, only or ())
+        print_notes(error_console, unused_differences(plan.runs))
         if list_only:
             _print_plan(plan, places)
         else:
@@ -131,7 +133,8 @@ def reproduce(
         from comemory.research.reproduce.page import update_pages, write_page
 
         text = _template(root, template, name, own_page=page is not None)
-        for target in write_page(rows, page or root / "docs" / "results.md", text):
+        files = {Path(name).stem: name} if name is not None and name.endswith(".toml") else {}
+        for target in write_page(rows, page or root / "docs" / "results.md", text, files):
             print_line(console, f"wrote {target}")
         if page is None:
             for target in update_pages(rows, root / "docs" / "explanation" / "rivals"):

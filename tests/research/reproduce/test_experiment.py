@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ from research.reproduce import made
 from comemory.errors import ConfigError
 from comemory.research.reproduce.experiment import find_experiment, find_root, read_experiment
 from comemory.research.reproduce.grid import list_runs
+from comemory.research.reproduce.unused import unused_differences
 
 SHIPPED = sorted((made.ROOT / "experiments").glob("*.toml"))
 
@@ -44,6 +46,20 @@ def test_settings_are_a_table_or_lines(tmp_path: Path) -> None:
     assert 'flow.preset="ultrafast"' in table.settings
     listed = 'settings = ["train.epochs=2"]\ntitle = "x"\n[data.scene]\ntrain = "folder:x"\n'
     assert read_experiment(write(tmp_path, listed)).settings == ("train.epochs=2",)
+
+
+def test_the_example_of_the_documentation_is_read_and_listed_and_shows_something(tmp_path: Path) -> None:
+    page = (made.ROOT / "docs" / "how-to" / "reproduce.md").read_text(encoding="utf-8")
+    (example,) = re.findall(r"^```toml\n(title = .*?)^```$", page, re.DOTALL | re.MULTILINE)
+    runs = list_runs("tiny", read_experiment(write(tmp_path, example)), n_seeds=1)
+    assert [run.label for run in runs] == ["ped2/without/0", "ped2/with/0", "ped2/with+speed-alone/0"]
+    assert len({run.network for run in runs}) == 2
+    assert unused_differences(runs) == []
+    without_score = re.sub(r"^settings = .*$", "", example, flags=re.MULTILINE)
+    assert unused_differences(list_runs("tiny", read_experiment(write(tmp_path, without_score)))) == [
+        "the variants without, with differ only in their networks, of which the score uses no output: their results are "
+        "equal, Eq. 16 aside"
+    ]
 
 
 def test_without_variants_there_is_a_default_one(tmp_path: Path) -> None:

@@ -212,6 +212,13 @@ def test_the_provenance_names_command_commit_hardware_and_time() -> None:
     assert "2 networks trained in 1.0 h, epochs 1" in text
 
 
+def test_the_provenance_names_the_file_of_an_own_experiment() -> None:
+    text, _ = render([made.row()], "{{ provenance tiny }}", "page", {"tiny": "mine/tiny.toml"})
+    assert "`comemory reproduce mine/tiny.toml --seeds 1`" in text
+    text, _ = render([], "{{ table tiny }}", "page", {"tiny": "mine/tiny.toml"})
+    assert "run `comemory reproduce mine/tiny.toml`" in text
+
+
 def test_a_network_that_two_runs_share_counts_once() -> None:
     assert "1 networks trained in 0.5 h" in rendered(
         [made.row("a", network="n"), made.row("b", network="n")], "provenance tiny"

@@ -40,13 +40,14 @@ _MARKED = re.compile(r"(<!-- rows: ([\w-]+) +([\w.-]+)/([\w.+-]+) -->\n)(.*?)(<!
 _BLOCK = re.compile(r"^\{\{ *([\w-]+)(?: +([\w.-]+)(?:/([\w.+-]+))?)? *\}\}$", re.MULTILINE)
 
 
-def write_page(table: Path, page: Path, template: str) -> list[Path]:
+def write_page(table: Path, page: Path, template: str, files: Mapping[str, str] | None = None) -> list[Path]:
     """Write the page and, in a folder beside it with its name, the plots.
 
     Args:
         table: file of the rows.
         page: Markdown file to write.
         template: text with blocks; see `read_template` and `experiment_template`.
+        files: see `render`.
 
     Returns:
         The files written.
@@ -55,7 +56,7 @@ def write_page(table: Path, page: Path, template: str) -> list[Path]:
         ConfigError: the template or the table is not valid, or the page cannot be written.
         SourceError: a file cannot be read or written.
     """
-    text, plots = render(rows_with_costs(table), template, page.stem)
+    text, plots = render(rows_with_costs(table), template, page.stem, files)
     require_writable_folder(page.parent)
     written = []
     for name, plot in plots.items():
@@ -134,13 +135,16 @@ def experiment_template(name: str, experiment: Experiment) -> str:
     return "\n\n".join([*parts, *(f"{{{{ {block} {name} }}}}" for block in (*blocks, "provenance"))])
 
 
-def render(rows: Sequence[JSON], template: str, folder: str) -> tuple[str, dict[str, str]]:
+def render(
+    rows: Sequence[JSON], template: str, folder: str, files: Mapping[str, str] | None = None
+) -> tuple[str, dict[str, str]]:
     """Return the page, and its plots as SVG by file name.
 
     Args:
         rows: of the table.
         template: text with blocks.
         folder: of the plots, as the page links to it.
+        files: path of the file of an experiment that is not in `experiments/`, by its name: what a command takes for it.
 
     Raises:
         ConfigError: the template names a block that does not exist.
@@ -151,12 +155,13 @@ def render(rows: Sequence[JSON], template: str, folder: str) -> tuple[str, dict[
         block, experiment, variant = found[1], found[2] or "", found[3]
         if block not in TABLES and block not in PLOTS:
             raise ConfigError(f"the template names the block {block!r}: {suggest(block, [*TABLES, *PLOTS])}")
-        listed = summaries(rows, experiment)
+        listed, given = summaries(rows, experiment), (files or {}).get(experiment, experiment)
         if not listed:
-            missing = f"*No rows yet: run `comemory reproduce {experiment}`.*"
+            missing = f"*No rows yet: run `comemory reproduce {given}`.*"
             return missing if block in ("table", "ranks", "scenes") else ""
         if block in TABLES:
-            return TABLES[block](listed, variant)
+            text = TABLES[block](listed, variant)
+            return text.replace(f"`comemory reproduce {experiment} ", f"`comemory reproduce {given} ")
         return _plot(block, experiment, listed, folder, plots)
 
     text = _BLOCK.sub(fill, template)
