@@ -33,7 +33,7 @@ class Yard:
     """A data set of two videos in one folder."""
 
     name = "yard"
-    rate_hz = 5.0
+    rate_hz = None
 
     def __init__(self, path: str) -> None:
         self.path = Path(path)
@@ -42,7 +42,8 @@ class Yard:
         return [LabelledSource("day", str(self.path / "day.mp4"))]
 
     def testing(self) -> Sequence[LabelledSource]:
-        return [LabelledSource("night", str(self.path / "night.mp4"))]
+        labels = np.load(self.path / "night.npy")  # bool, True where abnormal: one label a frame
+        return [LabelledSource("night", str(self.path / "night.mp4"), len(labels), labels)]
 
     def check(self) -> DataCheck:
         return DataCheck({"training videos": 1})
@@ -72,11 +73,15 @@ class Doubled:
         return self.inner.run(inputs)
 
 
-def test_a_data_set(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_data_set(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     add(monkeypatch, DATASETS, "yard", Yard)
-    opened = open_dataset("yard:/videos")
+    np.save(tmp_path / "night.npy", np.arange(12) >= 8)
+    opened = open_dataset(f"yard:{tmp_path}")
     assert isinstance(opened, Dataset)
-    assert [video.source for video in opened.testing()] == ["/videos/night.mp4"]
+    (night,) = opened.testing()
+    assert night.source == str(tmp_path / "night.mp4")
+    assert night.labels is not None
+    assert (night.n_frames, night.labels.sum()) == (12, 4)
 
 
 def test_a_flow_estimator(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -344,6 +344,18 @@ class TestStep:
         scored = [detector.step(frame.image, frame.time_s) for frame in scene_frames]
         assert keys(None if one is None else one.score for one in scored) == expected
 
+    @pytest.mark.parametrize("time_s", [0.0, 0.9])
+    def test_a_time_that_is_not_later_starts_a_new_clip(
+        self, detector: Detector, scene_frames: list[Frame], time_s: float
+    ) -> None:
+        detector.reset()
+        times = [frame.time_s for frame in scene_frames[:10]]
+        first = [detector.step(frame.image, t) for frame, t in zip(scene_frames, times, strict=False)]
+        again = [detector.step(frame.image, time_s + t) for frame, t in zip(scene_frames, times, strict=False)]
+        assert [one is None for one in again] == [one is None for one in first]
+        found, expected = ([one.score.value for one in scored if one is not None] for scored in (again, first))
+        np.testing.assert_allclose(found, expected, atol=1e-6)
+
     def test_an_image_without_its_time_is_refused(self, detector: Detector, scene_frames: list[Frame]) -> None:
         with pytest.raises(ConfigError, match="an image needs its time"):
             detector.step(scene_frames[0].image)

@@ -7,6 +7,7 @@ for score in detector.run("gate.mp4"):
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from functools import partial
@@ -89,7 +90,7 @@ class Detector:
         self._stages = Stages(
             bundle, runtimes, builder, update, with_heat_maps=with_heat_maps, all_evidence=all_evidence
         )
-        self._last_index = -1
+        self._last_index, self._last_s = -1, -math.inf
         if not bundle.is_current():
             raise BundleError(f"{bundle.path} was replaced or removed while it was opened: open it again")
         run_self_test(bundle, self._stages.runtime, updates=update != "off")
@@ -179,7 +180,7 @@ class Detector:
 
         Args:
             frame: the next one, or its image alone: uint8 (H, W, 3), RGB.
-            time_s: of an image; seconds on any clock.
+            time_s: of an image; seconds on any clock. An image that is not later than the one before it starts a new clip.
             flow_scale: factor on the flow into this frame, where frames come at another rate than in training: at half
                 the rate, things move twice as far between them, and 0.5 makes their speeds comparable.
             is_due: score the frame; otherwise it only becomes part of the clips of the frames after it.
@@ -247,7 +248,7 @@ class Detector:
     def reset(self) -> None:
         """Forget the source: the next frame is the first of another one. The memory items are the trained ones again."""
         self._stages.reset()
-        self._last_index = -1
+        self._last_index, self._last_s = -1, -math.inf
 
     def heat_map(self, scored: ScoredFrame) -> NDArray[np.float32]:
         """Show how abnormal each place of a scored frame is.
@@ -266,7 +267,9 @@ class Detector:
         if isinstance(frame, np.ndarray):
             if time_s is None:
                 raise ConfigError("an image needs its time: step(image, time_s), or step(Frame(image, time_s, index))")
-            frame = Frame(frame, time_s, self._last_index + 1)
+            # A lost index is a gap: the clock of another recording, or one that stands still.
+            frame = Frame(frame, time_s, self._last_index + (1 if time_s > self._last_s else 2))
+            self._last_s = time_s
         image = frame.image if isinstance(frame, Frame) else frame
         if not isinstance(image, np.ndarray) or image.dtype != np.uint8 or image.shape[2:] != (3,) or not image.size:
             raise SourceError(f"a frame is an RGB image, uint8 (height, width, 3), got {describe(image)}")

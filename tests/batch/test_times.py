@@ -157,3 +157,18 @@ def test_training_rate_is_that_of_most_frames(tmp_path: Path, images: Sequence[n
     save_video(tmp_path / "set" / "training" / "b.mp4", images[:20], rate=25)
     dataset = open_dataset(f"folder:{tmp_path / 'set'}")
     assert frame_rate(dataset, dataset.training()) == pytest.approx(10.0)
+
+
+@pytest.mark.parametrize(("stated", "expected"), [(5.0, 10.0), (10.5, 10.5)])
+def test_the_rate_of_a_data_set_is_for_what_states_none(
+    tmp_path: Path, images: Sequence[np.ndarray], stated: float, expected: float
+) -> None:
+    """A container that states about the same rate leaves the training at that of the data set."""
+    save_video(tmp_path / "set" / "training" / "a.mp4", images[:20])
+    dataset = open_dataset(f"folder:{tmp_path / 'set'}")
+    dataset.rate_hz = stated
+    assert frame_rate(dataset, dataset.training()) == pytest.approx(expected)
+    save_frames(tmp_path / "frames" / "training" / "a", images[:20])
+    dataset = open_dataset(f"folder:{tmp_path / 'frames'}")
+    dataset.rate_hz = stated
+    assert frame_rate(dataset, dataset.training()) == stated

@@ -337,11 +337,11 @@ def _require_enough(
 
 
 def frame_rate(dataset: Dataset, videos: Sequence[LabelledSource]) -> float:
-    """Frames per second to train at: those of the data set, else those that most of its frames have.
+    """Frames per second to train at: those that most frames have, or those of the data set where no container states them.
 
     Videos of other rates are resampled to it. `DEFAULT_RATE_HZ` where neither data set nor videos state a rate.
     """
-    if dataset.rate_hz:
+    if dataset.rate_hz and not _is_contradicted(dataset.rate_hz, videos):
         return float(dataset.rate_hz)
     n_frames: dict[float, int] = {}
     for video in videos:
@@ -351,6 +351,17 @@ def frame_rate(dataset: Dataset, videos: Sequence[LabelledSource]) -> float:
             rate_hz = next((one for one in n_frames if abs(rate_hz / one - 1) <= RATE_TOLERANCE), rate_hz)
             n_frames[rate_hz] = n_frames.get(rate_hz, 0) + (video.n_frames or 1)
     return max(n_frames, key=n_frames.__getitem__, default=DEFAULT_RATE_HZ)
+
+
+def _is_contradicted(rate_hz: float, videos: Sequence[LabelledSource]) -> bool:
+    """Whether the containers of most videos that state a rate state another one."""
+    stated: list[float] = []
+    for video in videos:
+        with suppress(SourceError):
+            if found := open_source(video.source).rate_hz:
+                stated.append(found)
+    others = [found for found in stated if abs(found / rate_hz - 1) > RATE_TOLERANCE]
+    return 2 * len(others) > len(stated)
 
 
 def _measured_rate(video: LabelledSource) -> float | None:
