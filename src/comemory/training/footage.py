@@ -35,7 +35,7 @@ def shortage(n_trained: int, n_held: int, batch: int) -> str | None:
 def footage_shortage(n_frames: Sequence[int], config: TrainingConfig) -> str | None:
     """`shortage` of videos of so many frames, without gaps and at the rate of the training.
 
-    >>> footage_shortage([120], TrainingConfig()), str(footage_shortage([60], TrainingConfig()))[:65]
+    >>> footage_shortage([120], TrainingConfig()), str(footage_shortage([60], TrainingConfig()))[:64]
     (None, 'too little normal video: 44 clips to train on and 8 held out for')
     """
     n_past = config.clips.n_past

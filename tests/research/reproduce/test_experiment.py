@@ -50,7 +50,7 @@ def test_settings_are_a_table_or_lines(tmp_path: Path) -> None:
 
 def test_the_example_of_the_documentation_is_read_and_listed_and_shows_something(tmp_path: Path) -> None:
     page = (made.ROOT / "docs" / "how-to" / "reproduce.md").read_text(encoding="utf-8")
-    (example,) = re.findall(r"^```toml\n(title = .*?)^```$", page, re.DOTALL | re.MULTILINE)
+    (example,) = re.findall(r"^```\n(title = .*?)^```$", page, re.DOTALL | re.MULTILINE)
     runs = list_runs("tiny", read_experiment(write(tmp_path, example)), n_seeds=1)
     assert [run.label for run in runs] == ["ped2/without/0", "ped2/with/0", "ped2/with+speed-alone/0"]
     assert len({run.network for run in runs}) == 2
