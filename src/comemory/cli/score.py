@@ -79,7 +79,7 @@ def open_detector(
         skip_static=gate,
         all_evidence=all_evidence,
     )
-    print_precision(detector.bundle)
+    print_precision(detector.bundle, runs_network=detector.stages.runs_network)
     return detector
 
 
