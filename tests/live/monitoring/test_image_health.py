@@ -12,7 +12,8 @@ import pytest
 from comemory.datasets import open_dataset
 from comemory.live.config import HealthSettings
 from comemory.live.contract import CameraState
-from comemory.live.monitoring.image_health import ImageHealth
+from comemory.live.monitoring.image_health import COMPARE_INTERVAL_S, ImageHealth
+from comemory.video.source import open_source
 
 Image = np.ndarray
 STEP_S = 0.25
@@ -55,6 +56,52 @@ def test_out_of_focus_is_covered(scene: list[Image]) -> None:
     feed(health, scene, 0)
     states, _ = feed(health, [np.asarray(cv2.GaussianBlur(image, (0, 0), 8)) for image in scene], 100)
     assert states[-1] is CameraState.COVERED
+
+
+@pytest.mark.parametrize("width", [0.25, 0.35])
+@pytest.mark.parametrize("level", [0, 255])
+def test_a_large_thing_of_strong_contrast_is_not_covered(scene: list[Image], width: float, level: int) -> None:
+    rows, columns = scene[0].shape[:2]
+    mask = np.zeros((rows, columns), np.float32)
+    mask[rows // 10 : -(rows // 10), int(0.35 * columns) : int((0.35 + width) * columns)] = 1
+    lorry = cv2.GaussianBlur(mask, (0, 0), 1.5)[..., None]
+    health = ImageHealth(HealthSettings())
+    feed(health, scene, 0)
+    states, usable = feed(
+        health, [np.round(image * (1 - lorry) + level * lorry).astype(np.uint8) for image in scene], 20
+    )
+    assert set(states) == {CameraState.LIVE}
+    assert all(usable)
+
+
+OTHER_SCENES = [pytest.param(name, marks=pytest.mark.slow) for name in ("ped1:ped1", "avenue:avenue", "folder:coffee")]
+
+
+@pytest.mark.parametrize("name", ["ped2:ped2", *OTHER_SCENES])
+def test_recorded_normal_footage_is_live(data: Path, name: str) -> None:
+    kind, folder = name.split(":")
+    health, start = ImageHealth(HealthSettings()), 0.0
+    found = []
+    for video in open_dataset(f"{kind}:{data / folder}").training():
+        source = open_source(video.source)
+        step = round(COMPARE_INTERVAL_S * (source.rate_hz or 10))
+        for frame in source:
+            if frame.index % step == 0:
+                found.append(health.check(frame.image, start))
+                start += COMPARE_INTERVAL_S
+    assert len(found) > 200
+    assert {finding.state for finding in found} == {CameraState.LIVE}
+    assert all(finding.usable for finding in found)
+
+
+def test_recorded_footage_out_of_focus_is_covered(data: Path) -> None:
+    clips = [list(open_source(data / "ped2" / "training" / "frames" / name)) for name in ("03", "04")]
+    health = ImageHealth(HealthSettings())
+    assert set(feed(health, [frame.image for frame in clips[0]], 0)[0]) == {CameraState.LIVE}
+    blurred = [np.asarray(cv2.GaussianBlur(frame.image, (0, 0), 4)) for frame in clips[1]]
+    states, usable = feed(health, blurred, 100)
+    assert states[-1] is CameraState.COVERED
+    assert not any(usable)
 
 
 def test_identical_images_are_frozen_after_the_time(scene: list[Image]) -> None:

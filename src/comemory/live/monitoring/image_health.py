@@ -54,9 +54,10 @@ class HealthFinding(NamedTuple):
 class ImageHealth:
     """Checks the images of one camera, in order.
 
-    Ours: an image is black or covered by its grey levels; covered also when it has lost its sharpness or a third of its
-    edges; moved when the strong edges of the reference view, which people and light leave in place, no longer match; and
-    frozen when not even noise changes it. The reference follows slow changes of the light and is saved across restarts.
+    Ours: an image is black or covered by its grey levels; covered also when half of the places with edges have lost
+    their sharpness, or a third of them their edges; moved when the strong edges of the reference view, which people and
+    light leave in place, no longer match; and frozen when not even noise changes it. The reference follows slow changes
+    of the light and is saved across restarts.
 
     Args:
         file: of the reference view; None keeps it in memory only.
