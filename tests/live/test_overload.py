@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 from collections.abc import Callable
 from functools import partial
@@ -12,6 +13,7 @@ import numpy as np
 import pytest
 from bundles import copied, sign
 from live.conftest import until
+from live.test_live import N_FRAMES
 from stored import Received, http_server
 
 from comemory.live import camera, service
@@ -86,7 +88,12 @@ def test_a_machine_that_is_too_slow_degrades_the_camera_and_sends_an_alert_until
                 assert "too slow: frames of gate are dropped unscored" in reported(server)[0]["message"]
                 [status] = running.engine.status()
                 assert status.state is CameraState.DEGRADED
-                assert "dropped unscored" in status.message
+                said = re.match(
+                    r"(\d+)% of the frames .* not scored, ([\d.]+) of ([\d.]+) a second are", status.message
+                )
+                assert said is not None
+                share, scored_hz, due_hz = map(float, said.groups())
+                assert share / 100 == pytest.approx(1 - scored_hz / due_hz, abs=0.02)
                 assert status.dropped > 0
                 assert status.fps_scored < status.fps_due == pytest.approx(10, abs=0.5)
                 running.engine.set_model("gate", quick_bundle)
@@ -95,3 +102,23 @@ def test_a_machine_that_is_too_slow_degrades_the_camera_and_sends_an_alert_until
                 running.end()
                 runner.join(60)
     assert any('"degraded"' in line for line in (settings.out / "events.jsonl").read_text().splitlines())
+
+
+def test_every_frame_is_in_one_counter(
+    clips: list[Path], quick_bundle: Path, live: Callable[..., LiveSettings], tmp_path: Path
+) -> None:
+    slow = slowed(quick_bundle, tmp_path)
+    settings = live({"gate": {"url": str(clips[0]), "fps": 5}}, model=str(slow), workers=1)
+    with Service(settings) as running:
+        running.run()
+        [status] = running.engine.status()
+        metrics = running.engine.metrics()
+    assert (status.state, status.waiting) == (CameraState.ENDED, 0)
+    unscored = (status.dropped, status.damaged, status.not_due, status.filling, status.faulty)
+    assert status.frames == status.scored + sum(unscored) == N_FRAMES
+    assert status.not_due == N_FRAMES // 2 - 1
+    assert (status.damaged, status.faulty) == (0, 0)
+    assert status.filling <= 3
+    assert status.dropped > 0
+    assert (metrics.not_due, metrics.filling) == ({"gate": status.not_due}, {"gate": status.filling})
+    assert (metrics.dropped, metrics.faulty) == ({"gate": status.dropped}, {"gate": 0})

@@ -268,6 +268,9 @@ class TestProbes:
         for name in (
             "frames_received",
             "frames_dropped",
+            "frames_not_due",
+            "frames_filling",
+            "frames_faulty",
             "frames_scored",
             "latency_seconds",
             "queue_depth",

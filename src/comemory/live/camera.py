@@ -35,7 +35,7 @@ OVERLOAD_LIMITS = (0.1, 0.05)
 """The same for the share of due frames that are dropped; a short peak of other work costs less."""
 BURST_S = 3.0
 """After a connection, a server may send the last seconds at once: the frames dropped then say nothing of this machine."""
-COUNTERS = ("frames", "attempts", "reconnects", "lost", "damaged", "clock_jumps")
+COUNTERS = ("frames", "attempts", "reconnects", "lost", "damaged", "not_due", "clock_jumps")
 """Counters that go on when a reader is replaced."""
 
 
@@ -91,6 +91,7 @@ class Camera:
         self._measured_attempt, self._connected_at = 0, time.monotonic()
         self._loss = RecentShare(*LOSS_LIMITS)
         self._overload = RecentShare(*OVERLOAD_LIMITS)
+        self._unscored = RecentShare(*OVERLOAD_LIMITS)
         self._died_at: float | None = None
         self._stopping = threading.Event()
 
@@ -122,8 +123,14 @@ class Camera:
 
     @property
     def n_dropped(self) -> int:
-        """Number of frames that were due but not scored, because newer ones were waiting."""
-        return self.queue.dropped + self.scorer.stats.skipped
+        """Number of due frames that are not scored because this machine is too slow."""
+        return self.queue.dropped + self.scorer.stats.late
+
+    @property
+    def n_waiting(self) -> int:
+        """Number of due frames that wait for their score or are being scored."""
+        stats = self.scorer.stats
+        return max(0, self.sampler.n_due - self.n_dropped - stats.scored - stats.filling - stats.faulty)
 
     @property
     def finished(self) -> bool:
@@ -134,6 +141,11 @@ class Camera:
     def failed(self) -> bool:
         """Whether a file has ended because of an error: of reading, or of scoring its last frame."""
         return self.reader.failed or (self.reader.finished and bool(self.scorer.fault))
+
+    def score_waiting(self) -> None:
+        """Score the frames that wait; called by a worker, one at a time."""
+        frames = self.queue.pop_all()
+        self.scorer.score_frames(frames, lossless=self.queue.lossless, is_torn=self.queue.is_torn)
 
     def update_state(self) -> None:
         """Work out the state and publish a change; end the event of a camera that is not live."""
@@ -218,6 +230,10 @@ class Camera:
             frames=reader.frames,
             dropped=self.n_dropped,
             scored=stats.scored,
+            not_due=reader.not_due,
+            filling=stats.filling,
+            faulty=stats.faulty,
+            waiting=self.n_waiting,
             lost=reader.lost,
             damaged=reader.damaged,
             latency_ms_p50=stats.latency_ms(0.5),
@@ -281,7 +297,7 @@ class Camera:
 
     def _find_degradation(self) -> tuple[CameraState, str] | None:
         """Whether many frames are lost on the way to this machine, or on it."""
-        loss, overload = self._loss, self._overload
+        loss, unscored = self._loss, self._unscored
         if loss.is_high:
             return CameraState.DEGRADED, (
                 f"{loss.share:.0%} of the frames are lost or damaged and not scored: check the camera's network, "
@@ -291,11 +307,11 @@ class Camera:
                     else "lower its bit rate"
                 )
             )
-        if overload.is_high:
+        if self.is_overloaded:
             return CameraState.DEGRADED, (
-                f"{overload.share:.0%} of the frames are dropped unscored, {self.scorer.stats.rate.hz():.1f} of "
-                f"{self.sampler.due_hz:.1f} a second are scored: this machine is too slow, or the frames arrive in "
-                "bursts; lower the fps of the cameras, use a smaller model, or watch fewer cameras"
+                f"{unscored.share:.0%} of the frames of the last minute are not scored, "
+                f"{unscored.hz * (1 - unscored.share):.1f} of {unscored.hz:.1f} a second are: this machine is too slow, or "
+                "the frames arrive in bursts; lower the fps of the cameras, use a smaller model, or watch fewer cameras"
             )
         return None
 
@@ -306,7 +322,9 @@ class Camera:
             self._measured_attempt, self._connected_at = reader.attempts, now
         if now - self._connected_at < BURST_S:
             self._overload.reset()
+            self._unscored.reset()
         self._overload.update(now, self.n_dropped, self.sampler.n_due)
+        self._unscored.update(now, self.sampler.n_due - self.scorer.stats.scored, self.sampler.n_due)
 
     def _keep_fault(self, link: CameraState, message: str) -> tuple[CameraState, str]:
         """A camera that is down or stalled stays so during the next attempts to connect."""

@@ -69,8 +69,10 @@ class CameraStatus:
         since: when the state began, UTC.
         fps_in: frames a second that arrive, over the last seconds.
         fps_scored: frames a second that are scored, over the last seconds.
-        frames: number of frames received.
-        dropped: number of frames that were due but not scored, because newer ones were waiting.
+        frames: number of frames received: the sum of `scored`, `dropped`, `damaged`, `not_due`, `filling`, `faulty` and
+            `waiting`.
+        dropped: number of frames that are not scored because this machine is too slow: newer ones were waiting, or frames
+            of their clip were dropped.
         scored: number of frames scored.
         lost: number of frames that did not arrive, as far as the stream shows it.
         damaged: number of frames that are not scored because packets were lost: frames with a missing part, and those
@@ -92,6 +94,11 @@ class CameraStatus:
         drift: one line if the scores of normal hours have moved away from the calibration, else None.
         paused_until: when a pause ends by itself, UTC; None without one, and for one that somebody must end.
         snoozed_until: until when its events make no alerts, UTC; None where they do.
+        not_due: number of frames that are not to be scored: the camera sends more than the model or `fps` asks for.
+        filling: number of frames that are not scored because their clip begins with the stream, after a gap in it, or
+            after a fault.
+        faulty: number of frames that are not scored because the image shows a fault, or the model gives no score.
+        waiting: number of frames that wait for their score or are being scored.
     """
 
     name: str
@@ -123,6 +130,10 @@ class CameraStatus:
     drift: str | None = None
     paused_until: datetime | None = None
     snoozed_until: datetime | None = None
+    not_due: int = 0
+    filling: int = 0
+    faulty: int = 0
+    waiting: int = 0
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -173,6 +184,9 @@ class Metrics:
     scored: dict[str, int] = field(default_factory=dict)
     lost: dict[str, int] = field(default_factory=dict)
     damaged: dict[str, int] = field(default_factory=dict)
+    not_due: dict[str, int] = field(default_factory=dict)
+    filling: dict[str, int] = field(default_factory=dict)
+    faulty: dict[str, int] = field(default_factory=dict)
     reconnects: dict[str, int] = field(default_factory=dict)
     states: dict[str, CameraState] = field(default_factory=dict)
     events: dict[str, int] = field(default_factory=dict)

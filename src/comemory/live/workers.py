@@ -78,6 +78,6 @@ class Workers:
             if camera is None or self._stopping.is_set():
                 return
             try:
-                camera.scorer.score_frames(camera.queue.pop_all(), lossless=camera.queue.lossless)
+                camera.score_waiting()
             finally:
                 camera.busy = False

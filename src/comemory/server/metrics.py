@@ -18,10 +18,17 @@ Family = CounterMetricFamily | GaugeMetricFamily | HistogramMetricFamily | InfoM
 
 _CAMERA_COUNTERS = (
     ("frames", "frames_received", "Frames that arrived from the camera."),
-    ("dropped", "frames_dropped", "Frames that were replaced by a newer one before they were scored."),
+    ("dropped", "frames_dropped", "Frames that are not scored because this machine is too slow."),
     ("scored", "frames_scored", "Frames that were scored."),
     ("lost", "frames_lost", "Frames that did not arrive from the camera."),
     ("damaged", "frames_damaged", "Frames that are not scored because packets were lost."),
+    ("not_due", "frames_not_due", "Frames that are not to be scored, by the frame rate of the model or of fps."),
+    ("filling", "frames_filling", "Frames that are not scored because their clip begins."),
+    (
+        "faulty",
+        "frames_faulty",
+        "Frames that are not scored because the image shows a fault, or the model gives no score.",
+    ),
     ("reconnects", "camera_reconnects", "Reconnections after a lost connection."),
     ("events", "events", "Events started."),
     ("suppressed", "events_suppressed", "Events suppressed by feedback, an ignored zone or inactive hours."),

@@ -98,9 +98,15 @@ class Camera(Answer):
     fps_in: float
     fps_scored: float
     fps_due: float = Field(description="Frames a second that should be scored.")
-    frames: int
-    dropped: int
+    frames: int = Field(
+        description="Frames that arrived: scored + dropped + damaged + not_due + filling + faulty + waiting."
+    )
+    dropped: int = Field(description="Frames that are not scored because this machine is too slow.")
     scored: int
+    not_due: int = Field(description="Frames that are not to be scored, by the frame rate of the model or of fps.")
+    filling: int = Field(description="Frames that are not scored because their clip begins.")
+    faulty: int = Field(description="Frames that are not scored because of a fault of the image or the model.")
+    waiting: int = Field(description="Frames that wait for their score or are being scored.")
     lost: int = Field(description="Frames that did not arrive.")
     damaged: int = Field(description="Frames that are not scored because packets were lost.")
     latency_ms_p50: float | None

@@ -10,6 +10,7 @@ def test_share_is_that_of_the_window() -> None:
     for second in range(30):
         share.update(float(second), 10 if second >= 5 else 0, 10 * second)
     assert share.share == 0.0, "all problems are older than the window"
+    assert share.hz == 10.0
 
 
 def test_few_frames_have_no_share() -> None:

@@ -46,6 +46,10 @@ class FrameQueue:
     the length of a clip it always holds the newest whole clip: a camera that is served late is still scored on its
     newest frame.
 
+    Attributes:
+        dropped: number of frames that were to be scored and made room for newer ones.
+        is_torn: whether frames were dropped before those that `pop_all` gave last.
+
     Args:
         capacity: frames of a clip.
         lossless: block the reader instead of dropping the oldest frame; for files that are not played in real time.
@@ -55,6 +59,7 @@ class FrameQueue:
     def __init__(self, capacity: int, *, lossless: bool, on_put: Callable[[], None] = lambda: None) -> None:
         self.lossless = lossless
         self.dropped = 0
+        self.is_torn = self._will_be_torn = False
         self.capacity = capacity
         self._on_put = on_put
         self._frames: deque[QueuedFrame] = deque()
@@ -72,8 +77,8 @@ class FrameQueue:
                 self._has_room.wait(0.2)
             self._frames.append(frame)
             if len(self._frames) > self.capacity:
-                self._frames.popleft()
-                self.dropped += 1
+                self.dropped += self._frames.popleft().sample.is_due
+                self._will_be_torn = True
         self._on_put()
 
     def pop_all(self) -> list[QueuedFrame]:
@@ -81,6 +86,7 @@ class FrameQueue:
         with self._has_room:
             frames = list(self._frames)
             self._frames.clear()
+            self.is_torn, self._will_be_torn = self._will_be_torn, False
             self._has_room.notify_all()
         return frames
 

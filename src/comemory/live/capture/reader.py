@@ -46,7 +46,8 @@ class CameraReader(threading.Thread):
         attempts: number of connection attempts.
         reconnects: number of connections made after one was lost.
         lost: number of frames that did not arrive; see `FrameLoss`.
-        damaged: number of frames that cannot be trusted because packets were lost; they are not queued.
+        damaged: number of received frames that cannot be trusted because packets were lost; they are not queued.
+        not_due: number of received frames that are not to be scored, by the frame rate of the model or of `fps`.
         clock_jumps: how often the time of day of this machine was set.
         last_frame: when the last frame was taken, on the monotonic clock, as far as its timestamps tell; None before the
             first. The last frame of a camera that hangs may arrive seconds later, when the connection times out.
@@ -70,7 +71,8 @@ class CameraReader(threading.Thread):
         self.camera, self.health, self.sampler, self.queue, self.packets = camera, health, sampler, queue, packets
         self.link = CameraState.CONNECTING
         self.message = "connecting"
-        self.frames = self.attempts = self.reconnects = self.lost = self.damaged = self.clock_jumps = 0
+        self.frames = self.attempts = self.reconnects = self.clock_jumps = 0
+        self.lost = self.damaged = self.not_due = 0
         self.last_frame: float | None = None
         self.rate = RateMeter()
         self.newest: Any = None
@@ -241,7 +243,9 @@ class CameraReader(threading.Thread):
             else:
                 self._count_damaged()
         if loss is not None:
-            self.damaged += loss.n_left_out()
+            n_left_out = loss.n_left_out()
+            self.damaged += n_left_out
+            self.frames += n_left_out
 
     def _count_damaged(self) -> None:
         """Count a frame that has arrived but cannot be trusted; it interrupts the clip."""
@@ -288,6 +292,7 @@ class CameraReader(threading.Thread):
         self.newest = image
         self.size = _upright_size(image)
         sample = self.sampler.sample(time_s)
+        self.not_due += sample is None or not sample.is_due
         if sample is not None:
             connection = self.attempts + self.clock_jumps
             frame = QueuedFrame(image, sample, at, round(time_s, 6), time.monotonic(), self.size, connection)

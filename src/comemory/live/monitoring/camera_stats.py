@@ -42,7 +42,11 @@ class CameraStats:
 
     Attributes:
         scored: number of frames scored.
-        skipped: number of frames that were due but not scored, because newer ones were waiting.
+        late: number of due frames that are not scored because this machine is too slow: newer ones were waiting, or
+            frames of their clip were dropped.
+        filling: number of due frames that are not scored because their clip begins with the stream, after a gap in it, or
+            after a fault.
+        faulty: number of due frames that are not scored because the image shows a fault, or the model gives no score.
         events: number of events that counted.
         suppressed: number of events outside the active hours.
         recording_errors: number of clips and images that could not be stored.
@@ -53,7 +57,8 @@ class CameraStats:
     """
 
     def __init__(self) -> None:
-        self.scored = self.skipped = self.events = self.suppressed = self.recording_errors = 0
+        self.scored = self.late = self.filling = self.faulty = 0
+        self.events = self.suppressed = self.recording_errors = 0
         self.last_score: float | None = None
         self.rate = RateMeter()
         self._lock = threading.Lock()

@@ -10,6 +10,7 @@ class RecentShare:
 
     Attributes:
         share: of the frames in the window that have the problem; 0 before `min_frames`.
+        hz: frames a second in the window; 0 before `min_frames`.
         is_high: whether the share has passed `enter` and not yet fallen to `leave`: two limits keep it from flapping.
 
     Args:
@@ -20,7 +21,7 @@ class RecentShare:
     """
 
     def __init__(self, enter: float, leave: float, window_s: float = 60.0, min_frames: int = 100) -> None:
-        self.share, self.is_high = 0.0, False
+        self.share, self.hz, self.is_high = 0.0, 0.0, False
         self._enter, self._leave, self._window_s, self._min_frames = enter, leave, window_s, min_frames
         self._samples: deque[tuple[float, int, int]] = deque()
 
@@ -29,13 +30,15 @@ class RecentShare:
         self._samples.append((now, n_problems, n_frames))
         while len(self._samples) > 1 and self._samples[1][0] <= now - self._window_s:
             self._samples.popleft()
-        _, first_problems, first_frames = self._samples[0]
+        start, first_problems, first_frames = self._samples[0]
         total = n_frames - first_frames
-        self.share = (n_problems - first_problems) / total if total >= self._min_frames else 0.0
+        is_known = total >= self._min_frames
+        self.share = (n_problems - first_problems) / total if is_known else 0.0
+        self.hz = total / max(now - start, 1e-6) if is_known else 0.0
         self.is_high = self.share > (self._leave if self.is_high else self._enter)
         return self.is_high
 
     def reset(self) -> None:
         """Start again, such as after a new connection."""
         self._samples.clear()
-        self.share, self.is_high = 0.0, False
+        self.share, self.hz, self.is_high = 0.0, 0.0, False

@@ -100,6 +100,7 @@ class CameraScorer:
         self._is_stopped = False
         self._unscored: tuple[Any, datetime] | None = None
         self._index = self._last_sample = -1
+        self._is_torn = False
         self._unusual_times: UnusualTimes | None = None
         self._unusual_times_note, self._history_read = "", -math.inf
         self._use(detector)
@@ -148,14 +149,16 @@ class CameraScorer:
         with self.lock:
             self._incoming = detector
 
-    def score_frames(self, frames: Sequence[QueuedFrame], *, lossless: bool) -> None:
+    def score_frames(self, frames: Sequence[QueuedFrame], *, lossless: bool, is_torn: bool = False) -> None:
         """Score frames, oldest first.
 
         Args:
             frames: those that waited in the queue.
             lossless: score every frame; otherwise those that waited too long are only prepared, except the newest.
+            is_torn: frames before these were dropped, so that a new clip begins.
         """
         with self.lock:
+            self._is_torn |= is_torn
             for frame in frames:
                 if self._is_stopped:
                     return
@@ -249,7 +252,7 @@ class CameraScorer:
         if self._incoming is not None and self._incoming.is_ready:
             self._swap(self._incoming)
         if frame.connection != self._connection:
-            self._connection = frame.connection
+            self._connection, self._is_torn = frame.connection, False
             self.close_event()
             self.health.reset_frames()
             if self._unusual_times is not None:
@@ -257,6 +260,8 @@ class CameraScorer:
         image = self._resize(frame, self.detector)
         self.finding = self.health.check(image, frame.time, frame.image)
         if not self.finding.usable:
+            self.stats.faulty += frame.sample.is_due
+            self._is_torn = False
             self.detector.reset()
             self.close_event()
             return
@@ -277,13 +282,17 @@ class CameraScorer:
             )
         except BundleError as error:
             self.fault, self._latest = str(error), None
+            self.stats.faulty += sample.is_due
             self.close_event()
             return
         if scored is not None:
             self.fault = ""
             self._record(frame, scored)
-        elif sample.is_due and self.detector.is_ready:
-            self.stats.skipped += 1
+        elif self._is_torn or self.detector.is_ready:
+            self.stats.late += sample.is_due
+        else:
+            self.stats.filling += sample.is_due
+        self._is_torn &= not self.detector.is_ready
 
     def _record(self, frame: QueuedFrame, scored: ScoredFrame) -> None:
         if self._is_stopped:

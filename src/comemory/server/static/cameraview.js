@@ -60,10 +60,17 @@ class Sensitivity {
   }
 }
 
+// What became of every frame that arrived: the parts add up.
+function frames(camera) {
+  const parts = [["scored"], ["not_due", "not due"], ["dropped", "dropped"], ["filling", "while a clip began"], ["faulty", "at a fault"], ["damaged"], ["waiting"]]
+    .filter(([key]) => camera[key] || key === "scored" || key === "dropped").map(([key, text]) => `${count(camera[key])} ${text ?? key}`);
+  return `${count(camera.frames)} received: ${parts.join(", ")}; ${count(camera.lost)} lost on the way`;
+}
+
 function health(camera) {
   const rows = [["Address", h("code", {}, camera.url)], ["Event from score", number(camera.threshold, 2)], ["State", `${STATES[camera.state]} for ${span((Date.now() - Date.parse(camera.since)) / 1000)}`],
     ["Frames/s", `${number(camera.fps_in)} received, ${number(camera.fps_scored)} of ${number(camera.fps_due)} scored`],
-    ["Frames in total", `${count(camera.frames)} received, ${count(camera.scored)} scored, ${count(camera.dropped)} skipped, ${count(camera.lost)} lost, ${count(camera.damaged)} damaged`],
+    ["Frames in total", frames(camera)],
     ["Delay", camera.latency_ms_p50 === null ? "–" : `${number(camera.latency_ms_p50, 0)} ms, 99 % under ${number(camera.latency_ms_p99, 0)} ms`],
     ["Connections", `${count(camera.reconnects)} reconnected, ${count(camera.attempts)} attempts`], ["Frame size", camera.size ? `${camera.size[1]} × ${camera.size[0]}` : "–"],
     ["Model", h("span", {}, camera.model, " ", h("code", {}, camera.model_sha256.slice(0, 8)))]];

@@ -45,7 +45,7 @@ function store({ events, store_url: url, store_error: error, store_warning: warn
 function cameras() {
   const rows = [...known.cameras.values()].map((camera) => [h("a", { href: `#/cameras/${encodeURIComponent(camera.name)}` }, camera.name), h("span", { class: `state ${camera.state}` }, STATES[camera.state]),
     `${number(camera.fps_scored)} of ${number(camera.fps_due)}`, number(camera.fps_in), camera.latency_ms_p50 === null ? "–" : `${number(camera.latency_ms_p50, 0)} ms`, count(camera.dropped), `at most ${budget(camera.false_alarms)}`, camera.model]);
-  return rows.length ? table(["Camera", "State", "Scored frames/s", "Received frames/s", "Delay", "Skipped frames", "False alarms", "Model"], rows) : h("p", { class: "hint" }, "There is no camera.");
+  return rows.length ? table(["Camera", "State", "Scored frames/s", "Received frames/s", "Delay", "Dropped frames", "False alarms", "Model"], rows) : h("p", { class: "hint" }, "There is no camera.");
 }
 
 function alerts({ alerts: sinks }) {
