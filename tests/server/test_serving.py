@@ -62,6 +62,20 @@ def test_a_password_is_stored_as_a_hash(
     assert Auth(load_credentials(file)).login("correct horse battery") is not None
 
 
+@pytest.mark.parametrize(("role", "is_said"), [("viewer", True), ("admin", False)])
+def test_a_password_of_another_role_says_what_it_takes_from_the_others(
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    role: str,
+    is_said: bool,
+) -> None:
+    monkeypatch.setattr("sys.stdin", io.StringIO("correct horse battery\n"))
+    assert run("--out", tmp_path / "live", "--set-password", "--role", role) == 0
+    said = " ".join("".join(capsys.readouterr()).split())
+    assert ("only one of the role admin gives all rights" in said) is is_said
+
+
 def test_a_token_is_shown_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run("--out", tmp_path / "live", "--add-token", "backup") == 0
     token = capsys.readouterr().out.strip()

@@ -167,8 +167,11 @@ def _change_access(file: Path, password: bool, added: str | None, removed: str |
     known_role = next(known for known in access_file.ROLES if known == role.value)
     if password:
         access_file.set_password(file, _ask_password(), known_role)
+        note = "; the page asks everybody for a password now, and only one of the role admin gives all rights"
+        others = "" if known_role == "admin" else note
         print_line(
-            console, f"stored the hash of the password in {file}; all users of the role {role.value} must log in again"
+            console,
+            f"stored the hash of the password in {file}; all users of the role {role.value} must log in again{others}",
         )
     if removed is not None:
         access_file.remove_token(file, removed)
