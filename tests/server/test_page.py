@@ -5,15 +5,18 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Iterator
-from datetime import datetime
+from dataclasses import replace
+from datetime import UTC, datetime
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import httpx
 import pytest
-from conftest import LONG, N_EVENTS, PASSWORD
+from conftest import IDLE, LONG, N_EVENTS, PASSWORD
 from serving import Running, wait_for
+
+from comemory.cli.serve import ACCESS_FILE
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
@@ -231,6 +234,14 @@ class TestReview:
         page.get_by_role("button", name="How fast").click()
         page.get_by_text("10 % of the width a second or faster").wait_for()
 
+    @pytest.mark.parametrize("width", [360, 1280, 1600, 1920])
+    def test_all_hours_of_the_week_are_in_sight(self, full: Running, page: Page, width: int) -> None:
+        page.set_viewport_size({"width": width, "height": 820})
+        page.goto(f"{full.url}/#/cameras/yard/activity")
+        week = page.locator(".week-scroll")
+        week.locator("table").wait_for()
+        assert week.evaluate("week => week.scrollWidth <= week.clientWidth")
+
 
 def all_events(running: Running) -> list[dict[str, Any]]:
     """What the timeline shows of them, newest first."""
@@ -250,6 +261,65 @@ def wait_until_still(page: Page, selector: str) -> tuple[float, float]:
         before = box
         page.wait_for_timeout(500)
     return box["width"], box["height"]
+
+
+def as_if(page: Page, camera: str, **values: object) -> None:
+    """Let the page believe that a camera's status has other values, until the next status."""
+    page.evaluate(
+        """async ([name, values]) => {
+            const live = await import("/live.js");
+            Object.assign(live.known.cameras.get(name), values);
+            live.notifyAll({ kind: "status" });
+        }""",
+        [camera, values],
+    )
+
+
+class TestCamera:
+    def test_a_degraded_one_is_not_called_live(self, running: Running, page: Page) -> None:
+        page.goto(running.url)
+        gate = page.get_by_role("article", name="gate")
+        gate.get_by_text("frames/s scored").wait_for()
+        said = []
+        for state in ("degraded", "live"):
+            as_if(page, "gate", state=state)
+            said.append(gate.locator(".metrics").inner_text())
+        assert "degraded for" in said[0]
+        assert "live for" not in said[0]
+        assert "live for" in said[1]
+
+    def test_one_that_does_not_exist_is_one_line(self, running: Running, page: Page) -> None:
+        asked: list[str] = []
+        page.on("request", lambda request: asked.append(request.url))
+        page.goto(f"{running.url}/#/cameras/nosuch")
+        page.get_by_text("There is no camera nosuch.").wait_for()
+        page.wait_for_timeout(1500)
+        assert page.locator("main button, main input").count() == 0
+        assert [url for url in asked if "nosuch" in url.split("#")[0]] == []
+        page.get_by_role("main").get_by_role("link", name="All cameras").click()
+        page.get_by_role("article", name="gate").wait_for()
+
+    def test_its_frames_add_up_and_its_numbers_have_words(self, running: Running, page: Page) -> None:
+        page.goto(f"{running.url}/#/cameras/gate")
+        page.locator(".facts").first.wait_for()
+        frames = {
+            "frames": 5482,
+            "scored": 3293,
+            "dropped": 1217,
+            "not_due": 0,
+            "filling": 972,
+            "faulty": 0,
+            "damaged": 0,
+        }
+        as_if(page, "gate", **frames, waiting=0, lost=3, attempts=1, reconnects=0)
+        said = page.locator(".facts").first.inner_text()
+        assert "5,482 received: 3,293 scored, 1,217 dropped, 972 while a clip began; 3 lost on the way" in said
+        assert "1 attempt, 0 reconnections" in said
+
+    def test_a_password_is_spoken_of_only_where_the_address_has_one(self, running: Running, page: Page) -> None:
+        page.goto(f"{running.url}/#/setup/cameras/gate")
+        page.get_by_label("Address").wait_for()
+        assert page.get_by_text("stands for the password").count() == 0
 
 
 class TestZones:
@@ -316,6 +386,64 @@ class TestSensitivity:
         page.get_by_role("button", name="Apply").click()
         wait_for(lambda: stored(running, "/api/v1/cameras/yard")["false_alarms"] == "1/week")
 
+    def test_it_says_when_nothing_is_recorded(self, running: Running, page: Page) -> None:
+        page.goto(f"{running.url}/#/cameras/yard")
+        page.get_by_text("No whole minute of scores is stored yet.").wait_for()
+
+
+LOOK = "only to look at it"
+
+
+@pytest.fixture(scope="module")
+def watched(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Running, str]]:
+    """A server that only viewers may log in to, and an event of it."""
+    from serving import served
+    from stored import make_event
+
+    from comemory.server.auth_file import set_password
+    from comemory.store.store import EventStore
+
+    folder = tmp_path_factory.mktemp("watched")
+    event = make_event(datetime.now(UTC), camera="gate", cells=None)
+    with EventStore.open(f"sqlite:///{folder}/live/events.db", folder / "live" / "media") as store:
+        store.begin(event)
+        store.end(replace(event, end=event.start))
+    set_password(folder / "live" / ACCESS_FILE, LOOK, "viewer")
+    with served(folder, *IDLE) as server:
+        yield server, event.id
+
+
+class TestViewer:
+    def log_in(self, page: Page, url: str) -> None:
+        page.goto(url)
+        page.get_by_label("Password").fill(LOOK)
+        page.keyboard.press("Enter")
+        page.get_by_role("link", name="Events", exact=True).wait_for()
+
+    def test_a_camera_has_no_controls_that_would_be_refused(self, watched: tuple[Running, str], page: Page) -> None:
+        server, _ = watched
+        self.log_in(page, f"{server.url}/#/cameras/gate")
+        page.get_by_role("heading", name="Ignored zones").wait_for()
+        assert page.get_by_role("slider").is_disabled()
+        as_if(page, "gate", state="moved", zones=[[[0, 0], [1, 0], [1, 1]]])
+        for name in ("Draw a zone", "Apply", "Use this view as the reference", "Pause", "Snooze", "Start a training"):
+            assert page.get_by_role("button", name=name).count() == 0, name
+
+    def test_nor_has_an_event(self, watched: tuple[Running, str], page: Page) -> None:
+        server, event = watched
+        self.log_in(page, f"{server.url}/#/events/{event}")
+        player = page.get_by_role("dialog")
+        player.get_by_text("Not reviewed.").wait_for()
+        for key in ("n", "a", "f", "u"):
+            page.keyboard.press(key)
+        assert not player.get_by_label("Note").is_editable()
+        for name in ("Normal", "Abnormal", "Undo", "Delete this event", "Favourite: retention keeps it"):
+            assert player.get_by_role("button", name=name).count() == 0, name
+        player.get_by_role("button", name="Close").click()
+        page.locator("a.card").first.wait_for()
+        assert page.get_by_role("checkbox").count() == 0
+        assert page.get_by_role("button", name="Select all shown").count() == 0
+
 
 class TestLogin:
     def test_a_password_is_asked_for(self, locked: Running, page: Page) -> None:
@@ -344,7 +472,7 @@ class TestAccessibility:
         page.get_by_role("heading", name="gate").or_(page.locator("a.card")).or_(
             page.locator("table a")
         ).first.wait_for()
-        assert page.evaluate("document.documentElement.scrollWidth") <= 360
+        assert widest(page) <= 360
 
     @pytest.mark.parametrize("view", ["", "#/events", f"#/cameras/{LONG}", "#/events/{event}"])
     def test_nor_do_the_longest_names(self, full: Running, page: Page, view: str) -> None:
@@ -352,7 +480,22 @@ class TestAccessibility:
         page.goto(f"{full.url}/{view.format(event=all_ids(full)[0])}")
         page.locator(f"text={LONG}").first.wait_for(state="attached")
         page.wait_for_timeout(500)
-        assert page.evaluate("document.documentElement.scrollWidth") <= 360
+        assert widest(page) <= 360
+
+    @pytest.mark.parametrize(("view", "above"), [("#/cameras/yard", "main"), ("#/events/{event}", ".player-body")])
+    def test_on_a_phone_notices_cover_nothing(self, full: Running, page: Page, view: str, above: str) -> None:
+        page.set_viewport_size({"width": 360, "height": 740})
+        page.goto(f"{full.url}/{view.format(event=all_ids(full)[0])}")
+        page.locator(above).wait_for()
+        page.locator(".facts dd").first.wait_for()
+        page.evaluate("import('/dom.js').then((dom) => dom.notify('Event at yard, score 7.0', 'alarm', '#/events'))")
+        notice, content = page.locator(".notice").bounding_box(), page.locator(above).bounding_box()
+        assert notice is not None
+        assert content is not None
+        assert content["y"] + content["height"] <= notice["y"]
+        assert notice["y"] + notice["height"] <= 740
+        page.locator(above).evaluate("place => place.scrollTo(0, place.scrollHeight)")
+        page.get_by_role("link", name="Download the picture").or_(page.get_by_text("Model").last).first.wait_for()
 
     @pytest.mark.parametrize("scheme", ["light", "dark"])
     def test_axe_finds_nothing_in_the_activity_of_a_camera(
@@ -362,7 +505,7 @@ class TestAccessibility:
         page.emulate_media(color_scheme=scheme, reduced_motion="reduce")
         page.goto(f"{full.url}/#/cameras/yard/activity")
         page.locator(".heat-cell").first.wait_for(state="attached")
-        assert page.evaluate("document.documentElement.scrollWidth") <= 360
+        assert widest(page) <= 360
         assert violations(page, axe) == []
 
     @pytest.mark.parametrize("width", [360, 700, 1366])
@@ -407,6 +550,12 @@ class TestAccessibility:
         page.reload()
         page.get_by_role("button", name="Dark theme").wait_for()
         assert page.evaluate("getComputedStyle(document.body).colorScheme") == "dark"
+
+
+def widest(page: Page) -> int:
+    """The width of what the page would scroll to, also inside the parts that scroll by themselves on a phone."""
+    parts = "[document.documentElement, ...document.querySelectorAll('main, .player-body')]"
+    return int(page.evaluate(f"Math.max(...{parts}.map((part) => part.scrollWidth))"))
 
 
 def violations(page: Page, axe: str) -> list[str]:

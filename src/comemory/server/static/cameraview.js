@@ -2,8 +2,8 @@
 
 import * as api from "./api.js";
 import { h, icon, notify } from "./dom.js";
-import { SCORE_HINT, STATES, budget, count, isScored, number, rate, span } from "./format.js";
-import { known, listen, loadHistory } from "./live.js";
+import { SCORE_HINT, STATES, budget, count, isScored, number, plural, rate, span } from "./format.js";
+import { isOperator, known, listen, loadHistory } from "./live.js";
 import { pauseNote, pausePanel } from "./pauses.js";
 import { LivePicture } from "./picture.js";
 import { Sparkline, curve } from "./spark.js";
@@ -15,14 +15,20 @@ function panel(title, ...children) {
   return h("section", { class: "panel", "aria-labelledby": id }, h("h2", { id }, title), children);
 }
 
+// What the estimate of the alarms rests on: the scores of whole minutes that are stored.
+function recorded(minutes, step) {
+  if (!minutes) return "No whole minute of scores is stored yet.";
+  return step.alarms_per_day === null ? `An estimate needs an hour of recorded scores; there are ${span(minutes * 60)}.` : `Estimated from ${span(minutes * 60)} of recorded scores.`;
+}
+
 class Sensitivity {
   constructor(name) {
     this.name = name;
-    this.slider = h("input", { type: "range", id: "sensitivity", min: "0", max: "0", step: "1", oninput: () => this.show() });
+    this.slider = h("input", { type: "range", id: "sensitivity", min: "0", max: "0", step: "1", disabled: !isOperator(), oninput: () => this.show() });
     this.output = h("output", { class: "said", for: "sensitivity" });
     this.detail = h("p", { class: "hint" });
     this.plot = h("div", { class: "plot" });
-    this.apply = h("button", { type: "button", class: "primary", disabled: true, onclick: () => this.save() }, "Apply");
+    this.apply = h("button", { type: "button", class: "primary", disabled: true, hidden: !isOperator(), onclick: () => this.save() }, "Apply");
     this.element = panel("Sensitivity", h("label", { for: "sensitivity", class: "unseen" }, "False-alarm budget"), this.output,
       h("div", { class: "slide" }, h("span", { "aria-hidden": "true" }, "fewer alarms"), this.slider, h("span", { "aria-hidden": "true" }, "more alarms")), this.plot, h("div", { class: "tools" }, this.apply, this.detail));
     this.load();
@@ -45,7 +51,7 @@ class Sensitivity {
     const means = rate(step.alarms_per_day);
     this.slider.setAttribute("aria-valuetext", `budget of ${budget(step.false_alarms)}; ${means} at this setting`);
     this.output.replaceChildren(h("strong", {}, means[0].toUpperCase() + means.slice(1)), step.alarms_per_day === null ? "." : " at this setting");
-    this.detail.textContent = `Budget ${budget(step.false_alarms)}, threshold ${number(step.threshold, 2)}. ` + (minutes ? `Estimated from ${span(minutes * 60)} of recorded scores.` : "No scores are recorded yet.");
+    this.detail.textContent = `Budget ${budget(step.false_alarms)}, threshold ${number(step.threshold, 2)}. ` + recorded(minutes, step);
     this.apply.disabled = step.false_alarms === this.given.false_alarms;
     const [high, low] = [steps[0].threshold, steps.at(-1).threshold];
     this.plot.replaceChildren(points.length > 1 ? curve(points, step.threshold, Math.max(0, low - 0.3), high + 0.3) : "");
@@ -72,12 +78,30 @@ function health(camera) {
     ["Frames/s", `${number(camera.fps_in)} received, ${number(camera.fps_scored)} of ${number(camera.fps_due)} scored`],
     ["Frames in total", frames(camera)],
     ["Delay", camera.latency_ms_p50 === null ? "–" : `${number(camera.latency_ms_p50, 0)} ms, 99 % under ${number(camera.latency_ms_p99, 0)} ms`],
-    ["Connections", `${count(camera.reconnects)} reconnected, ${count(camera.attempts)} attempts`], ["Frame size", camera.size ? `${camera.size[1]} × ${camera.size[0]}` : "–"],
+    ["Connections", `${plural(camera.attempts, "attempt")}, ${plural(camera.reconnects, "reconnection")}`], ["Frame size", camera.size ? `${camera.size[1]} × ${camera.size[0]}` : "–"],
     ["Model", h("span", {}, camera.model, " ", h("code", {}, camera.model_sha256.slice(0, 8)))]];
   return h("dl", { class: "facts" }, rows.map(([name, value]) => h("div", {}, h("dt", {}, name), h("dd", {}, value))));
 }
 
+// The camera; or one line while there is none of this name.
 export function cameraView(root, name) {
+  let close = null;
+  function choose() {
+    const isThere = known.cameras.has(name);
+    if (isThere && close === null) close = openCamera(root, name);
+    else if (!isThere) {
+      close?.();
+      close = null;
+      const text = known.ready ? `There is no camera ${name}.` : "Waiting for the server …";
+      root.replaceChildren(h("p", { class: "empty" }, text, " ", h("a", { href: "#/" }, "All cameras")));
+    }
+  }
+  const quiet = listen((message) => ["status", "connection"].includes(message.kind) && choose());
+  choose();
+  return () => { quiet(); close?.(); };
+}
+
+function openCamera(root, name) {
   const facts = h("div");
   const training = trainingPanel(name);
   const note = h("p", { class: "tile-note", hidden: true });
@@ -102,7 +126,7 @@ export function cameraView(root, name) {
 
   function edit(camera) {
     const size = camera.size ?? [9, 16];
-    editor = new ZoneEditor(name, camera.zones, size, async (zones) => (await api.setZones(name, zones)).zones);
+    editor = new ZoneEditor(name, camera.zones, size, isOperator() ? async (zones) => (await api.setZones(name, zones)).zones : null);
     picture.overlay.replaceWith(editor.surface);
     stage.append(panel("Ignored zones", editor.help, editor.tools, editor.list));
   }
@@ -119,11 +143,7 @@ export function cameraView(root, name) {
 
   function update() {
     const camera = known.cameras.get(name);
-    if (!camera) {
-      note.hidden = false;
-      note.textContent = known.connected ? `There is no camera ${name}.` : "Waiting for the server …";
-      return;
-    }
+    if (!camera) return;
     if (editor === null && (camera.size || camera.state !== "connecting")) edit(camera);
     pausing.update(camera);
     if (camera.state === "paused") picture.clear();
@@ -134,7 +154,7 @@ export function cameraView(root, name) {
     state.className = `state ${camera.state}`;
     state.textContent = STATES[camera.state] + (camera.active ? "" : ", inactive hours");
     picture.badge.hidden = camera.open_event === null;
-    accept.hidden = camera.state !== "moved";
+    accept.hidden = camera.state !== "moved" || !isOperator();
     facts.replaceChildren(health(camera));
     training.update();
     draw();

@@ -3,7 +3,7 @@
 import * as api from "./api.js";
 import { button, h, icon, keepFocus, notify, placeNotices, s } from "./dom.js";
 import { count, dayOf, lasted, minute, number, plural, time } from "./format.js";
-import { known, listen, notifyAll } from "./live.js";
+import { isAdmin, isOperator, known, listen, notifyAll } from "./live.js";
 import { Review } from "./review.js";
 
 const PAGE = 48;
@@ -38,7 +38,7 @@ export function eventRow(event) {
 function card(event) {
   return h("a", { class: "card", href: place(event) }, h("span", { class: "card-picture" }, thumbnail(event), mark(event), event.favourite && h("span", { class: "star" }, icon("star"), unseen("Favourite"))),
     h("span", { class: "card-text" }, h("strong", {}, unseen("Event at "), event.camera), h("b", {}, unseen(", score "), number(event.peak_score)),
-      h("span", {}, unseen(", "), minute(event.start)), h("span", {}, unseen(", lasted "), lasted(event)), event.label && h("span", { class: "label" }, unseen(", "), event.label), event.note && h("span", { class: "note" }, unseen(", note: "), event.note)));
+      h("span", {}, unseen(", "), minute(event.start)), h("span", {}, unseen(event.end ? ", lasted " : ", still "), lasted(event)), event.label && h("span", { class: "label" }, unseen(", "), event.label), event.note && h("span", { class: "note" }, unseen(", note: "), event.note)));
 }
 
 // `many` gives the number of events of a day, of which some are listed.
@@ -213,17 +213,17 @@ class Player {
     this.words = ["normal", "abnormal"].map((value) => h("button", { type: "button", class: `verdict ${value}`, onclick: () => this.setVerdict(value) },
       icon(value === "normal" ? "check" : "alarm"), MARKS[value], h("kbd", { "aria-hidden": "true" }, value[0].toUpperCase())));
     this.undo = h("button", { type: "button", class: "verdict undo", onclick: () => this.event.verdict && this.setVerdict(null) }, icon("undo"), "Undo", h("kbd", { "aria-hidden": "true" }, "U"));
-    this.verdictBox = h("div", { class: "judge", role: "group", "aria-label": "Was this normal?" }, this.word, h("div", { class: "verdicts" }, this.words, this.undo));
+    this.verdictBox = h("div", { class: "judge", role: "group", "aria-label": "Was this normal?" }, this.word, h("div", { class: "verdicts", hidden: !isOperator() }, this.words, this.undo));
     this.views = Object.entries(VIEWS).map(([kind, text]) => h("button", { type: "button", "data-kind": kind, onclick: () => { this.view = kind; this.show(); } }, text));
     this.title = h("h2", { id: "player-title", tabIndex: -1, autofocus: true });
     const step = (label, name, by) => button(label, { class: "tool", onclick: () => this.step(by) }, icon(name));
-    this.favourite = button("Favourite: retention keeps it", { class: "tool favourite", onclick: () => this.annotate({ favourite: !this.event.favourite }) }, icon("star"));
+    this.favourite = button("Favourite: retention keeps it", { class: "tool favourite", hidden: !isOperator(), onclick: () => this.annotate({ favourite: !this.event.favourite }) }, icon("star"));
     const head = h("header", {}, this.title, h("span", { class: "gap" }), step("Newer event", "left", -1), step("Older event", "right", 1), this.favourite,
-      button("Delete this event", { class: "tool", onclick: () => this.remove() }, icon("bin")),
+      isAdmin() && button("Delete this event", { class: "tool", onclick: () => this.remove() }, icon("bin")),
       button("Close", { class: "tool", onclick: () => this.element.close() }, icon("close")));
     this.tabs = h("div", { class: "tabs", role: "group", "aria-label": "View" }, this.views);
     this.exports = h("p", { class: "exports" });
-    this.note = h("textarea", { id: "note", maxLength: 1000, rows: "2", onchange: () => this.annotate({ note: this.note.value }) });
+    this.note = h("textarea", { id: "note", maxLength: 1000, rows: "2", readOnly: !isOperator(), onchange: () => this.annotate({ note: this.note.value }) });
     const noteBox = h("div", { class: "note-box" }, h("label", { for: "note" }, "Note"), this.note);
     const side = h("div", { class: "side" }, this.verdictBox, noteBox, this.facts, this.exports);
     this.element = h("dialog", { class: "player", "aria-labelledby": "player-title" }, head, h("div", { class: "player-body" }, h("div", {}, this.stage, this.tabs), side));
@@ -259,6 +259,7 @@ class Player {
   }
 
   async annotate(values) {
+    if (!isOperator()) return;
     try {
       const event = await api.annotate(this.event.id, values);
       notifyAll({ kind: "event", camera: event.camera, change: "update", event });
@@ -285,7 +286,7 @@ class Player {
 
   #showVerdict() {
     const { verdict } = this.event;
-    const text = { normal: "Normal: similar events of this camera are not reported any more.", abnormal: "Abnormal." }[verdict] ?? "Was this normal?";
+    const text = { normal: "Normal: similar events of this camera are not reported any more.", abnormal: "Abnormal." }[verdict] ?? (isOperator() ? "Was this normal?" : "Not reviewed.");
     if (this.word.textContent !== text) this.word.textContent = text;
     for (const word of this.words) word.setAttribute("aria-pressed", String(word.classList.contains(String(verdict))));
     this.undo.setAttribute("aria-disabled", String(verdict === null));
@@ -296,8 +297,8 @@ class Player {
     const whole = Math.max(event.motion, 0) + Math.max(event.appearance, 0) || 1;
     const share = Math.round((Math.max(event.motion, 0) / whole) * 100);
     const bar = h("span", { class: "share" }, h("span", { class: "share-bar" }, h("span", { style: { width: `${share}%` } })), `motion ${share} %, appearance ${100 - share} %`);
-    const facts = [["Began", `${dayOf(event.start)}, ${time(event.start)}`], ["Lasted", lasted(event)], ["Peak", time(event.peak)],
-      ["Score", `${number(event.peak_score, 2)} at the peak; an event starts at ${number(event.threshold, 2)}. One more is ten times rarer.`], ["Cause", bar],
+    const facts = [["Began", `${dayOf(event.start)}, ${time(event.start)}`], ["Lasted", event.end ? lasted(event) : "still open"], ["Peak", time(event.peak)],
+      ["Score", `${number(event.peak_score, 2)} at the peak; an event starts at ${number(event.threshold, 2)}. Up to 6, one more is ten times rarer.`], ["Cause", bar],
       ...(event.label ? [["Label", event.label]] : []),
       ["Model", h("code", {}, event.model.slice(0, 16))], ...(event.suppressed ? [["Alert", "suppressed by feedback, an ignored zone or inactive hours"]] : [])];
     this.facts.replaceChildren(...facts.map(([name, value]) => h("div", {}, h("dt", {}, name), h("dd", {}, value))));
@@ -311,6 +312,7 @@ class Player {
   }
 
   async setVerdict(verdict) {
+    if (!isOperator()) return;
     try {
       const event = await api.setVerdict(this.event.id, verdict);
       notifyAll({ kind: "event", camera: event.camera, change: "update", event });

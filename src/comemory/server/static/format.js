@@ -51,8 +51,8 @@ export function size(bytes) {
 // States in which frames are scored.
 export const isScored = (state) => state === "live" || state === "degraded";
 
-// One more is ten times rarer on normal video.
-export const SCORE_HINT = "Anomaly score: one more is ten times rarer on normal video. An event starts at the dashed line.";
+// Above 6 no footage can tell how rare a score is: the scale is logarithmic there.
+export const SCORE_HINT = "Anomaly score: up to 6, one more is ten times rarer on normal video. An event starts at the dashed line.";
 
 export const STATES = {
   connecting: "Connecting", live: "Live", degraded: "Degraded", stalled: "Stalled", frozen: "Frozen", black: "Black",

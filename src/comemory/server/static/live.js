@@ -5,7 +5,9 @@ import * as api from "./api.js";
 const HISTORY_S = 120;
 const KINDS = ["status", "scores", "event", "state", "drift", "warning"];
 
-export const known = { cameras: new Map(), learning: [], history: new Map(), connected: false, role: null };
+export const isOperator = () => known.role === "operator" || known.role === "admin";
+export const isAdmin = () => known.role === "admin";
+export const known = { cameras: new Map(), learning: [], history: new Map(), connected: false, ready: false, role: null };
 const listeners = new Set();
 let source = null;
 
@@ -41,6 +43,7 @@ function receive(message) {
   if (message.kind === "status") {
     known.cameras = new Map(message.cameras.map((camera) => [camera.name, camera]));
     known.learning = message.learning;
+    known.ready = true;
   }
   if (message.kind === "scores") {
     for (const [name, score] of Object.entries(message.cameras)) append(name, Date.parse(score.time), score.score);

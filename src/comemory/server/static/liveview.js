@@ -55,7 +55,7 @@ class Tile {
     const since = span((Date.now() - Date.parse(camera.since)) / 1000);
     const latency = camera.latency_ms_p50 === null ? [] : [`delay ${number(camera.latency_ms_p50, 0)} ms`];
     const metrics = isScored(camera.state)
-      ? [`${number(camera.fps_scored)} of ${number(camera.fps_due)} frames/s scored`, `${number(camera.fps_in)} received`, ...latency, `event from score ${number(camera.threshold)}`, `live for ${since}`]
+      ? [`${number(camera.fps_scored)} of ${number(camera.fps_due)} frames/s scored`, `${number(camera.fps_in)} received`, ...latency, `event from score ${number(camera.threshold)}`, `${STATES[camera.state].toLowerCase()} for ${since}`]
       : [`for ${since}`, plural(camera.attempts, "connection attempt")];
     this.metrics.replaceChildren(...metrics.map((text) => h("span", {}, text)));
     this.draw();

@@ -77,6 +77,7 @@ function show(view, open) {
   leave = open(root) ?? (() => {});
   root.focus({ preventScroll: true });
   scrollTo(0, 0);
+  root.scrollTo(0, 0); // on a phone
 }
 
 async function play(id) {

@@ -4,15 +4,13 @@ import * as api from "./api.js";
 import { button, h, icon, notify } from "./dom.js";
 import { choice, field } from "./form.js";
 import { dayOf, minute } from "./format.js";
-import { known, notifyAll } from "./live.js";
+import { isOperator, known, notifyAll } from "./live.js";
 
 const TIMES = [["15", "15 minutes"], ["60", "1 hour"], ["240", "4 hours"], ["720", "12 hours"], ["1440", "1 day"], ["10080", "1 week"]];
 const SHORT = 60;
 
 // A time for people: the hour today, with its day otherwise.
 const clock = (moment) => (new Date(moment).toDateString() === new Date().toDateString() ? minute(moment) : `${dayOf(moment)}, ${minute(moment)}`);
-
-export const isOperator = () => known.role === "operator" || known.role === "admin";
 
 // What the page says of a camera that is paused or snoozed; empty for others.
 export function pauseNote(camera) {

@@ -3,7 +3,7 @@
 import * as api from "./api.js";
 import { button, h, icon, notify, placeNotices } from "./dom.js";
 import { count, plural } from "./format.js";
-import { known, notifyAll } from "./live.js";
+import { isAdmin, isOperator, notifyAll } from "./live.js";
 
 const ACTIONS = [["normal", "Normal", "check", "1"], ["abnormal", "Abnormal", "alarm", "2"], ["clear", "Remove verdict", "undo", "3"], ["favourite", "Favourite", "star", "f"]];
 const KEYS = [["j, k", "next and previous event"], ["Enter", "open the event"], ["x", "select the event, or no longer"], ["Shift and click", "select all from the last one to this one"],
@@ -27,7 +27,7 @@ export class Review {
     this.all = h("button", { type: "button", class: "quiet", onclick: () => this.selectAll() }, "Select all shown");
     const act = ([action, text, name, key]) => h("button", { type: "button", onclick: () => this.act(action, [...this.chosen]) }, icon(name), text, h("kbd", { "aria-hidden": "true" }, key.toUpperCase()));
     this.acts = h("div", { class: "tools", role: "group", "aria-label": "Change the selected events" }, ACTIONS.map(act),
-      known.role === "admin" && h("button", { type: "button", onclick: () => this.remove() }, icon("bin"), "Delete"),
+      isAdmin() && h("button", { type: "button", onclick: () => this.remove() }, icon("bin"), "Delete"),
       h("button", { type: "button", class: "quiet", onclick: () => this.clear() }, "Select none"));
     this.element = h("section", { class: "review", "aria-label": "Review" }, this.all, this.text, this.acts,
       h("span", { class: "gap" }), button("Keys", { class: "tool keys-button", onclick: showKeys }, "?"));
@@ -35,6 +35,7 @@ export class Review {
   }
 
   box(event, text) {
+    if (!isOperator()) return null;
     return h("label", { class: "pick" }, h("input", { type: "checkbox", "data-id": event.id, checked: this.chosen.has(event.id), "aria-label": `Select the event at ${text}`,
       onclick: (clicked) => this.toggle(event.id, clicked.shiftKey) }));
   }
@@ -58,7 +59,7 @@ export class Review {
     const ids = new Set(this.shown().map((event) => event.id));
     for (const id of this.chosen) if (!ids.has(id)) this.chosen.delete(id);
     const n = this.chosen.size;
-    this.element.hidden = !ids.size;
+    this.element.hidden = !ids.size || !isOperator();
     this.element.classList.toggle("open", n > 0);
     this.acts.hidden = !n;
     this.all.hidden = n > 0 && n === ids.size;
@@ -104,7 +105,8 @@ export class Review {
     const move = (by) => { const next = cards[Math.min(cards.length - 1, Math.max(0, at < 0 ? 0 : at + by))]; next?.focus(); next?.scrollIntoView({ block: "nearest" }); };
     const verdict = (action) => this.act(action, this.chosen.size ? [...this.chosen] : id ? [id] : []);
     const favourite = () => { const event = this.shown().find((one) => one.id === id); verdict(!this.chosen.size && event?.favourite ? "unfavourite" : "favourite"); };
-    const acts = { j: () => move(1), k: () => move(-1), x: () => id && this.toggle(id, false), A: () => this.selectAll(), Escape: () => this.clear(), f: favourite, "?": showKeys,
+    const moves = { j: () => move(1), k: () => move(-1) };
+    const acts = !isOperator() ? moves : { ...moves, x: () => id && this.toggle(id, false), A: () => this.selectAll(), Escape: () => this.clear(), f: favourite, "?": showKeys,
       ...Object.fromEntries(ACTIONS.slice(0, 3).map(([action, , , key]) => [key, () => verdict(action)])) };
     const act = acts[pressed.key];
     if (act) { pressed.preventDefault(); act(); }

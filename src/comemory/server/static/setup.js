@@ -107,7 +107,7 @@ function cameraForm(setup, camera) {
   });
   const element = form([
     isNew && field("Name", name, "Letters, digits, dots, dashes and underscores. It stands on events and alerts."),
-    field("Address", url, isNew ? "rtsp://user:password@host/stream, an HTTP address, /dev/video0, or the whole path of a file on the server." : "*** stands for the password, which is not shown. With another address, enter it again.", preview.button),
+    field("Address", url, camera?.url.includes("***") ? "*** stands for the password, which is not shown. With another address, enter it again." : "rtsp://user:password@host/stream, an HTTP address, /dev/video0, or the whole path of a file on the server.", preview.button),
     field("Model", model, setup.model ? "The path of a bundle on the server. Empty: the model for all cameras." : "The path of a bundle on the server."), models,
     isNew && field("False alarms", sensitivity, "Sets how sensitive it is; you can change it later."),
     h("details", {}, h("summary", {}, "More settings"), h("div", { class: "fields" },

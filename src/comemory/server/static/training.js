@@ -3,7 +3,7 @@
 import * as api from "./api.js";
 import { h, notify } from "./dom.js";
 import { choice, field, form, text } from "./form.js";
-import { known } from "./live.js";
+import { isAdmin, known } from "./live.js";
 
 const LONG = [["60", "1 hour"], ["360", "6 hours"], ["1440", "1 day"], ["10080", "1 week"]];
 const SOURCES = [["record", "Record the camera now"], ["recorded", "Recorded before"], ["folder", "A folder on the server"]];
@@ -37,10 +37,9 @@ export function trainingPanel(name) {
   function update() {
     const mine = known.learning.filter((one) => one.camera === name);
     const isRunning = mine.some((one) => one.running);
-    const isAdmin = known.role === "admin";
-    start.hidden = !isAdmin || isRunning;
-    stop.hidden = !isAdmin || !isRunning;
-    hint.hidden = isAdmin || mine.length > 0;
+    start.hidden = !isAdmin() || isRunning;
+    stop.hidden = !isAdmin() || !isRunning;
+    hint.hidden = isAdmin() || mine.length > 0;
     progress.replaceChildren(...mine.map((one) => h("div", { class: "learning" }, h("p", {}, h("strong", {}, one.stage), one.share === null ? "" : ` ${Math.round(one.share * 100)} %`),
       one.running && h("progress", { "aria-label": `${one.stage} of ${name}`, max: "1", ...(one.share === null ? {} : { value: String(one.share) }) }), h("p", { class: one.stage === "failed" ? "problem" : "hint" }, one.message))));
   }

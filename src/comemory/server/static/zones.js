@@ -7,11 +7,11 @@ const NEAR = 0.025;
 const KEYS = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
 
 export class ZoneEditor {
-  // `save` sends all polygons and throws when they are refused.
+  // `save` sends all polygons and throws when they are refused; without it, the zones are only shown.
   constructor(name, zones, [height, width], save) {
     Object.assign(this, { zones, width, height, save, points: null, cursor: [0.5, 0.5], byKey: false });
     this.help = h("p", { class: "hint", id: "zone-help" });
-    this.surface = s("svg", { class: "overlay editor", viewBox: `0 0 ${width} ${height}`, tabindex: "0", role: "application", "aria-label": `Picture of ${name} with its zones`, "aria-describedby": "zone-help" });
+    this.surface = s("svg", { class: save ? "overlay editor" : "overlay", viewBox: `0 0 ${width} ${height}`, ...(save ? { tabindex: "0", role: "application" } : { role: "img" }), "aria-label": `Picture of ${name} with its zones`, "aria-describedby": "zone-help" });
     this.list = h("ul", { class: "zone-list" });
     this.tools = h("div", { class: "tools" });
     this.surface.addEventListener("pointerdown", (pressed) => this.press(pressed));
@@ -80,6 +80,7 @@ export class ZoneEditor {
   }
 
   key(pressed) {
+    if (!this.save) return;
     if (!this.points) {
       if (pressed.key === "Enter" || pressed.key === " ") { pressed.preventDefault(); this.start(); this.byKey = true; this.#draw(); }
       return;
@@ -102,12 +103,12 @@ export class ZoneEditor {
     const tool = (label, act, properties = {}) => h("button", { type: "button", onclick: act, ...properties }, label);
     this.tools.replaceChildren(...(drawing
       ? [tool("Finish zone", () => this.finish(), { class: "primary", disabled: this.points.length < 3 }), tool("Remove last point", () => this.back(), { disabled: !this.points.length }), tool("Cancel", () => this.cancel())]
-      : [tool("Draw a zone", () => this.start(), { class: "primary" })]));
+      : !this.save ? [] : [tool("Draw a zone", () => this.start(), { class: "primary" })]));
     this.help.textContent = drawing
       ? `${plural(this.points.length, "point")}. Click the corners, and the first one again to finish. By keyboard: arrows move the cross (Shift: farther), Enter sets a corner, C finishes, Backspace removes, Escape cancels.`
       : "Anomalies inside an ignored zone are not reported: a road behind the fence, a tree in the wind, a clock in the image.";
     this.list.replaceChildren(...this.zones.map((points, i) => h("li", {}, h("span", { class: "swatch" }), `Zone ${i + 1}, ${plural(points.length, "corner")}`,
-      button(`Remove zone ${i + 1}`, { class: "tool", onclick: () => this.remove(i) }, icon("bin")))));
+      this.save && button(`Remove zone ${i + 1}`, { class: "tool", onclick: () => this.remove(i) }, icon("bin")))));
     this.#draw();
   }
 
