@@ -103,10 +103,6 @@ class Camera(Answer):
     )
     dropped: int = Field(description="Frames that are not scored because this machine is too slow.")
     scored: int
-    not_due: int = Field(description="Frames that are not to be scored, by the frame rate of the model or of fps.")
-    filling: int = Field(description="Frames that are not scored because their clip begins.")
-    faulty: int = Field(description="Frames that are not scored because of a fault of the image or the model.")
-    waiting: int = Field(description="Frames that wait for their score or are being scored.")
     lost: int = Field(description="Frames that did not arrive.")
     damaged: int = Field(description="Frames that are not scored because packets were lost.")
     latency_ms_p50: float | None
@@ -126,6 +122,10 @@ class Camera(Answer):
     drift: str | None
     paused_until: datetime | None = Field(description="When a pause ends by itself; null where somebody must end it.")
     snoozed_until: datetime | None = Field(description="Until when its events make no alerts; null where they do.")
+    not_due: int = Field(description="Frames that are not to be scored, by the frame rate of the model or of fps.")
+    filling: int = Field(description="Frames that are not scored because their clip begins.")
+    faulty: int = Field(description="Frames that are not scored because of a fault of the image or the model.")
+    waiting: int = Field(description="Frames that wait for their score or are being scored.")
 
 
 class Zones(Body):
