@@ -7,10 +7,14 @@ import pytest
 from scoring.samples import (
     FRAMES,
     calibration,
+    update,
+    video,
 )
 
 from comemory.scoring import (
     CELL,
+    Scorer,
+    ScoringSettings,
     SpatialBaseline,
     normalise,
     peak,
@@ -50,3 +54,41 @@ class TestScoreMap:
                 for y, x in zip(rows.tolist(), columns.tolist(), strict=True)
             ]
             assert any(inside)
+
+
+LEARNED = [
+    {"motion": ("frame_error:8",), "appearance": ()},
+    {"motion": (), "appearance": ("frame_error:8",)},
+    {"motion": (), "appearance": ("frame_error:8",), "appearance_penalty": 0.0},
+]
+"""The same single channel, with the penalties 1, 3 and 0."""
+
+
+class TestPenaltyOfAllChannels:
+    """Nothing is left for it to be subtracted from."""
+
+    @pytest.mark.parametrize("scale", [0.5, 2.0, 40.0])
+    def test_it_changes_neither_score_nor_map(self, scale: float) -> None:
+        frames = video(7, 6, scale=scale)
+        fitted = [calibration(**settings) for settings in LEARNED]
+        found = []
+        for one in fitted:
+            scorer = Scorer(one)
+            maps = [score_map(normalise(frame, one.spatial_baselines), one, 32, 48) for frame in frames]
+            found.append(([update(scorer, frame).value for frame in frames], maps, one.threshold("1/h")))
+        for values, maps, threshold in found[1:]:
+            assert values == pytest.approx(found[0][0])
+            assert np.array(maps) == pytest.approx(np.array(found[0][1]), abs=1e-5)
+            assert threshold == pytest.approx(found[0][2])
+
+    def test_the_largest_place_of_the_map_has_the_score_of_the_frame(self) -> None:
+        for settings in LEARNED:
+            fitted = calibration(**settings)
+            scorer = Scorer(fitted)
+            for frame in video(3, 6, scale=2.0):
+                found = score_map(normalise(frame, fitted.spatial_baselines), fitted, 32, 48)
+                assert found.max() == pytest.approx(update(scorer, frame).value, rel=1e-5)
+
+    def test_it_is_none_beside_a_channel_that_no_network_learned(self) -> None:
+        assert ScoringSettings().common_penalty == 0
+        assert ScoringSettings(motion=("flow_residual:8",)).common_penalty == 1

@@ -177,9 +177,14 @@ def parse_budget(text: str) -> float:
 
 
 def expanded(raw: float | NDArray[np.float64], settings: ScoringSettings) -> NDArray[np.float64]:
-    """Raw scores in log10 units, before compression; a sum and Eq. (16) are not compressed and stay as they are."""
-    is_plain = settings.is_sum or settings.score == "thesis"
-    return np.asarray(raw, np.float64) if is_plain else expand(raw)
+    """Raw scores in log10 units, before compression; a sum and Eq. (16) are not compressed and stay as they are.
+
+    The levels were compressed before the penalty was subtracted, so what all channels lost is put back meanwhile.
+    """
+    if settings.is_sum or settings.score == "thesis":
+        return np.asarray(raw, np.float64)
+    common = settings.common_penalty
+    return expand(raw + common) - common
 
 
 def needed_baselines(settings: ScoringSettings) -> set[str]:

@@ -114,6 +114,11 @@ class ScoringSettings(Settings):
         names = {parse_channel(channel)[0] for channel in (*self.motion, *self.appearance)}
         return not names.isdisjoint(OBJECT_STATISTICS)
 
+    @property
+    def common_penalty(self) -> float:
+        """The penalty that all channels have at least: it says nothing of one against another, so it changes no result."""
+        return min(self.penalty(channel) for channel in (*self.motion, *self.appearance))
+
     def penalty(self, channel: str) -> float:
         """Log10 units that are subtracted from a channel's level before the maximum is taken."""
         if channel in self.appearance:

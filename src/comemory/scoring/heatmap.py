@@ -27,7 +27,7 @@ def score_map(evidence: Evidence, calibration: Calibration, height: int, width: 
 
     Ours: a place gets the score that the frame would have if the patch around the place were all that it shows, so a
     place at the threshold would raise an alarm alone. A channel that is quieter than the quietest normal frame counts as
-    0 there. Scores are not smoothed over time.
+    0 there, before its penalty. Scores are not smoothed over time.
 
     Args:
         evidence: of the frame's clip.
@@ -99,8 +99,7 @@ def _part_map(
     levels = [
         np.maximum(calibration.scales[channel](values), 0) for channel, values in zip(channels, cells, strict=True)
     ]
-    fused: NDArray[np.float64] = np.maximum(fuse_channels(levels, channels, calibration.settings), 0)
-    return fused
+    return fuse_channels(levels, channels, calibration.settings)
 
 
 def _at_cells(patches: NDArray[np.float64], pitch: int, height: int, width: int) -> NDArray[np.float64]:
