@@ -67,36 +67,49 @@ def data() -> Path:
     return folder
 
 
+_TINY = (
+    "clips.height=32",
+    "clips.width=48",
+    "clips.flow_height=64",
+    "clips.flow_width=96",
+    "train.epochs=1",
+    "train.threads=1",
+)
+
+
 @pytest.fixture(scope="session")
 def nano_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A bundle of a tiny model, trained in seconds on rendered walkers; its learned channels have no penalty."""
-    pytest.importorskip("torch", reason="needs torch: pip install '.[train]'")
-    from comemory.training.config import read_training_config
-    from comemory.training.train import train
-
-    tiny = [
-        "clips.height=32",
-        "clips.width=48",
-        "clips.flow_height=64",
-        "clips.flow_width=96",
-        "network.base_width=4",
-        "train.epochs=1",
-        "train.threads=1",
+    scoring = (
         "scoring.fusion=maximum",
         'scoring.motion=["flow_speed:8", "relative_speed:8", "agitation:12", "flow_residual:8"]',
         'scoring.appearance=["frame_error:16"]',
         "scoring.smoothing_s=0",
         "scoring.motion_penalty=0",
         "scoring.appearance_penalty=0",
-    ]
+    )
+    return _trained(tmp_path_factory, "nano", *_TINY, "network.base_width=4", *scoring)
+
+
+@pytest.fixture(scope="session")
+def autoencoder_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A bundle of a tiny network that gives one number a frame, and whose authors have a score of their own."""
+    return _trained(tmp_path_factory, "autoencoder", *_TINY, "model=autoencoder", "network.width=4")
+
+
+def _trained(tmp_path_factory: pytest.TempPathFactory, name: str, *settings: str) -> Path:
+    pytest.importorskip("torch", reason="needs torch: pip install '.[train]'")
+    from comemory.training.config import read_training_config
+    from comemory.training.train import train
+
     folder = tmp_path_factory.getbasetemp()
     if "PYTEST_XDIST_WORKER" in os.environ:
         folder = folder.parent  # that of all workers: the first one trains
-    path = folder / "nano"
+    path = folder / name
     with file_lock(folder):
         if not path.exists():
             data = "synthetic:seed=1,frames=60,training=3,testing=1,size=96x144"
-            train(data, read_training_config("nano", settings=tiny), path)
+            train(data, read_training_config("nano", settings=settings), path)
     return path
 
 

@@ -253,7 +253,8 @@ class Detector:
     def heat_map(self, scored: ScoredFrame) -> NDArray[np.float32]:
         """Show how abnormal each place of a scored frame is.
 
-        Shapes: float32 (H, W) of the model's size, in [0, 1]: 0 is normal, 1 a score of `scoring.HEAT_MAP_MAX` or more.
+        Shapes: float32 (H, W) of the model's size, in [0, 1]: 0 is normal, 1 a score of `scoring.HEAT_MAP_MAX` or more;
+            all 0 for a model whose score is one number a frame, which tells of no place.
         """
         return self._stages.heat_map(scored.evidence)
 

@@ -36,6 +36,7 @@ from comemory.scoring import (
     Scorer,
     bounded_update,
     clamp,
+    has_score_map,
     heat_map,
     object_box,
     score_map,
@@ -313,13 +314,17 @@ class Stages:
 
     def _to_score(self, work: FrameInProgress, parts: ScoreParts, evidence: Evidence) -> Score:
         spec, frame = self.bundle.clips, work.frame
-        box = scale_box(object_box(work.objects, parts.box), (spec.height, spec.width), frame.image.shape)
+        box = None
+        if parts.box is not None:
+            box = scale_box(object_box(work.objects, parts.box), (spec.height, spec.width), frame.image.shape)
         heat = self.heat_map(evidence) if self._with_heat_maps else None
         return Score(frame.index, frame.time_s, parts.value, parts.appearance, parts.motion, box, heat)
 
     def heat_map(self, evidence: Evidence) -> NDArray[np.float32]:
         """See `detector.Detector.heat_map`."""
         spec = self.bundle.clips
+        if not has_score_map(evidence, self.bundle.calibration.settings):
+            return np.zeros((spec.height, spec.width), np.float32)
         return heat_map(score_map(evidence, self.bundle.calibration, spec.height, spec.width))
 
 

@@ -18,7 +18,14 @@ from comemory.detector import Detector, ScoredFrame
 from comemory.errors import EvaluationError
 from comemory.evaluation import video_scores
 from comemory.evaluation.evaluate import Evaluation, evaluate, write_evaluation_report
-from comemory.evaluation.localisation import NAMES, THRESHOLDS, localisation_metrics, localise, missing_reasons
+from comemory.evaluation.localisation import (
+    NAMES,
+    NO_SCORE_MAP,
+    THRESHOLDS,
+    localisation_metrics,
+    localise,
+    missing_reasons,
+)
 from comemory.scoring import fuse_channels, fuse_parts, peak, score_map
 from comemory.types import LabelledSource
 from comemory.video.writer import save_image
@@ -177,6 +184,20 @@ def test_masks_without_an_anomaly_give_no_metric() -> None:
     assert localisation_metrics([places]) == dict.fromkeys(NAMES)
     assert localisation_metrics([]) == dict.fromkeys(NAMES)
     assert {f"{column}.{name}" for column in ("causal", "paper") for name in NAMES} == set(missing_reasons(1))
+
+
+def test_one_number_a_frame_has_no_place_and_no_localisation_metrics(autoencoder_bundle: Path, tmp_path: Path) -> None:
+    detector = Detector.open(autoencoder_bundle, threads=1)
+    done = evaluate(detector, open_dataset(SCENE))
+    assert [done.results["causal"][name] for name in NAMES] == [None] * 3
+    assert done.results["causal"]["auc_micro"] is not None
+    assert NO_SCORE_MAP in done.notes
+    assert all(event.box is None for video in done.videos for event in video.alarms["1/min"].events)
+    write_evaluation_report(done, detector.bundle, "openvino", tmp_path / "numbers.html")
+    assert NO_SCORE_MAP in (tmp_path / "numbers.html").read_text(encoding="utf-8")
+    scored = next(scored_frames(detector, open_dataset(SCENE).testing()[0]))
+    assert scored.score.box is None
+    assert not detector.heat_map(scored).any()
 
 
 def test_score_maps_are_on_the_scale_of_the_score(detector: Detector) -> None:

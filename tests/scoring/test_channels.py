@@ -138,6 +138,8 @@ class TestChannels:
         found = patch_map(maps, "psnr_loss")
         assert found.values.shape == (4, 6)
         assert (found.values == 2.5).all()
+        assert peak(maps, "psnr_loss") == (2.5, None), "it has no place"
+        assert peak(maps, "agitation:8").box == (0, 0, 8, 8)
 
     @given(st.text(max_size=20))
     def test_any_text_is_a_channel_or_a_config_error(self, text: str) -> None:

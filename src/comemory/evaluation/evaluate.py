@@ -12,7 +12,7 @@ from comemory.datasets.recorded import RecordedDataset
 from comemory.detector import Detector
 from comemory.errors import ComemoryError, EvaluationError
 from comemory.evaluation.comparison import Comparison, compare_with_baseline
-from comemory.evaluation.localisation import missing_reasons
+from comemory.evaluation.localisation import NO_SCORE_MAP, missing_reasons
 from comemory.evaluation.motion_baseline import DESCRIPTION
 from comemory.evaluation.report import ClipCurve, Finding, Report, write_report
 from comemory.evaluation.results import BUDGETS, PROTOCOLS, compute_results, roc_curves
@@ -164,7 +164,7 @@ def write_evaluation_report(evaluation: Evaluation, bundle: Bundle, runtime: str
         findings=_worst([finding for video in evaluation.videos for finding in video.findings]),
         model_roc=model_roc,
         baseline_roc=baseline_roc,
-        reasons=missing_reasons(evaluation.results["n_masked"]),
+        reasons=missing_reasons(evaluation.results["n_masked"], has_score_map=_have_score_maps(evaluation.videos)),
         notes=[*evaluation.notes, *evaluation.problems],
         baseline_description=DESCRIPTION,
     )
@@ -190,6 +190,8 @@ def _notes(dataset: Dataset, videos: Sequence[VideoScores], bundle: Bundle) -> l
             f"{_first_names(unlabelled)}."
         )
     notes += [note for video in videos for note in video.notes]
+    if not _have_score_maps(videos):
+        notes.append(NO_SCORE_MAP)
     if 0 < (n_masked := sum(video.localisation is not None for video in videos)) < len(videos):
         notes.append(
             f"{n_masked} of {len(videos)} videos have pixel masks; pixel AUC, RBDC and TBDC are over these only."
@@ -200,6 +202,10 @@ def _notes(dataset: Dataset, videos: Sequence[VideoScores], bundle: Bundle) -> l
             "are too good. Use a model that was trained with a fifth of all video held out."
         )
     return notes
+
+
+def _have_score_maps(videos: Sequence[VideoScores]) -> bool:
+    return all(video.has_score_map for video in videos)
 
 
 def _trained_on(dataset: DerivedDataset, bundle: Bundle) -> list[str]:

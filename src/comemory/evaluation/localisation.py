@@ -16,6 +16,7 @@ NAMES = ("pixel_auc", "rbdc", "tbdc")
 THRESHOLDS = np.arange(-9, 81) / 10
 """Thresholds at which score maps are cut into regions: 0.1 log10 unit apart, from where every normal frame has a region to
 where none has."""
+NO_SCORE_MAP = "The model gives one number a frame and no map of it, so pixel AUC, RBDC and TBDC cannot be measured."
 MIN_AREA = 20
 """Connected mask areas of fewer pixels are labelling noise, not anomalies."""
 
@@ -81,13 +82,16 @@ def localisation_metrics(videos: Sequence[Localisation]) -> JSON:
     }
 
 
-def missing_reasons(n_masked: int) -> dict[str, str]:
+def missing_reasons(n_masked: int, *, has_score_map: bool = True) -> dict[str, str]:
     """Return why a localisation metric may be None, by its dotted name.
 
     Args:
-        n_masked: number of videos that have masks.
+        n_masked: number of videos whose score maps were compared with masks.
+        has_score_map: whether the model gives a map; not where its score is one number a frame.
     """
     reasons = {f"paper.{name}": "Computed from causal scores only." for name in NAMES}
+    if not has_score_map:
+        return {**reasons, **dict.fromkeys((f"causal.{name}" for name in NAMES), NO_SCORE_MAP)}
     if not n_masked:
         return {**reasons, **{f"causal.{name}": "The data set has no pixel masks." for name in NAMES}}
     return {

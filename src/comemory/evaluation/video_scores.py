@@ -17,7 +17,7 @@ from comemory.evaluation.motion_baseline import motion_baseline_scores
 from comemory.evaluation.own_score import numbers_of, own_score, own_score_weights
 from comemory.evaluation.report import Finding, FindingKind
 from comemory.parallel import Result, score_frames
-from comemory.scoring import EventFinder, peak, score_map, thesis_peak
+from comemory.scoring import EventFinder, has_score_map, peak, score_map, thesis_peak
 from comemory.types import Event, Frame, LabelledSource, Score
 from comemory.video.frame_sampler import SourceSampler
 
@@ -86,7 +86,8 @@ class VideoScores(FrameScores):
         alarms: by budget.
         channels: names of the channels, motion first.
         wall_s: seconds that the model took, reading the video included.
-        localisation: score maps compared with the masks; None without masks.
+        has_score_map: whether the score tells where in the frame it is high; not where it is one number a frame.
+        localisation: score maps compared with the masks; None without masks or maps.
         findings: the highest-scoring normal frame and the lowest-scoring abnormal one, when images were asked for.
         problems: one line for each frame or file that could not be used.
         notes: one line each on the times of the frames, such as a gap; see `video.frame_sampler`.
@@ -100,6 +101,7 @@ class VideoScores(FrameScores):
     raw: NDArray[np.float64]
     alarms: Mapping[str, Alarms]
     wall_s: float
+    has_score_map: bool = True
     localisation: Localisation | None = None
     findings: list[Finding] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
@@ -169,6 +171,7 @@ def score_video(
             for budget, threshold in thresholds.items()
         },
         wall_s=seen.wall_s,
+        has_score_map=seen.has_score_map,
         localisation=_localisation(video, seen, problems),
         findings=worst.findings() if worst else [],
         problems=problems,
@@ -203,6 +206,7 @@ class _Collector:
         self.own_weights = own_score_weights(detector.bundle) if runs_network else {}
         self.own_numbers: list[list[float]] = []
         self.raw: list[list[float]] = []
+        self.has_score_map = True
         self.score_maps: dict[int, NDArray[np.float16]] = {}
 
     def add(self, frame: Frame, scored: ScoredFrame | None, seconds: float) -> None:
@@ -217,7 +221,8 @@ class _Collector:
             self.thesis.append(thesis_peak(scored.evidence, calibration).value)
         self.own_numbers.append(numbers_of(scored.evidence, self.own_weights))
         self.raw.append([peak(scored.evidence.maps, channel).value for channel in self.channels])
-        if self.with_maps:
+        self.has_score_map = has_score_map(scored.evidence, calibration.settings)
+        if self.with_maps and self.has_score_map:
             found = score_map(scored.evidence, calibration, clips.height, clips.width)
             self.score_maps[frame.index] = found.astype(np.float16)
         if self.worst is not None:
@@ -263,8 +268,8 @@ def _extra_labels(video: LabelledSource, n_frames: int) -> list[str]:
 
 
 def _localisation(video: LabelledSource, seen: _Collector, problems: list[str]) -> Localisation | None:
-    """Compare score maps with masks; None without masks. Masks that cannot be used are added to the problems."""
-    if video.mask is None or not seen.scores:
+    """Compare score maps with masks; None without one of them. Masks that cannot be used are added to the problems."""
+    if video.mask is None or not seen.scores or not seen.has_score_map:
         return None
     try:
         return localise(video, seen.n_frames, seen.score_maps)

@@ -39,7 +39,7 @@ from comemory.scoring.channels import (
 from comemory.scoring.config import DEFAULT_FALSE_ALARMS, ScoringSettings
 from comemory.scoring.events import EventFinder
 from comemory.scoring.fit import fit_calibration
-from comemory.scoring.heatmap import HEAT_MAP_MAX, check_evidence, heat_map, score_map
+from comemory.scoring.heatmap import HEAT_MAP_MAX, check_evidence, has_score_map, heat_map, score_map
 from comemory.scoring.memory_update import bounded_update, clamp, max_distance_change
 from comemory.scoring.object_evidence import NormalScene, ObjectEvidence, cell_flow, object_box
 from comemory.scoring.objects import MovingObject
@@ -78,6 +78,7 @@ __all__ = [
     "fit_tail_scale",
     "fuse_channels",
     "fuse_parts",
+    "has_score_map",
     "heat_map",
     "max_distance_change",
     "normalise",

@@ -83,11 +83,11 @@ class Peak(NamedTuple):
 
     Attributes:
         value: of the patch.
-        box: the patch in pixels of the model's image.
+        box: the patch in pixels of the model's image; None where the channel is a number, which has no place.
     """
 
     value: float
-    box: Box
+    box: Box | None
 
 
 class PatchMap(NamedTuple):
@@ -145,8 +145,7 @@ def patch_map(maps: Mapping[str, NDArray[np.float32]], channel: str) -> PatchMap
     Raises:
         ConfigError: the evidence lacks the statistic.
     """
-    name, side = parse_channel(channel)
-    stored = "flow_mean" if name == "flow_speed" else name
+    (name, stored), (_, side) = _names(channel), parse_channel(channel)
     if stored not in maps:
         raise ConfigError(
             f"channel {channel!r} needs the evidence {stored!r}, which this model does not give: {suggest(stored, maps)}"
@@ -159,6 +158,22 @@ def patch_map(maps: Mapping[str, NDArray[np.float32]], channel: str) -> PatchMap
     means = patch_means(cells, n_cells)
     values = np.sqrt((means**2).sum(axis=0)) if name in VECTOR_STATISTICS else means.max(axis=0)
     return PatchMap(values, pitch, n_cells * pitch)
+
+
+def has_places(maps: Mapping[str, NDArray[np.float32]], channel: str) -> bool:
+    """Whether the channel is a map, so that its patches have a place; a number holds for the whole frame.
+
+    Args:
+        maps: see `patch_map`; the channel's is among them.
+        channel: its name.
+    """
+    return maps[_names(channel)[1]].ndim == 4
+
+
+def _names(channel: str) -> tuple[str, str]:
+    """The channel's statistic, and the evidence that holds it."""
+    name, _ = parse_channel(channel)
+    return name, "flow_mean" if name == "flow_speed" else name
 
 
 def evidence_name(channel: str) -> str:
@@ -183,7 +198,8 @@ def _as_map(maps: Mapping[str, NDArray[np.float32]], name: str) -> NDArray[np.fl
 
 def peak(maps: Mapping[str, NDArray[np.float32]], channel: str, patch_filter: PatchFilter | None = None) -> Peak:
     """Find a channel's largest patch among those that the filter allows; the smallest of all where it allows none."""
-    return _largest(_filtered(patch_map(maps, channel), channel, patch_filter))
+    found = _largest(_filtered(patch_map(maps, channel), channel, patch_filter))
+    return found if has_places(maps, channel) else found._replace(box=None)
 
 
 def _filtered(patches: PatchMap, channel: str, patch_filter: PatchFilter | None) -> PatchMap:

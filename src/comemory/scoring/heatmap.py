@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 
 from comemory.errors import ConfigError
 from comemory.scoring.calibration import Calibration
-from comemory.scoring.channels import THESIS_LAMBDA, THESIS_PATCH, patch_map
+from comemory.scoring.channels import THESIS_LAMBDA, THESIS_PATCH, has_places, patch_map
+from comemory.scoring.config import ScoringSettings
 from comemory.scoring.scorer import fuse_channels, fuse_parts
 from comemory.types import CELL, Evidence
 
@@ -45,6 +46,12 @@ def score_map(evidence: Evidence, calibration: Calibration, height: int, width: 
         appearance = _part_map(evidence, settings.appearance, calibration, height, width)
         raw = fuse_parts(motion, appearance, settings)
     return np.asarray(calibration.calibrated(raw), np.float32)
+
+
+def has_score_map(evidence: Evidence, settings: ScoringSettings) -> bool:
+    """Whether the score is made of maps; one of numbers alone is the same everywhere, and says nothing of a place."""
+    channels = _THESIS_CHANNELS if settings.score == "thesis" else (*settings.motion, *settings.appearance)
+    return any(has_places(evidence.maps, channel) for channel in channels)
 
 
 def check_evidence(evidence: Evidence, calibration: Calibration, height: int, width: int) -> None:

@@ -23,14 +23,14 @@ class ScoreParts(NamedTuple):
         value: see `types.Score`.
         appearance: see `types.Score`; 0 without channels.
         motion: see `types.Score`; 0 without channels.
-        box: the patch that set the score, in pixels of the model's image.
+        box: the patch that set the score, in pixels of the model's image; None where that was a number of the whole frame.
         uncalibrated: the smoothed score before it is calibrated.
     """
 
     value: float
     appearance: float
     motion: float
-    box: Box
+    box: Box | None
     uncalibrated: float
 
 
@@ -86,7 +86,7 @@ class Scorer:
     def _part(self, peaks: Mapping[str, Peak]) -> Peak:
         """The fused level of a part's channels, and the box of the channel that contributed most."""
         if not peaks:
-            return Peak(0.0, (0, 0, 0, 0))
+            return Peak(0.0, None)
         settings, scales = self.calibration.settings, self.calibration.scales
         if settings.is_sum:
             levels = [float(self.calibration.level(channel, found.value)) for channel, found in peaks.items()]

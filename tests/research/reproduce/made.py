@@ -10,12 +10,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from comemory.research.reproduce.grid import EVALUATION_VERSION, TRAINING_VERSION, result_settings
+from comemory.research.reproduce.grid import TRAINING_VERSION, evaluation_version, result_settings
 from comemory.training.config import read_training_config
 
 ROOT = Path(__file__).resolve().parents[3]
 
 HARDWARE = {"cpu": "Some CPU", "cores": 2, "threads": 1, "machine": "x86_64", "system": "Linux", "python": "3.11.0"}
+SETTINGS = result_settings(read_training_config("nano", settings=["train.epochs=1"]))
+EVALUATION_VERSION = evaluation_version(SETTINGS)
 MADE_WITH = {"commit": "0123456789ab", "dirty": False, "versions": {"comemory": "0.1.0"}, "hardware": HARDWARE}
 
 TINY = """
@@ -67,7 +69,7 @@ def row(variant: str = "default", seed: int = 0, auc: float = 0.95, **more: Any)
         "variant_title": variant.replace("-", " "),
         "order": [0, 0],
         "preset": "nano",
-        "config": result_settings(read_training_config("nano", settings=["train.epochs=1"])),
+        "config": SETTINGS,
         "versions": {"training": TRAINING_VERSION, "evaluation": EVALUATION_VERSION},
         "network": f"network of {variant}, {seed}",
         "selection": None,

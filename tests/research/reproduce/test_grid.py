@@ -86,10 +86,29 @@ def test_everything_that_determines_results_is_part_of_a_key(tmp_path: Path, old
 
 def test_the_versions_of_the_code_are_part_of_a_key(tmp_path: Path) -> None:
     before = grid_of(tmp_path)[0]
-    now = (grid.TRAINING_VERSION, grid.EVALUATION_VERSION)
+    now = (grid.TRAINING_VERSION, grid.evaluation_version(before.settings))
+    assert grid.group_key(before.config, {}, "1/h") == grid.group_key(before.config, {}, "1/h", now)
     keys = {grid.group_key(before.config, {}, "1/h", (now[0] + a, now[1] + b)) for a in (0, 1) for b in (0, 1)}
     assert len(keys) == 4
     assert grid.network_key(before.config, "folder:x", now[0] + 1) != grid.network_key(before.config, "folder:x")
+
+
+LEARNED = ('scoring.motion=["flow_residual:8"]', 'scoring.appearance=["frame_error:32"]')
+
+
+@pytest.mark.parametrize(
+    ("settings", "version"),
+    [
+        ((), 4),
+        (LEARNED, 4),
+        (("scoring.fusion=maximum",), 4),
+        (("scoring.fusion=maximum", *LEARNED), 5),
+        (("scoring.score=thesis", *LEARNED), 4),
+        (("model=autoencoder",), 5),
+    ],
+)
+def test_the_evaluation_has_another_version_where_its_results_changed(settings: tuple[str, ...], version: int) -> None:
+    assert grid.evaluation_version(result_settings(read_training_config("small", settings=settings))) == version
 
 
 def test_differences_are_those_from_the_preset(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from comemory.errors import ConfigError, SourceError
 from comemory.models import MODELS
 from comemory.research.reproduce.costs import network_settings_key, rows_with_costs
 from comemory.research.reproduce.experiment import read_experiment
-from comemory.research.reproduce.grid import EVALUATION_VERSION, TRAINING_VERSION
+from comemory.research.reproduce.grid import TRAINING_VERSION
 from comemory.research.reproduce.page import (
     PLOTS,
     TABLES,
@@ -96,7 +96,7 @@ def test_rows_of_an_earlier_version_are_counted() -> None:
 
 
 def test_variants_of_an_earlier_version_are_marked_beside_others() -> None:
-    old = made.row("old", versions={"training": TRAINING_VERSION, "evaluation": EVALUATION_VERSION - 1})
+    old = made.row("old", versions={"training": TRAINING_VERSION, "evaluation": made.EVALUATION_VERSION - 1})
     mixed = rendered([old, made.row("new", order=[0, 1])], "table tiny")
     assert "| old † | 1 |" in mixed
     assert "| new | 1 |" in mixed
@@ -149,7 +149,7 @@ def test_the_cost_of_each_variant_is_shown_and_older_rows_have_none() -> None:
 
 
 def test_costs_that_were_measured_by_turns_stand_beside_the_rows_of_their_settings(tmp_path: Path) -> None:
-    table = made.write_rows(tmp_path / "rows.jsonl", [made.row("one"), made.row("two", config={"model": "other"})])
+    table = made.write_rows(tmp_path / "rows.jsonl", [made.row("one"), made.row("two", config={"model": "comemory"})])
     cost = {"parameters": 1000, "frozen_parameters": 0, "macs": 2_000_000, "cpu_ms": 3.14}
     known = {"any": {"settings": network_settings_key(made.row()["config"]), **cost}}
     (tmp_path / "tiny-costs.json").write_text(json.dumps({"networks": known}))
@@ -280,7 +280,7 @@ def test_every_network_has_a_page() -> None:
 
 
 def test_a_page_written_by_hand_is_filled_between_its_marks(tmp_path: Path) -> None:
-    older = {"training": TRAINING_VERSION, "evaluation": EVALUATION_VERSION - 1}
+    older = {"training": TRAINING_VERSION, "evaluation": made.EVALUATION_VERSION - 1}
     rows = [
         made.row(reported=REPORTED),
         made.row(data="avenue", data_title="Avenue subset", order=[1, 0], versions=older),
@@ -293,7 +293,7 @@ def test_a_page_written_by_hand_is_filled_between_its_marks(tmp_path: Path) -> N
     text = page.read_text()
     assert text.startswith("Before.\n<!-- rows: row tiny/default -->\n\n| micro AUC |")
     assert "\n| Synthetic scene | 1 | 0.9500 | 0.9400 | 0.9000 | *0.997 (the thesis)* |\n" in text
-    assert f"| Avenue subset, by version {EVALUATION_VERSION - 1} of the evaluation | 1 |" in text
+    assert f"| Avenue subset, by version {made.EVALUATION_VERSION - 1} of the evaluation | 1 |" in text
     assert text.endswith("\n\n<!-- end -->\nAfter.\n")
     assert update_pages(table, tmp_path) == []
     assert "*No row yet.*" in fill_marked(rows, "<!-- rows: row tiny/none -->\n<!-- end -->\n")

@@ -12,18 +12,13 @@ from typing import Any
 from comemory.errors import ConfigError, suggest
 from comemory.research.pseudo_anomalies import PSEUDO_VERSION
 from comemory.research.reproduce.experiment import Experiment, ExperimentData
+from comemory.scoring import ScoringSettings
 from comemory.training.config import TrainingConfig, read_training_config
 from comemory.training.stretches import MAX_FRAMES
 from comemory.types import JSON
 
 TRAINING_VERSION = 2
 """Increase it when a change of the code makes another network of the same config and video."""
-
-EVALUATION_VERSION = 4
-"""Increase it when a change of the code gives other results, or more of them, for the same network.
-
-4: under the paper protocol, a network whose authors have a score of their own is judged by that score.
-"""
 
 ENVIRONMENT_SETTINGS = frozenset({"accelerator", "devices", "threads", "checkpoint_s"})
 """Settings of `train` that say where and how to run, and do not change the results."""
@@ -144,11 +139,27 @@ def network_key(config: TrainingConfig, train: str, version: int = TRAINING_VERS
     return _key(version, settings, config.train.seed, train)
 
 
+def evaluation_version(settings: JSON) -> int:
+    """Return the version of the evaluation. Increase it for the configs for which the code gives other results, or more of them.
+
+    4: under the paper protocol, a network whose authors have a score of their own is judged by that score.
+
+    5: a network that gives one number a frame has no localisation metrics, and a penalty that all channels have does not
+    change them. Neither concerns `comemory`, unless it is scored by the maximum of channels that it learned.
+
+    Args:
+        settings: of the run, see `result_settings`; or of a row that an earlier version stored.
+    """
+    scoring = ScoringSettings.model_construct(**settings.get("scoring", {}))
+    is_maximum = scoring.score == "comemory" and not scoring.is_sum
+    return 5 if settings.get("model", "comemory") != "comemory" or (is_maximum and scoring.common_penalty > 0) else 4
+
+
 def group_key(
     config: TrainingConfig,
     specs: Mapping[str, str],
     false_alarms: str,
-    versions: tuple[int, int] = (TRAINING_VERSION, EVALUATION_VERSION),
+    versions: tuple[int, int] | None = None,
 ) -> str:
     """Return the key of everything that determines the results of a run, except the seed.
 
@@ -156,10 +167,12 @@ def group_key(
         config: of the training.
         specs: see `dataset_specs`.
         false_alarms: budget of the alarms.
-        versions: of the training and evaluation code.
+        versions: of the training and evaluation code; None takes those of this code.
     """
+    settings = result_settings(config)
+    versions = versions or (TRAINING_VERSION, evaluation_version(settings))
     versioned = {**specs, "pseudo": PSEUDO_VERSION} if any(s.startswith("pseudo:") for s in specs.values()) else specs
-    return _key(*versions, result_settings(config), dict(versioned), false_alarms)
+    return _key(*versions, settings, dict(versioned), false_alarms)
 
 
 def run_key(group: str, seed: int) -> str:

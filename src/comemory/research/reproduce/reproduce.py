@@ -12,10 +12,10 @@ from comemory.errors import ComemoryError, ConfigError, DatasetError
 from comemory.research.pseudo_anomalies.dataset import open_dataset
 from comemory.research.reproduce.experiment import Experiment, ExperimentData, find_experiment, read_experiment
 from comemory.research.reproduce.grid import (
-    EVALUATION_VERSION,
     TRAINING_VERSION,
     Run,
     dataset_specs,
+    evaluation_version,
     list_runs,
     select,
 )
@@ -209,7 +209,7 @@ def _known_row(plan: Plan, run: Run) -> JSON:
         "preset": experiment.preset,
         "config": run.settings,
         "network": run.network,
-        "versions": {"training": TRAINING_VERSION, "evaluation": EVALUATION_VERSION},
+        "versions": {"training": TRAINING_VERSION, "evaluation": evaluation_version(run.settings)},
         "datasets": dataset_specs(spec),
         "selection": experiment.selection,
         "reported": None

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from comemory.research.reproduce.grid import EVALUATION_VERSION, TRAINING_VERSION
+from comemory.research.reproduce.grid import TRAINING_VERSION, evaluation_version
 from comemory.research.reproduce.scenes import SceneResults, chosen_in_sight, chosen_on_the_others, scene_results
 from comemory.research.reproduce.statistics import Correlation, Spread, correlation, kendall, spearman, spread
 from comemory.research.reproduce.summary import (
@@ -159,7 +159,11 @@ def _mark(summary: Summary, beside: Sequence[Summary]) -> str:
 
 
 def _is_older(summary: Summary) -> bool:
-    return any(row["versions"]["evaluation"] < EVALUATION_VERSION for row in summary.rows)
+    return any(_is_of_earlier_version(row) for row in summary.rows)
+
+
+def _is_of_earlier_version(row: Mapping[str, Any]) -> bool:
+    return bool(row["versions"]["evaluation"] < evaluation_version(row["config"]))
 
 
 def _shared_settings(listed: Sequence[Summary]) -> str:
@@ -318,7 +322,7 @@ def provenance(listed: Sequence[Summary], variant: str | None = None) -> str:
         f"{len(networks)} networks trained in {hours:.1f} h, epochs {_range(map(str, epochs))}",
         f"{len(rows)} evaluations in {evaluated:.1f} h",
     ]
-    if older := sum(row["versions"]["evaluation"] < EVALUATION_VERSION for row in rows):
+    if older := sum(map(_is_of_earlier_version, rows)):
         marked = f", marked {OLDER}" if older < len(rows) else ""
         lines.append(f"{older} of them by an earlier version of the evaluation{marked}")
     if older := sum(row["versions"]["training"] < TRAINING_VERSION for row in rows):
