@@ -16,6 +16,7 @@ from comemory.datasets import open_dataset
 from comemory.detector import Detector
 from comemory.errors import EvaluationError
 from comemory.evaluation.evaluate import Evaluation, _trained_on, evaluate, write_evaluation_report
+from comemory.scoring import EventFinder
 
 COLUMN = {
     "auc_micro",
@@ -209,6 +210,27 @@ def test_rates_per_hour_use_the_frame_rate_of_the_video(
     save_labels(tmp_path / "testing" / "labels" / "01.csv", labels)
     causal = evaluate(fixed, open_dataset(f"folder:{tmp_path}")).results["causal"]
     assert causal["false_alarms_per_hour"] == pytest.approx(3600 / (n_scored / rate))
+
+
+@pytest.mark.parametrize(("n_high", "n_events"), [(1, 0), (2, 1)])
+def test_frames_between_two_samples_do_not_make_an_alarm_longer(
+    nano_bundle: Path, tmp_path: Path, n_high: int, n_events: int
+) -> None:
+    """A video at twice the rate of the training has the alarms that the product has."""
+    labels = [False] * 40
+    fixed = FixedScores.open(nano_bundle, threads=1)
+    fixed.values = [9.0 if 10 <= i < 10 + n_high else 0.0 for i in range(40)]
+    path = save_video(tmp_path / "testing" / "01.mp4", bright_images(labels), rate=20)
+    save_labels(tmp_path / "testing" / "labels" / "01.csv", labels)
+    (video,) = evaluate(fixed, open_dataset(f"folder:{tmp_path}")).videos
+    alarms, calibration = video.alarms["1/h"], fixed.bundle.calibration
+    fixed.reset()
+    finder = EventFinder("01", calibration.threshold("1/h"), calibration.settings)
+    expected = [(event.start_frame, event.end_frame) for event in finder.run(fixed.run(path))]
+    assert [(event.start_frame, event.end_frame) for event in alarms.events] == expected
+    assert len(expected) == n_events
+    assert alarms.above_threshold.sum() == 2 * n_high, "the frame after a sample is as the sample"
+    assert alarms.alarm_open.sum() == 2 * n_events
 
 
 def test_a_video_too_short_for_a_score_is_named(detector: Detector, tmp_path: Path) -> None:

@@ -121,7 +121,8 @@ def score_video(
 ) -> VideoScores:
     """Score a video with the model, then with the motion baseline.
 
-    A frame that is left out because frames come faster than in training has the score of the sample before it.
+    A frame that is left out because frames come faster than in training has the score of the sample before it. It does
+    not count for an alarm, which needs `min_frames` samples, as everywhere else.
 
     Args:
         detector: opened; it is used for this video alone while this runs.
@@ -167,7 +168,7 @@ def score_video(
         raw=np.array(seen.raw, np.float64).reshape(len(frames), len(seen.channels)),
         labels=None if video.labels is None else video.labels[: seen.n_frames],
         alarms={
-            budget: _alarms(EventFinder(video.name, threshold, settings), seen.scores)
+            budget: _alarms(EventFinder(video.name, threshold, settings), seen)
             for budget, threshold in thresholds.items()
         },
         wall_s=seen.wall_s,
@@ -179,18 +180,25 @@ def score_video(
     )
 
 
-def _alarms(finder: EventFinder, scores: Sequence[Score]) -> Alarms:
+def _alarms(finder: EventFinder, seen: _Collector) -> Alarms:
+    """The events of the samples; a frame between two samples is as the one before it."""
     events: list[Event] = []
-    high, up = np.zeros((2, len(scores)), np.bool_)
-    for i, score in enumerate(scores):
+    high, up = np.zeros((2, len(seen.samples)), np.bool_)
+    for i, score in enumerate(seen.samples):
         events += [ended] if (ended := finder.update(score)) else []
         high[i], up[i] = finder.extends_event, finder.is_confirmed
     events += [ended] if (ended := finder.finish()) else []
-    return Alarms(events, high, up)
+    return Alarms(events, high[seen.sample_of], up[seen.sample_of])
 
 
 class _Collector:
-    """Collects the scores of one video, frame by frame, and the score maps if asked for."""
+    """Collects the scores of one video, frame by frame, and the score maps if asked for.
+
+    Attributes:
+        scores: of every frame that has one.
+        samples: those among them that were computed; the others repeat the one before.
+        sample_of: for each score, the number of its sample.
+    """
 
     def __init__(
         self, detector: Detector, worst: _WorstFrames | None, sampler: SourceSampler, *, with_maps: bool
@@ -200,6 +208,8 @@ class _Collector:
         self.channels = (*settings.motion, *settings.appearance)
         self.n_frames, self.wall_s, self.newest_sample_s = 0, 0.0, 0.0
         self.scores: list[Score] = []
+        self.samples: list[Score] = []
+        self.sample_of: list[int] = []
         self.thesis: list[float] = []
         runs_network = detector.stages.runs_network
         self.has_thesis_score = runs_network and detector.bundle.calibration.has_thesis_score
@@ -217,6 +227,8 @@ class _Collector:
         clips, calibration = self.detector.bundle.clips, self.detector.bundle.calibration
         self.newest_sample_s = frame.time_s
         self.scores.append(scored.score)
+        self.sample_of.append(len(self.samples))
+        self.samples.append(scored.score)
         if self.has_thesis_score:
             self.thesis.append(thesis_peak(scored.evidence, calibration).value)
         self.own_numbers.append(numbers_of(scored.evidence, self.own_weights))
@@ -243,6 +255,7 @@ class _Collector:
         if frame.time_s - self.newest_sample_s >= 0.95 * self.sampler.interval_s:
             return  # the clip is filling again after a gap
         self.scores.append(replace(newest, index=frame.index, time_s=frame.time_s))
+        self.sample_of.append(self.sample_of[-1])
         self.thesis += self.thesis[-1:]
         self.own_numbers.append(self.own_numbers[-1])
         self.raw.append(self.raw[-1])
