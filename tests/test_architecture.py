@@ -40,7 +40,8 @@ LAYERS = (
     ("video", "flow", "models", "metrics"),
     ("registry", "files", "secret_values", "line_process"),
     ("config", "provenance"),
-    ("types", "errors"),
+    ("types",),
+    ("errors",),
 )
 """Layers from top to bottom. A name may import those of lower layers, and none of its own layer."""
 

@@ -12,6 +12,8 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
+from comemory.errors import DatasetError
+
 CELL = 4
 """Side in pixels of the cells of which evidence maps are made; a test holds it equal to `models.evidence.CELL`."""
 
@@ -261,7 +263,8 @@ class LabelledSource:
         name: unique in its split, such as `01`.
         source: a path that `video.source.open_source` takes, or a Source made in memory.
         n_frames: counted without decoding where possible; None when not known.
-        labels: bool (n_frames,), True where abnormal; None when there are no labels.
+        labels: bool (n_frames,), True where abnormal; None when there are no labels. Numbers 0 and 1 of any type, and
+            lists of them, are read as such.
         mask: returns the bool (H, W) pixel mask of a frame by its index; None when there are no masks.
     """
 
@@ -270,6 +273,30 @@ class LabelledSource:
     n_frames: int | None = None
     labels: NDArray[np.bool_] | None = None
     mask: Callable[[int], NDArray[np.bool_]] | None = None
+
+    def __post_init__(self) -> None:
+        """Read the labels once, so that nothing after this meets another type.
+
+        Raises:
+            DatasetError: they are not one 0 or 1 for each frame.
+        """
+        if self.labels is not None:
+            object.__setattr__(self, "labels", _read_labels(self.labels, self.name))
+
+
+def _read_labels(labels: Any, name: str) -> NDArray[np.bool_]:
+    try:
+        given = np.asarray(labels)
+    except ValueError:  # a list of lists of several lengths
+        given = np.array(labels, object)
+    if given.ndim != 1 or (given.size and given.dtype.kind not in "biuf"):
+        raise DatasetError(f"the labels of video {name!r} are {describe(given)}: expected one 0 or 1 for each frame")
+    flags = given.astype(np.bool_)
+    if (wrong := np.flatnonzero(flags != given)).size:
+        raise DatasetError(
+            f"the labels of video {name!r} have {given[wrong[0]]} at frame {wrong[0]}: expected 0 (normal) or 1 (abnormal)"
+        )
+    return flags
 
 
 @dataclass(frozen=True, slots=True)

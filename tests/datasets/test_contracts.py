@@ -135,3 +135,29 @@ def test_readers_are_light_and_import_no_torch() -> None:
         "assert not {'torch', 'scipy', 'openvino'} & set(sys.modules)\n"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@pytest.mark.parametrize("dtype", [np.bool_, np.uint8, np.int64, np.float32, list])
+def test_labels_of_any_numeric_type_are_read_to_bool(dtype: object) -> None:
+    given = [0, 1, 1] if dtype is list else np.array([0, 1, 1], dtype)  # type: ignore[call-overload]
+    labels = LabelledSource("01", "nowhere", 3, given).labels
+    assert labels is not None
+    assert (labels.dtype, labels.tolist()) == (np.bool_, [False, True, True])
+
+
+@pytest.mark.parametrize(
+    ("labels", "message"),
+    [
+        ([0, 2], "of video '01' have 2 at frame 1: expected 0 .normal. or 1 .abnormal."),
+        ([0.5], "of video '01' have 0.5 at frame 0"),
+        ([float("nan")], "of video '01' have nan at frame 0"),
+        (["no"], "of video '01' are <U2 .1,.: expected one 0 or 1 for each frame"),
+        ([[0, 1]], "of video '01' are int64 .1, 2.: expected one"),
+        ([[0], [1, 0]], "of video '01' are object .2,.: expected one"),
+        ({1, 2}, "of video '01' are object ..: expected one"),
+    ],
+)
+def test_other_labels_are_refused_in_one_line(labels: object, message: str) -> None:
+    with pytest.raises(DatasetError, match=message) as refused:
+        LabelledSource("01", "nowhere", 2, labels)  # type: ignore[arg-type]
+    assert "\n" not in str(refused.value)

@@ -16,7 +16,10 @@ from comemory.datasets import open_dataset
 from comemory.detector import Detector
 from comemory.errors import EvaluationError
 from comemory.evaluation.evaluate import Evaluation, _trained_on, evaluate, write_evaluation_report
+from comemory.evaluation.results import frame_results
+from comemory.evaluation.video_scores import FrameScores
 from comemory.scoring import EventFinder
+from comemory.types import LabelledSource
 
 COLUMN = {
     "auc_micro",
@@ -196,6 +199,20 @@ def test_videos_without_labels_are_no_part_of_the_metrics(nano_bundle: Path, tmp
     assert mixed.results["motion_baseline"] == alone["motion_baseline"]
     assert (mixed.results["n_videos"], mixed.results["n_labelled"], alone["n_labelled"]) == (3, 2, 2)
     assert any("03" in note for note in mixed.notes)
+
+
+def test_labels_that_are_numbers_give_the_same_results_as_bool() -> None:
+    flags = np.arange(8) > 5
+    found = []
+    for labels in (flags, flags.astype(np.int64), flags.tolist()):
+        video = LabelledSource("01", "nowhere", 8, labels)  # type: ignore[arg-type]
+        assert video.labels is not None
+        scored = FrameScores(
+            name="01", n_frames=8, frames=np.arange(1, 8), score=np.arange(7.0) % 6, labels=video.labels
+        )
+        found.append(frame_results([scored], "folder")["per_video"])
+    assert found[0][0]["auc_against_all"] == pytest.approx(0.55)
+    assert found[1] == found[2] == found[0]
 
 
 @pytest.mark.parametrize(("rate", "n_scored"), [(5, 26), (10, 26), (20, 22)])
