@@ -225,8 +225,9 @@ def test_rates_per_hour_use_the_frame_rate_of_the_video(
     fixed.values = [9.0 if 10 <= i < 15 else 0.0 for i in range(30)]
     save_video(tmp_path / "testing" / "01.mp4", bright_images(labels), rate=rate)
     save_labels(tmp_path / "testing" / "labels" / "01.csv", labels)
-    causal = evaluate(fixed, open_dataset(f"folder:{tmp_path}")).results["causal"]
-    assert causal["false_alarms_per_hour"] == pytest.approx(3600 / (n_scored / rate))
+    done = evaluate(fixed, open_dataset(f"folder:{tmp_path}"))
+    assert done.results["causal"]["false_alarms_per_hour"] == pytest.approx(3600 / (n_scored / rate))
+    assert done.notes[0].startswith(f"The first {30 - n_scored} frames of every video have no score")
 
 
 @pytest.mark.parametrize(("n_high", "n_events"), [(1, 0), (2, 1)])

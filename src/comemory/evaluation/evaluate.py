@@ -180,10 +180,7 @@ def _test_videos(dataset: Dataset) -> tuple[Sequence[LabelledSource], list[str]]
 
 def _notes(dataset: Dataset, videos: Sequence[VideoScores], bundle: Bundle) -> list[str]:
     """Remarks on the data that a reader of the results needs."""
-    notes = [
-        f"The first {bundle.clips.n_past} frames of every video have no score and are left out, "
-        "for the model and the motion baseline alike."
-    ]
+    notes = [_unscored(videos)]
     if unlabelled := [video.name for video in videos if video.labels is None]:
         notes.append(
             f"{len(unlabelled)} of {len(videos)} videos have no labels and are left out of the results: "
@@ -202,6 +199,16 @@ def _notes(dataset: Dataset, videos: Sequence[VideoScores], bundle: Bundle) -> l
             "are too good. Use a model that was trained with a fifth of all video held out."
         )
     return notes
+
+
+def _unscored(videos: Sequence[VideoScores]) -> str:
+    """How many frames pass before the first score: more than the clip's past where frames are left out between samples."""
+    first = [int(video.frames[0]) for video in videos]
+    count = f"{min(first)}" if len(set(first)) == 1 else f"{min(first)} to {max(first)}"
+    return (
+        f"The first {count} frames of every video have no score and are left out, "
+        "for the model and the motion baseline alike."
+    )
 
 
 def _have_score_maps(videos: Sequence[VideoScores]) -> bool:
