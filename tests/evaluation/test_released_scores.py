@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,6 @@ from comemory import metrics
 from comemory.cli import main
 from comemory.errors import ComemoryError, EvaluationError
 from comemory.evaluation.released_scores import evaluate_released_scores, read_released_scores
-from comemory.evaluation.scores_file import evaluate_scores_file
 from comemory.types import LabelledSource
 
 LENGTHS = {"Test001": 12, "Test002": 20, "Test003": 15}
@@ -71,13 +71,15 @@ def test_frames_dropped_differently_and_in_between(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("in_folder", [True, False])
-def test_one_array_of_all_videos_is_cut(tmp_path: Path, in_folder: bool) -> None:
+@pytest.mark.parametrize("name", ["all.npy", "ALL.NPY", "all.npz", "all.NPZ"])
+def test_one_array_of_all_videos_is_cut(tmp_path: Path, in_folder: bool, name: str) -> None:
     whole = np.concatenate([scores_of(n_frames)[4:] for n_frames in LENGTHS.values()])
-    np.save(tmp_path / "all.npy", whole)
-    scored, notes = read_released_scores(tmp_path if in_folder else tmp_path / "all.npy", VIDEOS)
+    with (tmp_path / name).open("wb") as file:
+        np.savez(file, whole) if name.lower().endswith("z") else np.save(file, whole)
+    scored, notes = read_released_scores(tmp_path if in_folder else tmp_path / name, VIDEOS)
     for one, n_frames in zip(scored, LENGTHS.values(), strict=True):
         np.testing.assert_array_equal(one.score, scores_of(n_frames)[4:])
-    assert notes[0].startswith("all.npy holds all videos: it was cut into 3 parts in the order")
+    assert notes[0].startswith(f"{name} holds all videos: it was cut into 3 parts in the order")
     assert "the first 4 of every video" in notes[1]
 
 
@@ -97,7 +99,7 @@ def test_the_same_scores_as_a_scores_file_give_the_same_results(tmp_path: Path) 
     np.savez(tmp_path / "own.npz", **arrays)  # type: ignore[arg-type]
     (tmp_path / "released").mkdir()
     released = evaluate_released_scores(save(tmp_path / "released", 4), "made", VIDEOS)
-    assert released == evaluate_scores_file(tmp_path / "own.npz", "made", VIDEOS)
+    assert released == evaluate_released_scores(tmp_path / "own.npz", "made", VIDEOS)
 
 
 class TestRefused:
@@ -144,6 +146,38 @@ class TestRefused:
         (tmp_path / "psnr_1.npy").unlink()
         with pytest.raises(EvaluationError, match=r"has 2 arrays \(a, b\): expected one"):
             read_released_scores(tmp_path, VIDEOS)
+
+
+def command(*arguments: object, code: int = 0) -> None:
+    with pytest.raises(SystemExit, match=rf"^{code}$"):
+        main(["evaluate", *map(str, arguments), "--data", SCENE])
+
+
+def test_the_command_has_the_matrix_and_a_protocol(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    np.savez(tmp_path / "mine.npz", **{name: scores_of(40) for name in ("01", "02")})  # type: ignore[arg-type]
+    command("--scores-file", tmp_path / "mine.npz", "--matrix", "--protocol", "causal")
+    said = capsys.readouterr().out
+    assert "AUC, micro / macro, by normalisation and smoothing" in said
+    assert "alarms at other budgets" not in said
+    assert "paper" not in said
+    command("--scores-file", tmp_path / "mine.npz", "--false-alarms", "1/h", code=2)
+    assert "--scores-file takes no --false-alarms" in capsys.readouterr().err
+
+
+def test_the_command_says_what_the_column_paper_is_and_writes_the_notes(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    np.save(tmp_path / "all.npy", np.r_[scores_of(36), scores_of(36)])
+    command("--scores-file", tmp_path / "all.npy")
+    assert "paper: the scores of the file, divided by their maximum in each video" in capsys.readouterr().out
+    command("--scores-file", tmp_path / "all.npy", "--json", "-")
+    said = capsys.readouterr()
+    notes = json.loads(said.out)["notes"]
+    assert notes[1] == "8 of 80 frames have no score and are left out: the first 4 of every video."
+    assert all(f"note: {note}" in said.err for note in notes)
+    np.save(tmp_path / "all.npy", np.full(80, np.nan))
+    command("--scores-file", tmp_path / "all.npy")
+    assert "no metrics: no frame has a score" in capsys.readouterr().out
 
 
 def test_the_command_takes_a_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -48,6 +49,7 @@ from comemory.cli.terminal import (
 )
 from comemory.errors import ConfigError
 from comemory.files import require_writable_file, write_text
+from comemory.types import JSON
 
 if TYPE_CHECKING:
     from comemory.batch import BatchResult
@@ -275,12 +277,13 @@ def evaluate(
         typer.Option(
             metavar="PATH",
             help="Evaluate scores of any method in place of a bundle: a .npz with an array for each video, one number a frame; "
-            "a folder with a .npy or .npz for each video; or a .npy of all videos.",
+            "a folder with a .npy or .npz for each video; or one array of all videos.",
             show_default=False,
         ),
     ] = None,
     json_file: Annotated[
-        Path | None, typer.Option("--json", metavar="FILE", help="Write the metrics as JSON; `-` prints them.")
+        Path | None,
+        typer.Option("--json", metavar="FILE", help="Write the metrics and the notes as JSON; `-` prints them."),
     ] = None,
     report: Annotated[
         Path | None, typer.Option(metavar="FILE.html", help="Write a report, one self-contained HTML file.")
@@ -323,11 +326,12 @@ def evaluate(
     if scores_file is not None:
         if bundle is not None or report is not None or scores is not None:
             raise ConfigError("--scores-file takes no bundle, no --report and no --scores: it needs only --data")
-        _evaluate_file(scores_file, data, json_file)
+        if false_alarms is not None:
+            raise ConfigError("--scores-file takes no --false-alarms: without normal video, scores have no threshold")
+        _evaluate_file(scores_file, data, json_file, _protocols(protocol), matrix=matrix)
         return
     bundle = _bundle_to_evaluate(bundle)
     from comemory.evaluation.evaluate import evaluate, write_evaluation_report
-    from comemory.evaluation.results import PROTOCOLS
     from comemory.evaluation.scores_file import write_scores
     from comemory.parallel import n_workers
     from comemory.research.pseudo_anomalies.dataset import open_dataset
@@ -344,7 +348,7 @@ def evaluate(
         done = evaluate(
             detector,
             open_dataset(data),
-            protocols=PROTOCOLS if protocol is ProtocolName.both else (protocol.value,),
+            protocols=_protocols(protocol),
             false_alarms=budget_or_default(false_alarms),
             images=report is not None,
             workers=workers,
@@ -356,19 +360,35 @@ def evaluate(
     if scores is not None:
         write_scores(scores, done.videos)
     results = {**done.results, "runtime": runtime, "precision": detector.bundle.precision}
-    if file is not None:
-        write_text(file, json.dumps(results, indent=1) + "\n")
-    if json_file is not None and file is None:
-        print_json(results)
-    else:
-        print_results(console, done.results)
-        if matrix:
-            print_matrix(console, done.results["protocols"])
-            print_budgets(console, done.results["budgets"])
-        print_notes(console, done.notes)
-        if targets:
-            print_line(console, f"wrote {', '.join(map(str, targets))}")
+    _print_evaluation(results, done.notes, json_file, targets, matrix=matrix)
     report_problems(done.problems)
+
+
+def _protocols(chosen: ProtocolName) -> Sequence[str]:
+    from comemory.evaluation.results import PROTOCOLS
+
+    return PROTOCOLS if chosen is ProtocolName.both else (chosen.value,)
+
+
+def _print_evaluation(
+    results: JSON, notes: Sequence[str], json_file: Path | None, written: Sequence[Path], *, matrix: bool
+) -> None:
+    """Print the results as a table, or as JSON, which has the notes too; or write them as JSON beside the table."""
+    as_json = {**results, "notes": list(notes)}
+    if json_file is not None and str(json_file) == "-":
+        print_json(as_json)
+        print_notes(error_console, notes)
+        return
+    if json_file is not None:
+        write_text(json_file, json.dumps(as_json, indent=1) + "\n")
+    print_results(console, results)
+    if matrix:
+        print_matrix(console, results["protocols"])
+        if "budgets" in results:
+            print_budgets(console, results["budgets"])
+    print_notes(console, notes)
+    if written:
+        print_line(console, f"wrote {', '.join(map(str, written))}")
 
 
 def _bundle_to_evaluate(bundle: Path | None) -> Path:
@@ -384,25 +404,16 @@ def _bundle_to_evaluate(bundle: Path | None) -> Path:
     return bundle
 
 
-def _evaluate_file(scores_file: Path, data: str, json_file: Path | None) -> None:
+def _evaluate_file(
+    scores_file: Path, data: str, json_file: Path | None, protocols: Sequence[str], *, matrix: bool
+) -> None:
     """Print or write the metrics of the scores in a file."""
     from comemory.evaluation.released_scores import evaluate_released_scores
-    from comemory.evaluation.scores_file import evaluate_scores_file
     from comemory.research.pseudo_anomalies.dataset import open_dataset
 
     file = None if json_file is None or str(json_file) == "-" else json_file
     if file is not None:
         require_writable_file(file)
     dataset = open_dataset(data)
-    is_released = scores_file.is_dir() or scores_file.suffix == ".npy"
-    run = evaluate_released_scores if is_released else evaluate_scores_file
-    results, notes = run(scores_file, dataset.name, dataset.testing())
-    if file is not None:
-        write_text(file, json.dumps(results, indent=1) + "\n")
-    if json_file is not None and file is None:
-        print_json(results)
-        return
-    print_results(console, results)
-    print_notes(console, notes)
-    if file is not None:
-        print_line(console, f"wrote {file}")
+    results, notes = evaluate_released_scores(scores_file, dataset.name, dataset.testing(), protocols=protocols)
+    _print_evaluation(results, notes, json_file, [] if file is None else [file], matrix=matrix)

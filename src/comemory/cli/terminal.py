@@ -200,6 +200,14 @@ def print_events(console: Console, events: Sequence[Event], n_frames: int) -> No
     )
 
 
+PAPER_SCORES = {
+    "own": "the score of the network's authors, scaled within each video",
+    "calibrated": "the calibrated score, divided by its maximum in each video",
+    "given": "the scores of the file, divided by their maximum in each video",
+}
+"""What the column `paper` is made of, by the `paper_score` of the results."""
+
+
 def print_results(console: Console, results: Mapping[str, Any]) -> None:
     """Print what `evaluate --json` writes: the metrics of the model beside those of the motion baseline."""
     columns = [name for name in ("causal", "paper") if results.get(name)]
@@ -213,7 +221,12 @@ def print_results(console: Console, results: Mapping[str, Any]) -> None:
     title = f"{results['dataset']}: {videos}, {results['n_scored']} of {results['n_frames']} frames scored"
     print_table(console, title, rows, ("", *columns, "motion baseline"))
     if not rows:
-        print_line(console, "no metrics: they need labels of both normal and abnormal frames")
+        reason = (
+            "they need labels of both normal and abnormal frames" if results["n_scored"] else "no frame has a score"
+        )
+        print_line(console, f"no metrics: {reason}")
+    elif "paper" in columns:
+        print_line(console, f"paper: {PAPER_SCORES[results['paper_score']]}", style="dim")
     if "threshold" in results:
         print_line(console, _alarm_summary(results), style="dim")
     if warning := below_baseline(results):

@@ -74,7 +74,8 @@ def compute_results(
 def frame_results(videos: Sequence[FrameScores], dataset: str, protocols: Sequence[str] = PROTOCOLS) -> JSON:
     """Compute the metrics that need only frame scores, with the keys of `compute_results`.
 
-    There is no threshold, so there are no alarms; no score map, so no localisation; and no speed.
+    There is no threshold, so there are no alarms; no score map, so no localisation; and no speed. `paper_score` is `own`,
+    or `given` where the scores are taken as they are given.
     """
     known = labelled(videos)
     columns = {name: _rank_metrics(known, name) for name in protocols}
@@ -82,6 +83,7 @@ def frame_results(videos: Sequence[FrameScores], dataset: str, protocols: Sequen
         **_counts(videos, dataset),
         "causal": columns.get("causal"),
         "paper": columns.get("paper"),
+        "paper_score": "own" if _have_own_score(known) else "given",
         "motion_baseline": _baseline(known),
         "protocols": protocol_matrix(known),
         "per_video": _per_video(videos, known),
@@ -170,7 +172,7 @@ def _have_own_score(videos: Sequence[FrameScores]) -> bool:
 
 def _own_scores(videos: Sequence[FrameScores]) -> list[NDArray[np.float64]]:
     """The own scores of the model's authors; empty unless every video has one."""
-    found = [video.own for video in videos if isinstance(video, VideoScores) and video.own is not None]
+    found = [video.own for video in videos if video.own is not None]
     return found if len(found) == len(videos) else []
 
 

@@ -50,6 +50,7 @@ class FrameScores:
         score: float64 (n_scored,), higher is more abnormal.
         labels: bool (n_frames,) of all frames, True where abnormal; None when not known.
         motion_baseline: float64 (n_scored,); None when it was not computed.
+        own: float64 (n_scored,), the score of the model's authors, see `evaluation.own_score`; None where it has none.
     """
 
     name: str
@@ -58,6 +59,7 @@ class FrameScores:
     score: NDArray[np.float64]
     labels: NDArray[np.bool_] | None
     motion_baseline: NDArray[np.float64] | None = None
+    own: NDArray[np.float64] | None = None
 
     @property
     def scored_labels(self) -> NDArray[np.bool_] | None:
@@ -78,7 +80,6 @@ class VideoScores(FrameScores):
     Shapes:
         time_s: float64 (n_scored,).
         thesis: float64 (n_scored,), Eq. (16) of the thesis; None where the model does not give the evidence for it.
-        own: float64 (n_scored,), the score of the model's authors, see `evaluation.own_score`; None where it has none.
         raw: float64 (n_scored, n_channels), the largest patch of each channel before calibration.
 
     Attributes:
@@ -96,7 +97,6 @@ class VideoScores(FrameScores):
     rate_hz: float
     time_s: NDArray[np.float64]
     thesis: NDArray[np.float64] | None
-    own: NDArray[np.float64] | None
     channels: tuple[str, ...]
     raw: NDArray[np.float64]
     alarms: Mapping[str, Alarms]
