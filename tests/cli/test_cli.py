@@ -301,15 +301,17 @@ def test_a_video_that_cannot_be_evaluated_is_named_and_the_rest_is_done(
     assert done.code == 1
     assert figures["n_videos"] == 1
     assert figures["causal"]["auc_micro"] is not None
-    (line,) = done.err.splitlines()
+    *notes, line = done.err.splitlines()
     assert line.startswith("problem: ")
     assert "02" in line
+    assert notes == [f"note: {note}" for note in figures["notes"]]
 
 
 def test_json_on_stdout_is_nothing_but_json(call: Call, nano_bundle: Path, labelled: Path) -> None:
     done = call("evaluate", nano_bundle, "--data", f"folder:{labelled}", "--threads", "1", "--json", "-")
-    assert (done.code, done.err) == (0, "")
-    assert json.loads(done.out)["n_videos"] == 2
+    figures = json.loads(done.out)
+    assert (done.code, figures["n_videos"]) == (0, 2)
+    assert done.err == "".join(f"note: {note}\n" for note in figures["notes"])
     done = call("info", nano_bundle, "--json")
     assert json.loads(done.out)["config"]["network"]["base_width"] == 4
     done = call("data", "check", f"folder:{labelled}", "--json")
