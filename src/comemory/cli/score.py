@@ -49,11 +49,11 @@ from comemory.cli.terminal import (
 )
 from comemory.errors import ConfigError
 from comemory.files import require_writable_file, write_text
-from comemory.types import JSON
 
 if TYPE_CHECKING:
     from comemory.batch import BatchResult
     from comemory.detector import Detector
+    from comemory.types import JSON
 
 
 def open_detector(
