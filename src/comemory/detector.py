@@ -254,7 +254,7 @@ class Detector:
         """Show how abnormal each place of a scored frame is.
 
         Shapes: float32 (H, W) of the model's size, in [0, 1]: 0 is normal, 1 a score of `scoring.HEAT_MAP_MAX` or more;
-            all 0 for a model whose score is one number a frame, which tells of no place.
+            all 0 for a model that gives one number per frame, which cannot localise.
         """
         return self._stages.heat_map(scored.evidence)
 

@@ -354,7 +354,7 @@ class BoundedMemory:
         self._maps: _Maps = {}
 
     def restart_smoothing(self) -> None:
-        """Forget the scores so far; the items stay."""
+        """Reset the smoothing of the score; the memory items stay as they are."""
         self._scorer.reset()
 
     def score(

@@ -197,7 +197,7 @@ class Score:
         appearance: the appearance channels fused, before the calibration of the score; not comparable with `value`.
         motion: the same of the motion channels.
         box: the moving object at the patch of the strongest channel, or that patch where no object is; in pixels of the source.
-            None where that channel is a number of the whole frame, which has no place.
+            None where that channel is one number per frame, which cannot localise.
         heat_map: float32 (h, w) in [0, 1], on request.
     """
 

@@ -362,6 +362,16 @@ def test_a_mistyped_name_leaves_the_results_before_and_a_run_removes_its_old_pic
     assert set((out / "events").iterdir()) == named | {own}
 
 
+def test_pictures_that_are_scored_themselves_are_not_removed(nano_bundle: Path, gate: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    arguments = ("score", nano_bundle, "--out", out, "--false-alarms", "1e7/min")
+    assert comemory(*arguments, gate).returncode == 0
+    pictures = {path: path.read_bytes() for path in (out / "events").iterdir()}
+    assert pictures
+    comemory(*arguments, out / "events")
+    assert {path: path.read_bytes() for path in pictures} == pictures
+
+
 def test_what_breaks_off_leaves_rows_events_and_the_reason(
     fixed_scores: Callable[..., FixedScores], gate: Path, tmp_path: Path
 ) -> None:

@@ -9,6 +9,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
@@ -94,7 +95,7 @@ class Cluster:
     def start(self, name: str) -> None:
         named = [f"--node-name={name}", "--resources", '{"cameras": 4}']
         if name == "head":
-            folder = f"--temp-dir=/tmp/ray-{os.getpid()}-fleet"
+            folder = f"--temp-dir={tempfile.gettempdir()}/ray-{os.getpid()}-fleet"
             named = ["--head", f"--port={self.port}", "--num-cpus=0", "--include-dashboard=false", folder]
         else:
             named.append(f"--address=127.0.0.1:{self.port}")

@@ -23,7 +23,6 @@ from comemory.export import export  # noqa: E402
 from comemory.live.config import LearnSettings  # noqa: E402
 from comemory.live.learning import learn  # noqa: E402
 from comemory.live.learning.progress import LearningProgress  # noqa: E402
-from comemory.models.baselines.motion_baseline import MotionBaseline  # noqa: E402
 from comemory.models.contract import Model  # noqa: E402
 from comemory.models.evidence import cell_means  # noqa: E402
 from comemory.models.settings import ModelSettings  # noqa: E402
@@ -120,13 +119,6 @@ def test_a_model_without_a_network_is_calibrated(motion: Bundle, scene_frames: l
         outputs.append([step for frame in scene_frames if (step := detector.step(frame)) is not None][-1])
     found = [step.evidence.maps["flow_length"] for step in outputs]
     np.testing.assert_allclose(found[0], found[1], atol=1e-5)
-
-
-def test_its_old_unused_parameter_is_skipped() -> None:
-    model = MotionBaseline(MotionBaseline.Settings(), channels=1, n_past=4)
-    model.load_state_dict({"unused": torch.zeros(())})
-    with pytest.raises(RuntimeError, match="Unexpected key"):
-        model.load_state_dict({"other": torch.zeros(())})
 
 
 @pytest.mark.parametrize("precision", ["int8", "bf16"])

@@ -85,8 +85,10 @@ def score_sources(
         finally:
             if result.n_frames:
                 _write_events(out / "events.json", detector, result, threshold, false_alarms)
+                inputs = {Path(source).resolve() for source in sources}
                 for picture in before.difference(result.images):
-                    picture.unlink(missing_ok=True)
+                    if inputs.isdisjoint((picture.resolve(), *picture.resolve().parents)):
+                        picture.unlink(missing_ok=True)
     if result.n_frames:
         result.files = [out / "scores.csv", out / "events.json", *result.files]
     return result

@@ -174,10 +174,9 @@ def has_network(cost: Mapping[str, int]) -> bool:
     """Whether a model has weights or multiplies anything; else its evidence is made of the flow alone.
 
     Args:
-        cost: see `training.cost.network_cost`. One parameter without an operation is the unused one that earlier versions
-            of the motion baseline had.
+        cost: see `training.cost.network_cost`.
     """
-    return cost.get("macs", 1) > 0 or cost.get("parameters", 0) + cost.get("frozen_parameters", 0) > 1
+    return any(cost.get(what, 0) for what in ("macs", "parameters", "frozen_parameters"))
 
 
 def open_bundle(path: str | Path) -> Bundle:

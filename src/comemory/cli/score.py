@@ -395,7 +395,7 @@ def _bundle_to_evaluate(bundle: Path | None) -> Path:
     """The bundle of `evaluate`.
 
     Raises:
-        ConfigError: there is none, or a file of scores is in its place.
+        ConfigError: no bundle is given, or a file of scores is given in its place.
     """
     if bundle is None:
         raise ConfigError("nothing to evaluate: give a bundle, or --scores-file FILE.npz")

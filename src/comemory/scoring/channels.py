@@ -83,7 +83,7 @@ class Peak(NamedTuple):
 
     Attributes:
         value: of the patch.
-        box: the patch in pixels of the model's image; None where the channel is a number, which has no place.
+        box: the patch in pixels of the model's image; None where the channel is one number per frame.
     """
 
     value: float

@@ -57,7 +57,7 @@ class Database:
 
     Raises:
         ConfigError: the URL is of another kind.
-        RuntimeMissing: PostgreSQL is asked for and psycopg is not installed.
+        RuntimeMissing: the URL names PostgreSQL and psycopg is not installed.
         StoreError: it cannot be opened, or is newer than this program.
     """
 
@@ -178,7 +178,7 @@ def count_events(url: str) -> int | None:
 
     Raises:
         ConfigError: the URL is of another kind, or the folder of the file cannot be written.
-        RuntimeMissing: PostgreSQL is asked for and psycopg is not installed.
+        RuntimeMissing: the URL names PostgreSQL and psycopg is not installed.
         StoreError: it cannot be opened, or is newer than this program.
     """
     parsed = parse_url(url)

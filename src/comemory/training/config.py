@@ -214,7 +214,7 @@ def _model_of(preset: str) -> str:
 
 
 def _preset_of(model: str, preset: str) -> Mapping[str, Any]:
-    """What a preset changes of the defaults for a model. Sizes and training are common, unless the model has its own."""
+    """The settings of a preset for a model: all models share its sizes and training, unless a model defines its own."""
     if model == _model_of(preset) or model not in MODELS:
         return PRESETS[preset]
     own = settings_class(model)

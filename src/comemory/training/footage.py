@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from pathlib import Path
 
+from comemory.datasets.video_scan import scan_recording
 from comemory.errors import SourceError
 from comemory.training.config import TrainingConfig
 from comemory.training.split import MIN_CALIBRATION_CLIPS, split_frames
@@ -46,12 +48,12 @@ def footage_shortage(n_frames: Sequence[int], config: TrainingConfig) -> str | N
 
 
 def count_frames(video: LabelledSource) -> int:
-    """Frames of a video, decoded where nothing states them; 0 where it cannot be read."""
+    """Frames of a video, decoded where nothing states them and `data check` has not done so; 0 where it cannot be read."""
     if video.n_frames is not None:
         return video.n_frames
-    with suppress(SourceError):
-        return sum(1 for _ in open_source(video.source))
-    return 0
+    if isinstance(video.source, str):
+        return scan_recording(Path(video.source)).n_frames
+    return sum(1 for _ in video.source)
 
 
 def shape_note(videos: Sequence[LabelledSource]) -> str | None:

@@ -111,9 +111,8 @@ class FrameSampler:
         interval_s = nominal_s if self._last_taken_s is None else time_s - self._last_taken_s
         recorded_s = self._n_since_taken * camera_s
         if interval_s < (1 - JITTER_TOLERANCE) * recorded_s:
-            interval_s = (
-                recorded_s  # frames that come in a burst, or a clock that stands still, say nothing about speed
-            )
+            # Frames that come in a burst, or a clock that stands still, say nothing about the speed.
+            interval_s = recorded_s
         if interval_s > GAP_INTERVALS * max(camera_s, nominal_s):
             self._index += 1
         is_jitter = has_trained_rate and abs(interval_s / nominal_s - 1) <= JITTER_TOLERANCE

@@ -8,8 +8,7 @@ Shape suffixes: B batch, T frames, C channels, H W pixels.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -37,11 +36,6 @@ class MotionBaseline(Model):
 
     Settings = MotionBaselineSettings
     settings: MotionBaselineSettings
-
-    def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False) -> Any:
-        """Load the weights, none; the unused one that earlier versions stored is skipped."""
-        kept = {name: tensor for name, tensor in state_dict.items() if name != "unused"}
-        return super().load_state_dict(kept, strict, assign)
 
     def loss(self, frames_BTCHW: Tensor, flow_B2HW: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         """See `contract.Model`: there is nothing to minimise, and no training asks for it."""

@@ -155,13 +155,13 @@ def render(
         block, experiment, variant = found[1], found[2] or "", found[3]
         if block not in TABLES and block not in PLOTS:
             raise ConfigError(f"the template names the block {block!r}: {suggest(block, [*TABLES, *PLOTS])}")
-        listed, given = summaries(rows, experiment), (files or {}).get(experiment, experiment)
+        given = (files or {}).get(experiment, experiment)
+        listed = summaries(rows, experiment, given)
         if not listed:
             missing = f"*No rows yet: run `comemory reproduce {given}`.*"
             return missing if block in ("table", "ranks", "scenes") else ""
         if block in TABLES:
-            text = TABLES[block](listed, variant)
-            return text.replace(f"`comemory reproduce {experiment} ", f"`comemory reproduce {given} ")
+            return TABLES[block](listed, variant)
         return _plot(block, experiment, listed, folder, plots)
 
     text = _BLOCK.sub(fill, template)

@@ -19,7 +19,7 @@ class Summary:
     """One variant on one data set.
 
     Attributes:
-        experiment: its name.
+        experiment: its name, or the path of its file where the command that runs it takes that.
         data: name of the data set.
         variant: its name.
         rows: one for each seed, all of one config and one version of the code, in the order of the seeds.
@@ -84,11 +84,16 @@ class Summary:
         return {kind: mean for kind, values in found.items() if (mean := spread(values)) is not None}
 
 
-def summaries(rows: Sequence[JSON], experiment: str) -> list[Summary]:
+def summaries(rows: Sequence[JSON], experiment: str, given: str | None = None) -> list[Summary]:
     """Return the variants of an experiment in the order of its file.
 
     When the settings or the code of a variant changed, its older rows no longer describe it: only rows with the group
     key of the row appended last count. Of several rows of one seed, the last counts.
+
+    Args:
+        rows: of the table.
+        experiment: its name in the rows.
+        given: what the command that runs it takes; its name by default.
     """
     newest: dict[tuple[str, str], str] = {}
     chosen: dict[tuple[str, str], dict[int, JSON]] = {}
@@ -99,7 +104,7 @@ def summaries(rows: Sequence[JSON], experiment: str) -> list[Summary]:
         if newest[row["data"], row["variant"]] == row["group"]:
             chosen.setdefault((row["data"], row["variant"]), {})[row["seed"]] = row
     listed = [
-        Summary(experiment, data, variant, [by_seed[seed] for seed in sorted(by_seed)])
+        Summary(given or experiment, data, variant, [by_seed[seed] for seed in sorted(by_seed)])
         for (data, variant), by_seed in chosen.items()
     ]
     return sorted(listed, key=lambda summary: tuple(summary.newest["order"]))
