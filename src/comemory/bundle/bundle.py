@@ -101,7 +101,7 @@ class Bundle:
         return sum(sum(part.values()) for part in parts) or None
 
     def coverage(self, goals: Sequence[str] = GOALS) -> Coverage:
-        """Which false-alarm budgets its footage holds, see `scoring.budgets`."""
+        """Which false-alarm budgets its footage supports, see `scoring.budgets`."""
         return coverage(self.calibration, self.n_footage_frames, goals)
 
     @property

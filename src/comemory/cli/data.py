@@ -92,8 +92,8 @@ def _print_counts(title: str, check: DataCheck) -> None:
 
 
 def _budget_notes(check: DataCheck) -> list[str]:
-    """About which false-alarm budgets the training footage can hold."""
+    """The false-alarm budgets that the training footage supports."""
     from comemory.scoring.budgets import coverage_of_footage
 
     footage_s = check.seconds.get("training footage", 0.0)
-    return [f"a guess from other scenes, before a training: {coverage_of_footage(footage_s)}"] if footage_s > 0 else []
+    return [f"estimated from other scenes, before a training:  {coverage_of_footage(footage_s)}"] if footage_s > 0 else []

@@ -228,7 +228,7 @@ class Engine:
 
     @property
     def start_notes(self) -> list[str]:
-        """For each camera, its false-alarm budget, and what the footage of its model holds; and why there are no labels."""
+        """For each camera, its false-alarm budget and those that its model's footage supports; and why there are no labels."""
         scorers = {name: camera.scorer for name, camera in self._cameras.items()}
         notes = [
             f"{name}: at most {scorer.false_alarms} false alarms; the model has {scorer.detector.bundle.coverage()}"

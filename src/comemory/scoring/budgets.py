@@ -1,9 +1,9 @@
-"""Which false-alarm budgets the footage of a training can hold, and how much footage a smaller one needs.
+"""Which false-alarm budgets the footage of a training supports, and how much footage a smaller one needs.
 
-Ours, two rules. First, the alarms in normal video that a threshold is fitted on must be enough: a budget is held while the
-small-sample correction raises the tail probability of its threshold by less than `MAX_CORRECTION`. Second, footage says
-nothing about what happens more rarely than it is long: a budget is held while the time between two of its alarms is less
-than `MAX_EXTRAPOLATION` times the footage. So minutes hold `10/h`, an hour holds `1/day`.
+Ours, two rules. First, the alarms in normal video that a threshold is fitted on must be enough: a budget is supported while the
+small-sample correction raises the tail probability of its threshold by less than `MAX_CORRECTION`. Second, extrapolation has a
+limit: a budget is supported while the time between two of its alarms is at most `MAX_EXTRAPOLATION` times the footage.
+So minutes support `10/h`, an hour supports `1/day`.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from comemory.scoring.tail import TAIL_START
 
 MAX_CORRECTION = 4.0
 """Factor in tail probability. Corrected by more, a threshold is too high for what is obvious: with this factor a minute and a
-half of a walkway holds a budget at which its trucks and cyclists are events."""
+half of a walkway supports a budget at which its trucks and cyclists are events."""
 
 MAX_EXTRAPOLATION = 24.0
 """A day's budget needs an hour of footage: the tail is fitted on fractions of a second, but a day has quiet and busy hours."""
@@ -31,7 +31,7 @@ BUDGETS = (
 """The budgets that are proposed, the fewest alarms first."""
 
 GOALS = ("1/h", "1/day")
-"""The budgets of which is said how much footage they need."""
+"""The budgets for which the needed footage is reported."""
 
 TYPICAL_ALARMS_PER_HOUR = 200.0
 """Alarms an hour at the start of the tail, for footage that no model was trained on yet: three scenes had 150 to 575."""
@@ -39,12 +39,12 @@ TYPICAL_ALARMS_PER_HOUR = 200.0
 
 @dataclass(frozen=True, slots=True)
 class Coverage:
-    """What footage is good for.
+    """Which budgets footage supports.
 
     Attributes:
         footage_s: its length, seconds.
-        finest: the smallest of `BUDGETS` that it holds.
-        needed_s: about how many seconds of footage hold each goal that this footage does not hold.
+        finest: the smallest of `BUDGETS` that it supports.
+        needed_s: about how many seconds of footage support each goal that this footage does not support.
     """
 
     footage_s: float
@@ -63,7 +63,7 @@ class Coverage:
 
 
 def coverage(calibration: Calibration, n_frames: int | None = None, goals: Sequence[str] = GOALS) -> Coverage:
-    """What the footage of a calibration holds.
+    """Which budgets the footage of a calibration supports.
 
     Args:
         calibration: fitted on it.
@@ -77,7 +77,7 @@ def coverage(calibration: Calibration, n_frames: int | None = None, goals: Seque
 
 
 def coverage_of_footage(footage_s: float) -> Coverage:
-    """A guess at what footage holds before a model is trained on it, by the alarms that other scenes had.
+    """An estimate of what footage supports before a model is trained on it, from the alarms that other scenes had.
 
     >>> print(coverage_of_footage(180.0))
     3 min of normal footage: budgets down to 2/h; 1/h needs about 4 min, 1/day about 1 h
@@ -94,7 +94,7 @@ def coverage_of_footage(footage_s: float) -> Coverage:
 
 
 def default_budget(calibration: Calibration, n_frames: int | None = None) -> str:
-    """The false-alarm budget where the user gives none: `1/h`, or more alarms where the footage does not hold that.
+    """The false-alarm budget where the user gives none: `1/h`, or more alarms where the footage does not support that.
 
     Args:
         calibration: of the model.
@@ -105,7 +105,7 @@ def default_budget(calibration: Calibration, n_frames: int | None = None) -> str
 
 
 def is_held(calibration: Calibration, budget: str, footage_s: float) -> bool:
-    """Whether footage of that length holds a budget, by the two rules above."""
+    """Whether footage of that length supports a budget, by the two rules above."""
     if calibration.n_alarms is None:
         return _is_in_reach(budget, footage_s)
     level = calibration.budget_level(budget)
@@ -122,7 +122,7 @@ def _is_in_reach(budget: str, footage_s: float) -> bool:
 
 
 def _needed_s(calibration: Calibration, budget: str, footage_s: float) -> float:
-    """About how much footage holds a budget, if it has as many alarms an hour as that of the calibration."""
+    """About how much footage supports a budget, if it has as many alarms an hour as that of the calibration."""
     level, n_alarms = calibration.budget_level(budget), calibration.n_alarms
 
     def is_enough(seconds: float) -> bool:

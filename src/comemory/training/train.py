@@ -74,7 +74,7 @@ class TrainingResult:
         problems: one line for each problem met, such as a corrupt frame.
         caution: one sentence where there was too little video for precise thresholds, else None.
         notes: one line each on the times of the frames, such as a gap; see `video.frame_sampler`.
-        coverage: the length of the footage and the false-alarm budgets that it holds; None in all but the first process.
+        coverage: the length of the footage and the false-alarm budgets that it supports; None in all but the first process.
         cost: of the network, see `training.cost.network_cost`; None in all but the first process.
         is_first: whether this is the first process of the training, which wrote the bundle.
     """

@@ -98,7 +98,7 @@ class EventTracker:
 
     @property
     def false_alarms(self) -> str:
-        """The camera's false-alarm budget: the one given, else that which the model's footage holds."""
+        """The camera's false-alarm budget: the one given, else the default of its bundle."""
         return self.camera.false_alarms or self._detector.bundle.default_budget
 
     @property
