@@ -96,4 +96,6 @@ def _budget_notes(check: DataCheck) -> list[str]:
     from comemory.scoring.budgets import coverage_of_footage
 
     footage_s = check.seconds.get("training footage", 0.0)
-    return [f"estimated from other scenes, before a training:  {coverage_of_footage(footage_s)}"] if footage_s > 0 else []
+    return (
+        [f"estimated from other scenes, before a training: {coverage_of_footage(footage_s)}"] if footage_s > 0 else []
+    )

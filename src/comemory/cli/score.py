@@ -153,7 +153,7 @@ def score(
         typer.Option(
             metavar="MINUTES",
             min=0,
-            help="Split videos longer than this at key frames, so that several workers score one; 0 splits none.",
+            help="Length of the segments into which a video of at least twice this length is split; 0 splits none.",
             rich_help_panel=ARCHIVES,
         ),
     ] = 60,
@@ -162,7 +162,7 @@ def score(
         typer.Option(
             metavar="MINUTES",
             min=0.01,
-            help="Give a video up after so long; and after 5 minutes without a frame.",
+            help="Give up a video after this time, or after 5 minutes without a frame (on Ray, after this time only).",
             rich_help_panel=ARCHIVES,
         ),
     ] = 360,

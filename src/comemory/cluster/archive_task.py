@@ -34,7 +34,7 @@ class ArchiveSettings:
         flow_weights: see there.
         false_alarms: budget of the events.
         layout: see `archive_layout.Layout`.
-        split_s: files longer than this are split into segments; 0 splits none.
+        split_s: length of a segment, seconds; files of at least twice this length are split, 0 splits none.
         warm_up_s: seconds before a segment that are scored to bring the detector into the state of one run.
         time_limit_s: seconds after which a file is given up.
         device: that executes the network, on every worker.
