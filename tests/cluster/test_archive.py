@@ -239,7 +239,7 @@ class TestKills:
     def test_of_the_driver_and_of_workers(
         self, command: list[str], archive: Path, scored: Path, tmp_path: Path
     ) -> None:
-        """After each kill the next run goes on; in the end every frame is there once, and the bytes are those of a calm run."""
+        """After each kill the next run goes on; in the end all frames are there once, with the bytes of an uninterrupted run."""
         out = tmp_path / "out"
         for n_wanted in (1, 3):
             with subprocess.Popen(command, stderr=subprocess.DEVNULL) as driver:

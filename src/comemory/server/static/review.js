@@ -6,8 +6,8 @@ import { count, plural } from "./format.js";
 import { isAdmin, isOperator, notifyAll } from "./live.js";
 
 const ACTIONS = [["normal", "Normal", "check", "1"], ["abnormal", "Abnormal", "alarm", "2"], ["clear", "Remove verdict", "undo", "3"], ["favourite", "Favourite", "star", "f"]];
-const KEYS = [["j, k", "next and previous event"], ["Enter", "open the event"], ["x", "select the event, or no longer"], ["Shift and click", "select all from the last one to this one"],
-  ["Shift and A", "select all that are shown"], ["Escape", "select none"], ["1", "normal"], ["2", "abnormal"], ["3", "remove the verdict"], ["f", "favourite, or no longer"], ["?", "show these keys"]];
+const KEYS = [["j, k", "next and previous event"], ["Enter", "open the event"], ["x", "select the event, or undo the selection"], ["Shift and click", "select all from the last one to this one"],
+  ["Shift and A", "select all that are shown"], ["Escape", "select none"], ["1", "normal"], ["2", "abnormal"], ["3", "remove the verdict"], ["f", "make the event a favourite, or undo that"], ["?", "show these keys"]];
 
 export function showKeys() {
   const dialog = h("dialog", { class: "player keys", "aria-labelledby": "keys-title" },
