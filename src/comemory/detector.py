@@ -78,7 +78,7 @@ class Detector:
         all_evidence: bool = False,
     ) -> None:
         if update not in get_args(Update):
-            raise ConfigError(f"update is 'off', 'gated', 'always' or 'bounded', got {update!r}")
+            raise ConfigError(f"update is {update!r}: expected 'off', 'gated', 'always' or 'bounded'")
         if threads is not None and threads < 1:
             raise ConfigError(f"the network needs at least 1 thread, got threads={threads}")
         if isinstance(runtime, str):
@@ -290,7 +290,7 @@ def _open_runtimes(
     def of_worker(number: int) -> Runtime:
         if number not in opened:
             if open_one is None:
-                raise ConfigError("a detector with a shared runtime scores with one worker")
+                raise ConfigError("a detector with a shared runtime scores with one worker: pass workers=1")
             opened[number] = open_one()
         return opened[number]
 

@@ -67,8 +67,8 @@ class TestQuery:
     @pytest.mark.parametrize(
         ("words", "code", "text"),
         [
-            (["--in", "2026-13"], 2, "no time"),
-            (["--in", "2026", "--from", "2026"], 2, "--in goes without"),
+            (["--in", "2026-13"], 2, "is not a time"),
+            (["--in", "2026", "--from", "2026"], 2, "--in sets both --from and --to"),
             (["--sql", "SELECT nothing FROM scores"], 2, "nothing"),
         ],
     )

@@ -103,9 +103,9 @@ class TestCameras:
         [
             ({"url": "env:HOME"}, "in the settings file only"),
             ({"url": "file:///etc/passwd"}, "expected one of"),
-            ({"url": "scene.mp4"}, "the whole path"),
+            ({"url": "scene.mp4"}, "the absolute path"),
             ({"url": "rtsp://gate.lan/live", "model": "/nowhere"}, "not a bundle"),
-            ({"url": "rtsp://gate.lan/live", "model": "nowhere"}, "whole path"),
+            ({"url": "rtsp://gate.lan/live", "model": "nowhere"}, "absolute path"),
             ({"url": "rtsp://gate.lan/live", "hours": ["8 to 6"]}, "cannot read the hours"),
             ({"url": "rtsp://gate.lan/live", "false_alarms": "few"}, "false_alarms"),
             ({"url": "rtsp://gate.lan/live", "unusual_times": "few"}, "unusual_times"),

@@ -274,7 +274,7 @@ def test_paths_that_cannot_be_written_are_refused_first(tmp_path: Path, monkeypa
     assert "cannot make the run folder" in refusal(made.DATA, out, run=tmp_path / "taken")
     (tmp_path / "empty").mkdir()
     monkeypatch.chdir(tmp_path / "empty")
-    assert "is no name for a bundle" in refusal(made.DATA, Path())
+    assert "cannot be the path of a bundle" in refusal(made.DATA, Path())
     assert {path.name for path in tmp_path.iterdir()} == {"taken", "empty"}
 
 

@@ -31,9 +31,9 @@ def _host(host: str) -> str:
     try:
         host.encode("idna")
     except UnicodeError:
-        raise ValueError("this is no host name: its parts have 1 to 63 letters, with dots between them") from None
+        raise ValueError("this is not a host name: its parts have 1 to 63 letters, with dots between them") from None
     if any(character.isspace() or ord(character) < 32 for character in host):
-        raise ValueError("this is no host name: it has spaces or control characters")
+        raise ValueError("this is not a host name: it has spaces or control characters")
     return host
 
 

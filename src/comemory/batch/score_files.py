@@ -39,8 +39,9 @@ def score_sources(
 
     Rows go into `scores.csv.part` as soon as it is known which event a frame belongs to, one whole line at a time. So a
     process that is killed leaves a readable table. The file is renamed at the end, also when an error or Ctrl-C ends the
-    run; `events.json` then names the interruption. An unfinished annotated video is removed. Nothing is written where no
-    frame could be read, such as after a mistyped name: the results of the run before stay. Else its pictures are removed.
+    run; `events.json` then names the interruption. An unfinished annotated video is removed. If no frame could
+    be read, such as after a mistyped name, nothing is written and the results of the previous run stay; else its images are
+    removed.
 
     Args:
         detector: scores nothing else meanwhile.
@@ -139,7 +140,7 @@ def _writing(out: Path) -> Iterator[None]:
 
 
 def _pictures(path: Path) -> set[Path]:
-    """The pictures of a run before, as its `events.json` lists them: files of its own folder only."""
+    """The images of the previous run, as its `events.json` lists them: files of its own folder only."""
     try:
         named = [event["picture"] for event in json.loads(path.read_text(encoding="utf-8"))["events"]]
     except (OSError, ValueError, KeyError, TypeError):

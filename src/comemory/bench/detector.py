@@ -19,7 +19,7 @@ from comemory.types import JSON
 
 
 def bench_model(bundle: str | Path, rounds: int = 30, device: str = CPU) -> JSON:
-    """Time the network alone, by turns, on every installed runtime and in every precision that the bundle and this CPU have.
+    """Time the network alone, on every installed runtime and in every precision that the bundle and this CPU have.
 
     Each is timed with one thread and with the number of threads that the runtime chooses.
 

@@ -17,7 +17,7 @@ MAX_PIXELS = 2**26
 
 
 def flow_cost(estimators: Mapping[str, FlowEstimator], size: tuple[int, int], rounds: int) -> dict[str, Timing]:
-    """Time the flow of one pair of images for each estimator, by turns.
+    """Time the flow of one pair of images for each estimator, in alternating rounds.
 
     Args:
         estimators: by their name in the result.

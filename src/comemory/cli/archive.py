@@ -68,45 +68,54 @@ def query(
         str,
         typer.Argument(metavar="RESULTS", help="Folder or URL that `score --cluster` wrote to.", show_default=False),
     ],
-    top: Annotated[int, typer.Option(min=1, help="Number of events, the highest first.")] = 10,
-    by_camera: Annotated[bool, typer.Option("--by-camera", help="That many of each camera.")] = False,
+    top: Annotated[int, typer.Option(min=1, help="Number of events to show, the highest first.")] = 10,
+    by_camera: Annotated[bool, typer.Option("--by-camera", help="Show that many for each camera.")] = False,
     camera: Annotated[
         list[str] | None,
-        typer.Option(metavar="NAME", help="Of this camera; may be repeated.", show_default="all cameras"),
+        typer.Option(metavar="NAME", help="Only events of this camera; repeatable.", show_default="all cameras"),
     ] = None,
     since: Annotated[
         str | None,
-        typer.Option("--from", metavar="TIME", help="From this time on, such as 2026-03-14T12:30.", show_default=False),
+        typer.Option(
+            "--from",
+            metavar="TIME",
+            help="Only events from this time on, such as 2026-03-14T12:30.",
+            show_default=False,
+        ),
     ] = None,
     until: Annotated[
-        str | None, typer.Option("--to", metavar="TIME", help="To the end of this time.", show_default=False)
+        str | None,
+        typer.Option("--to", metavar="TIME", help="Only events up to the end of this time.", show_default=False),
     ] = None,
     during: Annotated[
         str | None,
         typer.Option(
-            "--in", metavar="TIME", help="In this year, month, day or hour, such as 2026-03.", show_default=False
+            "--in",
+            metavar="TIME",
+            help="Only events in this year, month, day or hour, such as 2026-03.",
+            show_default=False,
         ),
     ] = None,
     thumbnails: Annotated[
         Path | None,
         typer.Option(
-            metavar="FOLDER", help="Save an image of the peak of each, read from its video.", show_default=False
+            metavar="FOLDER", help="Save an image of each event's peak, read from its video.", show_default=False
         ),
     ] = None,
     sql: Annotated[
         str | None,
-        typer.Option(help="A question of your own, to the tables `events`, `scores` and `videos`.", show_default=False),
+        typer.Option(help="Run this SQL query on the tables `events`, `scores` and `videos`.", show_default=False),
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Ask for the highest events of an archive that `score --cluster` has scored.
+    """List the highest events of an archive that `score --cluster` has scored.
 
     The ten highest events of March: `comemory query s3://bucket/scores --in 2026-03 --thumbnails march`
     """
     from comemory.cluster.archive_query import ArchiveResults, EventQuery, period, save_thumbnails
 
     if during is not None and (since or until):
-        raise ConfigError("--in goes without --from and --to: it is both")
+        raise ConfigError("--in sets both --from and --to: give either --in or those")
     first, last = since or during, until or during
     start = period(first)[0] if first else None
     end = period(last)[1] if last else None

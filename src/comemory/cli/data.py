@@ -58,7 +58,7 @@ def data_check(
 
 
 def _with_footage(check: DataCheck, dataset: Dataset) -> tuple[DataCheck, str | None]:
-    """The check with what `train` would say of the training video: pictures of different shapes, and too little of it.
+    """The check with what `train` would say of the training video: different aspect ratios, and too little of it.
 
     Returns:
         The check, and its line on too little video, None where there is enough.

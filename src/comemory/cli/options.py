@@ -118,7 +118,7 @@ Gate = Annotated[
     bool,
     typer.Option(
         "--gate/--no-gate",
-        help="Skip the network on frames in which nothing moves, and repeat the evidence of the frame before.",
+        help="Skip the network on frames in which nothing moves, and reuse the evidence of the previous frame.",
         rich_help_panel=ADVANCED,
     ),
 ]

@@ -241,7 +241,7 @@ def _open_pool(settings: ArchiveSettings, cluster: Cluster, n_tasks: int) -> Poo
 
 
 def _write_failures(folder: OutputFolder, cluster: Cluster, result: ArchiveResult) -> None:
-    """Write the videos without a result, and why; delete the list of a run before if there is none."""
+    """Write the videos without a result, and why; delete the list of the previous run if there is none."""
     name = f"failures/{cluster.part}.jsonl"
     if result.failures:
         lines = sorted(json.dumps(failure, sort_keys=True) for failure in result.failures)

@@ -73,7 +73,7 @@ def period(text: str) -> tuple[datetime, datetime]:
         return start, start + (timedelta(days=1), timedelta(hours=1), timedelta(minutes=1))[len(given) - 3]
     except (ValueError, OverflowError):
         raise ConfigError(
-            f"{text!r} is no time: expected a year, month, day, hour or minute, such as 2026-03 or 2026-03-14T12:30"
+            f"{text!r} is not a time: expected a year, month, day, hour or minute, such as 2026-03 or 2026-03-14T12:30"
         ) from None
 
 

@@ -63,7 +63,7 @@ class Tie(Protocol):
         ...
 
     def close(self) -> None:
-        """Stop to look after the groups; they go on."""
+        """Stop looking after the groups; they go on."""
         ...
 
 
@@ -468,7 +468,7 @@ def require_fleet_settings(settings: LiveSettings) -> None:
 
 
 def with_absolute_paths(settings: LiveSettings) -> LiveSettings:
-    """The settings with whole paths: the groups run in other folders."""
+    """The settings with absolute paths: the groups run in other folders."""
     cameras = {
         name: camera if camera.model is None else camera.model_copy(update={"model": camera.model.absolute()})
         for name, camera in settings.cameras.items()

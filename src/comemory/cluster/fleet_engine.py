@@ -79,7 +79,7 @@ class FleetEngine:
         self._thread.start()
 
     def stop(self, timeout_s: float = 5.0) -> None:
-        """Stop to show; the nodes go on."""
+        """Stop showing them; the nodes go on."""
         self._ending.set()
         if self._thread.is_alive():
             self._thread.join(timeout_s)

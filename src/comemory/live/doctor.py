@@ -42,7 +42,7 @@ N_READ, N_SETTLE, N_TIMED = 40, 5, 12
 """Frames read from a camera, those before the measurement, and frames that the pipeline is timed on."""
 FREE_GB = 2.0
 """Disk space to leave free beside the media files."""
-_FIX = "fix what the line names"
+_FIX = "correct what this line reports"
 ANSWER_S, MAX_ANSWER = 5.0, 1000
 """Time limit for an answer of the program at the port of the page, and how much of it is read, bytes."""
 FIRST_YEAR = 2025
@@ -258,7 +258,7 @@ def _store(settings: LiveSettings) -> Check:
         check_writable_folder(settings.media)
         n_events, url = count_events(settings.store_url), safe_url_of(parse_url(settings.store_url))
     except (ComemoryError, ImportError) as error:
-        return _failed("store", error, "fix what the line names; events.jsonl is written in any case")
+        return _failed("store", error, "correct what this line reports; events.jsonl is written in any case")
     return Check("store", True, f"{url}: {'made at the first start' if n_events is None else f'{n_events} events'}")
 
 

@@ -105,7 +105,7 @@ class ObjectEvidence:
         return np.array(rows, np.float32).reshape(len(rows), -1)
 
     def distances(self) -> list[float]:
-        """The distance of each of the newest objects to the normal ones; 0 while there is no memory of them."""
+        """Distances of the K newest objects to the normal ones, in standard deviations; 0 without a memory of them."""
         if self.memory.objects is None or not self.objects:
             return [0.0] * len(self.objects)
         return [float(distance) for distance in self.memory.objects.distances(self.features())]

@@ -93,7 +93,7 @@ class Broadcaster:
         self._thread: threading.Thread | None = None
 
     def start(self) -> None:
-        """Start to send; called in the event loop."""
+        """Start sending; called in the event loop."""
         self._loop = asyncio.get_running_loop()
         self._thread = threading.Thread(target=self._run, name="comemory-messages", daemon=True)
         self._thread.start()

@@ -93,7 +93,7 @@ class Setup(Answer):
     """What can be set up."""
 
     file: str | None = Field(description="The settings file; null where nothing can be changed here.")
-    model: str | None = Field(description="Bundle of the cameras that name none of their own.")
+    model: str | None = Field(description="Bundle for each camera that has none of its own.")
     models: list[str] = Field(description="Bundles that are known.")
     cameras: list[CameraSetup]
     has_alerts: bool = Field(description="Whether alerts can be sent at all: they need the store.")

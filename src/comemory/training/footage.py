@@ -57,7 +57,7 @@ def count_frames(video: LabelledSource) -> int:
 
 
 def shape_note(videos: Sequence[LabelledSource]) -> str | None:
-    """One line where the pictures of the videos have different shapes, as those of two cameras have; else None."""
+    """One line if the aspect ratios of the videos differ, as those of two cameras may; else None."""
     sizes = {video.name: size for video in videos if (size := _size(video)) is not None}
     shapes = [width / height for height, width in sizes.values()]
     if not shapes or max(shapes) <= min(shapes) * (1 + SHAPE_TOLERANCE):

@@ -1,7 +1,7 @@
-"""Which part of long footage is used: stretches of a minute, spread evenly over all of it.
+"""Which part of long footage is used: one-minute segments (here *stretches*), spread evenly over all of it.
 
 A day of footage has about a million frames. Prepared, they would fill 100 GB, and one pass of the training over them would take
-many hours. What is normal at each hour is in one minute of ten as well.
+many hours. One minute of ten still shows what is normal at each hour.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ MAX_FRAMES = 100_000
 """Frames that are used where the settings say nothing: 2.8 hours at ten a second, 13 GB of prepared frames of 128x192."""
 
 STRETCH_S = 60.0
-"""Length of a stretch: long beside a clip and the time in which an object crosses the picture."""
+"""Length of a stretch, seconds: long compared with a clip, and with the time in which an object crosses the image."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -164,7 +164,7 @@ def train(
 def _notes_on(
     videos: Sequence[LabelledSource], stretches: Mapping[str, Stretches], config: TrainingConfig
 ) -> list[str]:
-    """Which share of the footage was used, where it was not all, and the sizes of pictures of different shapes."""
+    """Which share of the footage was used, if not all, and the image sizes if the aspect ratios differ."""
     shapes = [note] if (note := shape_note(videos)) else []
     every = next(iter(stretches.values())).every
     limit = f"train.max_frames={config.train.max_frames}"
@@ -307,7 +307,7 @@ def _run_folder(out: Path, run: Path | None) -> Path:
     """The path of the run folder. Places that could not be written at the end of the training are refused now."""
     require_replaceable(out)
     if not out.name:
-        raise BundleError(f"{str(out)!r} is no name for a bundle: choose a path such as models/gate")
+        raise BundleError(f"{str(out)!r} cannot be the path of a bundle: choose one such as models/gate")
     run = run or out.with_name(f"{out.name}.run")
     if run.resolve().is_relative_to(out.resolve()):
         raise TrainingError(f"the run folder {run} would lie in the bundle {out}: choose another one")

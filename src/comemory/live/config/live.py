@@ -35,8 +35,8 @@ class LiveSettings(Settings):
     cameras: dict[str, CameraSettings] = Field(
         default_factory=dict, title="Cameras", description="`[cameras.NAME]`: one table per camera."
     )
-    model: Path | None = Field(None, title="Model", description="Bundle of all cameras that name none of their own.")
-    out: Path = Field(Path("live"), title="Output folder", description="Folder of everything that is written.")
+    model: Path | None = Field(None, title="Model", description="Bundle for each camera that has none of its own.")
+    out: Path = Field(Path("live"), title="Output folder", description="Folder for everything that is written.")
     runtime: str = Field(
         "openvino", title="Runtime", description="What executes the network: `openvino`, `onnx` or `pytorch`."
     )

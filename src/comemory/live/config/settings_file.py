@@ -38,7 +38,7 @@ class SettingsFile:
 
     @property
     def backup(self) -> Path:
-        """The version before the last change."""
+        """The version before the last change: the file with `.bak` at its end."""
         return self.path.with_name(f"{self.path.name}.bak")
 
     def names(self, group: str) -> list[str]:

@@ -71,7 +71,10 @@ class AmmcSettings(ModelSettings):
 
 
 class Ammc(Model):
-    """Args: see `contract.Model`; published with 3 and 4."""
+    """Two U-Nets, of the frame and of the flow, each with a vector-quantised memory; a bridge joins them before they decode.
+
+    Args: see `contract.Model`; published with 3 channels and 4 past frames.
+    """
 
     Settings = AmmcSettings
     settings: AmmcSettings

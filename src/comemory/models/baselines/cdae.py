@@ -58,7 +58,10 @@ class CdaeSettings(ModelSettings):
 
 
 class Cdae(Model):
-    """Args: see `contract.Model`; published with 3 and 4."""
+    """An autoencoder of the last frame, one of the differences to it, and clusters of their joined embeddings.
+
+    Args: see `contract.Model`; published with 3 channels and 4 past frames.
+    """
 
     Settings = CdaeSettings
     settings: CdaeSettings

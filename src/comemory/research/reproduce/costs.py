@@ -1,4 +1,4 @@
-"""What the networks of an experiment cost, measured together and by turns: a file beside the table of rows.
+"""What the networks of an experiment cost, measured together in alternating rounds: a file beside the table of rows.
 
 A row has the size and the operations of its network, and not its time: runs that follow one another on a machine that does
 other work cannot be compared. `benchmarks/network_costs.py` writes the file.

@@ -150,7 +150,7 @@ def checked_url(given: str, present: str | None) -> str:
     if mark and scheme.lower() not in URL_SCHEMES:
         raise ConfigError(f"the URL begins with {scheme[:20]!r}: expected one of {', '.join(URL_SCHEMES)}")
     if not mark and not given.startswith("/"):
-        raise ConfigError("expected a URL such as rtsp://user:password@host/stream, or the whole path of a file")
+        raise ConfigError("expected a URL such as rtsp://user:password@host/stream, or the absolute path of a file")
     return given
 
 
@@ -177,7 +177,7 @@ def _values(given: CameraChange, present: CameraSettings | None) -> dict[str, An
         elif "url" in sent:
             raise ConfigError("a camera needs a URL")
         if sent.get("model") is not None and not sent["model"].startswith("/"):
-            raise ConfigError("the model needs its whole path, which begins with /")
+            raise ConfigError("the model needs an absolute path, which begins with /")
         defaults = CameraSettings(url="-").model_dump(mode="json")
         now = defaults if present is None else present.model_dump(mode="json")
         wanted = {key: defaults[key] if value is None else value for key, value in sent.items()}

@@ -25,7 +25,7 @@ class TrainingStart(Body):
     minutes: Annotated[float, Field(ge=0.1, le=10080, strict=True)] | None = Field(
         None, description="How long to record."
     )
-    folder: Annotated[str, Field(min_length=1, max_length=1024)] | None = Field(None, description="Its whole path.")
+    folder: Annotated[str, Field(min_length=1, max_length=1024)] | None = Field(None, description="Its absolute path.")
 
 
 @router.post("/{name}/training", status_code=202, response_class=Response)
@@ -61,7 +61,7 @@ def _footage(trainer: Trainer, camera: str, given: TrainingStart) -> Path:
             raise ConfigError(f"nothing was recorded of {camera} yet: record it, or name a folder")
         return folder
     if given.folder is None or not given.folder.startswith("/"):
-        raise ConfigError("expected the whole path of a folder on the server, which begins with /")
+        raise ConfigError("expected the absolute path of a folder on the server, which begins with /")
     if not Path(given.folder).is_dir():
         raise ConfigError(f"there is no folder {given.folder}")
     return Path(given.folder)

@@ -32,7 +32,7 @@ class WeekGrid {
       const one = found.get(`${weekday} ${hour}`);
       if (!one) return h("td", {}, h("span", { class: "hour none", title: `${hoursOf({ weekday, hour })}: nothing recorded` }, h("span", { class: "unseen" }, "nothing recorded")));
       const isChosen = chosen.weekday === weekday && chosen.hour === hour;
-      const text = `${hoursOf(one)}: ${percent(one.moving)} of the picture moves, ${plural(one.days, "day")} recorded`;
+      const text = `${hoursOf(one)}: ${percent(one.moving)} of the image moves, ${plural(one.days, "day")} recorded`;
       return h("td", {}, h("button", { type: "button", class: "hour", "data-hour": `${weekday} ${hour}`, title: text, "aria-label": text, "aria-pressed": String(isChosen), style: { "--level": level(one.moving).toFixed(3) },
         onclick: () => this.choose(isChosen ? { weekday: null, hour: null } : { weekday, hour }) }));
     };
@@ -67,7 +67,7 @@ export function activityView(root, name) {
   const all = h("button", { type: "button", class: "quiet", hidden: true, onclick: () => { chosen = { weekday: null, hour: null }; load(); } }, "All hours");
   const body = h("div", { class: "camera" },
     h("section", { class: "panel", "aria-label": "Where things move" }, h("div", { class: "tools" }, caption, h("span", { class: "gap" }), all), stage, tabs, legend),
-    h("section", { class: "panel", "aria-labelledby": "when" }, h("h2", { id: "when" }, "When things move"), grid.element, h("p", { class: "hint" }, "The darker an hour, the more of the picture moves. Choose an hour to see where."), summary));
+    h("section", { class: "panel", "aria-labelledby": "when" }, h("h2", { id: "when" }, "When things move"), grid.element, h("p", { class: "hint" }, "The darker an hour, the more of the image moves. Choose an hour to see where."), summary));
   const empty = h("p", { class: "empty", hidden: true }, "Nothing is recorded yet: come back five minutes after the camera is live.");
   root.replaceChildren(h("div", { class: "page" }, h("div", { class: "head" }, h("h1", {}, `What is normal at ${name}`), h("span", { class: "gap" }), h("a", { class: "quiet", href: `#/cameras/${encodeURIComponent(name)}` }, "Camera")), body, empty));
 

@@ -6,7 +6,7 @@ import { choice, commas, confirmed, field, form, secret, text, tick } from "./fo
 import { time } from "./format.js";
 
 const NAMES = { webhook: "Webhook", mqtt: "MQTT, Home Assistant", apprise: "E-mail or another service (Apprise)", command: "Command" };
-const KINDS = { new: "Start of an event", update: "Event goes on", end: "End of an event", state: "State of a camera", system: "Trouble of the service" };
+const KINDS = { new: "Start of an event", update: "Event goes on", end: "End of an event", state: "State of a camera", system: "Error of the service" };
 
 const condition = (alert) => alert.last_error ? h("span", { class: "problem" }, alert.last_error)
   : h("span", { class: "hint" }, alert.last_delivery ? `last delivery ${time(alert.last_delivery)}` : "nothing sent yet", alert.pending ? `, ${alert.pending} waiting` : "");

@@ -263,7 +263,7 @@ class Player {
     try {
       const event = await api.annotate(this.event.id, values);
       notifyAll({ kind: "event", camera: event.camera, change: "update", event });
-      notify("note" in values ? (event.note ? "Note saved." : "Note removed.") : event.favourite ? "Favourite: it is kept." : "No favourite any more.");
+      notify("note" in values ? (event.note ? "Note saved." : "Note removed.") : event.favourite ? "Favourite: it is kept." : "No longer a favourite.");
     } catch (error) { notify(error.message, "bad"); }
   }
 
@@ -298,7 +298,7 @@ class Player {
     const share = Math.round((Math.max(event.motion, 0) / whole) * 100);
     const bar = h("span", { class: "share" }, h("span", { class: "share-bar" }, h("span", { style: { width: `${share}%` } })), `motion ${share} %, appearance ${100 - share} %`);
     const facts = [["Began", `${dayOf(event.start)}, ${time(event.start)}`], ["Lasted", event.end ? lasted(event) : "still open"], ["Peak", time(event.peak)],
-      ["Score", `${number(event.peak_score, 2)} at the peak; an event starts at ${number(event.threshold, 2)}. Up to 6, one more is ten times rarer.`], ["Cause", bar],
+      ["Score", `${number(event.peak_score, 2)} at the peak; an event starts at ${number(event.threshold, 2)}. Up to 6, each unit more is ten times rarer.`], ["Cause", bar],
       ...(event.label ? [["Label", event.label]] : []),
       ["Model", h("code", {}, event.model.slice(0, 16))], ...(event.suppressed ? [["Alert", "suppressed by feedback, an ignored zone or inactive hours"]] : [])];
     this.facts.replaceChildren(...facts.map(([name, value]) => h("div", {}, h("dt", {}, name), h("dd", {}, value))));

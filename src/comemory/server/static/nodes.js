@@ -26,7 +26,7 @@ function cameraLink(name, node) {
 }
 
 function usage(node) {
-  const rows = [["Cameras", share("Cameras of its capacity", node.capacity ? node.placed.length / node.capacity : 1, `${node.placed.length} of at most ${node.capacity}`)]];
+  const rows = [["Cameras", share("Share of its capacity", node.capacity ? node.placed.length / node.capacity : 1, `${node.placed.length} of at most ${node.capacity}`)]];
   if (node.state !== "lost" && node.load !== null) {
     rows.push(["CPU", share("Cores in use", node.load / node.cores, `load ${number(node.load)} on ${plural(node.cores, "core")}`)]);
     if (node.memory_total_bytes) rows.push(["Memory", share("Memory in use", node.memory_used_bytes / node.memory_total_bytes, `${size(node.memory_used_bytes)} of ${size(node.memory_total_bytes)}; comemory takes ${size(node.process_bytes)}`)]);

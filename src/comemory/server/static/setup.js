@@ -107,13 +107,13 @@ function cameraForm(setup, camera) {
   });
   const element = form([
     isNew && field("Name", name, "Letters, digits, dots, dashes and underscores. It stands on events and alerts."),
-    field("Address", url, camera?.url.includes("***") ? "*** stands for the password, which is not shown. With another address, enter it again." : "rtsp://user:password@host/stream, an HTTP address, /dev/video0, or the whole path of a file on the server.", preview.button),
+    field("Address", url, camera?.url.includes("***") ? "*** stands for the password, which is not shown. With another address, enter it again." : "rtsp://user:password@host/stream, an HTTP address, /dev/video0, or the absolute path of a file on the server.", preview.button),
     field("Model", model, setup.model ? "The path of a bundle on the server. Empty: the model for all cameras." : "The path of a bundle on the server."), models,
     isNew && field("False alarms", sensitivity, "Sets how sensitive it is; you can change it later."),
     h("details", {}, h("summary", {}, "More settings"), h("div", { class: "fields" },
       field("Active hours", hours, "Such as 08:00-18:00, mon-fri 22:00-06:00. At other times events are suppressed."),
       field("Unusual times", unusual, "False alarms of movement where and when it is usually empty. Needs four days of activity."),
-      field("Scored frames/s", rate, "Fewer save processor time."),
+      field("Scored frames/s", rate, "Fewer need less CPU time."),
       field("RTSP transport", transport), loop.element)),
     enabled.element,
   ], [h("button", { type: "submit", class: "primary" }, isNew ? "Add the camera" : "Save"), h("a", { class: "quiet", href: "#/setup" }, "Cancel"), h("span", { class: "gap" }), remove], send);
@@ -142,7 +142,7 @@ export function setupView(root) {
   let lists = [];
   api.setup().then(async (setup) => {
     lists = [await cameraList(setup)];
-    place.replaceChildren(readOnly(setup) ?? "", ...lists.map((list) => list.element), await alertList(setup, panel), setup.file ? h("p", { class: "hint" }, "Changes are written to ", h("code", {}, setup.file), "; the version before is kept beside it, with .bak at its end.") : "");
+    place.replaceChildren(readOnly(setup) ?? "", ...lists.map((list) => list.element), await alertList(setup, panel), setup.file ? h("p", { class: "hint" }, "Changes are written to ", h("code", {}, setup.file), "; the previous version is kept beside it with the ending .bak.") : "");
   }).catch((error) => place.replaceChildren(h("p", { class: "problem" }, error.message)));
   return listen((message) => { if (message.kind === "status") lists.forEach((list) => list.update()); });
 }

@@ -14,7 +14,7 @@ export function trainingPanel(name) {
   const minutes = choice(LONG, "1440");
   const folder = text("", { class: "code", placeholder: "/videos/gate" });
   const recording = field("For how long", minutes, "Choose a time in which nothing abnormal happens.");
-  const naming = field("Folder", folder, "The whole path of a folder with normal videos.");
+  const naming = field("Folder", folder, "The absolute path of a folder with normal videos on the server.");
   const start = form([field("Train on", source), recording, naming], [h("button", { type: "submit" }, "Start a training")], async () => {
     const wanted = { source: source.value };
     if (source.value === "record") wanted.minutes = Number(minutes.value);
