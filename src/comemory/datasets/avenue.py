@@ -1,4 +1,4 @@
-"""CUHK Avenue: one campus walkway, 640x360 at 25 frames a second, with either of its two label sets.
+"""CUHK Avenue: one campus walkway, 640x360 at 25 frames per second, with either of its two label sets.
 
 Source: Lu, Shi, Jia, "Abnormal Event Detection at 150 FPS in MATLAB", ICCV 2013.
 """

@@ -1,4 +1,4 @@
-"""ShanghaiTech Campus: 13 scenes, 856x480 at 24 frames a second.
+"""ShanghaiTech Campus: 13 scenes, 856x480 at 24 frames per second.
 
 Source: Luo, Liu, Gao, "A Revisit of Sparse Coding Based Anomaly Detection in Stacked RNN Framework", ICCV 2017.
 """

@@ -1,4 +1,4 @@
-"""UCSD Ped1 and Ped2: pedestrians on two walkways, folders of images at 10 frames a second.
+"""UCSD Ped1 and Ped2: pedestrians on two walkways, folders of images at 10 frames per second.
 
 Source: Mahadevan, Li, Bhalodia, Vasconcelos, "Anomaly Detection in Crowded Scenes", CVPR 2010.
 """

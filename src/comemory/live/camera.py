@@ -337,7 +337,7 @@ class Camera:
         if camera_hz is None or self.reader.frames < RATE_FRAMES or camera_hz >= SLOW_CAMERA * trained_hz:
             return ""
         return (
-            f"the camera sends {camera_hz:.1f} frames a second and the model was trained at {trained_hz:g}: "
+            f"the camera sends {camera_hz:.1f} frames per second and the model was trained at {trained_hz:g}: "
             "raise the camera's frame rate, or train on this camera with comemory learn"
         )
 

@@ -67,8 +67,8 @@ class CameraStatus:
         url: with the password masked.
         state: see `CameraState`.
         since: when the state began, UTC.
-        fps_in: frames a second that arrive, over the last seconds.
-        fps_scored: frames a second that are scored, over the last seconds.
+        fps_in: frames per second that arrive, over the last seconds.
+        fps_scored: frames per second that are scored, over the last seconds.
         frames: number of frames received: the sum of `scored`, `dropped`, `damaged`, `not_due`, `filling`, `faulty` and
             `waiting`.
         dropped: number of frames that are not scored because this machine is too slow: newer ones were waiting, or frames
@@ -77,7 +77,7 @@ class CameraStatus:
         lost: number of frames that did not arrive, as far as the stream shows it.
         damaged: number of frames that are not scored because packets were lost: frames with a missing part, and those
             predicted from them.
-        fps_due: frames a second that should be scored.
+        fps_due: frames per second that should be scored.
         latency_ms_p50: median time from a frame's arrival to its score, over the last minutes; None before the first.
         latency_ms_p99: its 99th percentile.
         reconnects: number of connections made after one was lost.

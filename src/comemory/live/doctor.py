@@ -113,7 +113,7 @@ class _Cost:
 
     Attributes:
         frame_s: seconds of one core for a frame with motion, from the decoded image to the score.
-        rate_hz: frames a second of the training.
+        rate_hz: frames per second of the training.
     """
 
     frame_s: float = 0.0
@@ -136,7 +136,7 @@ def _model(settings: LiveSettings, path: Path) -> tuple[Check, _Cost]:
     except ComemoryError as error:
         return Check(what, False, str(error), "use another bundle, or copy this one again"), _Cost()
     cost = _Cost(_seconds_per_frame(detector), bundle.calibration.rate_hz)
-    found = f"{cost.frame_s * 1000:.1f} ms for a frame, trained at {cost.rate_hz:g} frames a second"
+    found = f"{cost.frame_s * 1000:.1f} ms for a frame, trained at {cost.rate_hz:g} frames per second"
     return Check(what, True, found), cost
 
 
@@ -176,7 +176,7 @@ def _camera(settings: LiveSettings, name: str) -> tuple[Check, float]:
         found = reader.message or f"{shown}: no frame in {FRAME_WAIT_S:.0f} s"
         return _explained(what, found), 0.0
     size = reader.size or (0, 0)
-    rate = f", {reader.sampler.camera_hz:.1f} frames a second" if reader.sampler.camera_hz else ""
+    rate = f", {reader.sampler.camera_hz:.1f} frames per second" if reader.sampler.camera_hz else ""
     return Check(what, True, f"{shown}: {size[1]}x{size[0]}{rate}"), max(0.0, cores)
 
 

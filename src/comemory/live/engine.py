@@ -45,7 +45,7 @@ REFERENCE_INTERVAL_S = 600.0
 HANG_S = 30.0
 """A watchdog without a round for so long hangs: a round takes milliseconds, and a full disk may hold it for seconds."""
 MAX_CLIP_TASKS = 20_000
-"""Packets that may wait for the disk: about a minute of ten cameras at 30 frames a second."""
+"""Packets that may wait for the disk: about a minute of ten cameras at 30 frames per second."""
 LIVE_CHANGES = {"zones", "false_alarms", "hours", "unusual_times"}
 """Settings of a camera that can change without a new connection."""
 FIXED = ("out", "runtime", "precision", "device", "workers", "store", "web", "labels")

@@ -97,7 +97,7 @@ class Camera(Answer):
     since: datetime
     fps_in: float
     fps_scored: float
-    fps_due: float = Field(description="Frames a second that should be scored.")
+    fps_due: float = Field(description="Frames per second that should be scored.")
     frames: int = Field(
         description="Frames that arrived: scored + dropped + damaged + not_due + filling + faulty + waiting."
     )

@@ -67,7 +67,7 @@ class CameraPicture(Answer):
 
     width: int
     height: int
-    rate_hz: float | None = Field(description="Frames a second that the stream states; null where it does not.")
+    rate_hz: float | None = Field(description="Frames per second that the stream states; null where it does not.")
     codec: str
     jpeg: str = Field(description="A frame, as JPEG in base64.")
 
