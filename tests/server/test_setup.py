@@ -318,7 +318,7 @@ def test_a_training_is_started_and_watched_on_the_page(tmp_path: Path, page: Pag
         client.headers["X-CSRF-Token"] = client.get("/session").json()["csrf"]
         for wanted, reason in (
             ({"source": "recorded"}, "nothing was recorded"),
-            ({"source": "folder", "folder": "normal"}, "whole path"),
+            ({"source": "folder", "folder": "normal"}, "absolute path"),
             ({"source": "folder", "folder": str(tmp_path / "nowhere")}, "no folder"),
             ({"source": "folder", "folder": str(server.out)}, "no video"),
             ({"source": "record"}, "how long"),
