@@ -111,7 +111,7 @@ def simulate_node(
     Args:
         n_cameras: at this machine.
         workers: cores, each with a worker.
-        scored_fps: frames a second that are due, of each camera.
+        scored_fps: frames per second that are due, of each camera.
         service_ms: of a core for a frame that is scored, with the frames that are decoded for it.
         seconds: simulated.
         spread: standard deviation of the logarithm of the service time.

@@ -87,9 +87,9 @@ class Fleet:
     cameras: int = given(1000, "")
     cameras_a_cell: int = given(1000, "cameras that share a database, a head of Ray and a page")
     video: str = given("720p", "codec and size, see Costs.decode_ms")
-    camera_fps: float = given(15.0, "frames a second that arrive and are decoded")
+    camera_fps: float = given(15.0, "frames per second that arrive and are decoded")
     camera_mbit_s: float = given(2.0, "Mbit/s")
-    scored_fps: float = given(5.0, "frames a second that are scored")
+    scored_fps: float = given(5.0, "frames per second that are scored")
     live_ms: float = given(
         2.7, "ms a frame of receiving, beyond decoding", "2026-11-24-live-load.json: 0.81 cores with six cameras"
     )
@@ -134,9 +134,9 @@ class Archive:
     file_min: float = given(60.0, "min, mean length of a file")
     file_spread: float = given(0.5, "standard deviation of the logarithm of the length")
     video: str = given("720p", "codec and size")
-    fps: float = given(15.0, "frames a second that are decoded")
+    fps: float = given(15.0, "frames per second that are decoded")
     mbit_s: float = given(2.0, "Mbit/s of the files")
-    scored_fps: float = given(5.0, "frames a second that are scored: the rate of the training")
+    scored_fps: float = given(5.0, "frames per second that are scored: the rate of the training")
     busy_share: float = given(0.25, "share of frames in which something moves")
     workers: int = given(1600, "cores, one worker each")
     cores: int = given(16, "cores of a node")

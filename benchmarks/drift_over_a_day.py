@@ -91,7 +91,7 @@ class Fixed:
 
 
 def clip_of(video: PreparedVideo, newest: int, settings: ClipSettings) -> Clip:
-    """A clip of prepared video, ten frames a second."""
+    """A clip of prepared video, ten frames per second."""
     return Clip.from_arrays(
         *video.clip(newest, settings), newest, newest / 10, video.input_maps[newest].astype(np.float32)
     )

@@ -233,7 +233,7 @@ def main() -> int:
     """Read the command line, measure, write the file."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", type=Path, default=REPOSITORY / "models" / "ped2-small")
-    parser.add_argument("--fps", type=float, default=5.0, help="frames a second to score of each camera (default 5)")
+    parser.add_argument("--fps", type=float, default=5.0, help="frames per second to score of each camera (default 5)")
     parser.add_argument("--first", type=int, default=2, help="number of cameras to begin with (default 2)")
     parser.add_argument("--step", type=int, default=1, help="cameras added at each step (default 1)")
     parser.add_argument("--last", type=int, default=64, help="largest number to try (default 64)")

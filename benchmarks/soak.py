@@ -364,7 +364,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--minutes", type=float, default=30.0)
     parser.add_argument("--cameras", type=int, default=3)
-    parser.add_argument("--fps", type=float, default=2.0, help="frames a second to score of each camera (default 2)")
+    parser.add_argument("--fps", type=float, default=2.0, help="frames per second to score of each camera (default 2)")
     parser.add_argument(
         "--warm-up", type=float, default=5.0, metavar="MINUTES", help="time before the fitted line begins (default 5)"
     )

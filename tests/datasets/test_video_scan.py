@@ -30,7 +30,7 @@ def images(count: int = SHOWN) -> dict[int, np.ndarray]:
 
 
 def encode(path: Path, codec: str, frames: dict[int, np.ndarray], **options: str) -> Path:
-    """Encode images, by the number of their frame, at 10 frames a second."""
+    """Encode images, by the number of their frame, at 10 frames per second."""
     with av.open(str(path), "w") as container:
         stream = container.add_stream(codec, rate=10, options=options)
         stream.height, stream.width = made.SIZE
@@ -80,7 +80,7 @@ def test_a_changed_file_is_decoded_again(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["hidden-frames.webm", "no-times.avi"])
 def test_labels_in_seconds_hit_the_frames_shown(testing: Path, name: str) -> None:
-    """Rendered scenes of 30 frames at 10 frames a second, in containers that do not say so.
+    """Rendered scenes of 30 frames at 10 frames per second, in containers that do not say so.
 
     `hidden-frames.webm` is VP8 in 33 packets, of which 3 hold a reference frame that is never shown. `no-times.avi` is
     H.264 with B-frames in an AVI, which stores no times, and its header states twice as many frames at twice the rate.

@@ -27,7 +27,7 @@ N_FRAMES = 100
 
 @pytest.fixture(scope="session")
 def clips(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
-    """Two rendered test clips of 10 s at 10 frames a second, as H.264."""
+    """Two rendered test clips of 10 s at 10 frames per second, as H.264."""
     folder = tmp_path_factory.mktemp("clips")
     videos = open_dataset(f"synthetic:seed=9,frames={N_FRAMES},training=1,testing=2,size=96x144").testing()
     return [

@@ -34,7 +34,7 @@ Engines = Callable[..., Engine]
 
 @pytest.fixture(scope="module")
 def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Normal video with the noise of a camera, 40 s at 10 frames a second."""
+    """Normal video with the noise of a camera, 40 s at 10 frames per second."""
     scene = open_dataset("synthetic:seed=9,frames=100,training=1,testing=1,size=240x360").training()[0].source
     rng = np.random.default_rng(0)
     images = [frame.image for frame in scene]  # type: ignore[union-attr]

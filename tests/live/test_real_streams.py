@@ -29,7 +29,7 @@ Engines = Callable[..., Engine]
 
 @pytest.fixture(scope="module")
 def ped2(data: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """Whole test clips as H.264 at their own 10 frames a second: stream and file have the same packets."""
+    """Whole test clips as H.264 at their own 10 frames per second: stream and file have the same packets."""
     folder = tmp_path_factory.mktemp("ped2")
     frames = data / "ped2" / "testing" / "frames"
     return {

@@ -58,6 +58,7 @@ def open_event(port: int) -> Any:
     return event
 
 
+@pytest.mark.slow
 def test_sigterm_closes_the_open_event(quick_bundle: Path, clips: list[Path], tmp_path: Path) -> None:
     from comemory.store.store import EventStore
 

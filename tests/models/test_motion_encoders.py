@@ -139,7 +139,7 @@ COARSER = ("network.appearance_stem=4", "network.appearance_levels=3", "network.
     ("name", "stem", "more"),
     [
         ("pair", 2, ()),
-        ("pair", 2, (*COARSER, "network.appearance_predicts=change")),
+        pytest.param("pair", 2, (*COARSER, "network.appearance_predicts=change"), marks=pytest.mark.slow),
         ("recurrent", 1, ("network.appearance_stem=2",)),
         ("volume", 2, COARSER),
     ],

@@ -193,7 +193,7 @@ class TestHoldOut:
 @pytest.fixture(scope="module")
 def derived() -> tuple[Dataset, Sequence[LabelledSource]]:
     """A data set, and the videos that it has made."""
-    dataset = open_dataset("pseudo:synthetic:seed=3,frames=80,training=10,testing=1,size=80x120")
+    dataset = open_dataset("pseudo:synthetic:seed=3,frames=80,training=10,testing=1,size=80x120,crowd=3")
     return dataset, dataset.testing()
 
 

@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from serving import Running
 
 PASSWORD = "correct horse battery"
-IDLE = ("--set", "cameras.gate.fps=0.2")  # for a server whose scores no test looks at
 TOKEN = "a-token-of-the-settings-with-forty-letters"
 
 
@@ -37,11 +36,11 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
 @pytest.fixture(scope="package")
 def locked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
     """A server with a password and a token."""
-    from serving import served
+    from serving import IDLE_SCENE, served
 
     given = {"PAGE_PASSWORD": PASSWORD, "API_TOKEN": TOKEN}
-    settings = ("--set", "web.password=env:PAGE_PASSWORD", "--set", "web.token=env:API_TOKEN", *IDLE)
-    with served(tmp_path_factory.mktemp("locked"), *settings, environment=given) as server:
+    settings = ("--set", "web.password=env:PAGE_PASSWORD", "--set", "web.token=env:API_TOKEN")
+    with served(tmp_path_factory.mktemp("locked"), *settings, environment=given, scene=IDLE_SCENE) as server:
         yield server
 
 

@@ -19,6 +19,8 @@ from comemory.datasets import open_dataset
 from comemory.video.writer import write_video
 
 SCENE = "synthetic:seed=7,frames=120,training=1,testing=1"
+IDLE_SCENE = "synthetic:seed=7,frames=24,rate=2,training=1,testing=1"
+"""For a server whose scores no test looks at: two frames per second cost a fifth of ten, and raise no event."""
 UNREACHABLE = "rtsp://operator:hunter2@127.0.0.1:9/stream?key=hunter3"
 
 CONFIG = """
@@ -70,12 +72,12 @@ def wait_for(what: Callable[[], object], timeout_s: float = 240.0, every_s: floa
         time.sleep(every_s)
 
 
-def scene_video(folder: Path) -> Path:
-    """The rendered scene as a file; it is made once."""
+def scene_video(folder: Path, scene: str = SCENE) -> Path:
+    """A rendered scene as a file; a folder has one."""
     path = folder / "scene.mp4"
     if not path.exists():
         folder.mkdir(parents=True, exist_ok=True)
-        video = open_dataset(SCENE).testing()[0]
+        video = open_dataset(scene).testing()[0]
         assert not isinstance(video.source, str)
         write_video(iter(video.source), path)
     return path
@@ -88,10 +90,10 @@ def free_port() -> int:
         return int(trial.getsockname()[1])
 
 
-def serve(folder: Path, *arguments: str, environment: Mapping[str, str] | None = None) -> Running:
+def serve(folder: Path, *arguments: str, environment: Mapping[str, str] | None = None, scene: str = SCENE) -> Running:
     """Start `comemory serve` with two cameras, one plays the scene and one cannot be reached; wait until it listens."""
     config, port = folder / "live.toml", free_port()
-    config.write_text(CONFIG.format(model=shipped_bundle("synthetic-nano").resolve(), video=scene_video(folder)))
+    config.write_text(CONFIG.format(model=shipped_bundle("synthetic-nano").resolve(), video=scene_video(folder, scene)))
     command = [sys.executable, "-m", "comemory", "serve", "--config", str(config), "--out", str(folder / "live")]
     log = (folder / "log").open("w+")
     process = subprocess.Popen(
@@ -114,9 +116,11 @@ def serve(folder: Path, *arguments: str, environment: Mapping[str, str] | None =
 
 
 @contextmanager
-def served(folder: Path, *arguments: str, environment: Mapping[str, str] | None = None) -> Iterator[Running]:
+def served(
+    folder: Path, *arguments: str, environment: Mapping[str, str] | None = None, scene: str = SCENE
+) -> Iterator[Running]:
     """`serve` for a while; the process is gone at the end."""
-    running = serve(folder, *arguments, environment=environment)
+    running = serve(folder, *arguments, environment=environment, scene=scene)
     try:
         yield running
     finally:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import httpx
 import pytest
-from conftest import IDLE, LONG, N_EVENTS, PASSWORD
+from conftest import LONG, N_EVENTS, PASSWORD
 from serving import Running, wait_for
 
 from comemory.cli.serve import ACCESS_FILE
@@ -397,7 +397,7 @@ LOOK = "only to look at it"
 @pytest.fixture(scope="module")
 def watched(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Running, str]]:
     """A server that only viewers may log in to, and an event of it."""
-    from serving import served
+    from serving import IDLE_SCENE, served
     from stored import make_event
 
     from comemory.server.auth_file import set_password
@@ -409,7 +409,7 @@ def watched(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Running,
         store.begin(event)
         store.end(replace(event, end=event.start))
     set_password(folder / "live" / ACCESS_FILE, LOOK, "viewer")
-    with served(folder, *IDLE) as server:
+    with served(folder, scene=IDLE_SCENE) as server:
         yield server, event.id
 
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import httpx
 import pytest
 from footage import save_video
-from serving import Running, scene_video, served, wait_for
+from serving import IDLE_SCENE, Running, scene_video, served, wait_for
 from stored import http_server
 
 from comemory.datasets import open_dataset
@@ -29,7 +29,7 @@ TIMEOUT_MS = 60_000
 @pytest.fixture(scope="module")
 def managed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
     """A server whose settings the tests change."""
-    with served(tmp_path_factory.mktemp("managed")) as server:
+    with served(tmp_path_factory.mktemp("managed"), scene=IDLE_SCENE) as server:
         yield server
 
 

@@ -182,6 +182,7 @@ def test_a_training_goes_on_after_kills_with_other_numbers_of_processes(
         assert together == pytest.approx(alone, rel=LOSS_TOLERANCE)
 
 
+@pytest.mark.slow
 def test_one_process_names_an_error_that_all_have(tmp_path: Path) -> None:
     command = arguments(tmp_path / "gate", data=f"folder:{tmp_path / 'nothing'}")
     code, out, error = finished(torchrun(2, "-m", "comemory", *command))

@@ -39,7 +39,7 @@ def test_changed_video_gets_new_scores(tmp_path: Path) -> None:
 
 
 def test_derived_video_is_cached_by_the_video_it_is_made_of(tmp_path: Path) -> None:
-    data = "pseudo:synthetic:seed=3,frames=80,training=10,testing=1,size=60x96"
+    data = "pseudo:synthetic:seed=3,frames=80,training=10,testing=1,size=60x96,crowd=2"
     video = open_dataset(data).testing()[1]
     assert dict(cached_motion_baseline(tmp_path, data)(video, 10.0, 10.0)) == dict(
         motion_baseline_scores(video.source, 10.0, 10.0)

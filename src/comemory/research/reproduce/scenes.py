@@ -75,7 +75,7 @@ def chosen_on_the_others(aucs: Mapping[str, Mapping[str, float]], scene: str) ->
     return max(means, key=means.__getitem__)
 
 
-def chosen_in_sight(aucs: Mapping[str, Mapping[str, float]]) -> str:
+def chosen_with_all_labels(aucs: Mapping[str, Mapping[str, float]]) -> str:
     """The variant with the best mean AUC on all scenes; of equal ones the first."""
     return max(aucs, key=lambda name: sum(aucs[name].values()) / len(aucs[name]))
 

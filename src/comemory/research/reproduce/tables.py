@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from comemory.research.reproduce.grid import TRAINING_VERSION, evaluation_version
-from comemory.research.reproduce.scenes import SceneResults, chosen_in_sight, chosen_on_the_others, scene_results
+from comemory.research.reproduce.scenes import SceneResults, chosen_with_all_labels, chosen_on_the_others, scene_results
 from comemory.research.reproduce.statistics import Correlation, Spread, correlation, kendall, spearman, spread
 from comemory.research.reproduce.summary import (
     HEADLINE,
@@ -57,8 +57,8 @@ BUDGET_DIGITS = {
 COST_COLUMNS = (
     "trained parameters, thousands",
     "million MACs a clip",
-    "network alone, ms by turns",
-    "frames a second",
+    "network alone, ms",
+    "frames per second",
     "training, minutes",
 )
 NOTHING = "–"
@@ -344,8 +344,8 @@ def scenes_table(listed: Sequence[Summary], variant: str | None = None) -> str:
     rows += [_scene_row(_cell(found.titles[name]), values, found) for name, values in found.aucs.items()]
     lines = []
     if len(found.aucs) > 1:
-        best = chosen_in_sight(found.aucs)
-        rows.append(_scene_row(f"chosen in sight: {_cell(found.titles[best])}", found.aucs[best], found))
+        best = chosen_with_all_labels(found.aucs)
+        rows.append(_scene_row(f"chosen with all labels: {_cell(found.titles[best])}", found.aucs[best], found))
         choices = {scene: chosen_on_the_others(found.aucs, scene) for scene in found.scenes}
         held_out = {scene: found.aucs[name][scene] for scene, name in choices.items()}
         rows.append(_scene_row("**each scene by the variant chosen on all others**", held_out, found))
