@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from comemory.research.reproduce.grid import TRAINING_VERSION, evaluation_version
-from comemory.research.reproduce.scenes import SceneResults, chosen_with_all_labels, chosen_on_the_others, scene_results
+from comemory.research.reproduce.scenes import SceneResults, chosen_on_the_others, chosen_with_all_labels, scene_results
 from comemory.research.reproduce.statistics import Correlation, Spread, correlation, kendall, spearman, spread
 from comemory.research.reproduce.summary import (
     HEADLINE,
