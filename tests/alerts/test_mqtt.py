@@ -35,6 +35,10 @@ class Started(Protocol):
 
     def stop(self) -> None: ...
 
+    def freeze(self) -> None: ...
+
+    def thaw(self) -> None: ...
+
 
 class Listener:
     """A client that records all messages: topic, text, whether the broker had retained it."""
@@ -286,6 +290,42 @@ class TestConnection:
             sink.deliver(message("new"))
         sink.close()
 
+    def test_a_broker_that_hung_gets_one_message_and_no_old_copy(
+        self, broker: Started, listener: Listener, topics: RetainedTopics
+    ) -> None:
+        sink = connected(opened(broker.port, timeout_s=0.3), ["gate"], listener, topics)
+        broker.freeze()
+        alert = message("new")
+        with pytest.raises(DeliveryError, match="does not answer"):
+            sink.deliver(alert)
+        with pytest.raises(DeliveryError, match="no connection"):
+            sink.deliver(alert)
+        broker.thaw()
+        deliver_late(sink, alert)
+        wait_until(lambda: listener.of("comemory/events"))
+        sink.close()
+        wait_until(lambda: listener.of("comemory/available")[-2:] == ["online", "offline"])
+        assert [json.loads(text)["late"] for text in listener.of("comemory/events")] == [True]
+
+    def test_a_message_that_was_not_confirmed_is_not_repeated_after_the_reconnection(
+        self, broker: Started, listener: Listener, topics: RetainedTopics, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """The broker hangs just after it has answered: it may have the message, which it gets at most once."""
+        sink = connected(opened(broker.port, timeout_s=0.3), ["gate"], listener, topics)
+        broker.freeze()
+        alert = message("new")
+        with monkeypatch.context() as patch:
+            patch.setattr(sink, "_has_answer", lambda client, until: True)
+            with pytest.raises(DeliveryError, match="did not confirm"):
+                sink.deliver(alert)
+            with pytest.raises(DeliveryError, match="no connection"):
+                sink.deliver(alert)
+        broker.thaw()
+        deliver_late(sink, alert)
+        sink.close()
+        wait_until(lambda: listener.of("comemory/available")[-2:] == ["online", "offline"])
+        assert [json.loads(text).get("late") for text in listener.of("comemory/events")] in ([True], [None, True])
+
     def test_every_alert_arrives_though_the_broker_was_away(
         self, broker: Started, file_store: EventStore, monkeypatch: pytest.MonkeyPatch
     ) -> None:
@@ -339,6 +379,19 @@ class TestConnection:
         late.close()
         dispatcher.stop()
         heard.close()
+
+
+def deliver_late(sink: Sink, alert: Notification) -> None:
+    """Deliver an alert, marked as late, once the broker answers."""
+
+    def is_delivered() -> bool:
+        try:
+            sink.deliver(replace(alert, payload={**alert.payload, "late": True}))
+        except DeliveryError:
+            return False
+        return True
+
+    wait_until(is_delivered)
 
 
 def happen(dispatcher: Dispatcher, store: EventStore, kind: Any, event: StoredEvent, time: datetime) -> None:

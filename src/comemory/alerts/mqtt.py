@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import json
 import re
+import socket
+import struct
 import threading
+import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
@@ -33,6 +36,8 @@ _NUMBER = re.compile(r"\d{1,6}(\.\d{1,3})?", re.ASCII)
 CAMERA_TOPICS, PAUSE_TOPICS = ("alarm", "state", "health"), ("pause", "snooze", "snooze/until")
 """Retained topics of each camera; the second ones where commands are read."""
 _NOTHING = CameraNow()
+_ABORT = struct.pack("ii", 1, 0)
+"""`SO_LINGER` that drops what was not sent when the socket is closed, in place of sending it once the network is back."""
 
 
 class Mqtt:
@@ -55,6 +60,10 @@ class Mqtt:
     repeat unconfirmed QoS 1 messages after a reconnection, behind newer ones. After a reconnection they are published
     again. All retained topics are remembered in the store, and removed from the broker once they are not needed.
 
+    An alert never arrives late and unmarked. The broker must answer a request before a message is sent: a broker that hangs
+    would otherwise find the message in its connection when it goes on. A message that is not confirmed in time is dropped with
+    its connection, since the client would send it again after a reconnection, as it was; the next attempt marks it as late.
+
     Raises:
         ConfigError: a variable is not set, or the certificates cannot be read.
     """
@@ -67,29 +76,42 @@ class Mqtt:
         self._cameras: list[str] = []
         self._current: Mapping[str, CameraNow] = {}
         self._topics: RetainedTopics | None = None
-        self._must_remember = True
+        self._must_remember, self._is_closed = True, False
         self._removals: dict[int, str] = {}
         self._lock = threading.RLock()
         self.on_command: Callable[[CameraCommand], None] = lambda command: None
         self._port = settings.port or (8883 if settings.tls else 1883)
         self._broker = f"the broker {settings.host}:{self._port}"
         self._reason = "not connected yet"
-        self._client = paho.Client(
-            CallbackAPIVersion.VERSION2, client_id=settings.client_id or f"{slug(settings.prefix)}-{unique_slug(name)}"
-        )
+        self._credentials: tuple[str, str | None] | None = None
         if settings.username is not None:
             password = settings.password and resolve_secret(settings.password, f"the password {where}")
-            self._client.username_pw_set(resolve_secret(settings.username, f"the username {where}"), password)
-        if settings.tls:
-            self._client.tls_set_context(tls_context(settings.ca_file, where))
-        self._client.will_set(self._topic("available"), OFFLINE, qos=1, retain=True)
-        self._client.reconnect_delay_set(1, 30)
-        self._client.connect_timeout = min(settings.timeout_s, 10.0)
-        self._client.on_connect = self._on_connect
-        self._client.on_connect_fail = self._on_connect_fail
-        self._client.on_disconnect = self._on_disconnect
-        self._client.on_message = self._on_message
-        self._client.on_publish = self._on_publish
+            self._credentials = resolve_secret(settings.username, f"the username {where}"), password
+        self._tls = tls_context(settings.ca_file, where) if settings.tls else None
+        self._answered = threading.Condition()
+        self._answers: set[tuple[paho.Client, int]] = set()
+        self._client = self._new_client()
+
+    def _new_client(self) -> paho.Client:
+        settings = self.settings
+        client = paho.Client(
+            CallbackAPIVersion.VERSION2,
+            client_id=settings.client_id or f"{slug(settings.prefix)}-{unique_slug(self.name)}",
+        )
+        if self._credentials is not None:
+            client.username_pw_set(*self._credentials)
+        if self._tls is not None:
+            client.tls_set_context(self._tls)
+        client.will_set(self._topic("available"), OFFLINE, qos=1, retain=True)
+        client.reconnect_delay_set(1, 30)
+        client.connect_timeout = min(settings.timeout_s, 10.0)
+        client.on_connect = self._on_connect
+        client.on_connect_fail = self._on_connect_fail
+        client.on_disconnect = self._on_disconnect
+        client.on_message = self._on_message
+        client.on_publish = self._on_publish
+        client.on_unsubscribe = self._on_unsubscribe
+        return client
 
     def start(self, cameras: Sequence[str], topics: RetainedTopics) -> None:
         """Connect in the background, and again whenever the connection is lost."""
@@ -97,8 +119,7 @@ class Mqtt:
             self._cameras = list(cameras)
         self._topics = topics
         self._remember()
-        self._client.connect_async(self.settings.host, self._port, keepalive=30)
-        self._client.loop_start()
+        self._connect()
 
     def set_cameras(self, cameras: Sequence[str]) -> None:
         """Announce new cameras, and remove the retained topics of those that are gone."""
@@ -131,31 +152,66 @@ class Mqtt:
             self._remember()
         if notification.kind == "state":
             return  # the retained topics already say how the camera is
-        self._publish("system" if notification.kind == "system" else "events", notification.payload)
+        topic = self._topic("system" if notification.kind == "system" else "events")
+        self._publish(topic, json.dumps(notification.payload))
 
     def close(self) -> None:
         """Publish `offline`, and disconnect."""
-        if self._client.is_connected():
+        with self._lock:
+            self._is_closed, client = True, self._client
+        if client.is_connected():
             with suppress(DeliveryError):
-                self._send(self._topic("available"), OFFLINE, retain=True, timeout_s=1.0)
-        self._client.disconnect()
-        self._client.loop_stop()
+                self._is_confirmed(client, self._topic("available"), OFFLINE, retain=True, timeout_s=1.0)
+        client.disconnect()
+        client.loop_stop()
 
     def _topic(self, name: str) -> str:
         return f"{self.settings.prefix}/{name}"
 
-    def _publish(self, name: str, value: JSON) -> None:
-        self._send(self._topic(name), json.dumps(value), retain=False, timeout_s=self.settings.timeout_s)
+    def _connect(self) -> None:
+        self._client.connect_async(self.settings.host, self._port, keepalive=30)
+        self._client.loop_start()
 
-    def _send(self, topic: str, text: str, *, retain: bool, timeout_s: float) -> None:
+    def _publish(self, topic: str, text: str) -> None:
+        """Publish once, and wait; what is not confirmed in time is never sent again."""
+        client, until = self._client, time.monotonic() + self.settings.timeout_s
+        if not self._has_answer(client, until):
+            self._replace(client)
+            raise DeliveryError(f"{self._broker} does not answer")
+        if not self._is_confirmed(client, topic, text, retain=False, timeout_s=until - time.monotonic()):
+            self._replace(client)
+            raise DeliveryError(f"{self._broker} did not confirm a message on {topic}")
+
+    def _has_answer(self, client: paho.Client, until: float) -> bool:
+        """Whether the broker answers a request; this one changes nothing, since there is no such subscription."""
+        with self._answered:
+            _, message_id = client.unsubscribe(self._topic("available"))
+            if message_id is None:
+                return False
+            try:
+                timeout_s = max(0.0, until - time.monotonic())
+                return self._answered.wait_for(lambda: (client, message_id) in self._answers, timeout_s)
+            finally:
+                self._answers.discard((client, message_id))
+
+    def _is_confirmed(self, client: paho.Client, topic: str, text: str, *, retain: bool, timeout_s: float) -> bool:
         try:
-            sent = self._client.publish(topic, text, qos=1, retain=retain)
-            sent.wait_for_publish(timeout_s)
-            is_confirmed = sent.is_published()
+            sent = client.publish(topic, text, qos=1, retain=retain)
+            sent.wait_for_publish(max(0.0, timeout_s))
+            return sent.is_published()
         except (ValueError, RuntimeError, OSError) as error:
             raise DeliveryError(f"cannot publish to {self._broker}: {last_line(error)}") from None
-        if not is_confirmed:
-            raise DeliveryError(f"{self._broker} did not confirm a message on {topic}")
+
+    def _replace(self, client: paho.Client) -> None:
+        """Drop a connection with all that waits in it, and connect anew: paho cannot forget a message."""
+        with self._lock:
+            if client is not self._client or self._is_closed:
+                return
+            self._removals.clear()
+            self._client = self._new_client()
+            self._reason = "it does not answer"
+            self._connect()
+        threading.Thread(target=_abort, args=(client,), name=f"mqtt-{self.name}-abort", daemon=True).start()
 
     def _publish_current(self, camera: str) -> None:
         """Publish the retained topics of a camera, without waiting."""
@@ -222,17 +278,30 @@ class Mqtt:
                 self._removed(sent.mid)
 
     def _removed(self, message_id: int) -> None:
-        """Forget a topic whose removal the broker has confirmed; other messages are ignored."""
+        """Forget a topic whose removal the broker has confirmed; other messages are ignored.
+
+        A topic that is needed again is published again: the client may have repeated its removal after a reconnection.
+        """
         with self._lock:
             topic = self._removals.pop(message_id, None)
-        if topic is not None and self._topics is not None:
+        if topic in self._needed_topics():
+            self._announce(self._cameras)
+        elif topic is not None and self._topics is not None:
             with suppress(StoreError):
                 self._topics.forget(self._broker, topic)
 
-    def _on_publish(self, _client: paho.Client, _data: Any, message_id: int, _code: ReasonCode, _more: Any) -> None:
-        self._removed(message_id)
+    def _on_publish(self, client: paho.Client, _data: Any, message_id: int, _code: ReasonCode, _more: Any) -> None:
+        if client is self._client:
+            self._removed(message_id)
 
-    def _on_connect(self, _client: paho.Client, _data: Any, _flags: Any, code: ReasonCode, _more: Any) -> None:
+    def _on_unsubscribe(self, client: paho.Client, _data: Any, message_id: int, _codes: Any, _more: Any) -> None:
+        with self._answered:
+            self._answers.add((client, message_id))
+            self._answered.notify_all()
+
+    def _on_connect(self, client: paho.Client, _data: Any, _flags: Any, code: ReasonCode, _more: Any) -> None:
+        if client is not self._client:
+            return
         if code.is_failure:
             self._reason = str(code)
             return
@@ -275,6 +344,18 @@ class Mqtt:
             minutes = min(float(text), MAX_SNOOZE_MIN) if minutes is None else minutes
             return CameraCommand(self.name, camera, "snooze", minutes)
         return None
+
+
+def _abort(client: paho.Client) -> None:
+    """End a client and its connection at once; what it had not sent yet is not sent."""
+    connection = client.socket()
+    if isinstance(connection, socket.socket):
+        with suppress(OSError):
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _ABORT)
+    client.loop_stop()
+    if connection is not None:
+        with suppress(OSError):
+            connection.close()
 
 
 def discovery(home: str, prefix: str, camera: str, *, commands: bool = False) -> dict[str, JSON]:
