@@ -279,6 +279,7 @@ class TestProbes:
             "alerts",
             "store_up",
             "changes_unstored",
+            "writes_dropped",
         ):
             assert f"comemory_{name}" in families
         states = {

@@ -214,6 +214,7 @@ class FleetEngine:
                     theirs = getattr(part, one.name)
                     mine.update({name: value for name, value in theirs.items() if name in report.placed})
             total.queue_depth += part.queue_depth
+            total.writes_dropped += part.writes_dropped
         return total
 
     def _camera(self, name: str) -> CameraSettings:

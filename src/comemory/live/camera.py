@@ -5,7 +5,6 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
-from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -342,9 +341,7 @@ class Camera:
         )
 
     def _attach_clip(self, event_id: str, path: Path) -> None:
-        if not self._event_writer.attach(event_id, "clip", lambda: path, self.scorer.stats.count_recording_error):
-            with suppress(OSError):
-                path.unlink()
+        self._event_writer.attach_clip(event_id, path, self.scorer.stats.count_recording_error)
 
     def _report_clip_error(self, error: str) -> None:
         self.scorer.stats.count_recording_error()

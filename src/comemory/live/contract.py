@@ -177,6 +177,7 @@ class Metrics:
         latency_sum_s: sum of the latencies, by camera.
         queue_depth: number of cameras with a frame waiting for a worker.
         events: events started, without the suppressed ones.
+        writes_dropped: minutes of scores and parts of hours of activity that were dropped, since the store was away too long.
     """
 
     frames: dict[str, int] = field(default_factory=dict)
@@ -196,6 +197,7 @@ class Metrics:
     latency_counts: dict[str, list[int]] = field(default_factory=dict)
     latency_sum_s: dict[str, float] = field(default_factory=dict)
     queue_depth: int = 0
+    writes_dropped: int = 0
     uptime_s: float = 0.0
 
 

@@ -341,6 +341,7 @@ class Engine:
             latency_counts={name: list(one.latency_counts) for name, one in stats.items()},
             latency_sum_s={name: one.latency_sum_s for name, one in stats.items()},
             queue_depth=sum(camera.waiting_since is not None for camera in cameras.values()),
+            writes_dropped=self.event_writer.n_dropped,
             uptime_s=0.0 if self._started is None else time.monotonic() - self._started,
         )
 

@@ -275,9 +275,10 @@ class Service:
 
     def sweep(self) -> None:
         """Delete what the retention settings do not allow to be stored any longer."""
+        retention = self.engine.settings.retention
+        self.engine.event_writer.expire_lines(datetime.now(UTC) - timedelta(days=retention.days))
         if self.store is None:
             return
-        retention = self.engine.settings.retention
         try:
             swept = self.store.sweep(
                 datetime.now(UTC), retention.days, int(retention.max_gb * 1e9), int(retention.min_free_gb * 1e9)

@@ -55,6 +55,8 @@ class EngineCollector(Collector):
         yield GaugeMetricFamily(
             "comemory_queue_depth", "Cameras with a frame waiting to be scored.", value=metrics.queue_depth
         )
+        text = "Minutes of scores and parts of hours of activity that were dropped, since the store was away too long."
+        yield CounterMetricFamily("comemory_writes_dropped", text, value=metrics.writes_dropped)
         yield from _camera_families(metrics)
         yield _latency(metrics)
         yield from self._store_families()

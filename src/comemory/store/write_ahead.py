@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import takewhile
 from pathlib import Path
 from typing import Any, Literal
 
@@ -22,6 +23,7 @@ from comemory.store.routing import Change, Stamp
 
 RESERVED_BYTES = 4 << 20
 """Room for some hundred changes of events: hours of an outage at a busy place."""
+CLOSE_S = 0.5
 _END = b"\0"
 EventChange = Literal["new", "update", "end"]
 
@@ -82,6 +84,8 @@ class Entry:
 class WriteAheadLog:
     """The file, and the entries that wait. All methods may be called from any thread.
 
+    Only `append` and `write` wait for the disk.
+
     Args:
         path: made where it is missing, readable by its owner alone.
         reserved_bytes: disk space to reserve.
@@ -99,6 +103,7 @@ class WriteAheadLog:
         self.error: str | None = None
         self._reserved = reserved_bytes
         self._lock = threading.Lock()
+        self._disk_lock = threading.Lock()
         self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         with suppress(OSError):
             os.posix_fallocate(self._file, 0, reserved_bytes)
@@ -110,25 +115,60 @@ class WriteAheadLog:
     def __len__(self) -> int:
         return len(self._waiting)
 
-    def append(self, entry: Entry) -> None:
-        """Add an entry and wait until the disk has it. Where the disk is full, it stays in memory only; see `error`."""
+    def add(self, entry: Entry) -> None:
+        """Add an entry in memory; `write` writes it."""
         with self._lock:
             self._waiting[entry.stamp.id] = entry
-            try:
-                self._write(entry.to_line())
-            except OSError as error:
-                self.error = f"cannot write {self.path}: {error.strerror or error}"
-            else:
-                self.error = None
+
+    def append(self, entry: Entry) -> None:
+        """Add an entry, and write it."""
+        self.add(entry)
+        self.write(entry)
+
+    def write(self, entry: Entry) -> None:
+        """Write an entry that was added, unless it was stored meanwhile, and wait until the disk has it.
+
+        Where the disk is full, it stays in memory only; see `error`.
+        """
+        with self._disk_lock:
+            if self.is_waiting(entry):
+                try:
+                    self._write(entry)
+                except OSError as error:
+                    self.error = f"cannot write {self.path}: {error.strerror or error}"
+                else:
+                    self.error = None
+            self._begin_again()
 
     def remove(self, entry: Entry) -> None:
-        """An entry was stored, or never will be."""
+        """An entry was stored, or never will be. While another is being written, the file is left to that thread."""
         with self._lock:
-            if self._waiting.pop(entry.stamp.id, None) is not None and not self._waiting:
-                self._position = 0
-                with suppress(OSError):
-                    os.pwrite(self._file, _END, 0)
-                    os.ftruncate(self._file, self._reserved)
+            self._waiting.pop(entry.stamp.id, None)
+        if self._disk_lock.acquire(blocking=False):
+            try:
+                self._begin_again()
+            finally:
+                self._disk_lock.release()
+
+    def _begin_again(self) -> None:
+        """Start at the beginning of the file once nothing waits."""
+        with self._lock:
+            is_needed = bool(self._waiting) or self._position == 0
+        if not is_needed:
+            self._position = 0
+            with suppress(OSError):
+                os.pwrite(self._file, _END, 0)
+                os.ftruncate(self._file, self._reserved)
+
+    def is_waiting(self, entry: Entry) -> bool:
+        """Whether an entry is not stored yet."""
+        with self._lock:
+            return entry.stamp.id in self._waiting
+
+    def waiting(self) -> list[Entry]:
+        """The entries that wait, in their order."""
+        with self._lock:
+            return list(self._waiting.values())
 
     def waiting_ids(self) -> set[str]:
         """The stamps of the entries that wait."""
@@ -141,15 +181,19 @@ class WriteAheadLog:
             return {entry.subject for entry in self._waiting.values()}
 
     def close(self) -> None:
-        """Close the file; what waits stays in it. May be called twice."""
-        with self._lock:
-            if self._file >= 0:
-                os.close(self._file)
-                self._file = -1
+        """Close the file; what waits stays in it. May be called twice. A disk that hangs keeps it open."""
+        if self._disk_lock.acquire(timeout=CLOSE_S):
+            try:
+                if self._file >= 0:
+                    os.close(self._file)
+                    self._file = -1
+            finally:
+                self._disk_lock.release()
 
-    def _write(self, line: bytes) -> None:
+    def _write(self, entry: Entry) -> None:
+        line = entry.to_line()
         if self._position + len(line) >= self._reserved:
-            self._compact(len(line))
+            self._compact(entry, len(line))
         self._put(line, self._position)
         self._position += len(line)
 
@@ -161,12 +205,13 @@ class WriteAheadLog:
             rest, position = rest[written:], position + written
         os.fdatasync(self._file)
 
-    def _compact(self, n_new: int) -> None:
-        """Write the waiting entries from the start of the file again, without those that were stored meanwhile.
+    def _compact(self, new: Entry, n_new: int) -> None:
+        """Write the waiting entries before a new one from the start of the file again, without those that were stored.
 
         A crash in between may leave lines twice, which is harmless, or one line torn, which is left out.
         """
-        lines = b"".join(entry.to_line() for entry in list(self._waiting.values())[:-1])
+        before = takewhile(lambda entry: entry is not new, self.waiting())
+        lines = b"".join(entry.to_line() for entry in before)
         if len(lines) < self._position and len(lines) + n_new < self._reserved:
             self._put(lines, 0)
             self._position = len(lines)

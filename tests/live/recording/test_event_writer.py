@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import resource
 import sqlite3
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import replace
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 from live.conftest import until
@@ -22,7 +25,10 @@ from comemory.errors import ConfigError, SourceError, StoreError
 from comemory.live.config import LiveSettings
 from comemory.live.engine import Engine
 from comemory.live.learning.feedback import FeedbackStore
+from comemory.live.recording import disk_writer, event_lines, event_writer
 from comemory.live.recording.event_writer import EventWriter
+from comemory.live.recording.task_queue import TaskQueue
+from comemory.store.routing import Change, Stamp
 
 
 @contextmanager
@@ -114,13 +120,13 @@ def test_a_change_is_in_the_write_ahead_file_before_anybody_can_see_it(
     from comemory.store.store import EventStore
     from comemory.store.write_ahead import Entry, WriteAheadLog
 
-    append, seen_before = WriteAheadLog.append, []
+    write, seen_before = WriteAheadLog.write, []
 
     def note(log: WriteAheadLog, entry: Entry) -> None:
         seen_before.append((tmp_path / "events.jsonl").exists())
-        append(log, entry)
+        write(log, entry)
 
-    monkeypatch.setattr(WriteAheadLog, "append", note)
+    monkeypatch.setattr(WriteAheadLog, "write", note)
     with EventStore.open(f"sqlite:///{tmp_path / 'events.db'}", tmp_path / "media") as store:
         EventWriter(tmp_path, store, pytest.fail).write_event("new", make_event())
     assert seen_before == [False]
@@ -154,13 +160,14 @@ def test_error_is_reported_until_the_same_destination_works_again(tmp_path: Path
         made = tmp_path / f"{number}.jpg"
         made.write_bytes(b"x")
         writer.attach(event.id, kind, lambda: made, lambda: lost.append(kind))  # type: ignore[arg-type]
-        until(lambda: not made.exists())
+        until(lambda: writer._tasks.n_waiting == 0)
         time.sleep(0.05)
 
     writer.start()
     attach("thumbnail", 1)
     first = writer.error
-    assert first
+    assert first.startswith(f"cannot move {tmp_path / '1.jpg'} to ")
+    assert (tmp_path / "1.jpg").exists(), "a file that cannot be moved stays where it is"
     writer.report("clips", "no clip")
     writer.write_event("new", event)
     writer.report("store", "away")
@@ -174,6 +181,214 @@ def test_error_is_reported_until_the_same_destination_works_again(tmp_path: Path
     assert lost == ["thumbnail"]
     assert reported == [first, f"{first}; no clip", f"{first}; no clip; away", f"{first}; no clip", "no clip", ""]
     assert writer.stop(60)
+
+
+class Observed:
+    """What alerts are told."""
+
+    def __init__(self) -> None:
+        self.changes: list[Change] = []
+        self.reports: list[str] = []
+
+    def observe(self, change: Change) -> None:
+        self.changes.append(change)
+
+    def mark_stored(self, change_id: str) -> None:
+        pass
+
+    def report(self, part: str, error: str) -> None:
+        self.reports.append(error)
+
+    def set_pauses(self, paused: object, snoozed: object) -> None:
+        pass
+
+
+def test_a_disk_that_hangs_stops_neither_scoring_nor_alerts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("sqlalchemy", reason="needs comemory[live]")
+    from comemory.store import write_ahead
+    from comemory.store.store import EventStore
+
+    monkeypatch.setattr(disk_writer, "WAIT_S", 0.05)
+    goes_on, alerts, event = threading.Event(), Observed(), make_event()
+    with EventStore.open(f"sqlite:///{tmp_path / 'events.db'}", tmp_path / "media") as store:
+        writer = EventWriter(tmp_path, store, lambda error: None, alerts)
+        writer.start()
+        with monkeypatch.context() as hung:
+            hung.setattr(write_ahead.os, "fdatasync", lambda file: goes_on.wait(60))
+            writer.write_event("new", event)
+            writer.write_event("end", replace(event, end=NOON + timedelta(seconds=5)))
+            assert [change.kind for change in alerts.changes] == ["new", "end"]
+            assert "does not answer" in alerts.reports[0]
+            assert not (tmp_path / "events.jsonl").exists(), "the write is under way"
+            goes_on.set()
+            until(lambda: writer.error == "")
+        assert alerts.reports[-1] == ""
+        assert [(line["change"], line["event"]["id"]) for line in all_lines(tmp_path)] == [
+            ("new", event.id),
+            ("end", event.id),
+        ]
+        until(lambda: (kept := store.get(event.id)) is not None and kept.end is not None)
+        assert writer.stop(60)
+        assert writer.n_unstored == 0
+
+
+def test_a_change_that_the_disk_has_not_taken_is_no_change_that_the_next_start_stores_again(tmp_path: Path) -> None:
+    """The database was quicker than the disk: the entry is not written any more, and the file starts again."""
+    from comemory.store.write_ahead import Entry, WriteAheadLog
+
+    log = WriteAheadLog(tmp_path / "ahead", 1 << 14)
+    stored, waits = (Entry("new", make_event(), Stamp()) for _ in range(2))
+    log.add(stored)
+    log.remove(stored)
+    log.write(stored)
+    log.append(waits)
+    log.close()
+    assert [entry.stamp for entry in WriteAheadLog(tmp_path / "ahead", 1 << 14).left_over] == [waits.stamp]
+
+
+def all_lines(out: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (out / "events.jsonl").read_text().splitlines()]
+
+
+class TestFullQueue:
+    """The store is away for so long that no more writes find a place."""
+
+    @pytest.fixture
+    def writer(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[EventWriter]:
+        pytest.importorskip("sqlalchemy", reason="needs comemory[live]")
+        from comemory.store.store import EventStore
+
+        monkeypatch.setattr("comemory.store.database.BUSY_S", 0.1)
+        monkeypatch.setattr(event_writer, "FIRST_RETRY_S", 0.02)
+        with EventStore.open(f"sqlite:///{tmp_path / 'events.db'}", tmp_path / "media") as store:
+            writer = EventWriter(tmp_path, store, lambda error: None)
+            writer._tasks = TaskQueue("event-writer", 6)
+            yield writer
+            writer.stop(60)
+
+    @pytest.fixture
+    def away(self, writer: EventWriter, tmp_path: Path) -> Iterator[sqlite3.Connection]:
+        with closing(sqlite3.connect(tmp_path / "events.db", isolation_level=None)) as other:
+            other.execute("BEGIN IMMEDIATE")
+            writer.start()
+            writer.write_state("gate", "live", "")
+            until(lambda: "locked" in writer.error)
+            yield other
+
+    def test_scores_give_way_to_events(self, writer: EventWriter, away: sqlite3.Connection) -> None:
+        store, event = writer.store, make_event()
+        assert store is not None
+        for k in range(9):
+            writer.write_scores("gate", NOON + timedelta(minutes=k), [1.0] * 12, "m")
+        assert writer.n_dropped == 6
+        writer.write_event("new", event)
+        path = store.scratch / f"{event.id}.mp4"
+        path.write_bytes(b"footage")
+        assert writer.attach(event.id, "clip", lambda: path)
+        away.execute("ROLLBACK")
+        until(lambda: store.file(event.id, "clip") is not None)
+        assert store.score_summary("gate", NOON).minutes == 3
+
+    def test_changes_without_a_place_are_stored_in_order_when_the_store_is_back(
+        self, writer: EventWriter, away: sqlite3.Connection
+    ) -> None:
+        store = writer.store
+        assert store is not None
+        events = [make_event(NOON + timedelta(seconds=k)) for k in range(5)]
+        for event in events:
+            writer.write_event("new", event)
+            writer.write_event("end", replace(event, end=event.start + timedelta(seconds=3)))
+        assert "changes wait in the write-ahead file" in writer.error
+        away.execute("ROLLBACK")
+        until(lambda: writer.n_unstored == 0)
+        assert writer.error == ""
+        assert all((found := store.get(event.id)) is not None and found.end is not None for event in events)
+        late = make_event(NOON + timedelta(hours=1))
+        writer.write_event("new", late)
+        until(lambda: store.get(late.id) is not None)
+
+    def test_a_clip_without_a_place_stays_and_is_attached_at_the_next_start(
+        self, writer: EventWriter, away: sqlite3.Connection, tmp_path: Path
+    ) -> None:
+        from comemory.store.store import EventStore
+
+        store, event = writer.store, make_event()
+        assert store is not None
+        lost: list[int] = []
+        writer.write_event("new", event)
+        while writer.attach(event.id, "heat", lambda: tmp_path / "none"):
+            pass
+        path = store.scratch / f"{event.id}.mp4"
+        path.write_bytes(b"footage")
+        writer.attach_clip(event.id, path, lambda: lost.append(1))
+        assert f"the clip stays in {path}" in writer.error
+        assert lost == [1]
+        away.execute("ROLLBACK")
+        assert writer.stop(60)
+        store.close()
+        os.utime(path, (1, 1))
+        with EventStore.open(f"sqlite:///{tmp_path / 'events.db'}", tmp_path / "media") as again:
+            found = again.file(event.id, "clip")
+            assert found is not None
+            assert found.read_bytes() == b"footage"
+
+
+def line_of(time: datetime, text: str = "") -> dict[str, Any]:
+    return {"change": "state", "time": time.isoformat().replace("+00:00", "Z"), "camera": "gate", "message": text}
+
+
+class TestExpiredLines:
+    def test_old_lines_leave_the_file_and_unknown_ones_stay(self, tmp_path: Path) -> None:
+        writer, now = EventWriter(tmp_path, None, pytest.fail), datetime.now(UTC)
+        path = tmp_path / "events.jsonl"
+        old, new = line_of(now - timedelta(days=40)), line_of(now - timedelta(days=20))
+        texts = [json.dumps(one) for one in (old, new, old)]
+        path.write_text("\n".join(["not ours", texts[0], texts[1], texts[2][:60], texts[2]]) + "\n")
+        path.chmod(0o640)
+        writer.expire_lines(now - timedelta(days=30))
+        assert path.read_text().splitlines() == ["not ours", texts[1], texts[2][:60]]
+        assert path.stat().st_mode & 0o777 == 0o640
+        writer.write_state("gate", "live", "")
+        assert all_lines_after(path, 3) == ["live"]
+        assert [one.name for one in tmp_path.iterdir()] == ["events.jsonl"]
+
+    def test_lines_that_are_added_meanwhile_are_kept(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(event_lines, "_is_due", lambda *_: True)
+        writer, now = EventWriter(tmp_path, None, pytest.fail), datetime.now(UTC)
+        for _ in range(300):
+            writer._lines.append(line_of(now - timedelta(days=40), "x" * 500))
+
+        def add() -> None:
+            for k in range(300):
+                writer.write_state("gate", str(k), "")
+
+        adding = threading.Thread(target=add)
+        adding.start()
+        while adding.is_alive():
+            writer.expire_lines(now - timedelta(days=30))
+            writer._lines.append(line_of(now - timedelta(days=40)))
+        adding.join()
+        writer.expire_lines(now - timedelta(days=30))
+        assert [line["state"] for line in all_lines(tmp_path)] == [str(k) for k in range(300)]
+
+    def test_a_large_file_is_rewritten_once_a_day(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(event_lines, "SMALL_BYTES", 100)
+        writer, now = EventWriter(tmp_path, None, pytest.fail), datetime.now(UTC)
+        for hours in (20, 10, 0):
+            writer._lines.append(line_of(now - timedelta(hours=hours)))
+        writer.expire_lines(now - timedelta(hours=15))
+        assert len(all_lines(tmp_path)) == 3
+        writer._lines.append(line_of(now - timedelta(hours=50)))
+        writer.expire_lines(now + timedelta(hours=5))
+        assert len(all_lines(tmp_path)) == 0
+
+    def test_no_file(self, tmp_path: Path) -> None:
+        EventWriter(tmp_path, None, pytest.fail).expire_lines(NOON)
+        assert list(tmp_path.iterdir()) == []
+
+
+def all_lines_after(path: Path, n: int) -> list[str]:
+    return [json.loads(line)["state"] for line in path.read_text().splitlines()[n:]]
 
 
 def test_images_and_clips_that_cannot_be_written_are_counted(

@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-import json
-import os
 import threading
 import time
 from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Protocol
 
-from comemory.errors import ComemoryError
+from comemory.errors import ComemoryError, StoreError
+from comemory.live.recording.disk_writer import DiskWriter
+from comemory.live.recording.event_lines import EventLines
 from comemory.live.recording.task_queue import Task, TaskQueue
 from comemory.store.event import FileKind, StateChange, StoredEvent
 from comemory.store.routing import Change, Stamp
-from comemory.store.write_ahead import Entry, EventChange
+from comemory.store.write_ahead import Entry, EventChange, WriteAheadLog
 
 if TYPE_CHECKING:
     from comemory.store.activity import HourOfActivity
@@ -24,7 +25,8 @@ if TYPE_CHECKING:
 
 FIRST_RETRY_S = 0.5
 MAX_RETRY_S = 30.0
-Destination = Literal["store", "lines", "pictures", "clips"]
+WRITE_ERRORS = (ComemoryError, OSError, ValueError, ArithmeticError)
+Destination = Literal["store", "disk", "lines", "pictures", "clips"]
 """What is written; each can fail while the others work."""
 
 
@@ -51,15 +53,20 @@ class AlertObserver(Protocol):
 class EventWriter:
     """Writes events, camera states and scores to `events.jsonl` and to the store, in order.
 
-    Each change of an event or a state is first written to the store's write-ahead file, and stays there until the
-    database has it: what an outage, a crash or the end of the process leaves there is stored at the next start.
+    Alerts are notified of a change at once. It is then written to the store's write-ahead file, before anything else can
+    be seen of it, and stays there until the database has it: what an outage, a crash or the end of the process leaves there
+    is stored at the next start. A disk that hangs stops nothing: after a moment the caller goes on, see `DiskWriter`.
 
     Writes to the store are retried here, and nowhere else, for as long as the failure is temporary: a full disk, a
     database that is locked or not reachable. A write that can never succeed is reported and skipped. The lines of
     `events.jsonl` are written at once and do not wait for the store.
 
+    While the store is away, the writes for it wait. Scores of minutes and activity take no more than half of the places,
+    and are dropped then. Changes of events that find no place stay in the write-ahead file and are stored from there.
+
     Attributes:
         error: what cannot be written at the moment, in one line; empty if everything can.
+        n_dropped: minutes of scores and parts of hours of activity that were dropped.
 
     Args:
         out: folder of `events.jsonl` and, without a store, of `media/`.
@@ -77,9 +84,13 @@ class EventWriter:
     ) -> None:
         self.out, self.store = out, store
         self.error = ""
+        self.n_dropped = 0
         self._on_error, self._alerts = on_error, alerts
         self._tasks = TaskQueue("event-writer")
-        self._lines_lock = threading.Lock()
+        self._disk = DiskWriter("write-ahead", self._report_hang)
+        self._lines = EventLines(out / "events.jsonl")
+        self._has_backlog = False
+        self._backlog_lock = threading.Lock()
         self._errors: dict[Destination, str] = {}
         self._errors_lock = threading.Lock()
 
@@ -91,16 +102,20 @@ class EventWriter:
     def start(self) -> None:
         """Start the writing thread, with what an earlier process did not store."""
         if (store := self.store) is not None and store.write_ahead is not None and store.write_ahead.left_over:
-            self._queue_write(store.replay)
+            self._queue_write(store.replay, "what an earlier process left is stored at the next start")
+        self._disk.start()
         self._tasks.start()
 
     def restart(self) -> None:
         """See `TaskQueue.restart`."""
+        self._disk.restart()
         self._tasks.restart()
 
     def stop(self, timeout_s: float) -> bool:
-        """Write what waits and end the thread; False if that takes longer than `timeout_s`."""
-        return self._tasks.finish(timeout_s)
+        """Write what waits and end the threads; False if that takes longer than `timeout_s`."""
+        end = time.monotonic() + timeout_s
+        is_written = self._disk.stop(timeout_s / 2)
+        return self._tasks.finish(max(0.0, end - time.monotonic())) and is_written
 
     @property
     def n_unstored(self) -> int:
@@ -118,26 +133,64 @@ class EventWriter:
         self._record(Entry("state", StateChange(camera, state, message or None, at), Stamp(time=at)), line)
 
     def _record(self, entry: Entry, line: Mapping[str, object]) -> None:
-        """Write a change ahead, then its line, send its alerts, and queue it for the database.
+        """Make the alerts of a change, write it ahead, then its line, and queue it for the database.
 
-        The write-ahead file comes first: after a crash, what anybody can have seen is stored.
+        The alerts wait for no disk. They are sent once the database has the change, or some seconds later: by then the
+        write-ahead file has it, unless the disk hangs. So after a crash, what anybody can have seen is stored.
         """
         store = self.store
-        if store is not None and store.write_ahead is not None:
-            store.write_ahead.append(entry)
-        self._write_line(line)
-        if store is None:
-            return
-        if self._alerts is not None:
+        log = None if store is None else store.write_ahead
+        if log is not None:
+            log.add(entry)
+        if store is not None and self._alerts is not None:
             self._alerts.observe(entry.as_change())
-        self._queue_write(lambda: self._apply(store, entry))
+        if not self._disk.run(lambda: self._write_ahead(log, entry, line)):
+            self.report("disk", "too many changes wait for a disk that does not answer: one is in memory only")
+        if store is not None:
+            self._queue_change(store, entry)
+
+    def _write_ahead(self, log: WriteAheadLog | None, entry: Entry, line: Mapping[str, object]) -> None:
+        if log is not None:
+            log.write(entry)
+        self._write_line(line)
+
+    def _report_hang(self, is_hanging: bool) -> None:
+        error = f"the disk of {self.out} does not answer: changes wait in memory, and would be lost with the process"
+        self.report("disk", error if is_hanging else "")
+
+    def _queue_change(self, store: EventStore, entry: Entry) -> None:
+        """Queue a change for the database. Once one found no place, those after it wait behind it: their order stays."""
+        with self._backlog_lock:
+            if not self._has_backlog:
+                refused = "the store is too slow: changes wait in the write-ahead file"
+                self._has_backlog = not self._queue_write(lambda: self._apply(store, entry), refused)
+
+    def _store_backlog(self, subject: str | None = None) -> None:
+        """Store the changes that found no place in the queue.
+
+        Args:
+            subject: those of one event; None stores all of them once nothing else waits.
+        """
+        store = self.store
+        if store is None or (log := store.write_ahead) is None:
+            return
+        while self._has_backlog and not self._tasks.stopping.is_set() and (subject or not self._tasks.n_waiting):
+            with self._backlog_lock:
+                entry = next((entry for entry in log.waiting() if subject in (None, entry.subject)), None)
+                if entry is None:
+                    self._has_backlog = self._has_backlog and subject is not None
+                    return
+            self._write_with_retry(partial(self._apply, store, entry))
 
     def _apply(self, store: EventStore, entry: Entry) -> None:
+        """Store a change, unless that was done; one that can never be stored leaves the write-ahead file."""
+        if (log := store.write_ahead) is not None and not log.is_waiting(entry):
+            return
         try:
             store.apply(entry)
-        except ComemoryError as error:
-            if store.write_ahead is not None and not _is_temporary(error):
-                store.write_ahead.remove(entry)
+        except WRITE_ERRORS as error:
+            if log is not None and not _is_temporary(error):
+                log.remove(entry)
             raise
         if self._alerts is not None:
             self._alerts.mark_stored(entry.stamp.id)
@@ -145,12 +198,12 @@ class EventWriter:
     def write_scores(self, camera: str, minute: datetime, maxima: list[float], model: str) -> None:
         """Write the highest scores of the parts of a minute; to the store only."""
         if (store := self.store) is not None:
-            self._queue_write(lambda: store.record_scores(camera, minute, maxima, model))
+            self._queue_optional(lambda: store.record_scores(camera, minute, maxima, model))
 
     def write_activity(self, camera: str, part: HourOfActivity) -> None:
         """Write what moved in a part of an hour; to the store only."""
         if (store := self.store) is not None:
-            self._queue_write(lambda: store.record_activity(camera, part))
+            self._queue_optional(lambda: store.record_activity(camera, part))
 
     def read_activity(self, camera: str, since: datetime, take: Callable[[list[HourOfActivity]], None]) -> None:
         """Read what moved at a camera, and pass it on from the writing thread; nothing while the store is away.
@@ -167,12 +220,12 @@ class EventWriter:
             with suppress(ComemoryError):
                 take(store.activity(camera, since))
 
-        self._submit(task)
+        self._submit(task, "what moved in earlier hours is not read")
 
     def attach(
         self, event_id: str, kind: FileKind, make: Callable[[], Path], on_lost: Callable[[], None] = lambda: None
     ) -> bool:
-        """Make a file and store it with its event; False if too many writes wait.
+        """Make a file and store it with its event; False if too many writes wait, then nothing is made.
 
         Args:
             event_id: id of the event.
@@ -191,10 +244,22 @@ class EventWriter:
             else:
                 self.report(destination, "")
 
-        if self._submit(task):
+        if self._submit(task, "the store is too slow: images of events are dropped, and clips wait for the next start"):
             return True
         on_lost()
         return False
+
+    def attach_clip(self, event_id: str, path: Path, on_lost: Callable[[], None] = lambda: None) -> None:
+        """Store a clip with its event. Where too many writes wait, it stays where it is: the next start finds it there."""
+        if not self.attach(event_id, "clip", lambda: path, on_lost):
+            self.report("clips", f"too many writes wait for the store: the clip stays in {path}")
+
+    def expire_lines(self, before: datetime) -> None:
+        """Remove the lines of `events.jsonl` of changes before a time."""
+        try:
+            self._lines.expire(before)
+        except OSError as error:
+            self.report("lines", f"cannot shorten {self._lines.path}: {error.strerror or error}")
 
     def report(self, destination: Destination, error: str) -> None:
         """Set why a destination cannot be written; an empty text if it can be again."""
@@ -213,20 +278,25 @@ class EventWriter:
         A file that cannot be moved stays in `scratch`: the next start, or an operator, finds it there. It is deleted only if
         its event was.
         """
+        if self.store is None:
+            self._move(path, self.out / "media" / event_id / f"{kind}{path.suffix}")
+            return
+        self._store_backlog(event_id)
         try:
-            if self.store is not None:
-                self._attach_with_retry(self.store, event_id, kind, path, destination)
-            else:
-                target = self.out / "media" / event_id / f"{kind}{path.suffix}"
-                target.parent.mkdir(parents=True, exist_ok=True)
-                path.replace(target)
+            self._attach_with_retry(self.store, event_id, kind, path, destination)
         except (ComemoryError, OSError):
-            if self.store is not None and (self._is_waiting(event_id) or self.store.get(event_id) is not None):
+            if self._is_waiting(event_id) or self.store.get(event_id) is not None:
                 raise
             with suppress(OSError):
                 path.unlink()
-            if self.store is None:
-                raise
+
+    def _move(self, path: Path, target: Path) -> None:
+        try:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            path.replace(target)
+        except OSError as error:
+            reason = error.strerror or error
+            raise StoreError(f"cannot move {path} to {target}: {reason}; it stays where it is") from None
 
     def _is_waiting(self, event_id: str) -> bool:
         """Whether an event is in the write-ahead file only."""
@@ -248,13 +318,24 @@ class EventWriter:
                 self.report(destination, str(error))
                 pause_s = min(2 * pause_s, MAX_RETRY_S)
 
-    def _queue_write(self, write: Callable[[], object]) -> None:
-        self._submit(lambda: self._write_with_retry(write))
+    def _queue_write(self, write: Callable[[], object], refused: str, *, is_optional: bool = False) -> bool:
+        return self._submit(lambda: self._write_with_retry(write), refused, is_optional=is_optional)
 
-    def _submit(self, task: Task) -> bool:
-        is_queued = self._tasks.submit(task)
+    def _queue_optional(self, write: Callable[[], object]) -> None:
+        refused = "the store is too slow: scores of minutes and activity are dropped, events are not"
+        self.n_dropped += not self._queue_write(write, refused, is_optional=True)
+
+    def _submit(self, task: Task, refused: str, *, is_optional: bool = False) -> bool:
+        """Queue a task; where there is no place for it, report what follows."""
+
+        def run() -> None:
+            task()
+            if self._has_backlog:
+                self._store_backlog()
+
+        is_queued = self._tasks.submit(run, is_optional=is_optional)
         if not is_queued:
-            self.report("store", "the store is too slow: a change was dropped and is in events.jsonl only")
+            self.report("store", refused)
         return is_queued
 
     def _write_with_retry(self, write: Callable[[], object]) -> None:
@@ -262,7 +343,7 @@ class EventWriter:
         while True:
             try:
                 write()
-            except (ComemoryError, OSError, ValueError, ArithmeticError) as error:
+            except WRITE_ERRORS as error:
                 self.report("store", str(error))
                 if not _is_temporary(error) or self._tasks.stopping.wait(pause_s):
                     return
@@ -272,13 +353,10 @@ class EventWriter:
                 return
 
     def _write_line(self, values: Mapping[str, object]) -> None:
-        path = self.out / "events.jsonl"
         try:
-            text = json.dumps(values, ensure_ascii=False, allow_nan=False) + "\n"
-            with self._lines_lock:
-                _append(path, text.encode(errors="backslashreplace"))
+            self._lines.append(values)
         except (OSError, ValueError) as error:
-            self.report("lines", f"cannot write {path}: {getattr(error, 'strerror', None) or error}")
+            self.report("lines", f"cannot write {self._lines.path}: {getattr(error, 'strerror', None) or error}")
         else:
             self.report("lines", "")
 
@@ -288,22 +366,6 @@ def _is_temporary(error: BaseException) -> bool:
     from comemory.store.database import is_temporary
 
     return is_temporary(error)
-
-
-def _append(path: Path, line: bytes) -> None:
-    """Append a line as a whole or not at all, on a line of its own even if a crash left the last one incomplete."""
-    with path.open("a+b", buffering=0) as file:
-        size = file.seek(0, os.SEEK_END)
-        if size:
-            file.seek(-1, os.SEEK_END)
-            line = line if file.read(1) == b"\n" else b"\n" + line
-        try:
-            while line:
-                line = line[file.write(line) :]
-        except OSError:
-            with suppress(OSError):
-                file.truncate(size)
-            raise
 
 
 def _now() -> str:

@@ -28,8 +28,10 @@ class TaskQueue:
         self.stopping = threading.Event()
         self._thread: threading.Thread | None = None
 
-    def submit(self, task: Task) -> bool:
-        """Add a task; False if the queue is full."""
+    def submit(self, task: Task, *, is_optional: bool = False) -> bool:
+        """Add a task; False if the queue is full, for an optional task half full."""
+        if is_optional and self._queue.qsize() >= self._queue.maxsize // 2:
+            return False
         try:
             self._queue.put_nowait(task)
         except queue.Full:
