@@ -5,12 +5,14 @@ from __future__ import annotations
 import http.client
 import json
 import os
+import re
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -107,13 +109,22 @@ def test_stop_that_hangs_is_killed_and_leaves_a_report(quick_bundle: Path, clips
     )
     out = tmp_path / "live"
     command = [sys.executable, "-c", code, "watch", "--camera", f"gate={clips[0]}", "--model", str(quick_bundle)]
-    process = subprocess.Popen(
-        [*command, "--set", "cameras.gate.loop=true", "--store", "none", "--out", str(out)], stderr=subprocess.DEVNULL
-    )
+    log = tmp_path / "log"
+    with log.open("wb") as errors:
+        process = subprocess.Popen(
+            [*command, "--set", "cameras.gate.loop=true", "--out", str(out), "--false-alarms", "60/h"], stderr=errors
+        )
     try:
         until(lambda: (out / "events.jsonl").exists())
-        process.send_signal(signal.SIGTERM)
-        assert process.wait(120) != 0
+        with closing(sqlite3.connect(out / "events.db", timeout=60, isolation_level=None)) as database:
+            database.execute("BEGIN IMMEDIATE")  # the changes from now on wait
+            n_bytes = (out / "events.jsonl").stat().st_size
+            until(lambda: (out / "events.jsonl").stat().st_size > n_bytes)
+            process.send_signal(signal.SIGTERM)
+            assert process.wait(120) == 1
     finally:
         process.kill()
+    said = [line for line in log.read_text().splitlines() if "the service does not end" in line]
+    assert len(said) == 1
+    assert re.search(r"[1-9]\d* changes wait in \S+ and are stored at the next start", said[0])
     assert "live_options.py" in (out / "hung.txt").read_text()

@@ -42,6 +42,8 @@ ENGINE_S = 2.7
 """Part of the shutdown budget for cameras, events and clips; the rest is for alerts and the store."""
 HARD_END_S = 4.9
 """Seconds after which the process is killed, whatever hangs."""
+HARD_END_NOTE_S = 0.3
+"""Seconds before that at which one line says so: a busy machine may take a moment to write it."""
 HANG_REPORT = "hung.txt"
 """File in OUT with the stack of each thread when that happened."""
 
@@ -88,6 +90,7 @@ class Service:
         self._stack = ExitStack()
         self._n_unstored = 0
         self._end_requested = threading.Event()
+        self._has_ended = threading.Event()
         self._deadline: float | None = None
         self._reload_requested = threading.Event()
         self._change_lock = threading.Lock()
@@ -109,12 +112,14 @@ class Service:
                 self._stack = stack.pop_all()
         except BaseException:
             faulthandler.cancel_dump_traceback_later()  # nothing of the service is left that could hang
+            self._has_ended.set()
             self._remove_empty_report()
             raise
         return self
 
     def __exit__(self, *_: object) -> None:
         self._stack.close()
+        self._has_ended.set()
         self._remove_empty_report()
 
     def _remove_empty_report(self) -> None:
@@ -327,6 +332,19 @@ class Service:
         except OSError:
             report = sys.__stderr__.fileno() if sys.__stderr__ is not None else 2
         faulthandler.dump_traceback_later(HARD_END_S, exit=True, file=report)
+        threading.Thread(target=self._announce_hard_end, name="hard-end", daemon=True).start()
+
+    def _announce_hard_end(self) -> None:
+        """Say what is left, unless the end comes before the process is killed."""
+        if self._has_ended.wait(max(0.0, HARD_END_S - HARD_END_NOTE_S)):
+            return
+        engine = getattr(self, "engine", None)  # the end may be asked for during the start
+        n_unstored = 0 if engine is None else engine.event_writer.n_unstored
+        left = f"{n_unstored} changes wait in {self.settings.media} and are stored at the next start"
+        self._on_reload(
+            f"the service does not end: it is killed, and {self.settings.out / HANG_REPORT} says where it hangs; "
+            + (left if n_unstored else "no change waits to be stored")
+        )
 
     def _open_store(self, stack: ExitStack) -> EventStore | None:
         if not self.settings.store.enabled:
