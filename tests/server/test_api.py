@@ -280,6 +280,8 @@ class TestProbes:
             "store_up",
             "changes_unstored",
             "writes_dropped",
+            "quarantine_files",
+            "quarantine_bytes",
         ):
             assert f"comemory_{name}" in families
         states = {

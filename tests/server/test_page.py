@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -550,6 +551,24 @@ class TestAccessibility:
         page.reload()
         page.get_by_role("button", name="Dark theme").wait_for()
         assert page.evaluate("getComputedStyle(document.body).colorScheme") == "dark"
+
+
+def test_the_system_tells_of_the_quarantine_until_when_it_is_stored(running: Running, page: Page) -> None:
+    quarantine = running.out / "media" / ".quarantine" / "gate" / "2026-03-02"
+    quarantine.mkdir(parents=True, mode=0o700)
+    aside = quarantine / "a-clip.mp4"
+    aside.write_bytes(bytes(3000))
+    aside.chmod(0o600)
+    try:
+        found = httpx.get(f"{running.url}/api/v1/system", timeout=60).json()["quarantine"]
+        assert (found["files"], found["bytes"]) == (1, 3000)
+        left = datetime.fromisoformat(found["deleted_from"]) - datetime.now(UTC)
+        assert timedelta(days=29) < left <= timedelta(days=30)
+        assert "comemory_quarantine_files 1.0" in httpx.get(f"{running.url}/metrics", timeout=60).text
+        page.goto(f"{running.url}/#/system")
+        page.get_by_text("1 media file belongs to no event").wait_for()
+    finally:
+        shutil.rmtree(running.out / "media" / ".quarantine")
 
 
 def widest(page: Page) -> int:

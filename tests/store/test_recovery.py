@@ -23,6 +23,7 @@ from comemory.live.config.overrides import Overrides
 from comemory.live.learning.models import CameraModels
 from comemory.server import auth_file
 from comemory.store.event import new_id
+from comemory.store.media import Quarantined
 from comemory.store.retention import MAX_RECONCILED, QUARANTINE_AGE
 from comemory.store.routing import Stamp
 from comemory.store.store import EventStore, StoredEvent
@@ -102,6 +103,8 @@ class TestNothingIsDeleted:
         filled(url, media, 3)
         unknown = next(media.glob("gate/*/*.mp4")).with_name(f"{new_id()}-clip.mp4")
         unknown.write_bytes(b"12345")
+        long_ago = (datetime.now(UTC) - 2 * QUARANTINE_AGE).timestamp()
+        os.utime(unknown, (long_ago, long_ago))
         holiday = media / "holiday.jpg"
         holiday.write_bytes(b"mine")
         with EventStore.open(url, media) as store:
@@ -110,10 +113,16 @@ class TestNothingIsDeleted:
             assert store.quarantined() == [aside]
             assert "moved to" in caplog.text
             now = datetime.now(UTC)
+            assert aside.stat().st_mtime > now.timestamp() - 3600, "its age begins with its arrival"
+            found = store.sum_of_quarantine()
+            assert (found.files, found.bytes) == (1, 5)
+            assert found.oldest is not None
+            assert abs(found.oldest - now) < timedelta(hours=1)
             store.sweep(now + QUARANTINE_AGE - timedelta(hours=1), None, None)
             assert aside.exists()
             store.sweep(now + QUARANTINE_AGE + timedelta(hours=1), None, None)
             assert not aside.exists()
+            assert store.sum_of_quarantine() == Quarantined()
 
     def test_a_clip_that_a_crash_interrupted_is_attached(self, tmp_path: Path) -> None:
         media, url = tmp_path / "media", str(tmp_path / "events.db")

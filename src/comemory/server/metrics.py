@@ -67,6 +67,10 @@ class EngineCollector(Collector):
         if (write_ahead := self._store.write_ahead) is not None:
             text = "Changes in the write-ahead file that the database has not stored yet."
             yield GaugeMetricFamily("comemory_changes_unstored", text, value=len(write_ahead))
+        aside = self._store.sum_of_quarantine()
+        text = "Media files in the quarantine: they belong to no event, and are deleted after 30 days."
+        yield GaugeMetricFamily("comemory_quarantine_files", text, value=aside.files)
+        yield GaugeMetricFamily("comemory_quarantine_bytes", "Bytes of these files.", value=aside.bytes)
         up = GaugeMetricFamily("comemory_store_up", "1 while the event store can be read and written.")
         try:
             counts = self._store.counts()

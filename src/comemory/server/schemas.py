@@ -256,6 +256,14 @@ class Learning(Answer):
     running: bool
 
 
+class Quarantine(Answer):
+    """Media files that belong to no event in the database."""
+
+    files: int
+    bytes: int
+    deleted_from: datetime | None = Field(description="When the first of them is deleted; null where there is none.")
+
+
 class SystemStatus(Answer):
     """The state of the whole system."""
 
@@ -266,6 +274,7 @@ class SystemStatus(Answer):
     store_warning: str | None = Field(
         description="The database and the media folder do not fit together, and nothing was changed; null where they do."
     )
+    quarantine: Quarantine | None = Field(description="What was set aside; null without a database.")
     learning: list[Learning]
 
 

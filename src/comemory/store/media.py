@@ -21,7 +21,8 @@ import shutil
 import uuid
 from collections.abc import Collection, Iterator
 from contextlib import suppress
-from datetime import datetime
+from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
 from typing import IO, cast
 
@@ -35,6 +36,21 @@ _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _PRIVATE_FOLDER = 0o700
 UNFINISHED = "incoming/unfinished"
 """Folder in the quarantine for files that a crash left half written."""
+
+
+@dataclass(frozen=True, slots=True)
+class Quarantined:
+    """What is in the quarantine.
+
+    Attributes:
+        files: number of files.
+        bytes: of all of them.
+        oldest: when the first of them came, in UTC; None where there is none.
+    """
+
+    files: int = 0
+    bytes: int = 0
+    oldest: datetime | None = None
 
 
 class Media:
@@ -198,6 +214,7 @@ class Media:
         target = self.quarantine / path
         try:
             target.parent.mkdir(mode=_PRIVATE_FOLDER, parents=True, exist_ok=True)
+            _note_arrival(self.folder / path)
             (self.folder / path).replace(target)
         except OSError as error:
             raise disk_error(f"cannot move {path} to the quarantine", error) from None
@@ -224,6 +241,7 @@ class Media:
             with suppress(OSError):
                 if path.stat().st_mtime < before:
                     target.parent.mkdir(mode=_PRIVATE_FOLDER, parents=True, exist_ok=True)
+                    _note_arrival(path)
                     path.replace(target)
                     n_moved += 1
         return n_moved
@@ -232,16 +250,26 @@ class Media:
         """Every file in the quarantine."""
         return [path for path in sorted(self.quarantine.rglob("*")) if path.is_file() and not path.is_symlink()]
 
-    def expire_quarantine(self, before: float) -> int:
-        """Delete what came into the quarantine before a time (seconds since 1970); the bytes that it had.
+    def sum_of_quarantine(self) -> Quarantined:
+        """How much is in the quarantine, and since when."""
+        statuses = []
+        for path in self.quarantined():
+            with suppress(OSError):  # it was deleted or adopted meanwhile
+                statuses.append(path.stat())
+        oldest = min((_arrival(status) for status in statuses), default=None)
+        return Quarantined(
+            len(statuses),
+            sum(status.st_size for status in statuses),
+            None if oldest is None else datetime.fromtimestamp(oldest, UTC),
+        )
 
-        The change time of a file is set by the move; its modification time is that of its recording.
-        """
+    def expire_quarantine(self, before: float) -> int:
+        """Delete what came into the quarantine before a time (seconds since 1970); the bytes that it had."""
         freed = 0
         for path in self.quarantined():
             with suppress(OSError):
                 status = path.stat()
-                if status.st_ctime < before:
+                if _arrival(status) < before:
                     path.unlink()
                     freed += status.st_size
         return freed
@@ -329,6 +357,20 @@ def kind_of(name: str) -> FileKind | None:
     """The kind of an event's file by its name; None for sidecars and other files."""
     found = _EVENT_FILE.fullmatch(name)
     return cast(FileKind, found[2]) if found else None
+
+
+def _note_arrival(path: Path) -> None:
+    """Set the modification time of a file that goes into the quarantine: it is that of its recording.
+
+    Not every file system sets the change time of a file that is renamed.
+    """
+    with suppress(OSError):
+        os.utime(path)
+
+
+def _arrival(status: os.stat_result) -> float:
+    """When a file came into the quarantine. The later time counts: one of them may be that of the recording."""
+    return max(status.st_mtime, status.st_ctime)
 
 
 def _site(folder: Path) -> str:

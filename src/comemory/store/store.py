@@ -31,7 +31,7 @@ from comemory.store.event import (
     new_id,
     utc,
 )
-from comemory.store.media import Media, event_of, kind_of
+from comemory.store.media import Media, Quarantined, event_of, kind_of
 from comemory.store.reader import StoreReader
 from comemory.store.retained_topics import RetainedTopics
 from comemory.store.retention import Mismatch, Retention
@@ -463,6 +463,10 @@ class EventStore(StoreReader):
     def quarantined(self) -> list[Path]:
         """The files in the quarantine."""
         return self._media.quarantined()
+
+    def sum_of_quarantine(self) -> Quarantined:
+        """How much is in the quarantine, and since when. After `QUARANTINE_AGE` a file in it is deleted."""
+        return self._media.sum_of_quarantine()
 
     def check_database(self) -> list[str]:
         """What SQLite finds wrong with its file; nothing for PostgreSQL, which has tools of its own.

@@ -18,7 +18,7 @@ from comemory.provenance import package_version
 from comemory.server.broadcaster import TooManyListeners
 from comemory.server.machine import Machine, machine
 from comemory.server.metrics import exposition
-from comemory.server.schemas import Learning, Problem, SystemStatus
+from comemory.server.schemas import Learning, Problem, Quarantine, SystemStatus
 from comemory.server.state import AppState, CurrentUser, ServerState
 from comemory.types import JSON
 
@@ -46,6 +46,7 @@ def system(state: AppState) -> SystemReport:
         events=_counts(state),
         store_error=None if state.store is None else state.store.error,
         store_warning=None if state.store is None else state.store.warning,
+        quarantine=_quarantine(state),
         learning=[Learning.model_validate(one) for one in state.broadcaster.learning()],
         machine=machine(state.engine.settings.out if state.store is None else state.store.media),
         store_url=None if state.store is None else state.store.url,
@@ -90,6 +91,17 @@ def _counts(state: ServerState) -> JSON:
         return {} if state.store is None else state.store.counts().to_json()
     except ComemoryError:
         return {}
+
+
+def _quarantine(state: ServerState) -> Quarantine | None:
+    if state.store is None:
+        return None
+    # Imported late: the store's libraries are needed only where there is one.
+    from comemory.store.retention import QUARANTINE_AGE
+
+    found = state.store.sum_of_quarantine()
+    deleted_from = None if found.oldest is None else found.oldest + QUARANTINE_AGE
+    return Quarantine(files=found.files, bytes=found.bytes, deleted_from=deleted_from)
 
 
 @probes.get("/healthz")

@@ -2,7 +2,7 @@
 
 import * as api from "./api.js";
 import { h } from "./dom.js";
-import { STATES, budget, count, number, size, span } from "./format.js";
+import { STATES, budget, count, dayOf, number, size, span } from "./format.js";
 import { known, listen } from "./live.js";
 
 const EVERY_MS = 5000;
@@ -35,11 +35,15 @@ function machine({ machine: found, version, uptime_s: uptime }) {
     ["Load", `${number(load, 2)} on ${cores} cores, mean of the last minute`]]);
 }
 
-function store({ events, store_url: url, store_error: error, store_warning: warning }) {
+function aside({ files, bytes, deleted_from: from }) {
+  return `${count(files)} media ${files === 1 ? "file belongs" : "files belong"} to no event, ${size(bytes)}. ${files === 1 ? "It is" : "The first is"} deleted on ${dayOf(from)}. To take them back, stop the service and run comemory store adopt.`;
+}
+
+function store({ events, store_url: url, store_error: error, store_warning: warning, quarantine }) {
   if (!url) return h("p", { class: "hint" }, "Events are not stored in a database.");
   return facts([["Database", h("code", {}, url)], ["State", h("span", { class: `state ${error ? "down" : warning ? "degraded" : "live"}` }, error ? "Cannot be written" : warning ? "Check it" : "Fine")],
     ["Problem", error ?? warning], ["Events", `${count(events.events)}, ${count(events.open)} open, ${count(events.suppressed)} suppressed`],
-    ["Verdicts", `${count(events.normal)} normal, ${count(events.abnormal)} abnormal`], ["Files", `${count(events.files)}, ${size(events.bytes ?? 0)}`]]);
+    ["Verdicts", `${count(events.normal)} normal, ${count(events.abnormal)} abnormal`], ["Files", `${count(events.files)}, ${size(events.bytes ?? 0)}`], ["Quarantine", quarantine?.files ? aside(quarantine) : null]]);
 }
 
 function cameras() {
