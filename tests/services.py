@@ -101,12 +101,18 @@ def file_store(tmp_path: Path) -> Iterator[EventStore]:
 
 
 class Broker:
-    """A mosquitto that can be stopped and started again."""
+    """A mosquitto that can be stopped and started again.
 
-    def __init__(self, program: str, folder: Path) -> None:
+    Args:
+        program: its path.
+        folder: for its files.
+        access: the lines of its settings that say who may connect.
+    """
+
+    def __init__(self, program: str, folder: Path, access: str = "allow_anonymous true\n") -> None:
         self.port = free_port()
         self._config = folder / "mosquitto.conf"
-        self._config.write_text(f"listener {self.port} 127.0.0.1\nallow_anonymous true\n", encoding="utf-8")
+        self._config.write_text(f"listener {self.port} 127.0.0.1\n{access}", encoding="utf-8")
         self._program = program
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -140,12 +146,31 @@ class Broker:
         return True
 
 
-@pytest.fixture
-def broker(tmp_path: Path) -> Iterator[Broker]:
+def _mosquitto() -> str:
     program = shutil.which("mosquitto") or shutil.which("mosquitto", path="/usr/sbin:/usr/local/sbin")
     if program is None:
         pytest.skip("needs mosquitto: apt-get install mosquitto")
-    started = Broker(program, tmp_path)
+    return program
+
+
+@pytest.fixture
+def broker(tmp_path: Path) -> Iterator[Broker]:
+    started = Broker(_mosquitto(), tmp_path)
+    started.start()
+    try:
+        yield started
+    finally:
+        started.stop()
+
+
+@pytest.fixture
+def guarded_broker(tmp_path: Path) -> Iterator[Broker]:
+    """A broker that lets in the user `home` with the password `right` only."""
+    program, passwords = _mosquitto(), tmp_path / "passwords"
+    subprocess.run(["mosquitto_passwd", "-b", "-c", str(passwords), "home", "right"], check=True, capture_output=True)
+    # Started by root, mosquitto becomes a user who cannot read the folder of the test.
+    owner = "user root\n" if os.getuid() == 0 else ""
+    started = Broker(program, tmp_path, f"allow_anonymous false\npassword_file {passwords}\n{owner}")
     started.start()
     try:
         yield started

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import socket
 import threading
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any, Protocol
 
 import paho.mqtt.client as paho
@@ -19,6 +21,8 @@ from comemory.alerts.dispatcher import Dispatcher
 from comemory.alerts.mqtt import discovery
 from comemory.alerts.sink import Notification, Sink, open_sink
 from comemory.errors import DeliveryError
+from comemory.live.config import LiveSettings
+from comemory.live.doctor import Check, run_checks
 from comemory.store.event import new_id
 from comemory.store.retained_topics import RetainedTopics
 from comemory.store.routing import Stamp
@@ -398,6 +402,42 @@ def deliver_late(sink: Sink, alert: Notification) -> None:
         return True
 
     wait_until(is_delivered)
+class TestDoctor:
+    """`doctor` connects with the settings of the sink, under a client id of its own, and publishes a test alert."""
+
+    @staticmethod
+    def check(tmp_path: Path, port: int, **settings: Any) -> Check:
+        sink = {"kind": "mqtt", "host": "127.0.0.1", "port": port, "timeout_s": 5, **settings}
+        live = LiveSettings.model_validate({"out": str(tmp_path / "out"), "alerts": {"home": sink}, "cameras": {}})
+        return next(check for check in run_checks(live) if check.name == "alert home")
+
+    def test_a_wrong_password_fails_in_one_line(self, tmp_path: Path, guarded_broker: Started) -> None:
+        user = {"username": "home", "password": "right"}
+        assert self.check(tmp_path, guarded_broker.port, **user).ok
+        for wrong in ({**user, "password": "wrong"}, {}):
+            found = self.check(tmp_path, guarded_broker.port, **wrong)
+            where = f"the broker 127.0.0.1:{guarded_broker.port}"
+            assert found.found == f"the test alert did not arrive: {where} refuses the connection: Not authorized"
+            assert (found.ok, found.hint) == (False, "fix what the line names")
+
+    def test_a_running_system_keeps_its_connection(
+        self, tmp_path: Path, broker: Started, listener: Listener, topics: RetainedTopics
+    ) -> None:
+        sink = connected(opened(broker.port), ["gate"], listener, topics)
+        assert self.check(tmp_path, broker.port) == Check("alert home", True, "a test alert was sent and has arrived")
+        sink.deliver(message("new"))
+        wait_until(lambda: len(listener.of("comemory/events")) == 2)
+        assert [json.loads(text)["kind"] for text in listener.of("comemory/events")] == ["test", "new"]
+        assert listener.of("comemory/available") == ["online"]  # neither a second connection nor a last will
+        sink.close()
+
+    def test_no_broker_and_one_that_says_nothing(self, tmp_path: Path) -> None:
+        found = self.check(tmp_path, free_port())
+        assert found.found.endswith("Connection refused")
+        with socket.create_server(("127.0.0.1", 0)) as silent:
+            port = silent.getsockname()[1]
+            found = self.check(tmp_path, port, timeout_s=0.5)
+        assert found.found == f"the test alert did not arrive: the broker 127.0.0.1:{port} did not answer in 0.5 s"
 
 
 def happen(dispatcher: Dispatcher, store: EventStore, kind: Any, event: StoredEvent, time: datetime) -> None:

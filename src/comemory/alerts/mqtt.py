@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import queue
 import re
 import socket
 import struct
@@ -72,7 +73,6 @@ class Mqtt:
 
     def __init__(self, name: str, settings: MqttSettings) -> None:
         self.name, self.settings = name, settings
-        where = f"of [alerts.{name}]"
         self._cameras: list[str] = []
         self._current: Mapping[str, CameraNow] = {}
         self._topics: RetainedTopics | None = None
@@ -83,6 +83,7 @@ class Mqtt:
         self._port = settings.port or (8883 if settings.tls else 1883)
         self._broker = f"the broker {settings.host}:{self._port}"
         self._reason = "not connected yet"
+        self._client_id = settings.client_id or f"{slug(settings.prefix)}-{unique_slug(name)}"
         self._credentials: tuple[str, str | None] | None = None
         if settings.username is not None:
             password = settings.password and resolve_secret(settings.password, f"the password {where}")
@@ -93,24 +94,26 @@ class Mqtt:
         self._client = self._new_client()
 
     def _new_client(self) -> paho.Client:
-        settings = self.settings
-        client = paho.Client(
-            CallbackAPIVersion.VERSION2,
-            client_id=settings.client_id or f"{slug(settings.prefix)}-{unique_slug(self.name)}",
-        )
-        if self._credentials is not None:
-            client.username_pw_set(*self._credentials)
-        if self._tls is not None:
-            client.tls_set_context(self._tls)
+        """The client of a running system: with a last will, and callbacks."""
+        client = self._unconnected_client(self._client_id)
         client.will_set(self._topic("available"), OFFLINE, qos=1, retain=True)
         client.reconnect_delay_set(1, 30)
-        client.connect_timeout = min(settings.timeout_s, 10.0)
         client.on_connect = self._on_connect
         client.on_connect_fail = self._on_connect_fail
         client.on_disconnect = self._on_disconnect
         client.on_message = self._on_message
         client.on_publish = self._on_publish
         client.on_unsubscribe = self._on_unsubscribe
+        return client
+
+    def _unconnected_client(self, client_id: str) -> paho.Client:
+        """A client with the user, password and certificates of the settings."""
+        client = paho.Client(CallbackAPIVersion.VERSION2, client_id=client_id)
+        if self._credentials is not None:
+            client.username_pw_set(*self._credentials)
+        if self._tls is not None:
+            client.tls_set_context(self._tls)
+        client.connect_timeout = min(self.settings.timeout_s, 10.0)
         return client
 
     def start(self, cameras: Sequence[str], topics: RetainedTopics) -> None:
@@ -155,6 +158,44 @@ class Mqtt:
         topic = self._topic("system" if notification.kind == "system" else "events")
         self._publish(topic, json.dumps(notification.payload))
 
+    def deliver_once(self, notification: Notification) -> None:
+        """Connect under a client id of its own, publish one alert, and disconnect.
+
+        The broker would end the connection of a running system if a second client came with its id. There is no last
+        will: it would say that the system is offline.
+
+        Raises:
+            DeliveryError: the broker cannot be reached, refuses the connection, or did not confirm in time.
+        """
+        client = self._unconnected_client(f"{self._client_id}-test")
+        answers: queue.SimpleQueue[str] = queue.SimpleQueue()
+        client.on_connect = lambda _client, _data, _flags, code, _more: answers.put(
+            str(code) if code.is_failure else ""
+        )
+        try:
+            client.connect(self.settings.host, self._port, keepalive=10)
+            client.loop_start()
+            refusal = answers.get(timeout=self.settings.timeout_s)
+            if refusal:
+                raise DeliveryError(f"{self._broker} refuses the connection: {refusal}")
+            topic = self._topic("events")
+            sent = client.publish(topic, json.dumps(notification.payload), qos=1)
+            sent.wait_for_publish(self.settings.timeout_s)
+            if not sent.is_published():
+                raise DeliveryError(f"{self._broker} did not confirm a message on {topic}")
+        except queue.Empty:
+            raise DeliveryError(f"{self._broker} did not answer in {self.settings.timeout_s:g} s") from None
+        except (ValueError, RuntimeError, OSError) as error:
+            if isinstance(error, DeliveryError):
+                raise
+            raise DeliveryError(f"no connection to {self._broker}: {last_line(error)}") from None
+        finally:
+            client.disconnect()
+            client.loop_stop()
+            left_open = client.socket()  # paho leaves it open where the broker did not accept the connection
+            if left_open is not None:
+                left_open.close()
+
     def close(self) -> None:
         """Publish `offline`, and disconnect."""
         with self._lock:
@@ -164,6 +205,9 @@ class Mqtt:
                 self._is_confirmed(client, self._topic("available"), OFFLINE, retain=True, timeout_s=1.0)
         client.disconnect()
         client.loop_stop()
+        # Without these references to this object, the client and its sockets are released with it at once.
+        client.on_connect = client.on_connect_fail = client.on_disconnect = None
+        client.on_message = client.on_publish = client.on_unsubscribe = None
 
     def _topic(self, name: str) -> str:
         return f"{self.settings.prefix}/{name}"

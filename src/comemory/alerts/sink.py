@@ -61,6 +61,19 @@ class TakesCommands(Protocol):
     on_command: Callable[[CameraCommand], None]
 
 
+@runtime_checkable
+class DeliversOnce(Protocol):
+    """A sink that keeps a connection, and can deliver an alert without disturbing the one of a running system."""
+
+    def deliver_once(self, notification: Notification) -> None:
+        """Connect, deliver one alert, and disconnect.
+
+        Raises:
+            DeliveryError: it has not arrived, or may not have.
+        """
+        ...
+
+
 class Sink(Protocol):
     """A place that alerts go to. `deliver` is called by one thread at a time.
 

@@ -21,7 +21,6 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from comemory.alerts.config import MqttSettings
 from comemory.bundle import open_bundle
 from comemory.detector import Detector
 from comemory.errors import ComemoryError, ConfigError, RuntimeMissing, last_line, mask_password
@@ -267,10 +266,7 @@ def _alert(settings: LiveSettings, name: str) -> Check:
     what = f"alert {name}"
     if not settings.store.enabled:
         return Check(what, False, "alerts are not sent without a store", "remove --store none, or the alert")
-    sink = settings.alerts[name]
     try:
-        if isinstance(sink, MqttSettings):
-            return _broker(what, sink)
         _send_test(settings, name)
     except (ConfigError, RuntimeMissing) as error:
         return _explained(what, last_line(error), "" if "environment" in str(error) else _FIX)
@@ -279,18 +275,8 @@ def _alert(settings: LiveSettings, name: str) -> Check:
     return Check(what, True, "a test alert was sent and has arrived")
 
 
-def _broker(what: str, sink: MqttSettings) -> Check:
-    """Whether the broker can be reached. No message: a second client would take the place of a running system."""
-    from comemory.alerts.sink import open_sink
-
-    open_sink(what, sink).close()
-    port = sink.port or (8883 if sink.tls else 1883)
-    with socket.create_connection((sink.host, port), timeout=sink.timeout_s):
-        return Check(what, True, f"the broker {sink.host}:{port} can be reached; nothing was sent")
-
-
 def _send_test(settings: LiveSettings, name: str) -> None:
-    from comemory.alerts.sink import Notification, open_sink
+    from comemory.alerts.sink import DeliversOnce, Notification, open_sink
     from comemory.store.event import iso, new_id
 
     sink = open_sink(name, settings.alerts[name])
@@ -298,7 +284,11 @@ def _send_test(settings: LiveSettings, name: str) -> None:
         now = datetime.now(UTC)
         id, camera = new_id(now), next(iter(settings.cameras), "test")
         payload = {"id": id, "kind": "test", "time": iso(now), "camera": camera, "before": None, "after": None}
-        sink.deliver(Notification(id, "test", camera, payload))
+        notification = Notification(id, "test", camera, payload)
+        if isinstance(sink, DeliversOnce):
+            sink.deliver_once(notification)
+        else:
+            sink.deliver(notification)
     finally:
         sink.close()
 
