@@ -263,6 +263,16 @@ class TestRoles:
         assert (caller.name, caller.role) == ("ann", "operator")
         assert not auth.has_ended(caller)
 
+    @pytest.mark.parametrize("scheme", ["Basic YW5uOnB3", "basic YW5uOnB3", "Digest username=ann", "Negotiate YII"])
+    def test_only_bearer_is_a_token(self, auth: Auth, scheme: str) -> None:
+        """A proxy that asks for the password itself forwards the header of its own scheme."""
+        caller = auth.authenticate(None, scheme, "ann")
+        assert caller is not None
+        assert (caller.kind, caller.name) == ("proxy", "ann")
+        assert auth.authenticate(auth.login(PASSWORD), scheme) is not None
+        assert auth.authenticate(None, scheme) is None
+        assert auth.authenticate(None, "bearer wrong", "ann") is None
+
 
 class TestKnownDevices:
     def test_a_flood_does_not_lock_a_known_device_out(self, auth: Auth) -> None:

@@ -114,7 +114,10 @@ class TestProxy:
     def test_the_user_of_a_trusted_proxy_is_let_in(self, tmp_path: Path) -> None:
         web = {"trusted_proxies": ("127.0.0.1",), "user_header": "Remote-User"}
         with server(tmp_path, **web) as address, httpx.Client(base_url=address, timeout=60) as page:
-            page.headers["Remote-User"] = "ann"
+            page.headers["Remote-User"], page.headers["Authorization"] = (
+                "ann",
+                "Basic YW5uOnB3",
+            )  # as nginx forwards both
             session = page.get("/api/v1/session").json()
             assert (session["authenticated"], session["role"]) == (True, "operator")
             page.headers["X-CSRF-Token"] = session["csrf"]

@@ -153,11 +153,12 @@ class Auth:
 
         Args:
             cookie: of the session.
-            authorization: the header.
+            authorization: the header. Only `Bearer` is a token; a proxy that asks for a password forwards `Basic`.
             proxy_user: the user that a trusted proxy names; the caller of this method checks that it is trusted.
         """
-        if authorization is not None:
-            return self._bearer(authorization)
+        scheme, _, token = (authorization or "").strip().partition(" ")
+        if scheme.lower() == "bearer":
+            return self._bearer(token)
         if proxy_user:
             return Caller("proxy", proxy_user[:200], self.proxy_role)
         if not self.is_required:
@@ -195,10 +196,7 @@ class Auth:
         except (BadSignature, ValueError):
             return None
 
-    def _bearer(self, authorization: str) -> Caller | None:
-        scheme, _, token = authorization.partition(" ")
-        if scheme.lower() != "bearer":
-            return None
+    def _bearer(self, token: str) -> Caller | None:
         hashed, found = hash_token(token.strip()), None
         for name, known in self._tokens().items():
             if hmac.compare_digest(known.hash.encode(), hashed.encode()):
