@@ -346,6 +346,15 @@ class Dataset(Protocol):
 
 
 @runtime_checkable
+class NamesLeftOut(Protocol):
+    """A data set that says what lies beside its videos and is not used."""
+
+    def left_out(self) -> Sequence[str]:
+        """One line for each thing that is not used, with the reason."""
+        ...
+
+
+@runtime_checkable
 class FlowEstimator(Protocol):
     """Dense motion between two images of the same size.
 

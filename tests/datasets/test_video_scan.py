@@ -17,6 +17,8 @@ from comemory.datasets.folder import Folder
 from comemory.datasets.video_scan import scan_recording
 from comemory.errors import DatasetError
 from comemory.types import LabelledSource
+from comemory.video.formats import FILE_FORMATS, VIDEO_SUFFIXES
+from comemory.video.image_folder import IMAGE_SUFFIXES
 from comemory.video.source import open_source
 
 SHOWN = 40
@@ -145,12 +147,27 @@ def test_all_formats_are_read_and_other_files_are_named(tmp_path: Path) -> None:
     footage = tmp_path / "training"
     for name in ("mon.mp4", "tue.m2ts", "thu.3gp", "fri.nut"):
         made.video(footage / name, 5)
+    for ending in ("qt", "divx", "lrv", "trp", "m1v", "mod", "insv", "MOD", "tp", "ismv"):  # cameras name MP4 so
+        shutil.copy(footage / "mon.mp4", footage / f"a {ending}.{ending}")
     (footage / "wed.txt").write_text("rain")
     (footage / "sat.txt").write_text("sun")
     check = Folder(str(tmp_path)).check()
-    assert check.found["training videos"] == 4
+    assert check.found["training videos"] == 14
+    assert check.found["training frames"] == 14 * 5
     assert check.problems == ()
     assert check.notes == (f"{footage}/sat.txt: is not used, because .txt is not the ending of a video (and 1 more)",)
+
+
+def test_files_beside_footage_are_never_videos() -> None:
+    beside = ".txt .csv .npy .npz .mat .json .xml .srt .vtt .pdf .zip .py .m .md .wav .mp3 .m4a .mka .heic .avif .thm".split()
+    assert VIDEO_SUFFIXES.isdisjoint([*beside, *IMAGE_SUFFIXES, "", ".ism", ".m3u8", ".mpd", ".sdp"])
+    assert not [suffix for suffix in VIDEO_SUFFIXES if suffix != suffix.lower() or suffix[0] != "."]
+
+
+def test_every_container_that_is_read_has_an_ending() -> None:
+    for name in FILE_FORMATS.split(","):
+        endings = {f".{ending}" for ending in av.ContainerFormat(name, "r").extensions}
+        assert not endings or endings & VIDEO_SUFFIXES, name
 
 
 def test_a_check_gives_the_duration(tmp_path: Path) -> None:

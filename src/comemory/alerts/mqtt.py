@@ -85,6 +85,7 @@ class Mqtt:
         self._reason = "not connected yet"
         self._client_id = settings.client_id or f"{slug(settings.prefix)}-{unique_slug(name)}"
         self._credentials: tuple[str, str | None] | None = None
+        where = f"of [alerts.{name}]"
         if settings.username is not None:
             password = settings.password and resolve_secret(settings.password, f"the password {where}")
             self._credentials = resolve_secret(settings.username, f"the username {where}"), password

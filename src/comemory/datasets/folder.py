@@ -27,7 +27,7 @@ class Folder(RecordedDataset):
     - video files and folders of images: all of them are training videos;
     - one video file or one folder of images: one training video.
 
-    Only one level of folders is read; whatever is left out is named in the notes of `check`. The labels of a test video
+    Only one level of folders is read; `check` and a training name whatever is left out. The labels of a test video
     `NAME` are optional: abnormal intervals in `testing/labels/NAME.csv` (columns `start_frame,end_frame`, counted from 0,
     both ends abnormal; or `start_s,end_s`), and masks, one image for each frame, in `testing/masks/NAME/`.
     """
@@ -52,7 +52,7 @@ class Folder(RecordedDataset):
             return [Recording(name, path) for name, path in found]
         return [Recording(name, path, self._labels(name, path), self._masks(name)) for name, path in found]
 
-    def notes(self) -> Sequence[str]:
+    def left_out(self) -> Sequence[str]:
         """What lies in the folder and is not used."""
         try:
             return self._unused()

@@ -87,13 +87,17 @@ class RecordedDataset(ABC):
             found["abnormal frames"] = findings.found["abnormal frames"]
         self._compare(found, findings)
         findings.problems.extend(self.problems())
-        notes = dict.fromkeys([*self.notes(), *findings.notes])
+        notes = dict.fromkeys([*self.left_out(), *self.notes(), *findings.notes])
         return DataCheck(
             found, dict(self.published), tuple(dict.fromkeys(findings.problems)), tuple(notes), dict(findings.seconds)
         )
 
     def notes(self) -> Sequence[str]:
         """What a user should know about this copy that is not a problem, one line each."""
+        return ()
+
+    def left_out(self) -> Sequence[str]:
+        """See `NamesLeftOut`."""
         return ()
 
     def problems(self) -> Sequence[str]:

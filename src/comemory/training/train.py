@@ -36,7 +36,7 @@ from comemory.training.loop import fit, make_fabric
 from comemory.training.plot import DEAD, plot_history
 from comemory.training.processes import OtherProcessError, Processes, is_restarted
 from comemory.training.stretches import Stretches, choose_stretches
-from comemory.types import JSON, Dataset, LabelledSource
+from comemory.types import JSON, Dataset, LabelledSource, NamesLeftOut
 from comemory.video.frame_sampler import RATE_TOLERANCE, measured_rate
 from comemory.video.source import open_source
 
@@ -73,7 +73,7 @@ class TrainingResult:
         bundle: path of the bundle.
         problems: one line for each problem met, such as a corrupt frame.
         caution: one sentence where there was too little video for precise thresholds, else None.
-        notes: one line each on the times of the frames, such as a gap; see `video.frame_sampler`.
+        notes: one line each on what was left out, and on the times of the frames, such as a gap; see `video.frame_sampler`.
         coverage: the length of the footage and the false-alarm budgets that it supports; None in all but the first process.
         cost: of the network, see `training.cost.network_cost`; None in all but the first process.
         is_first: whether this is the first process of the training, which wrote the bundle.
@@ -157,7 +157,8 @@ def train(
     reporter.stage("Writing the bundle", None)
     _write(out, model, config, calibration, provenance, scene)
     n_frames = sum(len(video.indices) for video in prepared)
-    notes = [*(note for video in prepared for note in video.notes), *_notes_on(used, stretches, config)]
+    left_out = dataset.left_out() if isinstance(dataset, NamesLeftOut) else ()
+    notes = [*left_out, *(note for video in prepared for note in video.notes), *_notes_on(used, stretches, config)]
     return TrainingResult(out, problems, calibration.caution, notes, coverage(calibration, n_frames), cost)
 
 

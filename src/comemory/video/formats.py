@@ -17,16 +17,34 @@ FILE_FORMATS = (
 )
 """The containers that a file may be. Playlists and scripts that name other files (hls, dash, concat, sdp) are excluded."""
 
-
-VIDEO_SUFFIXES = frozenset(
+_NO_VIDEO = frozenset(
     {
-        *(".mp4", ".m4v", ".mov", ".3gp", ".3g2", ".f4v", ".mj2", ".avi", ".mkv", ".mk3d", ".webm", ".flv"),
-        *(".ts", ".m2t", ".m2ts", ".mts", ".mpg", ".mpeg", ".mpe", ".m2v", ".vob", ".wmv", ".asf", ".wtv"),
-        *(".ogg", ".ogv", ".mxf", ".nut", ".ivf", ".dv", ".dif", ".dav", ".gif", ".y4m", ".mjpeg", ".mjpg"),
-        *(".264", ".h264", ".265", ".h265", ".hevc", ".obu"),
+        *(".m4a", ".m4b", ".isma", ".mka"),  # sound
+        *(".avif", ".heic", ".heif", ".mpo"),  # still images
+        *(".mks", ".ism"),  # subtitles; a list of other files
     }
 )
-"""Endings of the files of `FILE_FORMATS`, lower case: what counts as a video in a folder."""
+"""Endings that the demuxers of `FILE_FORMATS` name, of files without video."""
+
+_MORE_SUFFIXES = {
+    "names of recorders and cameras for MP4 and MOV": ".mp4v .qt .moov .hdmov .lrv .insv .360 .mqv .k3g",
+    "names for AVI": ".divx .xvid",
+    "MPEG program and elementary streams: FFmpeg recognises them by content, and names no ending": (
+        ".mpg .mpeg .mpe .mpeg1 .mpeg2 .m1v .m2v .mpv .m2p .ps .vob .vro .evo .mod .tod"
+    ),
+    "MPEG transport streams, likewise": ".ts .tp .trp .m2t .m2ts .mts .mp2t",
+    "Windows Media and its recorders": ".asf .wmv .wm .wtv .dvr-ms",
+    "further containers whose demuxers name no ending": ".ivf .mxf .ogv .ogm .ogx",
+}
+"""Endings that no demuxer names, by the reason for which they are taken for videos."""
+
+
+def _demuxer_suffixes() -> set[str]:
+    return {f".{ending}" for name in FILE_FORMATS.split(",") for ending in av.ContainerFormat(name, "r").extensions}
+
+
+VIDEO_SUFFIXES = frozenset(_demuxer_suffixes() - _NO_VIDEO).union(*(more.split() for more in _MORE_SUFFIXES.values()))
+"""Lower case: what counts as a video in a folder. Those of the demuxers of `FILE_FORMATS`, and those above."""
 
 
 def open_file(path: str) -> InputContainer:
