@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -56,3 +59,25 @@ def test_a_url_in_a_variable_that_is_not_set_is_a_usage_error(
     assert refused(capsys, *command, *given, *MODEL, "--out", tmp_path / "live") == (
         "the url of camera 'yard' is 'env:NO_SUCH_URL', and the environment variable 'NO_SUCH_URL' is not set: set it"
     )
+
+
+@pytest.mark.parametrize("as_json", [True, False])
+def test_what_loggers_say_obeys_the_format_of_the_log(as_json: bool) -> None:
+    """In a process of its own: pytest has handlers."""
+    script = (
+        "import logging\n"
+        "from comemory.cli.live_options import LiveLog\n"
+        f"LiveLog({as_json})\n"
+        "logging.getLogger('comemory.server.routes.session').warning('a login from %s failed', '192.0.2.1')\n"
+        "logging.getLogger('another.library').error('rtsp://user:hunter2@gate/x is gone')\n"
+        "logging.getLogger('comemory').info('nothing to see')\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    lines = done.stderr.splitlines()
+    if as_json:
+        entries = [json.loads(line) for line in lines]
+        assert all(entry["time"].endswith("Z") for entry in entries)
+        found = [(entry["what"], entry["text"]) for entry in entries]
+    else:
+        found = [(line[9:].split()[0], line[9:].split(maxsplit=1)[1]) for line in lines]
+    assert found == [("warning", "a login from 192.0.2.1 failed"), ("error", "rtsp://***@gate/x is gone")]

@@ -150,8 +150,10 @@ def test_reload_does_not_disturb_cameras_that_did_not_change(
     engine = engines(live({"gate": looping, "yard": looping}))
     until(lambda: all(status.scored > 3 for status in engine.status()))
     readers = {name: camera.reader for name, camera in engine._cameras.items()}
-    after = live({"gate": {**looping, "false_alarms": "1/h"}, "door": {**looping, "url": str(clips[1])}})
-    assert engine.reload(after) == ["door: started", "gate: false_alarms", "yard: stopped"]
+    cameras = {"gate": {**looping, "false_alarms": "1/h"}, "door": {**looping, "url": str(clips[1])}}
+    after = live(cameras, retention={"days": 1})
+    assert engine.reload(after) == ["retention: changed", "door: started", "gate: false_alarms", "yard: stopped"]
+    assert engine.settings.retention.days == 1
     assert engine._cameras["gate"].reader is readers["gate"]
     assert sorted(status.name for status in engine.status()) == ["door", "gate"]
     assert engine.reload(after) == []

@@ -22,8 +22,10 @@ from serving import Running, wait_for
 
 from comemory.cli import main
 from comemory.errors import ConfigError
+from comemory.live import engine as engine_module
 from comemory.live import service
-from comemory.live.config import WebSettings
+from comemory.live.config import WebSettings, read_live
+from comemory.live.engine import Engine
 from comemory.server import serve as serving_module
 from comemory.server.auth import Auth
 from comemory.server.auth_file import load_credentials
@@ -177,8 +179,6 @@ def certificate(folder: Path, name: str) -> None:
 @pytest.fixture
 def https(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[str, int]]:
     """The address of a page with a certificate in `tmp_path`, which it reads again as soon as that changes."""
-    from comemory.live.config import read_live
-    from comemory.live.engine import Engine
     from comemory.server.app import create_app
 
     monkeypatch.setattr(serving_module, "CERTIFICATE_CHECK_S", 0.1)
@@ -214,8 +214,6 @@ def test_a_certificate_whose_key_does_not_fit_leaves_the_old_one_in_use(
 
 
 def test_open_streams_do_not_delay_the_end(tmp_path: Path) -> None:
-    from comemory.live.config import read_live
-    from comemory.live.engine import Engine
     from comemory.server.app import create_app
 
     engine = Engine(read_live(None, {"model": "nowhere", "out": str(tmp_path / "live")}))
@@ -231,18 +229,23 @@ def test_open_streams_do_not_delay_the_end(tmp_path: Path) -> None:
 
 
 @pytest.fixture
-def port(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[int]:
+def engine(tmp_path: Path) -> Engine:
+    """An engine without cameras, not started."""
+    return Engine(read_live(None, {"model": "nowhere", "out": str(tmp_path / "live")}))
+
+
+@pytest.fixture
+def port(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, engine: Engine) -> Iterator[int]:
     """Of a page that has little patience and room for few."""
-    from comemory.live.config import read_live
-    from comemory.live.engine import Engine
     from comemory.server.app import create_app
 
     for name, value in (("request_timeout_s", 1.0), ("max_per_client", 8), ("max_connections", 16)):
         monkeypatch.setattr(TimedProtocol, name, value)
-    engine = Engine(read_live(None, {"model": "nowhere", "out": str(tmp_path / "live")}))
     app = create_app(engine, None, Auth(load_credentials(tmp_path / "access.json")))
+    engine.start()
     with serving(app, WebSettings(port=0)) as address:
         yield int(address.rstrip("/").rpartition(":")[2])
+    engine.stop()
 
 
 def begin_requests(port: int, n: int, begun: bytes) -> list[socket.socket]:
@@ -272,6 +275,39 @@ def is_closed(one: socket.socket) -> bool:
     except TimeoutError:
         return False
     return True
+
+
+def health(port: int) -> tuple[int, object]:
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
+    connection.request("GET", "/healthz")
+    answer = connection.getresponse()
+    found = answer.status, json.loads(answer.read())
+    connection.close()
+    return found
+
+
+def test_the_health_is_that_of_the_engine(port: int, engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    well = (200, {"status": "ok"})
+    assert health(port) == well
+    monkeypatch.setattr(engine_module, "HANG_S", 2.0)
+    with engine._workers._ready:  # no worker can ask for a frame
+        wait_for(lambda: health(port) == (503, {"status": "no worker makes progress"}))
+    wait_for(lambda: health(port) == well)
+    engine.stop()
+    assert health(port) == (503, {"status": "the engine has stopped"})
+
+
+@pytest.mark.parametrize("length", [b"Content-Length: 5", b"content-length: 0"])
+def test_a_request_with_two_ends_is_refused_and_nothing_behind_it_is_read(port: int, length: bytes) -> None:
+    head = b"POST /api/v1/session HTTP/1.1\r\nHost: localhost\r\n" + length + b"\r\nTransfer-Encoding: chunked\r\n\r\n"
+    behind = b"0\r\n\r\nGET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n"
+    (one,) = begin_requests(port, 1, head + behind)
+    answer = b""
+    while more := one.recv(65536):
+        answer += more
+    one.close()
+    assert answer.startswith(b"HTTP/1.1 400")
+    assert answer.count(b"HTTP/1.1") == 1
 
 
 @pytest.mark.parametrize(

@@ -38,6 +38,8 @@ OPTIONAL = ("model.xml", "model.bin", "README.md", SCENE, *VARIANT_MEMBERS)
 # Limits of the members that are read into memory, far above any real one: a hostile bundle cannot exhaust the memory.
 _MAX_JSON_BYTES = 8 * 2**20
 _MAX_ITEMS_BYTES = 256 * 2**20
+# Of every other member: a graph in ONNX cannot be larger (protobuf), and a sparse file of any size takes no disk.
+_MAX_MEMBER_BYTES = 2 * 2**30
 
 
 def verify_members(folder: Path, manifest: JSON) -> tuple[set[str], dict[str, bytes]]:
@@ -57,6 +59,7 @@ def verify_members(folder: Path, manifest: JSON) -> tuple[set[str], dict[str, by
         if name not in REQUIRED + OPTIONAL:
             raise BundleError(f"{folder}/{MANIFEST} lists {short(name)}, which is not a member of a bundle: refused")
         require_plain_file(folder / name)
+        _require_size(folder / name, record)
         if name.endswith(".json") or name in ("items.safetensors", SCENE):
             contents[name] = read_member(folder, name)
             digest = hashlib.sha256(contents[name]).hexdigest()
@@ -68,6 +71,21 @@ def verify_members(folder: Path, manifest: JSON) -> tuple[set[str], dict[str, by
     if missing:
         raise BundleError(f"{folder}/{MANIFEST} does not list {', '.join(missing)}: the bundle is incomplete")
     return set(members), contents
+
+
+def _require_size(path: Path, record: object) -> None:
+    """Refuse a member of another size than the manifest's, or of one that no bundle has, before it is read and hashed.
+
+    Raises:
+        BundleError: that is so.
+    """
+    size, stated = path.lstat().st_size, record.get("bytes") if isinstance(record, dict) else None
+    if size > _MAX_MEMBER_BYTES:
+        raise BundleError(f"{path} has more than {_MAX_MEMBER_BYTES >> 20} MiB, which no bundle needs: refused")
+    if stated != size:
+        raise BundleError(
+            f"{path} is damaged (it has {size} bytes, and the manifest says {stated}): copy the bundle again"
+        )
 
 
 def require_plain_file(path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import json
+import logging
 import os
 import queue
 import signal
@@ -177,8 +178,22 @@ def private_files() -> Iterator[None]:
         os.umask(before)
 
 
+class _LastResort(logging.Handler):
+    """Writes the records that no other handler takes into the log; Python's own prints them as bare text."""
+
+    def __init__(self, log: LiveLog) -> None:
+        super().__init__(logging.WARNING)
+        self._log = log
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write one entry."""
+        self._log.write(record.levelname.lower(), self.format(record))
+
+
 class LiveLog:
     """The log of a live command, one line an entry on standard error, as text or as JSON.
+
+    It also takes what loggers say, of this package and of others.
 
     Attributes:
         is_stuck: nothing reads the output any more, such as a full pipe; no more lines are written.
@@ -187,6 +202,7 @@ class LiveLog:
     def __init__(self, as_json: bool) -> None:
         self.as_json = as_json
         self.is_stuck = False
+        logging.lastResort = _LastResort(self)
 
     def write(self, what: str, text: str, **more: Any) -> None:
         """Write one entry."""

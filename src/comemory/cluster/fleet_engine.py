@@ -69,6 +69,11 @@ class FleetEngine:
         """See `live.contract.EngineContract.settings`."""
         return self._fleet.plan.settings
 
+    @property
+    def failure(self) -> str:
+        """See `live.contract.EngineContract.failure`. A node that is lost is none: its cameras are placed elsewhere."""
+        return "" if self._fleet.is_alive else "cameras are no longer placed on nodes"
+
     def start(self) -> None:
         """Show what the nodes say, and give them the pauses.
 
@@ -199,8 +204,12 @@ class FleetEngine:
             with suppress(ComemoryError):
                 self._pauses.retain(after.cameras.keys())
             self._fleet.change(settings=after, pauses=self._pauses.to_json())
+        keys = [key for key in LiveSettings.model_fields if key != "cameras"]
         names = sorted({*before.cameras, *after.cameras})
-        return [f"{name}: changed" for name in names if before.cameras.get(name) != after.cameras.get(name)]
+        return [
+            *(f"{key}: changed" for key in keys if getattr(before, key) != getattr(after, key)),
+            *(f"{name}: changed" for name in names if before.cameras.get(name) != after.cameras.get(name)),
+        ]
 
     def metrics(self) -> Metrics:
         """See `live.contract.EngineContract.metrics`: the sum over the nodes that answer; the time of this process."""

@@ -223,6 +223,11 @@ class EngineContract(Protocol):
         """The settings it runs with."""
         ...
 
+    @property
+    def failure(self) -> str:
+        """Why no camera can be scored: one line that names no camera; empty while all is well, and while a camera is down."""
+        ...
+
     def start(self) -> None:
         """Start all cameras. A camera that cannot be reached is a state, not an error.
 

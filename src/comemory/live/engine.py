@@ -43,13 +43,16 @@ DRIFT_INTERVAL_S = 60.0
 REFERENCE_INTERVAL_S = 600.0
 """How often the reference views are saved, for a start after a crash."""
 HANG_S = 30.0
-"""A watchdog without a round for so long hangs: a round takes milliseconds, and a full disk may hold it for seconds."""
+"""A watchdog without a round for so long hangs: a round takes milliseconds, and a full disk may hold it for seconds. So do
+workers of which none asks for frames: each does so twice a second, or after a batch of frames."""
 MAX_CLIP_TASKS = 20_000
 """Packets that may wait for the disk: about a minute of ten cameras at 30 frames per second."""
 LIVE_CHANGES = {"zones", "false_alarms", "hours", "unusual_times"}
 """Settings of a camera that can change without a new connection."""
 FIXED = ("out", "runtime", "precision", "device", "workers", "store", "web", "labels")
 """Settings that take effect after a restart only."""
+READ_WHEN_USED = ("retention", "learn")
+"""Settings that no camera uses: they hold from the next sweep, or the next training."""
 Requirements = tuple[Detector, list[Sequence[float]]]
 """What starting a camera requires: its detector, and the signatures of its events with the verdict normal."""
 
@@ -116,6 +119,16 @@ class Engine:
     def is_alive(self) -> bool:
         """Whether the watchdog still makes its rounds: where it hangs, so does what it looks after."""
         return time.monotonic() - self._watchdog.last_round < HANG_S
+
+    @property
+    def failure(self) -> str:
+        """See `contract.EngineContract.failure`."""
+        if self._started is None or self._stopping.is_set():
+            return "the engine has stopped"
+        if not self.is_alive:
+            return "the engine hangs"
+        is_stuck = time.monotonic() - self._workers.last_progress >= HANG_S
+        return "no worker makes progress" if is_stuck else ""
 
     @property
     def finished(self) -> bool:
@@ -318,7 +331,8 @@ class Engine:
             with suppress(SourceError):
                 self._pauses.retain(after.cameras.keys())
             self._show_pauses()
-            return [*(f"{key}: takes effect after a restart" for key in fixed), *lines]
+            changed = [f"{key}: changed" for key in READ_WHEN_USED if _differ(before, after, key)]
+            return [*(f"{key}: takes effect after a restart" for key in fixed), *changed, *lines]
 
     def metrics(self) -> Metrics:
         """See `contract.EngineContract.metrics`."""

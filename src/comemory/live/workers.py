@@ -20,6 +20,9 @@ class Workers:
     Args:
         n: number of threads.
         cameras: gives the cameras of the moment.
+
+    Attributes:
+        last_progress: when a worker last had a frame scored or found none waiting, on the monotonic clock.
     """
 
     def __init__(self, n: int, cameras: Callable[[], Iterable[Camera]]) -> None:
@@ -27,9 +30,11 @@ class Workers:
         self._ready = threading.Condition()
         self._stopping = threading.Event()
         self._threads: list[threading.Thread] = []
+        self.last_progress = time.monotonic()
 
     def start(self) -> None:
         """Start the threads."""
+        self.last_progress = time.monotonic()
         self._threads = [self._start_thread(f"worker-{number}") for number in range(self.n)]
 
     def wake(self) -> None:
@@ -71,9 +76,11 @@ class Workers:
     def _work(self) -> None:
         while True:
             with self._ready:
+                self.last_progress = time.monotonic()
                 camera = self._claim_camera()
                 while camera is None and not self._stopping.is_set():
                     self._ready.wait(POLL_S)
+                    self.last_progress = time.monotonic()
                     camera = self._claim_camera()
             if camera is None or self._stopping.is_set():
                 return

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import mmap
+import re
 from collections.abc import Mapping
+from pathlib import Path
 
 import numpy as np
 import onnxruntime as ort
@@ -10,6 +13,9 @@ from numpy.typing import NDArray
 
 from comemory.errors import BundleError, last_line
 from comemory.runtimes import Network
+
+_LOOP = re.compile(rb"(?:\x22|\xa2\x80*\x00)(?:\x04|\x84\x80*\x00)Loop")
+"""The operation of a node in ONNX's protobuf: its tag, the length and the name; numbers may have zeros that they do not need."""
 
 
 class Onnx:
@@ -32,6 +38,7 @@ class Onnx:
         if threads is not None:
             options.intra_op_num_threads = threads
             options.inter_op_num_threads = 1
+        _refuse_loops(network.graph)
         try:
             self._session = ort.InferenceSession(str(network.graph), options, providers=["CPUExecutionProvider"])
         except Exception as error:  # onnxruntime's exceptions share no public parent
@@ -50,3 +57,14 @@ class Onnx:
         except Exception as error:  # onnxruntime's exceptions share no public parent
             raise BundleError(f"ONNX Runtime cannot run {self._graph}: {last_line(error)}") from None
         return dict(zip(self._outputs, outputs, strict=True))
+
+
+def _refuse_loops(graph: Path) -> None:
+    """Refuse a graph with a `Loop`: no network of comemory has one, and it may never end. ONNX Runtime cannot be asked for it."""
+    try:
+        with graph.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+            has_loop = _LOOP.search(content) is not None
+    except (OSError, ValueError) as error:  # ValueError: the file is empty
+        raise BundleError(f"ONNX Runtime cannot read {graph}: {last_line(error)}") from None
+    if has_loop:
+        raise BundleError(f"{graph} holds the operation Loop, which may never end: refused")

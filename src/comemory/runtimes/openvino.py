@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,8 @@ from numpy.typing import NDArray
 from comemory.errors import BundleError, last_line
 from comemory.runtimes import AUTO, CPU, Network
 from comemory.runtimes.openvino_core import shared_core
+
+CONTROL_FLOW = frozenset({"Loop", "If", "TensorIterator"})
 
 
 class OpenVino:
@@ -33,6 +36,7 @@ class OpenVino:
         try:
             core = shared_core()
             model = core.read_model(str(graph))
+            _refuse_control_flow(graph, model)
             if not network.with_updates:
                 _remove_updates(model)
             options = _options(network.precision, network.device, threads)
@@ -77,6 +81,13 @@ class OpenVino:
         contiguous = np.ascontiguousarray(array, np.float32)
         self._request.set_tensor(name, ov.Tensor(contiguous, shared_memory=True))
         self._bound[name] = contiguous
+
+
+def _refuse_control_flow(graph: Path, model: Any) -> None:
+    """Refuse operations with graphs of their own: no network of comemory has one, and a `Loop` may never end."""
+    found = CONTROL_FLOW.intersection(operation.get_type_name() for operation in model.get_ops())
+    if found:
+        raise BundleError(f"{graph} holds the operation {min(found)}, which may never end: refused")
 
 
 def _remove_updates(model: Any) -> None:

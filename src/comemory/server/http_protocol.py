@@ -76,6 +76,11 @@ class TimedProtocol(H11Protocol):
 
     async def _admit(self, scope: Scope, receive: Receive, send: Send) -> None:
         scope[_PEER] = self.client[0] if self.client else ""
+        if {b"content-length", b"transfer-encoding"} <= {name for name, _ in scope["headers"]}:
+            # A proxy may take the other header for the end of the request, and this server what follows for a second one.
+            reason = "a request has Content-Length or Transfer-Encoding, not both"
+            await JSONResponse({"detail": reason}, 400, {"Connection": "close"})(scope, receive, send)
+            return
         full = len(self.connections) > self.max_connections or len(self._neighbours()) > self.max_per_client
         if full and scope["path"] not in PROBES:
             answer = JSONResponse({"detail": "too many connections: try later"}, 503, {"Connection": "close"})

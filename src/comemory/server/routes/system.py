@@ -104,10 +104,12 @@ def _quarantine(state: ServerState) -> Quarantine | None:
     return Quarantine(files=found.files, bytes=found.bytes, deleted_from=deleted_from)
 
 
-@probes.get("/healthz")
-def healthz() -> dict[str, str]:
-    """Whether the process answers."""
-    return {"status": "ok"}
+@probes.get("/healthz", responses={503: {"description": "The engine has stopped, or scores nothing."}})
+async def healthz(response: Response, state: AppState) -> dict[str, str]:
+    """Whether the process answers, and can score. A restart mends what fails here, so a camera or store that is away does not count."""
+    failure = state.engine.failure
+    response.status_code = 503 if failure else 200
+    return {"status": failure or "ok"}
 
 
 @probes.get("/readyz", responses={503: {"description": "The engine or the store is not ready."}})
