@@ -15,12 +15,15 @@ from comemory.live.capture.frame_loss import MAX_DAMAGE_S, FrameLoss
 N_FRAMES, GOP = 120, 30
 FIRST_LOST = 70
 """In the middle of the third group of pictures."""
+EARLY_LOST = 15
+"""In the middle of the first group, soon after the connection was made."""
 CODECS = {
     "h264": ("libx264", {"bf": "0", "sc_threshold": "0"}, "mp4"),
     "h264 with B-frames": ("libx264", {"bf": "2", "sc_threshold": "0"}, "mp4"),
     "h264 with start codes": ("libx264", {"bf": "0", "sc_threshold": "0"}, "h264"),
     "hevc": ("libx265", {"x265-params": "log-level=none:bframes=0"}, "mp4"),
     "mpeg4": ("mpeg4", {}, "mp4"),
+    "vp8": ("libvpx", {"deadline": "realtime", "cpu-used": "8", "lag-in-frames": "0"}, "webm"),
 }
 
 
@@ -67,7 +70,7 @@ def test_all_frames_of_a_complete_stream_are_trusted(tmp_path: Path, kind: str) 
 
 
 @pytest.mark.parametrize("kind", CODECS)
-@pytest.mark.parametrize("place", [FIRST_LOST, FIRST_LOST + 1, FIRST_LOST + 2])
+@pytest.mark.parametrize("place", [EARLY_LOST, FIRST_LOST, FIRST_LOST + 1, FIRST_LOST + 2])
 def test_frames_after_a_lost_one_are_not_trusted_until_the_next_key_frame(
     tmp_path: Path, kind: str, place: int
 ) -> None:

@@ -14,6 +14,8 @@ STEADY = 0.1
 """Intervals that differ from the median by less than this share are steady."""
 STEADY_SHARE = 0.9
 """Only a stream whose intervals are this often steady shows a lost frame by a longer interval."""
+N_FIRST = 10
+"""Intervals, all of them steady, by which the rate of a new connection is known. Of more than 30, `STEADY_SHARE` is enough."""
 LOST_INTERVALS = 1.7
 """An interval of this many normal ones has lost a frame."""
 SELF_CHECKING = ("hevc", "mjpeg")
@@ -31,7 +33,8 @@ class FrameLoss:
     Ours: a decoder conceals what it has not received: it marks the frame with the missing part as corrupt, but not the
     frames predicted from it, which look as if something had moved. They are damaged until the next key frame. A frame
     that is missing as a whole leaves no mark at all. H.264 numbers its reference frames, so a gap in the numbers shows
-    it; in other codecs, an interval that is twice as long as all others does.
+    it; in other codecs, an interval that is twice as long as all others does. Where their intervals are uneven, or among the first
+    ten, a lost frame cannot be told from a long interval: what follows is trusted.
 
     Args:
         codec: name of the codec, such as `h264`.
@@ -119,9 +122,8 @@ class FrameLoss:
         if dts is None or last is None or dts <= last:
             return 0
         interval, normal = dts - last, median(self._intervals) if self._intervals else 0
-        is_steady = len(self._intervals) > _N_INTERVALS // 2 and (
-            sum(abs(one - normal) <= STEADY * normal for one in self._intervals) >= STEADY_SHARE * len(self._intervals)
-        )
+        n_steady, n = sum(abs(one - normal) <= STEADY * normal for one in self._intervals), len(self._intervals)
+        is_steady = n_steady >= STEADY_SHARE * n if n > _N_INTERVALS // 2 else n_steady == n >= N_FIRST
         self._intervals.append(interval)
         return round(interval / normal) - 1 if is_steady and interval >= LOST_INTERVALS * normal else 0
 
