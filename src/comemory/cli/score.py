@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from comemory.cli.application import RESEARCH, START, PlainCommand, app
-from comemory.cli.live_options import interrupted_by_sigterm
+from comemory.cli.live_options import interrupted_by_sigterm, private_files
 from comemory.cli.options import (
     ADVANCED,
     ARCHIVES,
@@ -205,7 +206,8 @@ def score(
     check_bundle_comes_first(Path(bundle), sources)
     workers = n_workers(threads)
     detector = open_detector(Path(bundle), runtime, precision, flow_weights, update, gate, device)
-    with ProgressBars(error_console) as bars:
+    # A folder that exists has the rights that its owner gave it, and so have the files in it.
+    with ProgressBars(error_console) as bars, nullcontext() if Path(out).exists() else private_files():
         result = score_sources(
             detector,
             sources,
