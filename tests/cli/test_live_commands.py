@@ -80,4 +80,4 @@ def test_what_loggers_say_obeys_the_format_of_the_log(as_json: bool) -> None:
         found = [(entry["what"], entry["text"]) for entry in entries]
     else:
         found = [(line[9:].split()[0], line[9:].split(maxsplit=1)[1]) for line in lines]
-    assert found == [("warning", "a login from 192.0.2.1 failed"), ("error", "rtsp://***@gate/x is gone")]
+    assert found == [("warning", "a login from 192.0.2.1 failed"), ("error", "rtsp://user:***@gate/x is gone")]

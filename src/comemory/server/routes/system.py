@@ -106,7 +106,7 @@ def _quarantine(state: ServerState) -> Quarantine | None:
 
 @probes.get("/healthz", responses={503: {"description": "The engine has stopped, or scores nothing."}})
 async def healthz(response: Response, state: AppState) -> dict[str, str]:
-    """Whether the process answers, and can score. A restart mends what fails here, so a camera or store that is away does not count."""
+    """Whether the process answers and can score: 503 asks for a restart. A camera or store that is away is no reason."""
     failure = state.engine.failure
     response.status_code = 503 if failure else 200
     return {"status": failure or "ok"}
