@@ -181,7 +181,9 @@ def remember_secret(value: str) -> None:
     if found is not None:
         secrets.add(found[1])
     if "://" in value:
-        secrets |= {part.partition("=")[2] for part in re.split(r"[?&]", value)[1:]}
+        # Not in the password: it may hold an & or a ?, and what follows there would take the address with it.
+        query = value if found is None else found[2]
+        secrets |= {part.partition("=")[2] for part in re.split(r"[?&]", query)[1:]}
     for secret in secrets:
         plain = unquote(secret)
         _SECRETS.update(one for one in (secret, plain, quote(plain, safe="")) if len(one) >= MIN_SECRET)

@@ -97,6 +97,32 @@ def test_labels_in_seconds_hit_the_frames_shown(testing: Path, name: str) -> Non
     assert Folder(str(testing.parent)).check().problems == ()
 
 
+def edit(path: Path, first: int, last: int) -> None:
+    """Let the edit list of an mp4 of 10 frames a second show the frames `first` to `last` only."""
+    data = path.read_bytes()
+    (timescale,) = struct.unpack(">I", data[data.find(b"mdhd") + 16 :][:4])
+    (movie,) = struct.unpack(">I", data[data.find(b"mvhd") + 16 :][:4])
+    at = data.find(b"elst") + 12
+    entry = struct.pack(">Ii", (last + 1 - first) * movie // 10, first * timescale // 10)
+    path.write_bytes(data[:at] + entry + data[at + len(entry) :])
+
+
+@pytest.mark.parametrize("first", [0, 10, 12, 17])
+def test_labels_are_those_of_the_frames_that_an_edit_list_shows(testing: Path, first: int) -> None:
+    """Frames that it cuts off are decoded for those that follow, and have no index, no time and no label."""
+    path = encode(testing / "clip.mp4", "libx264", images(), bf="0", g="12", crf="1")
+    edit(path, first, 36)
+    shown = list(open_source(str(path)))
+    assert [round(float(frame.image[0].mean())) for frame in shown] == pytest.approx(list(range(first, 37)), abs=2)
+    scan = scan_recording(path)
+    assert scan.n_frames == 37 - first
+    assert scan.times_s == pytest.approx(np.arange(37 - first) / 10)
+    assert labelled_frames(testing) == list(range(10, 20))
+    (testing / "labels" / "clip.csv").write_text("start_frame,end_frame\n3,6\n")
+    assert labelled_frames(testing) == [3, 4, 5, 6]
+    assert Folder(str(testing.parent)).check().problems == ()
+
+
 def test_empty_packets_have_no_label(testing: Path) -> None:
     """An AVI marks a dropped frame by an empty packet: the frame before it is shown for longer."""
     path = encode(

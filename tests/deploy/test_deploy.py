@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
+import shlex
 import shutil
 import socket
 import subprocess
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
 
+from comemory.live.config import WebSettings
 from comemory.live.systemd import notify, watchdog_interval_s
 
 DEPLOY = Path(__file__).resolve().parents[2] / "deploy"
@@ -41,12 +45,54 @@ def test_the_checkout_is_installed_not_a_name_on_an_index(text: str) -> None:
     assert "constraints.txt" in text
 
 
-def test_the_container_publishes_on_the_loopback() -> None:
-    examples = [
-        line for line in CONTAINER.splitlines() if "-p " in line and "podman" not in line and "certificate" not in line
+def commands() -> list[list[str]]:
+    """The commands in the comments of the container file, as a shell splits them."""
+    text = re.sub(r"\\\n# +", " ", CONTAINER)
+    return [shlex.split(line.lstrip("# ")) for line in text.splitlines() if re.match(r"# {3,}podman", line)]
+
+
+def instructions() -> list[tuple[str, str]]:
+    """The instructions of the container file: name and arguments, those of the last stage last."""
+    text = re.sub(r"^#.*\n", "", CONTAINER, flags=re.MULTILINE).replace("\\\n", " ")
+    return [
+        (line.split(maxsplit=1)[0], line.split(maxsplit=1)[1].strip()) for line in text.splitlines() if line.strip()
     ]
-    assert all("-p 127.0.0.1:8710:8710" in line for line in examples if line.startswith("#     "))
-    assert "--format docker" in CONTAINER, "podman drops HEALTHCHECK in its own format"
+
+
+def values_of(command: list[str], option: str) -> list[str]:
+    return [value for name, value in pairwise(command) if name == option]
+
+
+def test_the_container_publishes_on_the_loopback() -> None:
+    build, password, run = commands()
+    assert build[:2] == ["podman", "build"]
+    assert values_of(build, "--format") == ["docker"], "podman drops HEALTHCHECK in its own format"
+    assert values_of(build, "-f") == ["deploy/Containerfile"]
+    assert (password[:2], run[:2]) == (["podman", "run"], ["podman", "run"])
+    port = WebSettings().port
+    assert values_of(run, "-p") == [f"127.0.0.1:{port}:{port}"], "plain HTTP is for this machine only"
+    assert not {"--publish", "-P", "--publish-all", "--network", "--net", "--privileged"} & {*run, *password}
+    assert not values_of(password, "-p")
+    assert values_of(run, "--cap-drop") == ["all"]
+    assert values_of(run, "--security-opt") == ["no-new-privileges"]
+    assert "--read-only" in run
+    assert values_of(run, "--health-on-failure") == ["restart"]
+
+
+def test_the_image_is_that_of_a_service_without_rights() -> None:
+    last = dict(instructions())
+    port = WebSettings().port
+    assert last["USER"] == "comemory"
+    assert last["EXPOSE"] == str(port)
+    assert last["STOPSIGNAL"] == "SIGTERM"
+    assert json.loads(last["ENTRYPOINT"]) == ["comemory"]
+    command = json.loads(last["CMD"])
+    assert command[:1] == ["serve"]
+    assert values_of(command, "--host") == ["0.0.0.0"], "podman publishes it"
+    assert values_of(command, "--out")[0].startswith(last["VOLUME"] + "/")
+    assert "--json" in command
+    assert ("ENV", f"HEALTH_URL=http://127.0.0.1:{port}/healthz") in instructions()
+    assert " CMD " in last["HEALTHCHECK"], "tests/server/test_serving.py runs it"
 
 
 def test_the_lock_holds_a_hash_of_every_package() -> None:

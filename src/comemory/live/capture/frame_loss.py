@@ -15,7 +15,7 @@ STEADY = 0.1
 STEADY_SHARE = 0.9
 """Only a stream whose intervals are this often steady shows a lost frame by a longer interval."""
 N_FIRST = 10
-"""Intervals, all of them steady, by which the rate of a new connection is known. Of more than 30, `STEADY_SHARE` is enough."""
+"""Intervals, all of them steady, by which the rate of a new connection is known. Of over 30, `STEADY_SHARE` suffices."""
 LOST_INTERVALS = 1.7
 """An interval of this many normal ones has lost a frame."""
 SELF_CHECKING = ("hevc", "mjpeg")
@@ -33,8 +33,8 @@ class FrameLoss:
     Ours: a decoder conceals what it has not received: it marks the frame with the missing part as corrupt, but not the
     frames predicted from it, which look as if something had moved. They are damaged until the next key frame. A frame
     that is missing as a whole leaves no mark at all. H.264 numbers its reference frames, so a gap in the numbers shows
-    it; in other codecs, an interval that is twice as long as all others does. Where their intervals are uneven, or among the first
-    ten, a lost frame cannot be told from a long interval: what follows is trusted.
+    it; in other codecs, an interval that is twice as long as all others does. Where their intervals are uneven, or among
+    the first ten, a lost frame cannot be told from a long interval: what follows is trusted.
 
     Args:
         codec: name of the codec, such as `h264`.
