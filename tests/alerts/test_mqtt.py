@@ -402,6 +402,8 @@ def deliver_late(sink: Sink, alert: Notification) -> None:
         return True
 
     wait_until(is_delivered)
+
+
 class TestDoctor:
     """`doctor` connects with the settings of the sink, under a client id of its own, and publishes a test alert."""
 
@@ -418,7 +420,7 @@ class TestDoctor:
             found = self.check(tmp_path, guarded_broker.port, **wrong)
             where = f"the broker 127.0.0.1:{guarded_broker.port}"
             assert found.found == f"the test alert did not arrive: {where} refuses the connection: Not authorized"
-            assert (found.ok, found.hint) == (False, "fix what the line names")
+            assert (found.ok, found.hint) == (False, "correct what this line reports")
 
     def test_a_running_system_keeps_its_connection(
         self, tmp_path: Path, broker: Started, listener: Listener, topics: RetainedTopics
