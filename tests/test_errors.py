@@ -33,8 +33,8 @@ class TestTree:
     def test_an_error_keeps_its_message(self, kind: type[ComemoryError]) -> None:
         assert str(kind("what failed: what to do")) == "what failed: what to do"
 
-    def test_there_are_ten_errors(self) -> None:
-        assert len(LEAVES) == 10
+    def test_there_are_eleven_errors(self) -> None:
+        assert len(LEAVES) == 11
 
 
 class TestSuggest:

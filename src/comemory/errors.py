@@ -4,6 +4,7 @@ Every error is a `ComemoryError` and also the matching builtin, so that a caller
 
     ComemoryError
     ├── SourceError      (OSError)      a video, image or camera cannot be opened or read
+    │   └── TemporaryError (OSError)    the same, because a server or a lock is not free now: another try may succeed
     ├── DatasetError     (ValueError)   a data set is not what its kind requires
     ├── ConfigError      (ValueError)   a setting, a name or a command line value is not valid
     ├── BundleError      (ValueError)   a bundle is damaged, unsafe or of another version
@@ -35,6 +36,10 @@ class ComemoryError(Exception):
 
 class SourceError(ComemoryError, OSError):
     """A video file, folder of frames or camera cannot be opened or read."""
+
+
+class TemporaryError(SourceError):
+    """Something is not to be had now, such as an object store or a cluster: the same command may succeed later."""
 
 
 class DatasetError(ComemoryError, ValueError):

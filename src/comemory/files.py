@@ -8,6 +8,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import re
 import secrets
 import tempfile
 from collections.abc import Iterable, Iterator
@@ -15,7 +16,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
-from comemory.errors import ConfigError, SourceError
+from comemory.errors import ConfigError, SourceError, mask_password
 
 Content = TypeVar("Content", dict[str, Any], list[Any])
 
@@ -24,8 +25,9 @@ def require_writable_folder(folder: Path) -> None:
     """Make a folder if it is missing, and check that files can be created in it.
 
     Raises:
-        ConfigError: they cannot.
+        ConfigError: they cannot, or it is a URL.
     """
+    refuse_url(folder)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):
@@ -43,12 +45,27 @@ def check_writable_folder(folder: Path) -> Path:
     Raises:
         ConfigError: they cannot.
     """
+    refuse_url(folder)
     present = next(filter(_exists, (folder.absolute(), *folder.absolute().parents)))
     try:
         with tempfile.TemporaryFile(dir=present):
             return present
     except OSError as error:
         raise _not_writable(folder, error) from None
+
+
+_URL = re.compile(r"(?:^|/)(s3a?|gc?s|az|abfss?|hdfs|https?|s?ftp|file):(?:/|$)(.*)", re.IGNORECASE)
+
+
+def refuse_url(path: Path) -> None:
+    """Refuse the path that becomes of a URL: `s3://bucket/x` would be a folder `s3:` on this machine.
+
+    Raises:
+        ConfigError: it is one.
+    """
+    if found := _URL.search(str(path)):
+        url = mask_password(f"{found[1]}://{found[2]}")
+        raise ConfigError(f"cannot write into {url}: expected a path on this machine, not a URL")
 
 
 def _exists(path: Path) -> bool:
@@ -84,6 +101,7 @@ def require_writable_file(target: Path, inputs: Iterable[str] = ()) -> None:
     Raises:
         ConfigError: it cannot be written, is something else than a file, or is one of the inputs.
     """
+    refuse_url(target)
     try:
         if target.exists() and not target.is_file():
             raise ConfigError(f"cannot write {target}: it exists and is not a file; choose another name")

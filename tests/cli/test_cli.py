@@ -190,6 +190,13 @@ def test_no_command_shows_the_help(call: Call, command: str) -> None:
         (["train", "--data", SCENE, "--out", "OUT", "--set", "train.epochs=-3"], "train.epochs.*-3"),
         (["train", "--data", SCENE, "--out", "OUT", "--set", "epochs"], "expected key=value"),
         (["train", "--data", SCENE, "--out", "OUT", "--config", "none.toml"], "cannot read config none.toml"),
+        (["train", "--data", SCENE, "--out", "s3://bucket/gate"], "into s3://bucket.*not a URL"),
+        (["demo", "--out", "s3://bucket/demo"], "into s3://bucket/demo.*not a URL"),
+        (
+            ["evaluate", "BUNDLE", "--data", SCENE, "--report", "gs://bucket/r.html"],
+            "into gs://bucket/r.html.*not a URL",
+        ),
+        (["score", "s3://bucket/gate", "GATE"], "the bundle s3://bucket/gate needs --cluster"),
         (["data", "check", "footage"], "expected KIND:PATH"),
         (["bench", "flow", "--height", "3"], "--height"),
         (["bench", "pipeline", "BUNDLE", "GATE", "--rounds", "0"], "--rounds"),

@@ -10,18 +10,29 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import suppress
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
+import numpy as np
 import pyarrow.parquet as pq
 import pytest
-from archives import BUNDLE, contents, make_archive, rows
+from archives import BUNDLE, SIZE, contents, make_archive, rows
 
 from comemory.batch import score_sources
+from comemory.bundle import open_bundle
 from comemory.cli import main
 from comemory.cluster.archive import parse_cluster, score_archive
+from comemory.cluster.archive_layout import Recording
+from comemory.cluster.archive_manifest import Manifest, read_manifest
+from comemory.cluster.archive_results import ScoreFile
+from comemory.cluster.archive_scorer import ArchiveScorer
+from comemory.cluster.archive_task import ArchiveSettings, Segment, Task, result_name
+from comemory.cluster.paths import InputFile, OutputFolder
 from comemory.detector import Detector
-from comemory.errors import ConfigError, SourceError
+from comemory.errors import ConfigError, SourceError, TemporaryError
+from comemory.types import JSON
+from comemory.video.writer import VideoWriter
 
 LOCAL = parse_cluster("local:2")
 
@@ -86,11 +97,12 @@ class TestRestart:
     def test_without_the_manifest_the_results_tell_what_is_done(self, archive: Path, tmp_path: Path) -> None:
         videos = [str(video) for video in sorted(archive.rglob("*.mp4"))[:2]]
         score_archive(videos, LOCAL, bundle=str(BUNDLE), out=str(tmp_path))
-        manifest = (tmp_path / "manifest" / "all.jsonl").read_bytes()
-        (tmp_path / "manifest" / "all.jsonl").unlink()
+        [file] = (tmp_path / "manifest").iterdir()
+        manifest = file.read_bytes()
+        file.unlink()
         result = score_archive(videos, LOCAL, bundle=str(BUNDLE), out=str(tmp_path))
         assert result.n_skipped == 2
-        assert (tmp_path / "manifest" / "all.jsonl").read_bytes() == manifest
+        assert file.read_bytes() == manifest
 
     def test_a_video_that_changed_is_scored_again(self, tmp_path: Path) -> None:
         make_archive(tmp_path / "in", 1)
@@ -124,7 +136,9 @@ class TestShares:
             name: text for name, text in expected.items() if name.startswith(("scores", "events"))
         }
         lines = b"".join(text for name, text in found.items() if name.startswith("manifest")).splitlines()
-        assert sorted(lines) == sorted(expected["manifest/all.jsonl"].splitlines())
+        assert sorted(lines) == sorted(
+            b"".join(text for name, text in expected.items() if name.startswith("manifest")).splitlines()
+        )
 
     @pytest.mark.parametrize("text", ["index:3/3", "local:0", "local", "ray://host", "kubernetes", "index:0/0"])
     def test_others_are_refused(self, text: str) -> None:
@@ -132,7 +146,109 @@ class TestShares:
             parse_cluster(text)
 
 
+class TestManifest:
+    """Several runs write one folder. No worker is started: the files of scores are made here."""
+
+    def test_the_file_of_scores_tells_which_record_is_current(self, tmp_path: Path) -> None:
+        out = OutputFolder(str(tmp_path))
+        names = ("all", "0000-of-0002", "0000-of-0008", "0000-of-0016", "all")
+        for number, part in enumerate(names):
+            task = task_of("a", f"key {number}")
+            manifest = Manifest(out, part)
+            assert manifest.find_done([task]) == set()
+            if number:
+                assert read_manifest(out) == [record_of("a", f"key {number - 1}")]
+            manifest.add(store(tmp_path, task))
+            manifest.finish()
+            assert read_manifest(out) == [record_of("a", f"key {number}")]
+            assert Manifest(out, "all").find_done([task]) == {task.video.path}
+        assert len(list((tmp_path / "manifest").iterdir())) == 1, "a run without shares merges all files"
+
+    def test_a_run_that_was_killed_leaves_no_record_of_what_it_replaced(self, tmp_path: Path) -> None:
+        out, old, new = OutputFolder(str(tmp_path)), task_of("a", "old"), task_of("a", "new")
+        first = Manifest(out, "all")
+        first.find_done([old])
+        first.add(store(tmp_path, old))
+        first.finish()
+        Manifest(out, "all").find_done([new])
+        store(tmp_path, new)  # and no `add`
+        assert read_manifest(out) == [record_of("a", "new")]
+
+    def test_runs_at_once_keep_the_records_of_each_other(self, tmp_path: Path) -> None:
+        out, tasks = OutputFolder(str(tmp_path)), [task_of(name, "key") for name in "abcd"]
+        runs = [Manifest(out, part) for part in ("all", "all", "0001-of-0002", "0001-of-0002")]
+        for run, task in zip(runs, tasks, strict=True):
+            run.find_done([task])
+        for run, task in zip(runs, tasks, strict=True):
+            run.add(store(tmp_path, task))
+            run.flush()
+        for run in runs:
+            run.finish()
+        assert read_manifest(out) == [record_of(name, "key") for name in "abcd"]
+
+    def test_a_second_run_is_refused(self, tmp_path: Path) -> None:
+        out = OutputFolder(str(tmp_path))
+        with out.locked("0000-of-0002"), out.locked("0001-of-0002"):
+            for part in ("0000-of-0002", None):
+                with pytest.raises(TemporaryError, match="another run writes into"), out.locked(part):
+                    pass
+        with out.locked(None), pytest.raises(TemporaryError), out.locked("0000-of-0002"):
+            pass
+
+
+def task_of(name: str, key: str) -> Task:
+    return Task("file", InputFile(f"/in/{name}.mp4", "1", 1), key)
+
+
+def record_of(name: str, key: str) -> JSON:
+    return {"source": f"/in/{name}.mp4", "key": key, "result": result_name(f"/in/{name}.mp4"), "events": 0}
+
+
+def store(out: Path, task: Task) -> JSON:
+    """Write a file of scores, as a worker does."""
+    record = record_of(Path(task.video.path).stem, task.key)
+    path = out / "scores" / f"{record['result']}.parquet"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with ScoreFile(path, task.video.path, Recording("gate", None)) as table:
+        table.finish(record)
+    return record
+
+
 class TestBadInput:
+    def test_a_name_that_is_not_utf8_is_one_failure(self, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+        Path(os.fsdecode(os.fsencode(tmp_path) + b"/\xff.mp4")).touch()
+        (tmp_path / "two\nlines.mp4").touch()
+        with pytest.raises(SystemExit, match=r"^1$"):
+            main(["score", str(BUNDLE), str(tmp_path), "--cluster", "local:1", "--out", str(tmp_path / "out")])
+        lines = capfd.readouterr().err.splitlines()
+        problems = [line for line in lines if line.startswith("problem:")]
+        assert len(problems) == 2
+        assert "not UTF-8" in problems[0]
+        assert "two\\nlines.mp4" in problems[1]
+        assert not any("Traceback" in line for line in lines)
+
+    def test_whatever_a_library_raises_is_a_failure_of_the_video(self, archive: Path, tmp_path: Path) -> None:
+        video = str(min(archive.rglob("*.mp4")))
+        scorer = ArchiveScorer(settings_of(tmp_path))
+        odd = Task("file", InputFile(video, "1", None), object())  # type: ignore[arg-type]  # json raises a TypeError
+        outcome = scorer.run(odd)
+        assert outcome.status == "failed"
+        assert outcome.reason.startswith("TypeError: ")
+
+    def test_what_is_said_of_a_video_is_in_its_record(self, tmp_path: Path) -> None:
+        scorer, slow = ArchiveScorer(settings_of(tmp_path)), tmp_path / "slow.mp4"
+        with VideoWriter(slow, SIZE, 5) as writer:
+            for number in range(12):
+                writer.write(np.full((*SIZE, 3), 20 * number, np.uint8), number / 5)
+        whole = Task("file", InputFile(str(slow), "1", None), "key")
+        done = scorer.run(whole)
+        [note] = done.record["notes"]
+        assert note.startswith(f"{slow}: has 5 frames per second, the model was trained at 10")
+        for number, (first, end) in enumerate([(0, 6), (6, None)]):
+            part = replace(whole, kind="segment", segment=Segment(number, 2, 0, 0, first, end, 0.0))
+            assert scorer.run(part).status == "done"
+        assert scorer.run(replace(whole, kind="join", n_segments=2)).record == done.record
+
     def test_a_bad_video_is_reported_and_the_others_are_scored(
         self, archive: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
     ) -> None:
@@ -167,7 +283,15 @@ class TestBadInput:
             (["--cluster", "local:1", "--threads", "2"], 2, "--threads"),
             (["--cluster", "local:1", "--layout", "{camera}/{camera}.mp4"], 2, "twice"),
             (["--cluster", "local:1", "--false-alarms", "many"], 2, "many"),
-            (["--cluster", "ray://127.0.0.1:1"], 2, "no Ray cluster"),
+            (["--cluster", "local:1", "--layout", "{camera}/%Q.mp4"], 2, "'%Q'"),
+            (["--cluster", "local:1", "--layout", "{place}/%Y.mp4"], 2, "'{place}'"),
+            (["--cluster", "local:1", "--layout", "{camera}/%Y.avi"], 2, "the layout fits 0 of 6 paths"),
+            (["--cluster", "index:0/0"], 2, "give 1 share or more"),
+            (["--cluster", "ray://127.0.0.1:1"], 75, "no Ray cluster"),
+            (["--layout", "{camera}/%Y.mp4", "--split", "5"], 2, "--layout, --split needs --cluster"),
+            (["--time-limit", "5"], 2, "--time-limit needs --cluster"),
+            (["s3://bucket/x.mp4"], 2, "source s3://bucket/x.mp4 needs --cluster"),
+            (["--out", "s3://bucket/scores"], 2, "--out s3://bucket/scores needs --cluster"),
         ],
     )
     def test_options_that_cannot_be_used(
@@ -218,6 +342,25 @@ class TestWithoutRay:
         assert done.returncode == 0, done.stderr
 
 
+def settings_of(out: Path) -> ArchiveSettings:
+    bundle = open_bundle(BUNDLE)
+    return ArchiveSettings(
+        bundle=str(BUNDLE),
+        digest=bundle.digest,
+        out=str(out),
+        runtime="openvino",
+        precision="fp32",
+        update="off",
+        gate=True,
+        flow_weights=None,
+        false_alarms="1/min",
+        layout=None,
+        split_s=0.0,
+        warm_up_s=0.0,
+        time_limit_s=60.0,
+    )
+
+
 def children(pid: int) -> list[int]:
     return [int(one) for one in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
@@ -255,8 +398,7 @@ class TestKills:
                 os.kill(worker, signal.SIGKILL)
             assert driver.wait(120) == 0
         expected = contents(scored)
-        found = {name: text for name, text in contents(out).items() if not name.endswith(".part")}
-        assert found == expected
+        assert contents(out) == expected, "nothing is left of what was being written"
 
 
 class TestPoison:

@@ -12,7 +12,7 @@ from archives import BUNDLE, make_archive
 from comemory.cli import main
 from comemory.cluster.archive import parse_cluster, score_archive
 from comemory.cluster.archive_layout import Layout, Recording
-from comemory.cluster.archive_query import period
+from comemory.cluster.archive_query import period, save_thumbnails
 from comemory.errors import ConfigError
 
 
@@ -55,6 +55,28 @@ class TestQuery:
             {"n": sum(row["n"] for row in rows)}  # type: ignore[misc]
         ]
 
+    def test_values_that_json_does_not_have(self, results: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        text = (
+            "SELECT INTERVAL 1 DAY AS i, 1.5::DECIMAL(4, 2) AS d, 'nan'::DOUBLE AS n, {'a': [DATE '2026-03-01']} AS s"
+        )
+        assert ask(capsys, str(results), "--sql", text) == [
+            {"i": "1 day, 0:00:00", "d": 1.5, "n": None, "s": {"a": ["2026-03-01"]}}
+        ]
+
+    def test_thumbnails_of_files_of_one_name_have_names_of_their_own(self, results: Path, tmp_path: Path) -> None:
+        video = min((results.parent / "in").rglob("*.mp4"))
+        videos = [tmp_path / day / "gate" / "10-00.mp4" for day in ("2026-03-01", "2026-03-02")]
+        for path in videos:
+            path.parent.mkdir(parents=True)
+            path.write_bytes(video.read_bytes())
+        events = [
+            {"source": str(path), "camera": "gate", "peak_frame": 3, "peak_score": 1.0, "threshold": 0.5, "box": None}
+            for path in videos
+        ]
+        images, problems = save_thumbnails(events, tmp_path / "images")
+        assert problems == []
+        assert len(set(images)) == len(list((tmp_path / "images").iterdir())) == 2
+
     def test_thumbnails_are_read_from_the_videos(
         self, results: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
     ) -> None:
@@ -70,6 +92,17 @@ class TestQuery:
             (["--in", "2026-13"], 2, "is not a time"),
             (["--in", "2026", "--from", "2026"], 2, "--in sets both --from and --to"),
             (["--sql", "SELECT nothing FROM scores"], 2, "nothing"),
+            (["--sql", ""], 2, "one SELECT"),
+            (["--sql", "SELEC"], 2, "SELEC"),
+            (["--sql", "SELECT 1; SELECT 2"], 2, "one SELECT"),
+            (["--sql", "COPY scores TO 'copied.csv'"], 2, "one SELECT"),
+            (["--sql", "EXPLAIN ANALYZE COPY scores TO 'copied.csv'"], 2, "one SELECT"),
+            (["--sql", "SET threads = 1"], 2, "one SELECT"),
+            (["--sql", "SELECT 1", "--camera", "gate"], 2, "--sql goes without"),
+            (["--sql", "SELECT 1", "--top", "10"], 2, "--sql goes without"),
+            (["--from", "2026-03-02", "--to", "2026-03-01"], 2, "--from 2026-03-02 is after"),
+            (["--from", ""], 2, "not a time"),
+            (["--top", "99999999999999999999"], 2, "--top"),
         ],
     )
     def test_bad_questions(
@@ -124,3 +157,11 @@ class TestLayout:
         layout = Layout("%Y/%m/%d/{camera}/%H-*.mp4")
         assert layout.read("s3://b/2026/03/14/gate/12-05-00.mp4") == Recording("gate", datetime(2026, 3, 14, 12))
         assert layout.read("/other/gate/clip.mp4") == Recording("gate", None)
+        assert layout.fits("s3://b/2026/03/14/gate/12-05-00.mp4")
+        assert not layout.fits("/other/gate/clip.mp4")
+
+    def test_web_addresses_are_decoded(self) -> None:
+        url = "https://host/archive/gate%20%C3%A9ast/2026-03-14.mp4?token=a/b"
+        start = datetime(2026, 3, 14)
+        assert Layout().read(url) == Layout("{camera}/%Y-%m-%d.mp4").read(url) == Recording("gate éast", start)
+        assert Layout().read("s3://b/a%20b/1.mp4").camera == "a%20b", "a key of a store is not encoded"

@@ -12,11 +12,15 @@ import pytest
 from archives import BUNDLE, contents, make_archive
 from unreliable_store import Unreliable
 
+from comemory.bundle import open_bundle
 from comemory.cli import main
 from comemory.cluster import paths
 from comemory.cluster.archive import parse_cluster, score_archive
-from comemory.cluster.paths import OutputFolder, fetch_bundle, list_videos
-from comemory.errors import ConfigError, SourceError
+from comemory.cluster.archive_manifest import Manifest, read_manifest
+from comemory.cluster.archive_scorer import ArchiveScorer
+from comemory.cluster.archive_task import ArchiveSettings, Task
+from comemory.cluster.paths import InputFile, OutputFolder, fetch_bundle, list_videos
+from comemory.errors import ConfigError, SourceError, TemporaryError
 
 moto = pytest.importorskip("moto.server")
 LOCAL = parse_cluster("local:2")
@@ -63,7 +67,14 @@ def forget_connections() -> None:
 
 
 @pytest.fixture(scope="module")
-def bucket(s3: str, tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
+def folder_of_videos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("archive")
+    make_archive(folder, 4)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def bucket(s3: str, folder_of_videos: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
     """A bucket with a bundle and four videos; and the results of these from a folder on this machine."""
     import os
 
@@ -71,8 +82,7 @@ def bucket(s3: str, tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes
 
     os.environ.setdefault("AWS_ACCESS_KEY_ID", "key")
     os.environ.setdefault("AWS_SECRET_ACCESS_KEY", "secret")
-    folder = tmp_path_factory.mktemp("archive")
-    make_archive(folder, 4)
+    folder = folder_of_videos
     fs = s3fs.S3FileSystem(endpoint_url=s3)
     fs.mkdir("bucket")
     fs.put(str(folder), "bucket/2026", recursive=True)
@@ -149,11 +159,61 @@ class TestObjectStore:
         with pytest.raises(ConfigError, match="choose a writable folder"):
             OutputFolder("s3://other/scores").require_writable()
 
-    def test_a_store_that_never_answers_is_an_error(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_a_store_that_never_answers_is_a_failure_that_may_pass(
+        self, folder_of_videos: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         monkeypatch.setattr(paths, "FIRST_PAUSE_S", 0.01)
         monkeypatch.setattr(paths, "ATTEMPTS", 2)
         monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:1")
         monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
         forget_connections()
-        with pytest.raises(SourceError, match="cannot list s3://bucket/2026"):
+        with pytest.raises(TemporaryError, match="cannot list s3://bucket/2026") as caught:
             list_videos(["s3://bucket/2026"])
+        assert "***" not in str(caught.value), "the query of the request is left out, not masked"
+        with pytest.raises(TemporaryError, match="cannot write s3://bucket/out"):
+            OutputFolder("s3://bucket/out").require_writable()
+        with pytest.raises(SystemExit, match=r"^75$"):
+            main(["score", str(BUNDLE), "/in", "--cluster", "local:1", "--out", "s3://bucket/out"])
+        video = min(folder_of_videos.rglob("*.mp4"))
+        scorer = ArchiveScorer(settings_of("s3://bucket/out"))
+        for path in (str(video), "s3://bucket/2026/x.mp4"):  # one that cannot be stored, one that cannot be read
+            outcome = scorer.run(Task("file", InputFile(path, "1", None), "key"))
+            assert (outcome.status, outcome.is_temporary) == ("failed", True)
+
+    def test_the_failure_of_a_video_names_its_url(self, bucket: dict[str, bytes]) -> None:
+        import s3fs
+
+        s3fs.S3FileSystem().pipe("bucket/empty/none.mp4", b"")
+        outcome = ArchiveScorer(settings_of("s3://bucket/out")).run(
+            Task("file", InputFile("s3://bucket/empty/none.mp4", "1", 0), "key")
+        )
+        assert outcome.reason == "cannot open s3://bucket/empty/none.mp4: the file is empty"
+        assert not outcome.is_temporary
+
+    def test_runs_at_once_keep_the_records_of_each_other(self, bucket: dict[str, bytes]) -> None:
+        out = OutputFolder("s3://bucket/at-once")
+        runs = [Manifest(out, "all") for _ in "ab"]
+        for name, run in zip("ab", runs, strict=True):
+            run.add({"source": name, "key": "key", "result": name})
+        for run in runs:
+            run.finish()
+        assert [record["source"] for record in read_manifest(out)] == ["a", "b"]
+        assert len(out.names("manifest")) == 1
+
+
+def settings_of(out: str) -> ArchiveSettings:
+    return ArchiveSettings(
+        bundle=str(BUNDLE),
+        digest=open_bundle(BUNDLE).digest,
+        out=out,
+        runtime="openvino",
+        precision="fp32",
+        update="off",
+        gate=True,
+        flow_weights=None,
+        false_alarms="1/min",
+        layout=None,
+        split_s=0.0,
+        warm_up_s=0.0,
+        time_limit_s=60.0,
+    )

@@ -16,7 +16,7 @@ from typer.core import TyperCommand, TyperGroup
 
 from comemory.cli.options import error_console
 from comemory.cli.terminal import print_line, replace_unencodable
-from comemory.errors import ComemoryError, ConfigError, install_hint, mask_password, plain_reason
+from comemory.errors import ComemoryError, ConfigError, TemporaryError, install_hint, mask_password, plain_reason
 
 START, LIVE, MODELS, RESEARCH = "Start here", "Live", "Models", "Research"
 """Panels of the commands in `comemory --help`, in the order in which a user needs them."""
@@ -101,6 +101,8 @@ app = typer.Typer(
 )
 
 INTERRUPTED = 130
+TEMPORARY = 75
+"""Exit code of a failure that another try may not have: EX_TEMPFAIL of sysexits.h, which job schedulers know."""
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 _exit_now = threading.Event()
 
@@ -140,7 +142,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line and exit: 0 for success, 1 for a failure or bad input, 2 for a usage error.
 
     A setting that is not valid is a usage error. Where some of several inputs are bad, the rest is done, each bad one
-    is named, and the exit code is 1.
+    is named, and the exit code is 1. The code is 75 for a failure that may pass, such as an object store that does not
+    answer: the same command may succeed later.
     """
     _fill_closed_streams()
     replace_unencodable()
@@ -179,7 +182,7 @@ def _run(call: Callable[[], object]) -> int:
         except OSError as error:
             return _output_failed(error)
     except ComemoryError as error:
-        return _print_error(str(error), 2 if isinstance(error, ConfigError) else 1)
+        return _print_error(str(error), _code_of(error))
     except ClickException as error:
         return _print_error(_usage_message(error), 2)
     except (KeyboardInterrupt, typer.Abort):
@@ -194,6 +197,12 @@ def _run(call: Callable[[], object]) -> int:
     if code == INTERRUPTED:
         return _print_error("interrupted", INTERRUPTED)
     return code if isinstance(code, int) else 0
+
+
+def _code_of(error: ComemoryError) -> int:
+    if isinstance(error, TemporaryError):
+        return TEMPORARY
+    return 2 if isinstance(error, ConfigError) else 1
 
 
 def _unexpected(error: Exception) -> int:

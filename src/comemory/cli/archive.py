@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import asdict
+from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from comemory.cli.application import START, PlainCommand, app
+from comemory.cli.application import START, TEMPORARY, PlainCommand, app
 from comemory.cli.options import Json, console, error_console, print_json, report_problems
 from comemory.cli.terminal import ProgressBars, count_of, print_line, print_notes, print_table
 from comemory.errors import ConfigError, mask_password
@@ -21,7 +23,9 @@ LINE_EVERY_S = 10.0
 """Seconds between two lines of progress where there is no terminal."""
 
 SHOWN = 20
-"""Failures that are printed; all of them are in a file."""
+"""Failures and notes that are printed; all of them are in files."""
+
+TOP = 10
 
 
 def score_to_parquet(
@@ -33,18 +37,26 @@ def score_to_parquet(
     where = parse_cluster(cluster, threads)
     if threads is not None and where.kind != "index":
         raise ConfigError("--threads goes with --cluster index:I/N alone: the processes of one share")
+    said: list[str] = []
+
+    def say(note: str) -> None:
+        said.append(note)
+        print_notes(error_console, [note])
+
     with ProgressBars(error_console, LINE_EVERY_S) as bars:
-        result = score_archive(sources, where, on_start=bars.stage, on_file=bars.advance, **settings)
+        result = score_archive(sources, where, on_start=bars.stage, on_file=bars.advance, on_note=say, **settings)
     if as_json:
         print_json(asdict(result))
     else:
         print_line(console, _summary(result))
-        print_notes(console, result.notes)
-    report_problems(_shown(result))
+        print_notes(console, _first([note for note in result.notes if note not in said]))
+    may_pass = any(failure["is_temporary"] for failure in result.failures)
+    report_problems(_shown(result), TEMPORARY if may_pass else 1)
 
 
 def _summary(result: ArchiveResult) -> str:
-    skipped = f", {result.n_skipped} were done before" if result.n_skipped else ""
+    were = "was" if result.n_skipped == 1 else "were"
+    skipped = f", {result.n_skipped} {were} done before" if result.n_skipped else ""
     if not result.n_done:
         return f"scored 0 of {count_of(result.n_videos, 'video')}{skipped}"
     rate = result.n_frames / max(result.seconds, 1e-9)
@@ -57,9 +69,14 @@ def _summary(result: ArchiveResult) -> str:
 def _shown(result: ArchiveResult) -> list[str]:
     """The lines of the problems, the failures first; not more than a person reads."""
     failures = [f"{mask_password(one['source'])}: {one['reason']}" for one in result.failures]
-    lines = [*failures, *result.problems]
+    return _first([*failures, *result.problems])
+
+
+def _first(lines: Sequence[str]) -> list[str]:
+    """The first lines, and how many there are more. A file name may have line breaks."""
     more = len(lines) - SHOWN
-    return lines if more <= 0 else [*lines[:SHOWN], f"and {more} more"]
+    shown = [line.replace("\n", "\\n").replace("\r", "\\r") for line in lines[:SHOWN]]
+    return [*shown, f"and {more} more"] if more > 0 else shown
 
 
 @app.command(rich_help_panel=START, cls=PlainCommand)
@@ -68,7 +85,10 @@ def query(
         str,
         typer.Argument(metavar="RESULTS", help="Folder or URL that `score --cluster` wrote to.", show_default=False),
     ],
-    top: Annotated[int, typer.Option(min=1, help="Number of events to show, the highest first.")] = 10,
+    top: Annotated[
+        int | None,
+        typer.Option(min=1, max=1_000_000, help="Number of events to show, the highest first.", show_default=str(TOP)),
+    ] = None,
     by_camera: Annotated[bool, typer.Option("--by-camera", help="Show that many for each camera.")] = False,
     camera: Annotated[
         list[str] | None,
@@ -104,7 +124,7 @@ def query(
     ] = None,
     sql: Annotated[
         str | None,
-        typer.Option(help="Run this SQL query on the tables `events`, `scores` and `videos`.", show_default=False),
+        typer.Option(help="Run this SELECT on the tables `events`, `scores` and `videos`.", show_default=False),
     ] = None,
     as_json: Json = False,
 ) -> None:
@@ -114,11 +134,15 @@ def query(
     """
     from comemory.cluster.archive_query import ArchiveResults, EventQuery, period, save_thumbnails
 
-    if during is not None and (since or until):
+    if during is not None and (since is not None or until is not None):
         raise ConfigError("--in sets both --from and --to: give either --in or those")
-    first, last = since or during, until or during
-    start = period(first)[0] if first else None
-    end = period(last)[1] if last else None
+    if sql is not None and (top, camera, since, until, during, thumbnails, by_camera) != (None,) * 6 + (False,):
+        raise ConfigError("--sql goes without --top, --by-camera, --camera, --from, --to, --in and --thumbnails")
+    first, last = (since, until) if during is None else (during, during)
+    start = None if first is None else period(first)[0]
+    end = None if last is None else period(last)[1]
+    if start is not None and end is not None and start >= end:
+        raise ConfigError(f"--from {first} is after --to {last}: there is no time between them")
     found = ArchiveResults(results)
     if sql is not None:
         columns, rows = found.sql(sql)
@@ -127,7 +151,7 @@ def query(
         else:
             print_table(console, count_of(len(rows), "row"), [tuple(map(str, row)) for row in rows], columns)
         return
-    events = found.top_events(EventQuery(top, camera or (), start, end, by_camera))
+    events = found.top_events(EventQuery(top or TOP, camera or (), start, end, by_camera))
     images: list[Path | None] = [None] * len(events)
     problems: list[str] = []
     if thumbnails is not None:
@@ -149,7 +173,7 @@ def query(
 def _row(event: dict[str, Any]) -> tuple[str, ...]:
     when = (event["peak_at"] or f"{event['peak_s']:.1f} s").partition(".")[0].replace("T", " ")
     length = f"{event['end_s'] - event['start_s']:.1f}"
-    video = mask_password(event["source"])
+    [video] = _first([mask_password(event["source"])])
     return (
         event["camera"],
         when,
@@ -160,5 +184,13 @@ def _row(event: dict[str, Any]) -> tuple[str, ...]:
 
 
 def _plain(value: Any) -> Any:
-    """A value of a table as JSON has it: times as text."""
-    return value.isoformat() if hasattr(value, "isoformat") else value
+    """A value of a table as JSON has it: times and what else it does not know as text, what is not a number as null."""
+    if isinstance(value, dict):
+        return {str(key): _plain(one) for key, one in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(one) for one in value]
+    if isinstance(value, (float, Decimal)):
+        return float(value) if math.isfinite(value) else None
+    if value is None or isinstance(value, (bool, int, str)):
+        return value
+    return value.isoformat() if hasattr(value, "isoformat") else str(value)

@@ -211,9 +211,9 @@ def require_ray_address(text: str) -> None:
         raise ConfigError(f"--cluster {text!r}: expected auto or ray://HOST:PORT")
 
 
-def report_problems(problems: Sequence[str]) -> None:
-    """Print each input that could not be used, and exit with 1 if there is any; the rest is done by then."""
+def report_problems(problems: Sequence[str], code: int = 1) -> None:
+    """Print each input that could not be used, and exit with a code if there is any; the rest is done by then."""
     for problem in problems:
         print_line(error_console, f"problem: {problem}", style="yellow")
     if problems:
-        raise typer.Exit(1)
+        raise typer.Exit(code)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import asdict
@@ -48,13 +49,30 @@ from comemory.cli.terminal import (
     print_notes,
     print_results,
 )
-from comemory.errors import ConfigError
+from comemory.errors import ConfigError, mask_password
 from comemory.files import require_writable_file, write_text
 
 if TYPE_CHECKING:
     from comemory.batch import BatchResult
     from comemory.detector import Detector
     from comemory.types import JSON
+
+
+SPLIT_MIN, TIME_LIMIT_MIN = 60, 360
+_STORE = re.compile(r"(s3|s3a|gs|gcs|abfss?|az|adl|hdfs)://", re.IGNORECASE)
+_URL = re.compile(r"(?!file:)[a-z][a-z0-9+.-]*://", re.IGNORECASE)
+
+
+def _require_local(bundle: str, sources: Sequence[str], out: str) -> None:
+    """Refuse what a run without `--cluster` does not read or write.
+
+    Raises:
+        ConfigError: the bundle or the output is a URL, or a source lies in an object store.
+    """
+    places = [("--out", out, _URL), ("the bundle", bundle, _URL), *(("the source", one, _STORE) for one in sources)]
+    for name, place, pattern in places:
+        if pattern.match(place):
+            raise ConfigError(f"{name} {mask_password(place)} needs --cluster, such as --cluster local:4")
 
 
 def open_detector(
@@ -150,23 +168,25 @@ def score(
         ),
     ] = None,
     split: Annotated[
-        float,
+        float | None,
         typer.Option(
             metavar="MINUTES",
             min=0,
+            show_default=str(SPLIT_MIN),
             help="Length of the segments into which a video of at least twice this length is split; 0 splits none.",
             rich_help_panel=ARCHIVES,
         ),
-    ] = 60,
+    ] = None,
     time_limit: Annotated[
-        float,
+        float | None,
         typer.Option(
             metavar="MINUTES",
             min=0.01,
+            show_default=str(TIME_LIMIT_MIN),
             help="Give up a video after this time, or after 5 minutes without a frame (on Ray, after this time only).",
             rich_help_panel=ARCHIVES,
         ),
-    ] = 360,
+    ] = None,
 ) -> None:
     """Score video files: write `scores.csv`, `events.json` and an image of each event.
 
@@ -199,10 +219,14 @@ def score(
             flow_weights=flow_weights,
             false_alarms=false_alarms,
             layout=layout,
-            split_s=60 * split,
-            time_limit_s=60 * time_limit,
+            split_s=60 * (SPLIT_MIN if split is None else split),
+            time_limit_s=60 * (TIME_LIMIT_MIN if time_limit is None else time_limit),
         )
         return
+    options = {"--layout": layout, "--split": split, "--time-limit": time_limit}
+    if given := [name for name, value in options.items() if value is not None]:
+        raise ConfigError(f"{', '.join(given)} needs --cluster: without it, each video is scored whole into tables")
+    _require_local(bundle, sources, out)
     check_bundle_comes_first(Path(bundle), sources)
     workers = n_workers(threads)
     detector = open_detector(Path(bundle), runtime, precision, flow_weights, update, gate, device)

@@ -15,7 +15,7 @@ from comemory.cli.live_options import private_files
 from comemory.cli.options import Json, console, print_json, report_problems
 from comemory.cli.terminal import print_line
 from comemory.errors import ConfigError, SourceError
-from comemory.files import read_json_list, read_json_object, write_bytes, write_text
+from comemory.files import read_json_list, read_json_object, refuse_url, write_bytes, write_text
 
 if TYPE_CHECKING:
     from comemory.store.store import EventStore
@@ -111,6 +111,7 @@ def backup(
 
     Example: `comemory store backup /backup/2026-11-28 --out live`
     """
+    refuse_url(target)
     with _open(out, config, url, shared=True) as store:
         copied = store.back_up(target)
         _copy_beside(_out(out, config), target / _SERVICE)

@@ -11,7 +11,7 @@ from comemory.cli.application import START, PlainCommand, app
 from comemory.cli.options import ADVANCED, Data, console, error_console, report_problems, require_ray_address
 from comemory.cli.terminal import ProgressBars, cost_text, print_line, print_notes
 from comemory.errors import ConfigError
-from comemory.files import require_writable_folder
+from comemory.files import refuse_url, require_writable_folder
 
 LINE_EVERY_S = 10.0
 """Seconds between two lines of progress where the output is not a terminal: a log shows that the training runs."""
@@ -82,6 +82,7 @@ def train(
     if cluster is not None:
         require_ray_address(cluster)
     resolved = read_training_config(preset, config, settings or ())
+    refuse_url(out)
     require_writable_folder(out.absolute().parent)
     from comemory.training.processes import OtherProcessError
     from comemory.training.train import train as run_training

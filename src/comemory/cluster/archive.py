@@ -13,18 +13,21 @@ from pathlib import Path
 
 from comemory.bundle import open_bundle
 from comemory.cluster.archive_layout import Layout
-from comemory.cluster.archive_manifest import Manifest
+from comemory.cluster.archive_manifest import ALL, Manifest
 from comemory.cluster.archive_pool import LocalPool, Pool, Report
 from comemory.cluster.archive_results import require_parquet
 from comemory.cluster.archive_task import ArchiveSettings, Outcome, Task, result_name
 from comemory.cluster.paths import InputFile, OutputFolder, fetch_bundle, is_remote, list_videos, local_path
 from comemory.cluster.seams import warm_up_s
-from comemory.errors import ConfigError, mask_password
+from comemory.errors import ConfigError, TemporaryError, mask_password
 from comemory.runtimes import CPU
 from comemory.types import JSON
 
 MAX_DEATHS = 3
 """Workers that may die over one file: nodes are lost, but a file that kills its worker each time must not do so for ever."""
+
+MAX_AWAY = 20
+"""Videos in a row that fail because a store does not answer, after which the run ends: each takes half a minute to fail."""
 
 TICK_S = 0.5
 
@@ -50,7 +53,7 @@ class Cluster:
     @property
     def part(self) -> str:
         """The name of this share in the manifest."""
-        return "all" if self.n_shares == 1 else f"{self.index:04d}-of-{self.n_shares:04d}"
+        return ALL if self.n_shares == 1 else f"{self.index:04d}-of-{self.n_shares:04d}"
 
     def holds(self, path: str) -> bool:
         """Whether a video belongs to this share: by its path alone, so that a new video moves no other one."""
@@ -76,8 +79,10 @@ def parse_cluster(text: str, n_workers: int | None = None) -> Cluster:
         return Cluster("local", int(found[1]))
     if found := re.fullmatch(r"index:(\d+)/(\d+)", text):
         index, n_shares = int(found[1]), int(found[2])
+        if n_shares == 0:
+            raise ConfigError(f"--cluster {text}: give 1 share or more")
         if index >= n_shares:
-            raise ConfigError(f"--cluster {text}: shares are numbered from 0 to {max(n_shares - 1, 0)}")
+            raise ConfigError(f"--cluster {text}: shares are numbered from 0 to {n_shares - 1}")
         return Cluster("index", n_workers or 1, index, n_shares)
     if text == "auto" or re.fullmatch(r"ray://[^\s/]+:\d+", text):
         return Cluster("ray", address=text)
@@ -97,7 +102,7 @@ class ArchiveResult:
         n_events: in these.
         seconds: that it took.
         workers: in words.
-        failures: source and reason of each video without a result.
+        failures: source and reason of each video without a result, and whether that may pass.
         problems: one line for each video that was read in part.
         notes: one line each.
     """
@@ -133,6 +138,7 @@ def score_archive(
     time_limit_s: float = 6 * 3600.0,
     on_start: Callable[[str, int], None] = lambda name, total: None,
     on_file: Callable[[str], None] = lambda note: None,
+    on_note: Callable[[str], None] = lambda note: None,
 ) -> ArchiveResult:
     """Score the videos of an archive into Parquet files, each once; a second call does what is left.
 
@@ -155,15 +161,17 @@ def score_archive(
         time_limit_s: see `ArchiveSettings`.
         on_start: called with a name and the number of videos left.
         on_file: called after each of them, with the rate and the time left.
+        on_note: called with what is to be known before the scoring; it is in the notes too.
 
     Raises:
         ConfigError: a setting cannot be used, or the folder cannot be written.
+        TemporaryError: a store does not answer, or another run writes into the folder.
         SourceError: a location names no video, or no worker can start.
         BundleError: the bundle cannot be opened.
     """
     began_s = time.monotonic()
     require_parquet()
-    Layout(layout)
+    names = Layout(layout)
     folder = OutputFolder(out)
     folder.require_writable()
     settings = _settings(
@@ -180,14 +188,43 @@ def score_archive(
         split_s=split_s,
         time_limit_s=time_limit_s,
     )
-    videos = [video for video in list_videos(sources) if cluster.holds(video.path)]
-    tasks = [Task("file", video, settings.key(video)) for video in videos]
+    every = list_videos(sources)
+    videos = [video for video in every if cluster.holds(video.path)]
+    result = ArchiveResult(n_videos=len(videos))
+    if note := _misfits(names, every):
+        on_note(note)
+        result.notes.append(note)
+    with folder.locked(None if cluster.part == ALL else cluster.part):
+        folder.delete_unfinished()
+        _score(
+            [Task("file", one, settings.key(one)) for one in videos],
+            folder,
+            cluster,
+            settings,
+            result,
+            on_start,
+            on_file,
+        )
+    result.seconds = time.monotonic() - began_s
+    return result
+
+
+def _score(
+    tasks: Sequence[Task],
+    folder: OutputFolder,
+    cluster: Cluster,
+    settings: ArchiveSettings,
+    result: ArchiveResult,
+    on_start: Callable[[str, int], None],
+    on_file: Callable[[str], None],
+) -> None:
+    """Do the tasks that are not done, and write the manifest and the failures."""
     manifest = Manifest(folder, cluster.part)
     done = manifest.find_done(tasks)
+    result.n_skipped = len(done)
     left = [task for task in tasks if task.video.path not in done]
-    result = ArchiveResult(n_videos=len(videos), n_skipped=len(done))
     if left:
-        on_start(f"{len(left)} of {len(videos)} videos", len(left))
+        on_start(f"{len(left)} of {len(tasks)} {'video' if len(tasks) == 1 else 'videos'}", len(left))
         pool = _open_pool(settings, cluster, len(left))
         result.workers = pool.description
         try:
@@ -197,8 +234,23 @@ def score_archive(
             manifest.flush()
     manifest.finish()
     _write_failures(folder, cluster, result)
-    result.seconds = time.monotonic() - began_s
-    return result
+
+
+def _misfits(layout: Layout, videos: Sequence[InputFile]) -> str:
+    """What is to be said of a template that does not fit all paths; empty where it does.
+
+    Raises:
+        ConfigError: it fits none.
+    """
+    others = [video.path for video in videos if not layout.fits(video.path)]
+    if not others:
+        return ""
+    n_fit, n_videos = len(videos) - len(others), len(videos)
+    text = f"the layout fits {n_fit} of {n_videos} {'path' if n_videos == 1 else 'paths'}"
+    example = mask_password(others[0])
+    if not n_fit:
+        raise ConfigError(f"{text}: {layout.template!r} is not how {example} ends")
+    return f"{text}; the others get the nearest folder as camera, and no time, such as {example}"
 
 
 def _settings(
@@ -263,10 +315,15 @@ class _Run:
         self._n_busy = 0
         self._n_deaths: dict[Task, int] = {}
         self._split: dict[InputFile, _SplitVideo] = {}
+        self._n_away = 0
 
     def work(self, tasks: Sequence[Task]) -> None:
         """Do the tasks."""
-        self._waiting.extend(tasks)
+        for task in tasks:
+            if _is_utf8(task.video.path):
+                self._waiting.append(task)
+            else:
+                self._fail(task, "its name is not UTF-8, as tables of results need it: rename it")
         while self._waiting or self._n_busy:
             while self._waiting and self._pool.n_idle():
                 self._pool.start(self._waiting.popleft())
@@ -285,8 +342,8 @@ class _Run:
             tasks = [replace(task, kind="segment", segment=segment) for segment in outcome.segments]
             self._waiting.extendleft(reversed(tasks))
             self._pool.expect(len(self._waiting) + self._n_busy)
-        elif outcome.status == "failed" and task.kind == "file":
-            self._fail(task, outcome.reason)
+        elif outcome.status == "failed" and (task.kind == "file" or outcome.is_temporary):
+            self._fail(task, outcome.reason, is_temporary=outcome.is_temporary)
         elif outcome.status != "done":
             self._score_whole(task, outcome.reason)
         elif task.kind == "segment":
@@ -303,6 +360,8 @@ class _Run:
         self._result.n_frames += n_frames
         self._result.n_events += outcome.record["events"]
         self._result.problems += outcome.record["problems"]
+        self._result.notes += outcome.record["notes"]
+        self._n_away = 0
         self._progress.advance(task.video, n_frames)
 
     def _add_segment(self, task: Task, outcome: Outcome) -> None:
@@ -338,12 +397,27 @@ class _Run:
         else:
             self._waiting.append(report.task)
 
-    def _fail(self, task: Task, reason: str) -> None:
+    def _fail(self, task: Task, reason: str, *, is_temporary: bool = False) -> None:
         if task.kind != "file" and self._split.pop(task.video, None) is None:
             return  # another segment of it has failed before
         self._waiting = deque(one for one in self._waiting if one.video != task.video)
-        self._result.failures.append({"source": task.video.path, "etag": task.video.etag, "reason": reason})
+        row = {"source": task.video.path, "etag": task.video.etag, "reason": reason, "is_temporary": is_temporary}
+        self._result.failures.append(row)
         self._progress.advance(task.video, 0, failed=True)
+        self._n_away = self._n_away + 1 if is_temporary else 0
+        if self._n_away >= MAX_AWAY:
+            raise TemporaryError(
+                f"given up after {MAX_AWAY} videos in a row that could not be read or stored: {reason}"
+            )
+
+
+def _is_utf8(path: str) -> bool:
+    """Whether a path can be written as UTF-8: file names may be any bytes."""
+    try:
+        path.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 class _SplitVideo:

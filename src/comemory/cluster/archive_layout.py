@@ -6,6 +6,7 @@ import re
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import PurePosixPath
+from urllib.parse import unquote, urlsplit
 
 from comemory.errors import ConfigError
 
@@ -20,6 +21,9 @@ _PARTS = {
     "*": r"[^/]*",
 }
 _TOKEN = re.compile("|".join(re.escape(token) for token in _PARTS))
+
+_UNKNOWN = re.compile(r"%[A-Za-z]|\{[^}]*\}?")
+"""What looks like a part and is none."""
 
 _DATE = r"(?P<year>(?:19|20)\d\d)[-_./]?(?P<month>[01]\d)[-_./]?(?P<day>[0-3]\d)"
 _TIME = r"(?:[T _./-]*(?P<hour>[0-2]\d)[-_.:h]?(?P<minute>[0-5]\d)(?:[-_.:m]?(?P<second>[0-5]\d))?)?"
@@ -63,9 +67,22 @@ class Layout:
 
     def read(self, path: str) -> Recording:
         """The camera and the start of the recording at a path or URL."""
+        path = _plain_path(path)
         found = self._pattern.search(path) if self._pattern else _last(_GUESS, path)
         groups = found.groupdict() if found else {}
         return Recording(groups.get("camera") or _nearest_folder(path), _time(groups))
+
+    def fits(self, path: str) -> bool:
+        """Whether a path ends as the template says; every path without one."""
+        return self._pattern is None or self._pattern.search(_plain_path(path)) is not None
+
+
+def _plain_path(path: str) -> str:
+    """A path or URL as its folders are named: the path of a web address is encoded, and may have a query."""
+    if not path.lower().startswith(("http://", "https://")):
+        return path
+    parts = urlsplit(path)
+    return f"{parts.scheme}://{parts.netloc}{unquote(parts.path)}"
 
 
 def _compile(template: str) -> re.Pattern[str]:
@@ -73,6 +90,8 @@ def _compile(template: str) -> re.Pattern[str]:
     for token in _TOKEN.finditer(template):
         pattern += re.escape(template[end : token.start()]) + _PARTS[token[0]]
         end = token.end()
+    if unknown := _UNKNOWN.search(_TOKEN.sub("\0", template)):
+        raise ConfigError(f"the layout {template!r} has {unknown[0]!r}: expected some of {', '.join(_PARTS)}")
     try:
         return re.compile(f"(?:^|/){pattern}{re.escape(template[end:])}$")
     except re.error:

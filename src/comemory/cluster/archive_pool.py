@@ -10,7 +10,7 @@ from typing import Protocol
 
 from comemory.cluster.archive_task import ArchiveSettings, Outcome, Task
 from comemory.cluster.archive_worker import settings_line
-from comemory.errors import SourceError
+from comemory.errors import SourceError, TemporaryError
 from comemory.line_process import LineProcess, describe_exit
 
 MAX_BROKEN_STARTS = 3
@@ -113,7 +113,8 @@ class LocalPool:
             return self._replace(worker)
         message = json.loads(line)
         if "broken" in message:
-            raise SourceError(f"no worker can start: {message['broken']}")
+            kind = TemporaryError if message["is_temporary"] else SourceError
+            raise kind(f"no worker can start: {message['broken']}")
         if "ready" in message:
             worker.is_ready, self._n_broken = True, 0
             return None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -13,7 +14,15 @@ from comemory.cluster.archive_manifest import read_manifest
 from comemory.cluster.archive_results import event_schema, score_schema
 from comemory.cluster.paths import OutputFolder, fetched
 from comemory.cluster.seams import frame_at
-from comemory.errors import ComemoryError, ConfigError, RuntimeMissing, SourceError, install_hint, mask_password
+from comemory.errors import (
+    ComemoryError,
+    ConfigError,
+    RuntimeMissing,
+    SourceError,
+    install_hint,
+    mask_password,
+    short,
+)
 from comemory.files import require_writable_folder
 from comemory.types import JSON, Score
 from comemory.video.overlay import annotate
@@ -95,9 +104,12 @@ class ArchiveResults:
         except ImportError:
             raise RuntimeMissing(f"query needs duckdb and pyarrow: {install_hint('archive')}") from None
         self._errors: type[Exception] = duckdb.Error
+        self._select = duckdb.StatementType.SELECT
         self._out = OutputFolder(location)
         records = read_manifest(self._out)
-        self._tables = duckdb.connect()
+        # Nothing is fetched from the makers of DuckDB on the way, and no file is loaded as code.
+        settings = {"autoinstall_known_extensions": False, "allow_community_extensions": False}
+        self._tables = duckdb.connect(config=settings)
         if self._out.file_system is not None:
             self._tables.register_filesystem(self._out.file_system)
         self._tables.register("videos", pa.Table.from_pylist(records))
@@ -139,8 +151,14 @@ class ArchiveResults:
         """The columns and rows of an answer in SQL.
 
         Raises:
-            ConfigError: the text cannot be run.
+            ConfigError: the text cannot be run, or is something else than one SELECT: a question changes no file.
         """
+        try:
+            statements = self._tables.extract_statements(text)
+        except self._errors as error:
+            raise self._failed(error, ConfigError) from None
+        if len(statements) != 1 or statements[0].type != self._select:
+            raise ConfigError(f"--sql takes one SELECT: {short(text)} is something else")
         try:
             return self._run(text, None)
         except SourceError as error:
@@ -152,8 +170,11 @@ class ArchiveResults:
             columns = [column[0] for column in done.description or ()]
             return columns, done.fetchall()
         except self._errors as error:
-            reason = str(error).strip().partition("\n")[0]
-            raise SourceError(f"cannot query {mask_password(self._out.location)}: {reason}") from None
+            raise self._failed(error, SourceError) from None
+
+    def _failed(self, error: Exception, kind: type[ComemoryError]) -> ComemoryError:
+        reason = str(error).strip().partition("\n")[0]
+        return kind(f"cannot query {mask_password(self._out.location)}: {reason}")
 
 
 def save_thumbnails(
@@ -188,6 +209,8 @@ def _save_thumbnail(event: JSON, folder: Path) -> Path:
     box = None if event["box"] is None else tuple(event["box"])
     score = Score(frame.index, frame.time_s, event["peak_score"], 0.0, 0.0, box)
     stem = re.sub(r"[^\w.+-]+", "_", f"{event['camera']}-{Path(event['source']).stem}")[:120]
-    path = folder / f"{stem}-{event['peak_frame']:06d}.jpg"
+    # Cameras with a folder for each day have files of the same name.
+    digest = hashlib.sha256(event["source"].encode()).hexdigest()[:8]
+    path = folder / f"{stem}-{digest}-{event['peak_frame']:06d}.jpg"
     save_image(annotate(frame.image, score, threshold=event["threshold"], event=True, strip=False), path)
     return path

@@ -9,7 +9,7 @@ from typing import Any
 
 from comemory.cluster.archive_pool import MAX_BROKEN_STARTS, Report
 from comemory.cluster.archive_task import ArchiveSettings, Outcome, Task
-from comemory.errors import ConfigError, RuntimeMissing, SourceError, install_hint, last_line
+from comemory.errors import RuntimeMissing, SourceError, TemporaryError, install_hint, last_line
 
 GROW_S = 10.0
 """Seconds between two looks at how many cores the cluster has now."""
@@ -33,7 +33,7 @@ class RayPool:
 
     Raises:
         RuntimeMissing: Ray is not installed.
-        ConfigError: there is no cluster at the address.
+        TemporaryError: no cluster answers at the address.
     """
 
     def __init__(self, settings: ArchiveSettings, address: str, n_tasks: int) -> None:
@@ -154,7 +154,7 @@ def connect(address: str) -> Any:
 
     Raises:
         RuntimeMissing: Ray is not installed.
-        ConfigError: there is no cluster at the address.
+        TemporaryError: no cluster answers at the address.
     """
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # else it warns of a change to come
@@ -172,7 +172,7 @@ def connect(address: str) -> Any:
             # The head of a busy cluster may be too slow to start the server for this client.
             if n_left and "Starting Ray client server failed" in str(error):
                 continue
-            raise ConfigError(
+            raise TemporaryError(
                 f"no Ray cluster at {address} ({last_line(error)}): start one with ray start --head, or use local:N"
             ) from None
         return ray
@@ -182,7 +182,7 @@ def _require_answer(address: str) -> None:
     """Refuse an address where nobody answers: Ray itself would try for minutes.
 
     Raises:
-        ConfigError: nobody does.
+        TemporaryError: nobody does.
     """
     host, _, port = address.rpartition("://")[2].rpartition(":")
     if not host or not port.isdigit():
@@ -190,7 +190,7 @@ def _require_answer(address: str) -> None:
     try:
         socket.create_connection((host.strip("[]"), int(port)), timeout=ANSWER_S).close()
     except OSError as error:
-        raise ConfigError(
+        raise TemporaryError(
             f"no Ray cluster at {address} ({error.strerror or error}): start one with ray start --head, or use local:N"
         ) from None
 

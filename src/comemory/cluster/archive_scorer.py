@@ -12,12 +12,12 @@ from typing import cast
 
 from comemory.bundle import Bundle
 from comemory.cluster.archive_layout import Layout, Recording
-from comemory.cluster.archive_results import ScoreFile, read_scores, write_events
+from comemory.cluster.archive_results import ScoreFile, read_record, read_scores, write_events
 from comemory.cluster.archive_task import ArchiveSettings, Outcome, Segment, Task, result_name, segment_name
 from comemory.cluster.paths import OutputFolder, fetch_bundle, fetched
 from comemory.cluster.seams import N_CHECKED, SeamDigest, SegmentSource, plan
 from comemory.detector import Detector, in_recording
-from comemory.errors import BundleError, ComemoryError, SourceError, mask_password
+from comemory.errors import BundleError, ComemoryError, SourceError, TemporaryError, mask_password
 from comemory.parallel import score_frames
 from comemory.scoring import EventFinder
 from comemory.stages import Update
@@ -57,12 +57,14 @@ class ArchiveScorer:
         self._threshold = bundle.calibration.threshold(settings.false_alarms)
 
     def run(self, task: Task) -> Outcome:
-        """Do a task. A file that cannot be scored is an outcome, not an error."""
+        """Do a task. A file that cannot be scored is an outcome, not an error: the next one may be a good one."""
+        place = task.video.path
         try:
-            with _time_limit(self._settings.time_limit_s) as limit:
+            with _foreign_errors(), _time_limit(self._settings.time_limit_s) as limit:
                 if task.kind == "join":
                     return self._join(task, limit)
                 with fetched(task.video.path) as path:
+                    place = str(path)
                     if task.segment is not None:
                         return self._score_segment(task, task.segment, path, limit)
                     if self._settings.split_s and not task.in_one_piece:
@@ -71,17 +73,20 @@ class ArchiveScorer:
                             return Outcome("long", segments=segments)
                     return self._score_file(task, path, limit)
         except (ComemoryError, OSError) as error:
-            return Outcome("failed", reason=" ".join(mask_password(str(error)).split()))
+            text = str(error).replace(place, task.video.path)
+            return Outcome("failed", reason=_one_line(text), is_temporary=isinstance(error, TemporaryError))
 
     def _score_file(self, task: Task, path: Path, limit: _TimeLimit) -> Outcome:
         detector = self._detector
         opened = detector.open_source(path)
         shown = mask_password(task.video.path)
+        sampler = detector.source_sampler(shown)
         with self._result(task) as result:
-            for frame, scored in score_frames(detector, opened, sampler=detector.source_sampler(path.name)):
+            for frame, scored in score_frames(detector, opened, sampler=sampler):
                 limit.extend()
                 result.add(frame.index, frame.time_s, None if scored is None else in_recording(scored, opened))
-            record = result.finish([problem.replace(str(path), shown) for problem in opened.problems])
+            problems = [problem.replace(str(path), shown) for problem in opened.problems]
+            record = result.finish(problems, sampler.notes)
         return Outcome("done", record=record, n_frames=result.n_frames)
 
     def _score_segment(self, task: Task, segment: Segment, path: Path, limit: _TimeLimit) -> Outcome:
@@ -95,7 +100,9 @@ class ArchiveScorer:
         name = segment_name(task.video.path, segment.number)
         try:
             with self._out.writing(name) as beside, ScoreFile(beside, task.video.path, None) as table:
-                frames = score_frames(detector, source, sampler=source.sampler(rate_hz))
+                sampler = source.sampler(rate_hz)
+                sampler.name = mask_password(task.video.path)
+                frames = score_frames(detector, source, sampler=sampler)
                 for frame, scored in frames:
                     limit.extend()
                     if scored is not None:
@@ -107,7 +114,7 @@ class ArchiveScorer:
                     elif frame.index >= segment.first:
                         table.add(frame.index, frame.time_s, None if scored is None else scored.score)
                         n_frames += 1
-                table.finish({})
+                table.finish({"notes": sampler.notes})
         except SourceError as error:
             return Outcome("differs", reason=str(error))
         if opened.problems:
@@ -116,6 +123,7 @@ class ArchiveScorer:
 
     def _join(self, task: Task, limit: _TimeLimit) -> Outcome:
         """Put the segments of a file together, and find its events."""
+        notes: list[str] = []
         with self._result(task) as result:
             for number in range(task.n_segments):
                 with self._out.reading(segment_name(task.video.path, number)) as path:
@@ -124,7 +132,9 @@ class ArchiveScorer:
                         if index != result.n_frames:
                             return Outcome("differs", reason=f"frame {result.n_frames} is missing in its segments")
                         result.add(index, time_s, score)
-            record = result.finish([])
+                    # The sampler of the last segment has had the times of all frames.
+                    notes = (read_record(path) or {}).get("notes", [])
+            record = result.finish([], notes)
         for number in range(task.n_segments):
             self._out.delete(segment_name(task.video.path, number))
         return Outcome("done", record=record)
@@ -175,7 +185,7 @@ class _Result:
         if (event := self._finder.update(score)) is not None:
             self._events.append(event)
 
-    def finish(self, problems: list[str]) -> JSON:
+    def finish(self, problems: list[str], notes: list[str]) -> JSON:
         """Write the events, and return the record of the video."""
         if (event := self._finder.finish()) is not None:
             self._events.append(event)
@@ -199,12 +209,28 @@ class _Result:
             "highest_score": self._highest,
             "events": len(self._events),
             "problems": problems,
+            "notes": notes,
         }
         # The events come first: a file of scores says that the video is done.
         with self._out.writing(f"events/{self._name}.parquet") as path:
             write_events(path, self._events, video.path, self._recording, self._threshold)
         self._table.finish(record)
         return record
+
+
+@contextmanager
+def _foreign_errors() -> Iterator[None]:
+    """Wrap what a library raises over a file that it does not expect: it must not end the worker."""
+    try:
+        yield
+    except (ComemoryError, OSError):
+        raise
+    except Exception as error:
+        raise SourceError(f"{type(error).__name__}: {error}") from error
+
+
+def _one_line(text: str) -> str:
+    return " ".join(mask_password(text).split())
 
 
 class _TimeLimit:

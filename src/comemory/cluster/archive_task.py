@@ -137,6 +137,7 @@ class Outcome:
         status: `done`; `failed`, for the reason; `long`, a file to be split; `differs`, segments that do not fit together.
         record: of the video, as the manifest has it, where the file is done.
         reason: why it failed, one line.
+        is_temporary: whether it failed for a reason that may pass, such as a store that does not answer.
         n_frames: that were scored.
         segments: of a long file.
         digests: of the evidence in a segment's first seconds, and in the first seconds after its end.
@@ -145,6 +146,7 @@ class Outcome:
     status: Literal["done", "failed", "long", "differs"]
     record: JSON = field(default_factory=dict)
     reason: str = ""
+    is_temporary: bool = False
     n_frames: int = 0
     segments: tuple[Segment, ...] = ()
     digests: tuple[str, str] = ("", "")

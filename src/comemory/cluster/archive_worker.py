@@ -16,7 +16,7 @@ from typing import TextIO
 
 from comemory.cluster.archive_scorer import ArchiveScorer
 from comemory.cluster.archive_task import ArchiveSettings, Task
-from comemory.errors import ComemoryError, mask_password
+from comemory.errors import ComemoryError, TemporaryError, mask_password
 
 
 def main() -> None:
@@ -31,7 +31,8 @@ def main() -> None:
     try:
         scorer = ArchiveScorer(ArchiveSettings(**json.loads(sys.stdin.readline())))
     except ComemoryError as error:
-        _write(out, json.dumps({"broken": mask_password(str(error))}))
+        is_temporary = isinstance(error, TemporaryError)
+        _write(out, json.dumps({"broken": mask_password(str(error)), "is_temporary": is_temporary}))
         return
     _write(out, json.dumps({"ready": True}))
     tasks: SimpleQueue[str] = SimpleQueue()
@@ -53,8 +54,11 @@ def settings_line(settings: ArchiveSettings) -> str:
 
 
 def _write(out: TextIO, line: str) -> None:
-    out.write(line + "\n")
-    out.flush()
+    try:
+        out.write(line + "\n")
+        out.flush()
+    except BrokenPipeError:  # the driver was killed
+        os._exit(0)
 
 
 def _one_thread() -> None:

@@ -2,21 +2,31 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import os
 import random
+import re
 import secrets
 import shutil
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO, TypeVar
 from urllib.parse import unquote, urlsplit
 
-from comemory.errors import ConfigError, RuntimeMissing, SourceError, install_hint, last_line, mask_password
+from comemory.errors import (
+    ConfigError,
+    RuntimeMissing,
+    SourceError,
+    TemporaryError,
+    install_hint,
+    last_line,
+    mask_password,
+)
 from comemory.files import flush_to_disk, require_writable_folder, sync_folder, write_bytes
 from comemory.video.formats import VIDEO_SUFFIXES
 
@@ -26,6 +36,13 @@ FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.2, 10.0
 """Pauses between two attempts: doubled each time, with jitter, so that many workers do not come back at once."""
 
 _PERMANENT = (FileNotFoundError, PermissionError, IsADirectoryError, NotADirectoryError, ValueError, TypeError)
+_PERMANENT_NAMES = ("NoCredentialsError", "PartialCredentialsError", "NoRegionError", "ParamValidationError")
+"""Errors of botocore, which is not imported here."""
+
+_QUERY = re.compile(r"(\w+://[^\s\"'?]+)\?[^\s\"']*")
+
+_UNFINISHED = ".comemory-"
+"""How the names of files begin that are being written; they end with `.part`."""
 
 T = TypeVar("T")
 
@@ -165,7 +182,8 @@ def retrying(call: Callable[[], T], what: str) -> T:
     """Call a function of an object store, again after an error that may pass.
 
     Raises:
-        SourceError: it failed `ATTEMPTS` times, or for good.
+        TemporaryError: it failed `ATTEMPTS` times.
+        SourceError: it failed for good.
     """
     pause_s, n_left = FIRST_PAUSE_S, ATTEMPTS
     while True:
@@ -173,12 +191,15 @@ def retrying(call: Callable[[], T], what: str) -> T:
         try:
             return call()
         except Exception as error:  # every file system has its own kinds
-            if n_left and not isinstance(error, _PERMANENT):
+            may_pass = not isinstance(error, _PERMANENT) and type(error).__name__ not in _PERMANENT_NAMES
+            if n_left and may_pass:
                 time.sleep(pause_s * random.uniform(0.5, 1.0))
                 pause_s = min(LONGEST_PAUSE_S, 2 * pause_s)
                 continue
-            reason = "not found" if isinstance(error, FileNotFoundError) else last_line(error)
-            raise SourceError(f"{what}: {mask_password(reason)}") from error
+            # The query of a request says nothing to a reader, and masked even less.
+            reason = "not found" if isinstance(error, FileNotFoundError) else _QUERY.sub(r"\1", last_line(error))
+            kind = TemporaryError if may_pass else SourceError
+            raise kind(f"{what}: {mask_password(reason)}") from error
 
 
 @contextmanager
@@ -218,12 +239,15 @@ class OutputFolder:
 
         Raises:
             ConfigError: they cannot.
+            TemporaryError: the store does not answer.
         """
         if self._fs is None:
             require_writable_folder(Path(self._root))
             return
         try:
             self.write_bytes(".comemory", b"results of comemory\n")
+        except TemporaryError:
+            raise
         except SourceError as error:
             raise ConfigError(f"{error}; choose a writable folder") from None
 
@@ -268,10 +292,65 @@ class OutputFolder:
             try:
                 return (Path(self._root) / name).read_bytes()
             except OSError as error:
-                raise SourceError(f"cannot read {self.url(name)}: {error.strerror or error}") from None
+                raise SourceError(f"cannot read {self.url(name)}: {error.strerror or error}") from error
         fs = self._fs
         content = retrying(lambda: fs.cat_file(f"{self._root}/{name}"), f"cannot read {mask_password(self.url(name))}")
         return bytes(content)
+
+    def read_bytes_if_there(self, name: str) -> bytes | None:
+        """The contents of a file; None where there is none.
+
+        Raises:
+            SourceError: it cannot be read.
+        """
+        if self._fs is None and not (Path(self._root) / name).exists():
+            return None
+        try:
+            return self.read_bytes(name)
+        except SourceError as error:
+            if isinstance(error.__cause__, FileNotFoundError):
+                return None
+            raise
+
+    @contextmanager
+    def locked(self, part: str | None) -> Iterator[None]:
+        """Keep other runs out of a folder on this machine, or of a part of it. An object store has no locks: they merge there.
+
+        Args:
+            part: that this run writes, while others may write other parts; None for all of it.
+
+        Raises:
+            TemporaryError: another run is at work.
+        """
+        if self._fs is not None:
+            yield
+            return
+        folder = Path(self._root) / ".locks"
+        try:
+            with ExitStack() as stack:
+                folder.mkdir(exist_ok=True)
+                every = stack.enter_context((folder / "all").open("ab"))
+                _lock(every, fcntl.LOCK_EX if part is None else fcntl.LOCK_SH)
+                if part is not None:
+                    _lock(stack.enter_context((folder / part).open("ab")), fcntl.LOCK_EX)
+                held = stack.pop_all()
+        except BlockingIOError:
+            text = f"another run writes into {self.location}: wait for its end, or choose another --out"
+            raise TemporaryError(text) from None
+        except OSError as error:
+            raise SourceError(f"cannot write {folder}: {error.strerror or error}") from None
+        with held:
+            yield
+
+    def delete_unfinished(self) -> None:
+        """Delete the files that runs before were writing when they were killed, not those that a process writes now."""
+        if self._fs is not None:
+            return  # an object store shows nothing of an upload that broke off
+        for folder in ("scores", "events", "segments"):
+            for path in (Path(self._root) / folder).rglob(f"{_UNFINISHED}*.part"):
+                with suppress(OSError), path.open("ab") as file:
+                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    path.unlink()
 
     @contextmanager
     def reading(self, name: str) -> Iterator[Path]:
@@ -332,13 +411,17 @@ class OutputFolder:
     def _writing_here(self, target: Path) -> Iterator[Path]:
         try:
             target.parent.mkdir(parents=True, exist_ok=True)
-            beside = target.with_name(f".comemory-{secrets.token_hex(6)}.part")
-            try:
-                yield beside
-                flush_to_disk(beside)
-                beside.replace(target)
-            finally:
-                beside.unlink(missing_ok=True)
+            beside = target.with_name(f"{_UNFINISHED}{secrets.token_hex(6)}.part")
+            # The lock says that a process still writes the file, see `delete_unfinished`.
+            with beside.open("xb") as file:
+                with suppress(OSError):
+                    fcntl.flock(file, fcntl.LOCK_EX)
+                try:
+                    yield beside
+                    flush_to_disk(beside)
+                    beside.replace(target)
+                finally:
+                    beside.unlink(missing_ok=True)
         except OSError as error:
             if isinstance(error, SourceError):
                 raise
@@ -366,6 +449,20 @@ class OutputFolder:
         except SourceError as error:
             if not isinstance(error.__cause__, FileNotFoundError):
                 raise
+
+
+def _lock(file: BinaryIO, kind: int) -> None:
+    """Lock a file, where its file system can.
+
+    Raises:
+        BlockingIOError: somebody else has locked it.
+    """
+    try:
+        fcntl.flock(file, kind | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise
+    except OSError:
+        return
 
 
 def fetch_bundle(location: str) -> Path:

@@ -130,7 +130,7 @@ def ray_processes(address: str, n_cpus: int) -> Iterator[tuple[Callable[..., Ray
         n_cpus: cores of each process.
 
     Raises:
-        RuntimeMissing: Ray is not installed. ConfigError: there is no cluster at the address.
+        RuntimeMissing: Ray is not installed. TemporaryError: no cluster answers at the address.
     """
     ray = connect(address)
     try:

@@ -58,7 +58,8 @@ def train_on_ray(
 
     Raises:
         RuntimeMissing: Ray is not installed.
-        ConfigError: there is no cluster at the address, or it is too small.
+        TemporaryError: no cluster answers at the address.
+        ConfigError: it is too small.
         TrainingError: the training failed.
     """
     ray = connect(address)
