@@ -1,12 +1,23 @@
-"""What the group of a node does with a plan."""
+"""What the group of a node does with a plan, and what the command says of the store of the fleet."""
 
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
-from comemory.cluster.fleet_files import Plan, PlannedNode
+import pytest
+from stored import free_port, make_event
+
+from comemory.cli.fleet import Connection, stop_fleet
+from comemory.cli.live_options import LiveLog
+from comemory.cluster import fleet
+from comemory.cluster.fleet_files import FleetFolder, Plan, PlannedNode
 from comemory.cluster.fleet_group import node_conditions
 from comemory.live.config import LiveSettings
+from comemory.store.routing import Stamp
+from comemory.store.sites import Sites
+from comemory.store.store import EventStore
+from comemory.store.write_ahead import Entry, WriteAheadLog
 
 PLAN = Plan(
     1,
@@ -42,3 +53,33 @@ class TestNodeConditions:
     def test_a_node_without_cameras_is_missed_too(self) -> None:
         idle = replace(PLAN, cameras={"gate": "a"})
         assert node_conditions(idle, lose(idle, "c"), "a")["c"] == "node c does not answer"
+
+
+class TestStore:
+    def test_the_log_says_that_it_cannot_be_opened(self, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+        url = f"postgresql+psycopg://fleet:secret@127.0.0.1:{free_port()}/events"
+        log = Connection("store", LiveLog(False))
+        with EventStore.open(
+            url, tmp_path / "media", shared=True, may_be_away=True, sites=Sites(tmp_path / "fleet")
+        ) as store:
+            log.look(store.error)
+            log.look(store.error)
+        log.look(None)
+        first, second = capfd.readouterr().err.splitlines()
+        assert " cannot be opened: " in first
+        assert "secret" not in first
+        assert second.endswith("store  connected")
+
+    def test_the_end_of_a_fleet_says_what_is_not_stored(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+    ) -> None:
+        monkeypatch.setattr(fleet, "QUIET_S", 0.0)
+        folder = FleetFolder(tmp_path)
+        file = folder.node("a") / "media" / ".write-ahead"
+        file.parent.mkdir(parents=True)
+        folder.write_plan(PLAN)
+        log = WriteAheadLog(file)
+        log.append(Entry("new", make_event(), Stamp()))
+        log.close()
+        stop_fleet(LiveSettings(out=tmp_path))
+        assert f"note: 1 change of events and states not stored yet, waiting in {file}" in capfd.readouterr().err

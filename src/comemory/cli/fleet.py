@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from comemory.cli.application import exit_immediately
 from comemory.cli.live_options import LiveLog
-from comemory.cli.options import console
+from comemory.cli.options import console, error_console
 from comemory.cli.terminal import count_of, print_line
 from comemory.errors import ComemoryError, SourceError
 
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from comemory.live.config import LiveSettings
     from comemory.server.auth import Auth
     from comemory.server.nodes import Node
+    from comemory.store.store import EventStore
 
 
 def serve_fleet(
@@ -90,47 +91,73 @@ def serve_fleet(
             log.write("start", f"{count_of(len(live.cameras), 'camera')} on {nodes}, {how}")
             print_line(console, f"the page is at {url}")
             sys.stdout.flush()
-            _wait(ended, fleet, log)
+            _wait(ended, fleet, store, log)
         engine.stop()
     log.write("stop", "the page has stopped, the nodes go on; comemory serve --cluster … --stop ends them")
     exit_immediately()
 
 
-def _wait(ended: threading.Event, fleet: Fleet, log: LiveLog) -> None:
-    """Wait for the end; log when Ray is lost, and when it is back, and tell the service manager that all is well.
+class Connection:
+    """Logs when something is lost that the fleet needs, and when it is back.
+
+    Args:
+        subject: of the lines.
+        log: of the command.
+    """
+
+    def __init__(self, subject: str, log: LiveLog) -> None:
+        self._subject, self._log, self._last = subject, log, ""
+
+    def look(self, error: str | None) -> None:
+        """Say what has changed.
+
+        Args:
+            error: why it cannot be used now; empty or None where it can.
+        """
+        if (error or "") != self._last:
+            self._last = error or ""
+            self._log.write(self._subject, self._last or "connected")
+
+
+def _wait(ended: threading.Event, fleet: Fleet, store: EventStore, log: LiveLog) -> None:
+    """Wait for the end; log when Ray or the store is lost, and when it is back; tell the service manager that all is well.
 
     Raises:
         SourceError: cameras are no longer placed.
     """
     from comemory.live.systemd import notify
 
-    last = ""
+    ray, events = Connection("ray", log), Connection("store", log)
     notify("READY=1")
+    events.look(store.error)
     while not ended.wait(1.0):
         if not fleet.is_alive:
             raise SourceError("the thread that places the cameras has died: start the command again, the nodes go on")
         notify("WATCHDOG=1")
-        if (now := fleet.tie_error_now()) != last:
-            log.write("ray", now or "connected")
-            last = now
+        ray.look(fleet.tie_error_now())
+        events.look(store.error)
 
 
 def stop_fleet(live: LiveSettings) -> None:
-    """End the groups of all nodes, and wait until they have.
+    """End the groups of all nodes, wait until they have, and say what they could not store.
 
     Raises:
         ConfigError: there is no fleet, or its page still runs.
         SourceError: a node has not ended in time.
     """
-    from comemory.cluster.fleet import stop_nodes
+    from comemory.cluster.fleet import stop_nodes, waiting_changes
     from comemory.cluster.fleet_files import FleetFolder
 
-    left = stop_nodes(FleetFolder(live.out))
+    folder = FleetFolder(live.out)
+    left = stop_nodes(folder)
     if left:
         raise SourceError(
             f"these nodes have not ended: {', '.join(left)}; they end when they can read {live.out} again"
         )
     print_line(console, "the fleet has ended")
+    for path, n_changes in waiting_changes(folder).items():
+        text = f"{count_of(n_changes, 'change')} of events and states not stored yet, waiting in {path}"
+        print_line(error_console, f"note: {text}: started again, the fleet stores them once its store answers")
 
 
 def _node(report: NodeReport) -> Node:

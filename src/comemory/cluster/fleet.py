@@ -19,10 +19,11 @@ from comemory.cluster.fleet_files import FleetFolder, Heartbeat, Plan, PlannedNo
 from comemory.cluster.fleet_group import ERROR
 from comemory.cluster.fleet_keeper import GroupKeeper
 from comemory.cluster.placement import START_S, NodeHealth, NodeState, place
-from comemory.errors import ComemoryError, ConfigError
+from comemory.errors import ComemoryError, ConfigError, TemporaryError
 from comemory.live.config import LiveSettings
 from comemory.store.sites import Sites
 from comemory.store.store import EventStore
+from comemory.store.write_ahead import read_entries
 
 TICK_S = 1.0
 MAX_STEP_S = 2.0
@@ -277,13 +278,13 @@ class Fleet:
         """At the first start, take the nodes that there are as they are.
 
         Raises:
-            ConfigError: Ray does not answer, or has no nodes.
+            TemporaryError: Ray does not answer, or has no nodes.
         """
         deadline = time.monotonic() + FIRST_ANSWER_S
         while not self._tie.nodes():
             failed = self._tie.error and self._tie.error != "Ray has not answered yet"
             if failed or time.monotonic() > deadline:
-                raise ConfigError(self._tie.error or "Ray has no node with cores: start one with ray start")
+                raise TemporaryError(self._tie.error or "Ray has no node with cores: start one with ray start")
             time.sleep(0.1)
         self._clock = self._real = self._began = time.monotonic()
 
@@ -435,6 +436,16 @@ def stop_nodes(folder: FleetFolder) -> list[str]:
                 folder.write_plan(replace(plan, number=plan.number + 1, is_stopped=True))
                 return _wait_for_end(folder, [name for name, node in plan.nodes.items() if node.state != "lost"])
     raise ConfigError(f"there is no fleet in {folder.path}: is --out the one it was started with?")
+
+
+def waiting_changes(folder: FleetFolder) -> dict[Path, int]:
+    """How many changes the groups could not store, by the file in which these wait; without the files that hold none."""
+    found = {}
+    for path in sorted(folder.path.glob("*/media/.write-ahead")):
+        with suppress(OSError):
+            if n_changes := len(read_entries(path)):
+                found[path] = n_changes
+    return found
 
 
 def _wait_for_end(folder: FleetFolder, names: list[str]) -> list[str]:
