@@ -5,20 +5,24 @@ from __future__ import annotations
 import json
 import os
 import re
+import runpy
 import shlex
 import shutil
 import socket
 import subprocess
+import tomllib
 from itertools import pairwise
 from pathlib import Path
 
 import pytest
 
+from comemory.cli.application import TEMPORARY
 from comemory.live.config import WebSettings
 from comemory.live.systemd import notify, watchdog_interval_s
 
 DEPLOY = Path(__file__).resolve().parents[2] / "deploy"
 UNIT = (DEPLOY / "comemory.service").read_text(encoding="utf-8")
+PROJECT = tomllib.loads((DEPLOY.parent / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 CONTAINER = (DEPLOY / "Containerfile").read_text(encoding="utf-8")
 
 
@@ -95,14 +99,43 @@ def test_the_image_is_that_of_a_service_without_rights() -> None:
     assert " CMD " in last["HEALTHCHECK"], "tests/server/test_serving.py runs it"
 
 
-def test_the_lock_holds_a_hash_of_every_package() -> None:
-    lines = [line for line in (DEPLOY / "requirements.lock").read_text(encoding="utf-8").splitlines() if line[0] != "#"]
+@pytest.mark.parametrize("name", ["requirements.lock", "requirements-archive.lock"])
+def test_the_lock_holds_a_hash_of_every_package(name: str) -> None:
+    lines = [line for line in (DEPLOY / name).read_text(encoding="utf-8").splitlines() if line[0] != "#"]
     assert len(lines) > 30
     assert all(re.fullmatch(r"[\w.-]+==[\w.]+ --hash=sha256:[0-9a-f]{64}", line) for line in lines)
     pinned = dict(line.split("==") for line in (DEPLOY.parent / "constraints.txt").read_text().split() if "==" in line)
     known = {name.lower(): version for name, version in pinned.items()}
     names = {line.split("==")[0].lower(): line.split("==")[1].split()[0] for line in lines}
+    extras = runpy.run_path(str(DEPLOY / "lock.py"))["LOCKS"][name].split(",")
+    wanted = [*PROJECT["dependencies"], *(one for extra in extras for one in packages_of(extra))]
+    assert [one for one in wanted if package_name(one) not in {name.replace("_", "-") for name in names}] == [], (
+        "run deploy/lock.py"
+    )
     assert {name: version for name, version in names.items() if known.get(name, version) != version} == {}
+
+
+def packages_of(extra: str) -> list[str]:
+    """The packages of an extra, and of the extras of comemory that it names."""
+    found = []
+    for one in PROJECT["optional-dependencies"][extra]:
+        other = re.fullmatch(r"comemory\[(\w+)\]", one)
+        found += packages_of(other[1]) if other else [one]
+    return found
+
+
+def package_name(requirement: str) -> str:
+    return re.split(r"[^\w.-]", requirement)[0].lower().replace("_", "-")
+
+
+def test_the_job_of_an_archive_tries_again_what_may_pass() -> None:
+    job = (DEPLOY / "archive-job.yaml").read_text(encoding="utf-8")
+    rules = dict(re.findall(r"- action: (\w+)\n\s+onExitCodes:\n.*\n.*\n\s+values: \[(.*)\]", job))
+    assert rules == {"FailIndex": "1, 2", "Count": str(TEMPORARY)}
+    [image] = re.findall(r"image: (\S+)", job)
+    build = f"--build-arg EXTRAS=archive --build-arg LOCK=requirements-archive.lock -t {image} ."
+    assert build in job
+    assert build in CONTAINER
 
 
 def test_systemd_is_notified(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
