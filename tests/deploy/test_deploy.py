@@ -68,10 +68,11 @@ def values_of(command: list[str], option: str) -> list[str]:
 
 
 def test_the_container_publishes_on_the_loopback() -> None:
-    build, password, run = commands()
-    assert build[:2] == ["podman", "build"]
-    assert values_of(build, "--format") == ["docker"], "podman drops HEALTHCHECK in its own format"
-    assert values_of(build, "-f") == ["deploy/Containerfile"]
+    build, password, run, build_for_archives = commands()
+    for command in (build, build_for_archives):
+        assert command[:2] == ["podman", "build"]
+        assert values_of(command, "--format") == ["docker"], "podman drops HEALTHCHECK in its own format"
+        assert values_of(command, "-f") == ["deploy/Containerfile"]
     assert (password[:2], run[:2]) == (["podman", "run"], ["podman", "run"])
     port = WebSettings().port
     assert values_of(run, "-p") == [f"127.0.0.1:{port}:{port}"], "plain HTTP is for this machine only"
