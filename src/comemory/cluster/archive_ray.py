@@ -9,7 +9,7 @@ from typing import Any
 
 from comemory.cluster.archive_pool import MAX_BROKEN_STARTS, Report
 from comemory.cluster.archive_task import ArchiveSettings, Outcome, Task
-from comemory.errors import RuntimeMissing, SourceError, TemporaryError, install_hint, last_line
+from comemory.errors import ConfigError, RuntimeMissing, SourceError, TemporaryError, install_hint, last_line
 
 GROW_S = 10.0
 """Seconds between two looks at how many cores the cluster has now."""
@@ -155,6 +155,7 @@ def connect(address: str) -> Any:
     Raises:
         RuntimeMissing: Ray is not installed.
         TemporaryError: no cluster answers at the address.
+        ConfigError: the cluster has another version of Ray or Python.
     """
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # else it warns of a change to come
@@ -172,10 +173,24 @@ def connect(address: str) -> Any:
             # The head of a busy cluster may be too slow to start the server for this client.
             if n_left and "Starting Ray client server failed" in str(error):
                 continue
+            if "ersion mismatch" in str(error):
+                raise ConfigError(_mismatch_text(address, str(error))) from None
             raise TemporaryError(
                 f"no Ray cluster at {address} ({last_line(error)}): start one with ray start --head, or use local:N"
             ) from None
         return ray
+
+
+def _mismatch_text(address: str, text: str) -> str:
+    """One line of Ray's several about a cluster of another version.
+
+    >>> _mismatch_text("auto", "Version mismatch: The cluster has Ray: 2.60.0")
+    'the Ray cluster at auto has other versions (The cluster has Ray: 2.60.0): install the same on both'
+    """
+    return (
+        f"the Ray cluster at {address} has other versions ({' '.join(text.partition(': ')[2].split())}): "
+        "install the same on both"
+    )
 
 
 def _require_answer(address: str) -> None:
