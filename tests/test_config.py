@@ -10,7 +10,7 @@ from typing import Any, Literal
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from pydantic import Field, ValidationError, model_validator
+from pydantic import BaseModel, Field, ValidationError, model_validator
 
 from comemory.config import Settings, apply_settings, build, read_toml
 from comemory.errors import ConfigError
@@ -37,6 +37,24 @@ class Outer(Settings):
 
 class Needy(Settings):
     wanted: int
+
+
+class Innermost(BaseModel):
+    width: float = 1
+
+
+class Foreign(BaseModel):
+    """Settings that know nothing of `Settings`, as those of a network."""
+
+    width: int = 1
+    inner: Innermost = Innermost()
+
+
+class Numbers(Settings):
+    pair: tuple[float, float] = (0, 0)
+    flag: bool = False
+    flag_or_number: bool | int = 0
+    network: Foreign = Foreign()
 
 
 def refused(values: Any, model: type[Settings] = Outer) -> str:
@@ -78,6 +96,22 @@ class TestBuild:
     @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
     def test_numbers_must_be_finite(self, value: float) -> None:
         assert "finite number" in refused({"inner": {"rate": value}})
+
+    @pytest.mark.parametrize("value", [True, False])
+    def test_true_and_false_are_no_numbers(self, value: bool) -> None:
+        assert refused({"count": value}).startswith(f"config key 'count' does not accept {value}: expected a number")
+        assert "expected a number" in refused({"inner": {"rate": value}})
+        assert "expected a number" in refused({"by_name": {"x": {"rate": value}}})
+        assert "expected a number" in refused({"either": value})
+        assert "expected a number" in refused({"pair": [1, value]}, Numbers)
+        assert refused({"network": {"width": value}}, Numbers).endswith("not true or false, in width")
+        assert refused({"network": {"inner": {"width": value}}}, Numbers).endswith("not true or false, in inner.width")
+        assert build(Numbers, {"flag": value, "flag_or_number": value}).flag_or_number is value
+
+    def test_an_unknown_key_is_named_before_a_wrong_value(self) -> None:
+        line = refused({"count": 0, "inner": {"rate": 0}, "moed": 1})
+        assert line.startswith("unknown config key 'moed': ")
+        assert line.endswith("(and 2 more)")
 
     def test_an_error_of_a_whole_model(self) -> None:
         assert refused({"count": 13}) == "the settings are not valid: 13 brings bad luck"
@@ -136,6 +170,11 @@ class TestToml:
         with pytest.raises(ConfigError, match=r"a\.toml is not valid TOML: ") as caught:
             read_toml(path)
         assert len(str(caught.value).splitlines()) == 1
+
+    def test_a_byte_order_mark_is_no_part_of_it(self, tmp_path: Path) -> None:
+        path = tmp_path / "a.toml"
+        path.write_text("count = 4\n", encoding="utf-8-sig")
+        assert read_toml(path) == {"count": 4}
 
     def test_an_unreadable_file(self, tmp_path: Path) -> None:
         for path in (tmp_path / "absent.toml", tmp_path, Path("/dev/null/x")):
@@ -207,3 +246,14 @@ class TestSettings:
         except ConfigError as error:
             if not str(error).startswith("cannot "):
                 raise
+
+
+def test_a_setting_without_a_key_is_refused_without_its_value() -> None:
+    with pytest.raises(ConfigError, match=r"^a setting has no key before its '=': expected key=value") as caught:
+        apply_settings({}, ["=secret"])
+    assert "secret" not in str(caught.value)
+
+
+def test_one_text_in_place_of_a_list_of_settings_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r"settings are the text 'a…': expected a list"):
+        apply_settings({}, "a=1")

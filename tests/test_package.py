@@ -10,12 +10,18 @@ from pathlib import Path
 import pytest
 
 import comemory
+from comemory.provenance import package_version
 
 
 @pytest.mark.parametrize("name", comemory.__all__)
 def test_every_public_name_exists(name: str) -> None:
     assert getattr(comemory, name).__module__.startswith("comemory.")
     assert name in dir(comemory)
+
+
+def test_the_version_is_that_of_the_distribution() -> None:
+    assert comemory.__version__ == (package_version("comemory") or "unknown")
+    assert "__version__" in dir(comemory)
 
 
 def test_other_names_are_refused() -> None:
@@ -26,6 +32,7 @@ def test_other_names_are_refused() -> None:
 OPEN_A_DETECTOR = """
 import multiprocessing, sys
 import comemory
+from comemory.provenance import package_version
 def refuse(*arguments): raise SystemExit("a process was started")
 multiprocessing.Process.start = refuse
 from comemory.detector import Detector

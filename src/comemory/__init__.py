@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from comemory.datasets import open_dataset
     from comemory.detector import Detector
     from comemory.errors import ComemoryError
+
+    __version__: str
     from comemory.scoring import EventFinder
     from comemory.types import Event, Frame, Score, Source
     from comemory.video.source import open_source
@@ -59,10 +61,14 @@ _MODULES = {
 
 
 def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        from comemory.provenance import package_version
+
+        return package_version("comemory") or "unknown"
     if name not in _MODULES:
         raise AttributeError(f"module 'comemory' has no attribute {name!r}")
     return getattr(import_module(f"comemory.{_MODULES[name]}"), name)
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+    return sorted({*globals(), *__all__, "__version__"})

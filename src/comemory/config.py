@@ -8,9 +8,9 @@ import re
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar, get_args, get_origin
+from typing import Any, Literal, TypeVar, get_args, get_origin
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError, ValidationInfo, field_validator
 
 from comemory.errors import ConfigError, mask_password, plain_reason, short, suggest
 
@@ -18,9 +18,45 @@ S = TypeVar("S", bound=BaseModel)
 
 
 class Settings(BaseModel):
-    """Base class of all settings: frozen, and it refuses unknown keys and NaN."""
+    """Base class of all settings: frozen, and it refuses unknown keys, NaN, and true and false where numbers are expected."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True, allow_inf_nan=False)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _no_truth_for_a_number(cls, value: Any, info: ValidationInfo) -> Any:
+        """Pydantic takes true for 1 and false for 0: `train.epochs=true` would be a training of one epoch."""
+        if (place := _truth_for_a_number(cls.model_fields[str(info.field_name)].annotation, value)) is not None:
+            raise ValueError(f"expected a number, not true or false{place and f', in {place}'}")
+        return value
+
+
+def _truth_for_a_number(kind: Any, value: Any) -> str | None:
+    """Where true or false stands in a plain value whose type expects numbers: the key inside it, `` for itself, else None."""
+    if isinstance(kind, type) and issubclass(kind, BaseModel):
+        # Other settings of comemory check themselves. Those of a network cannot: they know nothing of this module.
+        fields = {} if issubclass(kind, Settings) or not isinstance(value, Mapping) else kind.model_fields
+        inside = {name: _truth_for_a_number(field.annotation, value.get(name)) for name, field in fields.items()}
+        return next((f"{name}.{place}".rstrip(".") for name, place in inside.items() if place is not None), None)
+    has_truth = type(value) is bool or (isinstance(value, list | tuple) and any(type(one) is bool for one in value))
+    return "" if has_truth and _expects_numbers(kind) else None
+
+
+def _expects_numbers(kind: Any) -> bool:
+    """Whether a type has numbers in it, and neither true nor false."""
+    kinds = set(_plain_types(kind))
+    return bool(kinds & {int, float}) and not kinds & {bool, Any, object}
+
+
+def _plain_types(kind: Any) -> Iterator[Any]:
+    """The types that a type consists of: `int` and `str` of `tuple[int, ...] | str`."""
+    if get_origin(kind) is Literal:
+        yield from map(type, get_args(kind))
+    elif get_origin(kind) is None:
+        yield kind
+    else:
+        for part in get_args(kind):
+            yield from _plain_types(part)
 
 
 def build(model: type[S], values: Mapping[str, Any]) -> S:
@@ -42,7 +78,7 @@ def build(model: type[S], values: Mapping[str, Any]) -> S:
     try:
         return model.model_validate(dict(values))
     except ValidationError as error:
-        raise ConfigError(mask_password(_describe(model, error))) from None
+        raise ConfigError(mask_password(describe_validation(model, error))) from None
 
 
 def read_toml(path: Path) -> dict[str, Any]:
@@ -52,7 +88,7 @@ def read_toml(path: Path) -> dict[str, Any]:
         ConfigError: it cannot be read, or is not TOML.
     """
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
+        return tomllib.loads(path.read_text(encoding="utf-8-sig"))  # some editors begin a file with a byte-order mark
     except OSError as error:
         raise ConfigError(f"cannot read config {path}: {error.strerror or error}") from None
     except (ValueError, RecursionError) as error:  # TOMLDecodeError and UnicodeDecodeError are ValueErrors
@@ -72,10 +108,14 @@ def apply_settings(values: Mapping[str, Any], settings: Sequence[str]) -> dict[s
     >>> apply_settings({"train": {"lr": 0.1}}, ["train.lr=1e-4", "flow.name=dis"])
     {'train': {'lr': 0.0001}, 'flow': {'name': 'dis'}}
     """
+    if isinstance(settings, str):
+        raise ConfigError(f"settings are the text {_key_of(settings)!r}: expected a list of texts key=value")
     merged = copy.deepcopy(dict(values))
     for setting in settings:
         key, equals, text = setting.partition("=")
         parts = key.strip().split(".")
+        if equals and not key.strip():
+            raise ConfigError("a setting has no key before its '=': expected key=value, such as train.epochs=10")
         if not equals or not all(parts):
             raise ConfigError(
                 f"cannot read the setting {_key_of(setting)!r}: expected key=value, such as train.epochs=10"
@@ -103,14 +143,16 @@ def _parse(text: str) -> Any:
         return text
 
 
-def _describe(model: type[BaseModel], error: ValidationError) -> str:
-    """The first error of a validation on one line, and how many more there are."""
-    first = error.errors(include_url=False)[0]
+def describe_validation(model: type[BaseModel], error: ValidationError) -> str:
+    """An unknown key, else the first error of a validation, on one line, and how many more there are."""
+    errors = error.errors(include_url=False)
+    # A misspelt key is a setting that was not set: it explains more than a value that is merely out of range.
+    first = next((one for one in errors if one["type"] == "extra_forbidden"), errors[0])
     path, known, is_secret = _walk(model, first["loc"])
     key = ".".join(path)
+    more = f" (and {len(errors) - 1} more)" if len(errors) > 1 else ""
     if first["type"] == "extra_forbidden":
-        return f"unknown config key {short(key)}: {_suggest_key(model, path, known)}"
-    more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
+        return f"unknown config key {short(key)}: {_suggest_key(model, path, known)}{more}"
     if first["type"] == "missing":
         return f"config key {key!r} is missing{more}"
     reason = plain_reason(first["msg"])

@@ -47,7 +47,7 @@ class Registry(Mapping[str, str]):
             RuntimeMissing: the entry needs a package that is not installed.
         """
         if name not in self._entries:
-            raise ConfigError(f"unknown {self.kind} {name!r}: {suggest(name, self._entries)}")
+            raise ConfigError(f"unknown {self.kind} {short(name)}: {suggest(name, self._entries)}")
         module, attribute = self._entries[name].split(":")
         try:
             return getattr(importlib.import_module(module), attribute)

@@ -145,3 +145,14 @@ def test_another_model_has_settings_and_channels_of_its_own() -> None:
         ConfigError, match="'flow_residual:8' needs the evidence 'flow_residual', which this model does"
     ):
         read_training_config("small", settings=["model=mnad-prediction", 'scoring.motion=["flow_residual:8"]'])
+
+
+@pytest.mark.parametrize("setting", ["train.epochs=true", "train.lr=true", "train.seed=false", "train.threads=true"])
+def test_true_is_no_number(setting: str) -> None:
+    with pytest.raises(ConfigError, match=f"config key '{setting.partition('=')[0]}' .*expected a number"):
+        read_training_config("nano", settings=[setting])
+
+
+def test_true_is_no_number_of_a_network() -> None:
+    with pytest.raises(ConfigError, match="expected a number, not true or false, in base_width"):
+        read_training_config("nano", settings=["network.base_width=true"])

@@ -37,6 +37,6 @@ def open_dataset(spec: str) -> Dataset:
     if not colon:
         known = ", ".join(DATASETS)
         raise ConfigError(
-            f"cannot read the data set {spec!r}: expected KIND:PATH, such as folder:{spec} (kinds: {known})"
+            f"cannot read the data set {spec!r}: expected KIND:PATH, such as folder:{spec or 'PATH'} (kinds: {known})"
         )
     return cast(Dataset, DATASETS.load(kind.strip())(path))

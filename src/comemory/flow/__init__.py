@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from pydantic import Field, field_validator
 
 from comemory.config import Settings
-from comemory.errors import ConfigError, suggest
+from comemory.errors import ConfigError, short, suggest
 from comemory.registry import Registry
 from comemory.types import FlowEstimator, describe
 
@@ -56,7 +56,7 @@ class FlowSettings(Settings):
     @classmethod
     def _known(cls, name: str) -> str:
         if name not in FLOWS:
-            raise ValueError(f"unknown flow {name!r}: {suggest(name, FLOWS)}")
+            raise ValueError(f"unknown flow {short(name)}: {suggest(name, FLOWS)}")
         return name
 
 
