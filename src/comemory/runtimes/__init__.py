@@ -2,10 +2,12 @@
 
 openvino.py, onnx.py, pytorch.py  one runtime each
 openvino_core.py                  OpenVINO's core, one for the whole process
+sharing.py                        one caller at a time, and none in a forked process
 inputs.py                         the arrays that a graph takes for a clip
 processor.py                      the precisions that this CPU supports
 
-To add a runtime: one file with a class that takes a `Network`, and one line in `RUNTIMES`. It runs in fp32 on the CPU, unless
+To add a runtime: one file with a class that takes a `Network`, and one line in `RUNTIMES`. Several threads may call its `run`,
+see `sharing.OneCaller`. It runs in fp32 on the CPU, unless
 `PRECISIONS` has more precisions for it, and its class a static method `devices` that lists others.
 """
 

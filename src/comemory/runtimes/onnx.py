@@ -19,7 +19,7 @@ _LOOP = re.compile(rb"(?:\x22|\xa2\x80*\x00)(?:\x04|\x84\x80*\x00)Loop")
 
 
 class Onnx:
-    """One session on the CPU, for one caller at a time.
+    """One session on the CPU. Several threads may run it at the same time.
 
     Args:
         network: its `graph` is read.

@@ -13,12 +13,13 @@ from numpy.typing import NDArray
 from comemory.errors import BundleError, last_line
 from comemory.runtimes import AUTO, CPU, Network
 from comemory.runtimes.openvino_core import shared_core
+from comemory.runtimes.sharing import OneCaller
 
 CONTROL_FLOW = frozenset({"Loop", "If", "TensorIterator"})
 
 
 class OpenVino:
-    """One compiled graph and one inference request, for one caller at a time.
+    """One compiled graph and one inference request. Callers in several threads take turns.
 
     Args:
         network: its `ir` is read where there is one, else its `graph`; `bf16` is computed from the fp32 graph.
@@ -26,6 +27,7 @@ class OpenVino:
 
     Raises:
         BundleError: the graph cannot be read, or its device does not compute in its precision.
+        ConfigError: this process was forked from one that had used OpenVINO.
     """
 
     name = "openvino"
@@ -50,6 +52,7 @@ class OpenVino:
         outputs = enumerate(self._compiled.outputs)
         self._outputs = [(output.any_name, self._request.get_output_tensor(number)) for number, output in outputs]
         self._bound: dict[str, NDArray[np.float32]] = {}
+        self._one_caller = OneCaller("OpenVINO")
 
     @staticmethod
     def devices() -> tuple[str, ...]:
@@ -61,17 +64,20 @@ class OpenVino:
 
         Raises:
             BundleError: the inputs do not fit the graph.
+            ConfigError: this process was forked from the one that opened the runtime.
         """
         if inputs.keys() != self._inputs:
             raise BundleError(f"{self._graph} takes {sorted(self._inputs)}, not {sorted(inputs)}")
-        try:
-            for name, array in inputs.items():
-                if self._bound.get(name) is not array:
-                    self._bind(name, array)
-            self._request.infer()
-        except (RuntimeError, TypeError) as error:
-            raise BundleError(f"OpenVINO cannot run {self._graph}: {last_line(error)}") from None
-        return {name: np.array(tensor.data) for name, tensor in self._outputs}
+        # From the first input that is bound to the last output that is copied, the request belongs to one caller.
+        with self._one_caller:
+            try:
+                for name, array in inputs.items():
+                    if self._bound.get(name) is not array:
+                        self._bind(name, array)
+                self._request.infer()
+            except (RuntimeError, TypeError) as error:
+                raise BundleError(f"OpenVINO cannot run {self._graph}: {last_line(error)}") from None
+            return {name: np.array(tensor.data) for name, tensor in self._outputs}
 
     def _bind(self, name: str, array: NDArray[np.float32]) -> None:
         """Let the request read an array in place: 0.1 ms faster than passing all of them with each call.

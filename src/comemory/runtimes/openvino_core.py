@@ -6,6 +6,8 @@ import os
 from functools import cache
 from typing import Any
 
+from comemory.runtimes.sharing import require_own_process
+
 CACHE = "COMEMORY_CACHE"
 """Environment variable: a folder of this user's for compiled networks, which makes the next start faster."""
 
@@ -16,13 +18,16 @@ def shared_core() -> Any:
     A core gives the thread that first compiles with it a stack for signals. Freed in another thread, such as a worker that
     drops the old model of a camera, it takes the memory of that stack along, and the next signal ends the process: SIGTERM
     would no longer store the open events.
+
+    Raises:
+        ConfigError: this process was forked from one that has a core.
     """
-    return _core(os.getpid(), os.environ.get(CACHE, ""))
+    require_own_process("OpenVINO")
+    return _core(os.environ.get(CACHE, ""))
 
 
 @cache
-def _core(process: int, folder: str) -> Any:
-    """The core of a process, which a forked one must not use."""
+def _core(folder: str) -> Any:
     import openvino as ov
 
     core = ov.Core()
