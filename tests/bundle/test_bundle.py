@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import re
 import shutil
 import signal
 import struct
@@ -12,6 +13,7 @@ import subprocess
 import sys
 import textwrap
 import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -35,8 +37,10 @@ from comemory.bundle import (
 from comemory.detector import Detector
 from comemory.errors import BundleError
 from comemory.runtimes import RUNTIMES
+from comemory.types import Frame
 
 MEMBERS = (MANIFEST, *REQUIRED)
+PAGE = Path(__file__).resolve().parents[2] / "docs" / "reference" / "bundle.md"
 
 
 def refused(path: str | Path, match: str = ".") -> str:
@@ -257,6 +261,11 @@ class TestHostileJson:
     )
     def test_values_of_the_wrong_type_are_refused(self, bundle: Path, member: str, change: dict[str, Any]) -> None:
         refused(bundles.write(bundle, member, {**bundles.read(bundle, member), **change}), member)
+
+    def test_a_flow_of_a_megabyte_gives_a_short_error(self, bundle: Path) -> None:
+        config = bundles.read(bundle, "config.json")
+        config["flow"]["name"] = "x" * 1_000_000
+        assert len(refused(bundles.write(bundle, "config.json", config))) < 1000
 
     def test_a_channel_of_a_megabyte_gives_a_short_error(self, bundle: Path) -> None:
         fitted = bundles.read(bundle, "calibration.json")
@@ -492,7 +501,7 @@ class TestHostileNetworks:
     def test_model_settings_that_do_not_fit_the_weights_are_refused(self, bundle: Path, change: dict[str, Any]) -> None:
         config = bundles.read(bundle, "config.json")
         bundles.write(bundle, "config.json", {**config, "network": {**config["network"], **change}})
-        refused_by("pytorch", bundle, "do not fit")
+        refused_by("pytorch", bundle, r"do not fit|config\.json, settings of the network: ")
 
     @pytest.mark.parametrize("change", [{"height": 64}, {"channels": 3}, {"n_past": 5}, {"width": 40}])
     @pytest.mark.parametrize("runtime", RUNTIMES)
@@ -518,6 +527,73 @@ class TestHostileNetworks:
         bundles.write(bundle, "calibration.json", fitted)
         assert config["model"] == "comemory"
         refused_by("onnx", bundle, "needs the evidence 'appearance_distance'")
+
+
+class TestDocumentedErrors:
+    """The table of errors in the documentation has the texts of the code."""
+
+    ROWS = re.findall(r"^\| `(…[^`]*)` \|", PAGE.read_text(encoding="utf-8"), re.M)
+
+    def texts(self, bundle: Path) -> Iterator[str]:
+        """The error of each row, in their order."""
+
+        def error(act: Callable[[], object]) -> str:
+            with pytest.raises(BundleError) as caught:
+                act()
+            return str(caught.value)
+
+        def edited(member: str, change: Callable[[Any], object]) -> Path:
+            copied = bundles.copied(bundle, bundle.parent / "edited")
+            value = bundles.read(copied, member)
+            change(value)
+            (copied / member).write_text(json.dumps(value), encoding="utf-8")
+            return copied
+
+        def without(member: str) -> Path:
+            copied = bundles.copied(bundle, bundle.parent / "edited")
+            (copied / member).unlink()
+            return copied
+
+        def channel(fitted: Any) -> None:
+            fitted["settings"]["appearance"] = ["appearance_distance:16"]
+            fitted["scales"]["appearance_distance:16"] = fitted["scales"]["score"]
+
+        def run(copied: Path) -> None:
+            detector = Detector.open(copied, threads=1, skip_static=False)
+            for index in range(5):
+                detector.step(Frame(np.zeros((48, 64, 3), np.uint8), index / 10, index))
+
+        empty, other = bundle.parent / "empty", bundle.parent / "other.txt"
+        empty.mkdir()
+        other.write_text("x")
+        yield error(lambda: open_bundle(empty))
+        yield error(lambda: open_bundle(without("model.onnx")))
+        yield error(lambda: open_bundle(edited("config.json", lambda config: config.update(model="memae"))))
+        yield error(lambda: open_bundle(edited(MANIFEST, lambda manifest: manifest.update(format=2))))
+        yield error(lambda: Detector.open(bundles.unfinite(bundle, bundle.parent / "a", "flow"), threads=1))
+        needing = edited("calibration.json", channel)
+        bundles.write(needing, "model.onnx", graph_without(needing, "appearance_distance"))
+        yield error(lambda: Detector.open(needing, runtime="onnx", threads=1))
+        odd = bundles.sign(edited("config.json", lambda config: config["network"].update(stems=2)))
+        yield error(lambda: Detector.open(odd, runtime="pytorch", threads=1))
+        yield error(lambda: run(bundles.unfinite(bundle, bundle.parent / "b", "frames", most=0.6)))
+        yield error(lambda: require_replaceable(other))
+
+    def test_every_text_is_that_of_the_code(self, bundle: Path) -> None:
+        for module in ("torch", "onnx", "onnxruntime"):
+            pytest.importorskip(module)
+        given = list(self.texts(bundle))
+        assert len(given) == len(self.ROWS)
+        for row, text in zip(self.ROWS, given, strict=True):
+            pattern = ".*".join(re.escape(part.strip()) for part in row.split("…"))
+            assert re.search(pattern, text), f"the code says: {text}"
+
+    def test_a_file_that_the_manifest_does_not_list_changes_nothing(self, bundle: Path) -> None:
+        before = open_bundle(bundle)
+        (bundle / "notes.txt").write_text("x")
+        assert open_bundle(bundle).digest == before.digest
+        with pytest.raises(BundleError, match=r"also contains 'notes\.txt', which is not part of a bundle"):
+            require_replaceable(bundle)
 
 
 def graph_without(bundle: Path, output: str) -> bytes:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -24,7 +25,7 @@ from comemory.models import MODELS
 from comemory.runtimes import AUTO, CPU, PRECISIONS, InputLayout, Network, find_device, is_faster_in, supports
 from comemory.scoring import Calibration, NormalScene
 from comemory.scoring.budgets import GOALS, Coverage, coverage, default_budget
-from comemory.types import JSON
+from comemory.types import JSON, describe
 
 _ATTEMPTS = 5
 """How often a bundle that is replaced while it is read is read again."""
@@ -188,6 +189,8 @@ def open_bundle(path: str | Path) -> Bundle:
         BundleError: it is missing, damaged, unsafe or of another format, or names a model, flow estimator or setting that
             this version does not know.
     """
+    if not isinstance(path, str | os.PathLike):
+        raise BundleError(f"a bundle is opened by the path of its folder, got {describe(path)}")
     folder = Path(path)
     for _ in range(_ATTEMPTS):
         before = _identity(folder)
@@ -214,7 +217,7 @@ def _identity(folder: Path) -> tuple[int, ...] | None:
 
 def _open(folder: Path, manifest_bytes: bytes) -> Bundle:
     manifest = parse_json_object(folder, MANIFEST, manifest_bytes)
-    if manifest.get("format") != FORMAT:
+    if type(manifest.get("format")) is not int or manifest["format"] != FORMAT:
         raise BundleError(
             f"{folder} has bundle format {manifest.get('format')!r}, this version reads {FORMAT}: train it again"
         )
