@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
 import subprocess
 import sys
 import textwrap
-from collections.abc import Iterable, Mapping
+import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -336,8 +341,57 @@ class TestRun:
         with pytest.raises(ConfigError, match="scores one source at a time"):
             next(first)
 
+    @pytest.mark.parametrize("what", ["step", "reset"])
+    def test_a_run_ends_with_an_error_once_a_frame_of_another_source_came(
+        self, detector: Detector, film: Path, scene_frames: list[Frame], what: str
+    ) -> None:
+        scores = detector.run(film)
+        next(scores)
+        detector.step(scene_frames[0]) if what == "step" else detector.reset()
+        with pytest.raises(ConfigError, match="run, step or reset has started another one"):
+            next(scores)
+
+    @pytest.mark.parametrize("rate_hz", [0, -1, float("nan"), "10", True])
+    def test_a_rate_that_is_no_positive_number_is_refused(self, detector: Detector, film: Path, rate_hz: Any) -> None:
+        with pytest.raises(SourceError, match="expected a number above 0"):
+            detector.run(film, rate_hz)
+
+    def test_a_clock_that_goes_back_starts_a_new_clip_as_in_step(
+        self, detector: Detector, scene_frames: list[Frame]
+    ) -> None:
+        times_s = [k / 10 for k in range(8)] * 2
+
+        class Twice:
+            name, rate_hz = "twice", 10.0
+
+            def __iter__(self) -> Iterator[Frame]:
+                images = (frame.image for frame in scene_frames[:8] * 2)
+                return (Frame(*one) for one in zip(images, times_s, range(16), strict=True))
+
+        assert [score.index for score in detector.run(Twice())] == [4, 5, 6, 7, 12, 13, 14, 15]
+        detector.reset()
+        steps = [detector.step(frame.image, frame.time_s) for frame in Twice()]
+        assert [k for k, scored in enumerate(steps) if scored is not None] == [4, 5, 6, 7, 12, 13, 14, 15]
+
 
 class TestStep:
+    def test_an_image_after_a_frame_follows_its_time(self, detector: Detector, scene_frames: list[Frame]) -> None:
+        """Both ways of giving frames may be mixed: the place of an image depends on the frame before it."""
+        expected = keys(run(detector, scene_frames[:8]))
+        detector.reset()
+        mixed = [*scene_frames[:6], *(frame.image for frame in scene_frames[6:8])]
+        given = [(one, None) for one in mixed[:6]] + [(one, k / 10) for k, one in enumerate(mixed[6:], 6)]
+        scored = [detector.step(one, time_s) for one, time_s in given]
+        assert keys(None if one is None else one.score for one in scored) == expected
+        assert detector.step(scene_frames[8].image, 0.1) is None, "an earlier image starts a new clip"
+
+    def test_an_image_of_another_size_starts_a_new_clip(self, detector: Detector, scene_frames: list[Frame]) -> None:
+        detector.reset()
+        images = [frame.image for frame in scene_frames[:12]]
+        images[6:] = [np.ascontiguousarray(image[:-2, :-2]) for image in images[6:]]
+        scored = [detector.step(image, k / 10) for k, image in enumerate(images)]
+        assert [k for k, one in enumerate(scored) if one is not None] == [4, 5, 10, 11]
+
     def test_an_image_with_its_time_is_a_frame(self, detector: Detector, scene_frames: list[Frame]) -> None:
         expected = keys(run(detector, scene_frames))
         detector.reset()
@@ -493,6 +547,54 @@ class TestNetworkIsRunWhereItIsNeeded:
         assert not ScoringSettings(motion=("flow_speed:8",), appearance=()).needs_network
 
 
+class TestRefused:
+    """What a caller without a type checker may give, and what cannot be done with a detector."""
+
+    @pytest.mark.parametrize(
+        ("options", "text"),
+        [
+            ({"threads": "1"}, "got threads='1': expected a whole number"),
+            ({"threads": True}, "got threads=True: expected a whole number"),
+            ({"threads": 2.5}, "got threads=2.5: expected a whole number"),
+            ({"threads": 0}, "at least 1 thread"),
+            ({"runtime": None}, "runtime is a NoneType: expected a name, openvino"),
+            ({"precision": None}, "precision is a NoneType: expected a name"),
+            ({"device": 0}, "device is a int: expected a name"),
+            ({"flow_weights": 3}, "flow_weights is a int: expected the path"),
+            ({"update": None}, "update is None: expected 'off'"),
+        ],
+    )
+    def test_an_option_of_another_type(self, nano_bundle: Path, options: dict[str, Any], text: str) -> None:
+        with pytest.raises(ConfigError, match=text) as caught:
+            Detector.open(nano_bundle, **options)
+        assert "\n" not in str(caught.value)
+
+    def test_a_path_in_place_of_a_bundle_and_the_other_way_round(self, nano_bundle: Path) -> None:
+        with pytest.raises(ConfigError, match=r"got a str: use Detector\.open\(path\)"):
+            Detector(str(nano_bundle))  # type: ignore[arg-type]
+        with pytest.raises(BundleError, match="by the path of its folder, got a Bundle"):
+            Detector.open(open_bundle(nano_bundle))  # type: ignore[arg-type]
+
+    @pytest.mark.parametrize("flow_scale", [float("nan"), float("inf"), 0, -1, "1", None, True])
+    def test_a_factor_of_the_flow(self, detector: Detector, scene_frames: list[Frame], flow_scale: Any) -> None:
+        with pytest.raises(ConfigError, match=r"flow_scale is .*: expected a positive number"):
+            detector.step(scene_frames[0], flow_scale=flow_scale)
+
+    @pytest.mark.parametrize("time_s", [float("nan"), float("inf"), "a"])
+    def test_a_time(self, detector: Detector, scene_frames: list[Frame], time_s: Any) -> None:
+        with pytest.raises(SourceError, match="a frame has the time"):
+            detector.step(scene_frames[0].image, time_s)
+
+    def test_a_second_time(self, detector: Detector, scene_frames: list[Frame]) -> None:
+        with pytest.raises(ConfigError, match=r"a Frame has its own time, 0\.0 s, and 5\.0 was given too"):
+            detector.step(scene_frames[0], 5.0)
+
+    @pytest.mark.parametrize("copied", [pickle.dumps, copy.copy, copy.deepcopy])
+    def test_a_copy(self, detector: Detector, copied: Callable[[object], object]) -> None:
+        with pytest.raises(TypeError, match=r"open one with Detector\.open in each process"):
+            copied(detector)
+
+
 @pytest.mark.parametrize("runtime", RUNTIMES)
 class TestEveryRuntime:
     """The contract of a runtime: whatever is in the table is held to it."""
@@ -545,6 +647,28 @@ class TestEveryRuntime:
         assert all(np.array_equal(first[name], copies[name]) for name in copies), "outputs are not overwritten"
         again = detector.stages.runtime.run(one)
         assert all(np.array_equal(again[name], copies[name]) for name in copies)
+
+    def test_threads_may_share_it(self, nano_bundle: Path, runtime: str) -> None:
+        shared = self.detector(nano_bundle, runtime)
+        inputs = []
+        for seed in range(3):
+            rng = np.random.default_rng(seed)
+            example = shared.stages.example_inputs().items()
+            inputs.append({name: rng.normal(0, 1, array.shape).astype(np.float32) for name, array in example})
+        expected = [shared.stages.runtime.run(one) for one in inputs]
+        start = threading.Barrier(len(inputs))
+
+        def differing(k: int) -> list[int]:
+            start.wait(60)
+            found = []
+            for number in range(100):
+                given = shared.stages.runtime.run({name: array.copy() for name, array in inputs[k].items()})
+                if not all(np.array_equal(given[name], expected[k][name]) for name in given):
+                    found.append(number)
+            return found
+
+        with ThreadPoolExecutor(len(inputs)) as pool:
+            assert list(pool.map(differing, range(len(inputs)))) == [[]] * len(inputs)
 
     def test_takes_arrays_that_are_not_contiguous(self, nano_bundle: Path, runtime: str) -> None:
         detector = self.detector(nano_bundle, runtime)

@@ -268,6 +268,10 @@ class TestErrors:
             begun = [key(next(first))]
             with pytest.raises(ConfigError, match="scores one source at a time"):
                 next(score_frames(detector, scene_frames, workers))
+            with pytest.raises(ConfigError, match="scores one source at a time"):
+                detector.step(scene_frames[0])
+            with pytest.raises(ConfigError, match="scores one source at a time"):
+                detector.reset()
             assert begun + keys(first) == expected
         assert keys(score_frames(detector, scene_frames, workers)) == expected
 

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import get_args
+from typing import NoReturn, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,12 +20,12 @@ from numpy.typing import NDArray
 from comemory.bundle import Bundle, open_bundle, run_self_test
 from comemory.clips.builder import ClipBuilder
 from comemory.clips.static_gate import THRESHOLD, StaticFrameGate, patience
-from comemory.errors import BundleError, ConfigError, SourceError
+from comemory.errors import BundleError, ConfigError, SourceError, short
 from comemory.flow import open_flow
 from comemory.runtimes import CPU, RUNTIMES
 from comemory.scoring import PatchFilter
 from comemory.stages import ScoredFrame, Stages, Update, scale_box
-from comemory.types import Frame, Runtime, Score, Source, describe
+from comemory.types import Frame, Runtime, Score, Source, describe, is_number
 from comemory.video.frame_sampler import Sample, SourceSampler
 from comemory.video.source import OpenedSource, open_source
 
@@ -57,8 +57,11 @@ class Detector:
         all_evidence: run the network even where no channel of the score needs it, for the thesis' score beside it and
             for comparisons.
 
+    A detector stays in its process: it cannot be pickled or copied, and after a fork `openvino` and `pytorch` refuse to go on.
+
     Raises:
-        ConfigError: an unknown runtime, device or update mode, fewer than one thread, or the flow's weight file is missing.
+        ConfigError: an unknown runtime, device or update mode, fewer than one thread, an argument of another type, or the
+            flow's weight file is missing; or the process was forked from one that had used the runtime.
         BundleError: the network cannot be read, or does not fit the rest of the bundle.
         RuntimeMissing: the runtime's package is not installed.
     """
@@ -77,10 +80,13 @@ class Detector:
         skip_static: bool = True,
         all_evidence: bool = False,
     ) -> None:
+        if not isinstance(bundle, Bundle):
+            raise ConfigError(
+                f"a detector is made of an opened bundle, got {describe(bundle)}: use Detector.open(path)"
+            )
         if update not in get_args(Update):
             raise ConfigError(f"update is {update!r}: expected 'off', 'gated', 'always' or 'bounded'")
-        if threads is not None and threads < 1:
-            raise ConfigError(f"the network needs at least 1 thread, got threads={threads}")
+        _check_options(runtime, precision, device, threads, flow_weights)
         if isinstance(runtime, str):
             bundle = bundle.for_runtime(runtime, precision, device)
         else:
@@ -91,6 +97,7 @@ class Detector:
             bundle, runtimes, builder, update, with_heat_maps=with_heat_maps, all_evidence=all_evidence
         )
         self._last_index, self._last_s = -1, -math.inf
+        self._last_shape: tuple[int, ...] | None = None
         if not bundle.is_current():
             raise BundleError(f"{bundle.path} was replaced or removed while it was opened: open it again")
         run_self_test(bundle, self._stages.runtime, updates=update != "off")
@@ -113,7 +120,7 @@ class Detector:
         """Open the bundle at `path` and make its detector.
 
         Args:
-            path: of the bundle, a folder or a file.
+            path: of the bundle, a folder.
             runtime: see `Detector`, as for all that follow.
             precision: see `Detector`.
             device: see `Detector`.
@@ -180,7 +187,8 @@ class Detector:
 
         Args:
             frame: the next one, or its image alone: uint8 (H, W, 3), RGB.
-            time_s: of an image; seconds on any clock. An image that is not later than the one before it starts a new clip.
+            time_s: of an image; seconds on any clock. An image that is not later than the frame before it, or has another
+                size, starts a new clip. A `Frame` has its time, and its place by its index alone.
             flow_scale: factor on the flow into this frame, where frames come at another rate than in training: at half
                 the rate, things move twice as far between them, and 0.5 makes their speeds comparable.
             is_due: score the frame; otherwise it only becomes part of the clips of the frames after it.
@@ -191,12 +199,18 @@ class Detector:
             is not due.
 
         Raises:
-            SourceError: the image is not uint8 (H, W, 3).
-            ConfigError: an image comes without its time.
+            SourceError: the image is not uint8 (H, W, 3), or its time is not a finite number.
+            ConfigError: an image comes without its time, or a frame with a second one; the flow's factor is not a positive
+                number; or `parallel.score_frames` is scoring a source.
             BundleError: the network gives no finite number for it; the source is forgotten, see `reset`.
         """
+        if not is_number(flow_scale) or not 0 < flow_scale < math.inf:
+            raise ConfigError(
+                f"flow_scale is {short(flow_scale)}: expected a positive number, 1 leaves the flow as it is"
+            )
         frame = self._as_frame(frame, time_s)
-        self._last_index = frame.index
+        self._stages.take_source()
+        self._last_index, self._last_s, self._last_shape = frame.index, frame.time_s, frame.image.shape
         work = self._stages.pair(frame, flow_scale=flow_scale, is_due=is_due, patch_filter=patch_filter)
         self._stages.compute_features(work)
         self._stages.append(work)
@@ -228,11 +242,11 @@ class Detector:
 
         Args:
             source: path or URL of a video, folder of images, or a source object.
-            rate_hz: frames per second where the source does not say; otherwise those of the training video.
+            rate_hz: frames per second where the source does not say; without it, those of the training video.
 
         Raises:
-            SourceError: the source cannot be opened.
-            ConfigError: another source was started before this one ended.
+            SourceError: the source cannot be opened, or the rate is not a positive number.
+            ConfigError: another source was started before this one ended, by `run`, `step` or `reset`.
         """
         return self._run(self.open_source(source, rate_hz))
 
@@ -242,13 +256,19 @@ class Detector:
         for frame in opened:
             self._stages.check_source(token)
             scored = self.step_sample(frame, sampler.sample(frame))
+            self._stages.give_back_source(token)
             if scored is not None:
                 yield in_recording(scored, opened)
 
     def reset(self) -> None:
-        """Forget the source: the next frame is the first of another one. The memory items are the trained ones again."""
+        """Forget the source: the next frame is the first of another one. The memory items are the trained ones again.
+
+        Raises:
+            ConfigError: `parallel.score_frames` is scoring a source.
+        """
+        self._stages.take_source()
         self._stages.reset()
-        self._last_index, self._last_s = -1, -math.inf
+        self._last_index, self._last_s, self._last_shape = -1, -math.inf, None
 
     def heat_map(self, scored: ScoredFrame) -> NDArray[np.float32]:
         """Show how abnormal each place of a scored frame is.
@@ -261,20 +281,50 @@ class Detector:
     def open_source(self, location: str | Path | Source, rate_hz: float | None = None) -> OpenedSource:
         """Open a source at the size that the detector works at, which saves decoding larger images. See `run`."""
         spec = self.bundle.clips
-        rate_hz = rate_hz or self.bundle.calibration.rate_hz
+        rate_hz = self.bundle.calibration.rate_hz if rate_hz is None else rate_hz
         return open_source(location, size=(spec.flow_height, spec.flow_width), rate_hz=rate_hz)
 
     def _as_frame(self, frame: Frame | NDArray[np.uint8], time_s: float | None) -> Frame:
-        if isinstance(frame, np.ndarray):
-            if time_s is None:
-                raise ConfigError("an image needs its time: step(image, time_s), or step(Frame(image, time_s, index))")
-            # A lost index is a gap: the clock of another recording, or one that stands still.
-            frame = Frame(frame, time_s, self._last_index + (1 if time_s > self._last_s else 2))
-            self._last_s = time_s
         image = frame.image if isinstance(frame, Frame) else frame
         if not isinstance(image, np.ndarray) or image.dtype != np.uint8 or image.shape[2:] != (3,) or not image.size:
             raise SourceError(f"a frame is an RGB image, uint8 (height, width, 3), got {describe(image)}")
-        return frame
+        if isinstance(frame, Frame):
+            if time_s is not None:
+                raise ConfigError(
+                    f"a Frame has its own time, {frame.time_s} s, and {short(time_s)} was given too: leave it out"
+                )
+            return frame
+        if time_s is None:
+            raise ConfigError("an image needs its time: step(image, time_s), or step(Frame(image, time_s, index))")
+        given = Frame(image, time_s, self._last_index + 1)
+        follows = time_s > self._last_s and image.shape == (self._last_shape or image.shape)
+        # A lost index is a gap: the clock of another recording, or one that stands still, or another camera mode.
+        return given if follows else replace(given, index=given.index + 1)
+
+    def __reduce__(self) -> NoReturn:
+        """Refuse to be pickled and copied: a compiled network is part of its process, and a source has one detector."""
+        raise TypeError(
+            "a detector cannot be pickled or copied: open one with Detector.open in each process and thread"
+        )
+
+
+def _check_options(runtime: object, precision: object, device: object, threads: object, flow_weights: object) -> None:
+    """Refuse what a caller without a type checker may give.
+
+    Raises:
+        ConfigError: an option has another type, or there is less than one thread.
+    """
+    if not isinstance(runtime, str | Runtime):
+        raise ConfigError(f"runtime is {describe(runtime)}: expected a name, {', '.join(RUNTIMES)}, or an open runtime")
+    for name, value in {"precision": precision, "device": device}.items():
+        if not isinstance(value, str):
+            raise ConfigError(f"{name} is {describe(value)}: expected a name")
+    if threads is not None and (type(threads) is not int or threads < 1):
+        raise ConfigError(
+            f"the network needs at least 1 thread, got threads={short(threads)}: expected a whole number or None"
+        )
+    if flow_weights is not None and not isinstance(flow_weights, str | Path):
+        raise ConfigError(f"flow_weights is {describe(flow_weights)}: expected the path of a file")
 
 
 def _open_runtimes(

@@ -110,7 +110,9 @@ def _one_by_one(detector: Detector, frames: Iterable[Frame], sampler: SourceSamp
     token = detector.stages.start_source()
     for frame in frames:
         detector.stages.check_source(token)
-        yield frame, detector.step_sample(frame, sampler.sample(frame))
+        scored = detector.step_sample(frame, sampler.sample(frame))
+        detector.stages.give_back_source(token)
+        yield frame, scored
 
 
 def _with_flow_ahead(

@@ -58,7 +58,9 @@ RATE = 0.01
 MAX_ANGLE = 0.3
 """Largest angle between an item and its trained self under `bounded`, radians."""
 
-_ONE_SOURCE = "a detector scores one source at a time, and another one was started: open a detector for each"
+_ONE_SOURCE = (
+    "a detector scores one source at a time, and run, step or reset has started another one: open a detector for each"
+)
 
 _Maps = dict[str, NDArray[np.float32]]
 
@@ -265,6 +267,21 @@ class Stages:
         """Raise ConfigError if another source was started since `start_source` gave this token."""
         if self._source is not token:
             raise ConfigError(_ONE_SOURCE)
+
+    def take_source(self) -> None:
+        """Let the frames that come one by one be those of the source: whoever has a token is refused from now on.
+
+        Raises:
+            ConfigError: a pipeline is working on a source.
+        """
+        if self._is_locked:
+            raise ConfigError(_ONE_SOURCE)
+        self._source = None
+
+    def give_back_source(self, token: object) -> None:
+        """Let a token hold again after a frame of its own source, which has taken the source from it."""
+        if self._source is None:
+            self._source = token
 
     def lock(self, *, is_locked: bool) -> None:
         """Refuse (or allow) other sources while a pipeline is working on one."""

@@ -5,6 +5,8 @@ Source -> Frame -> Clip -> Evidence -> Score -> Event
 
 from __future__ import annotations
 
+import math
+import operator
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol, runtime_checkable
@@ -12,7 +14,7 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
-from comemory.errors import DatasetError
+from comemory.errors import DatasetError, SourceError, short
 
 CELL = 4
 """Side in pixels of the cells of which evidence maps are made; a test holds it equal to `models.evidence.CELL`."""
@@ -47,8 +49,30 @@ class Frame:
     index: int
     is_restart: bool = False
 
+    def __post_init__(self) -> None:
+        """Refuse a time and an index that nothing after this could use.
+
+        Raises:
+            SourceError: the time is not a finite number, or the index is not a whole one.
+        """
+        try:
+            has_time = math.isfinite(self.time_s)
+        except (TypeError, ValueError, OverflowError):
+            has_time = False
+        if not has_time:
+            raise SourceError(f"a frame has the time {short(self.time_s)}: expected its seconds, a finite number")
+        if type(self.index) is not int:  # of NumPy, whose small types overflow
+            object.__setattr__(self, "index", _read_index(self.index))
+
     def __repr__(self) -> str:
         return f"Frame(image={describe(self.image)}, time_s={self.time_s}, index={self.index})"
+
+
+def _read_index(index: Any) -> int:
+    try:
+        return int(operator.index(index))
+    except TypeError:
+        raise SourceError(f"a frame has the index {short(index)}: expected a whole number") from None
 
 
 def describe(value: object) -> str:
@@ -60,6 +84,15 @@ def describe(value: object) -> str:
     if isinstance(value, np.ndarray):
         return f"{value.dtype} {value.shape}"
     return f"a {type(value).__name__}"
+
+
+def is_number(value: object) -> bool:
+    """Whether a value is one real number, of Python or NumPy; true and false are none.
+
+    >>> is_number(2), is_number(np.float32(0.5)), is_number(True), is_number("2")
+    (True, True, False, False)
+    """
+    return isinstance(value, float | int | np.floating | np.integer) and not isinstance(value, bool)
 
 
 class PixelArray:
@@ -241,16 +274,21 @@ class Event:
 class Source(Protocol):
     """A video file, a folder of frames, or a camera. Each iteration yields its frames from the first on.
 
-    Attributes:
-        name: short and free of secrets; it appears in tables and file names.
-        rate_hz: frames per second as the container states them; None when it does not.
+    `name` and `rate_hz` are only read: constants of a class, fields of a frozen dataclass and properties will do.
 
     A source that is made in memory may also have a `fingerprint`, a text that says what its frames follow from. Prepared frames
     are kept by it; without one they are kept by a hash of all frames, which are rendered for it each time.
     """
 
-    name: str
-    rate_hz: float | None
+    @property
+    def name(self) -> str:
+        """Short and free of secrets; it appears in tables and file names."""
+        ...
+
+    @property
+    def rate_hz(self) -> float | None:
+        """Frames per second as the container states them; None when it does not."""
+        ...
 
     def __iter__(self) -> Iterator[Frame]: ...
 
@@ -320,15 +358,17 @@ class DataCheck:
 
 @runtime_checkable
 class Dataset(Protocol):
-    """Normal video to train on and labelled video to test on. Made from one path; opening it decodes nothing.
+    """Normal video to train on and labelled video to test on. Made from one path; opening it decodes nothing."""
 
-    Attributes:
-        name: its entry in the registry, such as `ped2`.
-        rate_hz: frames per second of the recordings where no container states them (folders of frames).
-    """
+    @property
+    def name(self) -> str:
+        """Its entry in the registry, such as `ped2`."""
+        ...
 
-    name: str
-    rate_hz: float | None
+    @property
+    def rate_hz(self) -> float | None:
+        """Frames per second of the recordings where no container states them (folders of frames)."""
+        ...
 
     def __init__(self, path: str) -> None: ...
 
@@ -356,13 +396,12 @@ class NamesLeftOut(Protocol):
 
 @runtime_checkable
 class FlowEstimator(Protocol):
-    """Dense motion between two images of the same size.
+    """Dense motion between two images of the same size."""
 
-    Attributes:
-        name: its entry in the registry, such as `dis`.
-    """
-
-    name: str
+    @property
+    def name(self) -> str:
+        """Its entry in the registry, such as `dis`."""
+        ...
 
     def estimate(self, previous: NDArray[np.uint8], current: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Estimate the displacement of every pixel of `previous` on its way to `current`.
@@ -376,13 +415,16 @@ class FlowEstimator(Protocol):
 
 @runtime_checkable
 class Runtime(Protocol):
-    """Executes an exported network. Has no state between calls.
+    """Executes an exported network.
 
-    Attributes:
-        name: its entry in the registry, such as `openvino`.
+    Detectors of one bundle may share it: no call changes what another one gives, also where several threads call at the
+    same time. `runtimes.sharing.OneCaller` lets them take turns.
     """
 
-    name: str
+    @property
+    def name(self) -> str:
+        """Its entry in the registry, such as `openvino`."""
+        ...
 
     def run(self, inputs: Mapping[str, NDArray[np.float32]]) -> dict[str, NDArray[np.float32]]:
         """Run the network on named arrays; returns its named outputs."""

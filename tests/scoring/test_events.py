@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -13,6 +14,7 @@ from scoring.samples import (
     scores,
 )
 
+from comemory.errors import ConfigError
 from comemory.scoring import (
     EventFinder,
     ScoringSettings,
@@ -183,3 +185,14 @@ class TestEvents:
 
     def test_nan_is_not_above_the_threshold(self) -> None:
         assert not list(EventFinder("", 1.0, spec_of()).run(scores([math.nan] * 5)))
+
+
+@pytest.mark.parametrize("threshold", [math.nan, "1/h", None, True])
+def test_a_threshold_that_no_score_can_reach_is_refused(threshold: Any) -> None:
+    with pytest.raises(ConfigError, match=r"threshold is .*: expected a number, such as calibration\.threshold"):
+        EventFinder("gate", threshold, ScoringSettings())
+
+
+def test_settings_that_are_none_are_refused() -> None:
+    with pytest.raises(ConfigError, match="settings are a NoneType: expected ScoringSettings"):
+        EventFinder("gate", 1.0, None)  # type: ignore[arg-type]

@@ -133,6 +133,25 @@ class TestSourceSampler:
         assert np.flatnonzero(steps > 1).tolist() == [11]
         assert sampler.notes == ["gate.mp4: another recording begins after frame 11: clips start again"]
 
+    @pytest.mark.parametrize("rate_hz", [5, 10, 25])
+    def test_time_that_goes_back_is_a_clock_that_starts_again(self, rate_hz: int) -> None:
+        """The source does not have to say so."""
+        sampler = SourceSampler(10, "gate")
+        times_s = [*(k / rate_hz for k in range(50)), *(1 + k / rate_hz for k in range(50))]
+        samples = [(k, sample) for k, frame in enumerate(self.frames(times_s)) if (sample := sampler.sample(frame))]
+        breaks = [b for (_, one), (b, other) in pairwise(samples) if other.index != one.index + 1]
+        assert breaks == [50]
+        assert "gate: another recording begins after frame 49: clips start again" in sampler.notes
+
+    @pytest.mark.parametrize("back", [0.0, 0.5, 1.0, 2.4])
+    def test_time_that_goes_back_by_less_than_a_gap_is_jitter(self, back: float) -> None:
+        sampler = SourceSampler(10, "gate")
+        times_s = [k / 10 for k in range(40)]
+        times_s[20] = times_s[19] - back / 10
+        samples = [sampler.sample(frame) for frame in self.frames(times_s)]
+        assert [sample.index for sample in samples[:21] if sample] == list(range(21))
+        assert not any("another recording" in note for note in sampler.notes)
+
     def test_lost_frames_start_a_new_clip(self) -> None:
         sampler = SourceSampler(10, "gate.mp4")
         samples = [sampler.sample(frame) for frame in self.frames((k / 10 for k in range(20)), missing=[7])]

@@ -540,3 +540,22 @@ def test_stamps_in_decoding_order_are_put_in_display_order(tmp_path: Path) -> No
     times = [frame.time_s for frame in open_source(path)]
     assert len(times) == 40
     assert np.diff(times) == pytest.approx(1 / 25)
+
+
+@pytest.mark.parametrize(
+    ("options", "text"),
+    [
+        ({"size": 240}, "cannot resize to 240: expected a positive"),
+        ({"size": "ab"}, "cannot resize to 'ab': expected a positive"),
+        ({"size": (24.5, 36.0)}, r"cannot resize to \(24.5, 36.0\): expected a positive"),
+        ({"size": (0, 5)}, r"cannot resize to \(0, 5\): expected a positive"),
+        ({"size": (24, 36, 3)}, "expected a positive"),
+        ({"size": (100_000, 100_000)}, "expected at most 100 megapixels"),
+        ({"rate_hz": "10"}, "a rate of '10' frames per second: expected a number above 0"),
+        ({"rate_hz": 0}, "a rate of 0 frames per second: expected a number above 0"),
+        ({"rate_hz": True}, "a rate of True frames per second: expected a number above 0"),
+    ],
+)
+def test_a_size_and_a_rate_that_are_none_are_refused(options, text):
+    with pytest.raises(SourceError, match=text):
+        open_source(Memory(), **options)

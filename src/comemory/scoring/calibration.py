@@ -163,7 +163,7 @@ def parse_budget(text: str) -> float:
     2.0
     """
     hours = {"min": 1 / 60, "h": 1.0, "hour": 1.0, "day": 24.0, "d": 24.0, "week": 168.0}
-    number, slash, unit = text.partition("/")
+    number, slash, unit = text.partition("/") if isinstance(text, str) else ("", "", "")
     try:
         count = float(number)
     except ValueError:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 
+from comemory.errors import ConfigError, short
 from comemory.scoring.config import ScoringSettings
-from comemory.types import Event, Score
+from comemory.types import Event, Score, describe, is_number
 
 TOLERANCE_S = 1e-4
 """Rounding that is forgiven in gaps: ten frames at 10 a second last a second, wherever the clock started."""
@@ -22,9 +24,20 @@ class EventFinder:
         source: name that the events carry.
         threshold: of the score's value.
         settings: `release`, `min_frames` and `join_s` are used.
+
+    Raises:
+        ConfigError: the threshold is no number, which no score would reach, or the settings are none.
     """
 
     def __init__(self, source: str, threshold: float, settings: ScoringSettings) -> None:
+        if not is_number(threshold) or math.isnan(threshold):
+            raise ConfigError(
+                f"threshold is {short(threshold)}: expected a number, such as calibration.threshold('1/day')"
+            )
+        if not isinstance(settings, ScoringSettings):
+            raise ConfigError(
+                f"settings are {describe(settings)}: expected ScoringSettings, such as calibration.settings"
+            )
         self.source, self.threshold, self.settings = source, threshold, settings
         self._open: Event | None = None
         self._n_above = 0

@@ -136,7 +136,8 @@ class SourceSampler:
     """Samples the frames of one recording, from its start, and says in words what it found out about their times.
 
     It starts a new clip where the recording does not go on: at a gap in time, at frames that were lost, and where the
-    clock starts again. The rate is measured from the times of the frames: the rate that a container states is an average
+    clock starts again: by the word of the source, or by a time that goes back as far as a gap goes ahead. A time that goes
+    back by less is jitter. The rate is measured from the times of the frames: the rate that a container states is an average
     over all gaps.
 
     Args:
@@ -165,6 +166,12 @@ class SourceSampler:
         """Seconds between two frames of the training."""
         return 1 / self._sampler.rate_hz
 
+    @property
+    def _gap_from_s(self) -> float:
+        """Seconds from which on an interval is a gap, in either direction."""
+        hz = self._sampler.rate_hz
+        return GAP_INTERVALS * max(1 / hz, 1 / (self._sampler.camera_hz or hz))
+
     def mean_rate(self, stated_hz: float) -> float:
         """Frames per second so far, without the gaps.
 
@@ -181,7 +188,9 @@ class SourceSampler:
     def sample(self, frame: Frame) -> Sample | None:
         """Take the next frame; gives its place among the samples, or None for a frame that is left out."""
         last, self._last = self._last, frame
-        if frame.is_restart:
+        back_s = 0.0 if last is None else last.time_s - frame.time_s
+        is_restart = frame.is_restart or (back_s > 0 and back_s > self._gap_from_s)
+        if is_restart:
             self._sampler.restart(None)
             if last is not None:
                 self._restarts.append(last.index)
@@ -193,7 +202,7 @@ class SourceSampler:
         if sample is None:
             return None
         follows = self._last_sample is None or sample.index == self._last_sample + 1
-        if last is not None and not (follows or is_lost or frame.is_restart):
+        if last is not None and not (follows or is_lost or is_restart):
             gap_s = frame.time_s - last.time_s - 1 / (self._sampler.camera_hz or 1.0)
             self._gap_s += gap_s
             self._gaps.append((gap_s, last.index))

@@ -11,14 +11,15 @@ from pathlib import Path
 from typing import Protocol, runtime_checkable
 from urllib.parse import unquote, urlsplit
 
+import numpy as np
 from av.video.reformatter import VideoReformatter
 
-from comemory.errors import SourceError, mask_password, suggest
+from comemory.errors import SourceError, mask_password, short, suggest
 from comemory.secret_values import encode_url
-from comemory.types import Frame, Source, describe
+from comemory.types import Frame, Source, describe, is_number
 from comemory.video.container import Video
 from comemory.video.image_folder import IMAGE_SUFFIXES, FrameFolder
-from comemory.video.resize import resize
+from comemory.video.resize import MAX_PIXELS, resize
 
 _EXPECTED_PATH = "expected a video file, a folder of frames or a URL"
 _EXPECTED_SOURCE = "expected a path, a URL, or a Source (with name, rate_hz, and frames when iterated)"
@@ -57,13 +58,13 @@ def open_source(
 
     Args:
         location: a path; a URL with `://` (rtsp, http, ...); or a Source.
-        size: (height, width) to resize every frame to, in the same step that converts it to RGB. Without it a source whose
-            frames change their size is refused.
+        size: (height, width) to resize every frame to, in the same step that converts it to RGB; at most
+            `resize.MAX_PIXELS`. Without it a source whose frames change their size is refused.
         rate_hz: frames per second of a source that does not state them (folders of frames, raw streams).
 
     Raises:
-        SourceError: it is missing, unreadable, empty, no video, or has no frames. See `Video` and `FrameFolder` for what
-            iterating may raise.
+        SourceError: it is missing, unreadable, empty, no video, or has no frames; or the size or the rate is none. See
+            `Video` and `FrameFolder` for what iterating may raise.
     """
     _check_size_and_rate(size, rate_hz)
     if not isinstance(location, (str, os.PathLike)):
@@ -179,7 +180,11 @@ def _open_path(path: Path, size: tuple[int, int] | None, rate_hz: float | None) 
 
 
 def _check_size_and_rate(size: tuple[int, int] | None, rate_hz: float | None) -> None:
-    if size is not None and (len(size) != 2 or min(size) < 1):
-        raise SourceError(f"cannot resize to {size}: expected a positive (height, width)")
-    if rate_hz is not None and not 0 < rate_hz <= 1000:
-        raise SourceError(f"a rate of {rate_hz} frames per second: expected more than 0 and at most 1000")
+    if size is not None:
+        sides = [side for side in size if isinstance(side, int | np.integer)] if isinstance(size, tuple | list) else []
+        if len(sides) != 2 or len(sides) != len(size) or min(sides) < 1:
+            raise SourceError(f"cannot resize to {short(size)}: expected a positive (height, width), whole numbers")
+        if int(sides[0]) * int(sides[1]) > MAX_PIXELS:
+            raise SourceError(f"cannot resize to {short(size)}: expected at most {MAX_PIXELS // 10**6} megapixels")
+    if rate_hz is not None and not (is_number(rate_hz) and 0 < rate_hz <= 1000):
+        raise SourceError(f"a rate of {short(rate_hz)} frames per second: expected a number above 0 and at most 1000")
