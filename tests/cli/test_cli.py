@@ -699,6 +699,17 @@ def test_scores_in_the_place_of_a_bundle_get_a_hint(call: Call, labelled: Path, 
     )
     one_error(call("evaluate", "--data", f"folder:{labelled}"), 2, "give a bundle, or --scores-file FILE.npz")
     one_error(call("evaluate", "B", "--scores-file", file, "--data", SCENE), 2, "--scores-file takes no bundle")
+    for option, *value in (
+        ("--runtime", "onnx"),
+        ("--precision", "int8"),
+        ("--device", "GPU"),
+        ("--threads", "2"),
+        ("--flow-weights", "raft.pth"),
+        ("--update", "gated"),
+        ("--no-gate",),
+    ):
+        done = call("evaluate", "--scores-file", file, "--data", SCENE, option, *value)
+        one_error(done, 2, f"--scores-file takes no {option}: the scores are there already")
 
 
 def test_scores_of_any_method_are_evaluated_without_a_bundle(call: Call, labelled: Path, tmp_path: Path) -> None:

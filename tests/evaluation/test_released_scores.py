@@ -120,6 +120,18 @@ class TestRefused:
             read_released_scores(tmp_path, VIDEOS)
         assert "\n" not in str(caught.value)
 
+    def test_no_score_at_all(self, tmp_path: Path) -> None:
+        np.savez(tmp_path / "mine.npz", **{video.name: np.full(video.n_frames or 0, np.nan) for video in VIDEOS})
+        with pytest.raises(EvaluationError, match=r"mine\.npz has no score of any labelled frame, only nan"):
+            read_released_scores(tmp_path / "mine.npz", VIDEOS)
+
+    @pytest.mark.parametrize("name", ["mine.csv", "mine.mat", "mine.npz"])
+    def test_a_file_of_another_format_is_not_called_a_pickle(self, tmp_path: Path, name: str) -> None:
+        (tmp_path / name).write_text("frame,score\n0,0.5\n")
+        with pytest.raises(EvaluationError, match=r"is neither a \.npy nor a \.npz file: save it with") as caught:
+            read_released_scores(tmp_path / name, VIDEOS)
+        assert "pickle" not in str(caught.value)
+
     def test_files_that_are_missing_or_many(self, tmp_path: Path) -> None:
         with pytest.raises(EvaluationError, match=r"has no \.npy or \.npz file"):
             read_released_scores(tmp_path, VIDEOS)
@@ -176,8 +188,8 @@ def test_the_command_says_what_the_column_paper_is_and_writes_the_notes(
     assert notes[1] == "8 of 80 frames have no score and are left out: the first 4 of every video."
     assert all(f"note: {note}" in said.err for note in notes)
     np.save(tmp_path / "all.npy", np.full(80, np.nan))
-    command("--scores-file", tmp_path / "all.npy")
-    assert "no metrics: no frame has a score" in capsys.readouterr().out
+    command("--scores-file", tmp_path / "all.npy", code=1)
+    assert "all.npy has no score of any labelled frame, only nan" in capsys.readouterr().err
 
 
 def test_the_command_takes_a_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -354,6 +354,17 @@ def evaluate(
             raise ConfigError("--scores-file takes no bundle, no --report and no --scores: it needs only --data")
         if false_alarms is not None:
             raise ConfigError("--scores-file takes no --false-alarms: without normal video, scores have no threshold")
+        of_network = {
+            "--runtime": runtime != DEFAULT_RUNTIME,
+            "--precision": precision is not PrecisionName.auto,
+            "--device": device != "CPU",
+            "--threads": threads is not None,
+            "--flow-weights": flow_weights is not None,
+            "--update": update is not UpdateName.off,
+            "--no-gate": not gate,
+        }
+        if given := [option for option, is_given in of_network.items() if is_given]:
+            raise ConfigError(f"--scores-file takes no {' and no '.join(given)}: the scores are there already")
         _evaluate_file(scores_file, data, json_file, _protocols(protocol), matrix=matrix)
         return
     bundle = _bundle_to_evaluate(bundle)

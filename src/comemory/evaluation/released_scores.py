@@ -23,7 +23,8 @@ from comemory.evaluation.video_scores import FrameScores
 from comemory.types import JSON, LabelledSource
 
 SUFFIXES = (".npy", ".npz")
-NPY_START = b"\x93NUMPY"
+NPY_START, ZIP_STARTS = b"\x93NUMPY", (b"PK\x03\x04", b"PK\x05\x06")
+"""How a `.npy`, and a `.npz` with arrays and without, begin, whatever their names."""
 WHOLE = ""
 """The name of an array that stands alone in its file."""
 BESIDE = ("own", "motion_baseline")
@@ -75,6 +76,10 @@ def read_released_scores(
         raise EvaluationError(f"no test video has labels: there is nothing to compare {path} with")
     given, notes = _read_all(path, videos, known)
     scored = [_frame_scores(path, video, given[video.name], n_first, higher_is_normal) for video in known]
+    if not any(len(video.frames) for video in scored):
+        raise EvaluationError(
+            f"{path} has no score of any labelled frame, only nan: expected one number for each frame"
+        )
     dropped = dropped_frames(scored) or ["Every frame has a score."]
     return scored, [*notes, *dropped, *_scaled(given), *_unlabelled(videos)]
 
@@ -180,15 +185,19 @@ def _arrays(path: Path) -> Arrays:
     """
     try:
         with path.open("rb") as file:  # Opened here, because NumPy leaves a damaged file open.
-            is_array = file.read(len(NPY_START)) == NPY_START or path.suffix.lower() == ".npy"
+            start = file.read(len(NPY_START))
             file.seek(0)
-            if not is_array:
+            if start.startswith(ZIP_STARTS):
                 loaded = np.load(file, allow_pickle=False)
                 return {key: loaded[key] for key in loaded.files}
     except OSError as error:
         raise EvaluationError(f"cannot read the scores {path}: {error.strerror or error}") from None
     except (ValueError, EOFError, BadZipFile, MemoryError) as error:
         raise EvaluationError(f"{path} is not a .npz of plain arrays ({short(str(error))}): {FORMAT}") from None
+    if start != NPY_START and path.suffix.lower() != ".npy":
+        raise EvaluationError(
+            f"{path} is neither a .npy nor a .npz file: save it with numpy.savez(FILE, NAME=scores); {FORMAT}"
+        )
     return {WHOLE: open_npy(path)}
 
 
