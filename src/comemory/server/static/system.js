@@ -36,7 +36,7 @@ function machine({ machine: found, version, uptime_s: uptime }) {
 }
 
 function aside({ files, bytes, deleted_from: from }) {
-  return `${count(files)} media ${files === 1 ? "file belongs" : "files belong"} to no event, ${size(bytes)}. ${files === 1 ? "It is" : "The first is"} deleted on ${dayOf(from)}. To take them back, stop the service and run comemory store adopt.`;
+  return `${count(files)} media ${files === 1 ? "file belongs" : "files belong"} to no event, ${size(bytes)}. ${files === 1 ? "It is" : "The first is"} deleted on ${dayOf(from)}. To take ${files === 1 ? "it" : "them"} back, stop the service and run comemory store adopt.`;
 }
 
 function store({ events, store_url: url, store_error: error, store_warning: warning, quarantine }) {
