@@ -549,6 +549,13 @@ class TestDocumentedErrors:
             (copied / member).write_text(json.dumps(value), encoding="utf-8")
             return copied
 
+        def flipped(member: str) -> Path:
+            copied = bundles.copied(bundle, bundle.parent / "edited")
+            content = bytearray((copied / member).read_bytes())
+            content[-1] ^= 1
+            (copied / member).write_bytes(content)
+            return copied
+
         def without(member: str) -> Path:
             copied = bundles.copied(bundle, bundle.parent / "edited")
             (copied / member).unlink()
@@ -569,6 +576,7 @@ class TestDocumentedErrors:
         yield error(lambda: open_bundle(empty))
         yield error(lambda: open_bundle(without("model.onnx")))
         yield error(lambda: open_bundle(edited("config.json", lambda config: config.update(model="memae"))))
+        yield error(lambda: open_bundle(flipped("model.onnx")))
         yield error(lambda: open_bundle(edited(MANIFEST, lambda manifest: manifest.update(format=2))))
         yield error(lambda: Detector.open(bundles.unfinite(bundle, bundle.parent / "a", "flow"), threads=1))
         needing = edited("calibration.json", channel)

@@ -71,7 +71,7 @@ def run_script(script: Path, *arguments: object) -> None:
         text=True,
     ) as process:
         try:
-            said, _ = process.communicate(timeout=100)
+            said, _ = process.communicate(timeout=400)
         except subprocess.TimeoutExpired:
             os.killpg(process.pid, signal.SIGKILL)
             raise
