@@ -120,11 +120,10 @@ def test_one_array_for_each_video_is_enough(tmp_path: Path) -> None:
     assert {one["score"] for one in results["protocols"]} == {"model"}
 
 
-def test_a_file_without_any_score_has_no_metrics(tmp_path: Path) -> None:
+def test_a_file_without_any_score_is_refused(tmp_path: Path) -> None:
     file = write(tmp_path / "scores.npz", v01=[np.nan] * 4, v02=[np.nan] * 4)
-    results, notes = evaluate_released_scores(file, "folder", VIDEOS)
-    assert (results["n_scored"], results["causal"]["auc_micro"]) == (0, None)
-    assert notes == ["8 of 8 frames have no score and are left out: all of every video."]
+    with pytest.raises(EvaluationError, match="no score of any labelled frame, only nan"):
+        evaluate_released_scores(file, "folder", VIDEOS)
 
 
 def test_fewer_scores_than_frames_are_read_as_in_other_files(tmp_path: Path) -> None:
@@ -175,7 +174,7 @@ def test_scores_that_do_not_fit_are_refused_in_one_line(tmp_path: Path, arrays: 
 @pytest.mark.parametrize("content", [b"", b"no archive", b"PK\x03\x04 torn"])
 def test_a_file_that_is_no_archive_is_refused(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "scores.npz").write_bytes(content)
-    with pytest.raises(EvaluationError, match=r"is not a \.npz of plain arrays"):
+    with pytest.raises(EvaluationError, match=r"is not a \.npz of plain arrays|is neither a \.npy nor a \.npz file"):
         read_released_scores(tmp_path / "scores.npz", VIDEOS)
     with pytest.raises(EvaluationError, match="cannot read the scores"):
         read_released_scores(tmp_path / "none.npz", VIDEOS)

@@ -343,7 +343,7 @@ def test_a_training_is_started_and_watched_on_the_page(tmp_path: Path, page: Pag
         page.get_by_label("Train on").select_option("folder")
         page.get_by_label("Folder").fill(str(footage))
         page.get_by_role("button", name="Start a training").press("Enter")
-        wait_for(lambda: client.get("/system").json()["learning"][0]["stage"] == "done")
+        wait_for(lambda: client.get("/system").json()["learning"][0]["stage"] == "done", timeout_s=900)
         wait_for(lambda: client.get("/cameras/gate").json()["model_sha256"] != before)
         assert client.post("/cameras/gate/training", json={"source": "record", "minutes": 60}).status_code == 202
         process = json.loads((server.out / "cameras" / "gate" / "learning.json").read_text())["process"]
