@@ -227,7 +227,7 @@ def test_error_message_never_shows_a_secret(values: dict[str, object], settings:
 
 @pytest.mark.parametrize("setting", [f"web.password:{SECRET}", f"web.password {SECRET}", f"=rtsp://a:{SECRET}@host/s"])
 def test_invalid_setting_is_shown_without_its_value(setting: str) -> None:
-    with pytest.raises(ConfigError, match="cannot read the setting|a setting has no key") as caught:
+    with pytest.raises(ConfigError, match=r"cannot read the setting|a setting has no key") as caught:
         read_live(None, {}, (setting,))
     assert SECRET not in str(caught.value)
 
