@@ -205,6 +205,27 @@ def test_training_ends_with_its_parent_process(tmp_path: Path) -> None:
     until(lambda: not child.exists() or "(Z" in (child / "stat").read_text().replace(") ", "("))
 
 
+@pytest.mark.parametrize("delay_s", [0.02, 0.1])
+def test_training_whose_parent_is_killed_in_its_first_moments_is_not_left_behind(
+    tmp_path: Path, delay_s: float
+) -> None:
+    """It is stopped only once the kernel ends it with its parent; here a tiny share stops it at once."""
+    code = (
+        "import sys; from pathlib import Path; from comemory.live.learning import learn;"
+        "learn._run_throttled(['--version'], Path(sys.argv[1]) / 'log', 1e-6, print)"
+    )
+    parent = subprocess.Popen([sys.executable, "-c", code, str(tmp_path)])
+    children = Path(f"/proc/{parent.pid}/task/{parent.pid}/children")
+    try:
+        until(lambda: bool(children.read_text().split()))
+        child = Path(f"/proc/{children.read_text().split()[0]}")
+        time.sleep(delay_s)
+    finally:
+        parent.kill()
+        parent.wait()
+    until(lambda: not child.exists() or "(Z" in (child / "stat").read_text().replace(") ", "("))
+
+
 class TestDrift:
     def feed(self, shift: float, hours: int) -> DriftMonitor:
         monitor = DriftMonitor(hours=3, min_frames=100)

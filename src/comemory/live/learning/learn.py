@@ -129,14 +129,19 @@ def export_in_subprocess(data: Path, bundle: Path, cpu_share: float, say: Print)
         say(f"the bundle stays in fp32: {failure}")
 
 
-def child_command(*arguments: str) -> list[str]:
+def child_command(*arguments: str, bound_fd: int | None = None) -> list[str]:
     """The command of a comemory process that the kernel kills with the thread that starts it, even while it is stopped.
 
     It ends at once where this process ended before it could ask the kernel for that (PR_SET_PDEATHSIG = 1).
+
+    Args:
+        arguments: of the command line.
+        bound_fd: file descriptor that the process inherits, and closes as soon as the kernel is asked.
     """
     program = (
         "import ctypes, os, signal, sys; ctypes.CDLL(None).prctl(1, signal.SIGKILL); "
         f"os.getppid() == {os.getpid()} or sys.exit(1); "
+        f"{'' if bound_fd is None else f'os.close({bound_fd}); '}"
         "from comemory.cli import main; main(sys.argv[1:])"
     )
     return [sys.executable, "-P", "-c", program, *arguments]
@@ -145,27 +150,46 @@ def child_command(*arguments: str) -> list[str]:
 def _run_throttled(command: Sequence[str], log: Path, cpu_share: float, on_minute: Callable[[], None]) -> str:
     """Run a comemory command in a throttled process that ends with this one; gives why it failed, or an empty text."""
     log.parent.mkdir(parents=True, exist_ok=True)
-    with log.open("w", encoding="utf-8") as output:
-        process = subprocess.Popen(
-            child_command(*command),
-            stdout=output,
-            stderr=subprocess.STDOUT,
-            env={**os.environ, "OMP_NUM_THREADS": "1"},
-            start_new_session=True,
-        )
-        try:
-            with suppress(ProcessLookupError, PermissionError):
-                os.setpriority(os.PRIO_PROCESS, process.pid, NICE)
-            _throttle(process, cpu_share, on_minute)
-        finally:
-            if process.poll() is None:
-                _signal(process, signal.SIGCONT)
-                _signal(process, signal.SIGKILL)
-                process.wait()
+    process = _start_bound(command, log)
+    try:
+        with suppress(ProcessLookupError, PermissionError):
+            os.setpriority(os.PRIO_PROCESS, process.pid, NICE)
+        _throttle(process, cpu_share, on_minute)
+    finally:
+        if process.poll() is None:
+            _signal(process, signal.SIGCONT)
+            _signal(process, signal.SIGKILL)
+            process.wait()
     if not process.returncode:
         return ""
     lines = [line for line in log.read_text(encoding="utf-8", errors="replace").splitlines() if line.strip()]
     return lines[-1].strip() if lines else f"exit code {process.returncode}"
+
+
+def _start_bound(command: Sequence[str], log: Path) -> subprocess.Popen[bytes]:
+    """Start a comemory command, and wait until it ends with this process.
+
+    Stopped before that, it would outlive a parent that is killed, and stay stopped for ever.
+    """
+    bound, bound_fd = os.pipe()
+    try:
+        with log.open("w", encoding="utf-8") as output:
+            process = subprocess.Popen(
+                child_command(*command, bound_fd=bound_fd),
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                env={**os.environ, "OMP_NUM_THREADS": "1"},
+                pass_fds=(bound_fd,),
+                start_new_session=True,
+            )
+    except BaseException:
+        os.close(bound)
+        raise
+    finally:
+        os.close(bound_fd)
+    with os.fdopen(bound, "rb") as pipe:
+        pipe.read()
+    return process
 
 
 def _throttle(process: subprocess.Popen[bytes], cpu_share: float, on_minute: Callable[[], None]) -> None:
