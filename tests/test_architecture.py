@@ -206,6 +206,12 @@ class TestWithoutTorch:
         done = run(code)
         assert done.returncode == 0, done.stderr
 
+    def test_a_training_names_a_missing_folder_before_it_imports_torch(self, tmp_path: Path) -> None:
+        code = WITHOUT_TORCH + "\n    from comemory.cli import main\n    main(sys.argv[1:])"
+        done = run(code, "train", "--data", f"folder:{tmp_path / 'absent'}", "--out", str(tmp_path / "bundle"))
+        assert done.returncode == 1
+        assert "cannot open this folder dataset" in done.stderr
+
     @pytest.mark.parametrize("runtime", ["openvino", "onnx"])
     def test_evaluating_never_imports_torch(self, nano_bundle: Path, tmp_path: Path, runtime: str) -> None:
         code = (

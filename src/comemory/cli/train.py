@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -75,6 +76,7 @@ def train(
 
     `comemory train --data ped2:data/ped2 --preset small --set train.epochs=10 --set train.seed=1 --out models/ped2`
     """
+    from comemory.datasets import open_dataset
     from comemory.training.config import read_training_config
 
     if workers is not None and cluster is None:
@@ -84,6 +86,9 @@ def train(
     resolved = read_training_config(preset, config, settings or ())
     refuse_url(out)
     require_writable_folder(out.absolute().parent)
+    if cluster is None and "WORLD_SIZE" not in os.environ:
+        # Several processes agree on an error, see `train`; one alone names a mistyped path before it imports PyTorch.
+        open_dataset(data).training()
     from comemory.training.processes import OtherProcessError
     from comemory.training.train import train as run_training
 
