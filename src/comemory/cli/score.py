@@ -243,27 +243,31 @@ def score(
             on_source=bars.stage,
             on_frame=bars.advance,
         )
-    coverage = detector.bundle.coverage()
     if as_json:
-        print_json(
-            {
-                "precision": detector.bundle.precision,
-                "frames": result.n_frames,
-                "false_alarms": result.false_alarms,
-                "highest_score": result.highest_score,
-                "event_at": result.event_at,
-                "footage_s": coverage.footage_s,
-                "finest_budget": coverage.finest,
-                "events": [asdict(event) for event in result.events],
-                "files": [str(file) for file in result.files],
-                "problems": result.problems,
-                "notes": result.notes,
-            }
-        )
+        print_json(_as_json(result, detector))
     elif result.files:
         _print_scored(result, detector)
-        print_notes(console, [*result.notes, f"{detector.bundle.path.name} was trained on {coverage}"])
+        notes = [*result.notes, f"{detector.bundle.path.name} was trained on {detector.bundle.coverage()}"]
+        print_notes(console, notes)
     report_problems(result.problems)
+
+
+def _as_json(result: BatchResult, detector: Detector) -> JSON:
+    """What `--json` prints."""
+    coverage = detector.bundle.coverage()
+    return {
+        "precision": detector.bundle.precision,
+        "frames": result.n_frames,
+        "false_alarms": result.false_alarms,
+        "highest_score": result.highest_score,
+        "event_at": result.event_at,
+        "footage_s": coverage.footage_s,
+        "finest_budget": coverage.finest,
+        "events": [asdict(event) for event in result.events],
+        "files": [str(file) for file in result.files],
+        "problems": result.problems,
+        "notes": result.notes,
+    }
 
 
 def _print_scored(result: BatchResult, detector: Detector) -> None:
