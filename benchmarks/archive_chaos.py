@@ -27,7 +27,7 @@ from typing import IO, Any
 import pyarrow.parquet as pq
 from archive_memory import BUCKET, REPOSITORY, make_videos, store
 
-from comemory.bench import environment
+from comemory.bench import measurement_environment
 from comemory.cluster.archive import parse_cluster, score_archive
 
 Scores = dict[str, list[tuple[int, float | None]]]
@@ -126,7 +126,7 @@ def main() -> None:
     args = parser.parse_args()
     if min(args.kills, args.videos, args.workers) < 1 or args.longest <= 0 or not 0 <= args.share < 0.5:
         parser.error("--kills, --videos and --workers are 1 or more, --longest over 0, --share 0 up to 0.5")
-    started = environment()
+    started = measurement_environment()
     began = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="comemory-chaos-") as place:
         folder = Path(place)

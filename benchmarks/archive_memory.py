@@ -29,7 +29,7 @@ from typing import Any
 
 import numpy as np
 
-from comemory.bench import environment
+from comemory.bench import measurement_environment
 from comemory.datasets import open_dataset
 from comemory.video.writer import VideoWriter
 
@@ -164,7 +164,7 @@ def main() -> None:
     args = parser.parse_args()
     if min(args.videos, args.workers) < 1 or args.frames < 6 or args.write_s < 0:
         parser.error("--videos and --workers are 1 or more, --frames 6 or more, --write-s 0 or more")
-    started = environment()
+    started = measurement_environment()
     with tempfile.TemporaryDirectory(prefix="comemory-memory-") as place:
         folder = Path(place)
         make_videos(folder, args.videos, args.frames)

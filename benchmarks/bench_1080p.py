@@ -22,7 +22,7 @@ from typing import Any
 
 from bench_against_mnad import pipeline_rss_mib
 
-from comemory.bench import environment, interleave
+from comemory.bench import interleave, measurement_environment
 from comemory.datasets import open_dataset
 from comemory.detector import Detector
 from comemory.errors import ComemoryError
@@ -75,7 +75,7 @@ def measure(bundle: str, video: str, rounds: int, threads: int, precision: str) 
         "model": Path(bundle).name,
         "threads": threads,
         "rounds": rounds,
-        **environment(),
+        **measurement_environment(),
     }
 
 

@@ -26,7 +26,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from comemory.bench import Timing, environment, interleave, peak_rss_mib
+from comemory.bench import Timing, interleave, measurement_environment, peak_rss_mib
 from comemory.detector import Detector
 from comemory.errors import ComemoryError
 from comemory.parallel import score_frames
@@ -134,7 +134,7 @@ def measure(bundle: str, video: str, rounds: int, threads: int, mnad_frames: int
         "mnad_size": [MNAD_SIDE, MNAD_SIDE],
         "rounds": rounds,
         "threads": threads,
-        **environment(),
+        **measurement_environment(),
     }
 
 

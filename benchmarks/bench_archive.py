@@ -25,11 +25,11 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 
-from comemory.bench import environment
+from comemory.bench import measurement_environment
 from comemory.cluster.archive import parse_cluster, score_archive
 from comemory.cluster.archive_scorer import ArchiveScorer
-from comemory.cluster.archive_task import ArchiveSettings, Task, result_name
-from comemory.cluster.paths import list_videos
+from comemory.cluster.archive_task import ArchiveSettings, ArchiveTask, result_name
+from comemory.cluster.paths import list_input_videos
 from comemory.datasets import open_dataset
 from comemory.detector import Detector
 from comemory.types import Frame
@@ -89,11 +89,11 @@ def overhead_s(bundle: str, videos: Sequence[Path], folder: Path) -> list[float]
     )
     scorer = ArchiveScorer(settings)
     found = []
-    for video in list_videos([str(video) for video in videos]):
+    for video in list_input_videos([str(video) for video in videos]):
         began = time.process_time()
         list(detector.run(video.path))
         between = time.process_time()
-        scorer.run(Task("file", video, settings.key(video)))
+        scorer.run(ArchiveTask("file", video, settings.key(video)))
         found.append((time.process_time() - between) - (between - began))
     return found
 
@@ -120,7 +120,7 @@ def main() -> None:
     parser.add_argument("--bundle", default=str(Path(__file__).resolve().parents[1] / "models" / "synthetic-nano"))
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write the results there")
     arguments = parser.parse_args()
-    started = environment()
+    started = measurement_environment()
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
         videos, n_real = make_videos(folder / "in", arguments.videos, arguments.real)

@@ -26,7 +26,7 @@ import numpy as np
 from bench_1080p import render
 from numpy.typing import NDArray
 
-from comemory.bench import environment, peak_rss_mib
+from comemory.bench import measurement_environment, peak_rss_mib
 from comemory.bundle import open_bundle
 from comemory.detector import Detector
 from comemory.errors import ComemoryError
@@ -163,7 +163,7 @@ def measure(
         "rss_mib": round(peak_rss_mib(), 1),
         "precision": first.bundle.precision,
         "model": Path(bundle).name,
-        **environment(),
+        **measurement_environment(),
     }
 
 

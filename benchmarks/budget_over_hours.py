@@ -21,7 +21,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from comemory.bench import environment
+from comemory.bench import measurement_environment
 from comemory.datasets import open_dataset
 from comemory.models.evidence import cell_means
 from comemory.scoring import Calibration, EventFinder, NormalScene, Scorer, normalise
@@ -139,7 +139,7 @@ def measure(
         "walkways": list(seeds),
         "calibrations": len(starts) * len(seeds),
         "alarms_per_hour": found,
-        "environment": environment(),
+        "environment": measurement_environment(),
     }
 
 

@@ -17,7 +17,7 @@ import simpy
 from capacity_inputs import GIB, Costs, Fleet
 from numpy.typing import NDArray
 
-from comemory.cluster.placement import place
+from comemory.cluster.placement import place_cameras
 
 BUSIEST_S = 14 * 3600.0
 """The busiest second of the day."""
@@ -270,7 +270,7 @@ class _Cell:
             if state != "lost":
                 alive["settling" if state == "settling" else "up"][str(node)] = self.capacity
         present = {self._names[camera]: str(node) for camera, node in enumerate(self._node) if node >= 0}
-        found = place(self._names, present, alive["up"], alive["settling"])
+        found = place_cameras(self._names, present, alive["up"], alive["settling"])
         after = np.array([int(found.get(name, -1)) for name in self._names])
         moved = np.flatnonzero(after != self._node)
         self._interrupt(moved)

@@ -24,12 +24,12 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from comemory.bench import environment
+from comemory.bench import measurement_environment
 from comemory.datasets import open_dataset
 from comemory.detector import Detector
 from comemory.metrics.frame import auc
 from comemory.research.reproduce.scenes import chosen_on_the_others, chosen_with_all_labels
-from comemory.scoring import Calibration, peak
+from comemory.scoring import Calibration, find_peak
 from comemory.types import JSON, LabelledSource
 
 
@@ -95,7 +95,7 @@ def _values(
         scored = detector.step_sample(frame, sampler.sample(frame))
         if scored is not None:
             maps = scored.evidence.maps
-            rows.append([float(calibration.level(channel, peak(maps, channel).value)) for channel in channels])
+            rows.append([float(calibration.level(channel, find_peak(maps, channel).value)) for channel in channels])
             indices.append(frame.index)
     return np.array(rows, np.float64), np.array(indices, np.intp)
 
@@ -163,7 +163,7 @@ def main() -> None:
         print(f"{name}: {sum(map(len, levels.videos))} frames", flush=True)
     print("\n".join(table(aucs, names)))
     if args.json:
-        found: JSON = {"scenes": names, "auc": aucs, "environment": environment()}
+        found: JSON = {"scenes": names, "auc": aucs, "environment": measurement_environment()}
         args.json.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
 
 

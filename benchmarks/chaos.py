@@ -325,7 +325,7 @@ class Seen:
     clips: set[str] = field(default_factory=set)
     counts: Counter[str] = field(default_factory=Counter)
 
-    def look(self, out: Path, life: Life, receiver: Receiver, listener: BrokerListener) -> None:
+    def collect(self, out: Path, life: Life, receiver: Receiver, listener: BrokerListener) -> None:
         """Take in what one life has shown and written."""
         self.events |= life.seen | {id for id, _ in receiver.notified | listener.notified}
         with suppress(FileNotFoundError):
@@ -369,8 +369,8 @@ def chaos(args: argparse.Namespace, folder: Path) -> dict[str, Any]:
         config = folder / "live.toml"
         config.write_text(text, encoding="utf-8")
 
-        def look(life: Life) -> None:
-            seen.look(out, life, receiver, listener)
+        def collect(life: Life) -> None:
+            seen.collect(out, life, receiver, listener)
 
         for number in range(args.kills):
             if number:  # the first start makes its files: without room for them it is refused
@@ -380,7 +380,7 @@ def chaos(args: argparse.Namespace, folder: Path) -> dict[str, Any]:
                 _live(life, chance, trouble, seen, url, is_first=number == 0)
             finally:
                 life.kill()
-            look(life)
+            collect(life)
             if args.verbose:
                 print(f"kill {number + 1}: {len(seen.events)} events, {dict(seen.counts)}", file=sys.stderr)
         trouble.set(full=False, away=False)
@@ -389,7 +389,7 @@ def chaos(args: argparse.Namespace, folder: Path) -> dict[str, Any]:
             last = _settle(life, url, seen)
         finally:
             life.kill()
-        look(life)
+        collect(life)
         found = compare(url, out, seen, receiver, listener)
     return {"kills": args.kills, "seconds": round(time.monotonic() - began, 1), **seen.counts, **found, **last}
 

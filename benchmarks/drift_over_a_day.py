@@ -25,7 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from comemory import stages
-from comemory.bench import environment
+from comemory.bench import measurement_environment
 from comemory.clips.config import ClipSettings
 from comemory.clips.preparation import FramePair
 from comemory.datasets import open_dataset
@@ -268,7 +268,7 @@ def measured(work: Path, frames: int, epochs: int) -> JSON:
             ]
             for name, by_hour in moved.items()
         },
-        **environment(),
+        **measurement_environment(),
     }
 
 

@@ -22,7 +22,7 @@ import torch.nn.functional as nnf
 from numpy.typing import NDArray
 
 from comemory import metrics
-from comemory.bench import environment
+from comemory.bench import measurement_environment
 from comemory.datasets import open_dataset
 from comemory.models.baselines.autoencoder import Autoencoder
 from comemory.research.reproduce.statistics import spearman
@@ -130,7 +130,7 @@ def main() -> None:
             epochs[f"{done} of {options.epochs} epochs"] = found
             print(done, json.dumps(found), flush=True)
     measured = {"what": f"autoencoder, width {options.width}, one seed", "data": options.data, "epochs": epochs}
-    options.json.write_text(json.dumps({**measured, **environment()}, indent=1) + "\n", encoding="utf-8")
+    options.json.write_text(json.dumps({**measured, **measurement_environment()}, indent=1) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

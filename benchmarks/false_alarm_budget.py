@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from comemory.bench import environment
+from comemory.bench import measurement_environment
 from comemory.datasets import open_dataset
 from comemory.detector import Detector
 from comemory.metrics import false_alarms_per_hour
@@ -115,7 +115,7 @@ def measure(bundle: Path, data: str) -> JSON:
             "budgets": {budget: count_alarms(detector, part, budget) for budget in BUDGETS},
         },
         "training, one half calibrated on the other": split_half(detector, dataset.training()),
-        "environment": environment(),
+        "environment": measurement_environment(),
     }
 
 

@@ -18,7 +18,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from comemory.bench import environment
+from comemory.bench import measurement_environment
 from comemory.errors import RuntimeMissing, SourceError
 
 REPOSITORY = Path(__file__).resolve().parents[1]
@@ -173,7 +173,7 @@ def _port_of(running: Served) -> int:
 
 def live_environment() -> dict[str, Any]:
     """What a result of the live system depends on: machine, versions of its libraries, load over 1, 5 and 15 minutes."""
-    found: dict[str, Any] = dict(environment())
+    found: dict[str, Any] = dict(measurement_environment())
     found["versions"] |= {package: version(package) for package in PACKAGES}
     found["load_average"] = [round(load, 2) for load in os.getloadavg()]
     return found

@@ -18,11 +18,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from comemory.bench import environment, interleave
+from comemory.bench import interleave, measurement_environment
 from comemory.datasets import open_dataset
 from comemory.detector import Detector
 from comemory.metrics.frame import auc
-from comemory.scoring import Scorer, normalise, peak
+from comemory.scoring import Scorer, find_peak, normalise
 from comemory.training.cache import PreparedVideo, prepare_videos
 from comemory.training.config import TrainingConfig, model_class, read_training_config
 from comemory.training.train import train
@@ -56,7 +56,7 @@ def aucs_of(
             maps = {**outputs, **video.evidence(newest)}
             parts = scorer.update(normalise(maps, scorer.calibration.spatial_baselines))
             for channel in CHANNELS:
-                values[channel].append(peak(maps, channel).value)
+                values[channel].append(find_peak(maps, channel).value)
             values["motion"].append(parts.motion)
             values["score"].append(parts.uncalibrated)
             truth.append(bool(labels[video.indices[newest]]))
@@ -147,7 +147,7 @@ def main() -> None:
         "scene": SCENE,
         "epochs": args.epochs,
         "encoders": {name: {**cost[name], "runs": results[name]} for name in encoders},
-        **environment(),
+        **measurement_environment(),
     }
     print(json.dumps(report, indent=1))
     if args.json:

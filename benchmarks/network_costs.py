@@ -19,7 +19,7 @@ from pathlib import Path
 
 import numpy as np
 
-from comemory.bench import environment
+from comemory.bench import measurement_environment
 from comemory.research.reproduce.costs import network_settings_key
 from comemory.research.reproduce.experiment import find_experiment, find_root, read_experiment
 from comemory.research.reproduce.grid import list_runs
@@ -85,7 +85,7 @@ def main() -> None:
         name: {"settings": network_settings_key(config.model_dump(mode="json")), **network_cost(config), **timed[name]}
         for name, config in configs.items()
     }
-    measured = {"what": f"networks of {path.stem}", "networks": networks, **environment()}
+    measured = {"what": f"networks of {path.stem}", "networks": networks, **measurement_environment()}
     options.json.write_text(json.dumps(measured, indent=1) + "\n", encoding="utf-8")
     for name, cost in networks.items():
         print(f"{name:24} {cost['parameters']:>10,} {cost['macs'] / 1e6:>8,.0f} M {cost['cpu_ms']:>8.2f} ms")

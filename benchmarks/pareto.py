@@ -19,7 +19,7 @@ from pathlib import Path
 import matplotlib as mpl
 from matplotlib.figure import Figure
 
-from comemory.bench import environment, interleave, network_gflop
+from comemory.bench import interleave, measurement_environment, network_gflop
 from comemory.bundle import open_bundle
 from comemory.detector import Detector
 from comemory.export import export
@@ -133,7 +133,7 @@ def main() -> None:
     for name, point in points.items():
         point.update({"auc": aucs[name], "auc_learned": aucs.get(f"{name}+learned")})
     if options.json:
-        options.json.write_text(json.dumps({"points": points, **environment()}, indent=1) + "\n")
+        options.json.write_text(json.dumps({"points": points, **measurement_environment()}, indent=1) + "\n")
     if options.plot:
         draw(points, options.plot)
     for name in front({name: (point["int8_ms"], point["auc"]) for name, point in points.items()}):

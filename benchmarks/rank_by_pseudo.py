@@ -15,9 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from comemory import metrics
-from comemory.bench import environment
+from comemory.bench import measurement_environment
 from comemory.detector import Detector
-from comemory.research.pseudo_anomalies.dataset import open_dataset
+from comemory.research.pseudo_anomalies.dataset import open_any_dataset
 from comemory.research.pseudo_anomalies.perturbations import PERTURBATIONS
 from comemory.research.reproduce.statistics import kendall, spearman
 from comemory.scoring import patch_map
@@ -84,9 +84,9 @@ def ranking(bundle: Path, data: str) -> dict[str, Any]:
     """The AUC of each channel on pseudo-anomalies and on the test set, and their rank correlation."""
     detector = Detector.open(bundle, threads=1, precision="fp32", skip_static=False)
     channels = channels_of(detector)
-    values, labels, _ = peaks(detector, open_dataset(data).testing(), channels)
+    values, labels, _ = peaks(detector, open_any_dataset(data).testing(), channels)
     test = [auc(column, labels) for column in values.T]
-    kinds = by_kind(*peaks(detector, open_dataset(f"pseudo:{data}").testing(), channels))
+    kinds = by_kind(*peaks(detector, open_any_dataset(f"pseudo:{data}").testing(), channels))
     pseudo = np.mean(list(kinds.values()), axis=0).tolist()
     return {
         "bundle": bundle.name,
@@ -102,7 +102,7 @@ def ranking(bundle: Path, data: str) -> dict[str, Any]:
         ],
         "spearman": spearman(pseudo, test),
         "kendall": kendall(pseudo, test),
-        "environment": environment(),
+        "environment": measurement_environment(),
     }
 
 

@@ -40,12 +40,12 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from comemory.bench import environment
+from comemory.bench import measurement_environment
 from comemory.bundle import open_bundle
 from comemory.cluster.archive_scorer import ArchiveScorer
-from comemory.cluster.archive_task import ArchiveSettings, Task, result_name
+from comemory.cluster.archive_task import ArchiveSettings, ArchiveTask, result_name
 from comemory.cluster.archive_worker import settings_line
-from comemory.cluster.paths import InputFile, list_videos
+from comemory.cluster.paths import InputFile, list_input_videos
 from comemory.datasets import open_dataset
 from comemory.detector import Detector
 from comemory.errors import ComemoryError
@@ -202,16 +202,16 @@ def file_costs(bundle: str, folder: Path, rounds: int) -> dict[str, Any]:
     detector, settings = Detector.open(bundle, threads=1), settings_of(bundle, str(folder / "out"))
     scorer = ArchiveScorer(settings)
     path = encode(folder / "file.mp4", "h264 144x96", 100)
-    [video] = list_videos([str(path)])
+    [video] = list_input_videos([str(path)])
     extra, open_s, whole = [], [], []
     for _ in range(2 * rounds):
         alone = timed(lambda: list(detector.run(path)))
-        whole.append(timed(lambda: scorer.run(Task("file", video, settings.key(video)))))
+        whole.append(timed(lambda: scorer.run(ArchiveTask("file", video, settings.key(video)))))
         extra.append(whole[-1] - alone)
         open_s.append(timed(lambda: list(islice(detector.open_source(path), 1))))
     long = encode(folder / "long.mp4", "h264 144x96", 1500)
-    [long_video] = list_videos([str(long)])
-    scorer.run(Task("file", long_video, settings.key(long_video)))
+    [long_video] = list_input_videos([str(long)])
+    scorer.run(ArchiveTask("file", long_video, settings.key(long_video)))
 
     def size(of: str, what: str) -> int:
         return (folder / "out" / what / f"{result_name(of)}.parquet").stat().st_size
@@ -268,7 +268,7 @@ def remember(settings: ArchiveSettings, n_files: int) -> dict[str, Any]:
     before, began = rss_mib(), time.process_time()
     paths = (f"s3://bucket/camera-{k % 1000:04d}/2026-03-{k % 28 + 1:02d}/{k:09d}.mp4" for k in range(n_files))
     videos = [InputFile(path, f"{k:032x}", 900_000_000) for k, path in enumerate(paths)]
-    tasks = [Task("file", video, settings.key(video)) for video in videos]
+    tasks = [ArchiveTask("file", video, settings.key(video)) for video in videos]
     taken_s, grown_mib = time.process_time() - began, rss_mib() - before
     return {
         "files": len(tasks),
@@ -391,7 +391,7 @@ def counters(url: str) -> tuple[Callable[[], int | None], Callable[[], int]]:
 def measure(bundle: str, rounds: int, n_frames: int, postgres: str | None, folder: Path) -> dict[str, Any]:
     """All results as JSON."""
     cv2.setNumThreads(1)
-    started = environment()
+    started = measurement_environment()
     detector = Detector.open(bundle, threads=1)
     databases = {"sqlite": str(folder / "events.db"), **({} if postgres is None else {"postgresql": postgres})}
     parts: dict[str, Callable[[], dict[str, Any]]] = {

@@ -281,10 +281,10 @@ def settings_page(title: str, place: str, used: str, example: str) -> str:
 def sink_tables() -> Iterator[str]:
     """The settings of each kind of alert sink, without those that it shares with all kinds."""
     from comemory.alerts import SINKS
-    from comemory.alerts.config import SinkSettings, settings_class
+    from comemory.alerts.config import SinkSettings, sink_settings_class
 
     for kind in SINKS:
-        sink = settings_class(kind)
+        sink = sink_settings_class(kind)
         yield f'## `alerts.NAME` with `kind = "{kind}"`\n'
         yield f"{inspect.cleandoc(sink.__doc__ or '')}\n"
         yield "| key | type | default | description |\n|---|---|---|---|"
@@ -299,11 +299,11 @@ def sink_tables() -> Iterator[str]:
 def network_tables() -> Iterator[str]:
     """The settings of the network of each model."""
     from comemory.models import MODELS
-    from comemory.training.config import settings_class
+    from comemory.training.config import model_settings_class
 
     for model in MODELS:
         yield f"## `network` of the model `{model}`\n"
-        yield from list(tables_of(settings_class(model), "network"))[1:]
+        yield from list(tables_of(model_settings_class(model), "network"))[1:]
 
 
 # ---------------------------------------------------------------- registries and API

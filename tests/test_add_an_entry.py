@@ -108,7 +108,7 @@ def test_a_sink(monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("sqlalchemy", reason="needs comemory[live]")
     from comemory.alerts import SINKS
     from comemory.alerts.config import SinkSettings
-    from comemory.alerts.sink import Notification, Stateless, open_sink
+    from comemory.alerts.sink import Notification, StatelessSink, open_sink
     from comemory.live.config import read_live
 
     class BellSettings(SinkSettings):
@@ -117,7 +117,7 @@ def test_a_sink(monkeypatch: pytest.MonkeyPatch) -> None:
         kind: Literal["bell"] = "bell"
         times: int = 1
 
-    class Bell(Stateless):
+    class Bell(StatelessSink):
         """Rings for each alert."""
 
         Settings = BellSettings

@@ -233,7 +233,7 @@ class TestWithoutTorch:
         assert page.stat().st_size > 10_000
 
     @pytest.mark.parametrize("model", ["mnad-prediction", pytest.param("memae", marks=pytest.mark.slow)])
-    def test_the_own_score_of_a_model_is_evaluated_without_torch(
+    def test_the_authors_score_of_a_model_is_evaluated_without_torch(
         self, capsys: pytest.CaptureFixture[str], tmp_path: Path, model: str
     ) -> None:
         pytest.importorskip("torch", reason="needs torch: pip install '.[train]'")

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from comemory import errors
-from comemory.errors import ComemoryError, last_line, mask_password, short, suggest
+from comemory.errors import ComemoryError, last_line, mask_password, short_repr, suggest
 
 LEAVES = [
     kind
@@ -60,7 +60,7 @@ class TestShort:
     )
     @settings(deadline=None, max_examples=100)
     def test_any_value_gives_one_short_line(self, value: object) -> None:
-        text = short(value)
+        text = short_repr(value)
         assert len(text.splitlines()) <= 1
         assert len(text) < 3000
 
@@ -68,13 +68,13 @@ class TestShort:
         deep: list[object] = []
         for _ in range(100_000):
             deep = [deep]
-        assert len(short(deep)) < 100
-        assert len(short("x" * 10**6)) < 100
-        assert len(short(10**4000)) < 100
-        assert len(short({str(i): i for i in range(10_000)})) < 200
+        assert len(short_repr(deep)) < 100
+        assert len(short_repr("x" * 10**6)) < 100
+        assert len(short_repr(10**4000)) < 100
+        assert len(short_repr({str(i): i for i in range(10_000)})) < 200
 
     def test_short_values_are_their_repr(self) -> None:
-        assert [short(value) for value in ("a'b", 1.5, None, [1, 2])] == ['"a\'b"', "1.5", "None", "[1, 2]"]
+        assert [short_repr(value) for value in ("a'b", 1.5, None, [1, 2])] == ['"a\'b"', "1.5", "None", "[1, 2]"]
 
 
 class TestLastLine:

@@ -12,7 +12,7 @@ from typing import Any, Literal, TypeVar, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, ValidationError, ValidationInfo, field_validator
 
-from comemory.errors import ConfigError, mask_password, plain_reason, short, suggest
+from comemory.errors import ConfigError, mask_password, plain_reason, short_repr, suggest
 
 S = TypeVar("S", bound=BaseModel)
 
@@ -152,14 +152,14 @@ def describe_validation(model: type[BaseModel], error: ValidationError) -> str:
     key = ".".join(path)
     more = f" (and {len(errors) - 1} more)" if len(errors) > 1 else ""
     if first["type"] == "extra_forbidden":
-        return f"unknown config key {short(key)}: {_suggest_key(model, path, known)}{more}"
+        return f"unknown config key {short_repr(key)}: {_suggest_key(model, path, known)}{more}"
     if first["type"] == "missing":
         return f"config key {key!r} is missing{more}"
     reason = plain_reason(first["msg"])
     if not key:
         return f"the settings are not valid: {reason}{more}"
-    problem = "is not valid" if is_secret else f"does not accept {short(first.get('input'))}"
-    return f"config key {short(key)} {problem}: {reason}{more}"
+    problem = "is not valid" if is_secret else f"does not accept {short_repr(first.get('input'))}"
+    return f"config key {short_repr(key)} {problem}: {reason}{more}"
 
 
 def _suggest_key(model: type[BaseModel], path: Sequence[str], known: Sequence[str]) -> str:

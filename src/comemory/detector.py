@@ -19,17 +19,17 @@ from numpy.typing import NDArray
 
 from comemory.bundle import Bundle, open_bundle, run_self_test
 from comemory.clips.builder import ClipBuilder
-from comemory.clips.static_gate import THRESHOLD, StaticFrameGate, patience
-from comemory.errors import BundleError, ConfigError, SourceError, short
+from comemory.clips.static_gate import THRESHOLD, StaticFrameGate, n_frames_to_settle
+from comemory.errors import BundleError, ConfigError, SourceError, short_repr
 from comemory.flow import open_flow
 from comemory.runtimes import CPU, RUNTIMES
 from comemory.scoring import PatchFilter
 from comemory.stages import ScoredFrame, Stages, Update, scale_box
-from comemory.types import Frame, Runtime, Score, Source, describe, is_number
+from comemory.types import Frame, Runtime, Score, Source, describe_value, is_number
 from comemory.video.frame_sampler import Sample, SourceSampler
 from comemory.video.source import OpenedSource, open_source
 
-__all__ = ["Detector", "ScoredFrame", "Update", "in_recording", "scale_box"]
+__all__ = ["Detector", "ScoredFrame", "Update", "scale_box", "score_in_recording_pixels"]
 
 
 class Detector:
@@ -82,7 +82,7 @@ class Detector:
     ) -> None:
         if not isinstance(bundle, Bundle):
             raise ConfigError(
-                f"a detector is made of an opened bundle, got {describe(bundle)}: use Detector.open(path)"
+                f"a detector is made of an opened bundle, got {describe_value(bundle)}: use Detector.open(path)"
             )
         if update not in get_args(Update):
             raise ConfigError(f"update is {update!r}: expected 'off', 'gated', 'always' or 'bounded'")
@@ -206,7 +206,7 @@ class Detector:
         """
         if not is_number(flow_scale) or not 0 < flow_scale < math.inf:
             raise ConfigError(
-                f"flow_scale is {short(flow_scale)}: expected a positive number, 1 leaves the flow as it is"
+                f"flow_scale is {short_repr(flow_scale)}: expected a positive number, 1 leaves the flow as it is"
             )
         frame = self._as_frame(frame, time_s)
         self._stages.take_source()
@@ -227,7 +227,7 @@ class Detector:
         if sample is None:
             return None
         scored = self.step(replace(frame, index=sample.index), flow_scale=sample.flow_scale)
-        return None if scored is None else at_frame(scored, frame)
+        return None if scored is None else with_frame_index(scored, frame)
 
     def source_sampler(self, name: str) -> SourceSampler:
         """A sampler of the frames of a recording, by their times, to the rate of the training.
@@ -258,7 +258,7 @@ class Detector:
             scored = self.step_sample(frame, sampler.sample(frame))
             self._stages.give_back_source(token)
             if scored is not None:
-                yield in_recording(scored, opened)
+                yield score_in_recording_pixels(scored, opened)
 
     def reset(self) -> None:
         """Forget the source: the next frame is the first of another one. The memory items are the trained ones again.
@@ -287,11 +287,11 @@ class Detector:
     def _as_frame(self, frame: Frame | NDArray[np.uint8], time_s: float | None) -> Frame:
         image = frame.image if isinstance(frame, Frame) else frame
         if not isinstance(image, np.ndarray) or image.dtype != np.uint8 or image.shape[2:] != (3,) or not image.size:
-            raise SourceError(f"a frame is an RGB image, uint8 (height, width, 3), got {describe(image)}")
+            raise SourceError(f"a frame is an RGB image, uint8 (height, width, 3), got {describe_value(image)}")
         if isinstance(frame, Frame):
             if time_s is not None:
                 raise ConfigError(
-                    f"a Frame has its own time, {frame.time_s} s, and {short(time_s)} was given too: leave it out"
+                    f"a Frame has its own time, {frame.time_s} s, and {short_repr(time_s)} was given too: leave it out"
                 )
             return frame
         if time_s is None:
@@ -315,16 +315,18 @@ def _check_options(runtime: object, precision: object, device: object, threads: 
         ConfigError: an option has another type, or there is less than one thread.
     """
     if not isinstance(runtime, str | Runtime):
-        raise ConfigError(f"runtime is {describe(runtime)}: expected a name, {', '.join(RUNTIMES)}, or an open runtime")
+        raise ConfigError(
+            f"runtime is {describe_value(runtime)}: expected a name, {', '.join(RUNTIMES)}, or an open runtime"
+        )
     for name, value in {"precision": precision, "device": device}.items():
         if not isinstance(value, str):
-            raise ConfigError(f"{name} is {describe(value)}: expected a name")
+            raise ConfigError(f"{name} is {describe_value(value)}: expected a name")
     if threads is not None and (type(threads) is not int or threads < 1):
         raise ConfigError(
-            f"the network needs at least 1 thread, got threads={short(threads)}: expected a whole number or None"
+            f"the network needs at least 1 thread, got threads={short_repr(threads)}: expected a whole number or None"
         )
     if flow_weights is not None and not isinstance(flow_weights, str | Path):
-        raise ConfigError(f"flow_weights is {describe(flow_weights)}: expected the path of a file")
+        raise ConfigError(f"flow_weights is {describe_value(flow_weights)}: expected the path of a file")
 
 
 def _open_runtimes(
@@ -351,18 +353,20 @@ def _clip_builder(bundle: Bundle, flow_weights: str | Path | None, *, skip_stati
     spec, calibration = bundle.clips, bundle.calibration
     gate = None
     if skip_static:
-        gate = StaticFrameGate(patience(spec.n_past, spec.flow_ema_decay), calibration.static_threshold or THRESHOLD)
+        gate = StaticFrameGate(
+            n_frames_to_settle(spec.n_past, spec.flow_ema_decay), calibration.static_threshold or THRESHOLD
+        )
     weights = None if flow_weights is None else str(flow_weights)
     estimator = open_flow(bundle.flow.model_copy(update={"weights": weights}))
     return ClipBuilder(spec, estimator, gate, calibration.rate_hz)
 
 
-def at_frame(scored: ScoredFrame, frame: Frame) -> ScoredFrame:
+def with_frame_index(scored: ScoredFrame, frame: Frame) -> ScoredFrame:
     """The score of a sample as the score of a frame of the recording: with the index that the frame has there."""
     return replace(scored, frame=frame, score=replace(scored.score, index=frame.index))
 
 
-def in_recording(scored: ScoredFrame, opened: OpenedSource) -> Score:
+def score_in_recording_pixels(scored: ScoredFrame, opened: OpenedSource) -> Score:
     """The score with its box in pixels of the recording, whatever size its frames were decoded at."""
     box = scored.score.box
     if box is None or opened.size is None:

@@ -97,12 +97,12 @@ def suggest(word: str, known: Iterable[str]) -> str:
     return f"did you mean {close[0]!r}? ({listed})" if close else listed
 
 
-def short(value: object) -> str:
+def short_repr(value: object) -> str:
     """A value for an error message: its `repr` on one line, abbreviated where it is long or deep.
 
-    >>> short("small")
+    >>> short_repr("small")
     "'small'"
-    >>> short([[[[1]]], 2, 3, 4, 5, 6, 7, 8])
+    >>> short_repr([[[[1]]], 2, 3, 4, 5, 6, 7, 8])
     '[[[...]], 2, 3, 4, 5, 6, ...]'
     """
     return " ".join(_SHORT.repr(value).split())

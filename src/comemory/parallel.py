@@ -28,7 +28,7 @@ from typing import Literal
 
 import cv2
 
-from comemory.detector import Detector, ScoredFrame, at_frame
+from comemory.detector import Detector, ScoredFrame, with_frame_index
 from comemory.errors import ConfigError
 from comemory.stages import FrameInProgress, Stages
 from comemory.types import Frame, Runtime
@@ -130,7 +130,7 @@ def _with_flow_ahead(
                     stages.append(work)
                     stages.infer(work)
                     scored = stages.score(work)
-                yield frame, None if scored is None else at_frame(scored, frame)
+                yield frame, None if scored is None else with_frame_index(scored, frame)
     finally:
         ahead.stop()
         stages.lock(is_locked=False)
@@ -261,7 +261,7 @@ class _Worker:
             if stages.infers_in_order:
                 stages.infer(work, runtime)
             scored = stages.score(work)
-            line.put((frame, None if scored is None else at_frame(scored, frame)))
+            line.put((frame, None if scored is None else with_frame_index(scored, frame)))
 
     def _pass_on(self, ticket: int, frame: Frame) -> None:
         """Take a frame that is left out through its turns, without a score."""

@@ -10,7 +10,7 @@ import importlib
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from comemory.errors import ConfigError, RuntimeMissing, install_hint, short, suggest
+from comemory.errors import ConfigError, RuntimeMissing, install_hint, short_repr, suggest
 
 
 class Registry(Mapping[str, str]):
@@ -47,7 +47,7 @@ class Registry(Mapping[str, str]):
             RuntimeMissing: the entry needs a package that is not installed.
         """
         if name not in self._entries:
-            raise ConfigError(f"unknown {self.kind} {short(name)}: {suggest(name, self._entries)}")
+            raise ConfigError(f"unknown {self.kind} {short_repr(name)}: {suggest(name, self._entries)}")
         module, attribute = self._entries[name].split(":")
         try:
             return getattr(importlib.import_module(module), attribute)
@@ -58,5 +58,7 @@ class Registry(Mapping[str, str]):
         extra = self._extras.get(name)
         hint = install_hint(extra or "")
         is_absent = isinstance(error, ModuleNotFoundError) and error.name
-        reason = f"{error.name}, which is not installed" if is_absent else f"what does not load ({short(str(error))})"
+        reason = (
+            f"{error.name}, which is not installed" if is_absent else f"what does not load ({short_repr(str(error))})"
+        )
         return f"{self.kind} {name!r} needs {reason}: {hint}"

@@ -14,7 +14,7 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
-from comemory.errors import DatasetError, SourceError, short
+from comemory.errors import DatasetError, SourceError, short_repr
 
 CELL = 4
 """Side in pixels of the cells of which evidence maps are made; a test holds it equal to `models.evidence.CELL`."""
@@ -60,25 +60,25 @@ class Frame:
         except (TypeError, ValueError, OverflowError):
             has_time = False
         if not has_time:
-            raise SourceError(f"a frame has the time {short(self.time_s)}: expected its seconds, a finite number")
+            raise SourceError(f"a frame has the time {short_repr(self.time_s)}: expected its seconds, a finite number")
         if type(self.index) is not int:  # of NumPy, whose small types overflow
             object.__setattr__(self, "index", _read_index(self.index))
 
     def __repr__(self) -> str:
-        return f"Frame(image={describe(self.image)}, time_s={self.time_s}, index={self.index})"
+        return f"Frame(image={describe_value(self.image)}, time_s={self.time_s}, index={self.index})"
 
 
 def _read_index(index: Any) -> int:
     try:
         return int(operator.index(index))
     except TypeError:
-        raise SourceError(f"a frame has the index {short(index)}: expected a whole number") from None
+        raise SourceError(f"a frame has the index {short_repr(index)}: expected a whole number") from None
 
 
-def describe(value: object) -> str:
+def describe_value(value: object) -> str:
     """A value for an error message, on one short line: an array by its type and shape, all else by its type.
 
-    >>> describe(np.zeros((480, 640, 3), np.uint8)), describe([1, 2])
+    >>> describe_value(np.zeros((480, 640, 3), np.uint8)), describe_value([1, 2])
     ('uint8 (480, 640, 3)', 'a list')
     """
     if isinstance(value, np.ndarray):
@@ -328,7 +328,9 @@ def _read_labels(labels: Any, name: str) -> NDArray[np.bool_]:
     except ValueError:  # a list of lists of several lengths
         given = np.array(labels, object)
     if given.ndim != 1 or (given.size and given.dtype.kind not in "biuf"):
-        raise DatasetError(f"the labels of video {name!r} are {describe(given)}: expected one 0 or 1 for each frame")
+        raise DatasetError(
+            f"the labels of video {name!r} are {describe_value(given)}: expected one 0 or 1 for each frame"
+        )
     flags = given.astype(np.bool_)
     if (wrong := np.flatnonzero(flags != given)).size:
         raise DatasetError(
@@ -386,10 +388,10 @@ class Dataset(Protocol):
 
 
 @runtime_checkable
-class NamesLeftOut(Protocol):
+class ListsUnusedFiles(Protocol):
     """A data set that says what lies beside its videos and is not used."""
 
-    def left_out(self) -> Sequence[str]:
+    def unused_files(self) -> Sequence[str]:
         """One line for each thing that is not used, with the reason."""
         ...
 

@@ -18,7 +18,7 @@ from stored import NOON, Received, free_port, http_server, make_event, picture, 
 from comemory.alerts import dispatcher as dispatching
 from comemory.alerts.config import SinkSettings
 from comemory.alerts.dispatcher import Dispatcher
-from comemory.alerts.sink import Notification, Sink, Stateless, open_sink
+from comemory.alerts.sink import Notification, Sink, StatelessSink, open_sink
 from comemory.errors import ConfigError, DeliveryError
 from comemory.store.retained_topics import RetainedTopics
 from comemory.store.store import EventStore
@@ -27,7 +27,7 @@ SCRIPT = Path(__file__).resolve().parents[2] / "benchmarks" / "alerts_under_kill
 QUICK = {"timeout_s": 2, "allow_private": True}
 
 
-class RecordingSink(Stateless):
+class RecordingSink(StatelessSink):
     """A sink that records what is delivered, after a delay, and fails on request."""
 
     def __init__(self, name: str, delay_s: float = 0.0, **settings: Any) -> None:

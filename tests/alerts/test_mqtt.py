@@ -18,16 +18,16 @@ from stored import NOON, free_port, make_event, wait_until
 from comemory.alerts.config import MqttSettings
 from comemory.alerts.current import CameraNow
 from comemory.alerts.dispatcher import Dispatcher
-from comemory.alerts.mqtt import discovery
+from comemory.alerts.mqtt import discovery_messages
 from comemory.alerts.sink import Notification, Sink, open_sink
 from comemory.errors import DeliveryError
 from comemory.live.config import LiveSettings
 from comemory.live.doctor import Check, run_checks
 from comemory.store.event import new_id
 from comemory.store.retained_topics import RetainedTopics
-from comemory.store.routing import Stamp
+from comemory.store.routing import ChangeStamp
 from comemory.store.store import EventStore, StoredEvent
-from comemory.store.write_ahead import Entry
+from comemory.store.write_ahead import WriteAheadEntry
 
 STALLED = {"state": "stalled", "message": "no frame", "at": "2026-03-02T12:00:00.000Z"}
 
@@ -171,14 +171,16 @@ class TestTopics:
         assert not any(topic.startswith("homeassistant") for topic, _, _ in listener.heard)
 
     def test_ids_of_discovery_are_unique(self) -> None:
-        configs = [config for camera in ("gate", "yard") for config in discovery("ha", "comemory", camera).values()]
+        configs = [
+            config for camera in ("gate", "yard") for config in discovery_messages("ha", "comemory", camera).values()
+        ]
         assert len({config["unique_id"] for config in configs}) == 4
 
     def test_names_that_differ_in_one_character_share_no_topic(
         self, broker: Started, listener: Listener, topics: RetainedTopics
     ) -> None:
         names = ("gate.1", "gate_1", "gate-1")
-        found = [discovery("ha", "comemory", camera) for camera in names]
+        found = [discovery_messages("ha", "comemory", camera) for camera in names]
         assert len({topic for one in found for topic in one}) == 6
         for key in ("unique_id", "state_topic"):
             assert len({config[key] for one in found for config in one.values()}) == 6
@@ -202,7 +204,7 @@ def retained(port: int) -> set[str]:
 
 def of_camera(camera: str, prefix: str = "comemory") -> set[str]:
     """The topics that are retained of a camera before anything has happened."""
-    return {f"{prefix}/{camera}/alarm", *discovery("homeassistant", prefix, camera)}
+    return {f"{prefix}/{camera}/alarm", *discovery_messages("homeassistant", prefix, camera)}
 
 
 class TestRemoval:
@@ -444,7 +446,7 @@ class TestDoctor:
 
 def happen(dispatcher: Dispatcher, store: EventStore, kind: Any, event: StoredEvent, time: datetime) -> None:
     """A change as the engine makes it: observed at once, then stored."""
-    entry = Entry(kind, event, Stamp(time=time))
+    entry = WriteAheadEntry(kind, event, ChangeStamp(time=time))
     dispatcher.observe(entry.as_change())
     store.apply(entry)
     dispatcher.mark_stored(entry.stamp.id)

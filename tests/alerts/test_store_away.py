@@ -24,9 +24,9 @@ from comemory.alerts.config import SinkSettings
 from comemory.alerts.dispatcher import Dispatcher
 from comemory.alerts.sink import open_sink
 from comemory.live.recording.event_writer import EventWriter
-from comemory.store.routing import Stamp
+from comemory.store.routing import ChangeStamp
 from comemory.store.store import EventStore, StoredEvent
-from comemory.store.write_ahead import Entry, WriteAheadLog
+from comemory.store.write_ahead import WriteAheadEntry, WriteAheadLog
 
 
 @pytest.fixture(autouse=True)
@@ -218,11 +218,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 sys.path.insert(0, sys.argv[2])
 from stored import make_event
-from comemory.store.routing import Stamp
-from comemory.store.write_ahead import Entry, WriteAheadLog
+from comemory.store.routing import ChangeStamp
+from comemory.store.write_ahead import WriteAheadEntry, WriteAheadLog
 log = WriteAheadLog(Path(sys.argv[1]))
 while True:
-    entry = Entry("new", make_event(datetime.now(UTC)), Stamp())
+    entry = WriteAheadEntry("new", make_event(datetime.now(UTC)), ChangeStamp())
     log.append(entry)
     print(entry.stamp.id, flush=True)
 """
@@ -244,7 +244,7 @@ class TestWriteAheadFile:
     def test_a_torn_line_is_left_out_and_written_over(self, tmp_path: Path) -> None:
         path = tmp_path / "ahead"
         log = WriteAheadLog(path, 1 << 16)
-        first, second = (Entry("new", make_event(), Stamp()) for _ in range(2))
+        first, second = (WriteAheadEntry("new", make_event(), ChangeStamp()) for _ in range(2))
         log.append(first)
         log.close()
         with path.open("r+b") as file:
@@ -263,10 +263,10 @@ class TestWriteAheadFile:
 
     def test_it_is_compacted_within_its_reserved_space(self, tmp_path: Path) -> None:
         log = WriteAheadLog(tmp_path / "ahead", 1 << 14)
-        first = Entry("new", make_event(), Stamp())
+        first = WriteAheadEntry("new", make_event(), ChangeStamp())
         log.append(first)
         for _ in range(200):
-            entry = Entry("update", make_event(), Stamp())
+            entry = WriteAheadEntry("update", make_event(), ChangeStamp())
             log.append(entry)
             log.remove(entry)
         assert (tmp_path / "ahead").stat().st_size == 1 << 14
@@ -279,7 +279,7 @@ class TestWriteAheadFile:
 
         def work() -> None:
             for _ in range(20):
-                log.append(Entry("new", make_event(), Stamp()))
+                log.append(WriteAheadEntry("new", make_event(), ChangeStamp()))
 
         threads = [threading.Thread(target=work) for _ in range(4)]
         for thread in threads:
@@ -291,58 +291,58 @@ class TestWriteAheadFile:
 
 
 def test_alerts_in_memory_are_limited() -> None:
-    from comemory.alerts.direct import MAX_ALERTS, MEMORY, DirectAlerts
+    from comemory.alerts.in_memory_outbox import MAX_ALERTS, MEMORY, InMemoryOutbox
     from comemory.alerts.rules import SinkRules
 
-    direct = DirectAlerts({"hook": SinkRules(SinkSettings())})
+    direct = InMemoryOutbox({"hook": SinkRules(SinkSettings())})
     now = datetime.now(UTC)
     for k in range(50):
-        entry = Entry("new", make_event(now), Stamp(time=now - MEMORY * 2))
+        entry = WriteAheadEntry("new", make_event(now), ChangeStamp(time=now - MEMORY * 2))
         direct.add(entry.as_change())
         if k % 2 == 0:
             direct.mark_stored(entry.stamp.id)
     assert direct.n_waiting("hook") == 25
     for _ in range(MAX_ALERTS + 10):
-        direct.add(Entry("new", make_event(now), Stamp(time=now)).as_change())
+        direct.add(WriteAheadEntry("new", make_event(now), ChangeStamp(time=now)).as_change())
     assert direct.n_waiting("hook") == MAX_ALERTS
 
 
 def test_an_alert_that_the_store_never_gets_keeps_no_others_in_memory() -> None:
     """A system alert is never stored: once it was sent, the alerts after it must still leave the memory."""
-    from comemory.alerts.direct import MEMORY, DirectAlerts, system_change
+    from comemory.alerts.in_memory_outbox import MEMORY, InMemoryOutbox, system_change
     from comemory.alerts.rules import SinkRules
 
-    direct = DirectAlerts({"hook": SinkRules(SinkSettings())})
+    direct = InMemoryOutbox({"hook": SinkRules(SinkSettings())})
     now = datetime.now(UTC)
 
     def deliver(at: datetime) -> None:
         while (alert := direct.claim("hook", at, is_store_away=False)) is not None:
             direct.mark_delivered(alert.id)
 
-    overload = replace(system_change("overload", "error", "too slow", "ok"), stamp=Stamp(time=now))
+    overload = replace(system_change("overload", "error", "too slow", "ok"), stamp=ChangeStamp(time=now))
     direct.add(overload, timedelta())
     deliver(now)
     for k in range(1, 100):
         at = now + k * MEMORY
-        stamp = Stamp(time=at)
-        direct.add(Entry("new", make_event(at), stamp).as_change())
+        stamp = ChangeStamp(time=at)
+        direct.add(WriteAheadEntry("new", make_event(at), stamp).as_change())
         deliver(at + MEMORY / 2)
         direct.mark_stored(stamp.id)
         assert len(direct) <= 2
 
 
 def test_an_alert_that_has_arrived_no_longer_holds_its_event() -> None:
-    from comemory.alerts.direct import DirectAlerts
+    from comemory.alerts.in_memory_outbox import InMemoryOutbox
     from comemory.alerts.rules import SinkRules
 
     class Content(dict[str, Any]):
         """A dictionary that can be referred to weakly."""
 
-    direct = DirectAlerts({"hook": SinkRules(SinkSettings())})
+    direct = InMemoryOutbox({"hook": SinkRules(SinkSettings())})
     now = datetime.now(UTC)
     content = Content(make_event(now).to_json())
     held = weakref.ref(content)
-    direct.add(replace(Entry("new", make_event(now), Stamp(time=now)).as_change(), after=content))
+    direct.add(replace(WriteAheadEntry("new", make_event(now), ChangeStamp(time=now)).as_change(), after=content))
     del content
     alert = direct.claim("hook", now + timedelta(minutes=1), is_store_away=False)
     assert alert is not None

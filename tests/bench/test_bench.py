@@ -50,7 +50,7 @@ def test_a_summary_has_median_and_spread() -> None:
 
 
 def test_circumstances_are_json_and_know_the_machine() -> None:
-    said = json.loads(json.dumps(bench.environment()))
+    said = json.loads(json.dumps(bench.measurement_environment()))
     assert said["cores"] >= 1
     assert said["versions"]["numpy"] == np.__version__
     assert said["python"].count(".") == 2
@@ -208,7 +208,7 @@ def test_a_step_of_training_is_timed_and_the_wait_for_data(tmp_path: Path) -> No
 
 def test_a_password_on_the_command_line_is_not_recorded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "argv", ["comemory", "bench", "rtsp://user:secret@camera/live"])
-    assert "secret" not in json.dumps(bench.environment())
+    assert "secret" not in json.dumps(bench.measurement_environment())
 
 
 def test_no_round_of_the_pipeline_is_refused(nano_bundle: Path) -> None:

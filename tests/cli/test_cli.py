@@ -725,11 +725,11 @@ def test_scores_of_any_method_are_evaluated_without_a_bundle(call: Call, labelle
 
 def test_a_model_below_the_motion_baseline_is_said_to_be() -> None:
     results = {"causal": {"auc_micro": 0.71}, "motion_baseline": {"auc_micro": 0.78}}
-    warning = terminal.below_baseline(results)
+    warning = terminal.below_baseline_note(results)
     assert warning is not None
     assert "below the motion baseline: AUC 0.7100 against 0.7800" in warning
-    assert terminal.below_baseline({**results, "causal": {"auc_micro": 0.8}}) is None
-    assert terminal.below_baseline({**results, "causal": None}) is None
+    assert terminal.below_baseline_note({**results, "causal": {"auc_micro": 0.8}}) is None
+    assert terminal.below_baseline_note({**results, "causal": None}) is None
 
 
 def test_progress_without_a_terminal_is_a_line_at_intervals() -> None:

@@ -14,12 +14,12 @@ from numpy.typing import NDArray
 
 from comemory.clips.builder import ClipBuilder
 from comemory.clips.config import ClipSettings
-from comemory.clips.layout import assemble, round_to_float16, to_floats
+from comemory.clips.layout import assemble_clip, round_to_float16, to_floats
 from comemory.clips.preparation import FramePreparer, PreparedFrame
 from comemory.errors import SourceError
 from comemory.flow import FlowSettings, open_flow
 from comemory.types import Clip, FlowEstimator, Frame, LabelledSource
-from comemory.video.resize import to_grey
+from comemory.video.resize import luma
 
 SMALL = ClipSettings(height=32, width=48, flow_height=48, flow_width=72, n_past=3)
 
@@ -129,7 +129,7 @@ class TestSamePixelsEverywhere:
         for clip, t in zip(clips, cached.clip_ends(spec.n_past), strict=True):
             for images, flow in (
                 cached.clip(t, spec),
-                assemble(prepared[t - spec.n_past : t + 1], spec),
+                assemble_clip(prepared[t - spec.n_past : t + 1], spec),
             ):
                 assert np.array_equal(images, clip.frames)
                 assert np.array_equal(flow, clip.flow)
@@ -161,7 +161,7 @@ class TestSamePixelsEverywhere:
         grey = FramePreparer(SMALL, dis())
         image = scene_frames[0].image
         model_image = colour.prepare(image).image.transpose(1, 2, 0)
-        assert np.array_equal(grey.prepare(image).image[0], to_grey(np.ascontiguousarray(model_image)))
+        assert np.array_equal(grey.prepare(image).image[0], luma(np.ascontiguousarray(model_image)))
 
     def test_frames_resized_beforehand_give_the_same_clip(self, scene_frames: list[Frame]) -> None:
         from comemory.video.resize import resize

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from comemory.clips.flow_filter import FlowAverage, decay_average, shrink, update_average
+from comemory.clips.flow_filter import FlowAverage, decay_average, shrink_vectors, update_average
 
 
 def random_fields(seed: int, scale: float) -> tuple[FlowAverage, NDArray[np.float32]]:
@@ -106,7 +106,7 @@ class TestUpdateAverage:
         flow = np.zeros((4, 9, 2), np.float32)
         flow[1:3, :2, 0] = 2
         after = update_average(static, flow, 0.7, 0.3)
-        assert shrink(after, 0.7)[1:3, :2, 0] == pytest.approx(2 * (1 - 0.7 * 0.3))
+        assert shrink_vectors(after, 0.7)[1:3, :2, 0] == pytest.approx(2 * (1 - 0.7 * 0.3))
         assert not after.mean[:, 2:].any()
 
     def test_the_average_moves_with_the_object(self) -> None:
@@ -121,7 +121,7 @@ class TestUpdateAverage:
         before, flow = random_fields(1, 2)
         copies = [field.copy() for field in (*before, flow)]
         update_average(before, flow, 0.7)
-        shrink(before, 0.7)
+        shrink_vectors(before, 0.7)
         decay_average(before, 0.7)
         assert all(np.array_equal(one, other) for one, other in zip((*before, flow), copies, strict=True))
 
@@ -139,9 +139,9 @@ class TestShrink:
         assert roll is not None
         assert oscillation is not None
         middle = np.s_[3:, 3:]  # away from the border, where motion enters
-        assert shrink(roll, 0.7) == pytest.approx(rolling)
+        assert shrink_vectors(roll, 0.7) == pytest.approx(rolling)
         assert oscillation.mean[middle].mean() == pytest.approx(1.5, rel=0.2)
-        assert np.abs(shrink(oscillation, 0.7)[middle]).max() < 0.5 * np.abs(oscillation.mean[middle]).max()
+        assert np.abs(shrink_vectors(oscillation, 0.7)[middle]).max() < 0.5 * np.abs(oscillation.mean[middle]).max()
 
     @settings(deadline=None, max_examples=30)
     @given(seed=st.integers(0, 2**31), weight=st.floats(0, 5))
@@ -149,13 +149,15 @@ class TestShrink:
         average, _ = random_fields(seed, 2)
         length = np.hypot(*np.moveaxis(average.mean.astype(float), -1, 0))
         left = np.maximum(length - weight * average.deviation, 0)
-        assert shrink(average, weight) == pytest.approx(average.mean * (left / length)[..., None], abs=1e-4)
+        assert shrink_vectors(average, weight) == pytest.approx(average.mean * (left / length)[..., None], abs=1e-4)
 
     def test_without_motion_nothing_is_divided_by_zero(self) -> None:
         static = FlowAverage(np.zeros((3, 4, 2), np.float32), np.zeros((3, 4), np.float32))
-        assert not shrink(static, 0.7).any()
+        assert not shrink_vectors(static, 0.7).any()
 
 
 def test_mean_and_deviation_decay_alike() -> None:
     average, _ = random_fields(0, 2)
-    assert shrink(decay_average(average, 0.7), 0.7) == pytest.approx(0.7 * shrink(average, 0.7), abs=1e-6)
+    assert shrink_vectors(decay_average(average, 0.7), 0.7) == pytest.approx(
+        0.7 * shrink_vectors(average, 0.7), abs=1e-6
+    )

@@ -18,10 +18,10 @@ from comemory.clips.static_gate import (
     StaticFrameGate,
     block_means,
     fit_threshold,
-    patience,
+    n_frames_to_settle,
 )
 from comemory.detector import Detector
-from comemory.scoring import peak
+from comemory.scoring import find_peak
 from comemory.scoring.tail import TAIL_START
 from comemory.types import Frame, Score
 
@@ -97,8 +97,8 @@ class TestGate:
         assert fit_threshold([]) == fit_threshold([np.zeros((1, 1, 32, 48), np.uint8)]) == MIN_THRESHOLD
 
     def test_patience_covers_the_clip_and_the_averaged_flow(self) -> None:
-        assert patience(4, 0.0) == 5
-        assert 0.7 ** (patience(4, 0.7) - 5) <= 0.01
+        assert n_frames_to_settle(4, 0.0) == 5
+        assert 0.7 ** (n_frames_to_settle(4, 0.7) - 5) <= 0.01
 
 
 def scenes(scene_frames: list[Frame], n_static: int = 60) -> list[Frame]:
@@ -137,8 +137,8 @@ class TestDetector:
         gated, n_gated = self.run(nano_bundle, frames, gate=True)
         full, n_full = self.run(nano_bundle, frames, gate=False)
         assert n_full == len(frames) - 1
-        assert n_gated <= n_full - 60 + patience(4, 0.7) + 1
-        static = [score for score in gated[12 + patience(4, 0.7) + 1 : 72] if score is not None]
+        assert n_gated <= n_full - 60 + n_frames_to_settle(4, 0.7) + 1
+        static = [score for score in gated[12 + n_frames_to_settle(4, 0.7) + 1 : 72] if score is not None]
         assert len({score.value for score in static}) == 1
         assert [score.index for score in static] == [*range(static[0].index, 72)]
         assert [one is None for one in gated] == [one is None for one in full]
@@ -165,7 +165,7 @@ class TestDetector:
         return [
             {
                 name: max(
-                    float(fitted.scales[name](peak(scored.evidence.maps, name).value)),
+                    float(fitted.scales[name](find_peak(scored.evidence.maps, name).value)),
                     TAIL_START if "agitation" in name else -1.0,
                 )
                 for name in channels

@@ -23,11 +23,11 @@ from comemory.batch import score_sources
 from comemory.bundle import open_bundle
 from comemory.cli import main
 from comemory.cluster.archive import parse_cluster, score_archive
-from comemory.cluster.archive_layout import Recording
+from comemory.cluster.archive_layout import RecordingPath
 from comemory.cluster.archive_manifest import Manifest, read_manifest
 from comemory.cluster.archive_results import ScoreFile
 from comemory.cluster.archive_scorer import ArchiveScorer
-from comemory.cluster.archive_task import ArchiveSettings, Segment, Task, result_name
+from comemory.cluster.archive_task import ArchiveSettings, ArchiveTask, FileSegment, result_name
 from comemory.cluster.paths import InputFile, OutputFolder
 from comemory.detector import Detector
 from comemory.errors import ConfigError, SourceError, TemporaryError
@@ -196,20 +196,20 @@ class TestManifest:
             pass
 
 
-def task_of(name: str, key: str) -> Task:
-    return Task("file", InputFile(f"/in/{name}.mp4", "1", 1), key)
+def task_of(name: str, key: str) -> ArchiveTask:
+    return ArchiveTask("file", InputFile(f"/in/{name}.mp4", "1", 1), key)
 
 
 def record_of(name: str, key: str) -> JSON:
     return {"source": f"/in/{name}.mp4", "key": key, "result": result_name(f"/in/{name}.mp4"), "events": 0}
 
 
-def store(out: Path, task: Task) -> JSON:
+def store(out: Path, task: ArchiveTask) -> JSON:
     """Write a file of scores, as a worker does."""
     record = record_of(Path(task.video.path).stem, task.key)
     path = out / "scores" / f"{record['result']}.parquet"
     path.parent.mkdir(parents=True, exist_ok=True)
-    with ScoreFile(path, task.video.path, Recording("gate", None)) as table:
+    with ScoreFile(path, task.video.path, RecordingPath("gate", None)) as table:
         table.finish(record)
     return record
 
@@ -230,7 +230,7 @@ class TestBadInput:
     def test_whatever_a_library_raises_is_a_failure_of_the_video(self, archive: Path, tmp_path: Path) -> None:
         video = str(min(archive.rglob("*.mp4")))
         scorer = ArchiveScorer(settings_of(tmp_path))
-        odd = Task("file", InputFile(video, "1", None), object())  # type: ignore[arg-type]  # json raises a TypeError
+        odd = ArchiveTask("file", InputFile(video, "1", None), object())  # type: ignore[arg-type]  # json raises a TypeError
         outcome = scorer.run(odd)
         assert outcome.status == "failed"
         assert outcome.reason.startswith("TypeError: ")
@@ -240,12 +240,12 @@ class TestBadInput:
         with VideoWriter(slow, SIZE, 5) as writer:
             for number in range(12):
                 writer.write(np.full((*SIZE, 3), 20 * number, np.uint8), number / 5)
-        whole = Task("file", InputFile(str(slow), "1", None), "key")
+        whole = ArchiveTask("file", InputFile(str(slow), "1", None), "key")
         done = scorer.run(whole)
         [note] = done.record["notes"]
         assert note.startswith(f"{slow}: has 5 frames per second, the model was trained at 10")
         for number, (first, end) in enumerate([(0, 6), (6, None)]):
-            part = replace(whole, kind="segment", segment=Segment(number, 2, 0, 0, first, end, 0.0))
+            part = replace(whole, kind="segment", segment=FileSegment(number, 2, 0, 0, first, end, 0.0))
             assert scorer.run(part).status == "done"
         assert scorer.run(replace(whole, kind="join", n_segments=2)).record == done.record
 

@@ -11,8 +11,8 @@ from archives import BUNDLE, make_archive
 
 from comemory.cli import main
 from comemory.cluster.archive import parse_cluster, score_archive
-from comemory.cluster.archive_layout import Layout, Recording
-from comemory.cluster.archive_query import period, save_thumbnails
+from comemory.cluster.archive_layout import Layout, RecordingPath
+from comemory.cluster.archive_query import parse_period, save_thumbnails
 from comemory.errors import ConfigError
 
 
@@ -131,12 +131,12 @@ class TestPeriod:
         ],
     )
     def test_its_end(self, text: str, end: datetime) -> None:
-        assert period(text)[1] == end
+        assert parse_period(text)[1] == end
 
     @pytest.mark.parametrize("text", ["", "march", "2026-3", "2026-02-30", "9999"])
     def test_others_are_refused(self, text: str) -> None:
         with pytest.raises(ConfigError):
-            period(text)
+            parse_period(text)
 
 
 class TestLayout:
@@ -151,17 +151,17 @@ class TestLayout:
         ],
     )
     def test_the_guess(self, path: str, camera: str, start: datetime | None) -> None:
-        assert Layout().read(path) == Recording(camera, start)
+        assert Layout().read(path) == RecordingPath(camera, start)
 
     def test_a_template(self) -> None:
         layout = Layout("%Y/%m/%d/{camera}/%H-*.mp4")
-        assert layout.read("s3://b/2026/03/14/gate/12-05-00.mp4") == Recording("gate", datetime(2026, 3, 14, 12))
-        assert layout.read("/other/gate/clip.mp4") == Recording("gate", None)
+        assert layout.read("s3://b/2026/03/14/gate/12-05-00.mp4") == RecordingPath("gate", datetime(2026, 3, 14, 12))
+        assert layout.read("/other/gate/clip.mp4") == RecordingPath("gate", None)
         assert layout.fits("s3://b/2026/03/14/gate/12-05-00.mp4")
         assert not layout.fits("/other/gate/clip.mp4")
 
     def test_web_addresses_are_decoded(self) -> None:
         url = "https://host/archive/gate%20%C3%A9ast/2026-03-14.mp4?token=a/b"
         start = datetime(2026, 3, 14)
-        assert Layout().read(url) == Layout("{camera}/%Y-%m-%d.mp4").read(url) == Recording("gate éast", start)
+        assert Layout().read(url) == Layout("{camera}/%Y-%m-%d.mp4").read(url) == RecordingPath("gate éast", start)
         assert Layout().read("s3://b/a%20b/1.mp4").camera == "a%20b", "a key of a store is not encoded"

@@ -18,8 +18,8 @@ from comemory.cluster import paths
 from comemory.cluster.archive import parse_cluster, score_archive
 from comemory.cluster.archive_manifest import Manifest, read_manifest
 from comemory.cluster.archive_scorer import ArchiveScorer
-from comemory.cluster.archive_task import ArchiveSettings, Task
-from comemory.cluster.paths import InputFile, OutputFolder, fetch_bundle, list_videos
+from comemory.cluster.archive_task import ArchiveSettings, ArchiveTask
+from comemory.cluster.paths import InputFile, OutputFolder, fetch_bundle, list_input_videos
 from comemory.errors import ConfigError, SourceError, TemporaryError
 
 moto = pytest.importorskip("moto.server")
@@ -151,9 +151,9 @@ class TestObjectStore:
 
     def test_what_is_not_there(self, bucket: dict[str, bytes]) -> None:
         with pytest.raises(SourceError, match=r"names no video|not found"):
-            list_videos(["s3://bucket/2027"])
+            list_input_videos(["s3://bucket/2027"])
         with pytest.raises(SourceError, match="not found"):
-            list_videos(["s3://other/2026"])
+            list_input_videos(["s3://other/2026"])
         with pytest.raises(SourceError, match=r"manifest\.json: not found"):
             fetch_bundle("s3://bucket/models/none")
         with pytest.raises(ConfigError, match="choose a writable folder"):
@@ -168,7 +168,7 @@ class TestObjectStore:
         monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
         forget_connections()
         with pytest.raises(TemporaryError, match="cannot list s3://bucket/2026") as caught:
-            list_videos(["s3://bucket/2026"])
+            list_input_videos(["s3://bucket/2026"])
         assert "***" not in str(caught.value), "the query of the request is left out, not masked"
         with pytest.raises(TemporaryError, match="cannot write s3://bucket/out"):
             OutputFolder("s3://bucket/out").require_writable()
@@ -177,7 +177,7 @@ class TestObjectStore:
         video = min(folder_of_videos.rglob("*.mp4"))
         scorer = ArchiveScorer(settings_of("s3://bucket/out"))
         for path in (str(video), "s3://bucket/2026/x.mp4"):  # one that cannot be stored, one that cannot be read
-            outcome = scorer.run(Task("file", InputFile(path, "1", None), "key"))
+            outcome = scorer.run(ArchiveTask("file", InputFile(path, "1", None), "key"))
             assert (outcome.status, outcome.is_temporary) == ("failed", True)
 
     def test_the_failure_of_a_video_names_its_url(self, bucket: dict[str, bytes]) -> None:
@@ -185,7 +185,7 @@ class TestObjectStore:
 
         s3fs.S3FileSystem().pipe("bucket/empty/none.mp4", b"")
         outcome = ArchiveScorer(settings_of("s3://bucket/out")).run(
-            Task("file", InputFile("s3://bucket/empty/none.mp4", "1", 0), "key")
+            ArchiveTask("file", InputFile("s3://bucket/empty/none.mp4", "1", 0), "key")
         )
         assert outcome.reason == "cannot open s3://bucket/empty/none.mp4: the file is empty"
         assert not outcome.is_temporary

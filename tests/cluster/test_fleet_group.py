@@ -8,18 +8,18 @@ from pathlib import Path
 import pytest
 from stored import free_port, make_event
 
-from comemory.cli.fleet import Connection, stop_fleet
+from comemory.cli.fleet import ConnectionLog, stop_fleet
 from comemory.cli.live_options import LiveLog
 from comemory.cluster import fleet
-from comemory.cluster.fleet_files import FleetFolder, Plan, PlannedNode
+from comemory.cluster.fleet_files import FleetFolder, FleetPlan, PlannedNode
 from comemory.cluster.fleet_group import node_conditions
 from comemory.live.config import LiveSettings
-from comemory.store.routing import Stamp
+from comemory.store.routing import ChangeStamp
 from comemory.store.sites import Sites
 from comemory.store.store import EventStore
-from comemory.store.write_ahead import Entry, WriteAheadLog
+from comemory.store.write_ahead import WriteAheadEntry, WriteAheadLog
 
-PLAN = Plan(
+PLAN = FleetPlan(
     1,
     LiveSettings(),
     {name: PlannedNode(2, "up") for name in "abc"},
@@ -27,7 +27,7 @@ PLAN = Plan(
 )
 
 
-def lose(plan: Plan, name: str, **moved: str) -> Plan:
+def lose(plan: FleetPlan, name: str, **moved: str) -> FleetPlan:
     nodes = {**plan.nodes, name: PlannedNode(2, "lost")}
     kept = {camera: node for camera, node in plan.cameras.items() if node != name}
     return replace(plan, number=plan.number + 1, nodes=nodes, cameras=kept | moved)
@@ -58,13 +58,13 @@ class TestNodeConditions:
 class TestStore:
     def test_the_log_says_that_it_cannot_be_opened(self, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
         url = f"postgresql+psycopg://fleet:secret@127.0.0.1:{free_port()}/events"
-        log = Connection("store", LiveLog(False))
+        log = ConnectionLog("store", LiveLog(False))
         with EventStore.open(
             url, tmp_path / "media", shared=True, may_be_away=True, sites=Sites(tmp_path / "fleet")
         ) as store:
-            log.look(store.error)
-            log.look(store.error)
-        log.look(None)
+            log.update(store.error)
+            log.update(store.error)
+        log.update(None)
         first, second = capfd.readouterr().err.splitlines()
         assert " cannot be opened: " in first
         assert "secret" not in first
@@ -79,7 +79,7 @@ class TestStore:
         file.parent.mkdir(parents=True)
         folder.write_plan(PLAN)
         log = WriteAheadLog(file)
-        log.append(Entry("new", make_event(), Stamp()))
+        log.append(WriteAheadEntry("new", make_event(), ChangeStamp()))
         log.close()
         stop_fleet(LiveSettings(out=tmp_path))
         assert f"note: 1 change of events and states not stored yet, waiting in {file}" in capfd.readouterr().err

@@ -8,7 +8,7 @@ from archives import BUNDLE, SIZE, contents
 from comemory.bundle import open_bundle
 from comemory.cluster import archive
 from comemory.cluster.archive import parse_cluster, score_archive
-from comemory.cluster.seams import frame_at, plan, warm_up_s
+from comemory.cluster.seams import frame_at, plan_segments, warm_up_s
 from comemory.datasets import open_dataset
 from comemory.video.source import open_source
 from comemory.video.writer import VideoWriter
@@ -39,7 +39,7 @@ def in_one_piece(video: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[
 
 class TestPlan:
     def test_segments_begin_at_key_frames_and_cover_the_file(self, video: Path) -> None:
-        segments = plan(video, split_s=40, warm_up_s=24)
+        segments = plan_segments(video, split_s=40, warm_up_s=24)
         assert segments[0].first == 0
         assert len(segments) == 2
         assert segments[0].end == segments[1].first
@@ -47,10 +47,10 @@ class TestPlan:
         assert segments[1].key_frame <= segments[1].first - 24 * RATE_HZ
 
     def test_short_files_and_damaged_ones_are_not_split(self, video: Path, tmp_path: Path) -> None:
-        assert plan(video, split_s=60, warm_up_s=10) == ()
+        assert plan_segments(video, split_s=60, warm_up_s=10) == ()
         cut = tmp_path / "cut.mp4"
         cut.write_bytes(video.read_bytes()[:-1000])
-        assert plan(cut, split_s=10, warm_up_s=10) == ()
+        assert plan_segments(cut, split_s=10, warm_up_s=10) == ()
 
     def test_a_memory_without_an_end_has_no_warm_up(self) -> None:
         assert warm_up_s(open_bundle(BUNDLE)) == 120

@@ -10,7 +10,7 @@ import scipy.io
 from datasets import made
 
 from comemory.datasets import masks
-from comemory.datasets.masks import MaskArray, MaskCells, MaskFiles, read_image
+from comemory.datasets.masks import MaskArray, MaskCells, MaskFiles, read_mask_image
 from comemory.errors import DatasetError
 from comemory.video.formats import image_size
 
@@ -18,11 +18,11 @@ from comemory.video.formats import image_size
 @pytest.mark.parametrize("suffix", [".jpg", ".png", ".bmp", ".tif"])
 def test_an_image_is_read_and_a_truncated_one_refused(tmp_path: Path, suffix: str) -> None:
     path = made.image_file(tmp_path / f"a{suffix}")
-    assert read_image(path).shape[:2] == made.SIZE
+    assert read_mask_image(path).shape[:2] == made.SIZE
     for keep in (0.98, 0.5, 0.05):
         made.cut(path, keep)
         with pytest.raises(DatasetError, match="not a whole image"):
-            read_image(path)
+            read_mask_image(path)
 
 
 @pytest.mark.parametrize("suffix", [".jpg", ".png", ".bmp", ".tif", ".webp"])
@@ -34,7 +34,7 @@ def test_an_image_with_too_many_pixels_is_refused_before_it_is_decoded(
     assert image_size(path.read_bytes()) == (width, height)
     monkeypatch.setattr(masks, "MAX_PIXELS", height * width - 1)
     with pytest.raises(DatasetError, match=f"is {width}x{height}, expected at most"):
-        read_image(path)
+        read_mask_image(path)
 
 
 def test_sizes_in_headers_of_every_kind(tmp_path: Path) -> None:
@@ -55,15 +55,15 @@ def test_sizes_in_headers_of_every_kind(tmp_path: Path) -> None:
 def test_what_is_no_image_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "a.png"
     with pytest.raises(DatasetError, match="No such file"):
-        read_image(path)
+        read_mask_image(path)
     path.write_bytes(b"")
     with pytest.raises(DatasetError, match="is empty"):
-        read_image(path)
+        read_mask_image(path)
     path.write_bytes(b"hello")
     with pytest.raises(DatasetError, match="not a whole image"):
-        read_image(path)
+        read_mask_image(path)
     with pytest.raises(DatasetError, match="not a regular file"):
-        read_image(tmp_path)
+        read_mask_image(tmp_path)
 
 
 def test_a_huge_file_is_refused_unread(tmp_path: Path) -> None:
@@ -71,7 +71,7 @@ def test_a_huge_file_is_refused_unread(tmp_path: Path) -> None:
     with path.open("wb") as file:
         file.truncate(1 << 40)
     with pytest.raises(DatasetError, match="too many for an image"):
-        read_image(path)
+        read_mask_image(path)
 
 
 @pytest.mark.parametrize("channels", [1, 3, 4])

@@ -13,10 +13,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from comemory.datasets.scene.bodies import RUN, WALK, Appearance, Gait, pedestrian
-from comemory.datasets.scene.camera import Camera, draw
+from comemory.datasets.scene.camera import SceneCamera, draw
 from comemory.datasets.scene.day import LONGEST, crowd_at, sun_at
 from comemory.datasets.scene.settings import SceneSettings, read_settings
-from comemory.datasets.scene.traffic import CROSSING, KINDS, VERGE, WALKING_SPEED, Route, Traffic
+from comemory.datasets.scene.traffic import CROSSING, KINDS, VERGE, WALKING_SPEED, Traffic, WalkPath
 from comemory.datasets.synthetic import Synthetic, SyntheticSource
 from comemory.errors import ConfigError
 from comemory.types import Dataset, LabelledSource, Source
@@ -214,7 +214,7 @@ def test_short_clips_still_begin_with_normal_frames() -> None:
 
 
 def test_people_shrink_with_distance_exactly_as_the_ground_does() -> None:
-    camera = Camera(480, 720)
+    camera = SceneCamera(480, 720)
     look = Appearance.random(np.random.default_rng(0))
     heights = []
     for across in (-4.0, 4.0):
@@ -230,7 +230,7 @@ def test_people_shrink_with_distance_exactly_as_the_ground_does() -> None:
 @given(st.floats(-8, 8), st.floats(-6, 6), st.floats(-0.15, 0.15))
 @settings(deadline=None, max_examples=50)
 def test_the_view_is_the_slope_of_the_projection(along: float, across: float, yaw: float) -> None:
-    camera = Camera(240, 360, yaw)
+    camera = SceneCamera(240, 360, yaw)
     view, step = camera.view(along, across, 0.0), 1e-4
     foot = np.array(camera.pixel(along, across))
     assert np.allclose(view.foot, foot)
@@ -243,7 +243,7 @@ def test_the_view_is_the_slope_of_the_projection(along: float, across: float, ya
 @given(st.floats(-5, 5), st.floats(-0.15, 0.15))
 @settings(deadline=None, max_examples=30)
 def test_span_is_where_the_borders_cut_a_lane(across: float, yaw: float) -> None:
-    camera = Camera(240, 360, yaw)
+    camera = SceneCamera(240, 360, yaw)
     left, right = camera.span(across)
     assert camera.pixel(left, across)[0] == pytest.approx(0, abs=1e-6)
     assert camera.pixel(right, across)[0] == pytest.approx(360, abs=1e-6)
@@ -252,7 +252,7 @@ def test_span_is_where_the_borders_cut_a_lane(across: float, yaw: float) -> None
 @pytest.mark.parametrize(("gait", "metres"), [(WALK, 0.065), (RUN, 0.17)])
 def test_legs_swing_smoothly_and_stand_on_the_ground(gait: Gait, metres: float) -> None:
     look = Appearance.random(np.random.default_rng(1))
-    view = Camera(240, 360).view(0.0, 0.0, 0.0)
+    view = SceneCamera(240, 360).view(0.0, 0.0, 0.0)
     bodies = [pedestrian(look, view, 2 * np.pi * metres * k / gait.cycle, gait) for k in range(60)]
     points = np.array([body.points for body in bodies])
     steps = np.linalg.norm(np.diff(points, axis=0), axis=2)
@@ -265,7 +265,7 @@ def test_legs_swing_smoothly_and_stand_on_the_ground(gait: Gait, metres: float) 
 
 @pytest.mark.parametrize("drift", [0.0, 1.0])
 def test_walkers_keep_their_lane_and_never_jump(drift: float) -> None:
-    traffic = Traffic(Camera(240, 360, 0.1), np.random.default_rng(3), 300, 10.0)
+    traffic = Traffic(SceneCamera(240, 360, 0.1), np.random.default_rng(3), 300, 10.0)
     traffic.add_walkers(10.0, drift)
     assert len(traffic.actors) > 15
     for actor in traffic.actors:
@@ -311,7 +311,7 @@ def test_light_drifts_slowly() -> None:
 
 def test_speeds_in_the_image_are_in_their_ranges() -> None:
     """Pixels per frame at 240x360 of the point on the ground: strollers, then what is faster at the same depth."""
-    camera = Camera(240, 360)
+    camera = SceneCamera(240, 360)
     rng = np.random.default_rng(0)
     bands = {"cart": (2.3, 4.0), "runner": (2.3, 4.0), "cyclist": (1.7, 2.8), "skater": (1.9, 3.0)}
     for kind, (low, high) in bands.items():
@@ -326,7 +326,7 @@ def test_speeds_in_the_image_are_in_their_ranges() -> None:
     assert max(speeds) < 2.0
 
 
-def _pixels(camera: Camera, route: Route) -> float:
+def _pixels(camera: SceneCamera, route: WalkPath) -> float:
     return route.speed * camera.view(0.0, route.lane, 0.0).scale
 
 

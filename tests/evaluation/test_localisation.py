@@ -26,7 +26,7 @@ from comemory.evaluation.localisation import (
     localise,
     missing_reasons,
 )
-from comemory.scoring import fuse_channels, fuse_parts, peak, score_map
+from comemory.scoring import find_peak, fuse_channels, fuse_parts, score_map
 from comemory.types import LabelledSource
 from comemory.video.writer import save_image
 
@@ -206,7 +206,7 @@ def test_score_maps_are_on_the_scale_of_the_score(detector: Detector) -> None:
     fitted, settings = detector.bundle.calibration, detector.bundle.calibration.settings
 
     def highest(channels: tuple[str, ...], maps: Mapping[str, NDArray[np.float32]]) -> float:
-        levels = [max(0.0, float(fitted.scales[c](peak(maps, c).value))) for c in channels]
+        levels = [max(0.0, float(fitted.scales[c](find_peak(maps, c).value))) for c in channels]
         return max(0.0, float(fuse_channels(levels, channels, settings)))
 
     for scored in scored_frames(detector, video):
@@ -229,7 +229,7 @@ def test_with_one_channel_the_highest_place_equals_the_score(nano_bundle: Path) 
     for scored in scored_frames(alone, video):
         if scored.score.motion >= 0:
             assert map_of(alone, scored).max() == pytest.approx(scored.score.value, abs=1e-5)
-            left, top, right, bottom = peak(scored.evidence.maps, channel).box
+            left, top, right, bottom = find_peak(scored.evidence.maps, channel).box
             heat = alone.heat_map(scored)
             assert heat[top:bottom, left:right].max() == heat.max(), "hottest where the channel is highest"
 

@@ -13,7 +13,7 @@ torch = pytest.importorskip("torch", reason="needs torch: pip install '.[train]'
 
 from comemory.errors import ConfigError  # noqa: E402
 from comemory.flow import FlowSettings, open_flow  # noqa: E402
-from comemory.flow.raft import Raft, RaftSmall, correlation_pyramid, look_up  # noqa: E402
+from comemory.flow.raft import Raft, RaftSmall, correlation_pyramid, sample_correlations  # noqa: E402
 
 
 @pytest.fixture(autouse=True)
@@ -129,7 +129,7 @@ def test_look_up_agrees_with_a_slow_version() -> None:
     height, width = 8, 9
     pyramid = correlation_pyramid(torch.randn(1, 4, height, width), torch.randn(1, 4, height, width))
     flow = torch.randn(1, 2, height, width) * 3
-    found = look_up(pyramid, flow)
+    found = sample_correlations(pyramid, flow)
     for y, x in ((0, 0), (3, 5), (7, 8)):
         expected = [
             bilinear(

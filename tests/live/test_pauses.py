@@ -137,4 +137,4 @@ def test_a_camera_is_paused_and_snoozed_through_a_broker(
 
 def test_a_damaged_file_watches_every_camera(tmp_path: Path) -> None:
     (tmp_path / "pauses.json").write_text('{"pause": {"gate": 1}}')
-    assert Pauses(tmp_path).of("pause") == {}
+    assert Pauses(tmp_path).of_kind("pause") == {}

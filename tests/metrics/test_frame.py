@@ -17,9 +17,9 @@ from comemory.metrics import (
     MacroAuc,
     auc,
     average_precision,
+    concatenate_videos,
     equal_error_rate,
     false_positive_rate_at,
-    join,
     macro_auc,
     micro_auc,
     roc_curve,
@@ -215,7 +215,7 @@ def test_a_video_without_frames_changes_nothing() -> None:
     ],
 )
 def test_invalid_input_is_refused_with_the_name_of_the_video(scores: object, labels: object, words: list[str]) -> None:
-    for function in (join, micro_auc, macro_auc):
+    for function in (concatenate_videos, micro_auc, macro_auc):
         with pytest.raises(EvaluationError) as caught:
             function([[0.0], scores], [[0], labels], ["door", "gate"])  # type: ignore[list-item, operator]
         text = str(caught.value)

@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.ndimage import label as connected
 
 from comemory.errors import EvaluationError
-from comemory.metrics import Region, Sweep, Track, rbdc, sweep, swept_rbdc, swept_tbdc, tbdc
+from comemory.metrics import Region, RegionSweep, Track, rbdc, sweep, swept_rbdc, swept_tbdc, tbdc
 from comemory.types import Box
 
 Map = NDArray[np.float64]
@@ -164,7 +164,7 @@ def test_nothing_labelled_is_none() -> None:
 
 
 def test_invalid_input_is_refused() -> None:
-    def swept(score_map: Map | None = None, levels: ArrayLike = (1.0,), iou: float = 0.1) -> Sweep:
+    def swept(score_map: Map | None = None, levels: ArrayLike = (1.0,), iou: float = 0.1) -> RegionSweep:
         return sweep([(3, row(1) if score_map is None else score_map)], [], levels, (1, 1), iou=iou)
 
     for levels in ([], [2.0, 1.0], [1.0, 1.0], [np.nan], [[1.0]]):

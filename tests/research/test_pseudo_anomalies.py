@@ -14,11 +14,11 @@ from numpy.typing import NDArray
 
 from comemory.errors import ConfigError, DatasetError
 from comemory.evaluation.evaluate import DerivedDataset
-from comemory.research.pseudo_anomalies.dataset import open_dataset
+from comemory.research.pseudo_anomalies.dataset import open_any_dataset
 from comemory.research.pseudo_anomalies.footage import PseudoSource
 from comemory.research.pseudo_anomalies.objects import Cutout, background, cut_out_objects, link_tracklets, paste
 from comemory.research.pseudo_anomalies.perturbations import NORMAL, PERTURBATIONS, normal
-from comemory.research.pseudo_anomalies.segments import MIN_FRAMES, TARGET_FRAMES, Segment, split_segments
+from comemory.research.pseudo_anomalies.segments import MIN_FRAMES, TARGET_FRAMES, VideoSegment, split_segments
 from comemory.training.split import MIN_CALIBRATION_CLIPS, split_frames
 from comemory.types import Dataset, Frame, LabelledSource
 
@@ -27,8 +27,8 @@ SCENE = "synthetic:seed=3,frames=120,training=3,testing=1,size=120x180,crowd=5"
 
 @cache
 def walkway() -> tuple[NDArray[np.uint8], ...]:
-    video = open_dataset(SCENE).training()[0]
-    return tuple(frame.image for frame in Segment(video, 0, 100))
+    video = open_any_dataset(SCENE).training()[0]
+    return tuple(frame.image for frame in VideoSegment(video, 0, 100))
 
 
 @cache
@@ -193,18 +193,18 @@ class TestHoldOut:
 @pytest.fixture(scope="module")
 def derived() -> tuple[Dataset, Sequence[LabelledSource]]:
     """A data set, and the videos that it has made."""
-    dataset = open_dataset("pseudo:synthetic:seed=3,frames=80,training=10,testing=1,size=80x120,crowd=3")
+    dataset = open_any_dataset("pseudo:synthetic:seed=3,frames=80,training=10,testing=1,size=80x120,crowd=3")
     return dataset, dataset.testing()
 
 
 class TestDataset:
     def test_anomalies_are_in_held_out_video_only(self) -> None:
-        base = open_dataset(SCENE)
+        base = open_any_dataset(SCENE)
         trained, held_out = split_segments(base.training(), 0.2)
         assert all(segment.stop <= 96 for segment in trained)
         assert held_out == []
         with pytest.raises(DatasetError, match="long enough"):
-            open_dataset(f"pseudo:{SCENE}").testing()
+            open_any_dataset(f"pseudo:{SCENE}").testing()
 
     def test_there_is_one_video_for_each_perturbation(self, derived: tuple[Dataset, Sequence[LabelledSource]]) -> None:
         dataset, videos = derived
@@ -222,7 +222,7 @@ class TestDataset:
         assert first.mask(0).shape == (240, 360)
 
     def test_long_video_is_cut_into_segments(self) -> None:
-        videos = open_dataset("synthetic:frames=500,training=1,size=48x64").training()
+        videos = open_any_dataset("synthetic:frames=500,training=1,size=48x64").training()
         trained, held_out = split_segments(videos, 0.2)
         assert [(segment.start, segment.stop) for segment in trained] == [(0, 200), (200, 400)]
         assert [(segment.start, segment.stop) for segment in held_out] == [(400, 500)]
@@ -236,7 +236,7 @@ class TestDataset:
 
     def test_a_missing_base_data_set_is_refused(self) -> None:
         with pytest.raises(ConfigError, match="pseudo:KIND:PATH"):
-            open_dataset("pseudo:somewhere")
+            open_any_dataset("pseudo:somewhere")
 
     def test_it_is_a_derived_data_set_that_names_its_source_videos(
         self, derived: tuple[Dataset, Sequence[LabelledSource]]
@@ -244,9 +244,9 @@ class TestDataset:
         dataset, _ = derived
         assert isinstance(dataset, DerivedDataset)
         assert dataset.base == "synthetic"
-        assert open_dataset("pseudo:synthetic:seed=3").source_videos == ()
+        assert open_any_dataset("pseudo:synthetic:seed=3").source_videos == ()
         assert len(dataset.source_videos) == 2
 
     def test_other_kinds_are_opened_as_usual(self) -> None:
-        assert open_dataset(SCENE).name == "synthetic"
-        assert not isinstance(open_dataset(SCENE), DerivedDataset)
+        assert open_any_dataset(SCENE).name == "synthetic"
+        assert not isinstance(open_any_dataset(SCENE), DerivedDataset)

@@ -90,7 +90,7 @@ class TestBudget:
         [(None, None), (30, None), (29, "gave only 29 alarms"), (1, "gave only 1 alarm to")],
     )
     def test_few_alarms_give_a_caution(self, n_alarms: int | None, said: str | None) -> None:
-        caution = CALIBRATION.model_copy(update={"n_alarms": n_alarms}).caution
+        caution = CALIBRATION.model_copy(update={"n_alarms": n_alarms}).small_sample_note
         assert (caution is None) if said is None else (caution is not None and said in caution)
 
     def test_thresholds_beyond_the_linear_limit_are_compressed(self) -> None:

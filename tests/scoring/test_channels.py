@@ -23,10 +23,10 @@ from comemory.scoring import (
     STATISTICS,
     ScoringSettings,
     evidence_name,
+    find_peak,
     parse_channel,
     patch_map,
     patch_means,
-    peak,
     thesis_parts,
     thesis_score,
 )
@@ -66,7 +66,7 @@ class TestPatches:
         maps = with_novelties(sample_maps(random, height, width))
         size = (1, 8 if name == "directional_speed" else 1, height // CELL, width // CELL)
         maps.setdefault(name, random.gamma(2.0, 1.0, size).astype(np.float32))
-        found = peak(maps, f"{name}:{side}")
+        found = find_peak(maps, f"{name}:{side}")
         left, top, right, bottom = found.box
         assert 0 <= left < right <= width
         assert 0 <= top < bottom <= height
@@ -82,19 +82,19 @@ class TestPatches:
     def test_the_peak_of_a_known_patch(self) -> None:
         maps = {"frame_error": np.zeros((1, 1, 8, 12), np.float32)}
         maps["frame_error"][0, 0, 3:6, 7:10] = 5
-        assert peak(maps, "frame_error:12") == (5.0, (28, 12, 40, 24))
+        assert find_peak(maps, "frame_error:12") == (5.0, (28, 12, 40, 24))
 
     def test_opposite_flows_cancel_in_the_speed(self) -> None:
         oscillation = np.zeros((1, 2, 4, 4), np.float32)
         oscillation[0, 0, :, ::2], oscillation[0, 0, :, 1::2] = 1, -1
-        assert peak({"flow_mean": oscillation}, "flow_speed:8").value == 0
+        assert find_peak({"flow_mean": oscillation}, "flow_speed:8").value == 0
 
     def test_missing_evidence_is_named(self) -> None:
         with pytest.raises(ConfigError, match=r"needs the evidence 'appearance_distance'.*frame_error"):
-            peak({"frame_error": np.zeros((1, 1, 4, 4), np.float32)}, "appearance_distance:16")
+            find_peak({"frame_error": np.zeros((1, 1, 4, 4), np.float32)}, "appearance_distance:16")
 
     def test_the_first_of_equal_patches_is_the_peak(self) -> None:
-        assert peak({"frame_error": np.zeros((1, 1, 4, 4), np.float32)}, "frame_error:4").box == (0, 0, 4, 4)
+        assert find_peak({"frame_error": np.zeros((1, 1, 4, 4), np.float32)}, "frame_error:4").box == (0, 0, 4, 4)
 
     def test_the_cell_equals_that_of_the_models(self) -> None:
         science = pytest.importorskip("comemory.models.evidence", reason="needs torch")
@@ -138,8 +138,8 @@ class TestChannels:
         found = patch_map(maps, "psnr_loss")
         assert found.values.shape == (4, 6)
         assert (found.values == 2.5).all()
-        assert peak(maps, "psnr_loss") == (2.5, None), "it has no place"
-        assert peak(maps, "agitation:8").box == (0, 0, 8, 8)
+        assert find_peak(maps, "psnr_loss") == (2.5, None), "it has no place"
+        assert find_peak(maps, "agitation:8").box == (0, 0, 8, 8)
 
     @given(st.text(max_size=20))
     def test_any_text_is_a_channel_or_a_config_error(self, text: str) -> None:

@@ -16,8 +16,8 @@ from comemory.scoring import (
     Scorer,
     ScoringSettings,
     SpatialBaseline,
+    find_peak,
     normalise,
-    peak,
     score_map,
 )
 
@@ -47,7 +47,7 @@ class TestScoreMap:
             height, width = (CELL * n for n in maps["frame_error"].shape[2:])
             found = score_map(normalise(maps, fitted.spatial_baselines), fitted, height, width)
             rows, columns = np.nonzero(found == found.max())
-            left, top, right, bottom = peak(maps, channel).box
+            left, top, right, bottom = find_peak(maps, channel).box
             middle = ((left + right) / 2, (top + bottom) / 2)
             inside = [
                 max(abs(CELL * (x + 0.5) - middle[0]), abs(CELL * (y + 0.5) - middle[1])) <= CELL / 2

@@ -18,9 +18,9 @@ from scoring.samples import (
 
 from comemory.scoring import (
     Scorer,
+    find_peak,
     fuse_parts,
     normalise,
-    peak,
     thesis_parts,
     thesis_peak,
 )
@@ -61,8 +61,8 @@ class TestScorer:
             spec, scales = scorer.calibration.settings, scorer.calibration.scales
             worse = spec.motion if parts.motion >= parts.appearance else spec.appearance
             whole = normalise(maps, scorer.calibration.spatial_baselines).maps
-            highest = max(worse, key=lambda c: float(scales[c](peak(whole, c).value)) - spec.penalty(c))
-            assert parts.box == peak(whole, highest).box
+            highest = max(worse, key=lambda c: float(scales[c](find_peak(whole, c).value)) - spec.penalty(c))
+            assert parts.box == find_peak(whole, highest).box
 
     def test_a_part_is_the_maximum_of_its_penalised_channels(self) -> None:
         channels = ("flow_speed:8", "flow_residual:16", "motion_distance:16")
@@ -70,13 +70,13 @@ class TestScorer:
         scorer = Scorer(fitted)
         winners = set()
         for maps in FRAMES:
-            levels = {c: float(fitted.scales[c](peak(maps, c).value)) for c in channels}
+            levels = {c: float(fitted.scales[c](find_peak(maps, c).value)) for c in channels}
             held_back = {c: level - (0 if c == "flow_speed:8" else 0.3) for c, level in levels.items()}
             parts = update(scorer, maps)
             winner = max(held_back, key=held_back.__getitem__)
             winners.add(winner)
             assert parts.motion == pytest.approx(held_back[winner])
-            assert parts.box == peak(maps, winner).box
+            assert parts.box == find_peak(maps, winner).box
         assert len(winners) > 1
 
     def test_the_score_is_the_higher_part(self) -> None:

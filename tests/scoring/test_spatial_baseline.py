@@ -22,9 +22,9 @@ from comemory.scoring import (
     Scorer,
     ScoringSettings,
     SpatialBaseline,
+    find_peak,
     fit_calibration,
     normalise,
-    peak,
 )
 from comemory.scoring.spatial_baseline import fit_row_baseline
 
@@ -80,7 +80,7 @@ class TestSpatialBaseline:
         flows = [np.full((2, 5, 7), speed, np.float32) for speed in np.linspace(1, 2, 50)]
         maps = {"flow_mean": flows[-1][None]}
         baselines = {"flow_mean": fit_row_baseline(flows)}
-        near = peak(normalise(maps, baselines).maps, "relative_speed:8")
+        near = find_peak(normalise(maps, baselines).maps, "relative_speed:8")
         assert near.value == pytest.approx(1.0, rel=0.01)
         assert len(set(baselines["flow_mean"].levels)) == 1
 
@@ -90,11 +90,11 @@ class TestSpatialBaseline:
         sure = np.zeros((1, 1, 6, 8), np.float32)
         sure[..., 2:4, 2:4], sure[..., 4:6, 6:8] = 0.5, 0.25
         maps = {"flow_mean": flows[-1][None], "change_confidence": sure}
-        whole = peak(normalise({"flow_mean": flows[-1][None]}, baselines).maps, "relative_speed:8").value
-        found = peak(normalise(maps, baselines).maps, "relative_speed:8")
+        whole = find_peak(normalise({"flow_mean": flows[-1][None]}, baselines).maps, "relative_speed:8").value
+        found = find_peak(normalise(maps, baselines).maps, "relative_speed:8")
         assert found.value == pytest.approx(whole / 2)
         assert found.box == (8, 8, 16, 16)
-        assert peak(maps, "flow_speed:8").value == pytest.approx(math.hypot(2, 2))
+        assert find_peak(maps, "flow_speed:8").value == pytest.approx(math.hypot(2, 2))
 
     @pytest.mark.parametrize("levels", [(), ((),), ((1.0,), (1.0, 2.0)), ((0.0,),), ((math.inf,),)])
     def test_levels_are_rows_of_positive_numbers(self, levels: tuple[tuple[float, ...], ...]) -> None:

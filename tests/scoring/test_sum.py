@@ -7,7 +7,7 @@ import pytest
 from scoring.samples import FRAMES, video
 
 from comemory.scoring import Calibration, Scorer, ScoringSettings, fit_calibration, normalise, score_map
-from comemory.scoring.channels import peak
+from comemory.scoring.channels import find_peak
 from comemory.scoring.tail import expand
 from comemory.types import CELL
 
@@ -29,7 +29,8 @@ def test_the_raw_score_is_the_weighted_sum_of_the_levels(fitted: Calibration) ->
         maps = evidence(fitted, number)
         parts = scorer.update(fitted.normalise(FRAMES[number]))
         levels = [
-            fitted.weights[channel] * max(0.0, float(expand(float(fitted.scales[channel](peak(maps, channel).value)))))
+            fitted.weights[channel]
+            * max(0.0, float(expand(float(fitted.scales[channel](find_peak(maps, channel).value)))))
             for channel in (*SETTINGS.motion, *SETTINGS.appearance)
         ]
         assert parts.uncalibrated == pytest.approx(sum(levels))

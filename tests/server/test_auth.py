@@ -246,7 +246,7 @@ class TestRoles:
     def test_a_role_has_those_below_it(self) -> None:
         for role, allowed in (("viewer", 1), ("operator", 2), ("admin", 3)):
             caller = Caller("token", "x", role)  # type: ignore[arg-type]
-            assert [caller.may(wanted) for wanted in ("viewer", "operator", "admin")].count(True) == allowed
+            assert [caller.has_role(wanted) for wanted in ("viewer", "operator", "admin")].count(True) == allowed
 
     def test_a_cookie_of_one_role_is_none_of_another(self, file: Path) -> None:
         set_password(file, PASSWORD)

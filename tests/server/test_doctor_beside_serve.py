@@ -10,7 +10,7 @@ from serving import Running, free_port
 
 from comemory.live.config import LiveSettings, read_live
 from comemory.live.doctor import Check, run_checks
-from comemory.store.media import Media
+from comemory.store.media import MediaFolder
 from server.test_serving import https  # noqa: F401
 
 
@@ -40,7 +40,7 @@ def test_a_page_with_a_certificate_is_recognised(tmp_path: Path, https: tuple[st
     web = {"certificate": str(tmp_path / "certificate.pem"), "key": str(tmp_path / "key.pem")}
     settings = settings_of(tmp_path / "live", https[1], **web)
     assert port_check(settings).ok is False, "no process owns the media folder"
-    media = Media(settings.media, shared=False)
+    media = MediaFolder(settings.media, shared=False)
     assert port_check(settings).ok
     media.close()
     assert port_check(settings).ok is False

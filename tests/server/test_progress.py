@@ -11,7 +11,7 @@ import pytest
 
 from comemory.errors import SourceError
 from comemory.live.learning.progress import SHOWN_S, LearningProgress, read_progress
-from comemory.server.schemas import Learning
+from comemory.server.schemas import TrainingStatus
 
 
 def folder(out: Path) -> Path:
@@ -23,7 +23,7 @@ def test_a_stage_of_known_length_has_a_share(tmp_path: Path) -> None:
         progress.begin_stage("recording", "normal hours, 24h", seconds=100)
         (progress_now,) = read_progress(tmp_path, now=time.time() + 25)
     assert progress_now["share"] == pytest.approx(0.25, abs=0.05)
-    assert Learning.model_validate(progress_now) == Learning(
+    assert TrainingStatus.model_validate(progress_now) == TrainingStatus(
         camera="gate", stage="recording", share=progress_now["share"], message="normal hours, 24h", running=True
     )
 

@@ -12,7 +12,16 @@ from pydantic import TypeAdapter, ValidationError
 
 from comemory.live.contract import CameraStatus
 from comemory.scoring import parse_budget
-from comemory.server.schemas import BUDGET_PATTERN, MAX_TIME, MIN_TIME, Budget, Camera, Event, Moment, Zones
+from comemory.server.schemas import (
+    BUDGET_PATTERN,
+    MAX_TIME,
+    MIN_TIME,
+    Budget,
+    CameraResponse,
+    EventResponse,
+    Moment,
+    Zones,
+)
 from comemory.store.event import StoredEvent
 
 MOMENT: TypeAdapter[datetime] = TypeAdapter(Moment)
@@ -20,9 +29,9 @@ MOMENT: TypeAdapter[datetime] = TypeAdapter(Moment)
 
 def test_cameras_and_events_have_all_fields() -> None:
     """The API is a promise of its own and repeats the names; none may be missing in it by accident."""
-    assert list(Camera.model_fields) == [field.name for field in fields(CameraStatus)]
+    assert list(CameraResponse.model_fields) == [field.name for field in fields(CameraStatus)]
     inner = {"files", "cells"}
-    assert set(Event.model_fields) == {field.name for field in fields(StoredEvent)} - inner | {"media"}
+    assert set(EventResponse.model_fields) == {field.name for field in fields(StoredEvent)} - inner | {"media"}
 
 
 @settings(deadline=None, max_examples=60)

@@ -25,9 +25,9 @@ from comemory.server import auth_file
 from comemory.store.event import new_id
 from comemory.store.media import Quarantined
 from comemory.store.retention import MAX_RECONCILED, QUARANTINE_AGE
-from comemory.store.routing import Stamp
+from comemory.store.routing import ChangeStamp
 from comemory.store.store import EventStore, StoredEvent
-from comemory.store.write_ahead import Entry
+from comemory.store.write_ahead import WriteAheadEntry
 
 N_EVENTS = MAX_RECONCILED + 10
 
@@ -143,7 +143,7 @@ class TestNothingIsDeleted:
         media, url, event = tmp_path / "media", str(tmp_path / "events.db"), make_event()
         with EventStore.open(url, media) as store:
             assert store.write_ahead is not None
-            store.write_ahead.append(Entry("new", event, Stamp()))
+            store.write_ahead.append(WriteAheadEntry("new", event, ChangeStamp()))
             clip = store.scratch / f"{event.id}.mp4"
             clip.write_bytes(b"footage")
             os.utime(clip, (1, 1))
@@ -287,7 +287,7 @@ class TestCommands:
         with EventStore.open(str(live / "events.db"), live / "media") as store:
             assert store.write_ahead is not None
             waiting = make_event(NOON + timedelta(hours=1))
-            store.write_ahead.append(Entry("new", waiting, Stamp()))
+            store.write_ahead.append(WriteAheadEntry("new", waiting, ChangeStamp()))
             store.begin(in_log := make_event(NOON + timedelta(hours=2)))
             assert (live / "events.db-wal").stat().st_size > 0
             aside = store.media / ".quarantine" / "gate" / "day" / f"{new_id()}-clip.mp4"

@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from comemory.errors import SourceError
-from comemory.video.resize import MAX_PIXELS, resize, to_grey
+from comemory.video.resize import MAX_PIXELS, luma, resize
 from comemory.video.source import open_source
 
 
@@ -117,7 +117,7 @@ def test_real_video_and_its_arrays_differ_by_two_levels_at_most(data: Path):
     straight = list(open_source(path, size=(128, 192)))
     pushed = [resize(frame.image, (128, 192)) for frame in open_source(path)]
     pairs = list(zip(straight, pushed, strict=True))
-    grey = np.stack([np.abs(to_grey(one.image).astype(int) - to_grey(other)) for one, other in pairs])
+    grey = np.stack([np.abs(luma(one.image).astype(int) - luma(other)) for one, other in pairs])
     assert np.mean([np.abs(one.image.astype(int) - other).mean() for one, other in pairs]) < 0.3
     assert np.mean(grey <= 2) > 0.999
 
@@ -162,7 +162,7 @@ def test_an_invalid_image_is_refused(bad):
     with pytest.raises(SourceError, match="expected uint8"):
         resize(bad, (2, 2))
     with pytest.raises(SourceError, match="expected uint8"):
-        to_grey(bad)
+        luma(bad)
 
 
 @pytest.mark.parametrize("size", [(0, 4), (4, -1), (MAX_PIXELS, 2)])
@@ -173,5 +173,5 @@ def test_a_size_out_of_range_is_refused(size):
 
 def test_grey_is_opencv_grey():
     image = scene(20, 30)
-    assert np.array_equal(to_grey(image), cv2.cvtColor(image, cv2.COLOR_RGB2GRAY))
-    assert to_grey(np.full((2, 2, 3), 77, np.uint8)).tolist() == [[77, 77], [77, 77]]
+    assert np.array_equal(luma(image), cv2.cvtColor(image, cv2.COLOR_RGB2GRAY))
+    assert luma(np.full((2, 2, 3), 77, np.uint8)).tolist() == [[77, 77], [77, 77]]

@@ -28,7 +28,7 @@ from comemory.errors import SourceError
 from comemory.types import Frame, Source
 from comemory.video import container
 from comemory.video.container import _Clock
-from comemory.video.resize import to_grey
+from comemory.video.resize import luma
 from comemory.video.source import OpenedSource, open_source, source_name
 
 FORMATS = [
@@ -98,7 +98,7 @@ def test_every_container(make_video, name, codec, pix_fmt, options, n_frames):
         assert frame.image.dtype == np.uint8
         assert frame.image.flags.c_contiguous
         assert frame.image.flags.owndata
-        expected = to_grey(image)[..., None] if pix_fmt == "gray" else image
+        expected = luma(image)[..., None] if pix_fmt == "gray" else image
         assert np.abs(frame.image.astype(float) - expected).mean() < 12
     again = list(source)
     assert all(np.array_equal(one.image, other.image) for one, other in zip(frames, again, strict=True))

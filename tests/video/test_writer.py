@@ -17,7 +17,7 @@ from moving_disc import disc_images
 from comemory.errors import ConfigError, SourceError
 from comemory.types import Frame
 from comemory.video.source import open_source
-from comemory.video.writer import VideoWriter, annotate, save_image, write_video
+from comemory.video.writer import VideoWriter, draw_score, save_image, write_video
 
 INTO_A_FULL_DISK = """
 import resource, signal, sys
@@ -119,9 +119,9 @@ def test_images_of_another_size_are_resized(tmp_path):
 
 
 def test_annotated_frames_make_a_video(tmp_path):
-    with VideoWriter(tmp_path / "a.mp4", annotate(disc_images(1)[0], None).shape[:2]) as writer:
+    with VideoWriter(tmp_path / "a.mp4", draw_score(disc_images(1)[0], None).shape[:2]) as writer:
         for frame in frames(4):
-            writer.write(annotate(frame.image, None, time_s=frame.time_s), frame.time_s)
+            writer.write(draw_score(frame.image, None, time_s=frame.time_s), frame.time_s)
     assert len(list(open_source(tmp_path / "a.mp4"))) == 4
 
 

@@ -8,7 +8,7 @@ import re
 import apprise
 
 from comemory.alerts.config import AppriseSettings
-from comemory.alerts.sink import Notification, Stateless
+from comemory.alerts.sink import Notification, StatelessSink
 from comemory.errors import ConfigError, DeliveryError
 from comemory.secret_values import resolve_secret
 
@@ -26,7 +26,7 @@ _APPRISE_LOG.propagate = False
 _APPRISE_LOG.addHandler(logging.NullHandler())
 
 
-class AppriseSink(Stateless):
+class AppriseSink(StatelessSink):
     """Sends each alert to one Apprise URL. Attempts are repeated by the outbox alone, never by Apprise.
 
     Raises:
@@ -66,7 +66,7 @@ class AppriseSink(Stateless):
         attachment = notification.thumbnail
         result = self._apprise.notify(
             body=message_text(notification),
-            title=headline(notification),
+            title=alert_title(notification),
             notify_type=_severity(notification),
             attach=str(attachment) if attachment is not None and attachment.is_file() else None,
             log_callback=lambda entry, _service: reasons.append(entry.message),
@@ -87,10 +87,10 @@ class AppriseSink(Stateless):
         return text[:_MAX_REASON]
 
 
-def headline(notification: Notification) -> str:
+def alert_title(notification: Notification) -> str:
     """The title of an alert, on one line.
 
-    >>> headline(Notification("1", "state", "gate", {"after": {"state": "down"}}))
+    >>> alert_title(Notification("1", "state", "gate", {"after": {"state": "down"}}))
     'comemory: gate is down'
     """
     after = notification.payload.get("after") or {}

@@ -11,13 +11,13 @@ from contextlib import suppress
 from typing import IO
 
 from comemory.alerts.config import CommandSettings
-from comemory.alerts.sink import Notification, Stateless
+from comemory.alerts.sink import Notification, StatelessSink
 from comemory.errors import DeliveryError
 
 _MAX_ERROR_BYTES = 2000
 
 
-class Command(Stateless):
+class Command(StatelessSink):
     """Runs a program for each alert: without a shell, with the JSON on standard input. Exit status 0 is a delivery."""
 
     Settings = CommandSettings

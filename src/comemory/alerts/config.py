@@ -248,7 +248,7 @@ class CommandSettings(SinkSettings):
         return argv
 
 
-def settings_class(kind: str) -> type[SinkSettings]:
+def sink_settings_class(kind: str) -> type[SinkSettings]:
     """The settings of a kind of sink: `Settings` of its class in the registry.
 
     Raises:
@@ -270,7 +270,7 @@ def parse_sink_settings(name: str, values: Mapping[str, Any]) -> SinkSettings:
     if not isinstance(kind, str) or kind not in SINKS:
         hint = "; e-mail is sent by the kind 'apprise'" if kind == "email" else ""
         raise ConfigError(f"[alerts.{name}] has kind {kind!r}: expected one of {', '.join(SINKS)}{hint}")
-    model = settings_class(kind)
+    model = sink_settings_class(kind)
     try:
         return build(model, values)
     except ConfigError as error:

@@ -7,7 +7,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
-from comemory.store.routing import Change, Route
+from comemory.store.routing import Change, SinkRoute
 from comemory.types import JSON
 
 
@@ -58,17 +58,17 @@ class CurrentState:
         with self._lock:
             return self._states.get(camera)
 
-    def of(self, route: Route) -> dict[str, CameraNow]:
+    def for_sink(self, route: SinkRoute) -> dict[str, CameraNow]:
         """The cameras as one sink sees them: events that are not for it, or that began in its quiet hours, do not count."""
         with self._lock:
             changes, states = list(self._open.values()), dict(self._states)
             paused, snoozed = self._paused, self._snoozed
-        alarmed = {change.camera for change in changes if route.concerns(change) and not _is_quiet(route, change)}
+        alarmed = {change.camera for change in changes if route.matches(change) and not _is_quiet(route, change)}
         return {
             camera: CameraNow(camera in alarmed, states.get(camera), camera in paused, snoozed.get(camera))
             for camera in alarmed | states.keys() | paused | snoozed.keys()
         }
 
 
-def _is_quiet(route: Route, change: Change) -> bool:
+def _is_quiet(route: SinkRoute, change: Change) -> bool:
     return change.event is not None and route.is_quiet(change.camera, change.event.start)

@@ -13,9 +13,9 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from comemory.alerts.current import CurrentState
-from comemory.alerts.direct import DirectAlerts, system_change
+from comemory.alerts.in_memory_outbox import InMemoryOutbox, system_change
 from comemory.alerts.rules import SinkRules
-from comemory.alerts.sink import CameraCommand, Notification, Sink, TakesCommands
+from comemory.alerts.sink import CameraCommand, CommandSink, Notification, Sink
 from comemory.alerts.snoozes import Snoozes, Span
 from comemory.errors import ConfigError, DeliveryError, StoreError, suggest
 from comemory.store.event import iso, new_id
@@ -84,7 +84,7 @@ class Dispatcher:
         self._stopping = threading.Event()
         self._snoozes = Snoozes()
         self._routes = {sink.name: SinkRules(sink.settings, self._snoozes) for sink in sinks}
-        self._current, self._direct = CurrentState(), DirectAlerts(self._routes)
+        self._current, self._direct = CurrentState(), InMemoryOutbox(self._routes)
         self._parts: dict[str, str] = {}
         self._is_prepared = False
         self._workers = {sink.name: _Worker(store, sink, self._direct) for sink in sinks}
@@ -219,7 +219,7 @@ class Dispatcher:
         self._store.retained_topics.set_sinks(list(self._routes))
 
     def _connect(self, sink: Sink) -> None:
-        if isinstance(sink, TakesCommands):
+        if isinstance(sink, CommandSink):
             sink.on_command = lambda command: self.on_command(command)
         sink.start(self._cameras_of(sink), self._store.retained_topics)
 
@@ -227,7 +227,7 @@ class Dispatcher:
         routes = self._routes
         for name, worker in self._workers.items():
             if (route := routes.get(name)) is not None:
-                worker.sink.set_current(self._current.of(route))
+                worker.sink.set_current(self._current.for_sink(route))
 
     def _cameras_of(self, sink: Sink) -> list[str]:
         chosen = sink.settings.cameras
@@ -288,7 +288,7 @@ class _Worker:
 
     store: EventStore
     sink: Sink
-    direct: DirectAlerts
+    direct: InMemoryOutbox
     stopping: threading.Event = field(default_factory=threading.Event)
     attempts: int = 0
     failures: int = 0

@@ -289,7 +289,7 @@ class Mqtt:
 
     def _discovery(self, camera: str) -> dict[str, JSON]:
         home, commands = self.settings.discovery, self.settings.commands
-        return discovery(home, self.settings.prefix, camera, commands=commands) if home else {}
+        return discovery_messages(home, self.settings.prefix, camera, commands=commands) if home else {}
 
     def _needed_topics(self) -> set[str]:
         """The retained topics of all cameras."""
@@ -403,7 +403,7 @@ def _abort(client: paho.Client) -> None:
             connection.close()
 
 
-def discovery(home: str, prefix: str, camera: str, *, commands: bool = False) -> dict[str, JSON]:
+def discovery_messages(home: str, prefix: str, camera: str, *, commands: bool = False) -> dict[str, JSON]:
     """Topic to configuration of what Home Assistant shows of a camera: an alarm, the camera's state, and its switches.
 
     Args:

@@ -1,4 +1,4 @@
-"""The rules of one sink: which changes it gets, and which are held back. Implements `store.routing.Route`."""
+"""The rules of one sink: which changes it gets, and which are held back. Implements `store.routing.SinkRoute`."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from comemory.store.routing import AlertKind, Change
 
 
 class SinkRules:
-    """The settings of one sink, asked about one change at a time. See `store.routing.Route`."""
+    """The settings of one sink, asked about one change at a time. See `store.routing.SinkRoute`."""
 
     def __init__(self, settings: SinkSettings, snoozes: Snoozes | None = None) -> None:
         self.settings = settings
@@ -32,7 +32,7 @@ class SinkRules:
         """Whether changes of this kind are sent."""
         return kind in self.settings.kinds
 
-    def concerns(self, change: Change) -> bool:
+    def matches(self, change: Change) -> bool:
         """Whether the camera is one of the sink's, and an event is high enough and not suppressed."""
         settings = self.settings
         if change.kind == "system":

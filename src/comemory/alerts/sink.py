@@ -51,7 +51,7 @@ class CameraCommand:
 
 
 @runtime_checkable
-class TakesCommands(Protocol):
+class CommandSink(Protocol):
     """A sink through which cameras can be paused and snoozed.
 
     Attributes:
@@ -62,7 +62,7 @@ class TakesCommands(Protocol):
 
 
 @runtime_checkable
-class DeliversOnce(Protocol):
+class TestableSink(Protocol):
     """A sink that keeps a connection, and can deliver an alert without disturbing the one of a running system."""
 
     def deliver_once(self, notification: Notification) -> None:
@@ -124,7 +124,7 @@ class Sink(Protocol):
         ...
 
 
-class Stateless:
+class StatelessSink:
     """The parts of `Sink` that a sink without a connection and without announcements does not need."""
 
     def start(self, cameras: Sequence[str], topics: RetainedTopics) -> None:

@@ -16,7 +16,7 @@ from urllib.parse import SplitResult, quote, urlsplit
 
 from comemory.alerts.addresses import resolve_host
 from comemory.alerts.config import WebhookSettings, http_url
-from comemory.alerts.sink import Notification, Stateless
+from comemory.alerts.sink import Notification, StatelessSink
 from comemory.errors import ConfigError, DeliveryError, last_line
 from comemory.secret_values import resolve_secret
 
@@ -24,7 +24,7 @@ ID, TIMESTAMP, SIGNATURE = "X-Comemory-Id", "X-Comemory-Timestamp", "X-Comemory-
 _OWN_HEADERS = frozenset(name.lower() for name in (ID, TIMESTAMP, SIGNATURE, "Host", "Content-Length", "Content-Type"))
 
 
-class Webhook(Stateless):
+class Webhook(StatelessSink):
     """Posts each alert as JSON. Any status 2xx is a delivery; redirects and proxies are not followed.
 
     Raises:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from comemory.errors import SourceError
 from comemory.types import Frame, Score
-from comemory.video.overlay import annotate
+from comemory.video.overlay import draw_score
 from comemory.video.source import OpenedSource, open_source
 from comemory.video.writer import VideoWriter
 
@@ -84,7 +84,7 @@ class AnnotatedVideo:
             self._newest = frame.time_s, score, active
         elif self._newest is not None and frame.time_s - self._newest[0] < self.hold_s:
             _, score, active = self._newest
-        drawn = annotate(
+        drawn = draw_score(
             image, score, threshold=self.threshold, history=list(self.history), event=active, time_s=frame.time_s
         )
         if self._writer is None:

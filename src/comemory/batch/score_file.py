@@ -13,13 +13,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from comemory.batch.annotated_video import AnnotatedVideo, enlarge
-from comemory.detector import Detector, ScoredFrame, in_recording
+from comemory.detector import Detector, ScoredFrame, score_in_recording_pixels
 from comemory.errors import SourceError, mask_password
 from comemory.parallel import score_frames
 from comemory.scoring import DEFAULT_FALSE_ALARMS, EventFinder, parse_budget
 from comemory.scoring.budgets import BUDGETS
 from comemory.types import Event, Frame, Score
-from comemory.video.overlay import annotate
+from comemory.video.overlay import draw_score
 from comemory.video.source import OpenedSource, open_source
 from comemory.video.writer import save_image
 
@@ -160,7 +160,7 @@ class SourceScorer:
         image = frame.image if annotated is None else annotated.full_size(frame)
         self._result.n_frames += 1
         self._n_frames += 1
-        score = None if scored is None else in_recording(scored, self._opened)
+        score = None if scored is None else score_in_recording_pixels(scored, self._opened)
         self._waiting.append((frame.index, frame.time_s, score))
         if score is not None:
             self._add_score(score)
@@ -212,7 +212,7 @@ class SourceScorer:
             self._result.files.append(path)
 
     def _save(self, image: NDArray[np.uint8], score: Score, path: Path) -> None:
-        drawn = annotate(image, score, threshold=self._threshold, event=True, strip=False)
+        drawn = draw_score(image, score, threshold=self._threshold, event=True, strip=False)
         save_image(drawn, path, inputs=self._outputs.inputs)
 
     def _save_full_size_images(self) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from comemory.bench.roofline import PRECISIONS, convolutions, convolutions_gflop, network_gflop
-from comemory.bench.timing import Timing, environment, interleave, peak_rss_mib, threads, usable_cores
+from comemory.bench.timing import Timing, interleave, measurement_environment, peak_rss_mib, threads, usable_cores
 from comemory.bundle import Bundle, open_bundle
 from comemory.detector import Detector
 from comemory.errors import ConfigError, RuntimeMissing
@@ -63,7 +63,7 @@ def bench_model(bundle: str | Path, rounds: int = 30, device: str = CPU) -> JSON
             for name, timing in timings.items()
             if name.endswith(", 1 thread") and (precision := name.split(", ")[1]) in roofline
         },
-        **environment(),
+        **measurement_environment(),
     }
 
 
@@ -122,7 +122,7 @@ def bench_pipeline(
         "timings": {name: timing.summary() for name, timing in timings.items()},
         "peak_rss_mib": round(peak_rss_mib(), 1),
         "threads": {"workers": workers, "network": 1, **threads()},
-        **environment(),
+        **measurement_environment(),
     }
 
 

@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from comemory.bench.timing import Timing, environment, interleave, threads
+from comemory.bench.timing import Timing, interleave, measurement_environment, threads
 from comemory.errors import ConfigError
 from comemory.flow import FlowSettings, open_flow
 from comemory.types import JSON, FlowEstimator
@@ -66,7 +66,7 @@ def bench_flow(size: tuple[int, int] = (240, 360), rounds: int = 20, weights: st
         "flows": flows,
         "left_out": {} if weights is not None else {"raft": "no weights given"},
         "threads": threads(),
-        **environment(),
+        **measurement_environment(),
     }
 
 

@@ -79,7 +79,7 @@ def interleave(callables: Mapping[str, Callable[[], object]], rounds: int) -> di
     return {name: Timing(tuple(taken)) for name, taken in samples.items()}
 
 
-def environment() -> JSON:
+def measurement_environment() -> JSON:
     """Date, code and machine of a measurement; what cannot be found out is None."""
     return {
         "date": datetime.now(UTC).date().isoformat(),

@@ -10,7 +10,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from comemory.bench.timing import Timing, environment, peak_rss_mib, threads
+from comemory.bench.timing import Timing, measurement_environment, peak_rss_mib, threads
 from comemory.errors import ConfigError
 from comemory.types import JSON
 
@@ -88,7 +88,7 @@ def bench_training(
         "prepare_s": round(prepare_s, 2),
         "peak_rss_mib": round(peak_rss_mib(), 1),
         "threads": threads(),
-        **environment(),
+        **measurement_environment(),
     }
 
 

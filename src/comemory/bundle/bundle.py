@@ -19,13 +19,13 @@ from comemory.bundle.files import FORMAT, MANIFEST, SCENE, parse_json_object, re
 from comemory.bundle.precision import PrecisionVariant, read_variants
 from comemory.clips.config import ClipSettings
 from comemory.config import build
-from comemory.errors import BundleError, ConfigError, short, suggest
+from comemory.errors import BundleError, ConfigError, short_repr, suggest
 from comemory.flow import FlowSettings
 from comemory.models import MODELS
 from comemory.runtimes import AUTO, CPU, PRECISIONS, InputLayout, Network, find_device, is_faster_in, supports
 from comemory.scoring import Calibration, NormalScene
 from comemory.scoring.budgets import GOALS, Coverage, coverage, default_budget
-from comemory.types import JSON, describe
+from comemory.types import JSON, describe_value
 
 _ATTEMPTS = 5
 """How often a bundle that is replaced while it is read is read again."""
@@ -190,7 +190,7 @@ def open_bundle(path: str | Path) -> Bundle:
             this version does not know.
     """
     if not isinstance(path, str | os.PathLike):
-        raise BundleError(f"a bundle is opened by the path of its folder, got {describe(path)}")
+        raise BundleError(f"a bundle is opened by the path of its folder, got {describe_value(path)}")
     folder = Path(path)
     for _ in range(_ATTEMPTS):
         before = _identity(folder)
@@ -300,14 +300,14 @@ def _inputs(folder: Path, config: JSON) -> tuple[InputLayout, list[str]]:
     graph = _group(folder, config, "graph")
     values = graph.get("layout", {})
     if not isinstance(values, dict):
-        raise BundleError(f"{folder}/config.json: graph.layout is {short(values)}, expected a group of settings")
+        raise BundleError(f"{folder}/config.json: graph.layout is {short_repr(values)}, expected a group of settings")
     layout = _settings(folder / "config.json", InputLayout, values)
     inputs, first = graph.get("inputs"), list(layout.input_names)
     names = inputs if isinstance(inputs, list) else []
     items = [name for name in names if isinstance(name, str) and name.endswith("_items")]
     if names != [*first, *items] or len(set(items)) < len(items):
         raise BundleError(
-            f"{folder}/config.json lists the graph inputs {short(inputs)}: expected {', '.join(first)} and the memory items"
+            f"{folder}/config.json lists the graph inputs {short_repr(inputs)}: expected {', '.join(first)} and the memory items"
         )
     return layout, items
 
@@ -316,7 +316,7 @@ def _items(folder: Path, names: Sequence[str], content: bytes) -> dict[str, NDAr
     path = folder / "items.safetensors"
     stored = _load_arrays(path, content)
     if set(stored) != set(names):
-        raise BundleError(f"{path} has {short(sorted(stored))}: expected {short(sorted(names))}")
+        raise BundleError(f"{path} has {short_repr(sorted(stored))}: expected {short_repr(sorted(names))}")
     for name, items in stored.items():
         if items.dtype != np.float32 or items.ndim != 2 or not items.size or not np.isfinite(items).all():
             raise BundleError(f"{path}: {name} is {items.dtype} {items.shape}: expected finite float32 (N, D)")
@@ -327,6 +327,6 @@ def _model_name(folder: Path, config: JSON) -> str:
     name = config.get("model")
     if not isinstance(name, str) or name not in MODELS:
         raise BundleError(
-            f"{folder} names the model {short(name)}, which this version does not know: {suggest(str(name), MODELS)}"
+            f"{folder} names the model {short_repr(name)}, which this version does not know: {suggest(str(name), MODELS)}"
         )
     return name

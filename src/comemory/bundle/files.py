@@ -9,7 +9,7 @@ import os
 import stat
 from pathlib import Path
 
-from comemory.errors import BundleError, short
+from comemory.errors import BundleError, short_repr
 from comemory.runtimes import PRECISIONS
 from comemory.types import JSON
 
@@ -57,14 +57,16 @@ def verify_members(folder: Path, manifest: JSON) -> tuple[set[str], dict[str, by
     contents = {}
     for name, record in members.items():
         if name not in REQUIRED + OPTIONAL:
-            raise BundleError(f"{folder}/{MANIFEST} lists {short(name)}, which is not a member of a bundle: refused")
+            raise BundleError(
+                f"{folder}/{MANIFEST} lists {short_repr(name)}, which is not a member of a bundle: refused"
+            )
         require_plain_file(folder / name)
         _require_size(folder / name, record)
         if name.endswith(".json") or name in ("items.safetensors", SCENE):
             contents[name] = read_member(folder, name)
             digest = hashlib.sha256(contents[name]).hexdigest()
         else:
-            digest = sha256(folder / name)
+            digest = sha256_of_file(folder / name)
         if not isinstance(record, dict) or digest != record.get("sha256"):
             raise BundleError(f"{folder}/{name} is damaged (its sha256 is not the manifest's): copy the bundle again")
     missing = [name for name in REQUIRED if name not in members]
@@ -106,7 +108,7 @@ def require_plain_file(path: Path) -> None:
         raise BundleError(f"{path} is not a file: a bundle contains files only")
 
 
-def sha256(path: Path) -> str:
+def sha256_of_file(path: Path) -> str:
     """The sha256 of a file in hexadecimal.
 
     Raises:

@@ -18,8 +18,8 @@ from typing import Any
 
 import safetensors
 
-from comemory.bundle.files import FORMAT, MANIFEST, OPTIONAL, REQUIRED, parse_json_object, read_member, sha256
-from comemory.errors import BundleError, short
+from comemory.bundle.files import FORMAT, MANIFEST, OPTIONAL, REQUIRED, parse_json_object, read_member, sha256_of_file
+from comemory.errors import BundleError, short_repr
 from comemory.files import flush_to_disk
 
 
@@ -71,7 +71,7 @@ def require_replaceable(target: Path) -> None:
         raise BundleError(f"{target} exists and is not a bundle: choose another place")
     if unknown := sorted(entries - {MANIFEST, *REQUIRED, *OPTIONAL}):
         raise BundleError(
-            f"{target} also contains {short(unknown[0])}, which is not part of a bundle: move it elsewhere first"
+            f"{target} also contains {short_repr(unknown[0])}, which is not part of a bundle: move it elsewhere first"
         )
 
 
@@ -109,7 +109,7 @@ def _write_manifest(folder: Path) -> None:
         raise BundleError(f"a bundle needs {', '.join(REQUIRED)}: got {', '.join(sorted(names)) or 'nothing'}")
     members = {}
     for member in sorted(folder.iterdir()):
-        members[member.name] = {"sha256": sha256(member), "bytes": member.stat().st_size}
+        members[member.name] = {"sha256": sha256_of_file(member), "bytes": member.stat().st_size}
         member.chmod(0o644)
         flush_to_disk(member)
     write_json(folder / MANIFEST, {"format": FORMAT, "members": members})

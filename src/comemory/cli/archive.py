@@ -132,15 +132,15 @@ def query(
 
     The ten highest events of March: `comemory query s3://bucket/scores --in 2026-03 --thumbnails march`
     """
-    from comemory.cluster.archive_query import ArchiveResults, EventQuery, period, save_thumbnails
+    from comemory.cluster.archive_query import ArchiveResults, EventQuery, parse_period, save_thumbnails
 
     if during is not None and (since is not None or until is not None):
         raise ConfigError("--in sets both --from and --to: give either --in or those")
     if sql is not None and (top, camera, since, until, during, thumbnails, by_camera) != (None,) * 6 + (False,):
         raise ConfigError("--sql goes without --top, --by-camera, --camera, --from, --to, --in and --thumbnails")
     first, last = (since, until) if during is None else (during, during)
-    start = None if first is None else period(first)[0]
-    end = None if last is None else period(last)[1]
+    start = None if first is None else parse_period(first)[0]
+    end = None if last is None else parse_period(last)[1]
     if start is not None and end is not None and start >= end:
         raise ConfigError(f"--from {first} is after --to {last}: there is no time between them")
     found = ArchiveResults(results)

@@ -129,7 +129,7 @@ def info(
             "n_alarms": calibration.n_alarms,
             "rate_hz": calibration.rate_hz,
             "footage_s": round(coverage.footage_s, 1),
-            "finest_budget": coverage.finest,
+            "smallest_budget": coverage.smallest_budget,
             "needed_s": {budget: round(seconds) for budget, seconds in coverage.needed_s.items()},
             "thresholds": {
                 budget: round(calibration.threshold(budget), 4) for budget in ("10/h", "1/h", "1/day", "1/week")

@@ -37,9 +37,9 @@ def data_check(
 
     Example: `comemory data check folder:footage`
     """
-    from comemory.research.pseudo_anomalies.dataset import open_dataset
+    from comemory.research.pseudo_anomalies.dataset import open_any_dataset
 
-    dataset = open_dataset(data)
+    dataset = open_any_dataset(data)
     check, shortage = _with_footage(dataset.check(), dataset)
     if as_json:
         print_json(
@@ -64,13 +64,15 @@ def _with_footage(check: DataCheck, dataset: Dataset) -> tuple[DataCheck, str | 
         The check, and its line on too little video, None where there is enough.
     """
     from comemory.training.config import read_training_config
-    from comemory.training.footage import count_frames, footage_shortage, shape_note
+    from comemory.training.footage import count_frames_exactly, footage_shortage, shape_note
 
     try:
         videos = dataset.training()
     except DatasetError:  # the check names it
         return check, None
-    short = footage_shortage([count_frames(video) for video in videos], read_training_config()) if videos else None
+    short = (
+        footage_shortage([count_frames_exactly(video) for video in videos], read_training_config()) if videos else None
+    )
     lines = ((check.problems, short), (check.notes, shape_note(videos)))
     problems, notes = ([*known, line] if line else known for known, line in lines)
     return replace(check, problems=problems, notes=notes), short

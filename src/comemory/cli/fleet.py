@@ -43,7 +43,7 @@ def serve_fleet(
         ComemoryError: a part of it cannot be used.
     """
     from comemory.cluster.archive import parse_cluster
-    from comemory.cluster.fleet import Fleet, open_tie, require_fleet_settings, with_absolute_paths
+    from comemory.cluster.fleet import Fleet, open_node_provider, require_fleet_settings, with_absolute_paths
     from comemory.cluster.fleet_engine import FleetEngine, FleetService, open_store
     from comemory.live.config.overrides import Overrides
     from comemory.live.config.settings_file import SettingsFile
@@ -58,7 +58,7 @@ def serve_fleet(
     require_fleet_settings(live)
     auth, out = open_auth(live), live.out
     require_password(live.web, auth.is_required)
-    fleet = Fleet(Overrides(out).apply(live), lambda: open_tie(cluster, out), live.store_url)
+    fleet = Fleet(Overrides(out).apply(live), lambda: open_node_provider(cluster, out), live.store_url)
     fleet.on_change = lambda line: log.write("fleet", line)
     ended = threading.Event()
     with fleet, open_store(live, fleet) as store:
@@ -97,7 +97,7 @@ def serve_fleet(
     exit_immediately()
 
 
-class Connection:
+class ConnectionLog:
     """Logs when something is lost that the fleet needs, and when it is back.
 
     Args:
@@ -108,8 +108,8 @@ class Connection:
     def __init__(self, subject: str, log: LiveLog) -> None:
         self._subject, self._log, self._last = subject, log, ""
 
-    def look(self, error: str | None) -> None:
-        """Say what has changed.
+    def update(self, error: str | None) -> None:
+        """Write a line when the error has changed.
 
         Args:
             error: why it cannot be used now; empty or None where it can.
@@ -127,15 +127,15 @@ def _wait(ended: threading.Event, fleet: Fleet, store: EventStore, log: LiveLog)
     """
     from comemory.live.systemd import notify
 
-    ray, events = Connection("ray", log), Connection("store", log)
+    ray, events = ConnectionLog("ray", log), ConnectionLog("store", log)
     notify("READY=1")
-    events.look(store.error)
+    events.update(store.error)
     while not ended.wait(1.0):
         if not fleet.is_alive:
             raise SourceError("the thread that places the cameras has died: start the command again, the nodes go on")
         notify("WATCHDOG=1")
-        ray.look(fleet.tie_error_now())
-        events.look(store.error)
+        ray.update(fleet.node_provider_error())
+        events.update(store.error)
 
 
 def stop_fleet(live: LiveSettings) -> None:

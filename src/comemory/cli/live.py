@@ -126,7 +126,7 @@ def learn(
             footage=footage,
         )
         models.activate(made)
-    if caution := open_bundle(made).calibration.caution:
+    if caution := open_bundle(made).calibration.small_sample_note:
         log.write("learn", f"{camera}: {caution}")
     log.write(
         "learn", f"{camera} switches to {made}; comemory learn {camera} --rollback returns to the previous bundle"

@@ -19,7 +19,7 @@ from comemory.errors import ConfigError
 from comemory.files import require_writable_file, require_writable_folder
 
 if TYPE_CHECKING:
-    from comemory.research.reproduce.reproduce import Paths, Plan
+    from comemory.research.reproduce.reproduce import Paths, RunPlan
     from comemory.types import JSON
 
 RUNS = Path("runs")
@@ -213,7 +213,7 @@ class RunBars:
         print_line(self._out, line)
 
 
-def _run(plan: Plan, places: Paths, jobs: int | None, threads: int, cluster: str | None) -> Sequence[str]:
+def _run(plan: RunPlan, places: Paths, jobs: int | None, threads: int, cluster: str | None) -> Sequence[str]:
     from comemory.research.reproduce.reproduce import run_plan
 
     require_writable_folder(places.bundles)
@@ -231,7 +231,7 @@ def _run(plan: Plan, places: Paths, jobs: int | None, threads: int, cluster: str
     return bars.problems
 
 
-def _print_plan(plan: Plan, places: Paths) -> None:
+def _print_plan(plan: RunPlan, places: Paths) -> None:
     from comemory.research.reproduce.reproduce import run_folder
 
     rows = []

@@ -262,7 +262,7 @@ def _as_json(result: BatchResult, detector: Detector) -> JSON:
         "highest_score": result.highest_score,
         "event_at": result.event_at,
         "footage_s": coverage.footage_s,
-        "finest_budget": coverage.finest,
+        "smallest_budget": coverage.smallest_budget,
         "events": [asdict(event) for event in result.events],
         "files": [str(file) for file in result.files],
         "problems": result.problems,
@@ -375,7 +375,7 @@ def evaluate(
     from comemory.evaluation.evaluate import evaluate, write_evaluation_report
     from comemory.evaluation.scores_file import write_scores
     from comemory.parallel import n_workers
-    from comemory.research.pseudo_anomalies.dataset import open_dataset
+    from comemory.research.pseudo_anomalies.dataset import open_any_dataset
 
     file = None if json_file is None or str(json_file) == "-" else json_file
     targets = [target for target in (file, report, scores) if target is not None]
@@ -388,7 +388,7 @@ def evaluate(
     with ProgressBars(error_console) as bars:
         done = evaluate(
             detector,
-            open_dataset(data),
+            open_any_dataset(data),
             protocols=_protocols(protocol),
             false_alarms=budget_or_default(false_alarms),
             images=report is not None,
@@ -450,11 +450,11 @@ def _evaluate_file(
 ) -> None:
     """Print or write the metrics of the scores in a file."""
     from comemory.evaluation.released_scores import evaluate_released_scores
-    from comemory.research.pseudo_anomalies.dataset import open_dataset
+    from comemory.research.pseudo_anomalies.dataset import open_any_dataset
 
     file = None if json_file is None or str(json_file) == "-" else json_file
     if file is not None:
         require_writable_file(file)
-    dataset = open_dataset(data)
+    dataset = open_any_dataset(data)
     results, notes = evaluate_released_scores(scores_file, dataset.name, dataset.testing(), protocols=protocols)
     _print_evaluation(results, notes, json_file, [] if file is None else [file], matrix=matrix)

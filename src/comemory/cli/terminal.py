@@ -99,7 +99,7 @@ class ProgressBars:
 
     def stage(self, name: str, total: int | None = None) -> None:
         """Begin a stage of `total` steps, None if unknown."""
-        self._task = self._progress.add_task(escape(printable(name)), total=total, note="")
+        self._task = self._progress.add_task(escape(strip_control_characters(name)), total=total, note="")
         self._stage, self._total, self._n_done = name, "" if total is None else f" of {total}", 0
         self._print(f"{name} ...")
 
@@ -107,7 +107,7 @@ class ProgressBars:
         """Complete one step of the stage."""
         if self._task is None:
             return
-        self._progress.update(self._task, advance=1, note=escape(printable(note)))
+        self._progress.update(self._task, advance=1, note=escape(strip_control_characters(note)))
         self._n_done += 1
         if self._line_every_s is not None and self._clock() - self._last_line_s >= self._line_every_s:
             self._print(f"{self._stage}: {self._n_done}{self._total}" + (f", {note}" if note else ""))
@@ -128,10 +128,10 @@ def replace_unencodable() -> None:
             stream.reconfigure(errors="replace")
 
 
-def printable(text: str) -> str:
+def strip_control_characters(text: str) -> str:
     r"""The text without characters that control a terminal.
 
-    >>> printable("gate\x1b[2J, Größe 3")
+    >>> strip_control_characters("gate\x1b[2J, Größe 3")
     'gate�[2J, Größe 3'
     """
     return CONTROL_CHARACTERS.sub("�", text)
@@ -139,14 +139,18 @@ def printable(text: str) -> str:
 
 def print_line(console: Console, text: str, style: str | None = None) -> None:
     """Print one line of plain text, however long it is."""
-    console.print(printable(text), style=style, highlight=False, markup=False, soft_wrap=True)
+    console.print(strip_control_characters(text), style=style, highlight=False, markup=False, soft_wrap=True)
 
 
 def print_notes(console: Console, notes: Sequence[str]) -> None:
     """Print remarks on the data, one paragraph each."""
     for note in notes:
         console.print(
-            printable(f"note: {note}"), style="dim", highlight=False, markup=False, soft_wrap=not console.is_terminal
+            strip_control_characters(f"note: {note}"),
+            style="dim",
+            highlight=False,
+            markup=False,
+            soft_wrap=not console.is_terminal,
         )
 
 
@@ -169,7 +173,7 @@ def print_table(
             justify="left" if number == 0 or not columns else "right",
         )
     for row in rows:
-        drawn.add_row(*(escape(printable(cell)) for cell in row))
+        drawn.add_row(*(escape(strip_control_characters(cell)) for cell in row))
     if console.is_terminal:
         console.print(drawn, highlight=False)
     else:
@@ -229,7 +233,7 @@ def print_results(console: Console, results: Mapping[str, Any]) -> None:
         print_line(console, f"paper: {PAPER_SCORES[results['paper_score']]}", style="dim")
     if "threshold" in results:
         print_line(console, _alarm_summary(results), style="dim")
-    if warning := below_baseline(results):
+    if warning := below_baseline_note(results):
         print_line(console, warning, style="yellow")
 
 
@@ -243,7 +247,7 @@ def _alarm_summary(results: Mapping[str, Any]) -> str:
     return "; ".join(parts)
 
 
-def below_baseline(results: Mapping[str, Any]) -> str | None:
+def below_baseline_note(results: Mapping[str, Any]) -> str | None:
     """A sentence that says so if the model's causal AUC is below that of the motion baseline, else None."""
     model = (results.get("causal") or {}).get("auc_micro")
     baseline = results["motion_baseline"]["auc_micro"]

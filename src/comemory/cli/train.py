@@ -123,5 +123,7 @@ def train(
             print_line(console, f"network: {cost_text(trained.cost, network_time(open_bundle(trained.bundle)))}")
         else:
             print_line(console, cost_text(trained.cost))
-    print_notes(console, [*trained.notes, *(str(note) for note in (trained.coverage, trained.caution) if note)])
+    print_notes(
+        console, [*trained.notes, *(str(note) for note in (trained.coverage, trained.small_sample_note) if note)]
+    )
     report_problems(trained.problems)

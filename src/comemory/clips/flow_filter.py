@@ -67,7 +67,7 @@ def decay_average(average: FlowAverage, decay: float) -> FlowAverage:
     return FlowAverage(average.mean * np.float32(decay), average.deviation * np.float32(decay))
 
 
-def shrink(average: FlowAverage, weight: float) -> NDArray[np.float32]:
+def shrink_vectors(average: FlowAverage, weight: float) -> NDArray[np.float32]:
     """Shorten each vector of the average by `weight` times its deviation, to zero at most.
 
     Ours: a lower bound of the speed. For a moment a walker's leg is as fast as a slow bicycle, but not steadily.
@@ -76,7 +76,7 @@ def shrink(average: FlowAverage, weight: float) -> NDArray[np.float32]:
         returns: float32 (H, W, 2), pixels.
 
     >>> mean, deviation = np.array([[[3.0, 4.0], [3.0, 4.0]]], np.float32), np.array([[1.0, 9.0]], np.float32)
-    >>> shrink(FlowAverage(mean, deviation), 2.5)
+    >>> shrink_vectors(FlowAverage(mean, deviation), 2.5)
     array([[[1.5, 2. ],
             [0. , 0. ]]], dtype=float32)
     """

@@ -43,7 +43,9 @@ def round_to_float16(flow: NDArray[np.float32]) -> NDArray[np.float32]:
     return rounded
 
 
-def assemble(window: list[PreparedFrame], settings: ClipSettings) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+def assemble_clip(
+    window: list[PreparedFrame], settings: ClipSettings
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """The frames and the flow of a clip from its `n_past + 1` prepared frames.
 
     Shapes:

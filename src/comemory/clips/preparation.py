@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from comemory.clips.agitation import Agitation
 from comemory.clips.config import ClipSettings
-from comemory.clips.flow_filter import FlowAverage, decay_average, shrink, update_average
+from comemory.clips.flow_filter import FlowAverage, decay_average, shrink_vectors, update_average
 from comemory.types import FlowEstimator
 from comemory.video.image_folder import DEFAULT_RATE_HZ
 from comemory.video.resize import resize
@@ -164,7 +164,7 @@ class FramePreparer:
         self._agitation.update(self._average, features.image)
         if self._average is None:
             return np.zeros((spec.height, spec.width, 2), np.float32)
-        return shrink(self._average, spec.flow_shrinkage) if spec.flow_shrinkage else self._average.mean
+        return shrink_vectors(self._average, spec.flow_shrinkage) if spec.flow_shrinkage else self._average.mean
 
     def _updated_average(self, flow: NDArray[np.float32] | None, *, is_static: bool) -> FlowAverage | None:
         spec = self.settings

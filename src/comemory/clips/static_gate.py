@@ -31,8 +31,8 @@ class StaticFrameGate:
     """Detects frames in which nothing has moved.
 
     Ours: a frame is compared, block by block, with the last frame that was *not* static. A slow change therefore adds up,
-    and an object that was put down is scored once in full. A frame counts as static only after `patience` quiet frames in
-    a row: by then the motion before has left the clip and the averaged flow.
+    and an object that was put down is scored once in full. A frame counts as static only after `patience` quiet
+    frames in a row: by then the motion before has left the clip and the averaged flow.
 
     Args:
         patience: number of quiet frames that are scored in full before the first static one.
@@ -97,10 +97,10 @@ def fit_threshold(videos: Sequence[NDArray[np.uint8]]) -> float:
     return min(max(N_SIGMA * deviation, MIN_THRESHOLD), MAX_THRESHOLD)
 
 
-def patience(n_past: int, decay: float) -> int:
+def n_frames_to_settle(n_past: int, decay: float) -> int:
     """Number of quiet frames after which a motion has left the clip, and at most `MAX_RESIDUAL` of it is in the averaged flow.
 
-    >>> patience(4, 0.7), patience(4, 0.0)
+    >>> n_frames_to_settle(4, 0.7), n_frames_to_settle(4, 0.0)
     (18, 5)
     """
     return n_past + 1 + (math.ceil(math.log(MAX_RESIDUAL) / math.log(decay)) if decay > 0 else 0)

@@ -14,7 +14,7 @@ paths.py              files on this machine or in an object store
 seams.py              where a long file is split
 placement.py          which node watches which camera, and when a node is lost or back
 fleet.py              the process that places the cameras; fleet_engine.py shows them as one engine
-fleet_ray.py          the tie to Ray; fleet_keeper.py keeps the group of a node running, fleet_claim.py makes it one
+fleet_ray.py          the connection to Ray; fleet_keeper.py keeps the group of a node running, fleet_claim.py makes it one
 fleet_group.py        the cameras of one node, in a process of its own
 fleet_files.py        the plan and the heartbeats on the shared path
 """

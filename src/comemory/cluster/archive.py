@@ -14,10 +14,10 @@ from pathlib import Path
 from comemory.bundle import open_bundle
 from comemory.cluster.archive_layout import Layout
 from comemory.cluster.archive_manifest import ALL, Manifest
-from comemory.cluster.archive_pool import LocalPool, Pool, Report
+from comemory.cluster.archive_pool import LocalPool, TaskReport, WorkerPool
 from comemory.cluster.archive_results import require_parquet
-from comemory.cluster.archive_task import ArchiveSettings, Outcome, Task, result_name
-from comemory.cluster.paths import InputFile, OutputFolder, fetch_bundle, is_remote, list_videos, local_path
+from comemory.cluster.archive_task import ArchiveSettings, ArchiveTask, TaskOutcome, result_name
+from comemory.cluster.paths import InputFile, OutputFolder, fetch_bundle, is_remote, list_input_videos, local_path
 from comemory.cluster.seams import warm_up_s
 from comemory.errors import ConfigError, TemporaryError, mask_password
 from comemory.runtimes import CPU
@@ -55,7 +55,7 @@ class Cluster:
         """The name of this share in the manifest."""
         return ALL if self.n_shares == 1 else f"{self.index:04d}-of-{self.n_shares:04d}"
 
-    def holds(self, path: str) -> bool:
+    def includes(self, path: str) -> bool:
         """Whether a video belongs to this share: by its path alone, so that a new video moves no other one."""
         return int(hashlib.sha256(path.encode("utf-8", "surrogatepass")).hexdigest(), 16) % self.n_shares == self.index
 
@@ -145,7 +145,7 @@ def score_archive(
     A file that fails is in `failures`, and in `failures.jsonl` beside the results; the others are scored.
 
     Args:
-        sources: paths, URLs and patterns, see `paths.list_videos`.
+        sources: paths, URLs and patterns, see `paths.list_input_videos`.
         cluster: where the workers are.
         bundle: path or URL.
         out: path or URL of a folder.
@@ -188,16 +188,16 @@ def score_archive(
         split_s=split_s,
         time_limit_s=time_limit_s,
     )
-    every = list_videos(sources)
-    videos = [video for video in every if cluster.holds(video.path)]
+    every = list_input_videos(sources)
+    videos = [video for video in every if cluster.includes(video.path)]
     result = ArchiveResult(n_videos=len(videos))
-    if note := _misfits(names, every):
+    if note := _layout_note(names, every):
         on_note(note)
         result.notes.append(note)
     with folder.locked(None if cluster.part == ALL else cluster.part):
         folder.delete_unfinished()
         _score(
-            [Task("file", one, settings.key(one)) for one in videos],
+            [ArchiveTask("file", one, settings.key(one)) for one in videos],
             folder,
             cluster,
             settings,
@@ -210,7 +210,7 @@ def score_archive(
 
 
 def _score(
-    tasks: Sequence[Task],
+    tasks: Sequence[ArchiveTask],
     folder: OutputFolder,
     cluster: Cluster,
     settings: ArchiveSettings,
@@ -236,7 +236,7 @@ def _score(
     _write_failures(folder, cluster, result)
 
 
-def _misfits(layout: Layout, videos: Sequence[InputFile]) -> str:
+def _layout_note(layout: Layout, videos: Sequence[InputFile]) -> str:
     """What is to be said of a template that does not fit all paths; empty where it does.
 
     Raises:
@@ -284,7 +284,7 @@ def _settings(
     )
 
 
-def _open_pool(settings: ArchiveSettings, cluster: Cluster, n_tasks: int) -> Pool:
+def _open_pool(settings: ArchiveSettings, cluster: Cluster, n_tasks: int) -> WorkerPool:
     if cluster.kind == "ray":
         from comemory.cluster.archive_ray import RayPool
 
@@ -307,17 +307,17 @@ class _Run:
     """Hands the tasks to the workers until none is left."""
 
     def __init__(
-        self, pool: Pool, folder: OutputFolder, manifest: Manifest, result: ArchiveResult, progress: _Progress
+        self, pool: WorkerPool, folder: OutputFolder, manifest: Manifest, result: ArchiveResult, progress: _Progress
     ) -> None:
         self._pool, self._folder, self._manifest = pool, folder, manifest
         self._result, self._progress = result, progress
-        self._waiting: deque[Task] = deque()
+        self._waiting: deque[ArchiveTask] = deque()
         self._n_busy = 0
-        self._n_deaths: dict[Task, int] = {}
+        self._n_deaths: dict[ArchiveTask, int] = {}
         self._split: dict[InputFile, _SplitVideo] = {}
         self._n_away = 0
 
-    def work(self, tasks: Sequence[Task]) -> None:
+    def work(self, tasks: Sequence[ArchiveTask]) -> None:
         """Do the tasks."""
         for task in tasks:
             if _is_utf8(task.video.path):
@@ -333,7 +333,7 @@ class _Run:
                 self._n_busy -= 1
                 self._handle(report)
 
-    def _handle(self, report: Report) -> None:
+    def _handle(self, report: TaskReport) -> None:
         task, outcome = report.task, report.outcome
         if outcome is None:
             self._handle_death(report)
@@ -351,7 +351,7 @@ class _Run:
         else:
             self._finish(task, outcome)
 
-    def _finish(self, task: Task, outcome: Outcome) -> None:
+    def _finish(self, task: ArchiveTask, outcome: TaskOutcome) -> None:
         split = self._split.pop(task.video, None)
         n_frames = outcome.record["frames"]
         self._manifest.add(outcome.record)
@@ -364,7 +364,7 @@ class _Run:
         self._n_away = 0
         self._progress.advance(task.video, n_frames)
 
-    def _add_segment(self, task: Task, outcome: Outcome) -> None:
+    def _add_segment(self, task: ArchiveTask, outcome: TaskOutcome) -> None:
         """Join the segments when all are scored and fit together; score the video in one piece if they do not fit."""
         split = self._split.get(task.video)
         if split is None or task.segment is None:
@@ -372,22 +372,22 @@ class _Run:
         split.digests[task.segment.number] = outcome.digests
         if len(split.digests) < split.n_segments:
             return
-        misfit = split.first_misfit()
-        if misfit is None:
+        mismatch = split.first_mismatch()
+        if mismatch is None:
             self._waiting.appendleft(replace(task, kind="join", segment=None, n_segments=split.n_segments))
         else:
-            self._score_whole(task, f"its segments differ at seam {misfit} of {split.n_segments - 1}")
+            self._score_whole(task, f"its segments differ at seam {mismatch} of {split.n_segments - 1}")
 
-    def _score_whole(self, task: Task, reason: str) -> None:
+    def _score_whole(self, task: ArchiveTask, reason: str) -> None:
         if self._split.pop(task.video, None) is None:
             return
         self._result.notes.append(f"{mask_password(task.video.path)}: scored in one piece: {reason}")
         self._waiting = deque(one for one in self._waiting if one.video != task.video)
         for name in self._folder.names(f"segments/{result_name(task.video.path)}"):
             self._folder.delete(name)
-        self._waiting.append(Task("file", task.video, task.key, in_one_piece=True))
+        self._waiting.append(ArchiveTask("file", task.video, task.key, in_one_piece=True))
 
-    def _handle_death(self, report: Report) -> None:
+    def _handle_death(self, report: TaskReport) -> None:
         if report.timed_out:
             self._fail(report.task, "the time limit ended it: the decoder hangs, or --time-limit is too short")
             return
@@ -397,7 +397,7 @@ class _Run:
         else:
             self._waiting.append(report.task)
 
-    def _fail(self, task: Task, reason: str, *, is_temporary: bool = False) -> None:
+    def _fail(self, task: ArchiveTask, reason: str, *, is_temporary: bool = False) -> None:
         if task.kind != "file" and self._split.pop(task.video, None) is None:
             return  # another segment of it has failed before
         self._waiting = deque(one for one in self._waiting if one.video != task.video)
@@ -425,14 +425,14 @@ class _SplitVideo:
 
     Attributes:
         n_segments: of the video.
-        digests: by the number of the segment, see `Outcome`.
+        digests: by the number of the segment, see `TaskOutcome`.
     """
 
     def __init__(self, n_segments: int) -> None:
         self.n_segments = n_segments
         self.digests: dict[int, tuple[str, str]] = {}
 
-    def first_misfit(self) -> int | None:
+    def first_mismatch(self) -> int | None:
         """The first seam, from 1, at which two segments do not give the same; None without one."""
         seams = range(1, self.n_segments)
         return next((seam for seam in seams if self.digests[seam - 1][1] != self.digests[seam][0]), None)
@@ -441,7 +441,7 @@ class _SplitVideo:
 class _Progress:
     """Rate and time left, from the bytes of the videos, else from their number."""
 
-    def __init__(self, tasks: Sequence[Task], on_file: Callable[[str], None]) -> None:
+    def __init__(self, tasks: Sequence[ArchiveTask], on_file: Callable[[str], None]) -> None:
         sizes = [task.video.size for task in tasks]
         self._total = float(sum(size or 0 for size in sizes)) if all(sizes) else float(len(tasks))
         self._by_size = all(sizes)

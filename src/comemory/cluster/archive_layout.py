@@ -31,7 +31,7 @@ _GUESS = re.compile(rf"(?<!\d){_DATE}{_TIME}(?!\d)")
 
 
 @dataclass(frozen=True, slots=True)
-class Recording:
+class RecordingPath:
     """What the path of a recording tells.
 
     Attributes:
@@ -65,12 +65,12 @@ class Layout:
         if template is not None:
             self._pattern = _compile(template)
 
-    def read(self, path: str) -> Recording:
+    def read(self, path: str) -> RecordingPath:
         """The camera and the start of the recording at a path or URL."""
         path = _plain_path(path)
         found = self._pattern.search(path) if self._pattern else _last(_GUESS, path)
         groups = found.groupdict() if found else {}
-        return Recording(groups.get("camera") or _nearest_folder(path), _time(groups))
+        return RecordingPath(groups.get("camera") or _nearest_folder(path), _time(groups))
 
     def fits(self, path: str) -> bool:
         """Whether a path ends as the template says; every path without one."""

@@ -18,7 +18,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from comemory.cluster.archive_results import read_record
-from comemory.cluster.archive_task import Task, result_name
+from comemory.cluster.archive_task import ArchiveTask, result_name
 from comemory.cluster.paths import OutputFolder
 from comemory.errors import SourceError, mask_password
 from comemory.types import JSON
@@ -45,7 +45,7 @@ class Manifest:
         self._new: list[JSON] = []
         self._flushed_s = time.monotonic()
 
-    def find_done(self, tasks: Sequence[Task]) -> set[str]:
+    def find_done(self, tasks: Sequence[ArchiveTask]) -> set[str]:
         """Read what is done already.
 
         Results that will be made anew are announced in the manifest: if this run is killed, their records are not trusted.

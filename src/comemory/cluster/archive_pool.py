@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from queue import Empty, SimpleQueue
 from typing import Protocol
 
-from comemory.cluster.archive_task import ArchiveSettings, Outcome, Task
+from comemory.cluster.archive_task import ArchiveSettings, ArchiveTask, TaskOutcome
 from comemory.cluster.archive_worker import settings_line
 from comemory.errors import SourceError, TemporaryError
 from comemory.line_process import LineProcess, describe_exit
@@ -18,7 +18,7 @@ MAX_BROKEN_STARTS = 3
 
 
 @dataclass(frozen=True, slots=True)
-class Report:
+class TaskReport:
     """What a pool says of a task.
 
     Attributes:
@@ -28,13 +28,13 @@ class Report:
         timed_out: the file took too long, and its worker ended itself.
     """
 
-    task: Task
-    outcome: Outcome | None
+    task: ArchiveTask
+    outcome: TaskOutcome | None
     reason: str = ""
     timed_out: bool = False
 
 
-class Pool(Protocol):
+class WorkerPool(Protocol):
     """Workers, each with at most one task at a time. One that dies is replaced."""
 
     def n_idle(self) -> int:
@@ -45,11 +45,11 @@ class Pool(Protocol):
         """There are so many tasks now: more than were known at the start."""
         ...
 
-    def start(self, task: Task) -> None:
+    def start(self, task: ArchiveTask) -> None:
         """Give a task to an idle worker."""
         ...
 
-    def next_report(self, timeout_s: float) -> Report | None:
+    def next_report(self, timeout_s: float) -> TaskReport | None:
         """Wait for a task to end; None when none did in that time.
 
         Raises:
@@ -91,9 +91,9 @@ class LocalPool:
         return self._n_workers - sum(worker.task is not None for worker in self._workers)
 
     def expect(self, n_tasks: int) -> None:
-        """See `Pool.expect`: nothing to do."""
+        """See `WorkerPool.expect`: nothing to do."""
 
-    def start(self, task: Task) -> None:
+    def start(self, task: ArchiveTask) -> None:
         """Give a task to an idle worker."""
         idle = [worker for worker in self._workers if worker.task is None]
         if not idle:
@@ -101,8 +101,8 @@ class LocalPool:
             idle = [worker for worker in self._workers if worker.task is None]
         idle[0].start(task)
 
-    def next_report(self, timeout_s: float) -> Report | None:
-        """See `Pool.next_report`."""
+    def next_report(self, timeout_s: float) -> TaskReport | None:
+        """See `WorkerPool.next_report`."""
         try:
             worker, line = self._messages.get(timeout=timeout_s)
         except Empty:
@@ -120,15 +120,15 @@ class LocalPool:
             return None
         task, worker.task = worker.task, None
         assert task is not None
-        return Report(task, Outcome.from_json(line))
+        return TaskReport(task, TaskOutcome.from_json(line))
 
-    def _replace(self, worker: _Worker) -> Report | None:
+    def _replace(self, worker: _Worker) -> TaskReport | None:
         self._workers.remove(worker)
         code, reason = worker.wait()
         self._n_broken += not worker.is_ready
         if self._n_broken >= MAX_BROKEN_STARTS:
             raise SourceError(f"no worker can start: {reason}")
-        return None if worker.task is None else Report(worker.task, None, reason, timed_out=code == -signal.SIGALRM)
+        return None if worker.task is None else TaskReport(worker.task, None, reason, timed_out=code == -signal.SIGALRM)
 
     def stop(self) -> None:
         """End the workers."""
@@ -141,14 +141,14 @@ class _Worker:
     """A process of `archive_worker.main`, and its messages."""
 
     def __init__(self, settings: ArchiveSettings, messages: SimpleQueue[tuple[_Worker, str | None]]) -> None:
-        self.task: Task | None = None
+        self.task: ArchiveTask | None = None
         self.is_ready = False
         environment = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
         command = ("-P", "-m", "comemory.cluster.archive_worker")
         self._process = LineProcess(command, environment, lambda line: messages.put((self, line)))
         self._process.send(settings_line(settings))
 
-    def start(self, task: Task) -> None:
+    def start(self, task: ArchiveTask) -> None:
         """Send a task."""
         self.task = task
         self._process.send(task.to_json())

@@ -12,7 +12,7 @@ from typing import Any
 
 from comemory.cluster.archive_manifest import read_manifest
 from comemory.cluster.archive_results import event_schema, score_schema
-from comemory.cluster.paths import OutputFolder, fetched
+from comemory.cluster.paths import OutputFolder, fetch_file
 from comemory.cluster.seams import frame_at
 from comemory.errors import (
     ComemoryError,
@@ -21,11 +21,11 @@ from comemory.errors import (
     SourceError,
     install_hint,
     mask_password,
-    short,
+    short_repr,
 )
 from comemory.files import require_writable_folder
 from comemory.types import JSON, Score
-from comemory.video.overlay import annotate
+from comemory.video.overlay import draw_score
 from comemory.video.writer import save_image
 
 _PERIOD = re.compile(r"(\d{4})(?:-(\d{2})(?:-(\d{2})(?:[T ](\d{2})(?::(\d{2}))?)?)?)?")
@@ -60,13 +60,13 @@ class EventQuery:
     by_camera: bool = False
 
 
-def period(text: str) -> tuple[datetime, datetime]:
+def parse_period(text: str) -> tuple[datetime, datetime]:
     """The start of a year, month, day, hour or minute, and its end.
 
     Raises:
         ConfigError: it is none.
 
-    >>> period("2026-03")
+    >>> parse_period("2026-03")
     (datetime.datetime(2026, 3, 1, 0, 0), datetime.datetime(2026, 4, 1, 0, 0))
     """
     found = _PERIOD.fullmatch(text)
@@ -158,7 +158,7 @@ class ArchiveResults:
         except self._errors as error:
             raise self._failed(error, ConfigError) from None
         if len(statements) != 1 or statements[0].type != self._select:
-            raise ConfigError(f"--sql takes one SELECT: {short(text)} is something else")
+            raise ConfigError(f"--sql takes one SELECT: {short_repr(text)} is something else")
         try:
             return self._run(text, None)
         except SourceError as error:
@@ -204,7 +204,7 @@ def save_thumbnails(
 
 
 def _save_thumbnail(event: JSON, folder: Path) -> Path:
-    with fetched(event["source"]) as video:
+    with fetch_file(event["source"]) as video:
         frame = frame_at(video, event["peak_frame"])
     box = None if event["box"] is None else tuple(event["box"])
     score = Score(frame.index, frame.time_s, event["peak_score"], 0.0, 0.0, box)
@@ -212,5 +212,5 @@ def _save_thumbnail(event: JSON, folder: Path) -> Path:
     # Cameras with a folder for each day have files of the same name.
     digest = hashlib.sha256(event["source"].encode()).hexdigest()[:8]
     path = folder / f"{stem}-{digest}-{event['peak_frame']:06d}.jpg"
-    save_image(annotate(frame.image, score, threshold=event["threshold"], event=True, strip=False), path)
+    save_image(draw_score(frame.image, score, threshold=event["threshold"], event=True, strip=False), path)
     return path

@@ -7,8 +7,8 @@ import socket
 import time
 from typing import Any
 
-from comemory.cluster.archive_pool import MAX_BROKEN_STARTS, Report
-from comemory.cluster.archive_task import ArchiveSettings, Outcome, Task
+from comemory.cluster.archive_pool import MAX_BROKEN_STARTS, TaskReport
+from comemory.cluster.archive_task import ArchiveSettings, ArchiveTask, TaskOutcome
 from comemory.errors import ConfigError, RuntimeMissing, SourceError, TemporaryError, install_hint, last_line
 
 GROW_S = 10.0
@@ -42,7 +42,7 @@ class RayPool:
         self._actor = self._ray.remote(num_cpus=1, max_restarts=0, max_task_retries=0)(_ScoringActor)
         self._idle: list[Any] = []
         self._starting: dict[Any, Any] = {}
-        self._busy: dict[Any, tuple[Any, Task, float]] = {}
+        self._busy: dict[Any, tuple[Any, ArchiveTask, float]] = {}
         self._n_broken = 0
         self._grown_s = float("-inf")
         self._grow()
@@ -74,13 +74,13 @@ class RayPool:
         """There are so many tasks now: let more actors start."""
         self._n_tasks = max(self._n_tasks, n_tasks)
 
-    def start(self, task: Task) -> None:
+    def start(self, task: ArchiveTask) -> None:
         """Give a task to an idle actor."""
         actor = self._idle.pop()
         self._busy[actor.run.remote(task.to_json())] = actor, task, time.monotonic()
 
-    def next_report(self, timeout_s: float) -> Report | None:
-        """See `archive_pool.Pool.next_report`."""
+    def next_report(self, timeout_s: float) -> TaskReport | None:
+        """See `archive_pool.WorkerPool.next_report`."""
         self._grow()
         refs = [*self._busy, *self._starting]
         if not refs:
@@ -95,13 +95,13 @@ class RayPool:
             return None
         actor, task, began_s = self._busy.pop(ref)
         try:
-            outcome = Outcome.from_json(self._ray.get(ref))
+            outcome = TaskOutcome.from_json(self._ray.get(ref))
         except self._ray.exceptions.RayError as error:
             self._grown_s = float("-inf")
             took_s = time.monotonic() - began_s
-            return Report(task, None, _reason(error), timed_out=took_s >= self._settings.time_limit_s)
+            return TaskReport(task, None, _reason(error), timed_out=took_s >= self._settings.time_limit_s)
         self._idle.append(actor)
-        return Report(task, outcome)
+        return TaskReport(task, outcome)
 
     def _handle_start(self, ref: Any, actor: Any) -> None:
         try:
@@ -146,7 +146,7 @@ class _ScoringActor:
 
     def run(self, task: str) -> str:
         """Do a task. See `ArchiveScorer.run`."""
-        return self._scorer.run(Task.from_json(task)).to_json()
+        return self._scorer.run(ArchiveTask.from_json(task)).to_json()
 
 
 def connect(address: str) -> Any:

@@ -8,7 +8,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from comemory.cluster.archive_layout import Recording
+from comemory.cluster.archive_layout import RecordingPath
 from comemory.errors import RuntimeMissing, SourceError, install_hint
 from comemory.types import JSON, Event, Score
 
@@ -84,7 +84,7 @@ class ScoreFile:
         recording: its camera and time; None for a segment of it.
     """
 
-    def __init__(self, path: Path, source: str, recording: Recording | None) -> None:
+    def __init__(self, path: Path, source: str, recording: RecordingPath | None) -> None:
         import pyarrow.parquet as pq
 
         self._schema = score_schema(of_segment=recording is None)
@@ -143,7 +143,7 @@ class ScoreFile:
         self._rows.clear()
 
 
-def write_events(path: Path, events: Sequence[Event], source: str, recording: Recording, threshold: float) -> None:
+def write_events(path: Path, events: Sequence[Event], source: str, recording: RecordingPath, threshold: float) -> None:
     """Write the events of one video."""
     import pyarrow as pa
     import pyarrow.parquet as pq

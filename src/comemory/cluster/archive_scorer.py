@@ -11,12 +11,19 @@ from pathlib import Path
 from typing import cast
 
 from comemory.bundle import Bundle
-from comemory.cluster.archive_layout import Layout, Recording
+from comemory.cluster.archive_layout import Layout, RecordingPath
 from comemory.cluster.archive_results import ScoreFile, read_record, read_scores, write_events
-from comemory.cluster.archive_task import ArchiveSettings, Outcome, Segment, Task, result_name, segment_name
-from comemory.cluster.paths import OutputFolder, fetch_bundle, fetched
-from comemory.cluster.seams import N_CHECKED, SeamDigest, SegmentSource, plan
-from comemory.detector import Detector, in_recording
+from comemory.cluster.archive_task import (
+    ArchiveSettings,
+    ArchiveTask,
+    FileSegment,
+    TaskOutcome,
+    result_name,
+    segment_name,
+)
+from comemory.cluster.paths import OutputFolder, fetch_bundle, fetch_file
+from comemory.cluster.seams import N_CHECKED, SeamDigest, SegmentSource, plan_segments
+from comemory.detector import Detector, score_in_recording_pixels
 from comemory.errors import BundleError, ComemoryError, SourceError, TemporaryError, mask_password
 from comemory.parallel import score_frames
 from comemory.scoring import EventFinder
@@ -56,27 +63,27 @@ class ArchiveScorer:
             raise BundleError(f"{bundle.path} is not the bundle that the run began with: start the run again")
         self._threshold = bundle.calibration.threshold(settings.false_alarms)
 
-    def run(self, task: Task) -> Outcome:
+    def run(self, task: ArchiveTask) -> TaskOutcome:
         """Do a task. A file that cannot be scored is an outcome, not an error: the next one may be a good one."""
         place = task.video.path
         try:
             with _foreign_errors(), _time_limit(self._settings.time_limit_s) as limit:
                 if task.kind == "join":
                     return self._join(task, limit)
-                with fetched(task.video.path) as path:
+                with fetch_file(task.video.path) as path:
                     place = str(path)
                     if task.segment is not None:
                         return self._score_segment(task, task.segment, path, limit)
                     if self._settings.split_s and not task.in_one_piece:
-                        segments = plan(path, self._settings.split_s, self._settings.warm_up_s)
+                        segments = plan_segments(path, self._settings.split_s, self._settings.warm_up_s)
                         if segments:
-                            return Outcome("long", segments=segments)
+                            return TaskOutcome("long", segments=segments)
                     return self._score_file(task, path, limit)
         except (ComemoryError, OSError) as error:
             text = str(error).replace(place, task.video.path)
-            return Outcome("failed", reason=_one_line(text), is_temporary=isinstance(error, TemporaryError))
+            return TaskOutcome("failed", reason=_one_line(text), is_temporary=isinstance(error, TemporaryError))
 
-    def _score_file(self, task: Task, path: Path, limit: _TimeLimit) -> Outcome:
+    def _score_file(self, task: ArchiveTask, path: Path, limit: _TimeLimit) -> TaskOutcome:
         detector = self._detector
         opened = detector.open_source(path)
         shown = mask_password(task.video.path)
@@ -84,12 +91,14 @@ class ArchiveScorer:
         with self._result(task) as result:
             for frame, scored in score_frames(detector, opened, sampler=sampler):
                 limit.extend()
-                result.add(frame.index, frame.time_s, None if scored is None else in_recording(scored, opened))
+                result.add(
+                    frame.index, frame.time_s, None if scored is None else score_in_recording_pixels(scored, opened)
+                )
             problems = [problem.replace(str(path), shown) for problem in opened.problems]
             record = result.finish(problems, sampler.notes)
-        return Outcome("done", record=record, n_frames=result.n_frames)
+        return TaskOutcome("done", record=record, n_frames=result.n_frames)
 
-    def _score_segment(self, task: Task, segment: Segment, path: Path, limit: _TimeLimit) -> Outcome:
+    def _score_segment(self, task: ArchiveTask, segment: FileSegment, path: Path, limit: _TimeLimit) -> TaskOutcome:
         """Score a segment into a file of its own, with its warm-up before it, and a few frames after it for the digest."""
         detector, rate_hz = self._detector, self._detector.bundle.calibration.rate_hz
         clips = detector.bundle.clips
@@ -106,7 +115,7 @@ class ArchiveScorer:
                 for frame, scored in frames:
                     limit.extend()
                     if scored is not None:
-                        scored = replace(scored, score=in_recording(scored, opened))
+                        scored = replace(scored, score=score_in_recording_pixels(scored, opened))
                     if segment.first <= frame.index < segment.first + N_CHECKED:
                         before.add(frame.index, scored)
                     if end is not None and frame.index >= end:
@@ -116,12 +125,12 @@ class ArchiveScorer:
                         n_frames += 1
                 table.finish({"notes": sampler.notes})
         except SourceError as error:
-            return Outcome("differs", reason=str(error))
+            return TaskOutcome("differs", reason=str(error))
         if opened.problems:
-            return Outcome("differs", reason=opened.problems[0])
-        return Outcome("done", n_frames=n_frames, digests=(before.hexdigest(), after.hexdigest()))
+            return TaskOutcome("differs", reason=opened.problems[0])
+        return TaskOutcome("done", n_frames=n_frames, digests=(before.hexdigest(), after.hexdigest()))
 
-    def _join(self, task: Task, limit: _TimeLimit) -> Outcome:
+    def _join(self, task: ArchiveTask, limit: _TimeLimit) -> TaskOutcome:
         """Put the segments of a file together, and find its events."""
         notes: list[str] = []
         with self._result(task) as result:
@@ -130,17 +139,17 @@ class ArchiveScorer:
                     for index, time_s, score in read_scores(path):
                         limit.extend()
                         if index != result.n_frames:
-                            return Outcome("differs", reason=f"frame {result.n_frames} is missing in its segments")
+                            return TaskOutcome("differs", reason=f"frame {result.n_frames} is missing in its segments")
                         result.add(index, time_s, score)
                     # The sampler of the last segment has had the times of all frames.
                     notes = (read_record(path) or {}).get("notes", [])
             record = result.finish([], notes)
         for number in range(task.n_segments):
             self._out.delete(segment_name(task.video.path, number))
-        return Outcome("done", record=record)
+        return TaskOutcome("done", record=record)
 
     @contextmanager
-    def _result(self, task: Task) -> Iterator[_Result]:
+    def _result(self, task: ArchiveTask) -> Iterator[_Result]:
         """The result of a video, which appears in the folder if the context ends well."""
         recording = self._layout.read(task.video.path)
         name = result_name(task.video.path)
@@ -159,7 +168,13 @@ class _Result:
     """
 
     def __init__(
-        self, out: OutputFolder, bundle: Bundle, threshold: float, task: Task, recording: Recording, table: ScoreFile
+        self,
+        out: OutputFolder,
+        bundle: Bundle,
+        threshold: float,
+        task: ArchiveTask,
+        recording: RecordingPath,
+        table: ScoreFile,
     ) -> None:
         self._out, self._bundle, self._threshold = out, bundle, threshold
         self._task, self._recording, self._table = task, recording, table

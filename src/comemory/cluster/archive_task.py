@@ -68,7 +68,7 @@ class ArchiveSettings:
 
 
 @dataclass(frozen=True, slots=True)
-class Segment:
+class FileSegment:
     """A part of a long file.
 
     Attributes:
@@ -91,7 +91,7 @@ class Segment:
 
 
 @dataclass(frozen=True, slots=True)
-class Task:
+class ArchiveTask:
     """What a worker does next.
 
     Attributes:
@@ -106,7 +106,7 @@ class Task:
     kind: Literal["file", "segment", "join"]
     video: InputFile
     key: str
-    segment: Segment | None = None
+    segment: FileSegment | None = None
     n_segments: int = 0
     in_one_piece: bool = False
 
@@ -126,11 +126,11 @@ class Task:
         values = json.loads(text)
         segment = values.pop("segment")
         video = InputFile(**values.pop("video"))
-        return cls(**values, video=video, segment=None if segment is None else Segment(**segment))
+        return cls(**values, video=video, segment=None if segment is None else FileSegment(**segment))
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class TaskOutcome:
     """What became of a task.
 
     Attributes:
@@ -148,7 +148,7 @@ class Outcome:
     reason: str = ""
     is_temporary: bool = False
     n_frames: int = 0
-    segments: tuple[Segment, ...] = ()
+    segments: tuple[FileSegment, ...] = ()
     digests: tuple[str, str] = ("", "")
 
     def to_json(self) -> str:
@@ -159,7 +159,7 @@ class Outcome:
     def from_json(cls, text: str) -> Self:
         """The outcome from its line."""
         values = json.loads(text)
-        segments = tuple(Segment(**one) for one in values.pop("segments"))
+        segments = tuple(FileSegment(**one) for one in values.pop("segments"))
         return cls(**values | {"digests": tuple(values["digests"])}, segments=segments)
 
 

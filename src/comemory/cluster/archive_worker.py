@@ -15,7 +15,7 @@ from queue import SimpleQueue
 from typing import TextIO
 
 from comemory.cluster.archive_scorer import ArchiveScorer
-from comemory.cluster.archive_task import ArchiveSettings, Task
+from comemory.cluster.archive_task import ArchiveSettings, ArchiveTask
 from comemory.errors import ComemoryError, TemporaryError, mask_password
 
 
@@ -38,7 +38,7 @@ def main() -> None:
     tasks: SimpleQueue[str] = SimpleQueue()
     threading.Thread(target=_listen, args=(tasks,), daemon=True).start()
     while True:
-        _write(out, scorer.run(Task.from_json(tasks.get())).to_json())
+        _write(out, scorer.run(ArchiveTask.from_json(tasks.get())).to_json())
 
 
 def _listen(tasks: SimpleQueue[str]) -> None:

@@ -15,10 +15,10 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from comemory.cluster.archive import Cluster
-from comemory.cluster.fleet_files import FleetFolder, Heartbeat, Plan, PlannedNode, now
+from comemory.cluster.fleet_files import FleetFolder, FleetPlan, Heartbeat, PlannedNode, utc_now
 from comemory.cluster.fleet_group import ERROR
 from comemory.cluster.fleet_keeper import GroupKeeper
-from comemory.cluster.placement import START_S, NodeHealth, NodeState, place
+from comemory.cluster.placement import START_S, NodeHealth, NodeState, place_cameras
 from comemory.errors import ComemoryError, ConfigError, TemporaryError
 from comemory.live.config import LiveSettings
 from comemory.store.sites import Sites
@@ -27,10 +27,10 @@ from comemory.store.write_ahead import read_entries
 
 TICK_S = 1.0
 MAX_STEP_S = 2.0
-"""The most by which the fleet's clock advances from one look to the next: time in which nothing was looked at, as when the
+"""The most by which the fleet's clock advances from one check to the next: time in which nothing was checked, as when the
 shared path hung, must not make all nodes lost at once."""
 RESTART_S = 5.0
-"""Seconds until the tie to Ray is started again after it has ended."""
+"""Seconds until the connection to Ray is started again after it has ended."""
 FIRST_ANSWER_S = 120.0
 """Seconds that Ray has to name its nodes at the first start."""
 TIDY_S = 600.0
@@ -47,8 +47,8 @@ DEFAULT_LOCAL_CAPACITY = 16
 log = logging.getLogger(__name__)
 
 
-class Tie(Protocol):
-    """What keeps a group running on each node, and says which nodes there are."""
+class NodeProvider(Protocol):
+    """Lists the nodes, and keeps a group of cameras running on each."""
 
     def nodes(self) -> Mapping[str, int] | None:
         """Node to capacity; None as long as that is not known."""
@@ -68,7 +68,7 @@ class Tie(Protocol):
         ...
 
 
-class RayTie:
+class RayNodeProvider:
     """The process of `fleet_ray`, started again when it ends.
 
     Args:
@@ -87,15 +87,15 @@ class RayTie:
         self._thread.start()
 
     def nodes(self) -> Mapping[str, int] | None:
-        """See `Tie.nodes`: the last ones that Ray named while it cannot be asked."""
+        """See `NodeProvider.nodes`: the last ones that Ray named while it cannot be asked."""
         return self._nodes
 
     def node_errors(self) -> Mapping[str, str]:
-        """See `Tie.node_errors`."""
+        """See `NodeProvider.node_errors`."""
         return self._node_errors
 
     def close(self) -> None:
-        """See `Tie.close`."""
+        """See `NodeProvider.close`."""
         self._closing.set()
         if self._process is not None and self._process.stdin is not None:
             with suppress(OSError):
@@ -129,7 +129,7 @@ class RayTie:
                 self._node_errors = {name: node["error"] for name, node in found["nodes"].items() if node["error"]}
 
 
-class LocalTie:
+class LocalNodeProvider:
     """Groups on this machine without Ray, each a process of its own.
 
     Args:
@@ -147,28 +147,28 @@ class LocalTie:
             threading.Thread(target=keeper.run, args=(self._closing,), name=name, daemon=True).start()
 
     def nodes(self) -> Mapping[str, int]:
-        """See `Tie.nodes`."""
+        """See `NodeProvider.nodes`."""
         return dict.fromkeys(self._names, DEFAULT_LOCAL_CAPACITY)
 
     def node_errors(self) -> Mapping[str, str]:
-        """See `Tie.node_errors`."""
+        """See `NodeProvider.node_errors`."""
         return {}
 
     def close(self) -> None:
-        """See `Tie.close`."""
+        """See `NodeProvider.close`."""
         self._closing.set()
 
 
-def open_tie(cluster: Cluster, out: Path) -> Tie:
-    """The tie of `--cluster`.
+def open_node_provider(cluster: Cluster, out: Path) -> NodeProvider:
+    """The node provider of `--cluster`.
 
     Raises:
         ConfigError: it names a share of an archive.
     """
     if cluster.kind == "ray":
-        return RayTie(out, cluster.address)
+        return RayNodeProvider(out, cluster.address)
     if cluster.kind == "local":
-        return LocalTie(out, cluster.n_workers or 1)
+        return LocalNodeProvider(out, cluster.n_workers or 1)
     raise ConfigError("--cluster of cameras is auto, ray://HOST:PORT or local:N")
 
 
@@ -202,17 +202,19 @@ class Fleet:
 
     Args:
         settings: of the system. `out` is a path that all nodes share.
-        tie: see `Tie`.
+        provider: opens the one of `--cluster`, see `NodeProvider`.
         store_url: of the database; None tidies no store.
 
     Raises:
         ConfigError: another process places its cameras, or the plan is not of this version.
     """
 
-    def __init__(self, settings: LiveSettings, tie: Callable[[], Tie], store_url: str | None = None) -> None:
+    def __init__(
+        self, settings: LiveSettings, provider: Callable[[], NodeProvider], store_url: str | None = None
+    ) -> None:
         self.folder = FleetFolder(settings.out)
         self._lock_file = self.folder.lock()
-        self._store_url, self._open_tie = store_url, tie
+        self._store_url, self._open_provider = store_url, provider
         self._changing = threading.RLock()
         self.health = NodeHealth()
         self.heartbeats: dict[str, Heartbeat] = {}
@@ -230,13 +232,13 @@ class Fleet:
             raise
         self.is_adopted = last is not None and not last.is_stopped and self._is_beating(last)
         number = 0 if last is None else last.number
-        self.plan = Plan(number, settings) if last is None else replace(last, settings=settings, is_stopped=False)
+        self.plan = FleetPlan(number, settings) if last is None else replace(last, settings=settings, is_stopped=False)
         if self.is_adopted:
             for name, node in self.plan.nodes.items():
                 self.health.expect(name, self._clock, "up" if node.state == "starting" else node.state)
                 self._capacities[name] = node.capacity
 
-    def _is_beating(self, plan: Plan) -> bool:
+    def _is_beating(self, plan: FleetPlan) -> bool:
         """Whether a group of the last plan is there: its last heartbeat changes within three beats."""
         before = {name: self._beat(name) for name in plan.nodes}
         deadline = time.monotonic() + 4.0
@@ -251,14 +253,14 @@ class Fleet:
         return None if found is None else found.beat
 
     def __enter__(self) -> Fleet:
-        self._tie = self._open_tie()
+        self._provider = self._open_provider()
         try:
             if not self.is_adopted:
                 self._wait_for_nodes()
-            self._look()
+            self._check_nodes()
             self.change()
         except BaseException:
-            self._tie.close()
+            self._provider.close()
             self._lock_file.close()
             raise
         for work in (self._run, self._tidy):
@@ -271,7 +273,7 @@ class Fleet:
         self._ending.set()
         for thread in self._threads:
             thread.join(2)
-        self._tie.close()
+        self._provider.close()
         self._lock_file.close()
 
     def _wait_for_nodes(self) -> None:
@@ -281,10 +283,10 @@ class Fleet:
             TemporaryError: Ray does not answer, or has no nodes.
         """
         deadline = time.monotonic() + FIRST_ANSWER_S
-        while not self._tie.nodes():
-            failed = self._tie.error and self._tie.error != "Ray has not answered yet"
+        while not self._provider.nodes():
+            failed = self._provider.error and self._provider.error != "Ray has not answered yet"
             if failed or time.monotonic() > deadline:
-                raise TemporaryError(self._tie.error or "Ray has no node with cores: start one with ray start")
+                raise TemporaryError(self._provider.error or "Ray has no node with cores: start one with ray start")
             time.sleep(0.1)
         self._clock = self._real = self._began = time.monotonic()
 
@@ -293,9 +295,9 @@ class Fleet:
         """Whether cameras are still placed."""
         return all(thread.is_alive() for thread in self._threads)
 
-    def tie_error_now(self) -> str:
+    def node_provider_error(self) -> str:
         """Why Ray cannot be asked; empty where it can."""
-        return self._tie.error
+        return self._provider.error
 
     def change(self, **values: Any) -> None:
         """Change the plan, and place the cameras that it has then.
@@ -310,17 +312,17 @@ class Fleet:
             wanted = replace(wanted, nodes=nodes, cameras=placed, number=self.plan.number + 1)
             self.folder.write_plan(wanted)
             before, self.plan = self.plan, wanted
-        self._tell(before, wanted)
+        self._report_changes(before, wanted)
 
-    def _placed(self, plan: Plan, nodes: Mapping[str, PlannedNode]) -> dict[str, str]:
+    def _placed(self, plan: FleetPlan, nodes: Mapping[str, PlannedNode]) -> dict[str, str]:
         cameras = [name for name, camera in plan.settings.cameras.items() if camera.enabled]
         trusted = {name: node.capacity for name, node in nodes.items() if node.state in ("up", "starting")}
         settling = {name: node.capacity for name, node in nodes.items() if node.state == "settling"}
         if not (trusted or settling):  # nobody is there to take over: who watches unseen must not stop
             return {camera: node for camera, node in plan.cameras.items() if camera in cameras}
-        return place(cameras, plan.cameras, trusted, settling)
+        return place_cameras(cameras, plan.cameras, trusted, settling)
 
-    def _tell(self, before: Plan, after: Plan) -> None:
+    def _report_changes(self, before: FleetPlan, after: FleetPlan) -> None:
         for name, node in after.nodes.items():
             was = before.nodes.get(name)
             if was is None or was.state != node.state:
@@ -333,16 +335,16 @@ class Fleet:
     def _run(self) -> None:
         while not self._ending.wait(TICK_S):
             try:
-                if self._look():
+                if self._check_nodes():
                     self.change()
             except (ComemoryError, OSError) as error:
                 log.error("%s", error)
 
-    def _look(self) -> bool:
+    def _check_nodes(self) -> bool:
         """Read the heartbeats; whether the plan must follow."""
         real = time.monotonic()
         self._clock, self._real = self._clock + min(real - self._real, MAX_STEP_S), real
-        known = self._tie.nodes() or {}
+        known = self._provider.nodes() or {}
         self._capacities |= known
         if not self.is_adopted and self._clock - self._began < START_S:
             for name in known:  # the nodes of a new fleet need not come at the same moment
@@ -376,7 +378,7 @@ class Fleet:
 
     def reports(self) -> list[NodeReport]:
         """All nodes, by name."""
-        plan, errors = self.plan, self._tie.node_errors()
+        plan, errors = self.plan, self._provider.node_errors()
         found = []
         for name, node in plan.nodes.items():
             heartbeat = self.heartbeats.get(name)
@@ -407,11 +409,11 @@ class Fleet:
                 media = self.folder.node(name) / "media"
                 if media.is_dir():
                     with suppress(ComemoryError, OSError):
-                        tidy_store(self._store_url, media, self.plan.settings, self.folder)
+                        clean_up_store(self._store_url, media, self.plan.settings, self.folder)
                         tidied[name] = time.monotonic()
 
 
-def tidy_store(url: str, media: Path, settings: LiveSettings, folder: FleetFolder) -> None:
+def clean_up_store(url: str, media: Path, settings: LiveSettings, folder: FleetFolder) -> None:
     """Repair and sweep the store of a node that is gone, as its group would do at its next start.
 
     Raises:
@@ -420,7 +422,7 @@ def tidy_store(url: str, media: Path, settings: LiveSettings, folder: FleetFolde
     retention = settings.retention
     with EventStore.open(url, media, sites=Sites(folder.path)) as store:
         store.replay()
-        store.sweep(now(), retention.days, int(retention.max_gb * 1e9), int(retention.min_free_gb * 1e9))
+        store.sweep(utc_now(), retention.days, int(retention.max_gb * 1e9), int(retention.min_free_gb * 1e9))
 
 
 def stop_nodes(folder: FleetFolder) -> list[str]:

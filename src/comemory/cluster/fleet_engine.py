@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from comemory.bundle import Bundle, open_bundle
 from comemory.cluster.fleet import Fleet
-from comemory.cluster.fleet_files import Heartbeat, now
+from comemory.cluster.fleet_files import Heartbeat, utc_now
 from comemory.errors import ComemoryError, ConfigError, mask_password, suggest
 from comemory.live.config import CameraSettings, LiveSettings, Zone
 from comemory.live.config.overrides import Overrides
@@ -112,7 +112,7 @@ class FleetEngine:
         values: dict[str, Any] = {one.name: 0 for one in fields(CameraStatus)}
         values |= dict.fromkeys(("latency_ms_p50", "latency_ms_p99", "last_score", "size", "open_event", "drift"))
         values |= {"paused_until": None, "snoozed_until": None, "active": True, "zones": camera.zones}
-        values |= {"name": name, "url": mask_password(camera.url), "state": state, "since": now(), "message": why}
+        values |= {"name": name, "url": mask_password(camera.url), "state": state, "since": utc_now(), "message": why}
         values |= {"threshold": bundle.calibration.threshold(budget), "false_alarms": budget}
         values |= {"model": bundle.path.name, "model_sha256": bundle.digest}
         return CameraStatus(**values)
@@ -127,7 +127,7 @@ class FleetEngine:
     def scores(self, camera: str, seconds: float) -> Sequence[tuple[datetime, float]]:
         """See `live.contract.EngineContract.scores`: one each second."""
         self._camera(camera)
-        since = now() - timedelta(seconds=min(seconds, SCORES_S))
+        since = utc_now() - timedelta(seconds=min(seconds, SCORES_S))
         return [pair for pair in list(self._scores.get(camera, ())) if pair[0] >= since]
 
     def subscribe(self) -> AbstractContextManager[queue.Queue[Message]]:
@@ -174,7 +174,7 @@ class FleetEngine:
 
     def pause(self, camera: str, until: datetime | None, by: str) -> None:
         """See `live.contract.EngineContract.pause`."""
-        self._set_pause("pause", camera, Pause(now(), until, by))
+        self._set_pause("pause", camera, Pause(utc_now(), until, by))
 
     def resume(self, camera: str) -> None:
         """See `live.contract.EngineContract.resume`."""
@@ -182,7 +182,7 @@ class FleetEngine:
 
     def snooze(self, camera: str, until: datetime, by: str) -> None:
         """See `live.contract.EngineContract.snooze`."""
-        self._set_pause("snooze", camera, Pause(now(), until, by))
+        self._set_pause("snooze", camera, Pause(utc_now(), until, by))
 
     def end_snooze(self, camera: str) -> None:
         """See `live.contract.EngineContract.end_snooze`."""
@@ -277,7 +277,7 @@ class FleetEngine:
     def _obey(self, message: Message) -> None:
         """Make a pause that came to a node through a sink hold for the whole fleet."""
         minutes, camera, by = message["minutes"], message["camera"], message["by"]
-        until = None if minutes is None else now() + timedelta(minutes=minutes)
+        until = None if minutes is None else utc_now() + timedelta(minutes=minutes)
         act: Callable[[], None]
         if message["action"] == "pause":
             act = (lambda: self.resume(camera)) if minutes == 0 else (lambda: self.pause(camera, until, by))
@@ -299,7 +299,7 @@ class FleetEngine:
                 written = set(self._viewed)
                 self._fleet.folder.write_viewed(sorted(written))
             with suppress(ComemoryError):
-                for kind, name in self._pauses.expired(now()):
+                for kind, name in self._pauses.expired(utc_now()):
                     self._set_pause(kind, name, None)
 
 

@@ -51,7 +51,7 @@ class PlannedNode:
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class FleetPlan:
     """What the groups are to do. A group that cannot read it goes on with the last one that it read.
 
     Attributes:
@@ -86,7 +86,7 @@ class Plan:
         return json.dumps(plain) + "\n"
 
     @staticmethod
-    def from_json(text: str, fallback: LiveSettings | None = None) -> Plan:
+    def from_json(text: str, fallback: LiveSettings | None = None) -> FleetPlan:
         """Read `to_json`.
 
         Args:
@@ -107,7 +107,7 @@ class Plan:
             if fallback is None:
                 raise
             settings, error = fallback, f"the settings are of another version of comemory: {failure}"
-        return Plan(settings=settings, nodes=nodes, settings_error=error, **plain)
+        return FleetPlan(settings=settings, nodes=nodes, settings_error=error, **plain)
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,7 +204,7 @@ class FleetFolder:
             ) from None
         return handle
 
-    def write_plan(self, plan: Plan) -> None:
+    def write_plan(self, plan: FleetPlan) -> None:
         """Replace the plan.
 
         Raises:
@@ -212,8 +212,8 @@ class FleetFolder:
         """
         write_bytes(self.path / "plan.json", plan.to_json().encode(), private=True)
 
-    def read_plan(self, fallback: LiveSettings | None = None) -> Plan | None:
-        """The plan; None before the first. See `Plan.from_json`.
+    def read_plan(self, fallback: LiveSettings | None = None) -> FleetPlan | None:
+        """The plan; None before the first. See `FleetPlan.from_json`.
 
         Raises:
             SourceError: it cannot be read.
@@ -221,7 +221,7 @@ class FleetFolder:
         """
         path = self.path / "plan.json"
         try:
-            return Plan.from_json(path.read_text(encoding="utf-8"), fallback)
+            return FleetPlan.from_json(path.read_text(encoding="utf-8"), fallback)
         except FileNotFoundError:
             return None
         except OSError as error:
@@ -311,7 +311,7 @@ class FleetFolder:
         return self.node(node) / "pictures" / f"{camera}.npz"
 
 
-def now() -> datetime:
+def utc_now() -> datetime:
     """The time, UTC."""
     return datetime.now(UTC)
 

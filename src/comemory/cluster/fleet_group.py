@@ -17,7 +17,7 @@ from typing import Any
 
 from comemory.alerts.config import SinkSettings
 from comemory.alerts.sink import CameraCommand
-from comemory.cluster.fleet_files import FleetFolder, Heartbeat, Plan, now
+from comemory.cluster.fleet_files import FleetFolder, FleetPlan, Heartbeat, utc_now
 from comemory.errors import ComemoryError, ConfigError, last_line, mask_password
 from comemory.files import require_writable_folder
 from comemory.live.config import LiveSettings
@@ -42,7 +42,7 @@ ERROR = "error.txt"
 log = logging.getLogger("comemory.fleet")
 
 
-def settings_for(plan: Plan, node: str, folder: FleetFolder) -> LiveSettings:
+def settings_for(plan: FleetPlan, node: str, folder: FleetFolder) -> LiveSettings:
     """The settings of one node: all cameras, those of other nodes not enabled; a folder and MQTT topics of its own."""
     settings = plan.settings
     cameras = {
@@ -63,7 +63,7 @@ def _of_node(sink: SinkSettings, node: str) -> SinkSettings:
     return sink.model_copy(update={"prefix": f"{prefix}/{node}", "client_id": client_id and f"{client_id}-{node}"})
 
 
-def node_conditions(before: Plan, plan: Plan, node: str) -> dict[str, str]:
+def node_conditions(before: FleetPlan, plan: FleetPlan, node: str) -> dict[str, str]:
     """What a node reports of the others in system alerts; only what has changed is sent.
 
     Of all nodes that run, the first by name reports those that are lost. Each that has reported one reports its return.
@@ -91,8 +91,8 @@ def node_conditions(before: Plan, plan: Plan, node: str) -> dict[str, str]:
     return found
 
 
-class Group:
-    """The running group: a live service, and the threads that tie it to the shared path.
+class CameraGroup:
+    """The running group: a live service, and the threads that exchange files with the placing process over the shared path.
 
     A shared path that hangs stops those threads, and no camera.
 
@@ -103,7 +103,7 @@ class Group:
 
     def __init__(self, folder: FleetFolder, node: str) -> None:
         self._folder, self._node = folder, node
-        self._started, self._count = now(), 0
+        self._started, self._count = utc_now(), 0
         plan = self._wait_for_plan()
         # Start without a camera: heartbeats begin before the models are loaded, and the plan may have changed by then.
         self._plan = replace(plan, number=plan.number - 1, cameras={})
@@ -136,7 +136,7 @@ class Group:
             self._service.run(until_finished=False)
             self._ending.set()
 
-    def _wait_for_plan(self) -> Plan:
+    def _wait_for_plan(self) -> FleetPlan:
         while True:
             plan = self._folder.read_plan()
             if plan is not None:
@@ -171,7 +171,7 @@ class Group:
             pid=os.getpid(),
             started=self._started,
             count=self._count,
-            time=now(),
+            time=utc_now(),
             plan=self._plan.number,
             version=package_version("comemory") or "",
             cores=len(os.sched_getaffinity(0)),
@@ -205,7 +205,7 @@ class Group:
             else:
                 next_try = time.monotonic() + RETRY_S
 
-    def _apply(self, plan: Plan) -> bool:
+    def _apply(self, plan: FleetPlan) -> bool:
         if self._service.dispatcher is not None:
             for name, error in node_conditions(self._plan, plan, self._node).items():
                 self._service.dispatcher.report(f"nodes.{name}", error)
@@ -230,7 +230,7 @@ class Group:
         self._plan = plan
         return True
 
-    def _follow_pauses(self, plan: Plan) -> None:
+    def _follow_pauses(self, plan: FleetPlan) -> None:
         """Pause and snooze the cameras of this node as the plan says."""
         engine = self._service.engine
         own = {status.name for status in engine.status()}
@@ -320,7 +320,7 @@ def run_group(out: Path, node: str) -> int:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     logging.getLogger("alembic").setLevel(logging.WARNING)
     try:
-        Group(folder, node).run()
+        CameraGroup(folder, node).run()
     except ComemoryError as error:
         text = mask_password(last_line(error))
         log.error("cannot start: %s", text)

@@ -18,8 +18,8 @@ from comemory.errors import ComemoryError
 from comemory.files import require_writable_folder
 from comemory.live.config import LiveSettings
 
-LOOK_S = 1.0
-"""Seconds between two looks at the group."""
+CHECK_S = 1.0
+"""Seconds between two checks of the group."""
 FIRST_PAUSE_S, MAX_PAUSE_S = 10.0, 60.0
 """Seconds between two starts: doubled while the group does not stay, up to the limit."""
 STAYS_S = 60.0
@@ -48,12 +48,12 @@ class GroupKeeper:
         self._beat_s = time.monotonic()
 
     def run(self, ending: threading.Event) -> None:
-        """Look after the group until `ending` is set; the group goes on then."""
-        while not ending.wait(LOOK_S):
+        """Keep the group running until `ending` is set; the group goes on then."""
+        while not ending.wait(CHECK_S):
             with suppress(ComemoryError, OSError, subprocess.SubprocessError):
-                self.look()
+                self.check_group()
 
-    def look(self) -> None:
+    def check_group(self) -> None:
         """Start the group if it is wanted and does not run, and kill one that hangs.
 
         Raises:

@@ -1,4 +1,4 @@
-"""The tie to Ray: a process that sees the nodes of the cluster, and has an actor on each keep its group running.
+"""The connection to Ray: a process that lists the nodes of the cluster, and has an actor on each keep its group running.
 
 `main` runs in a process of its own, because Ray ends the process of a driver whose head is gone for a minute, and the page
 must go on. It writes what it sees as lines of JSON on standard output.
@@ -20,8 +20,8 @@ from comemory.cluster.fleet_keeper import GroupKeeper
 from comemory.errors import ComemoryError, last_line, mask_password
 from comemory.store.media import unique_slug
 
-LOOK_S = 2.0
-"""Seconds between two looks at the nodes."""
+POLL_S = 2.0
+"""Seconds between two listings of the nodes."""
 CAMERAS_PER_CORE = 8
 """Capacity of a node that names none. Measured: one core scores 14 cameras of 640x360 five times a second."""
 RESOURCE = "cameras"
@@ -57,7 +57,7 @@ def capacity_of(resources: dict[str, float]) -> int:
     return int(resources.get(RESOURCE, CAMERAS_PER_CORE * resources.get("CPU", 0)))
 
 
-class Starter:
+class NodeStarter:
     """Sees to it that each node has its actor.
 
     Args:
@@ -69,7 +69,7 @@ class Starter:
         self._ray, self._out = ray, out
         self._actors: dict[str, tuple[Any, Any]] = {}
 
-    def look(self) -> dict[str, dict[str, Any]]:
+    def list_nodes(self) -> dict[str, dict[str, Any]]:
         """The nodes that Ray has, by name, each with its `capacity` and `error`; those that have no actor get one."""
         found: dict[str, dict[str, Any]] = {}
         for node in self._ray.nodes():
@@ -106,16 +106,16 @@ class Starter:
 
 
 def main(arguments: list[str]) -> int:
-    """Look at the nodes until standard input ends; the exit code."""
+    """List the nodes repeatedly until standard input ends; the exit code."""
     lines = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
     threading.Thread(target=_end_with_parent, daemon=True).start()
     try:
-        starter = Starter(connect(arguments[1]), Path(arguments[0]))
+        starter = NodeStarter(connect(arguments[1]), Path(arguments[0]))
         while True:
-            lines.write(json.dumps({"nodes": starter.look()}) + "\n")
+            lines.write(json.dumps({"nodes": starter.list_nodes()}) + "\n")
             lines.flush()
-            time.sleep(LOOK_S)
+            time.sleep(POLL_S)
     except (ComemoryError, OSError, RuntimeError, ValueError) as error:
         lines.write(json.dumps({"error": mask_password(str(error)).splitlines()[0] or "Ray failed"}) + "\n")
         lines.flush()

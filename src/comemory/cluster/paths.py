@@ -77,7 +77,7 @@ def local_path(location: str) -> Path:
     return Path(text).absolute()
 
 
-def list_videos(locations: Sequence[str]) -> list[InputFile]:
+def list_input_videos(locations: Sequence[str]) -> list[InputFile]:
     """The videos that the locations name, each once, sorted by path.
 
     Args:
@@ -134,7 +134,7 @@ def _list_remote(location: str) -> list[InputFile]:
         found = fs.find(path, detail=True)
         return {name: one for name, one in found.items() if PurePosixPath(name).suffix.lower() in VIDEO_SUFFIXES}
 
-    found = retrying(listing, f"cannot list {mask_password(location)}")
+    found = with_retries(listing, f"cannot list {mask_password(location)}")
     return [
         InputFile(_url(fs, location, name), _etag(info), info.get("size"))
         for name, info in found.items()
@@ -178,7 +178,7 @@ def _scheme(location: str) -> str:
     return location.partition("://")[0].lower()
 
 
-def retrying(call: Callable[[], T], what: str) -> T:
+def with_retries(call: Callable[[], T], what: str) -> T:
     """Call a function of an object store, again after an error that may pass.
 
     Raises:
@@ -203,7 +203,7 @@ def retrying(call: Callable[[], T], what: str) -> T:
 
 
 @contextmanager
-def fetched(location: str) -> Iterator[Path]:
+def fetch_file(location: str) -> Iterator[Path]:
     """A file on this machine with the contents of a location: a local file itself, a remote one as a temporary copy.
 
     Raises:
@@ -215,7 +215,7 @@ def fetched(location: str) -> Iterator[Path]:
     fs, path = _file_system(location)
     with tempfile.TemporaryDirectory(prefix="comemory-") as folder:
         target = Path(folder) / (PurePosixPath(urlsplit(location).path).name or "video")
-        retrying(lambda: fs.get_file(path, str(target)), f"cannot read {mask_password(location)}")
+        with_retries(lambda: fs.get_file(path, str(target)), f"cannot read {mask_password(location)}")
         yield target
 
 
@@ -275,7 +275,7 @@ class OutputFolder:
             return list(fs.find(f"{self._root}/{folder}"))
 
         try:
-            paths = retrying(listing, f"cannot list {mask_password(self.url(folder))}")
+            paths = with_retries(listing, f"cannot list {mask_password(self.url(folder))}")
         except SourceError as error:
             if isinstance(error.__cause__, FileNotFoundError):
                 return set()
@@ -294,7 +294,9 @@ class OutputFolder:
             except OSError as error:
                 raise SourceError(f"cannot read {self.url(name)}: {error.strerror or error}") from error
         fs = self._fs
-        content = retrying(lambda: fs.cat_file(f"{self._root}/{name}"), f"cannot read {mask_password(self.url(name))}")
+        content = with_retries(
+            lambda: fs.cat_file(f"{self._root}/{name}"), f"cannot read {mask_password(self.url(name))}"
+        )
         return bytes(content)
 
     def read_bytes_if_there(self, name: str) -> bytes | None:
@@ -359,7 +361,7 @@ class OutputFolder:
         Raises:
             SourceError: it cannot be read.
         """
-        with fetched(self.url(name)) as path:
+        with fetch_file(self.url(name)) as path:
             yield path
 
     @contextmanager
@@ -371,7 +373,7 @@ class OutputFolder:
         """
         fs = self._fs
         what = f"cannot read {mask_password(self.url(name))}"
-        with retrying(lambda: fs.open(f"{self._root}/{name}", "rb", block_size=2**16), what) as file:
+        with with_retries(lambda: fs.open(f"{self._root}/{name}", "rb", block_size=2**16), what) as file:
             yield file
 
     def write_bytes(self, name: str, content: bytes) -> None:
@@ -387,7 +389,7 @@ class OutputFolder:
             return
         fs = self._fs
         what = f"cannot write {mask_password(self.url(name))}"
-        retrying(lambda: fs.pipe_file(f"{self._root}/{name}", content), what)
+        with_retries(lambda: fs.pipe_file(f"{self._root}/{name}", content), what)
 
     @contextmanager
     def writing(self, name: str) -> Iterator[Path]:
@@ -432,7 +434,7 @@ class OutputFolder:
         fs = self._fs
         # An object store shows an object when its upload is complete, and a broken one never.
         what = f"cannot write {mask_password(self.url(name))}"
-        retrying(lambda: fs.put_file(str(passing), f"{self._root}/{name}"), what)
+        with_retries(lambda: fs.put_file(str(passing), f"{self._root}/{name}"), what)
 
     def delete(self, name: str) -> None:
         """Delete a file, if it is there, and folders that are empty then."""
@@ -445,7 +447,7 @@ class OutputFolder:
             return
         fs = self._fs
         try:
-            retrying(lambda: fs.rm_file(f"{self._root}/{name}"), f"cannot delete {mask_password(self.url(name))}")
+            with_retries(lambda: fs.rm_file(f"{self._root}/{name}"), f"cannot delete {mask_password(self.url(name))}")
         except SourceError as error:
             if not isinstance(error.__cause__, FileNotFoundError):
                 raise

@@ -25,13 +25,13 @@ NodeState = Literal["starting", "up", "settling", "lost"]
 """`starting` has not answered yet, `settling` is back but not trusted yet, `lost` does not answer."""
 
 
-def rank(camera: str, node: str, capacity: int) -> float:
+def rendezvous_score(camera: str, node: str, capacity: int) -> float:
     """How well a camera fits a node: higher is better. Each pair has a number of its own, whatever other nodes there are.
 
     Source: weighted rendezvous hashing (Thaler and Ravishankar 1998; weights by the logarithmic method): the share of
     the cameras that a node attracts is its share of the capacity.
 
-    >>> rank("gate", "a", 8) == rank("gate", "a", 8) != rank("gate", "b", 8)
+    >>> rendezvous_score("gate", "a", 8) == rendezvous_score("gate", "a", 8) != rendezvous_score("gate", "b", 8)
     True
     """
     digest = hashlib.blake2b(f"{camera}\0{node}".encode(), digest_size=8).digest()
@@ -39,7 +39,7 @@ def rank(camera: str, node: str, capacity: int) -> float:
     return capacity / -math.log(uniform)
 
 
-def ideal(cameras: Iterable[str], nodes: Mapping[str, int]) -> dict[str, str]:
+def preferred_placement(cameras: Iterable[str], nodes: Mapping[str, int]) -> dict[str, str]:
     """The placement that depends on the names alone: each camera at its best node that does not prefer others.
 
     Source: deferred acceptance (Gale and Shapley 1962). A full node keeps the cameras that fit it best, so that the
@@ -52,7 +52,7 @@ def ideal(cameras: Iterable[str], nodes: Mapping[str, int]) -> dict[str, str]:
     Returns:
         Camera to node. Cameras without room are missing.
 
-    >>> sorted(ideal(["a", "b", "c"], {"one": 1, "two": 1}).values())
+    >>> sorted(preferred_placement(["a", "b", "c"], {"one": 1, "two": 1}).values())
     ['one', 'two']
     """
     accepted: dict[str, list[tuple[float, str]]] = {node: [] for node in nodes}
@@ -61,7 +61,7 @@ def ideal(cameras: Iterable[str], nodes: Mapping[str, int]) -> dict[str, str]:
         while waiting:
             asking, preferences = waiting.pop()
             for node in preferences:
-                heapq.heappush(accepted[node], (rank(asking, node, nodes[node]), asking))
+                heapq.heappush(accepted[node], (rendezvous_score(asking, node, nodes[node]), asking))
                 if len(accepted[node]) <= nodes[node]:
                     break
                 _, refused = heapq.heappop(accepted[node])
@@ -71,7 +71,7 @@ def ideal(cameras: Iterable[str], nodes: Mapping[str, int]) -> dict[str, str]:
     return {camera: node for node, found in accepted.items() for _, camera in found}
 
 
-def place(
+def place_cameras(
     cameras: Collection[str],
     present: Mapping[str, str],
     settled: Mapping[str, int],
@@ -80,7 +80,7 @@ def place(
     """The next placement: what runs stays where it is, unless its node is lost or its own node is back.
 
     A camera without a node goes to the best one with room; to one that is settling only where no other has room. A
-    camera moves to its ideal node as soon as that is settled, has room, and fits better than the present one.
+    camera moves to its preferred node as soon as that is settled, has room, and fits better than the present one.
 
     Args:
         cameras: names.
@@ -94,7 +94,7 @@ def place(
     settling = settling or {}
     alive = {**settling, **settled}
     found = _within_capacity({c: n for c in cameras if (n := present.get(c)) in alive}, alive)
-    _bring_home(found, ideal(cameras, settled), settled)
+    _bring_home(found, preferred_placement(cameras, settled), settled)
     for group in (settled, settling):
         _fill(found, [camera for camera in cameras if camera not in found], group)
     return found
@@ -102,7 +102,8 @@ def place(
 
 def _preferences(camera: str, nodes: Mapping[str, int]) -> list[str]:
     return sorted(
-        (node for node in nodes if nodes[node] > 0), key=lambda node: (-rank(camera, node, nodes[node]), node)
+        (node for node in nodes if nodes[node] > 0),
+        key=lambda node: (-rendezvous_score(camera, node, nodes[node]), node),
     )
 
 
@@ -117,13 +118,13 @@ def _within_capacity(placed: dict[str, str], nodes: Mapping[str, int]) -> dict[s
         by_node.setdefault(node, []).append(camera)
     kept: dict[str, str] = {}
     for node, held in by_node.items():
-        best = sorted(held, key=lambda camera: (-rank(camera, node, nodes[node]), camera))
+        best = sorted(held, key=lambda camera: (-rendezvous_score(camera, node, nodes[node]), camera))
         kept |= dict.fromkeys(best[: nodes[node]], node)
     return kept
 
 
 def _bring_home(placed: dict[str, str], homes: Mapping[str, str], nodes: Mapping[str, int]) -> None:
-    """Move cameras to their ideal nodes, as long as one has room there and fits better there."""
+    """Move cameras to their preferred nodes, as long as one has room there and fits better there."""
     room = _room(placed, nodes)
     has_moved = True
     while has_moved:
@@ -132,7 +133,9 @@ def _bring_home(placed: dict[str, str], homes: Mapping[str, str], nodes: Mapping
             now = placed.get(camera)
             if now is None or now == home or room[home] <= 0:
                 continue
-            if now in nodes and rank(camera, home, nodes[home]) <= rank(camera, now, nodes[now]):
+            if now in nodes and rendezvous_score(camera, home, nodes[home]) <= rendezvous_score(
+                camera, now, nodes[now]
+            ):
                 continue
             placed[camera], has_moved = home, True
             room[home] -= 1
@@ -143,7 +146,12 @@ def _bring_home(placed: dict[str, str], homes: Mapping[str, str], nodes: Mapping
 def _fill(placed: dict[str, str], cameras: Iterable[str], nodes: Mapping[str, int]) -> None:
     """Give cameras without a node to the best nodes with room: the pairs that fit best first."""
     room = _room(placed, nodes)
-    pairs = [(-rank(camera, node, nodes[node]), camera, node) for camera in cameras for node in nodes if room[node] > 0]
+    pairs = [
+        (-rendezvous_score(camera, node, nodes[node]), camera, node)
+        for camera in cameras
+        for node in nodes
+        if room[node] > 0
+    ]
     for _, camera, node in sorted(pairs):
         if camera not in placed and room[node] > 0:
             placed[camera] = node

@@ -17,7 +17,7 @@ import numpy as np
 
 from comemory.bundle import Bundle
 from comemory.clips import agitation
-from comemory.cluster.archive_task import Segment
+from comemory.cluster.archive_task import FileSegment
 from comemory.detector import ScoredFrame
 from comemory.errors import SourceError
 from comemory.types import Frame
@@ -47,7 +47,7 @@ def warm_up_s(bundle: Bundle) -> float | None:
     return N_TIME_CONSTANTS * max(agitation.TIME_CONSTANT_S, settings.smoothing_s)
 
 
-def plan(path: Path, split_s: float, warm_up_s: float) -> tuple[Segment, ...]:
+def plan_segments(path: Path, split_s: float, warm_up_s: float) -> tuple[FileSegment, ...]:
     """Split a file at key frames; no segments for one that is short, damaged, or of a kind that cannot be split.
 
     Args:
@@ -75,7 +75,7 @@ def plan(path: Path, split_s: float, warm_up_s: float) -> tuple[Segment, ...]:
         before = bisect_right([index.stamps[key] for key in index.key_frames], limit) - 1
         key = index.key_frames[before] if before > 0 else 0
         end = starts[number + 1] if number + 1 < len(starts) else None
-        segments.append(Segment(number, len(starts), key, index.stamps[key], first, end, index.origin_s))
+        segments.append(FileSegment(number, len(starts), key, index.stamps[key], first, end, index.origin_s))
     return tuple(segments)
 
 
@@ -86,7 +86,7 @@ class SegmentSource:
         SourceError: in iterating, a frame is missing: the file is damaged, and is not to be split.
     """
 
-    def __init__(self, path: Path, segment: Segment, size: tuple[int, int] | None, rate_hz: float) -> None:
+    def __init__(self, path: Path, segment: FileSegment, size: tuple[int, int] | None, rate_hz: float) -> None:
         self.name = source_name(str(path))
         self.path, self._segment = path, segment
         start = StartFrame(segment.key_frame, segment.key_stamp, segment.origin_s)
@@ -116,7 +116,7 @@ class SegmentSource:
         return sampler
 
 
-def _times(path: Path, segment: Segment) -> Iterator[float]:
+def _times(path: Path, segment: FileSegment) -> Iterator[float]:
     """The times of the frames before a segment's warm-up, from the stamps of the packets."""
     with open_file(str(path)) as container:
         stream = container.streams.video[0]

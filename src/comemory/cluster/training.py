@@ -19,7 +19,7 @@ from comemory.types import JSON
 
 if TYPE_CHECKING:
     from comemory.training.config import TrainingConfig
-    from comemory.training.train import Reporter, TrainingResult
+    from comemory.training.train import TrainingReporter, TrainingResult
 
 MAX_FAILURES = 3
 """Times that Ray starts the processes again after one was lost. Each time they continue from the checkpoint."""
@@ -38,7 +38,7 @@ def train_on_ray(
     run: Path | None = None,
     cache: Path | None = None,
     resume: bool = False,
-    reporter: Reporter,
+    reporter: TrainingReporter,
 ) -> TrainingResult:
     """Train on the processes of a Ray cluster and write the bundle. See `training.train.train`.
 
@@ -142,7 +142,7 @@ class _Fit(threading.Thread):
             self.error = last_line(error)
 
 
-def _follow(ray: Any, mailbox: Any, fit: _Fit, reporter: Reporter) -> TrainingResult:
+def _follow(ray: Any, mailbox: Any, fit: _Fit, reporter: TrainingReporter) -> TrainingResult:
     """Report the progress until the training has ended."""
     fit.start()
     result: TrainingResult | None = None
@@ -188,18 +188,18 @@ class _Mailbox:
 
 
 class _MailReporter:
-    """A `training.train.Reporter` that writes to the mailbox, at most a few times a second."""
+    """A `training.train.TrainingReporter` that writes to the mailbox, at most a few times a second."""
 
     def __init__(self, mailbox: Any) -> None:
         self._mailbox = mailbox
         self._steps, self._note, self._sent_s = 0, "", 0.0
 
     def stage(self, name: str, total: int | None) -> None:
-        """See `training.train.Reporter`."""
+        """See `training.train.TrainingReporter`."""
         self.send("stage", (name, total))
 
     def advance(self, note: str = "") -> None:
-        """See `training.train.Reporter`."""
+        """See `training.train.TrainingReporter`."""
         self._steps, self._note = self._steps + 1, note
         if time.monotonic() - self._sent_s >= REPORT_INTERVAL_S:
             self.send()

@@ -52,7 +52,7 @@ class Folder(RecordedDataset):
             return [Recording(name, path) for name, path in found]
         return [Recording(name, path, self._labels(name, path), self._masks(name)) for name, path in found]
 
-    def left_out(self) -> Sequence[str]:
+    def unused_files(self) -> Sequence[str]:
         """What lies in the folder and is not used."""
         try:
             return self._unused()

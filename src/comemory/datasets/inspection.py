@@ -21,7 +21,7 @@ from comemory.errors import DatasetError
 
 
 @dataclass(slots=True)
-class Findings:
+class InspectionResult:
     """What has been found so far; see `comemory.types.DataCheck`."""
 
     found: Counter[str] = field(default_factory=Counter)
@@ -35,7 +35,7 @@ class Findings:
 
 
 def inspect_recording(
-    recording: Recording, split: str, findings: Findings, *, numbered: bool, rate_hz: float | None = None
+    recording: Recording, split: str, findings: InspectionResult, *, numbered: bool, rate_hz: float | None = None
 ) -> None:
     """Decode a recording frame by frame and compare its labels and masks with it.
 
@@ -90,7 +90,7 @@ def _numbering(folder: Path, *, strict: bool) -> Iterator[str]:
         yield f"{folder}: several images have the number {format_numbers(twice)}"
 
 
-def _inspect_labels(recording: Recording, n_frames: int, findings: Findings) -> NDArray[np.bool_] | None:
+def _inspect_labels(recording: Recording, n_frames: int, findings: InspectionResult) -> NDArray[np.bool_] | None:
     """The labels, if they can be read and are as many as the frames."""
     if recording.labels is None and recording.masks is not None:
         return None
@@ -105,7 +105,9 @@ def _inspect_labels(recording: Recording, n_frames: int, findings: Findings) -> 
     return labels
 
 
-def _inspect_masks(recording: Recording, scan: VideoScan, labels: NDArray[np.bool_] | None, findings: Findings) -> None:
+def _inspect_masks(
+    recording: Recording, scan: VideoScan, labels: NDArray[np.bool_] | None, findings: InspectionResult
+) -> None:
     masks, n_frames, size = recording.masks, scan.n_frames, scan.size
     if masks is None:
         return

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from comemory.datasets.mat5 import read_cells
 from comemory.datasets.npy import as_bool, open_npy
-from comemory.errors import DatasetError, short
+from comemory.errors import DatasetError, short_repr
 
 MAX_LABEL_BYTES = 1 << 22
 MAX_LINE = 4096
@@ -140,7 +140,7 @@ def _ucsd_ranges(path: Path, number: int, cell: NDArray[Any]) -> list[Interval]:
     if not (
         np.isfinite(ranges).all() and (ranges == np.floor(ranges)).all() and ((first >= 1) & (first <= last)).all()
     ):
-        raise DatasetError(f"{path}: cell {number} of gt is no list of frame ranges: {short(cell.tolist())}")
+        raise DatasetError(f"{path}: cell {number} of gt is no list of frame ranges: {short_repr(cell.tolist())}")
     return [(int(start) - 1, int(end) - 1) for start, end in zip(first, last, strict=True)]
 
 

@@ -34,7 +34,7 @@ class Masks(Protocol):
     def __getitem__(self, index: int) -> NDArray[np.bool_]: ...
 
 
-def read_image(path: Path) -> NDArray[Any]:
+def read_mask_image(path: Path) -> NDArray[Any]:
     """Decode the image of a mask as it is stored, without conversion.
 
     Shapes:
@@ -82,7 +82,7 @@ class MaskFiles:
 
     def __getitem__(self, index: int) -> NDArray[np.bool_]:
         _check_index(self.path, index, len(self))
-        image = read_image(self._files[index])
+        image = read_mask_image(self._files[index])
         return _as_mask(self._files[index], image if image.ndim == 2 else image[..., :3].max(axis=2))
 
     @cached_property

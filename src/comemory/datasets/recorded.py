@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import ClassVar
 
-from comemory.datasets.inspection import Findings, inspect_recording
+from comemory.datasets.inspection import InspectionResult, inspect_recording
 from comemory.datasets.listing import dataset_path
 from comemory.datasets.recording import Recording, open_recording
 from comemory.errors import DatasetError
@@ -77,7 +77,7 @@ class RecordedDataset(ABC):
 
     def check(self) -> DataCheck:
         """Decode every frame, read every label and mask, and report all problems."""
-        findings = Findings()
+        findings = InspectionResult()
         for split in SPLITS:
             self._check_split(split, findings)
         found = {
@@ -87,7 +87,7 @@ class RecordedDataset(ABC):
             found["abnormal frames"] = findings.found["abnormal frames"]
         self._compare(found, findings)
         findings.problems.extend(self.problems())
-        notes = dict.fromkeys([*self.left_out(), *self.notes(), *findings.notes])
+        notes = dict.fromkeys([*self.unused_files(), *self.notes(), *findings.notes])
         return DataCheck(
             found, dict(self.published), tuple(dict.fromkeys(findings.problems)), tuple(notes), dict(findings.seconds)
         )
@@ -96,8 +96,8 @@ class RecordedDataset(ABC):
         """What a user should know about this copy that is not a problem, one line each."""
         return ()
 
-    def left_out(self) -> Sequence[str]:
-        """See `NamesLeftOut`."""
+    def unused_files(self) -> Sequence[str]:
+        """See `ListsUnusedFiles`."""
         return ()
 
     def problems(self) -> Sequence[str]:
@@ -110,7 +110,7 @@ class RecordedDataset(ABC):
             raise DatasetError(twice[0])
         return recordings
 
-    def _check_split(self, split: str, findings: Findings) -> None:
+    def _check_split(self, split: str, findings: InspectionResult) -> None:
         try:
             recordings = self.recordings(split)
         except DatasetError as error:
@@ -124,7 +124,7 @@ class RecordedDataset(ABC):
             if split == "testing" and recording.labels is None and recording.masks is None:
                 (findings.problems if self.benchmark else findings.notes).append(f"{recording.path}: has no labels")
 
-    def _compare(self, found: Mapping[str, int], findings: Findings) -> None:
+    def _compare(self, found: Mapping[str, int], findings: InspectionResult) -> None:
         """Compare the counts with the published ones; a subset of the videos is a note, not a problem."""
         for split in SPLITS:
             videos, frames = f"{split} videos", f"{split} frames"

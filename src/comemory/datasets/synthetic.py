@@ -9,11 +9,11 @@ from functools import cached_property, lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
-from comemory.datasets.scene.camera import Camera
+from comemory.datasets.scene.camera import SceneCamera
 from comemory.datasets.scene.day import crowd_at, darkness_at, sun_at
 from comemory.datasets.scene.ground import Ground, build_ground
 from comemory.datasets.scene.settings import SceneSettings, read_settings
-from comemory.datasets.scene.stage import Patch, Stage, Weather, sensor_noise
+from comemory.datasets.scene.stage import ClipRenderer, VisiblePatch, Weather, sensor_noise
 from comemory.datasets.scene.traffic import CROSSING, STAYING, Traffic
 from comemory.types import Box, DataCheck, Frame, LabelledSource
 
@@ -23,7 +23,7 @@ _SCENE, _TRAINING, _TESTING = range(3)
 
 
 @dataclass(frozen=True, slots=True)
-class Track:
+class AnomalyTrack:
     """One anomaly in a clip.
 
     Attributes:
@@ -92,13 +92,13 @@ class SyntheticSource:
         return first + (last - first) * self._clip / clips, first + (last - first) * (self._clip + 1) / clips
 
     @cached_property
-    def tracks(self) -> tuple[Track, ...]:
+    def tracks(self) -> tuple[AnomalyTrack, ...]:
         """The visible anomalies, in the order of their appearance."""
         boxes: dict[int, dict[int, Box]] = {}
         for index in self._abnormal_frames():
             for number, patch in self._patches(index).items():
                 boxes.setdefault(number, {})[index] = _box(patch)
-        return tuple(Track(self._stage.actors[number].kind, boxes[number]) for number in boxes)
+        return tuple(AnomalyTrack(self._stage.actors[number].kind, boxes[number]) for number in boxes)
 
     @property
     def kinds(self) -> tuple[str, ...]:
@@ -114,7 +114,7 @@ class SyntheticSource:
         return labels
 
     @cached_property
-    def _stage(self) -> Stage:
+    def _stage(self) -> ClipRenderer:
         settings = self._settings
         hours = self.hours
         middle = None if hours is None else sum(hours) / 2
@@ -129,14 +129,14 @@ class SyntheticSource:
         if hours is not None:
             dark = np.array([darkness_at(hour) for hour in np.linspace(*hours, settings.frames).tolist()])
         weather = Weather.random(rng, settings.frames, period, settings.light, noise, dark)
-        return Stage(camera, ground, traffic.actors, weather)
+        return ClipRenderer(camera, ground, traffic.actors, weather)
 
     def _abnormal_frames(self) -> list[int]:
         spans = [actor.abnormal for actor in self._stage.actors if actor.abnormal is not None]
         last = self.n_frames - 1
         return sorted({frame for a, b in spans for frame in range(max(a, 0), min(b, last) + 1)})
 
-    def _patches(self, index: int) -> dict[int, Patch]:
+    def _patches(self, index: int) -> dict[int, VisiblePatch]:
         patches = {}
         for number, actor in enumerate(self._stage.actors):
             if actor.abnormal is not None and actor.abnormal[0] <= index <= actor.abnormal[1]:
@@ -220,14 +220,14 @@ class Synthetic:
 @lru_cache(maxsize=2)
 def _scene(
     seed: int, height: int, width: int, sun_now: tuple[float, float] | None
-) -> tuple[Camera, Ground, NDArray[np.int16]]:
+) -> tuple[SceneCamera, Ground, NDArray[np.int16]]:
     """The place that all clips of a seed share, with the sun at its position in the clip."""
     rng = np.random.default_rng(np.random.SeedSequence([seed, _SCENE, 0]))
     turn = float(rng.uniform(0.07, 0.15)) * min(1.0, 1.5 * height / width)
     sun = float(rng.uniform(0.5, 0.85)), float(rng.uniform(0.1, 0.4))
     signs = rng.choice([-1.0, 1.0], 2)
     stands = sun[0] * float(signs[1])
-    camera = Camera(height, width, yaw=turn * float(signs[0]), sun=sun_now or (stands, sun[1]))
+    camera = SceneCamera(height, width, yaw=turn * float(signs[0]), sun=sun_now or (stands, sun[1]))
     return camera, build_ground(camera, rng, stands), sensor_noise(camera, rng)
 
 
@@ -247,7 +247,7 @@ def _choose_anomalies(settings: SceneSettings, clip: int) -> list[str]:
     return kinds
 
 
-def _box(patch: Patch) -> Box:
+def _box(patch: VisiblePatch) -> Box:
     rows, columns = np.flatnonzero(patch.pixels.any(axis=1)), np.flatnonzero(patch.pixels.any(axis=0))
     left, top = patch.left + int(columns[0]), patch.top + int(rows[0])
     return left, top, patch.left + int(columns[-1]) + 1, patch.top + int(rows[-1]) + 1

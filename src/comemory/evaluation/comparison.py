@@ -8,7 +8,7 @@ from typing import Any, Literal, NamedTuple
 from comemory.types import JSON
 
 
-class Comparison(NamedTuple):
+class BaselineComparison(NamedTuple):
     """The result of the comparison, and a sentence that states it.
 
     Attributes:
@@ -21,7 +21,7 @@ class Comparison(NamedTuple):
     text: str
 
 
-def compare_with_baseline(results: JSON) -> Comparison:
+def compare_with_baseline(results: JSON) -> BaselineComparison:
     """Compare the causal micro AUC of the model with that of the motion baseline.
 
     >>> compare_with_baseline({"causal": {"auc_micro": 0.7}, "motion_baseline": {"auc_micro": 0.8}}).text
@@ -29,26 +29,28 @@ def compare_with_baseline(results: JSON) -> Comparison:
     """
     model, baseline = _auc(results, "causal"), _auc(results, "motion_baseline")
     if model is None or baseline is None:
-        return Comparison(
+        return BaselineComparison(
             "unsure", "The model and the motion baseline cannot be compared: one of the two AUCs is not known."
         )
     against = f"AUC {model:.3f} against {baseline:.3f}"
     if model <= baseline:
         side = "below" if model < baseline else "no better than"
-        return Comparison(
+        return BaselineComparison(
             "worse",
             f"The model is {side} the motion baseline: {against}. It has learned nothing useful on these videos.",
         )
     interval = results["causal"].get("auc_micro_ci95")
     if interval is None:
-        return Comparison("unsure", f"The model is above the motion baseline: {against}. There is no interval for it.")
+        return BaselineComparison(
+            "unsure", f"The model is above the motion baseline: {against}. There is no interval for it."
+        )
     if interval[0] <= baseline:
-        return Comparison(
+        return BaselineComparison(
             "unsure",
             f"The model is above the motion baseline: {against}. But the baseline lies inside the model's 95 % interval, "
             "so these videos do not settle it.",
         )
-    return Comparison(
+    return BaselineComparison(
         "better", f"The model is above the motion baseline, and so is its whole 95 % interval: {against}."
     )
 

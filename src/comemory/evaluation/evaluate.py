@@ -11,10 +11,10 @@ from comemory.bundle import Bundle
 from comemory.datasets.recorded import RecordedDataset
 from comemory.detector import Detector
 from comemory.errors import ComemoryError, EvaluationError
-from comemory.evaluation.comparison import Comparison, compare_with_baseline
+from comemory.evaluation.comparison import BaselineComparison, compare_with_baseline
 from comemory.evaluation.localisation import NO_SCORE_MAP, missing_reasons
 from comemory.evaluation.motion_baseline import DESCRIPTION
-from comemory.evaluation.report import ClipCurve, Finding, Report, write_report
+from comemory.evaluation.report import ClipCurve, EvaluationReport, WorstFrame, write_report
 from comemory.evaluation.results import BUDGETS, PROTOCOLS, compute_results, roc_curves
 from comemory.evaluation.video_scores import MotionBaseline, VideoScores, score_video
 from comemory.scoring import DEFAULT_FALSE_ALARMS
@@ -54,7 +54,7 @@ class Evaluation:
     notes: Sequence[str]
 
     @property
-    def comparison(self) -> Comparison:
+    def comparison(self) -> BaselineComparison:
         """The model compared with the motion baseline, in words."""
         return compare_with_baseline(self.results)
 
@@ -136,7 +136,7 @@ def write_evaluation_report(evaluation: Evaluation, bundle: Bundle, runtime: str
     model_roc, baseline_roc = roc_curves(evaluation.videos)
     threshold, budget = evaluation.results["threshold"], evaluation.results["false_alarm_budget"]
     provenance = bundle.provenance
-    document = Report(
+    document = EvaluationReport(
         title=f"{bundle.path.name} on {evaluation.results['dataset']}",
         dataset=evaluation.results["dataset"],
         model={
@@ -228,7 +228,7 @@ def _first_names(names: Sequence[str]) -> str:
     return ", ".join(names[:5]) + (", …" if len(names) > 5 else "")
 
 
-def _worst(findings: Sequence[Finding]) -> list[Finding]:
+def _worst(findings: Sequence[WorstFrame]) -> list[WorstFrame]:
     normal = sorted((found for found in findings if found.kind == "false alarm"), key=lambda found: -found.score)
     abnormal = sorted((found for found in findings if found.kind == "miss"), key=lambda found: found.score)
     return [*normal[:N_FINDINGS], *abnormal[:N_FINDINGS]]

@@ -35,7 +35,7 @@ class Localisation:
 
     pixel_score: NDArray[np.float64]
     abnormal: NDArray[np.bool_]
-    sweep: metrics.Sweep
+    sweep: metrics.RegionSweep
 
 
 def localise(video: LabelledSource, n_frames: int, score_maps: Mapping[int, NDArray[np.float16]]) -> Localisation:

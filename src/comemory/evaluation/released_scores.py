@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from comemory.datasets.listing import last_number, list_entries
 from comemory.datasets.npy import open_npy
-from comemory.errors import DatasetError, EvaluationError, short, suggest
+from comemory.errors import DatasetError, EvaluationError, short_repr, suggest
 from comemory.evaluation.results import PROTOCOLS, frame_results
 from comemory.evaluation.video_scores import FrameScores
 from comemory.types import JSON, LabelledSource
@@ -193,7 +193,7 @@ def _arrays(path: Path) -> Arrays:
     except OSError as error:
         raise EvaluationError(f"cannot read the scores {path}: {error.strerror or error}") from None
     except (ValueError, EOFError, BadZipFile, MemoryError) as error:
-        raise EvaluationError(f"{path} is not a .npz of plain arrays ({short(str(error))}): {FORMAT}") from None
+        raise EvaluationError(f"{path} is not a .npz of plain arrays ({short_repr(str(error))}): {FORMAT}") from None
     if start != NPY_START and path.suffix.lower() != ".npy":
         raise EvaluationError(
             f"{path} is neither a .npy nor a .npz file: save it with numpy.savez(FILE, NAME=scores); {FORMAT}"

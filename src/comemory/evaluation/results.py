@@ -30,7 +30,7 @@ def compute_results(
     """Compute the whole object that `evaluate --json` writes.
 
     - `causal`: the scores as a live system has them.
-    - `paper`: the own score of the model's authors where the model has one, scaled within each video; else each video
+    - `paper`: the score of the model's authors where they define one, scaled within each video; else each video
       divided by its maximum (the thesis' Eq. 20). No live system can do either. `paper_score` says which it is.
     - `thesis`: the thesis' own score, Eq. (16), under both.
     - `motion_baseline`: the score without training.
@@ -55,7 +55,7 @@ def compute_results(
         "n_masked": sum(video.localisation is not None for video in videos),
         "causal": columns.get("causal"),
         "paper": columns.get("paper"),
-        "paper_score": "own" if _have_own_score(known) else "calibrated",
+        "paper_score": "own" if _have_authors_scores(known) else "calibrated",
         "thesis": _thesis(known),
         "motion_baseline": _baseline(known),
         "threshold": thresholds[budget],
@@ -83,7 +83,7 @@ def frame_results(videos: Sequence[FrameScores], dataset: str, protocols: Sequen
         **_counts(videos, dataset),
         "causal": columns.get("causal"),
         "paper": columns.get("paper"),
-        "paper_score": "own" if _have_own_score(known) else "given",
+        "paper_score": "own" if _have_authors_scores(known) else "given",
         "motion_baseline": _baseline(known),
         "protocols": protocol_matrix(known),
         "per_video": _per_video(videos, known),
@@ -151,10 +151,10 @@ def _rank_metrics(videos: Sequence[FrameScores], protocol: str) -> JSON:
         return dict.fromkeys(RANK_METRICS)
     scores: Sequence[NDArray[np.float64]] = [video.score for video in videos]
     if protocol == "paper":
-        scores = _own_scores(videos) or _max_divided(videos, scores)
+        scores = _authors_scores(videos) or _max_divided(videos, scores)
     labels = [_labels(video) for video in videos]
     names = [video.name for video in videos]
-    flat, flat_labels = metrics.join(scores, labels, names)
+    flat, flat_labels = metrics.concatenate_videos(scores, labels, names)
     interval = metrics.micro_auc_ci95(scores, labels, names)
     return {
         "auc_micro": metrics.auc(flat, flat_labels),
@@ -166,12 +166,12 @@ def _rank_metrics(videos: Sequence[FrameScores], protocol: str) -> JSON:
     }
 
 
-def _have_own_score(videos: Sequence[FrameScores]) -> bool:
-    return bool(_own_scores(videos))
+def _have_authors_scores(videos: Sequence[FrameScores]) -> bool:
+    return bool(_authors_scores(videos))
 
 
-def _own_scores(videos: Sequence[FrameScores]) -> list[NDArray[np.float64]]:
-    """The own scores of the model's authors; empty unless every video has one."""
+def _authors_scores(videos: Sequence[FrameScores]) -> list[NDArray[np.float64]]:
+    """The scores that the model's authors define; empty unless every video has one."""
     found = [video.own for video in videos if video.own is not None]
     return found if len(found) == len(videos) else []
 

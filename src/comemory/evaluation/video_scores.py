@@ -12,12 +12,12 @@ from numpy.typing import NDArray
 
 from comemory.detector import Detector, ScoredFrame
 from comemory.errors import ComemoryError, DatasetError, EvaluationError
+from comemory.evaluation.authors_score import authors_score, authors_score_weights, numbers_of
 from comemory.evaluation.localisation import Localisation, localise
 from comemory.evaluation.motion_baseline import motion_baseline_scores
-from comemory.evaluation.own_score import numbers_of, own_score, own_score_weights
-from comemory.evaluation.report import Finding, FindingKind
+from comemory.evaluation.report import FindingKind, WorstFrame
 from comemory.parallel import Result, score_frames
-from comemory.scoring import EventFinder, has_score_map, peak, score_map, thesis_peak
+from comemory.scoring import EventFinder, find_peak, has_score_map, score_map, thesis_peak
 from comemory.types import Event, Frame, LabelledSource, Score
 from comemory.video.frame_sampler import SourceSampler
 
@@ -27,7 +27,7 @@ state them, and those of the training, to which it is resampled."""
 
 
 @dataclass(frozen=True, eq=False)
-class Alarms:
+class VideoAlarms:
     """The events of one video at one threshold.
 
     Shapes:
@@ -50,7 +50,7 @@ class FrameScores:
         score: float64 (n_scored,), higher is more abnormal.
         labels: bool (n_frames,) of all frames, True where abnormal; None when not known.
         motion_baseline: float64 (n_scored,); None when it was not computed.
-        own: float64 (n_scored,), the score of the model's authors, see `evaluation.own_score`; None where it has none.
+        own: float64 (n_scored,), the score of the model's authors, see `evaluation.authors_score`; None where it has none.
     """
 
     name: str
@@ -99,11 +99,11 @@ class VideoScores(FrameScores):
     thesis: NDArray[np.float64] | None
     channels: tuple[str, ...]
     raw: NDArray[np.float64]
-    alarms: Mapping[str, Alarms]
+    alarms: Mapping[str, VideoAlarms]
     wall_s: float
     has_score_map: bool = True
     localisation: Localisation | None = None
-    findings: list[Finding] = field(default_factory=list)
+    findings: list[WorstFrame] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
@@ -162,7 +162,7 @@ def score_video(
         time_s=np.array([score.time_s for score in seen.scores], np.float64),
         score=np.array([score.value for score in seen.scores], np.float64),
         thesis=np.array(seen.thesis, np.float64) if seen.has_thesis_score else None,
-        own=seen.own_score(),
+        own=seen.authors_score(),
         motion_baseline=_at_frames(baseline, frames, video.name),
         channels=seen.channels,
         raw=np.array(seen.raw, np.float64).reshape(len(frames), len(seen.channels)),
@@ -180,7 +180,7 @@ def score_video(
     )
 
 
-def _alarms(finder: EventFinder, seen: _Collector) -> Alarms:
+def _alarms(finder: EventFinder, seen: _Collector) -> VideoAlarms:
     """The events of the samples; a frame between two samples is as the one before it."""
     events: list[Event] = []
     high, up = np.zeros((2, len(seen.samples)), np.bool_)
@@ -188,7 +188,7 @@ def _alarms(finder: EventFinder, seen: _Collector) -> Alarms:
         events += [ended] if (ended := finder.update(score)) else []
         high[i], up[i] = finder.extends_event, finder.is_confirmed
     events += [ended] if (ended := finder.finish()) else []
-    return Alarms(events, high[seen.sample_of], up[seen.sample_of])
+    return VideoAlarms(events, high[seen.sample_of], up[seen.sample_of])
 
 
 class _Collector:
@@ -213,8 +213,8 @@ class _Collector:
         self.thesis: list[float] = []
         runs_network = detector.stages.runs_network
         self.has_thesis_score = runs_network and detector.bundle.calibration.has_thesis_score
-        self.own_weights = own_score_weights(detector.bundle) if runs_network else {}
-        self.own_numbers: list[list[float]] = []
+        self.authors_weights = authors_score_weights(detector.bundle) if runs_network else {}
+        self.authors_numbers: list[list[float]] = []
         self.raw: list[list[float]] = []
         self.has_score_map = True
         self.score_maps: dict[int, NDArray[np.float16]] = {}
@@ -231,8 +231,8 @@ class _Collector:
         self.samples.append(scored.score)
         if self.has_thesis_score:
             self.thesis.append(thesis_peak(scored.evidence, calibration).value)
-        self.own_numbers.append(numbers_of(scored.evidence, self.own_weights))
-        self.raw.append([peak(scored.evidence.maps, channel).value for channel in self.channels])
+        self.authors_numbers.append(numbers_of(scored.evidence, self.authors_weights))
+        self.raw.append([find_peak(scored.evidence.maps, channel).value for channel in self.channels])
         self.has_score_map = has_score_map(scored.evidence, calibration.settings)
         if self.with_maps and self.has_score_map:
             found = score_map(scored.evidence, calibration, clips.height, clips.width)
@@ -240,12 +240,12 @@ class _Collector:
         if self.worst is not None:
             self.worst.update(scored)
 
-    def own_score(self) -> NDArray[np.float64] | None:
+    def authors_score(self) -> NDArray[np.float64] | None:
         """The score of the model's authors for the frames so far; None where the model has none."""
-        if not self.own_weights:
+        if not self.authors_weights:
             return None
-        numbers = np.array(self.own_numbers, np.float64).reshape(-1, len(self.own_weights))
-        return own_score(numbers, self.own_weights)
+        numbers = np.array(self.authors_numbers, np.float64).reshape(-1, len(self.authors_weights))
+        return authors_score(numbers, self.authors_weights)
 
     def _hold(self, frame: Frame) -> None:
         """Repeat the newest score for a frame that was left out between two samples."""
@@ -257,7 +257,7 @@ class _Collector:
         self.scores.append(replace(newest, index=frame.index, time_s=frame.time_s))
         self.sample_of.append(self.sample_of[-1])
         self.thesis += self.thesis[-1:]
-        self.own_numbers.append(self.own_numbers[-1])
+        self.authors_numbers.append(self.authors_numbers[-1])
         self.raw.append(self.raw[-1])
         if newest.index in self.score_maps:
             self.score_maps[frame.index] = self.score_maps[newest.index]
@@ -317,9 +317,9 @@ class _WorstFrames:
 
     def __init__(self, video: LabelledSource, detector: Detector) -> None:
         self._video, self._detector = video, detector
-        self._worst: dict[FindingKind, Finding] = {}
+        self._worst: dict[FindingKind, WorstFrame] = {}
 
-    def findings(self) -> list[Finding]:
+    def findings(self) -> list[WorstFrame]:
         """Return what was found, the true outline of an abnormal frame added."""
         return [replace(finding, mask=self._mask(finding)) for finding in self._worst.values()]
 
@@ -332,7 +332,7 @@ class _WorstFrames:
         stored = self._worst.get(kind)
         if stored is not None and (score.value >= stored.score if kind == "miss" else score.value <= stored.score):
             return
-        self._worst[kind] = Finding(
+        self._worst[kind] = WorstFrame(
             kind=kind,
             video=self._video.name,
             frame=score.index,
@@ -342,7 +342,7 @@ class _WorstFrames:
             heat_map=self._detector.heat_map(scored),
         )
 
-    def _mask(self, finding: Finding) -> NDArray[np.bool_] | None:
+    def _mask(self, finding: WorstFrame) -> NDArray[np.bool_] | None:
         if finding.kind != "miss" or self._video.mask is None:
             return None
         try:

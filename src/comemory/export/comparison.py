@@ -14,13 +14,13 @@ from comemory.export.videos import network_inputs
 from comemory.runtimes import RUNTIMES, Network
 from comemory.scoring import Calibration, NormalScene, Scorer, fit_calibration
 from comemory.training.cache import PreparedVideo
-from comemory.training.scene import left_out_scenes, object_maps
+from comemory.training.scene import leave_one_out_scenes, object_maps
 from comemory.types import Runtime
 
 Maps = dict[str, NDArray[np.float32]]
 
 
-class Comparison:
+class PrecisionComparison:
     """A precision variant and fp32, each on one thread and with its own calibration.
 
     Args:
@@ -75,7 +75,7 @@ class Comparison:
         bundle = self._bundle
         if bundle.scene is None or not bundle.calibration.settings.needs_network:
             return {}
-        scenes = left_out_scenes(videos, bundle.clips, bundle.scene, bundle.calibration.rate_hz)
+        scenes = leave_one_out_scenes(videos, bundle.clips, bundle.scene, bundle.calibration.rate_hz)
         return {id(video): scene for video, scene in zip(videos, scenes, strict=True)}
 
     def compare_labelled(self, videos: Sequence[tuple[PreparedVideo, NDArray[np.bool_]]]) -> LabelledAgreement:

@@ -23,7 +23,7 @@ from comemory.bundle import (
 from comemory.bundle.files import VARIANT_FILES
 from comemory.errors import BundleError, ConfigError, suggest
 from comemory.export import onnx, openvino
-from comemory.export.comparison import Comparison, require_agreement
+from comemory.export.comparison import PrecisionComparison, require_agreement
 from comemory.export.videos import ExportVideos, prepare_labelled_videos, prepare_training_videos, quantisation_inputs
 from comemory.provenance import cpu_name, package_version
 from comemory.runtimes import PRECISIONS, RUNTIMES, Network, supports
@@ -106,7 +106,7 @@ def export(
             copy_members(bundle.path, written, names)
             on_stage(f"Converting the network to {precision}", None)
             network = _write_variant(bundle, training, written, runtime, precision)
-            comparison = Comparison(bundle, runtime, network, on_frame)
+            comparison = PrecisionComparison(bundle, runtime, network, on_frame)
             videos = [*training.held_out, *(video for found, _ in labelled.values() for video, _ in found)]
             # Every video in both precisions; in the new one held-out video twice and training video once, to calibrate it.
             scored = [*videos, *videos, *training.held_out, *training.counted]

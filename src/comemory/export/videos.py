@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 
 from comemory.bundle import Bundle
 from comemory.datasets import open_dataset
-from comemory.errors import BundleError, DatasetError, short
+from comemory.errors import BundleError, DatasetError, short_repr
 from comemory.training.cache import PreparedVideo, content_sha256, prepare_videos
+from comemory.training.footage_sampling import FootageSampling, trained_sampling
 from comemory.training.split import evenly_spaced
-from comemory.training.stretches import Stretches, trained_stretches
 from comemory.types import Clip, LabelledSource
 
 N_QUANTISATION_CLIPS = 300
@@ -52,20 +52,20 @@ def prepare_training_videos(
     """
     trained, held = _counts(bundle, "trained_on"), _counts(bundle, "held_out")
     every = open_dataset(data).training()
-    stretches = trained_stretches(bundle, every)
+    sampling = trained_sampling(bundle, every)
     videos = [video for video in every if video.name in {**trained, **held}]
     content = hashlib.sha256("".join(content_sha256(video, data) for video in videos).encode()).hexdigest()
     if content != bundle.provenance.get("data_sha256"):
         raise DatasetError(
             f"{data} is not the video that {bundle.path} was trained on (its content differs): give the data set that "
-            f"comemory info names, {short(bundle.provenance.get('dataset'))}"
+            f"comemory info names, {short_repr(bundle.provenance.get('dataset'))}"
         )
     counted = list(trained)[evenly_spaced(list(trained.values()))]
     settings = bundle.calibration.settings
     needed = list(trained) if settings.needs_scene and settings.needs_network else counted
     wanted = {*held, *needed}
     prepared, problems = _prepare(
-        [one for one in videos if one.name in wanted], bundle, data, cache, flow_weights, on_frame, stretches
+        [one for one in videos if one.name in wanted], bundle, data, cache, flow_weights, on_frame, sampling
     )
     parts: dict[bool, list[PreparedVideo]] = {True: [], False: []}
     for video in prepared:
@@ -126,7 +126,7 @@ def _prepare(
     cache: Path,
     flow_weights: str | None,
     on_frame: Callable[[], None],
-    stretches: Mapping[str, Stretches] | None = None,
+    sampling: Mapping[str, FootageSampling] | None = None,
 ) -> tuple[list[PreparedVideo], list[str]]:
     flow = bundle.flow.model_copy(update={"weights": flow_weights})
     return prepare_videos(
@@ -136,7 +136,7 @@ def _prepare(
         flow,
         dataset=data,
         rate_hz=bundle.calibration.rate_hz,
-        stretches=stretches,
+        sampling=sampling,
         on_frame=lambda name: on_frame(),
     )
 

@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 from pydantic import Field, field_validator
 
 from comemory.config import Settings
-from comemory.errors import ConfigError, short, suggest
+from comemory.errors import ConfigError, short_repr, suggest
 from comemory.registry import Registry
-from comemory.types import FlowEstimator, describe
+from comemory.types import FlowEstimator, describe_value
 
 FLOWS = Registry(
     "flow",
@@ -56,7 +56,7 @@ class FlowSettings(Settings):
     @classmethod
     def _known(cls, name: str) -> str:
         if name not in FLOWS:
-            raise ValueError(f"unknown flow {short(name)}: {suggest(name, FLOWS)}")
+            raise ValueError(f"unknown flow {short_repr(name)}: {suggest(name, FLOWS)}")
         return name
 
 
@@ -81,7 +81,9 @@ def check_pair(previous: NDArray[Any], current: NDArray[Any]) -> None:
     """
     for name, image in (("previous", previous), ("current", current)):
         if image.dtype != uint8 or image.ndim != 3 or image.shape[2] != 3 or image.size == 0:
-            raise ConfigError(f"cannot estimate flow: the {name} image is {describe(image)}, expected uint8 (H, W, 3)")
+            raise ConfigError(
+                f"cannot estimate flow: the {name} image is {describe_value(image)}, expected uint8 (H, W, 3)"
+            )
     if previous.shape != current.shape:
         raise ConfigError(
             f"cannot estimate flow between images of different sizes, {previous.shape[:2]} and {current.shape[:2]}: "

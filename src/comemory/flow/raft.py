@@ -58,7 +58,7 @@ class Bottleneck(nn.Module):
         return functional.relu(x + residual)
 
 
-class Encoder(nn.Module):
+class FeatureEncoder(nn.Module):
     """Encodes an image to features at an eighth of its size."""
 
     def __init__(self, outputs: int, norm: Activation) -> None:
@@ -147,8 +147,8 @@ class RaftSmall(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.fnet = Encoder(128, functional.instance_norm)
-        self.cnet = Encoder(HIDDEN + CONTEXT, lambda x: x)
+        self.fnet = FeatureEncoder(128, functional.instance_norm)
+        self.cnet = FeatureEncoder(HIDDEN + CONTEXT, lambda x: x)
         self.update_block = UpdateBlock()
 
     def forward(self, first: Tensor, second: Tensor, iterations: int) -> Tensor:
@@ -163,7 +163,7 @@ class RaftSmall(nn.Module):
         hidden, context = torch.tanh(hidden), torch.relu(context)
         flow = first.new_zeros(1, 2, first.shape[2] // CELL, first.shape[3] // CELL)
         for _ in range(iterations):
-            hidden, step = self.update_block(hidden, context, look_up(pyramid, flow), flow)
+            hidden, step = self.update_block(hidden, context, sample_correlations(pyramid, flow), flow)
             flow = flow + step
         return CELL * functional.interpolate(flow, scale_factor=CELL, mode="bilinear", align_corners=True)
 
@@ -183,7 +183,7 @@ def correlation_pyramid(first_1DHW: Tensor, second_1DHW: Tensor) -> list[Tensor]
     return pyramid
 
 
-def look_up(pyramid: list[Tensor], flow_12HW: Tensor) -> Tensor:
+def sample_correlations(pyramid: list[Tensor], flow_12HW: Tensor) -> Tensor:
     """Sample the correlations in a window of 7 x 7 cells around the target of each cell, at every level; zero outside.
 
     The window is read column by column (x is the slow index), the order that the published weights expect.

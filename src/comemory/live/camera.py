@@ -38,7 +38,7 @@ COUNTERS = ("frames", "attempts", "reconnects", "lost", "damaged", "not_due", "c
 """Counters that go on when a reader is replaced."""
 
 
-class Camera:
+class RunningCamera:
     """One camera of a running engine.
 
     Attributes:

@@ -276,7 +276,7 @@ def _alert(settings: LiveSettings, name: str) -> Check:
 
 
 def _send_test(settings: LiveSettings, name: str) -> None:
-    from comemory.alerts.sink import DeliversOnce, Notification, open_sink
+    from comemory.alerts.sink import Notification, TestableSink, open_sink
     from comemory.store.event import iso, new_id
 
     sink = open_sink(name, settings.alerts[name])
@@ -285,7 +285,7 @@ def _send_test(settings: LiveSettings, name: str) -> None:
         id, camera = new_id(now), next(iter(settings.cameras), "test")
         payload = {"id": id, "kind": "test", "time": iso(now), "camera": camera, "before": None, "after": None}
         notification = Notification(id, "test", camera, payload)
-        if isinstance(sink, DeliversOnce):
+        if isinstance(sink, TestableSink):
             sink.deliver_once(notification)
         else:
             sink.deliver(notification)

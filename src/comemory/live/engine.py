@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from comemory.detector import Detector
 from comemory.errors import ComemoryError, ConfigError, SourceError, StoreError, suggest
 from comemory.files import require_writable_folder
-from comemory.live.camera import Camera
+from comemory.live.camera import RunningCamera
 from comemory.live.config import CameraSettings, LiveSettings, Zone
 from comemory.live.config.overrides import Overrides
 from comemory.live.contract import CameraStatus, Label, Message, Metrics, Snapshot, Verdict
@@ -89,7 +89,7 @@ class Engine:
         self._pauses, self._alerts = Pauses(settings.out), alerts
         self.event_writer = EventWriter(settings.out, store, self._publish_error, alerts)
         self._clip_tasks = TaskQueue("clips", MAX_CLIP_TASKS)
-        self._cameras: dict[str, Camera] = {}
+        self._cameras: dict[str, RunningCamera] = {}
         self._networks = NetworkPool(
             self._settings.runtime, self._settings.precision, self.workers, self._settings.device
         )
@@ -196,7 +196,7 @@ class Engine:
 
     def status(self) -> list[CameraStatus]:
         """See `contract.EngineContract.status`."""
-        paused, snoozed = self._pauses.of("pause"), self._pauses.of("snooze")
+        paused, snoozed = self._pauses.of_kind("pause"), self._pauses.of_kind("snooze")
         return [
             replace(
                 camera.status(),
@@ -359,7 +359,7 @@ class Engine:
             uptime_s=0.0 if self._started is None else time.monotonic() - self._started,
         )
 
-    def _camera(self, name: str) -> Camera:
+    def _camera(self, name: str) -> RunningCamera:
         if name not in self._cameras:
             raise ConfigError(f"there is no camera {name[:64]!r}: {suggest(name, self._cameras)}")
         return self._cameras[name]
@@ -385,9 +385,9 @@ class Engine:
             elif normal := self._normal_signatures(name):
                 camera.scorer.set_suppressions(normal)
 
-    def _new_camera(self, name: str, requirements: Requirements) -> Camera:
+    def _new_camera(self, name: str, requirements: Requirements) -> RunningCamera:
         detector, normal = requirements
-        camera = Camera(
+        camera = RunningCamera(
             name,
             self._settings,
             detector,
@@ -421,8 +421,10 @@ class Engine:
     def _show_pauses(self) -> None:
         """Tell the alerts which cameras are paused and snoozed."""
         if self._alerts is not None:
-            snoozed = {name: (one.since, one.until) for name, one in self._pauses.of("snooze").items() if one.until}
-            self._alerts.set_pauses(self._pauses.of("pause").keys(), snoozed)
+            snoozed = {
+                name: (one.since, one.until) for name, one in self._pauses.of_kind("snooze").items() if one.until
+            }
+            self._alerts.set_pauses(self._pauses.of_kind("pause").keys(), snoozed)
 
     def _end_pauses(self) -> None:
         for kind, name in self._pauses.expired(datetime.now(UTC)):
@@ -551,7 +553,7 @@ class Engine:
                 for name, camera in list(self._cameras.items()):
                     self._apply_override(camera, after.cameras[name], after)
 
-    def _apply_override(self, camera: Camera, changed: CameraSettings, after: LiveSettings) -> None:
+    def _apply_override(self, camera: RunningCamera, changed: CameraSettings, after: LiveSettings) -> None:
         before, wanted = self._settings.bundle_of(camera.name), after.bundle_of(camera.name)
         try:
             detector = self._networks.open_detector(wanted) if wanted != before else None

@@ -19,7 +19,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from comemory.errors import ConfigError, RuntimeMissing, install_hint, last_line, short
+from comemory.errors import ConfigError, RuntimeMissing, install_hint, last_line, short_repr
 from comemory.live.config import LabelSettings
 from comemory.live.contract import Label
 from comemory.runtimes.openvino_core import shared_core
@@ -150,7 +150,9 @@ class _Facts:
         try:
             found = tuple(float(part) for part in self._text(key).split(",") if part)
         except ValueError:
-            raise self._foreign(f"its metadata {key!r} is {short(self._text(key))}, expected three numbers") from None
+            raise self._foreign(
+                f"its metadata {key!r} is {short_repr(self._text(key))}, expected three numbers"
+            ) from None
         return found if len(found) == 3 else None
 
     def _layout(self, said: str, width: int) -> Layout:

@@ -45,7 +45,7 @@ class Pauses:
         self._lock = threading.Lock()
         self._pauses: dict[PauseKind, dict[str, Pause]] = _read(self._path)
 
-    def of(self, kind: PauseKind) -> dict[str, Pause]:
+    def of_kind(self, kind: PauseKind) -> dict[str, Pause]:
         """The pauses of a kind, by camera."""
         return dict(self._pauses[kind])
 
@@ -90,7 +90,7 @@ class Pauses:
         return [
             (kind, name)
             for kind in KINDS
-            for name, one in self.of(kind).items()
+            for name, one in self.of_kind(kind).items()
             if one.until is not None and one.until <= now
         ]
 

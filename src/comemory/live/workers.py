@@ -6,7 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable
 
-from comemory.live.camera import Camera
+from comemory.live.camera import RunningCamera
 
 POLL_S = 0.5
 """How often an idle worker looks for frames even if nothing woke it."""
@@ -25,7 +25,7 @@ class Workers:
         last_progress: when a worker last had a frame scored or found none waiting, on the monotonic clock.
     """
 
-    def __init__(self, n: int, cameras: Callable[[], Iterable[Camera]]) -> None:
+    def __init__(self, n: int, cameras: Callable[[], Iterable[RunningCamera]]) -> None:
         self.n, self._cameras = n, cameras
         self._ready = threading.Condition()
         self._stopping = threading.Event()
@@ -64,7 +64,7 @@ class Workers:
         thread.start()
         return thread
 
-    def _claim_camera(self) -> Camera | None:
+    def _claim_camera(self) -> RunningCamera | None:
         """The camera whose oldest frame has waited longest, marked as busy; None if no frame waits."""
         waiting = [(at, camera.name, camera) for camera in self._cameras() if (at := camera.waiting_since) is not None]
         if not waiting:

@@ -2,7 +2,8 @@
 
 There are three kinds of input:
 
-- flat: `scores` and `labels` are arrays over all frames (`auc`, `average_precision`, `roc_curve`, …). `join` makes them.
+- flat: `scores` and `labels` are arrays over all frames (`auc`, `average_precision`, `roc_curve`, …), made by
+  `concatenate_videos`.
 - per video: sequences with one entry for each video (`micro_auc`, `detection_delay`, …); `names` are for error messages.
 - regions: boxes with a score each (`rbdc`, `tbdc`), score maps cut into regions at every threshold (`sweep`, `swept_rbdc`,
   `swept_tbdc`), and score maps with masks (`pixel_score`, `pixel_auc`).
@@ -28,27 +29,27 @@ from comemory.metrics.frame import (
 )
 from comemory.metrics.linking import link_tracks, regions_from_map
 from comemory.metrics.normalise import causal_smooth, offline_max_division, offline_min_max, offline_smooth
-from comemory.metrics.paired import join
+from comemory.metrics.paired import concatenate_videos
 from comemory.metrics.pixel import pixel_auc, pixel_score
 from comemory.metrics.region import Region, Track, rbdc, tbdc
-from comemory.metrics.swept import Sweep, sweep, swept_rbdc, swept_tbdc
+from comemory.metrics.swept import RegionSweep, sweep, swept_rbdc, swept_tbdc
 
 __all__ = [
     "DetectionDelay",
     "MacroAuc",
     "Region",
+    "RegionSweep",
     "RocCurve",
-    "Sweep",
     "Track",
     "auc",
     "average_precision",
     "causal_smooth",
+    "concatenate_videos",
     "detection_delay",
     "equal_error_rate",
     "false_alarms_per_hour",
     "false_positive_rate_at",
     "intervals",
-    "join",
     "link_tracks",
     "macro_auc",
     "micro_auc",

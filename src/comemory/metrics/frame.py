@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from comemory.errors import EvaluationError
-from comemory.metrics.paired import Labels, Scores, join, pair, pair_videos
+from comemory.metrics.paired import Labels, Scores, concatenate_videos, pair_scores, pair_videos
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -62,7 +62,7 @@ def auc(scores: ArrayLike, labels: ArrayLike) -> float | None:
     >>> auc([0.1, 0.4, 0.4, 0.8], [False, False, True, True])
     0.875
     """
-    score_array, label_array = pair(scores, labels)
+    score_array, label_array = pair_scores(scores, labels)
     n_abnormal = int(label_array.sum())
     n_normal = len(label_array) - n_abnormal
     if not n_abnormal or not n_normal:
@@ -84,7 +84,7 @@ def micro_auc(
     >>> micro_auc([[0.1, 0.9], [0.5]], [[0, 1], [1]])
     1.0
     """
-    return auc(*join(scores, labels, names))
+    return auc(*concatenate_videos(scores, labels, names))
 
 
 def macro_auc(scores: Sequence[ArrayLike], labels: Sequence[ArrayLike], names: Sequence[str] | None = None) -> MacroAuc:
@@ -116,7 +116,7 @@ def average_precision(scores: ArrayLike, labels: ArrayLike) -> float | None:
     >>> round(average_precision([0.1, 0.4, 0.35, 0.8], [0, 0, 1, 1]), 4)
     0.8333
     """
-    score_array, label_array = pair(scores, labels)
+    score_array, label_array = pair_scores(scores, labels)
     if not _has_both(label_array):
         return None
     abnormal, normal = _counts_from_top(score_array, label_array)
@@ -134,7 +134,7 @@ def roc_curve(scores: ArrayLike, labels: ArrayLike) -> RocCurve | None:
     >>> roc_curve([0.1, 0.4, 0.4, 0.8], [0, 0, 1, 1]).true_positive_rate.tolist()
     [0.0, 0.5, 1.0, 1.0]
     """
-    score_array, label_array = pair(scores, labels)
+    score_array, label_array = pair_scores(scores, labels)
     if not _has_both(label_array):
         return None
     abnormal, normal = _counts_from_top(score_array, label_array)

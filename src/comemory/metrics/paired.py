@@ -64,7 +64,7 @@ def as_labels(labels: ArrayLike, what: str) -> Labels:
     return flags
 
 
-def pair(scores: ArrayLike, labels: ArrayLike, what: str = "all frames") -> tuple[Scores, Labels]:
+def pair_scores(scores: ArrayLike, labels: ArrayLike, what: str = "all frames") -> tuple[Scores, Labels]:
     """Read scores and labels of the same frames.
 
     Raises:
@@ -87,10 +87,10 @@ def pair_videos(
         EvaluationError: a video is not valid, or the sequences have different lengths.
     """
     same_length(names, scores=scores, labels=labels)
-    return [pair(scores[i], labels[i], video_name(names, i)) for i in range(len(scores))]
+    return [pair_scores(scores[i], labels[i], video_name(names, i)) for i in range(len(scores))]
 
 
-def join(
+def concatenate_videos(
     scores: Sequence[ArrayLike], labels: Sequence[ArrayLike], names: Sequence[str] | None = None
 ) -> tuple[Scores, Labels]:
     """Concatenate videos into flat scores and labels.
@@ -102,7 +102,7 @@ def join(
     Raises:
         EvaluationError: scores and labels do not fit together; the text names the video.
 
-    >>> join([[0.1, 0.2], [0.9]], [[0, 0], [1]])[1].tolist()
+    >>> concatenate_videos([[0.1, 0.2], [0.9]], [[0, 0], [1]])[1].tolist()
     [False, False, True]
     """
     pairs = pair_videos(scores, labels, names)

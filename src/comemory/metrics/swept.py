@@ -16,7 +16,7 @@ from comemory.types import Box
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Sweep:
+class RegionSweep:
     """How the regions of one video's score maps match its tracks at each threshold.
 
     Shapes:
@@ -41,7 +41,7 @@ def sweep(
     size: tuple[int, int],
     *,
     iou: float = 0.1,
-) -> Sweep:
+) -> RegionSweep:
     """Cut the score maps of one video into connected regions at each threshold, and match them with its tracks.
 
     A region is connected, at or above the threshold; pixels that touch at a corner are connected. Only counts are stored,
@@ -87,10 +87,10 @@ def sweep(
             met = met.reshape(len(boxes), len(regions))
             n_false[index] += int((~met.any(axis=0)).sum())
             n_found[present, index] += met.any(axis=1)
-    return Sweep(n_frames, n_false, n_found, n_labelled)
+    return RegionSweep(n_frames, n_false, n_found, n_labelled)
 
 
-def swept_rbdc(sweeps: Sequence[Sweep]) -> float | None:
+def swept_rbdc(sweeps: Sequence[RegionSweep]) -> float | None:
     """Compute the region-based detection criterion of score maps; see `rbdc` for that of boxes with a score each.
 
     Ours: lower thresholds can join regions, so neither rate need rise as the threshold falls. At each rate of false
@@ -107,7 +107,7 @@ def swept_rbdc(sweeps: Sequence[Sweep]) -> float | None:
     return _area(sweeps, np.sum([one.n_found.sum(axis=0) for one in sweeps], axis=0) / n_labelled)
 
 
-def swept_tbdc(sweeps: Sequence[Sweep], *, track_fraction: float = 0.1) -> float | None:
+def swept_tbdc(sweeps: Sequence[RegionSweep], *, track_fraction: float = 0.1) -> float | None:
     """Compute the track-based detection criterion of score maps: as `swept_rbdc`, but for tracks found well enough.
 
     Source: Ramachandra & Jones, Street Scene, WACV 2020, section 4 (alpha = 0.1).
@@ -153,7 +153,7 @@ def _cut(
         yield boxes
 
 
-def _area(sweeps: Sequence[Sweep], rate: NDArray[np.float64]) -> float:
+def _area(sweeps: Sequence[RegionSweep], rate: NDArray[np.float64]) -> float:
     """Area under the best detection rate over false regions a frame, from 0 to 1."""
     x = np.sum([one.n_false for one in sweeps], axis=0) / sum(one.n_frames for one in sweeps)
     order = np.lexsort((rate, x))

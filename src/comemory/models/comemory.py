@@ -24,7 +24,7 @@ MARGIN = 1.0
 """Alpha of Eq. (14). Squared distances between unit vectors lie in [0, 4]."""
 
 
-class Prediction(NamedTuple):
+class CoMemoryPrediction(NamedTuple):
     """What the network predicts from the past frames.
 
     Shapes:
@@ -104,7 +104,7 @@ class CoMemory(Model):
         pairs = (("motion", self.motion_memory), ("appearance", self.appearance_memory))
         return {name: memory for name, memory in pairs if memory is not None}
 
-    def forward(self, past_BTCHW: Tensor, items: Mapping[str, Tensor] | None = None) -> Prediction:
+    def forward(self, past_BTCHW: Tensor, items: Mapping[str, Tensor] | None = None) -> CoMemoryPrediction:
         """Decode the flow and predict the next frame.
 
         Shapes:
@@ -127,7 +127,7 @@ class CoMemory(Model):
             return coarse_BTFhw
         return nnf.pixel_unshuffle(past_BTCHW[:, -self.motion_encoder.n_seen :], self.stem)
 
-    def _predict(self, fine_BTFhw: Tensor, coarse_BTFhw: Tensor, items: Mapping[str, Tensor]) -> Prediction:
+    def _predict(self, fine_BTFhw: Tensor, coarse_BTFhw: Tensor, items: Mapping[str, Tensor]) -> CoMemoryPrediction:
         """`forward` of unshuffled frames: fine ones for the motion branch, coarse ones for the appearance branch."""
         motion_features = self.motion_encoder(fine_BTFhw)
         f_m, motion = self._read_memory("motion", motion_features[-1], items)
@@ -141,7 +141,7 @@ class CoMemory(Model):
         frame_BFhw = torch.tanh(decoded)
         if self.settings.appearance_predicts == "change":
             frame_BFhw = coarse_BTFhw[:, -1] + frame_BFhw
-        return Prediction(flow_BFhw, frame_BFhw, motion, appearance)
+        return CoMemoryPrediction(flow_BFhw, frame_BFhw, motion, appearance)
 
     def _read_memory(
         self, branch: str, query_BDHW: Tensor, items: Mapping[str, Tensor]

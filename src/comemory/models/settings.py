@@ -25,9 +25,9 @@ class ModelSettings(BaseModel):
         motion_channels: motion channels of the score unless the configuration names some; None takes the defaults of
             the scoring as far as the network gives the evidence for them.
         appearance_channels: the same for the appearance channels.
-        own_score: the score of the network's authors, for the paper protocol: the weight of each number of the evidence,
+        authors_score: the score of the network's authors, for the paper protocol: the weight of each number of the evidence,
             after it was scaled to 0 to 1 within each video. Empty where the default score or Eq. (16) is meant. The
-            bundle states it, see `evaluation.own_score`.
+            bundle states it, see `evaluation.authors_score`.
         clips: settings of the clips that the network needs; the configuration overrides them.
         scoring: settings of the scoring that the network needs; the configuration overrides them.
         presets: by name of a preset, the groups of settings that it changes for this network.
@@ -37,7 +37,7 @@ class ModelSettings(BaseModel):
 
     motion_channels: ClassVar[tuple[str, ...] | None] = None
     appearance_channels: ClassVar[tuple[str, ...] | None] = None
-    own_score: ClassVar[Mapping[str, float]] = {}
+    authors_score: ClassVar[Mapping[str, float]] = {}
     clips: ClassVar[Mapping[str, object]] = {}
     scoring: ClassVar[Mapping[str, object]] = {}
     presets: ClassVar[Mapping[str, Mapping[str, object]]] = {}

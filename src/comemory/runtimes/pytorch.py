@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from pydantic import ValidationError
 
 from comemory.config import describe_validation
-from comemory.errors import BundleError, ConfigError, short
+from comemory.errors import BundleError, ConfigError, short_repr
 from comemory.models import MODELS
 from comemory.registry import Registry
 from comemory.runtimes import InputLayout, Network
@@ -43,7 +43,7 @@ def load_model(network: Network) -> Any:
         reason = describe_validation(model.Settings, error)
         raise BundleError(f"{network.weights.parent / 'config.json'}, settings of the network: {reason}") from None
     except (safetensors.SafetensorError, RuntimeError, TypeError, ValueError, KeyError, OSError) as error:
-        raise BundleError(f"the weights {network.weights} do not fit the model: {short(str(error))}") from None
+        raise BundleError(f"the weights {network.weights} do not fit the model: {short_repr(str(error))}") from None
     return made.float().eval()
 
 
@@ -87,4 +87,4 @@ class PyTorch:
             try:
                 return {name: tensor.numpy() for name, tensor in self._infer(*tensors).items()}
             except RuntimeError as error:
-                raise BundleError(f"the model of {self._weights} cannot run: {short(str(error))}") from None
+                raise BundleError(f"the model of {self._weights} cannot run: {short_repr(str(error))}") from None

@@ -43,12 +43,12 @@ class Coverage:
 
     Attributes:
         footage_s: its length, seconds.
-        finest: the smallest of `BUDGETS` that it supports.
+        smallest_budget: the smallest of `BUDGETS` that it supports.
         needed_s: about how many seconds of footage support each goal that this footage does not support.
     """
 
     footage_s: float
-    finest: str
+    smallest_budget: str
     needed_s: Mapping[str, float]
 
     def __str__(self) -> str:
@@ -57,7 +57,7 @@ class Coverage:
         >>> print(Coverage(93.0, "50/h", {"1/h": 500.0, "1/day": 3600.0}))
         1 min 33 s of normal footage: budgets down to 50/h; 1/h needs about 9 min, 1/day about 1 h
         """
-        text = f"{duration(self.footage_s)} of normal footage: budgets down to {self.finest}"
+        text = f"{duration(self.footage_s)} of normal footage: budgets down to {self.smallest_budget}"
         needs = [f"{budget} about {duration(seconds, rounded=True)}" for budget, seconds in self.needed_s.items()]
         return f"{text}; {', '.join(needs).replace(' about', ' needs about', 1)}" if needs else text
 
@@ -71,9 +71,9 @@ def coverage(calibration: Calibration, n_frames: int | None = None, goals: Seque
         goals: budgets of interest.
     """
     footage_s = (n_frames or _n_counted(calibration)) / calibration.rate_hz
-    finest = next((budget for budget in BUDGETS if is_held(calibration, budget, footage_s)), BUDGETS[-1])
-    missed = [goal for goal in goals if not is_held(calibration, goal, footage_s)]
-    return Coverage(footage_s, finest, {goal: _needed_s(calibration, goal, footage_s) for goal in missed})
+    smallest_budget = next((budget for budget in BUDGETS if is_supported(calibration, budget, footage_s)), BUDGETS[-1])
+    missed = [goal for goal in goals if not is_supported(calibration, goal, footage_s)]
+    return Coverage(footage_s, smallest_budget, {goal: _needed_s(calibration, goal, footage_s) for goal in missed})
 
 
 def coverage_of_footage(footage_s: float) -> Coverage:
@@ -88,9 +88,9 @@ def coverage_of_footage(footage_s: float) -> Coverage:
         n_alarms = max(1, round(TYPICAL_ALARMS_PER_HOUR * seconds / 3600))
         return _is_corrected_little(level, n_alarms) and _is_in_reach(budget, seconds)
 
-    finest = next((budget for budget in BUDGETS if is_enough(budget, footage_s)), BUDGETS[-1])
+    smallest_budget = next((budget for budget in BUDGETS if is_enough(budget, footage_s)), BUDGETS[-1])
     missed = [goal for goal in GOALS if not is_enough(goal, footage_s)]
-    return Coverage(footage_s, finest, {goal: _lowest(partial(is_enough, goal), footage_s) for goal in missed})
+    return Coverage(footage_s, smallest_budget, {goal: _lowest(partial(is_enough, goal), footage_s) for goal in missed})
 
 
 def default_budget(calibration: Calibration, n_frames: int | None = None) -> str:
@@ -100,11 +100,11 @@ def default_budget(calibration: Calibration, n_frames: int | None = None) -> str
         calibration: of the model.
         n_frames: see `coverage`.
     """
-    found = coverage(calibration, n_frames).finest
+    found = coverage(calibration, n_frames).smallest_budget
     return found if parse_budget(found) > parse_budget(DEFAULT_FALSE_ALARMS) else DEFAULT_FALSE_ALARMS
 
 
-def is_held(calibration: Calibration, budget: str, footage_s: float) -> bool:
+def is_supported(calibration: Calibration, budget: str, footage_s: float) -> bool:
     """Whether footage of that length supports a budget, by the two rules above."""
     if calibration.n_alarms is None:
         return _is_in_reach(budget, footage_s)

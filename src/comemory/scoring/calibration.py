@@ -89,7 +89,7 @@ class Calibration(Settings):
         return self.w_flow, self.w_frame
 
     @property
-    def caution(self) -> str | None:
+    def small_sample_note(self) -> str | None:
         """One sentence where too little normal video makes the thresholds conservative, else None."""
         if self.n_alarms is None or self.n_alarms >= FEW_ALARMS:
             return None
@@ -112,7 +112,7 @@ class Calibration(Settings):
 
     def calibrated(self, raw: float | NDArray[np.float64]) -> NDArray[np.float64]:
         """Put raw scores, of frames or of places, on the scale of the score: -log10 of the share of normal frames above."""
-        levels = expanded(raw, self.settings)
+        levels = expand_scores(raw, self.settings)
         return self.scales["score"](float(levels) if isinstance(raw, float) else levels)
 
     def threshold(self, false_alarms: str) -> float:
@@ -176,7 +176,7 @@ def parse_budget(text: str) -> float:
     return hourly
 
 
-def expanded(raw: float | NDArray[np.float64], settings: ScoringSettings) -> NDArray[np.float64]:
+def expand_scores(raw: float | NDArray[np.float64], settings: ScoringSettings) -> NDArray[np.float64]:
     """Raw scores in log10 units, before compression; a sum and Eq. (16) are not compressed and stay as they are.
 
     The levels were compressed before the penalty was subtracted, so what all channels lost is put back meanwhile.

@@ -18,7 +18,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from comemory.errors import ConfigError, short, suggest
+from comemory.errors import ConfigError, short_repr, suggest
 from comemory.scoring.spatial_baseline import NORMALISED
 from comemory.types import CELL, Box
 
@@ -68,12 +68,14 @@ def parse_channel(channel: str) -> tuple[str, int]:
     """
     name, colon, side = channel.partition(":")
     if not re.fullmatch(r"[a-z][a-z0-9_]{0,63}", name):
-        raise ConfigError(f"unknown statistic {short(name)} in channel {short(channel)}: {suggest(name, STATISTICS)}")
+        raise ConfigError(
+            f"unknown statistic {short_repr(name)} in channel {short_repr(channel)}: {suggest(name, STATISTICS)}"
+        )
     if not colon and name not in STATISTICS:
         return name, CELL
     if not (side.isascii() and side.isdigit() and len(side) <= 5) or not int(side) or int(side) % CELL:
         raise ConfigError(
-            f"channel {short(channel)} needs a patch side that is a multiple of {CELL}, such as {name}:16"
+            f"channel {short_repr(channel)} needs a patch side that is a multiple of {CELL}, such as {name}:16"
         )
     return name, int(side)
 
@@ -196,7 +198,7 @@ def _as_map(maps: Mapping[str, NDArray[np.float32]], name: str) -> NDArray[np.fl
     return np.broadcast_to(found.reshape(1, 1, 1), (1, *finest.shape[-2:])).astype(np.float32)
 
 
-def peak(maps: Mapping[str, NDArray[np.float32]], channel: str, patch_filter: PatchFilter | None = None) -> Peak:
+def find_peak(maps: Mapping[str, NDArray[np.float32]], channel: str, patch_filter: PatchFilter | None = None) -> Peak:
     """Find a channel's largest patch among those that the filter allows; the smallest of all where it allows none."""
     found = _largest(_filtered(patch_map(maps, channel), channel, patch_filter))
     return found if has_places(maps, channel) else found._replace(box=None)

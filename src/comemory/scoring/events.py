@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 
-from comemory.errors import ConfigError, short
+from comemory.errors import ConfigError, short_repr
 from comemory.scoring.config import ScoringSettings
-from comemory.types import Event, Score, describe, is_number
+from comemory.types import Event, Score, describe_value, is_number
 
 TOLERANCE_S = 1e-4
 """Rounding that is forgiven in gaps: ten frames at 10 a second last a second, wherever the clock started."""
@@ -32,11 +32,11 @@ class EventFinder:
     def __init__(self, source: str, threshold: float, settings: ScoringSettings) -> None:
         if not is_number(threshold) or math.isnan(threshold):
             raise ConfigError(
-                f"threshold is {short(threshold)}: expected a number, such as calibration.threshold('1/day')"
+                f"threshold is {short_repr(threshold)}: expected a number, such as calibration.threshold('1/day')"
             )
         if not isinstance(settings, ScoringSettings):
             raise ConfigError(
-                f"settings are {describe(settings)}: expected ScoringSettings, such as calibration.settings"
+                f"settings are {describe_value(settings)}: expected ScoringSettings, such as calibration.settings"
             )
         self.source, self.threshold, self.settings = source, threshold, settings
         self._open: Event | None = None

@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from comemory.errors import ConfigError
-from comemory.scoring.calibration import Calibration, expanded, needed_baselines
-from comemory.scoring.channels import HAND_DESIGNED, Peak, parse_channel, peak, thesis_parts, thesis_score
+from comemory.scoring.calibration import Calibration, expand_scores, needed_baselines
+from comemory.scoring.channels import HAND_DESIGNED, Peak, find_peak, parse_channel, thesis_parts, thesis_score
 from comemory.scoring.config import ScoringSettings
 from comemory.scoring.directional import fit_directional_levels
 from comemory.scoring.events import EventFinder
@@ -109,7 +109,7 @@ class _Measured:
 
 
 def _measure(evidence: Evidence, settings: ScoringSettings, with_thesis: bool) -> _Measured:
-    peaks = {channel: peak(evidence.maps, channel) for channel in (*settings.motion, *settings.appearance)}
+    peaks = {channel: find_peak(evidence.maps, channel) for channel in (*settings.motion, *settings.appearance)}
     has_errors = {"flow_error", "frame_error"} <= set(evidence.maps)
     return _Measured(peaks, thesis_parts(evidence.maps) if with_thesis and has_errors else None)
 
@@ -169,7 +169,7 @@ def _raw_scores(calibration: Calibration, video: Sequence[_Measured]) -> NDArray
         ]
         return np.array([scorer.update_peaks(peaks, thesis).uncalibrated for peaks, thesis in found], np.float64)
     raw = np.array([scorer.update_peaks(frame.peaks).uncalibrated for frame in video], np.float64)
-    return expanded(raw, calibration.settings)
+    return expand_scores(raw, calibration.settings)
 
 
 def _with_score_scale(

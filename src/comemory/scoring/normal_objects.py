@@ -130,7 +130,7 @@ def fit_normal_objects(features: NDArray[np.float32], n_remembered: int = N_REME
     return NormalObjects(centre, scale, standardised[np.concatenate([farthest, rest[::step]])])
 
 
-def left_out_distances(videos: Sequence[NDArray[np.float32]]) -> list[NDArray[np.float32]]:
+def leave_one_out_distances(videos: Sequence[NDArray[np.float32]]) -> list[NDArray[np.float32]]:
     """For each training video, the distances of its objects to those of other folds, as if they were new.
 
     Shapes: each float32 (K, F); returns float32 (K,) each.

@@ -228,7 +228,7 @@ class ObjectTracker:
     def _foreground(self, image: NDArray[np.uint8], flow_2HW: NDArray[np.float32]) -> NDArray[np.uint8]:
         """The silhouettes, uint8 (H, W). Then the background follows the image where there are none."""
         plain = image.astype(np.float32)
-        change = plain / np.float32(brightness(plain, self._background)) - self._background
+        change = plain / np.float32(brightness_ratio(plain, self._background)) - self._background
         mask = (np.abs(change) > self._threshold).view(np.uint8)
         mask = np.asarray(cv2.morphologyEx(mask, cv2.MORPH_OPEN, self._speck), np.uint8)
         mask = np.asarray(cv2.morphologyEx(mask, cv2.MORPH_CLOSE, self._gap), np.uint8)
@@ -300,7 +300,7 @@ class ObjectTracker:
         return matched
 
 
-def brightness(image: NDArray[np.float32], background: NDArray[np.float32]) -> float:
+def brightness_ratio(image: NDArray[np.float32], background: NDArray[np.float32]) -> float:
     """How many times brighter an image is than the background, by the median of every fourth pixel."""
     return float(np.median((image[2::4, 2::4] + 4) / (background[2::4, 2::4] + 4)))
 
@@ -317,7 +317,7 @@ def fit_background(images: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDAr
     plain = images.astype(np.float32)
     background = np.median(plain, axis=0)
     for _ in range(2):  # the brightness of an image needs a background, and the background even images
-        gains = np.array([brightness(image, background) for image in plain], np.float32)
+        gains = np.array([brightness_ratio(image, background) for image in plain], np.float32)
         even = plain / gains[:, None, None]
         background = np.median(even, axis=0)
     # 1.4826 times the median absolute deviation is the standard deviation of a Gaussian, whoever walks through.

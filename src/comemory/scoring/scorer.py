@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from comemory.scoring.calibration import Calibration
-from comemory.scoring.channels import PatchFilter, Peak, peak, thesis_parts, thesis_score
+from comemory.scoring.channels import PatchFilter, Peak, find_peak, thesis_parts, thesis_score
 from comemory.scoring.config import ScoringSettings
 from comemory.types import Box, Evidence
 
@@ -56,7 +56,7 @@ class Scorer:
         """
         settings = self.calibration.settings
         channels = (*settings.motion, *settings.appearance)
-        peaks = {channel: peak(evidence.maps, channel, patch_filter) for channel in channels}
+        peaks = {channel: find_peak(evidence.maps, channel, patch_filter) for channel in channels}
         thesis = thesis_peak(evidence, self.calibration, patch_filter) if settings.score == "thesis" else None
         return self.update_peaks(peaks, thesis)
 

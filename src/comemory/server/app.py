@@ -39,7 +39,7 @@ from comemory.server.routes import (
     system,
     training,
 )
-from comemory.server.schemas import API, Problem
+from comemory.server.schemas import API, ErrorResponse
 from comemory.server.state import Proxy, ServerState, get_caller
 from comemory.store.store import EventStore
 
@@ -78,7 +78,7 @@ def create_app(
         store: of its events; None where they are not stored in a database.
         auth: authenticates callers.
         hosts: names that it may be requested by; None for any.
-        learning: the trainings that run, with the keys of `schemas.Learning`.
+        learning: the trainings that run, with the keys of `schemas.TrainingStatus`.
         proxy: the proxies in front of it.
         audit: where changes are recorded.
         service: changes the settings.
@@ -120,7 +120,8 @@ def create_app(
     _add_handlers(app)
     app.include_router(session.router, prefix=API)
     authenticated = APIRouter(
-        dependencies=[*CREDENTIALS, Depends(get_caller)], responses={401: {"model": Problem}, 403: {"model": Problem}}
+        dependencies=[*CREDENTIALS, Depends(get_caller)],
+        responses={401: {"model": ErrorResponse}, 403: {"model": ErrorResponse}},
     )
     for router in (
         cameras.router,

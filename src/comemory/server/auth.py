@@ -62,7 +62,7 @@ class Caller:
     expires: float = math.inf
     credential: str = ""
 
-    def may(self, role: Role) -> bool:
+    def has_role(self, role: Role) -> bool:
         """Whether the caller has a role, or a higher one."""
         return ROLES.index(self.role) >= ROLES.index(role)
 

@@ -30,7 +30,7 @@ MAX_LOGGED_ERRORS = 100
 log = logging.getLogger(__name__)
 
 
-class TooManyListeners(Exception):  # noqa: N818
+class TooManySubscribers(Exception):  # noqa: N818
     """Too many pages have subscribed."""
 
 
@@ -115,10 +115,10 @@ class Broadcaster:
         """A queue of the messages from now on.
 
         Raises:
-            TooManyListeners: there are `N_LISTENERS` already.
+            TooManySubscribers: there are `N_LISTENERS` already.
         """
         if len(self._listeners) >= MAX_LISTENERS:
-            raise TooManyListeners
+            raise TooManySubscribers
         waiting: asyncio.Queue[Message] = asyncio.Queue(QUEUE_SIZE)
         self._listeners.add(waiting)
         try:

@@ -10,10 +10,10 @@ from pathlib import Path
 from pydantic import Field
 
 from comemory.live.monitoring.memory_use import machine_memory, process_bytes
-from comemory.server.schemas import Answer
+from comemory.server.schemas import ResponseBody
 
 
-class Machine(Answer):
+class MachineStatus(ResponseBody):
     """Disk, memory and load of the machine; null where it does not say."""
 
     disk_total_bytes: int | None = Field(description="Of the disk of the media folder.")
@@ -25,7 +25,7 @@ class Machine(Answer):
     cores: int = Field(description="Cores that this process may use.")
 
 
-def machine(folder: Path) -> Machine:
+def machine_status(folder: Path) -> MachineStatus:
     """The machine now.
 
     Args:
@@ -36,7 +36,7 @@ def machine(folder: Path) -> Machine:
         usage = shutil.disk_usage(folder)
         total, free = usage.total, usage.free
     memory = machine_memory()
-    return Machine(
+    return MachineStatus(
         disk_total_bytes=total,
         disk_free_bytes=free,
         memory_total_bytes=memory.get("MemTotal"),

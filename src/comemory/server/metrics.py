@@ -95,7 +95,7 @@ class EngineCollector(Collector):
         yield alerts
 
 
-def exposition(engine: EngineContract, store: EventStore | None) -> bytes:
+def metrics_text(engine: EngineContract, store: EventStore | None) -> bytes:
     """The metrics as text, in Prometheus format 0.0.4."""
     registry = CollectorRegistry(auto_describe=False)
     registry.register(EngineCollector(engine, store))

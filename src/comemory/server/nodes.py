@@ -7,10 +7,10 @@ from typing import Literal
 
 from pydantic import Field
 
-from comemory.server.schemas import Answer
+from comemory.server.schemas import ResponseBody
 
 
-class Node(Answer):
+class Node(ResponseBody):
     """A machine of a fleet; null where it has not said so yet."""
 
     name: str
@@ -32,7 +32,7 @@ class Node(Answer):
     error: str = Field(description="What does not work, in one line.")
 
 
-class Nodes(Answer):
+class Nodes(ResponseBody):
     """The nodes; null where comemory runs on one machine."""
 
     nodes: list[Node] | None

@@ -7,7 +7,7 @@ from typing import Any
 from fastapi import FastAPI
 from starlette.routing import compile_path
 
-from comemory.server.schemas import Problem
+from comemory.server.schemas import ErrorResponse
 
 REFUSED_ADDRESS = {"414": "The URL is too long."}
 REFUSED_BODIES = {"400": "The body is not JSON.", "413": "The body is too large."}
@@ -15,7 +15,7 @@ _OWN = ("HTTPValidationError", "ValidationError")
 
 
 def openapi_document(app: FastAPI) -> dict[str, Any]:
-    """The document of an application whose errors are all a `Problem`."""
+    """The document of an application whose errors are all a `ErrorResponse`."""
     document = FastAPI.openapi(app)
     schemas = document["components"]["schemas"]
     if any(name in schemas for name in _OWN):
@@ -45,7 +45,7 @@ def methods_of(document: dict[str, Any], path: str) -> list[str]:
 
 
 def _correct(operation: dict[str, Any]) -> None:
-    refusal = {"application/json": {"schema": {"$ref": f"#/components/schemas/{Problem.__name__}"}}}
+    refusal = {"application/json": {"schema": {"$ref": f"#/components/schemas/{ErrorResponse.__name__}"}}}
     answers = operation["responses"]
     if "422" in answers:
         answers["422"]["content"] = refusal

@@ -52,31 +52,31 @@ def _is_budget(text: str) -> str:
 Moment = Annotated[datetime, BeforeValidator(_refuse_number), AfterValidator(_clamp_time)]
 
 
-class Body(BaseModel):
+class RequestBody(BaseModel):
     """Base of request bodies: unknown keys are refused."""
 
     model_config = ConfigDict(extra="forbid", allow_inf_nan=False, str_max_length=1024)
 
 
-class Answer(BaseModel):
+class ResponseBody(BaseModel):
     """Base of responses."""
 
     model_config = ConfigDict(protected_namespaces=())
 
 
-class Problem(Answer):
+class ErrorResponse(ResponseBody):
     """An error, in one line."""
 
     detail: str
 
 
-class Login(Body):
+class Login(RequestBody):
     """The password of a role."""
 
     password: Annotated[str, Field(min_length=1, max_length=256)]
 
 
-class Session(Answer):
+class Session(ResponseBody):
     """Whether the caller is logged in, its role, and the proof for its changes."""
 
     required: bool = Field(description="Whether a login is needed at all.")
@@ -88,7 +88,7 @@ class Session(Answer):
     version: str | None
 
 
-class Camera(Answer):
+class CameraResponse(ResponseBody):
     """The state of a camera; the password in its URL is masked."""
 
     name: str
@@ -128,20 +128,20 @@ class Camera(Answer):
     waiting: int = Field(description="Frames that wait for their score or are being scored.")
 
 
-class Zones(Body):
+class Zones(RequestBody):
     """Ignored zones: polygons with corners as shares of the frame's width and height."""
 
     zones: Annotated[list[Polygon], Field(max_length=MAX_ZONES)]
 
 
-class Scores(Answer):
+class Scores(ResponseBody):
     """The scores of the last seconds, oldest first."""
 
     times: list[datetime]
     scores: list[float]
 
 
-class Budget(Body):
+class Budget(RequestBody):
     """The false-alarm budget, such as `1/day` or `2/h`."""
 
     false_alarms: Annotated[
@@ -151,7 +151,7 @@ class Budget(Body):
     ]
 
 
-class SensitivityStep(Answer):
+class SensitivityStep(ResponseBody):
     """A false-alarm budget to choose.
 
     `alarms_per_day` is the rate that the recorded scores would have given; null where too little is recorded.
@@ -162,7 +162,7 @@ class SensitivityStep(Answer):
     alarms_per_day: float | None
 
 
-class Sensitivity(Answer):
+class Sensitivity(ResponseBody):
     """The budget in force, those to choose from, and the alarm rates by the recorded scores."""
 
     false_alarms: str
@@ -173,7 +173,7 @@ class Sensitivity(Answer):
     recorded_since: datetime | None
 
 
-class Media(Answer):
+class MediaUrls(ResponseBody):
     """URLs of an event's files, null where there is none."""
 
     thumbnail: str | None = None
@@ -182,7 +182,7 @@ class Media(Answer):
     clip: str | None = None
 
 
-class Event(Answer):
+class EventResponse(ResponseBody):
     """An interval above threshold."""
 
     id: str
@@ -207,17 +207,17 @@ class Event(Answer):
     )
     note: str | None = Field(description="Text of an operator.")
     favourite: bool = Field(description="Retention keeps it.")
-    media: Media
+    media: MediaUrls
 
 
-class EventPage(Answer):
+class EventPage(ResponseBody):
     """A page of events, newest first: `next` as `before` gives the next page. With `after`, oldest first: `next` as `after`."""
 
-    events: list[Event]
+    events: list[EventResponse]
     next: str | None
 
 
-class EventSummary(Answer):
+class EventSummaryResponse(ResponseBody):
     """The part of an event that a timeline shows."""
 
     model_config = ConfigDict(from_attributes=True)
@@ -233,20 +233,20 @@ class EventSummary(Answer):
     favourite: bool
 
 
-class Timeline(Answer):
+class Timeline(ResponseBody):
     """The events of a time range, newest first, up to a limit, and the number of all."""
 
-    events: list[EventSummary]
+    events: list[EventSummaryResponse]
     total: int
 
 
-class Verdict(Body):
+class Verdict(RequestBody):
     """The verdict of an operator; null removes it."""
 
     verdict: Word | None
 
 
-class Learning(Answer):
+class TrainingStatus(ResponseBody):
     """A training that runs, or has ended."""
 
     camera: str
@@ -256,7 +256,7 @@ class Learning(Answer):
     running: bool
 
 
-class Quarantine(Answer):
+class Quarantine(ResponseBody):
     """Media files that belong to no event in the database."""
 
     files: int
@@ -264,7 +264,7 @@ class Quarantine(Answer):
     deleted_from: datetime | None = Field(description="When the first of them is deleted; null where there is none.")
 
 
-class SystemStatus(Answer):
+class SystemStatus(ResponseBody):
     """The state of the whole system."""
 
     version: str | None
@@ -275,7 +275,7 @@ class SystemStatus(Answer):
         description="The database and the media folder do not fit together, and nothing was changed; null where they do."
     )
     quarantine: Quarantine | None = Field(description="What was set aside; null without a database.")
-    learning: list[Learning]
+    learning: list[TrainingStatus]
 
 
 _KINDS = ("thumbnail", "crop", "heat", "clip")
@@ -288,7 +288,7 @@ def camera_view(status: CameraStatus) -> JSON:
     shown["state"], shown["since"] = str(status.state), status.since.isoformat()
     shown["url"] = mask_password(status.url)
     shown["message"] = mask_password(status.message)
-    return Camera.model_validate(shown).model_dump(mode="json")
+    return CameraResponse.model_validate(shown).model_dump(mode="json")
 
 
 def event_view(stored: Mapping[str, Any]) -> JSON:
@@ -296,4 +296,4 @@ def event_view(stored: Mapping[str, Any]) -> JSON:
     files = stored.get("files") or {}
     place = f"{API}/events/{stored['id']}"
     media = {kind: f"{place}/{kind}" if kind in files else None for kind in _KINDS}
-    return Event.model_validate({**stored, "media": media}).model_dump(mode="json")
+    return EventResponse.model_validate({**stored, "media": media}).model_dump(mode="json")

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field
 
-from comemory.server.schemas import Answer, Body
+from comemory.server.schemas import RequestBody, ResponseBody
 
 NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$"
 Text = Annotated[str, Field(min_length=1, max_length=1024)]
@@ -29,7 +29,7 @@ Port = Annotated[int, Field(ge=1, le=65535), BeforeValidator(_refuse_text)]
 Hours = Annotated[list[Annotated[str, Field(min_length=1, max_length=64)]], Field(max_length=32)]
 
 
-class CameraChange(Body):
+class CameraChange(RequestBody):
     """Settings of a camera. One that is left out stays as it is; null sets the default."""
 
     url: URL | None = None
@@ -51,7 +51,7 @@ class NewCamera(CameraChange):
     url: URL
 
 
-class CameraTest(Body):
+class CameraTest(RequestBody):
     """A camera to open once."""
 
     url: URL
@@ -62,7 +62,7 @@ class CameraTest(Body):
     )
 
 
-class CameraPicture(Answer):
+class CameraPicture(ResponseBody):
     """What a camera shows."""
 
     width: int
@@ -72,7 +72,7 @@ class CameraPicture(Answer):
     jpeg: str = Field(description="A frame, as JPEG in base64.")
 
 
-class CameraSetup(Answer):
+class CameraSetup(ResponseBody):
     """The settings of a camera, as they are in force."""
 
     name: str
@@ -89,7 +89,7 @@ class CameraSetup(Answer):
     in_file: bool = Field(description="Whether it can be changed here; others were given on the command line.")
 
 
-class Setup(Answer):
+class Setup(ResponseBody):
     """What can be set up."""
 
     file: str | None = Field(description="The settings file; null where nothing can be changed here.")
@@ -103,7 +103,7 @@ AlertName = Annotated[str, Field(pattern=NAME_PATTERN)]
 Secret = Annotated[str, Field(min_length=1, max_length=1024, description="Stored, and never returned.")]
 
 
-class AlertChange(Body):
+class AlertChange(RequestBody):
     """Settings of an alert sink. One that is left out stays as it is; null sets the default."""
 
     url: Secret | None = Field(None, description="Of a webhook, or an Apprise URL.")
@@ -128,7 +128,7 @@ class NewAlert(AlertChange):
     kind: Literal["webhook", "mqtt", "apprise"]
 
 
-class AlertSetup(Answer):
+class AlertSetup(ResponseBody):
     """An alert sink, without its secrets."""
 
     name: str

@@ -138,7 +138,7 @@ def require_role(caller: Caller, role: Role) -> None:
     Raises:
         HTTPException: 403.
     """
-    if not caller.may(role):
+    if not caller.has_role(role):
         raise HTTPException(403, f"this needs the role {role}, and {caller.name} has the role {caller.role}")
 
 

@@ -13,13 +13,13 @@ from sqlalchemy import insert
 from comemory.errors import StoreError
 from comemory.store.database import Database
 from comemory.store.event import StoredEvent
-from comemory.store.media import Media, event_of, kind_of
+from comemory.store.media import MediaFolder, event_of, kind_of
 from comemory.store.rows import read_event, write_event
 from comemory.store.schema import events, files
 
 
 @dataclass(frozen=True, slots=True)
-class Adopted:
+class AdoptionResult:
     """What an adoption did.
 
     Attributes:
@@ -33,7 +33,7 @@ class Adopted:
     left: tuple[str, ...]
 
 
-def adopt(database: Database, media: Media, unknown: tuple[str, ...]) -> Adopted:
+def adopt(database: Database, media: MediaFolder, unknown: tuple[str, ...]) -> AdoptionResult:
     """Add unknown files and those in the quarantine to the database, each with its event.
 
     An event that is in the database stays as it is there; only its missing files are added. A file in the quarantine
@@ -57,10 +57,10 @@ def adopt(database: Database, media: Media, unknown: tuple[str, ...]) -> Adopted
             _return_to_place(media, path)
         is_new, added = _add(database, media, event, paths)
         n_events, n_files = n_events + is_new, n_files + added
-    return Adopted(n_events, n_files, tuple(sorted(left)))
+    return AdoptionResult(n_events, n_files, tuple(sorted(left)))
 
 
-def _by_event(media: Media, unknown: tuple[str, ...]) -> dict[str, list[Path]]:
+def _by_event(media: MediaFolder, unknown: tuple[str, ...]) -> dict[str, list[Path]]:
     found: dict[str, list[Path]] = {}
     quarantined = (media.quarantine / path for path in media.event_files(media.quarantine))
     for path in (*(media.folder / path for path in unknown), *quarantined):
@@ -69,7 +69,7 @@ def _by_event(media: Media, unknown: tuple[str, ...]) -> dict[str, list[Path]]:
     return found
 
 
-def _read_sidecar(media: Media, id: str, paths: list[Path]) -> StoredEvent | None:
+def _read_sidecar(media: MediaFolder, id: str, paths: list[Path]) -> StoredEvent | None:
     """The event of a group of files: its sidecar is among them, or beside one of them."""
     for path in _places(media, id, paths):
         with suppress(OSError, ValueError, KeyError, TypeError, StoreError):
@@ -79,7 +79,7 @@ def _read_sidecar(media: Media, id: str, paths: list[Path]) -> StoredEvent | Non
     return None
 
 
-def _places(media: Media, id: str, paths: list[Path]) -> Iterator[Path]:
+def _places(media: MediaFolder, id: str, paths: list[Path]) -> Iterator[Path]:
     for path in paths:
         yield path.with_name(f"{id}.json")
         if path.is_relative_to(media.quarantine):
@@ -88,7 +88,7 @@ def _places(media: Media, id: str, paths: list[Path]) -> Iterator[Path]:
             yield media.quarantine / path.relative_to(media.folder).with_name(f"{id}.json")
 
 
-def _return_to_place(media: Media, path: Path) -> None:
+def _return_to_place(media: MediaFolder, path: Path) -> None:
     if path.is_relative_to(media.quarantine):
         place = media.folder / path.relative_to(media.quarantine)
         try:
@@ -98,7 +98,7 @@ def _return_to_place(media: Media, path: Path) -> None:
             raise StoreError(f"cannot move {path} to {place}: {error.strerror or error}") from None
 
 
-def _add(database: Database, media: Media, event: StoredEvent, paths: list[Path]) -> tuple[int, int]:
+def _add(database: Database, media: MediaFolder, event: StoredEvent, paths: list[Path]) -> tuple[int, int]:
     """Add an event and its files in one transaction: 1 where the event is new, and the number of files added."""
     ended = event.end or max(event.start, event.peak)
     with database.write() as connection:

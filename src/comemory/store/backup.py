@@ -25,10 +25,10 @@ from sqlalchemy import Column, Connection, LargeBinary, Table, func, insert, sel
 from comemory.errors import StoreError
 from comemory.store.database import Database
 from comemory.store.event import is_inside
-from comemory.store.media import Media, disk_error
+from comemory.store.media import MediaFolder, disk_error
 from comemory.store.rows import read_events
 from comemory.store.schema import EPOCH, Moment, events, files, metadata, outbox, retained_topics
-from comemory.store.write_ahead import Entry, read_entries
+from comemory.store.write_ahead import WriteAheadEntry, read_entries
 
 FORMAT = "comemory-store-1"
 _HEAD, _WAITING = "store.json", "waiting.jsonl"
@@ -38,7 +38,7 @@ _BATCH = 500
 
 
 @dataclass(frozen=True, slots=True)
-class Copied:
+class BackupResult:
     """What a backup or a restore copied.
 
     Attributes:
@@ -51,7 +51,7 @@ class Copied:
     missing: int
 
 
-def back_up(database: Database, media: Media, target: Path) -> Copied:
+def back_up(database: Database, media: MediaFolder, target: Path) -> BackupResult:
     """Copy a store into a new folder. The service may go on: rows are read in one transaction, files never change.
 
     Raises:
@@ -79,10 +79,10 @@ def back_up(database: Database, media: Media, target: Path) -> Copied:
             raise
         raise disk_error(f"cannot write the backup {target}", error) from None
     found = [size for size in copied if size is not None]
-    return Copied(counts["events"], len(found), sum(found), len(copied) - len(found))
+    return BackupResult(counts["events"], len(found), sum(found), len(copied) - len(found))
 
 
-def restore(database: Database, media: Media, source: Path) -> Copied:
+def restore(database: Database, media: MediaFolder, source: Path) -> BackupResult:
     """Copy a backup into a store that has no events, and no files of events.
 
     Raises:
@@ -112,10 +112,10 @@ def restore(database: Database, media: Media, source: Path) -> Copied:
             raise
         raise disk_error(f"cannot restore {source}", error) from None
     found = [size for size in copied if size is not None]
-    return Copied(int(head["rows"]["events"]), len(found), sum(found), len(copied) - len(found))
+    return BackupResult(int(head["rows"]["events"]), len(found), sum(found), len(copied) - len(found))
 
 
-def read_waiting(source: Path) -> list[Entry]:
+def read_waiting(source: Path) -> list[WriteAheadEntry]:
     """The changes in a backup that its database had not stored yet; none in a backup of an earlier version."""
     return read_entries(source / _WAITING)
 
@@ -147,7 +147,7 @@ def _insert_rows(connection: Connection, table: Table, source: Path, old_site: s
         connection.execute(insert(table), batch)
 
 
-def _write_sidecars(connection: Connection, media: Media) -> None:
+def _write_sidecars(connection: Connection, media: MediaFolder) -> None:
     ids = list(connection.execute(select(events.c.id).where(events.c.site == media.site)).scalars())
     for first in range(0, len(ids), _BATCH):
         for event in read_events(connection, events.c.id.in_(ids[first : first + _BATCH])):

@@ -39,7 +39,7 @@ _FULL_IN_POSTGRES = "53100"
 _MIGRATION_LOCK = 0x636F6D656D
 
 
-class StoreAway(StoreError):  # noqa: N818
+class StoreUnavailable(StoreError):  # noqa: N818
     """The database was away at the start, and the next attempt to open it is not due yet."""
 
 
@@ -100,7 +100,7 @@ class Database:
         if self._is_open:
             return
         if time.monotonic() < self._next_attempt:
-            raise StoreAway(self.error or f"the store {self.safe_url} cannot be opened")
+            raise StoreUnavailable(self.error or f"the store {self.safe_url} cannot be opened")
         self._next_attempt = time.monotonic() + REOPEN_S
         with self._translated_errors("opened"), self._engine.connect() as connection:
             _migrate(connection, self.safe_url)
@@ -247,7 +247,7 @@ def is_full(error: SQLAlchemyError) -> bool:
 
 def is_temporary(error: BaseException) -> bool:
     """Whether a failed write may work later: after a full disk, a lock or an absent database, not with a wrong value."""
-    if isinstance(error, (StoreAway, StoreFull)):
+    if isinstance(error, (StoreUnavailable, StoreFull)):
         return True
     if isinstance(error, StoreError):
         cause = error.__cause__

@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from pathlib import PurePosixPath
 from typing import Any, Literal
 
-from comemory.errors import StoreError, short
+from comemory.errors import StoreError, short_repr
 from comemory.types import JSON, Box
 
 Verdict = Literal["normal", "abnormal"]
@@ -107,7 +107,7 @@ class StoredEvent:
                 plain["region"] = tuple((int(x), int(y)) for x, y in plain["region"])
             return cls(**plain)
         except (KeyError, TypeError, ValueError) as error:
-            raise StoreError(f"not the JSON of an event: {error}; seen {short(values)}") from None
+            raise StoreError(f"not the JSON of an event: {error}; seen {short_repr(values)}") from None
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,7 +176,7 @@ class SweepResult:
 
 
 @dataclass(frozen=True, slots=True)
-class Counts:
+class StoreCounts:
     """How much there is.
 
     Attributes:

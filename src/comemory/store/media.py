@@ -53,7 +53,7 @@ class Quarantined:
     oldest: datetime | None = None
 
 
-class Media:
+class MediaFolder:
     """The media folder.
 
     Args:
@@ -205,7 +205,7 @@ class Media:
         except OSError:
             return 0
 
-    def set_aside(self, path: str) -> None:
+    def quarantine_file(self, path: str) -> None:
         """Move a file to the quarantine, under the path that it has.
 
         Raises:
@@ -228,7 +228,7 @@ class Media:
         statuses = [(path, id, path.stat()) for path, id in found if re.fullmatch(ID, id)]
         return [(path, id) for path, id, status in statuses if status.st_size and status.st_mtime < before]
 
-    def set_scratch_aside(self, before: float = math.inf, but: Collection[Path] = ()) -> int:
+    def quarantine_scratch(self, before: float = math.inf, but: Collection[Path] = ()) -> int:
         """Move files that were never attached, and were last written before a time, to the quarantine; their number.
 
         Args:

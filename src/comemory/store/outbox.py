@@ -13,7 +13,7 @@ from typing import NamedTuple
 from sqlalchemy import ColumnElement, Connection, and_, case, delete, exists, func, insert, select, update
 
 from comemory.store.database import Database
-from comemory.store.routing import Change, HoldReason, Planned, Route, alert_id, payload_of, plan
+from comemory.store.routing import Change, HoldReason, PlannedAlert, SinkRoute, alert_id, payload_of, plan_alerts
 from comemory.store.schema import events, outbox
 from comemory.types import JSON
 
@@ -66,9 +66,9 @@ class Outbox:
         self.was_delivered: Callable[[str], bool] = lambda _id: False
         self._database = database
         self._site = site
-        self._routes: dict[str, Route] = {}
+        self._routes: dict[str, SinkRoute] = {}
 
-    def set_routes(self, routes: Mapping[str, Route]) -> None:
+    def set_routes(self, routes: Mapping[str, SinkRoute]) -> None:
         """From now on, changes make alerts for these sinks."""
         self._routes = dict(routes)
 
@@ -77,7 +77,7 @@ class Outbox:
         for sink, route in self._routes.items():
             if only not in (None, sink):
                 continue
-            for planned in plan(route, change, _History(connection, self._site, sink)):
+            for planned in plan_alerts(route, change, _History(connection, self._site, sink)):
                 merge = {"state": self._merge_state, "update": self._merge_update}.get(planned.change.kind)
                 if merge is None or not merge(connection, sink, route, planned.change):
                     self._insert(connection, sink, route, planned)
@@ -107,7 +107,7 @@ class Outbox:
         )
         return [(row.sink, row.subject) for row in connection.execute(query)]
 
-    def _merge_state(self, connection: Connection, sink: str, route: Route, change: Change) -> bool:
+    def _merge_state(self, connection: Connection, sink: str, route: SinkRoute, change: Change) -> bool:
         """A state that passes before its delay is over is never sent: the waiting alert is changed or deleted."""
         waiting = self._untried(connection, sink, change.subject, "state")
         if waiting is None:
@@ -121,7 +121,7 @@ class Outbox:
         connection.execute(update(outbox).where(outbox.c.id == waiting.id).values(payload=payload, next_try=due))
         return True
 
-    def _merge_update(self, connection: Connection, sink: str, route: Route, change: Change) -> bool:
+    def _merge_update(self, connection: Connection, sink: str, route: SinkRoute, change: Change) -> bool:
         """An update replaces one that still waits."""
         waiting = self._untried(connection, sink, change.subject, "update")
         if waiting is None:
@@ -142,7 +142,7 @@ class Outbox:
         found = connection.execute(query.order_by(outbox.c.id.desc()).limit(1)).first()
         return None if found is None else PendingRow(found.id, found.payload)
 
-    def _insert(self, connection: Connection, sink: str, route: Route, planned: Planned) -> None:
+    def _insert(self, connection: Connection, sink: str, route: SinkRoute, planned: PlannedAlert) -> None:
         """Write an alert, unless it is there: a change that is stored a second time makes no second alert."""
         change, id = planned.change, alert_id(sink, planned.change)
         if connection.execute(select(outbox.c.id).where(outbox.c.id == id)).first() is not None:

@@ -8,13 +8,22 @@ from typing import Literal
 
 from sqlalchemy import ColumnElement, select
 
-from comemory.errors import StoreError, short
+from comemory.errors import StoreError, short_repr
 from comemory.store.activity import HourOfActivity
 from comemory.store.database import Database
-from comemory.store.event import Counts, EventSummary, FileKind, StateChange, StoredEvent, Verdict, VerdictChange, utc
-from comemory.store.media import Media
+from comemory.store.event import (
+    EventSummary,
+    FileKind,
+    StateChange,
+    StoreCounts,
+    StoredEvent,
+    Verdict,
+    VerdictChange,
+    utc,
+)
+from comemory.store.media import MediaFolder
 from comemory.store.outbox import Outbox
-from comemory.store.rows import count, read_activity, read_event, read_events, read_states, read_summaries
+from comemory.store.rows import count_stored, read_activity, read_event, read_events, read_states, read_summaries
 from comemory.store.schema import events, files, scores
 from comemory.store.scores import MINUTE, ScoreSummary, summarise
 from comemory.store.sites import Sites
@@ -34,7 +43,7 @@ class StoreReader:
         outbox: alerts to be delivered.
     """
 
-    def __init__(self, database: Database, media: Media, sites: Sites | None = None) -> None:
+    def __init__(self, database: Database, media: MediaFolder, sites: Sites | None = None) -> None:
         self.outbox = Outbox(database, media.site)
         self._database, self._media, self._sites = database, media, sites
 
@@ -79,7 +88,7 @@ class StoreReader:
             StoreError: the limit is out of range, or the database does not answer.
         """
         if not 1 <= limit <= MAX_PAGE_SIZE:
-            raise StoreError(f"the limit of a page is {short(limit)}: expected 1 to {MAX_PAGE_SIZE}")
+            raise StoreError(f"the limit of a page is {short_repr(limit)}: expected 1 to {MAX_PAGE_SIZE}")
         conditions = self._conditions(camera, since, until, verdict, label, favourite)
         if before is not None:
             conditions.append(events.c.id < before)
@@ -107,7 +116,7 @@ class StoreReader:
             StoreError: the limit is out of range, or the database does not answer.
         """
         if not 1 <= limit <= MAX_SUMMARIES:
-            raise StoreError(f"the limit of a timeline is {short(limit)}: expected 1 to {MAX_SUMMARIES}")
+            raise StoreError(f"the limit of a timeline is {short_repr(limit)}: expected 1 to {MAX_SUMMARIES}")
         with self._database.read() as connection:
             conditions = self._conditions(camera, since, until, verdict, label, favourite)
             return read_summaries(connection, *conditions, limit=limit)
@@ -162,7 +171,7 @@ class StoreReader:
         with self._database.read() as connection:
             return read_activity(connection, camera, since, self._known_sites())
 
-    def counts(self) -> Counts:
+    def counts(self) -> StoreCounts:
         """Numbers of events, files and alerts.
 
         Raises:
@@ -170,13 +179,13 @@ class StoreReader:
         """
         alerts, free = self.outbox.counts(), self._media.free_bytes()
         with self._database.read() as connection:
-            return count(connection, self._known_sites(), alerts, free)
+            return count_stored(connection, self._known_sites(), alerts, free)
 
     def _known_sites(self) -> list[str]:
         """The media folders whose events are listed."""
         return [self._media.site] if self._sites is None else sorted({self._media.site, *self._sites.folders()})
 
-    def _media_of(self, site: str | None) -> Media:
+    def _media_of(self, site: str | None) -> MediaFolder:
         """The folder that holds the files of a site; this one where that is not known."""
         found = None if self._sites is None or site is None or site == self._media.site else self._sites.media(site)
         return found or self._media

@@ -15,7 +15,7 @@ from sqlalchemy import ColumnElement, Connection, delete, func, select
 from comemory.errors import StoreFull
 from comemory.store.database import Database
 from comemory.store.event import SweepResult
-from comemory.store.media import Media, event_of, kind_of
+from comemory.store.media import MediaFolder, event_of, kind_of
 from comemory.store.schema import activity, events, files, outbox, scores, states
 
 BATCH = 4
@@ -50,7 +50,7 @@ class Mismatch:
 class Retention:
     """Deletes events and files of one media folder."""
 
-    def __init__(self, database: Database, media: Media) -> None:
+    def __init__(self, database: Database, media: MediaFolder) -> None:
         self._database, self._media = database, media
 
     def delete(self, id: str) -> bool:
@@ -75,7 +75,7 @@ class Retention:
     def reconcile(self, mismatch: Mismatch) -> None:
         """Move unknown files to the quarantine, and forget the missing ones."""
         for path in mismatch.unknown:
-            self._media.set_aside(path)
+            self._media.quarantine_file(path)
         if mismatch.missing:
             with self._database.write() as connection:
                 for event_id, kind in mismatch.missing:

@@ -17,7 +17,7 @@ MUTED: tuple[HoldReason, ...] = ("cool-down", "quiet hours")
 
 
 @dataclass(frozen=True, slots=True)
-class Stamp:
+class ChangeStamp:
     """Identifies one change, in the store and in memory: the same change makes the same alerts.
 
     Attributes:
@@ -47,10 +47,10 @@ class Change:
     before: JSON | None
     after: JSON
     event: StoredEvent | None = None
-    stamp: Stamp = field(default_factory=Stamp)
+    stamp: ChangeStamp = field(default_factory=ChangeStamp)
 
 
-class Route(Protocol):
+class SinkRoute(Protocol):
     """The rules of one sink, asked about one change at a time.
 
     Attributes:
@@ -72,7 +72,7 @@ class Route(Protocol):
         """Whether changes of this kind are sent."""
         ...
 
-    def concerns(self, change: Change) -> bool:
+    def matches(self, change: Change) -> bool:
         """Whether the camera is one of the sink's, and an event is high enough and not suppressed."""
         ...
 
@@ -110,35 +110,35 @@ class History(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Planned:
+class PlannedAlert:
     """An alert that a change makes for a sink; a muted one is recorded, and never sent."""
 
     change: Change
     hold: HoldReason | None = None
 
 
-def plan(route: Route, change: Change, history: History) -> list[Planned]:
+def plan_alerts(route: SinkRoute, change: Change, history: History) -> list[PlannedAlert]:
     """The alerts that a change makes for a sink.
 
     An event that becomes interesting late (its score rises, its suppression ends) is announced as `new` first. An event
     whose start was muted stays muted to its end.
     """
     if change.kind in ("state", "system"):
-        return [Planned(change)] if route.concerns(change) else []
+        return [PlannedAlert(change)] if route.matches(change) else []
     start = history.start_of(change.subject)
     if start is not None:
         is_sent = start not in MUTED and change.kind != "new" and route.selects(change.kind)
-        return [Planned(change)] if is_sent else []
-    if not route.concerns(change):
+        return [PlannedAlert(change)] if is_sent else []
+    if not route.matches(change):
         return []
     hold = _hold_reason(route, change, history)
-    planned = [Planned(replace(change, kind="new", before=None), hold)]
+    planned = [PlannedAlert(replace(change, kind="new", before=None), hold)]
     if change.kind == "end" and hold not in MUTED and route.selects("end"):
-        planned.append(Planned(change))
+        planned.append(PlannedAlert(change))
     return planned
 
 
-def _hold_reason(route: Route, change: Change, history: History) -> HoldReason | None:
+def _hold_reason(route: SinkRoute, change: Change, history: History) -> HoldReason | None:
     if change.event is not None and route.is_quiet(change.camera, change.event.start):
         return "quiet hours"
     cooldown, now = route.cooldown(change.camera), change.stamp.time
@@ -157,7 +157,7 @@ def alert_id(sink: str, change: Change) -> str:
     return f"{change.stamp.id[:24]}{'0' if change.kind == 'new' else '8'}{digest[1:]}"
 
 
-def payload_of(sink: str, route: Route, change: Change) -> JSON:
+def payload_of(sink: str, route: SinkRoute, change: Change) -> JSON:
     """The JSON of an alert, as sinks send it."""
     event_id = change.event.id if change.event else None
     payload: JSON = {

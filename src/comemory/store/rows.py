@@ -12,7 +12,7 @@ from sqlalchemy.dialects.postgresql import insert as postgres_insert
 from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 
 from comemory.store.activity import N_CELLS, HourOfActivity, pack_activity, unpack_activity
-from comemory.store.event import Counts, EventSummary, StateChange, StoredEvent, new_id, utc
+from comemory.store.event import EventSummary, StateChange, StoreCounts, StoredEvent, new_id, utc
 from comemory.store.schema import activity, events, files, scores, states
 
 
@@ -87,7 +87,7 @@ def write_state(connection: Connection, change: StateChange, site: str) -> None:
     connection.execute(insert(states).values(**row, message=change.message, at=change.at))
 
 
-def write_scores(
+def write_score_minute(
     connection: Connection, camera: str, minute: datetime, peak: float, packed: bytes, model: str, site: str
 ) -> None:
     """Insert or replace the scores of a minute."""
@@ -137,9 +137,9 @@ def read_states(
     return [StateChange(row.camera, row.state, row.message, row.at) for row in connection.execute(query)]
 
 
-def count(
+def count_stored(
     connection: Connection, sites: Collection[str], alerts: Mapping[str, Mapping[str, int]], free_bytes: int | None
-) -> Counts:
+) -> StoreCounts:
     """Numbers of events and files of media folders; those of alerts and the disk come from the caller."""
     of_site = events.c.site.in_(sites)
 
@@ -151,7 +151,7 @@ def count(
     by_camera = select(events.c.camera, func.count()).where(of_site).group_by(events.c.camera).order_by(events.c.camera)
     stored = select(func.count(), func.sum(files.c.bytes)).select_from(files).join(events).where(of_site)
     n_files, n_bytes = connection.execute(stored).one()
-    return Counts(
+    return StoreCounts(
         events=number(),
         open=number(events.c.end.is_(None)),
         suppressed=number(events.c.suppressed.is_(True)),

@@ -10,7 +10,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from comemory.errors import StoreError
-from comemory.store.media import Media
+from comemory.store.media import MediaFolder
 
 REFRESH_S = 5.0
 """Seconds between two looks for new folders."""
@@ -27,7 +27,7 @@ class Sites:
         self._parent = parent
         self._lock = threading.Lock()
         self._folders: dict[str, Path] = {}
-        self._media: dict[str, Media] = {}
+        self._media: dict[str, MediaFolder] = {}
         self._looked_s = float("-inf")
 
     def folders(self) -> Mapping[str, Path]:
@@ -38,14 +38,14 @@ class Sites:
                 self._folders |= dict(_found(self._parent))
             return dict(self._folders)
 
-    def media(self, site: str) -> Media | None:
+    def media(self, site: str) -> MediaFolder | None:
         """The media folder of a site; None for one that is not here."""
         folder = self.folders().get(site)
         if folder is None:
             return None
         with self._lock, suppress(StoreError):
             if site not in self._media:
-                self._media[site] = Media(folder, shared=True)
+                self._media[site] = MediaFolder(folder, shared=True)
         return self._media.get(site)
 
 

@@ -13,17 +13,17 @@ from typing import Literal
 
 from sqlalchemy import delete, insert, select, update
 
-from comemory.errors import StoreError, short
+from comemory.errors import StoreError, short_repr
 from comemory.store.activity import HourOfActivity
-from comemory.store.adoption import Adopted, adopt
-from comemory.store.backup import Copied, back_up, read_waiting, restore
+from comemory.store.adoption import AdoptionResult, adopt
+from comemory.store.backup import BackupResult, back_up, read_waiting, restore
 from comemory.store.database import Database, is_temporary
 from comemory.store.event import (
     FILE_KINDS,
-    Counts,
     EventSummary,
     FileKind,
     StateChange,
+    StoreCounts,
     StoredEvent,
     SweepResult,
     Verdict,
@@ -31,37 +31,37 @@ from comemory.store.event import (
     new_id,
     utc,
 )
-from comemory.store.media import Media, Quarantined, event_of, kind_of
+from comemory.store.media import MediaFolder, Quarantined, event_of, kind_of
 from comemory.store.reader import StoreReader
 from comemory.store.retained_topics import RetainedTopics
 from comemory.store.retention import Mismatch, Retention
-from comemory.store.routing import Change, Stamp
+from comemory.store.routing import Change, ChangeStamp
 from comemory.store.rows import (
     add_activity,
     read_event,
     read_events,
     read_states,
     write_event,
-    write_scores,
+    write_score_minute,
     write_state,
 )
 from comemory.store.schema import events, files
 from comemory.store.scores import ScoreSummary, pack
 from comemory.store.sites import Sites
 from comemory.store.verdicts import add_verdict, no_such_event, undo_verdict
-from comemory.store.write_ahead import Entry, WriteAheadLog
+from comemory.store.write_ahead import WriteAheadEntry, WriteAheadLog
 
 STALE = timedelta(days=7)
 """A file that was not attached for so long never will be: its clip was abandoned."""
 _LOG = logging.getLogger(__name__)
 
 __all__ = [
-    "Counts",
     "EventStore",
     "EventSummary",
     "FileKind",
     "ScoreSummary",
     "StateChange",
+    "StoreCounts",
     "StoredEvent",
     "SweepResult",
     "Verdict",
@@ -87,7 +87,7 @@ class EventStore(StoreReader):
     def __init__(
         self,
         url: str,
-        media: Media,
+        media: MediaFolder,
         clock: Callable[[], datetime],
         *,
         shared: bool,
@@ -135,7 +135,7 @@ class EventStore(StoreReader):
             RuntimeMissing: PostgreSQL is asked for and psycopg is not installed.
             StoreError: it cannot be opened, is newer than this program, or another process owns the folder.
         """
-        folder = Media(media, shared=shared)
+        folder = MediaFolder(media, shared=shared)
         try:
             store = cls(url, folder, clock, shared=shared, may_be_away=may_be_away, sites=sites)
         except BaseException:
@@ -168,7 +168,7 @@ class EventStore(StoreReader):
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def apply(self, entry: Entry) -> None:
+    def apply(self, entry: WriteAheadEntry) -> None:
         """Store a change, and remove it from the write-ahead file. Applied again, it changes nothing.
 
         Raises:
@@ -201,7 +201,7 @@ class EventStore(StoreReader):
         with self._filing:
             self._salvage()
 
-    def _replay_one(self, write_ahead: WriteAheadLog, entry: Entry) -> None:
+    def _replay_one(self, write_ahead: WriteAheadLog, entry: WriteAheadEntry) -> None:
         try:
             self.apply(entry)
         except StoreError as error:
@@ -211,7 +211,7 @@ class EventStore(StoreReader):
             write_ahead.remove(entry)
         self._begun.discard(entry.subject)
 
-    def begin(self, event: StoredEvent, stamp: Stamp | None = None) -> None:
+    def begin(self, event: StoredEvent, stamp: ChangeStamp | None = None) -> None:
         """Store an event that has just started.
 
         Raises:
@@ -220,7 +220,7 @@ class EventStore(StoreReader):
         self._begun.add(event.id)
         self._write_event(event, "new", stamp)
 
-    def update(self, event: StoredEvent, stamp: Stamp | None = None) -> None:
+    def update(self, event: StoredEvent, stamp: ChangeStamp | None = None) -> None:
         """Store the present state of an open event; its verdict and files are not changed. Inserts it if `begin` failed.
 
         Raises:
@@ -229,7 +229,7 @@ class EventStore(StoreReader):
         self._begun.add(event.id)
         self._write_event(event, "update", stamp)
 
-    def end(self, event: StoredEvent, stamp: Stamp | None = None) -> None:
+    def end(self, event: StoredEvent, stamp: ChangeStamp | None = None) -> None:
         """Store an event that has ended; its verdict and files are not changed. Inserts it if `begin` failed.
 
         Raises:
@@ -240,8 +240,10 @@ class EventStore(StoreReader):
         self._write_event(event, "end", stamp)
         self._begun.discard(event.id)
 
-    def _write_event(self, event: StoredEvent, kind: Literal["new", "update", "end"], stamp: Stamp | None) -> None:
-        stamp = stamp or Stamp(time=self.clock())
+    def _write_event(
+        self, event: StoredEvent, kind: Literal["new", "update", "end"], stamp: ChangeStamp | None
+    ) -> None:
+        stamp = stamp or ChangeStamp(time=self.clock())
         with self._database.write() as connection:
             before = read_event(connection, event.id)
             if before is not None and before.end is not None and event.end is None:
@@ -272,7 +274,7 @@ class EventStore(StoreReader):
             for sink, id in missed:
                 event = read_event(connection, id)
                 if event is not None:
-                    after, stamp = event.to_json(), Stamp(time=self.clock())
+                    after, stamp = event.to_json(), ChangeStamp(time=self.clock())
                     change = Change("end", id, event.camera, {**after, "end": None}, after, event, stamp)
                     self.outbox.add(connection, change, only=sink)
         return len(missed)
@@ -285,7 +287,7 @@ class EventStore(StoreReader):
                 where it was.
         """
         if kind not in FILE_KINDS:
-            raise StoreError(f"unknown kind of file {short(kind)}: expected one of {', '.join(FILE_KINDS)}")
+            raise StoreError(f"unknown kind of file {short_repr(kind)}: expected one of {', '.join(FILE_KINDS)}")
         with self._filing:
             event = self._existing(id)
             path = self._media.path_for(event.camera, id, event.start, kind, source_path.suffix)
@@ -314,7 +316,7 @@ class EventStore(StoreReader):
             StoreError: there is no such event or verdict, or it cannot be written.
         """
         if verdict not in (None, "normal", "abnormal"):
-            raise StoreError(f"unknown verdict {short(verdict)}: expected 'normal', 'abnormal' or None")
+            raise StoreError(f"unknown verdict {short_repr(verdict)}: expected 'normal', 'abnormal' or None")
         with self._database.write() as connection:
             event = add_verdict(connection, id, verdict, by, self.clock())
         self._owner_of(id).write_sidecar(event)
@@ -372,9 +374,9 @@ class EventStore(StoreReader):
             StoreError: it cannot be written.
         """
         now = utc(at) if at is not None else self.clock()
-        self._write_state(StateChange(camera, state, message, now), Stamp(time=now))
+        self._write_state(StateChange(camera, state, message, now), ChangeStamp(time=now))
 
-    def _write_state(self, after: StateChange, stamp: Stamp) -> None:
+    def _write_state(self, after: StateChange, stamp: ChangeStamp) -> None:
         camera = after.camera
         with self._database.write() as connection:
             last = read_states(connection, camera, None, 1, [self._media.site])
@@ -400,7 +402,7 @@ class EventStore(StoreReader):
         """
         packed = pack(maxima)
         with self._database.write() as connection:
-            write_scores(connection, camera, utc(minute), max(maxima), packed, model, self._media.site)
+            write_score_minute(connection, camera, utc(minute), max(maxima), packed, model, self._media.site)
 
     def delete(self, id: str) -> bool:
         """Delete an event with its files and verdicts; False where there is none.
@@ -424,7 +426,7 @@ class EventStore(StoreReader):
         """
         return self._retention.compare()
 
-    def adopt(self) -> Adopted:
+    def adopt(self) -> AdoptionResult:
         """Take the files that the database does not know, and the quarantine, into it; see `adoption`.
 
         Raises:
@@ -436,7 +438,7 @@ class EventStore(StoreReader):
         self.recover()
         return adopted
 
-    def back_up(self, target: Path) -> Copied:
+    def back_up(self, target: Path) -> BackupResult:
         """Copy the store into a new folder; see `backup`. The service may go on meanwhile.
 
         Raises:
@@ -444,7 +446,7 @@ class EventStore(StoreReader):
         """
         return back_up(self._database, self._media, target)
 
-    def restore(self, source: Path) -> Copied:
+    def restore(self, source: Path) -> BackupResult:
         """Copy a backup into this store, which must be empty.
 
         Raises:
@@ -538,7 +540,7 @@ class EventStore(StoreReader):
                 except StoreError as error:
                     if is_temporary(error):
                         later.add(path)
-        self._media.set_scratch_aside(self._opened_at, later)
+        self._media.quarantine_scratch(self._opened_at, later)
         self._is_salvaged = not later
 
     def _recover_at_start(self, may_be_away: bool) -> None:
@@ -598,11 +600,11 @@ class EventStore(StoreReader):
             if done.files and not done.over_quota:
                 self._media.error = None
             repaired = self.recover()
-            aside = self._media.set_scratch_aside((utc(now) - STALE).timestamp())
+            aside = self._media.quarantine_scratch((utc(now) - STALE).timestamp())
             done = replace(done, closed=repaired.closed, quarantined=repaired.quarantined + aside)
             return self._retention.expire(utc(now), days, done)
 
-    def _owner_of(self, id: str) -> Media:
+    def _owner_of(self, id: str) -> MediaFolder:
         """The media folder with the files of an event."""
         if self._sites is None:
             return self._media

@@ -7,7 +7,7 @@ from typing import Any
 
 from sqlalchemy import Connection, insert, select, update
 
-from comemory.errors import StoreError, short
+from comemory.errors import StoreError, short_repr
 from comemory.store.event import StoredEvent, Verdict, VerdictChange, new_id
 from comemory.store.rows import read_event
 from comemory.store.schema import events, verdicts
@@ -47,7 +47,7 @@ def history(connection: Connection, id: str) -> list[VerdictChange]:
 
 def no_such_event(id: str) -> StoreError:
     """The error for an event that does not exist."""
-    return StoreError(f"there is no event {short(id)}: it may have been deleted")
+    return StoreError(f"there is no event {short_repr(id)}: it may have been deleted")
 
 
 def _newest_active(connection: Connection, id: str) -> Any:

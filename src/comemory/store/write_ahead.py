@@ -19,7 +19,7 @@ from typing import Any, Literal
 
 from comemory.errors import StoreError
 from comemory.store.event import StateChange, StoredEvent
-from comemory.store.routing import Change, Stamp
+from comemory.store.routing import Change, ChangeStamp
 
 RESERVED_BYTES = 4 << 20
 """Room for some hundred changes of events: hours of an outage at a busy place."""
@@ -29,7 +29,7 @@ EventChange = Literal["new", "update", "end"]
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class WriteAheadEntry:
     """One change, as it is stored and sent.
 
     Attributes:
@@ -40,7 +40,7 @@ class Entry:
 
     kind: EventChange | Literal["state"]
     content: StoredEvent | StateChange
-    stamp: Stamp
+    stamp: ChangeStamp
 
     @property
     def subject(self) -> str:
@@ -63,7 +63,7 @@ class Entry:
         return json.dumps(record).encode() + b"\n"
 
     @classmethod
-    def from_line(cls, line: bytes) -> Entry:
+    def from_line(cls, line: bytes) -> WriteAheadEntry:
         """The inverse of `to_line`.
 
         Raises:
@@ -72,7 +72,7 @@ class Entry:
         try:
             record = json.loads(line)
             content = record["content"]
-            stamp = Stamp(record["id"], datetime.fromisoformat(record["time"]))
+            stamp = ChangeStamp(record["id"], datetime.fromisoformat(record["time"]))
             if record["kind"] == "state":
                 moment = datetime.fromisoformat(content["at"])
                 return cls("state", StateChange(content["camera"], content["state"], content["message"], moment), stamp)
@@ -115,17 +115,17 @@ class WriteAheadLog:
     def __len__(self) -> int:
         return len(self._waiting)
 
-    def add(self, entry: Entry) -> None:
+    def add(self, entry: WriteAheadEntry) -> None:
         """Add an entry in memory; `write` writes it."""
         with self._lock:
             self._waiting[entry.stamp.id] = entry
 
-    def append(self, entry: Entry) -> None:
+    def append(self, entry: WriteAheadEntry) -> None:
         """Add an entry, and write it."""
         self.add(entry)
         self.write(entry)
 
-    def write(self, entry: Entry) -> None:
+    def write(self, entry: WriteAheadEntry) -> None:
         """Write an entry that was added, unless it was stored meanwhile, and wait until the disk has it.
 
         Where the disk is full, it stays in memory only; see `error`.
@@ -140,7 +140,7 @@ class WriteAheadLog:
                     self.error = None
             self._begin_again()
 
-    def remove(self, entry: Entry) -> None:
+    def remove(self, entry: WriteAheadEntry) -> None:
         """An entry was stored, or never will be. While another is being written, the file is left to that thread."""
         with self._lock:
             self._waiting.pop(entry.stamp.id, None)
@@ -160,12 +160,12 @@ class WriteAheadLog:
                 os.pwrite(self._file, _END, 0)
                 os.ftruncate(self._file, self._reserved)
 
-    def is_waiting(self, entry: Entry) -> bool:
+    def is_waiting(self, entry: WriteAheadEntry) -> bool:
         """Whether an entry is not stored yet."""
         with self._lock:
             return entry.stamp.id in self._waiting
 
-    def waiting(self) -> list[Entry]:
+    def waiting(self) -> list[WriteAheadEntry]:
         """The entries that wait, in their order."""
         with self._lock:
             return list(self._waiting.values())
@@ -190,7 +190,7 @@ class WriteAheadLog:
             finally:
                 self._disk_lock.release()
 
-    def _write(self, entry: Entry) -> None:
+    def _write(self, entry: WriteAheadEntry) -> None:
         line = entry.to_line()
         if self._position + len(line) >= self._reserved:
             self._compact(entry, len(line))
@@ -205,7 +205,7 @@ class WriteAheadLog:
             rest, position = rest[written:], position + written
         os.fdatasync(self._file)
 
-    def _compact(self, new: Entry, n_new: int) -> None:
+    def _compact(self, new: WriteAheadEntry, n_new: int) -> None:
         """Write the waiting entries before a new one from the start of the file again, without those that were stored.
 
         A crash in between may leave lines twice, which is harmless, or one line torn, which is left out.
@@ -217,7 +217,7 @@ class WriteAheadLog:
             self._position = len(lines)
 
 
-def read_entries(path: Path) -> list[Entry]:
+def read_entries(path: Path) -> list[WriteAheadEntry]:
     """The entries that wait in a file, which another process may be writing; none where there is no file."""
     try:
         return list(_entries(_lines_of(path)))
@@ -229,7 +229,7 @@ def _lines_of(path: Path) -> bytes:
     return path.read_bytes().partition(_END)[0]
 
 
-def _entries(content: bytes) -> Iterator[Entry]:
+def _entries(content: bytes) -> Iterator[WriteAheadEntry]:
     for line in content.split(b"\n"):
         with suppress(StoreError):
-            yield Entry.from_line(line)
+            yield WriteAheadEntry.from_line(line)

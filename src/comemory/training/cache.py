@@ -19,11 +19,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from comemory.clips.config import ClipSettings
-from comemory.clips.layout import assemble
+from comemory.clips.layout import assemble_clip
 from comemory.clips.preparation import FramePreparer, PreparedFrame
 from comemory.errors import SourceError, TrainingError
 from comemory.flow import FlowSettings, open_flow
-from comemory.training.stretches import ALL, Stretches
+from comemory.training.footage_sampling import ALL, FootageSampling
 from comemory.training.used_frames import UsedFrames
 from comemory.types import CELL, INPUT_MAPS, JSON, LabelledSource, named_input_maps
 from comemory.video.frame_sampler import SourceSampler, measured_rate
@@ -67,9 +67,11 @@ class PreparedVideo:
         return [t for t in range(n_past, len(self.samples)) if self.samples[t] - self.samples[t - n_past] == n_past]
 
     def clip(self, end: int, settings: ClipSettings) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """Frames and flow of the clip whose newest frame is number `end`, see `clips.layout.assemble`."""
+        """Frames and flow of the clip whose newest frame is number `end`, see `clips.layout.assemble_clip`."""
         window = range(end - settings.n_past, end + 1)
-        return assemble([PreparedFrame(self.images[t], self.flows[t], self.input_maps[t]) for t in window], settings)
+        return assemble_clip(
+            [PreparedFrame(self.images[t], self.flows[t], self.input_maps[t]) for t in window], settings
+        )
 
     def flow(self, end: int, settings: ClipSettings) -> NDArray[np.float32]:
         """The flow of the clip whose newest frame is number `end`. Shapes: float32 (2, H, W), pixels."""
@@ -93,7 +95,7 @@ def prepare_videos(
     *,
     dataset: str,
     rate_hz: float | None = None,
-    stretches: Mapping[str, Stretches] | None = None,
+    sampling: Mapping[str, FootageSampling] | None = None,
     on_frame: Callable[[str], None] = lambda name: None,
 ) -> tuple[list[PreparedVideo], list[str]]:
     """Prepare the videos that the cache does not hold yet, and map all of them into memory.
@@ -105,7 +107,7 @@ def prepare_videos(
         flow: how optical flow is computed.
         dataset: name of the data set; part of `PreparedVideo.sha256` of sources that are rendered in memory.
         rate_hz: frames per second of the training, to which all videos are resampled; None leaves each its own.
-        stretches: which frames of each video are used, by its name; videos that it lacks are left out. None uses all frames.
+        sampling: which frames of each video are used, by its name; videos that it lacks are left out. None uses all frames.
         on_frame: called with the video's name for each frame, prepared or found in the cache.
 
     Returns:
@@ -117,9 +119,9 @@ def prepare_videos(
     prepared: list[PreparedVideo] = []
     problems: list[str] = []
     for video in videos:
-        if stretches is not None and video.name not in stretches:
+        if sampling is not None and video.name not in sampling:
             continue
-        used = ALL if stretches is None else stretches[video.name]
+        used = ALL if sampling is None else sampling[video.name]
         try:
             ready, met = _prepared(video, folder, clips, flow, dataset, rate_hz, used, on_frame)
         except SourceError as error:
@@ -146,7 +148,7 @@ def _prepared(
     flow: FlowSettings,
     dataset: str,
     rate_hz: float | None,
-    used: Stretches,
+    used: FootageSampling,
     on_frame: Callable[[str], None],
 ) -> tuple[PreparedVideo, list[str]]:
     """One video from the cache, which is filled first where needed, and the problems met."""
@@ -167,7 +169,7 @@ def _write(
     clips: ClipSettings,
     flow: FlowSettings,
     rate_hz: float | None,
-    used: Stretches,
+    used: FootageSampling,
     on_frame: Callable[[str], None],
 ) -> JSON:
     """Write the arrays, and last the JSON index, which says how long they are and marks them as complete.
@@ -256,7 +258,7 @@ def _open_arrays(name: str, stem: Path, clips: ClipSettings, index: JSON, conten
     return PreparedVideo(name, images, flows, maps, indices, samples, content, notes)
 
 
-def _key(content: str, clips: ClipSettings, flow: FlowSettings, rate_hz: float | None, used: Stretches) -> str:
+def _key(content: str, clips: ClipSettings, flow: FlowSettings, rate_hz: float | None, used: FootageSampling) -> str:
     """The file name of the arrays. `n_past` and `flow_of` only choose among prepared frames, so they are no part of it."""
     shaping = clips.model_dump(exclude={"n_past", "flow_of"})
     parts = [CACHE_VERSION, shaping, flow.model_dump(), rate_hz, *used.key]

@@ -15,7 +15,7 @@ from comemory.scoring import Calibration, NormalScene, SpatialBaseline, evidence
 from comemory.scoring.spatial_baseline import DIRECTIONAL
 from comemory.training.cache import PreparedVideo
 from comemory.training.config import TrainingConfig
-from comemory.training.scene import N_PASSES, ObjectMaps, fit_normal_scene, left_out_scenes, object_maps
+from comemory.training.scene import N_PASSES, ObjectMaps, fit_normal_scene, leave_one_out_scenes, object_maps
 from comemory.training.split import evenly_spaced, split_frames
 
 MAX_BASELINE_FRAMES = 800
@@ -154,7 +154,7 @@ def _left_out_objects(
     if scene is None:
         return (object_maps(video, config.clips, None, rate_hz) for video in asked), {}
     videos = [*held_out, *trained]
-    memories = list(left_out_scenes(videos, config.clips, scene, rate_hz, on_frame))
+    memories = list(leave_one_out_scenes(videos, config.clips, scene, rate_hz, on_frame))
     of_video = {id(video): memory for video, memory in zip(videos, memories, strict=True)}
     maps = (object_maps(video, config.clips, of_video[id(video)], rate_hz) for video in asked)
     levels = tuple(tuple(row) for row in scene.levels.astype(float).tolist())

@@ -17,7 +17,7 @@ from comemory.models.settings import CoMemorySettings, ModelSettings
 from comemory.registry import Registry
 from comemory.scoring import STATISTICS, ScoringSettings, evidence_name
 from comemory.scoring.channels import OBJECT_STATISTICS
-from comemory.training.stretches import MAX_FRAMES
+from comemory.training.footage_sampling import MAX_FRAMES
 from comemory.types import INPUT_MAPS, JSON
 
 
@@ -101,7 +101,7 @@ class TrainingConfig(Settings):
     @field_validator("network", mode="before")
     @classmethod
     def _of_the_model(cls, network: Any, info: ValidationInfo) -> ModelSettings:
-        settings = settings_class(info.data.get("model", "comemory"))
+        settings = model_settings_class(info.data.get("model", "comemory"))
         return network if type(network) is settings else settings.model_validate(_plain(network))
 
     @field_validator("clips")
@@ -217,7 +217,7 @@ def _preset_of(model: str, preset: str) -> Mapping[str, Any]:
     """The settings of a preset for a model: all models share its sizes and training, unless a model defines its own."""
     if model == _model_of(preset) or model not in MODELS:
         return PRESETS[preset]
-    own = settings_class(model)
+    own = model_settings_class(model)
     common = {key: value for key, value in PRESETS[preset].items() if key not in ("model", "network", "scoring")}
     needed = _merged(common, {"clips": dict(own.clips), "scoring": dict(own.scoring)})
     return _merged(needed, own.presets.get(preset, {}))
@@ -228,13 +228,13 @@ def build_training_config(values: Mapping[str, Any]) -> TrainingConfig:
     name, network = values.get("model", "comemory"), values.get("network", {})
     if name in MODELS and not isinstance(network, ModelSettings):
         # Validated on its own first: the error then names the nearest setting of this very model.
-        settings = settings_class(name)
+        settings = model_settings_class(name)
         alone = create_model("Network", __base__=Settings, network=(settings, Field(default_factory=settings)))
         values = {**values, "network": build(alone, {"network": network}).network}  # type: ignore[attr-defined]
     return build(TrainingConfig, values)
 
 
-def settings_class(model: str) -> type[ModelSettings]:
+def model_settings_class(model: str) -> type[ModelSettings]:
     """The class of a model's settings; imports torch unless `models.SETTINGS` lists it.
 
     Raises:

@@ -18,7 +18,7 @@ SHAPE_TOLERANCE = 0.02
 """Relative difference up to which two shapes count as one: sizes are rounded to whole blocks."""
 
 
-def shortage(n_trained: int, n_held: int, batch: int) -> str | None:
+def clip_shortage(n_trained: int, n_held: int, batch: int) -> str | None:
     """One line where there is too little video for a training and its calibration, else None.
 
     Args:
@@ -35,7 +35,7 @@ def shortage(n_trained: int, n_held: int, batch: int) -> str | None:
 
 
 def footage_shortage(n_frames: Sequence[int], config: TrainingConfig) -> str | None:
-    """`shortage` of videos of so many frames, without gaps and at the rate of the training.
+    """`clip_shortage` of videos of so many frames, without gaps and at the rate of the training.
 
     >>> footage_shortage([120], TrainingConfig()), str(footage_shortage([60], TrainingConfig()))[:64]
     (None, 'too little normal video: 44 clips to train on and 8 held out for')
@@ -44,10 +44,10 @@ def footage_shortage(n_frames: Sequence[int], config: TrainingConfig) -> str | N
     usable = [n for n in n_frames if n > n_past]
     parts = split_frames(usable, config.train.calibration_share, n_past) if usable else ([], [])
     n_trained, n_held = (sum(max(0, part.stop - part.start - n_past) for _, part in found) for found in parts)
-    return shortage(n_trained, n_held, config.train.batch)
+    return clip_shortage(n_trained, n_held, config.train.batch)
 
 
-def count_frames(video: LabelledSource) -> int:
+def count_frames_exactly(video: LabelledSource) -> int:
     """Frames of a video, decoded where nothing states them and `data check` has not done so; 0 where it cannot be read."""
     if video.n_frames is not None:
         return video.n_frames

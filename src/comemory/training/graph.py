@@ -61,7 +61,7 @@ def write_graph(model: Any, clips: ClipSettings, path: Path) -> JSON:
             optimize=True,
         )
     _remove_metadata(path)
-    own = dict(model.settings.own_score)
+    own = dict(model.settings.authors_score)
     graph: JSON = {"inputs": list(inputs), "outputs": list(outputs), "layout": layout.model_dump()}
     return {**graph, "own_score": own} if own else graph
 

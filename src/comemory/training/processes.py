@@ -177,7 +177,7 @@ class Processes:
         return self.n_processes == 1 or self._fabric.local_rank == 0
 
     @contextmanager
-    def agree(self) -> Iterator[None]:
+    def fail_together(self) -> Iterator[None]:
         """Wait at the end until all processes are there. An error in one of them ends all.
 
         Raises:

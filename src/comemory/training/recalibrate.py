@@ -11,15 +11,15 @@ from pathlib import Path
 
 from comemory.bundle import Bundle, bundle_writer, open_bundle, write_json
 from comemory.datasets import open_dataset
-from comemory.errors import BundleError, ConfigError, TrainingError, short
+from comemory.errors import BundleError, ConfigError, TrainingError, short_repr
 from comemory.provenance import current_commit
 from comemory.runtimes.pytorch import load_model
 from comemory.scoring import ScoringSettings
 from comemory.training.cache import PreparedVideo, prepare_videos
 from comemory.training.calibrate import split_videos
 from comemory.training.config import TrainingConfig, build_training_config
-from comemory.training.stretches import trained_stretches
-from comemory.training.train import Reporter, SilentReporter, TrainingResult, calibrate_in_stages, write_scene
+from comemory.training.footage_sampling import trained_sampling
+from comemory.training.train import SilentReporter, TrainingReporter, TrainingResult, calibrate_in_stages, write_scene
 from comemory.types import JSON
 
 _UNCHANGED = ("weights.safetensors", "items.safetensors", "model.onnx", "model.xml", "model.bin")
@@ -35,7 +35,7 @@ def recalibrate(
     *,
     cache: Path,
     flow_weights: str | None = None,
-    reporter: Reporter | None = None,
+    reporter: TrainingReporter | None = None,
 ) -> TrainingResult:
     """Write a bundle of the same network with another scoring.
 
@@ -61,8 +61,8 @@ def recalibrate(
     bundle = open_bundle(path)
     config = bundle_training_config(bundle, scoring)
     videos = open_dataset(data).training()
-    stretches = trained_stretches(bundle, videos)
-    counts = [video.n_frames for video in videos if video.name in stretches]
+    sampling = trained_sampling(bundle, videos)
+    counts = [video.n_frames for video in videos if video.name in sampling]
     reporter.stage("Preparing frames", None if None in counts else sum(count or 0 for count in counts))
     prepared, problems = prepare_videos(
         videos,
@@ -71,7 +71,7 @@ def recalibrate(
         config.flow.model_copy(update={"weights": flow_weights}),
         dataset=data,
         rate_hz=bundle.calibration.rate_hz,
-        stretches=stretches,
+        sampling=sampling,
         on_frame=reporter.advance,
     )
     trained, held_out = _split_as_trained(bundle, prepared, config, data)
@@ -84,7 +84,9 @@ def recalibrate(
         write_scene(scene, folder)
         write_json(folder / "calibration.json", calibration.model_dump(mode="json"))
         write_json(folder / "provenance.json", {**bundle.provenance, "recalibrated": note})
-    return TrainingResult(out, problems, calibration.caution, [note for video in prepared for note in video.notes])
+    return TrainingResult(
+        out, problems, calibration.small_sample_note, [note for video in prepared for note in video.notes]
+    )
 
 
 def bundle_training_config(bundle: Bundle, scoring: ScoringSettings | None = None) -> TrainingConfig:
@@ -134,6 +136,6 @@ def _split_as_trained(
     found, noted = {video.name: len(video.indices) for video in held_out}, bundle.provenance.get("held_out")
     if found != noted:
         raise TrainingError(
-            f"{bundle.path} held out {short(noted)} of {data}, this version holds out {short(found)}: train it again"
+            f"{bundle.path} held out {short_repr(noted)} of {data}, this version holds out {short_repr(found)}: train it again"
         )
     return trained, held_out

@@ -58,7 +58,7 @@ def object_maps(
     return (maps for _, _, maps in _follow(video, clips, memory, rate_hz))
 
 
-def left_out_scenes(
+def leave_one_out_scenes(
     videos: Sequence[PreparedVideo],
     clips: ClipSettings,
     memory: NormalScene,

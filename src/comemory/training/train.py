@@ -30,13 +30,13 @@ from comemory.training.calibrate import calibrate, n_calibration_frames, n_scene
 from comemory.training.checkpoint import CHECKPOINT, TrainingState
 from comemory.training.config import TrainingConfig
 from comemory.training.cost import network_cost
-from comemory.training.footage import shape_note, shortage
+from comemory.training.footage import clip_shortage, shape_note
+from comemory.training.footage_sampling import FootageSampling, choose_sampling
 from comemory.training.graph import write_graph
 from comemory.training.loop import fit, make_fabric
 from comemory.training.plot import DEAD, plot_history
 from comemory.training.processes import OtherProcessError, Processes, is_restarted
-from comemory.training.stretches import Stretches, choose_stretches
-from comemory.types import JSON, Dataset, LabelledSource, NamesLeftOut
+from comemory.types import JSON, Dataset, LabelledSource, ListsUnusedFiles
 from comemory.video.frame_sampler import RATE_TOLERANCE, measured_rate
 from comemory.video.source import open_source
 
@@ -45,7 +45,7 @@ DEFAULT_RATE_HZ = 25.0
 _MODULES = ("comemory", "torch", "numpy", "av", "opencv-python-headless", "onnx", "onnxscript", "lightning-fabric")
 
 
-class Reporter(Protocol):
+class TrainingReporter(Protocol):
     """Receives the progress of a training."""
 
     def stage(self, name: str, total: int | None) -> None:
@@ -59,10 +59,10 @@ class SilentReporter:
     """A reporter that discards everything."""
 
     def stage(self, name: str, total: int | None) -> None:
-        """See `Reporter`."""
+        """See `TrainingReporter`."""
 
     def advance(self, note: str = "") -> None:
-        """See `Reporter`."""
+        """See `TrainingReporter`."""
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,7 @@ class TrainingResult:
     Attributes:
         bundle: path of the bundle.
         problems: one line for each problem met, such as a corrupt frame.
-        caution: one sentence where there was too little video for precise thresholds, else None.
+        small_sample_note: one sentence where there was too little video for precise thresholds, else None.
         notes: one line each on what was left out, and on the times of the frames, such as a gap; see `video.frame_sampler`.
         coverage: the length of the footage and the false-alarm budgets that it supports; None in all but the first process.
         cost: of the network, see `training.cost.network_cost`; None in all but the first process.
@@ -81,7 +81,7 @@ class TrainingResult:
 
     bundle: Path
     problems: Sequence[str]
-    caution: str | None = None
+    small_sample_note: str | None = None
     notes: Sequence[str] = ()
     coverage: Coverage | None = None
     cost: JSON | None = None
@@ -96,7 +96,7 @@ def train(
     run: Path | None = None,
     cache: Path | None = None,
     resume: bool = False,
-    reporter: Reporter | None = None,
+    reporter: TrainingReporter | None = None,
 ) -> TrainingResult:
     """Train on the normal video of a data set and write the bundle.
 
@@ -126,7 +126,7 @@ def train(
     processes = Processes(fabric)
     if reporter is None or not processes.is_first:
         reporter = SilentReporter()
-    with processes.agree():
+    with processes.fail_together():
         run = _run_folder(out, run)
         dataset = open_dataset(data)
         videos = dataset.training()
@@ -135,11 +135,11 @@ def train(
         cost = network_cost(config)
         if processes.is_first and not (resume or is_restarted()):
             (run / CHECKPOINT).unlink(missing_ok=True)
-    stretches = choose_stretches(videos, rate_hz, config.train.max_frames)
-    used = [video for video in videos if video.name in stretches]
+    sampling = choose_sampling(videos, rate_hz, config.train.max_frames)
+    used = [video for video in videos if video.name in sampling]
     reporter.stage("Preparing frames", _n_frames(used))
-    prepared, problems = _prepare(processes, data, used, stretches, config, cache or run / "cache", rate_hz, reporter)
-    with processes.agree():
+    prepared, problems = _prepare(processes, data, used, sampling, config, cache or run / "cache", rate_hz, reporter)
+    with processes.fail_together():
         trained, held_out = split_videos(prepared, config.train.calibration_share, config.clips.n_past)
         _require_enough(trained, held_out, config)
     try:
@@ -157,17 +157,17 @@ def train(
     reporter.stage("Writing the bundle", None)
     _write(out, model, config, calibration, provenance, scene)
     n_frames = sum(len(video.indices) for video in prepared)
-    left_out = dataset.left_out() if isinstance(dataset, NamesLeftOut) else ()
-    notes = [*left_out, *(note for video in prepared for note in video.notes), *_notes_on(used, stretches, config)]
-    return TrainingResult(out, problems, calibration.caution, notes, coverage(calibration, n_frames), cost)
+    left_out = dataset.unused_files() if isinstance(dataset, ListsUnusedFiles) else ()
+    notes = [*left_out, *(note for video in prepared for note in video.notes), *_notes_on(used, sampling, config)]
+    return TrainingResult(out, problems, calibration.small_sample_note, notes, coverage(calibration, n_frames), cost)
 
 
 def _notes_on(
-    videos: Sequence[LabelledSource], stretches: Mapping[str, Stretches], config: TrainingConfig
+    videos: Sequence[LabelledSource], sampling: Mapping[str, FootageSampling], config: TrainingConfig
 ) -> list[str]:
     """Which share of the footage was used, if not all, and the image sizes if the aspect ratios differ."""
     shapes = [note] if (note := shape_note(videos)) else []
-    every = next(iter(stretches.values())).every
+    every = next(iter(sampling.values())).every
     limit = f"train.max_frames={config.train.max_frames}"
     share = f"one minute in {every} of the footage was used, spread over all of it: {limit}"
     return [share, *shapes] if every > 1 else shapes
@@ -177,11 +177,11 @@ def _prepare(
     processes: Processes,
     data: str,
     videos: Sequence[LabelledSource],
-    stretches: Mapping[str, Stretches],
+    sampling: Mapping[str, FootageSampling],
     config: TrainingConfig,
     cache: Path,
     rate_hz: float,
-    reporter: Reporter,
+    reporter: TrainingReporter,
 ) -> tuple[list[PreparedVideo], list[str]]:
     """Prepare the frames, each process a share of the videos, and map all of them.
 
@@ -200,7 +200,7 @@ def _prepare(
             config.flow,
             dataset=data,
             rate_hz=rate_hz,
-            stretches=stretches,
+            sampling=sampling,
             on_frame=on_frame,
         )
 
@@ -208,14 +208,14 @@ def _prepare(
         if name not in done:
             reporter.advance(name)
 
-    with processes.agree():
+    with processes.fail_together():
         for video in own:
             # A video that cannot be used is named by the pass over all videos.
             with suppress(TrainingError):
                 prepare([video], reporter.advance)
     found: tuple[list[PreparedVideo], list[str]] = ([], [])
     for is_turn in (processes.is_first_of_node, not processes.is_first_of_node):
-        with processes.agree():
+        with processes.fail_together():
             if is_turn:
                 found = prepare(videos, advance_others)
     return found
@@ -227,7 +227,7 @@ def calibrate_in_stages(
     trained: Sequence[PreparedVideo],
     config: TrainingConfig,
     rate_hz: float,
-    reporter: Reporter,
+    reporter: TrainingReporter,
 ) -> tuple[Calibration, NormalScene | None]:
     """Learn the scene, where a channel needs one, then fit the calibration. See `calibrate`."""
     videos = [*held_out, *trained]
@@ -244,7 +244,7 @@ def _fit(
     videos: Sequence[PreparedVideo],
     run: Path,
     resume: bool,
-    reporter: Reporter,
+    reporter: TrainingReporter,
 ) -> tuple[Any, TrainingState]:
     has_begun = False
 
@@ -333,7 +333,7 @@ def _require_enough(
     n_past = config.clips.n_past
     n_held = sum(len(video.clip_ends(n_past)) for video in held_out)
     n_trained = sum(len(video.clip_ends(n_past)) for video in trained)
-    if found := shortage(n_trained, n_held, config.train.batch):
+    if found := clip_shortage(n_trained, n_held, config.train.batch):
         raise TrainingError(found)
 
 

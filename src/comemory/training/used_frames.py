@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from comemory.training.stretches import Stretches
+from comemory.training.footage_sampling import FootageSampling
 from comemory.types import Frame, LabelledSource
 from comemory.video.container import Video
 from comemory.video.frame_sampler import Sample, SourceSampler
@@ -19,7 +19,7 @@ from comemory.video.source import OpenedSource
 class UsedFrames:
     """The used frames of one video, in order, with their places among the samples.
 
-    Of a file whose frames can be found by its packets, only the used stretches are decoded, each from the key frame before it on.
+    Of a file whose frames can be found by its packets, only the used segments are decoded, each from the key frame before it on.
 
     Attributes:
         problems: what went wrong, one line each, after the iteration.
@@ -38,7 +38,7 @@ class UsedFrames:
         video: LabelledSource,
         source: OpenedSource,
         sampler: SourceSampler,
-        used: Stretches,
+        used: FootageSampling,
         size: tuple[int, int],
         on_frame: Callable[[str], None],
     ) -> None:
@@ -50,17 +50,17 @@ class UsedFrames:
         index = None
         if self._used.every > 1 and isinstance(self._video.source, str) and Path(self._video.source).is_file():
             index = read_packet_index(Path(self._video.source))
-        return self._all() if index is None else self._stretches(Path(str(self._video.source)), index)
+        return self._all() if index is None else self._segments(Path(str(self._video.source)), index)
 
     def _all(self) -> Iterator[tuple[Frame, Sample]]:
         for frame in self._source:
             self._on_frame(self._video.name)
             sample = self._sampler.sample(frame)
-            if sample is not None and self._used.holds(sample.index):
+            if sample is not None and self._used.uses(sample.index):
                 yield frame, sample
         self.problems += self._source.problems
 
-    def _stretches(self, path: Path, index: PacketIndex) -> Iterator[tuple[Frame, Sample]]:
+    def _segments(self, path: Path, index: PacketIndex) -> Iterator[tuple[Frame, Sample]]:
         n_reported = 0
         for samples in self._runs(index):
             first, last = min(samples), max(samples)
@@ -85,14 +85,14 @@ class UsedFrames:
             self._on_frame(self._video.name)
 
     def _runs(self, index: PacketIndex) -> Iterator[dict[int, Sample]]:
-        """The used frames, stretch by stretch: their samples by their index."""
+        """The used frames, segment by segment: their samples by their index."""
         nothing = np.zeros((1, 1, 3), np.uint8)
         run: dict[int, Sample] = {}
         for number in range(len(index.stamps)):
             sample = self._sampler.sample(Frame(nothing, index.time_s(number), number))
             if sample is None:
                 continue
-            if self._used.holds(sample.index):
+            if self._used.uses(sample.index):
                 run[number] = sample
             elif run:
                 yield run

@@ -31,7 +31,7 @@ QUIET: Colour = (150, 158, 170)
 _SUBPIXEL_BITS = 4  # OpenCV draws with coordinates in sixteenths of a pixel
 
 
-def annotate(
+def draw_score(
     image: Image,
     score: Score | None,
     *,

@@ -12,7 +12,7 @@ from av.video.reformatter import Interpolation, VideoReformatter
 from numpy.typing import NDArray
 
 from comemory.errors import SourceError
-from comemory.types import describe
+from comemory.types import describe_value
 from comemory.video.formats import MAX_PIXELS as MAX_PIXELS
 
 FLAGS = Interpolation.AREA | Interpolation.FULL_CHR_H_INT | Interpolation.ACCURATE_RND
@@ -70,14 +70,14 @@ def resize(
         ) from error
 
 
-def to_grey(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+def luma(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """The luma of an RGB image (BT.601 weights: 0.299 R + 0.587 G + 0.114 B).
 
     Shapes:
         image: uint8 (H, W, 3), RGB.
         returns: uint8 (H, W).
 
-    >>> to_grey(np.array([[[255, 255, 255], [0, 0, 0], [255, 0, 0]]], np.uint8)).tolist()
+    >>> luma(np.array([[[255, 255, 255], [0, 0, 0], [255, 0, 0]]], np.uint8)).tolist()
     [[255, 0, 76]]
     """
     _check_image(image)
@@ -97,7 +97,7 @@ def _reformatter_for(kind: tuple[str, int, int, int, int]) -> VideoReformatter:
 
 def _check_image(image: NDArray[np.uint8]) -> None:
     if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or image.size == 0:
-        raise SourceError(f"an image is {describe(image)}: expected uint8 (height, width, 3), RGB")
+        raise SourceError(f"an image is {describe_value(image)}: expected uint8 (height, width, 3), RGB")
 
 
 def _check_size(height: int, width: int) -> None:

@@ -14,9 +14,9 @@ from urllib.parse import unquote, urlsplit
 import numpy as np
 from av.video.reformatter import VideoReformatter
 
-from comemory.errors import SourceError, mask_password, short, suggest
+from comemory.errors import SourceError, mask_password, short_repr, suggest
 from comemory.secret_values import encode_url
-from comemory.types import Frame, Source, describe, is_number
+from comemory.types import Frame, Source, describe_value, is_number
 from comemory.video.container import Video
 from comemory.video.image_folder import IMAGE_SUFFIXES, FrameFolder
 from comemory.video.resize import MAX_PIXELS, resize
@@ -135,14 +135,14 @@ def require_frame(value: object) -> Frame:
     """
     if not isinstance(value, Frame):
         raise SourceError(
-            f"a frame is {describe(value)}: expected comemory.Frame(image, time_s, index), image uint8 (height, width, 3)"
+            f"a frame is {describe_value(value)}: expected comemory.Frame(image, time_s, index), image uint8 (height, width, 3)"
         )
     return value
 
 
 def _wrap(source: Source, size: tuple[int, int] | None) -> OpenedSource:
     if not isinstance(source, Source):
-        raise SourceError(f"cannot open {describe(source)}: {_EXPECTED_SOURCE}")
+        raise SourceError(f"cannot open {describe_value(source)}: {_EXPECTED_SOURCE}")
     return source if size is None and isinstance(source, OpenedSource) else ResizedSource(source, size)
 
 
@@ -183,8 +183,12 @@ def _check_size_and_rate(size: tuple[int, int] | None, rate_hz: float | None) ->
     if size is not None:
         sides = [side for side in size if isinstance(side, int | np.integer)] if isinstance(size, tuple | list) else []
         if len(sides) != 2 or len(sides) != len(size) or min(sides) < 1:
-            raise SourceError(f"cannot resize to {short(size)}: expected a positive (height, width), whole numbers")
+            raise SourceError(
+                f"cannot resize to {short_repr(size)}: expected a positive (height, width), whole numbers"
+            )
         if int(sides[0]) * int(sides[1]) > MAX_PIXELS:
-            raise SourceError(f"cannot resize to {short(size)}: expected at most {MAX_PIXELS // 10**6} megapixels")
+            raise SourceError(f"cannot resize to {short_repr(size)}: expected at most {MAX_PIXELS // 10**6} megapixels")
     if rate_hz is not None and not (is_number(rate_hz) and 0 < rate_hz <= 1000):
-        raise SourceError(f"a rate of {short(rate_hz)} frames per second: expected a number above 0 and at most 1000")
+        raise SourceError(
+            f"a rate of {short_repr(rate_hz)} frames per second: expected a number above 0 and at most 1000"
+        )

@@ -19,12 +19,12 @@ from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
 from comemory.errors import ConfigError, RuntimeMissing, SourceError
-from comemory.types import Frame, describe
+from comemory.types import Frame, describe_value
 from comemory.video.image_folder import DEFAULT_RATE_HZ, IMAGE_SUFFIXES
-from comemory.video.overlay import annotate
+from comemory.video.overlay import draw_score
 from comemory.video.resize import resize
 
-__all__ = ["VideoWriter", "annotate", "save_image", "write_video"]
+__all__ = ["VideoWriter", "draw_score", "save_image", "write_video"]
 
 TIME_BASE = Fraction(1, 90_000)
 
@@ -254,7 +254,9 @@ def save_image(
     if target.suffix.lower() not in (".png", ".jpg", ".jpeg"):
         raise ConfigError(f"cannot write an image to {target}: expected a name that ends in .png or .jpg")
     if image.dtype != np.uint8 or image.size == 0 or not (image.ndim == 2 or image.shape[2:] == (3,)):
-        raise SourceError(f"cannot write {target}: {describe(image)} is no image, expected uint8 (height, width, 3)")
+        raise SourceError(
+            f"cannot write {target}: {describe_value(image)} is no image, expected uint8 (height, width, 3)"
+        )
     _refuse_inputs(target, inputs)
     pixels = image if image.ndim == 2 else cv2.cvtColor(image, cv2.COLOR_RGB2BGR)
     temporary = _temporary_beside(target)

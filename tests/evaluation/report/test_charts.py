@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from comemory import metrics
 from comemory.evaluation.report import ClipCurve
-from comemory.evaluation.report.charts import MAX_POINTS, Range, clip_chart, comparison_chart, roc_chart, thinned
+from comemory.evaluation.report.charts import MAX_POINTS, AxisRange, clip_chart, comparison_chart, roc_chart, thin_curve
 from comemory.types import Event
 
 
@@ -48,7 +48,7 @@ def test_a_clip_is_drawn_where_its_numbers_are() -> None:
     score = np.array([0.0, 2.0, 1.0, 4.0, 0.5])
     labels = np.array([False, True, True, False, False])
     clip = ClipCurve("v", np.arange(5) / 10, score, labels, 10 * score, 1.5, [event(1, 1), event(3, 4)])
-    chart = clip_chart(clip, Range(0.0, 5.0), Range(0.0, 50.0))
+    chart = clip_chart(clip, AxisRange(0.0, 5.0), AxisRange(0.0, 50.0))
     np.testing.assert_allclose(curve(chart, "model"), np.stack([clip.time_s, score], axis=1), atol=1e-3)
     np.testing.assert_allclose(curve(chart, "baseline")[:, 1], 10 * score, atol=1e-2)
     assert (n_bars(chart, "alarm right"), n_bars(chart, "alarm wrong")) == (1, 1)
@@ -58,12 +58,12 @@ def test_a_clip_is_drawn_where_its_numbers_are() -> None:
 
 def test_without_labels_no_alarm_is_called_false() -> None:
     clip = ClipCurve("v", np.arange(5) / 10, np.ones(5), threshold=0.5, events=[event(1, 2)])
-    chart = clip_chart(clip, Range(0.0, 1.0), None)
+    chart = clip_chart(clip, AxisRange(0.0, 1.0), None)
     assert (n_bars(chart, "alarm right"), n_bars(chart, "alarm wrong")) == (1, 0)
 
 
 def test_a_name_in_a_description_is_escaped() -> None:
-    chart = clip_chart(ClipCurve('"><b>', np.arange(3.0), np.ones(3)), Range(0.0, 1.0), None)
+    chart = clip_chart(ClipCurve('"><b>', np.arange(3.0), np.ones(3)), AxisRange(0.0, 1.0), None)
     assert "<b>" not in chart
 
 
@@ -71,7 +71,7 @@ def test_a_name_in_a_description_is_escaped() -> None:
 @settings(deadline=None, max_examples=40)
 def test_thinning_keeps_ends_order_and_extremes(n: int, seed: int) -> None:
     values = np.random.default_rng(seed).normal(size=n)
-    stored = thinned(values)
+    stored = thin_curve(values)
     assert len(stored) <= MAX_POINTS + 2
     assert stored[0] == 0
     assert stored[-1] == n - 1
@@ -82,7 +82,7 @@ def test_thinning_keeps_ends_order_and_extremes(n: int, seed: int) -> None:
 
 @pytest.mark.parametrize(("low", "high"), [(0.0, 0.0), (3.0, 3.0), (-1e50, -1e50), (-2.0, 5.0)])
 def test_a_range_is_never_empty(low: float, high: float) -> None:
-    found = Range.around(low, high, 0.05)
+    found = AxisRange.with_margin(low, high, 0.05)
     assert found.low < low <= high < found.high
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from comemory.errors import EvaluationError
-from comemory.evaluation.report import ClipCurve, Finding
+from comemory.evaluation.report import ClipCurve, WorstFrame
 
 IMAGE = np.zeros((4, 6, 3), np.uint8)
 TIME = np.array([0.0, 0.1, 0.2])
@@ -53,5 +53,5 @@ def test_single_precision_is_accepted() -> None:
 def test_malformed_findings_are_refused(changes: dict[str, Any], text: str) -> None:
     known: dict[str, Any] = {"kind": "miss", "video": "gate", "frame": 3, "time_s": 0.1, "score": 1.0}
     with pytest.raises(EvaluationError, match=text) as caught:
-        Finding(**(known | {"image": IMAGE} | changes))
+        WorstFrame(**(known | {"image": IMAGE} | changes))
     assert "frame 3 of 'gate'" in str(caught.value)

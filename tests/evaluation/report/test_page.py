@@ -20,8 +20,8 @@ from hypothesis import strategies as st
 
 from comemory import metrics
 from comemory.errors import EvaluationError
-from comemory.evaluation.report import ClipCurve, Finding, Report, write_report
-from comemory.evaluation.report.page import render
+from comemory.evaluation.report import ClipCurve, EvaluationReport, WorstFrame, write_report
+from comemory.evaluation.report.page import render_report
 from comemory.types import JSON, Event
 
 VOID = {"br", "img", "meta"}
@@ -100,13 +100,13 @@ def clip(name: str = "01", n: int = 60, **changes: Any) -> ClipCurve:
     return ClipCurve(name, np.arange(n) / 10, score, **(known | changes))
 
 
-def finding(kind: Any = "false alarm", video: str = "01", heat: bool = True) -> Finding:
+def finding(kind: Any = "false alarm", video: str = "01", heat: bool = True) -> WorstFrame:
     picture = np.random.default_rng(0).integers(0, 255, (24, 36, 3), dtype=np.uint8)
     heat_map = np.linspace(0, 1, 12, dtype=np.float32).reshape(3, 4) if heat else None
-    return Finding(kind, video, 1234, 75.25, 4.2, picture, heat_map)
+    return WorstFrame(kind, video, 1234, 75.25, 4.2, picture, heat_map)
 
 
-def report(**changes: Any) -> Report:
+def report(**changes: Any) -> EvaluationReport:
     curve = clip()
     roc = metrics.roc_curve(curve.score, curve.labels)
     known: dict[str, Any] = {
@@ -120,11 +120,11 @@ def report(**changes: Any) -> Report:
         "baseline_roc": roc,
         "notes": ["The first 4 frames have no score."],
     }
-    return Report(**(known | changes))
+    return EvaluationReport(**(known | changes))
 
 
 def test_the_page_shows_the_report() -> None:
-    words = Page(render(report())).words
+    words = Page(render_report(report())).words
     for part in [
         "A title",
         "UCSD Ped2 · 12 clips · 2,010 frames · 1,962 of them scored",
@@ -149,7 +149,7 @@ def test_the_page_shows_the_report() -> None:
 
 
 def test_the_page_asks_the_network_for_nothing() -> None:
-    text = render(report())
+    text = render_report(report())
     page = Page(text)
     assert not page.open
     addresses = [a[key] for _, a in page.elements for key in ("src", "href") if key in a]
@@ -159,7 +159,7 @@ def test_the_page_asks_the_network_for_nothing() -> None:
 
 
 def test_only_the_script_of_the_page_may_run() -> None:
-    text = render(report())
+    text = render_report(report())
     script = text.split("<script>")[1].split("</script>")[0]
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     policy = next(a["content"] for a in Page(text).all("meta") if a.get("http-equiv") == "Content-Security-Policy")
@@ -183,7 +183,7 @@ def test_no_name_becomes_markup(name: str, tmp_path: Path) -> None:
     )
     write_report(tmp_path / "report.html", shown)
     text = (tmp_path / "report.html").read_text(encoding="utf-8")
-    page, plain = Page(text), Page(render(report()))
+    page, plain = Page(text), Page(render_report(report()))
     assert not page.open
     assert {tag for tag, _ in page.elements} <= {tag for tag, _ in plain.elements} | {"footer", "ol", "sup", "a"}
     assert len(page.all("script")) == 1
@@ -194,7 +194,7 @@ def test_no_name_becomes_markup(name: str, tmp_path: Path) -> None:
 @given(st.text(max_size=60))
 @settings(deadline=None, max_examples=25)
 def test_names_are_shown_unchanged(name: str) -> None:
-    page = Page(render(report(title=name, clips=[], findings=[])))
+    page = Page(render_report(report(title=name, clips=[], findings=[])))
     assert len(page.all("script")) == 1
     kept = re.sub("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff]", "\ufffd", name)
     assert kept.split() == [] or " ".join(kept.split()) in page.words
@@ -217,7 +217,7 @@ def test_missing_metrics_are_explained() -> None:
         model_roc=None,
         baseline_roc=None,
     )
-    page = Page(render(shown))
+    page = Page(render_report(shown))
     assert "cannot be compared" in page.words
     for reason in ("The bundle gives no map.", "No tracks are known.", "Not asked for.", "Needs a timed run."):
         assert page.words.count(reason) == 1
@@ -228,13 +228,13 @@ def test_missing_metrics_are_explained() -> None:
 
 
 def test_columns_mark_the_metrics_they_lack() -> None:
-    page = Page(render(report(results={"causal": {"auc_micro": 0.9}})))
+    page = Page(render_report(report(results={"causal": {"auc_micro": 0.9}})))
     assert page.words.count("–") >= 25
     assert "n/a" in page.words
 
 
 def test_a_title_alone_makes_a_page() -> None:
-    page = Page(render(Report(title="Empty", dataset="none", model={}, results={})))
+    page = Page(render_report(EvaluationReport(title="Empty", dataset="none", model={}, results={})))
     assert not page.open
     assert "Empty" in page.words
 
@@ -254,36 +254,36 @@ def test_the_verdict_follows_the_numbers(
     model: float, interval: list[float] | None, baseline: float | None, words: str
 ) -> None:
     shown = results(auc_micro=model, auc_micro_ci95=interval) | {"motion_baseline": {"auc_micro": baseline}}
-    assert words in Page(render(report(results=shown))).words
+    assert words in Page(render_report(report(results=shown))).words
 
 
 @pytest.mark.parametrize("wrong", [float("nan"), float("inf"), "0.9", True, [0.9]])
 def test_a_metric_that_is_not_a_number_is_refused(wrong: object) -> None:
     with pytest.raises(EvaluationError, match=r"metric causal\.ap is .*: expected a finite number or None"):
-        render(report(results=results(ap=wrong)))
+        render_report(report(results=results(ap=wrong)))
 
 
 @pytest.mark.parametrize("wrong", [0.9, "ab", [0.1], [0.9, 0.1], [0.1, float("nan")], [None, 0.5]])
 def test_a_malformed_interval_is_refused(wrong: object) -> None:
     with pytest.raises(EvaluationError):
-        render(report(results=results(auc_micro_ci95=wrong)))
+        render_report(report(results=results(auc_micro_ci95=wrong)))
 
 
 def test_numpy_numbers_are_numbers() -> None:
     shown = results(auc_micro=np.float64(0.9), ap=np.float32(0.5)) | {"n_frames": np.int64(2010)}
-    page = Page(render(report(results=shown)))
+    page = Page(render_report(report(results=shown)))
     assert "2,010 frames" in page.words
     assert "0.500" in page.words
 
 
 def test_the_json_on_the_page_can_be_read_back() -> None:
-    text = render(report(results=results() | {"dataset": "</pre><b>"}))
+    text = render_report(report(results=results() | {"dataset": "</pre><b>"}))
     inside = text.split("<pre>")[1].split("</pre>")[0]
     assert json.loads(Page(f"<p>{inside}</p>").words)["dataset"] == "</pre><b>"
 
 
 def test_the_page_is_accessible_and_fits_a_phone() -> None:
-    page = Page(render(report()))
+    page = Page(render_report(report()))
     assert page.all("html")[0]["lang"] == "en"
     assert any("width=device-width" in (a.get("content") or "") for a in page.all("meta"))
     assert all(a.get("alt") for a in page.all("img"))
@@ -294,15 +294,15 @@ def test_the_page_is_accessible_and_fits_a_phone() -> None:
 
 
 def test_the_style_covers_dark_print_and_small_screens() -> None:
-    style = render(report()).split("<style>")[1].split("</style>")[0]
+    style = render_report(report()).split("<style>")[1].split("</style>")[0]
     for query in ("prefers-color-scheme: dark", "@media print", "max-width"):
         assert query in style
     assert style.count("{") == style.count("}")
 
 
 def test_every_class_on_the_page_is_in_the_style() -> None:
-    page = Page(render(report(results=results(rbdc=None))))
-    style = render(report()).split("<style>")[1].split("</style>")[0]
+    page = Page(render_report(report(results=results(rbdc=None))))
+    style = render_report(report()).split("<style>")[1].split("</style>")[0]
     used = {name for _, a in page.elements for name in (a.get("class") or "").split()}
     curves = {"model", "baseline", "threshold", "alarm", "right", "wrong"}
     plain = curves | {"clip", "better", "worse", "unsure", "lead", "value"}
@@ -310,11 +310,11 @@ def test_every_class_on_the_page_is_in_the_style() -> None:
 
 
 def test_galleries_show_both_kinds_and_state_when_empty() -> None:
-    page = Page(render(report()))
+    page = Page(render_report(report()))
     alts = [a["alt"] for a in page.all("img")]
     assert [alt.split(":")[0] for alt in alts if alt] == ["Image", "Heat map", "Image"]
-    assert "None to show" in Page(render(report(findings=[]))).words
-    assert "the heat map, where" not in Page(render(report(findings=[finding(heat=False)]))).words
+    assert "None to show" in Page(render_report(report(findings=[]))).words
+    assert "the heat map, where" not in Page(render_report(report(findings=[finding(heat=False)]))).words
 
 
 def test_clips_show_their_auc_or_why_there_is_none() -> None:
@@ -327,17 +327,17 @@ def test_clips_show_their_auc_or_why_there_is_none() -> None:
         ClipCurve("e", np.zeros(0), np.zeros(0)),
         ClipCurve("f", np.zeros(1), np.zeros(1), threshold=0.0),
     ]
-    words = Page(render(report(clips=shown))).words
+    words = Page(render_report(report(clips=shown))).words
     for part in ("AUC 0.", "all frames abnormal", "all frames normal", "not labelled", "No frame of this clip"):
         assert part in words
 
 
 def test_clips_share_an_axis_unless_one_is_much_higher() -> None:
-    assert "All clips share one score axis" in Page(render(report())).words
+    assert "All clips share one score axis" in Page(render_report(report())).words
     tower = clip("tower", 50)
     tower = replace(tower, score=tower.score * 100)
     shown = [clip(str(i), 40 + i) for i in range(5)]
-    assert "each has its own" in Page(render(report(clips=[*shown, tower]))).words
+    assert "each has its own" in Page(render_report(report(clips=[*shown, tower]))).words
 
 
 def test_a_report_is_written_completely_and_replaced(tmp_path: Path) -> None:
@@ -394,7 +394,9 @@ def at_budgets(**changes: Any) -> list[JSON]:
 
 
 def test_budgets_have_a_row_each() -> None:
-    words = Page(render(report(results=results() | {"budgets": at_budgets(detection_delay_in_view_s=2.5)}))).words
+    words = Page(
+        render_report(report(results=results() | {"budgets": at_budgets(detection_delay_in_view_s=2.5)}))
+    ).words
     for part in (
         "Alarms at other false-alarm budgets",
         "1/day",
@@ -407,13 +409,13 @@ def test_budgets_have_a_row_each() -> None:
         "2.50 s",
     ):
         assert part in words, part
-    assert "Alarms at other false-alarm budgets" not in Page(render(report())).words
+    assert "Alarms at other false-alarm budgets" not in Page(render_report(report())).words
 
 
 @pytest.mark.parametrize("name", HOSTILE, ids=range(len(HOSTILE)))
 def test_no_name_of_a_budget_becomes_markup(name: str) -> None:
-    page = Page(render(report(results=results() | {"budgets": at_budgets(false_alarm_budget=name)})))
-    plain = Page(render(report(results=results() | {"budgets": at_budgets(false_alarm_budget="a")})))
+    page = Page(render_report(report(results=results() | {"budgets": at_budgets(false_alarm_budget=name)})))
+    plain = Page(render_report(report(results=results() | {"budgets": at_budgets(false_alarm_budget="a")})))
     assert not page.open
     assert [tag for tag, _ in page.elements] == [tag for tag, _ in plain.elements]
 
@@ -421,11 +423,13 @@ def test_no_name_of_a_budget_becomes_markup(name: str) -> None:
 @pytest.mark.parametrize("wrong", ["all", [1], {"1/h": 1}, [{"threshold": "high"}], [{"threshold": float("nan")}]])
 def test_malformed_budgets_are_refused(wrong: Any) -> None:
     with pytest.raises(EvaluationError, match="expected"):
-        render(report(results=results() | {"budgets": wrong}))
+        render_report(report(results=results() | {"budgets": wrong}))
 
 
 def test_the_matrix_of_protocols_has_a_row_for_each_score_and_normalisation() -> None:
-    words = Page(render(report(results=results() | {"protocols": records(auc_micro=0.4321, auc_macro=0.5)}))).words
+    words = Page(
+        render_report(report(results=results() | {"protocols": records(auc_micro=0.4321, auc_macro=0.5)}))
+    ).words
     for part in (
         "The same scores under other protocols",
         "0.432 / 0.500",
@@ -435,15 +439,15 @@ def test_the_matrix_of_protocols_has_a_row_for_each_score_and_normalisation() ->
     ):
         assert part in words, part
     assert words.count("0.988 / –") == 7
-    assert "The same scores under other protocols" not in Page(render(report())).words
+    assert "The same scores under other protocols" not in Page(render_report(report())).words
 
 
 @pytest.mark.parametrize("name", HOSTILE, ids=range(len(HOSTILE)))
 def test_no_name_in_the_matrix_becomes_markup(name: str) -> None:
     hostile = records(score=name, normalisation=name, smoothing=name)
-    page = Page(render(report(results=results() | {"protocols": hostile})))
+    page = Page(render_report(report(results=results() | {"protocols": hostile})))
     plain = Page(
-        render(report(results=results() | {"protocols": records(score="a", normalisation="b", smoothing="c")}))
+        render_report(report(results=results() | {"protocols": records(score="a", normalisation="b", smoothing="c")}))
     )
     assert not page.open
     assert [tag for tag, _ in page.elements] == [tag for tag, _ in plain.elements]
@@ -454,14 +458,16 @@ def test_no_name_in_the_matrix_becomes_markup(name: str) -> None:
 )
 def test_a_malformed_matrix_is_refused(wrong: Any) -> None:
     with pytest.raises(EvaluationError, match="expected"):
-        render(report(results=results() | {"protocols": wrong}))
+        render_report(report(results=results() | {"protocols": wrong}))
 
 
 def test_galleries_say_when_no_alarm_was_false_and_none_was_missed() -> None:
-    quiet = Page(render(report(results=results() | {"threshold": 9.0}, findings=[finding()]))).words
+    quiet = Page(render_report(report(results=results() | {"threshold": 9.0}, findings=[finding()]))).words
     assert "None is above the threshold, so none raised an alarm." in quiet
     assert "below the threshold" in quiet
-    loud = Page(render(report(results=results() | {"threshold": 1.0}, findings=[finding(), finding("miss")]))).words
+    loud = Page(
+        render_report(report(results=results() | {"threshold": 1.0}, findings=[finding(), finding("miss")]))
+    ).words
     assert "none raised an alarm" not in loud
     assert "None is below the threshold, so none was missed." in loud
 
@@ -470,12 +476,12 @@ def test_the_true_outline_is_drawn_into_a_miss() -> None:
     mask = np.zeros((24, 36), np.bool_)
     mask[8:16, 10:20] = True
     plain, outlined = (report(findings=[replace(finding("miss"), mask=m)]) for m in (None, mask))
-    assert "The outline is that of the labelled anomaly." in Page(render(outlined)).words
-    assert Page(render(plain)).all("img")[0]["src"] != Page(render(outlined)).all("img")[0]["src"]
+    assert "The outline is that of the labelled anomaly." in Page(render_report(outlined)).words
+    assert Page(render_report(plain)).all("img")[0]["src"] != Page(render_report(outlined)).all("img")[0]["src"]
 
 
 def test_identifiers_are_unique() -> None:
-    identifiers = re.findall(r'\sid="([^"]*)"', render(report(clips=[clip(str(i), 40 + i) for i in range(4)])))
+    identifiers = re.findall(r'\sid="([^"]*)"', render_report(report(clips=[clip(str(i), 40 + i) for i in range(4)])))
     assert len(identifiers) == len(set(identifiers))
 
 

@@ -28,7 +28,7 @@ from comemory.live.learning.feedback import FeedbackStore
 from comemory.live.recording import disk_writer, event_lines, event_writer
 from comemory.live.recording.event_writer import EventWriter
 from comemory.live.recording.task_queue import TaskQueue
-from comemory.store.routing import Change, Stamp
+from comemory.store.routing import Change, ChangeStamp
 
 
 @contextmanager
@@ -118,11 +118,11 @@ def test_a_change_is_in_the_write_ahead_file_before_anybody_can_see_it(
     """A kill in between loses nothing that was reported."""
     pytest.importorskip("sqlalchemy", reason="needs comemory[live]")
     from comemory.store.store import EventStore
-    from comemory.store.write_ahead import Entry, WriteAheadLog
+    from comemory.store.write_ahead import WriteAheadEntry, WriteAheadLog
 
     write, seen_before = WriteAheadLog.write, []
 
-    def note(log: WriteAheadLog, entry: Entry) -> None:
+    def note(log: WriteAheadLog, entry: WriteAheadEntry) -> None:
         seen_before.append((tmp_path / "events.jsonl").exists())
         write(log, entry)
 
@@ -234,10 +234,10 @@ def test_a_disk_that_hangs_stops_neither_scoring_nor_alerts(tmp_path: Path, monk
 
 def test_a_change_that_the_disk_has_not_taken_is_no_change_that_the_next_start_stores_again(tmp_path: Path) -> None:
     """The database was quicker than the disk: the entry is not written any more, and the file starts again."""
-    from comemory.store.write_ahead import Entry, WriteAheadLog
+    from comemory.store.write_ahead import WriteAheadEntry, WriteAheadLog
 
     log = WriteAheadLog(tmp_path / "ahead", 1 << 14)
-    stored, waits = (Entry("new", make_event(), Stamp()) for _ in range(2))
+    stored, waits = (WriteAheadEntry("new", make_event(), ChangeStamp()) for _ in range(2))
     log.add(stored)
     log.remove(stored)
     log.write(stored)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from comemory.live.recording.outline import MAX_CORNERS, bounds, outline_of
+from comemory.live.recording.outline import MAX_CORNERS, enclosing_box, outline_of
 
 SIZE = (480, 720)
 
@@ -21,12 +21,12 @@ def two_places() -> np.ndarray:
 def test_it_encloses_the_region_of_the_box_and_no_other() -> None:
     outline = outline_of(two_places(), (120, 90, 180, 120), SIZE)
     assert outline is not None
-    assert bounds(outline, None) == pytest.approx((90, 60, 270, 180), abs=12)
+    assert enclosing_box(outline, None) == pytest.approx((90, 60, 270, 180), abs=12)
     assert len(outline) <= 12
 
 
 def test_without_a_box_it_encloses_the_hottest_place() -> None:
-    assert bounds(outline_of(two_places(), None, SIZE), None) == pytest.approx((540, 300, 660, 450), abs=12)
+    assert enclosing_box(outline_of(two_places(), None, SIZE), None) == pytest.approx((540, 300, 660, 450), abs=12)
 
 
 @pytest.mark.parametrize("heat", [np.zeros((32, 48)), np.full((32, 48), 0.2), np.full((32, 48), np.nan)])

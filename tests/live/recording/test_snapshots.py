@@ -11,7 +11,7 @@ import numpy as np
 
 from comemory.live.recording.snapshots import save_heat_map
 from comemory.types import Score
-from comemory.video.overlay import annotate
+from comemory.video.overlay import draw_score
 
 IMAGE = np.full((240, 360, 3), 100, np.uint8)
 HEAT = np.zeros((24, 36), np.float32)
@@ -32,14 +32,14 @@ def test_the_heat_map_of_a_live_event_has_the_time_of_day(tmp_path: Path) -> Non
     assert np.array_equal(picture, drawn(tmp_path / "b.jpg", 3.0, AT))
     assert not np.array_equal(picture, drawn(tmp_path / "c.jpg", 3.0, AT + timedelta(seconds=1)))
     clock = f"{AT.astimezone():%Y-%m-%d %H:%M:%S}"
-    wanted = annotate(IMAGE, SCORE, heat_map=HEAT, event=True, clock=clock, strip=False)
+    wanted = draw_score(IMAGE, SCORE, heat_map=HEAT, event=True, clock=clock, strip=False)
     assert np.abs(picture[..., ::-1].astype(int) - wanted).mean() < 2
 
 
 def test_a_still_has_no_strip_for_a_curve_and_shows_its_score(tmp_path: Path) -> None:
     picture = drawn(tmp_path / "a.jpg", 3.0, AT)
     assert picture.shape == (480, 720, 3), "the frame alone, twice as large"
-    assert annotate(IMAGE, SCORE, event=True).shape[0] > 480, "that of a video is below the frame"
+    assert draw_score(IMAGE, SCORE, event=True).shape[0] > 480, "that of a video is below the frame"
     other = drawn(tmp_path / "b.jpg", 3.0, AT, value=9.5)
     rows, columns = np.nonzero(np.abs(picture.astype(int) - other).max(axis=2) > 60)
     assert len(rows), "the score stands beside the time"

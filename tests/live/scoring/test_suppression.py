@@ -19,8 +19,8 @@ from comemory.errors import ConfigError
 from comemory.live.config import LiveSettings
 from comemory.live.engine import Engine
 from comemory.live.scoring.suppression import COLUMNS, ROWS, Signature, SuppressionFilter, parse_cells, score_channels
-from comemory.live.scoring.zones import ZoneMask, contains
-from comemory.scoring import PatchMap, Scorer, peak
+from comemory.live.scoring.zones import ZoneMask, points_in_polygon
+from comemory.scoring import PatchMap, Scorer, find_peak
 from comemory.types import Evidence
 
 WHOLE = ((0.0, 0.0), (1.0, 0.0), (1.0, 1.0), (0.0, 1.0))
@@ -45,7 +45,7 @@ class TestZones:
             (np.abs(x - 0.2) > 1e-9) & (np.abs(x - 0.8) > 1e-9) & (np.abs(y - 0.1) > 1e-9) & (np.abs(y - 0.6) > 1e-9)
         )
         expected_ = (x > 0.2) & (x < 0.8) & (y > 0.1) & (y < 0.6)
-        assert (contains(zone, x, y) == expected_)[clear].all()
+        assert (points_in_polygon(zone, x, y) == expected_)[clear].all()
 
     def test_the_centre_of_a_patch_decides(self) -> None:
         patches = PatchMap(np.zeros((3, 4)), 4, 4)
@@ -58,7 +58,7 @@ class TestZones:
         patch_filter = SuppressionFilter(bundle.calibration, size, [LEFT]).patch_filter
         for one in evidence:
             for channel in score_channels(bundle.calibration):
-                left, _, right, _ = peak(one.maps, channel, patch_filter).box
+                left, _, right, _ = find_peak(one.maps, channel, patch_filter).box
                 assert (left + right) / 2 >= size[1] / 2
 
     def test_without_zones_and_normal_events_there_is_no_filter(self, quick_bundle: Path) -> None:

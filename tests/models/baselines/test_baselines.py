@@ -14,7 +14,7 @@ torch = pytest.importorskip("torch", reason="needs torch: pip install '.[train]'
 
 from comemory.models import MODELS  # noqa: E402
 from comemory.models.baselines import parts  # noqa: E402
-from comemory.models.baselines.ammc import Codes  # noqa: E402
+from comemory.models.baselines.ammc import QuantisedMemory  # noqa: E402
 
 HEIGHT, WIDTH = 32, 64
 BASELINES = sorted(name for name in MODELS if name != "comemory")
@@ -185,7 +185,7 @@ def test_am_correspondence_has_skips_in_the_flow_decoder_only() -> None:
 
 def test_ammc_codes_are_moving_averages_without_gradient() -> None:
     torch.manual_seed(0)
-    codes = Codes(4, 8, 3).train()
+    codes = QuantisedMemory(4, 8, 3).train()
     before = codes.codes_ND.clone()
     feature, commitment = codes(torch.randn(2, 4, 3, 3))
     assert feature.shape == (2, 4, 3, 3)

@@ -11,7 +11,7 @@ from footage import save_frames
 from moving_disc import disc_images
 
 from comemory.evaluation.motion_baseline import motion_baseline_scores
-from comemory.research.pseudo_anomalies.dataset import open_dataset
+from comemory.research.pseudo_anomalies.dataset import open_any_dataset
 from comemory.research.reproduce import baselines
 from comemory.research.reproduce.baselines import cached_motion_baseline
 
@@ -20,7 +20,7 @@ def test_cached_scores_equal_the_baseline_and_are_not_computed_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     save_frames(tmp_path / "data" / "testing" / "01", disc_images(6))
-    (video,) = open_dataset(f"folder:{tmp_path / 'data'}").testing()
+    (video,) = open_any_dataset(f"folder:{tmp_path / 'data'}").testing()
     expected = dict(motion_baseline_scores(video.source, 10.0, 10.0))
     assert dict(cached_motion_baseline(tmp_path / "cache", "folder:x")(video, 10.0, 10.0)) == expected
     monkeypatch.setattr(baselines, "motion_baseline_scores", lambda *_: pytest.fail("computed again"))
@@ -31,7 +31,7 @@ def test_changed_video_gets_new_scores(tmp_path: Path) -> None:
     folder = tmp_path / "data" / "testing" / "01"
     save_frames(folder, disc_images(6))
     scores_of = cached_motion_baseline(tmp_path / "cache", "folder:x")
-    (video,) = open_dataset(f"folder:{tmp_path / 'data'}").testing()
+    (video,) = open_any_dataset(f"folder:{tmp_path / 'data'}").testing()
     before = dict(scores_of(video, 10.0, 10.0))
     shutil.rmtree(folder)
     save_frames(folder, disc_images(12)[::2])
@@ -40,7 +40,7 @@ def test_changed_video_gets_new_scores(tmp_path: Path) -> None:
 
 def test_derived_video_is_cached_by_the_video_it_is_made_of(tmp_path: Path) -> None:
     data = "pseudo:synthetic:seed=3,frames=80,training=10,testing=1,size=60x96,crowd=2"
-    video = open_dataset(data).testing()[1]
+    video = open_any_dataset(data).testing()[1]
     assert dict(cached_motion_baseline(tmp_path, data)(video, 10.0, 10.0)) == dict(
         motion_baseline_scores(video.source, 10.0, 10.0)
     )
@@ -50,7 +50,7 @@ def test_derived_video_is_cached_by_the_video_it_is_made_of(tmp_path: Path) -> N
 
 def test_a_truncated_file_is_computed_again(tmp_path: Path) -> None:
     save_frames(tmp_path / "data" / "testing" / "01", disc_images(6))
-    (video,) = open_dataset(f"folder:{tmp_path / 'data'}").testing()
+    (video,) = open_any_dataset(f"folder:{tmp_path / 'data'}").testing()
     scores_of = cached_motion_baseline(tmp_path / "cache", "folder:x")
     before = dict(scores_of(video, 10.0, 10.0))
     (file,) = (tmp_path / "cache").iterdir()

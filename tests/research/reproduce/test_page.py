@@ -21,7 +21,7 @@ from comemory.research.reproduce.page import (
     experiment_template,
     fill_marked,
     read_template,
-    render,
+    render_experiment,
     update_pages,
     write_page,
 )
@@ -34,7 +34,7 @@ TEMPLATE = made.ROOT / "experiments" / "results.md.in"
 
 
 def rendered(rows: list[dict[str, Any]], *blocks: str) -> str:
-    return render(rows, "\n\n".join(f"{{{{ {block} }}}}" for block in blocks), "results")[0]
+    return render_experiment(rows, "\n\n".join(f"{{{{ {block} }}}}" for block in blocks), "results")[0]
 
 
 def variants(n_variants: int, **more: Any) -> list[dict[str, Any]]:
@@ -213,9 +213,9 @@ def test_the_provenance_names_command_commit_hardware_and_time() -> None:
 
 
 def test_the_provenance_names_the_file_of_an_own_experiment() -> None:
-    text, _ = render([made.row()], "{{ provenance tiny }}", "page", {"tiny": "mine/tiny.toml"})
+    text, _ = render_experiment([made.row()], "{{ provenance tiny }}", "page", {"tiny": "mine/tiny.toml"})
     assert "`comemory reproduce mine/tiny.toml --seeds 1`" in text
-    text, _ = render([], "{{ table tiny }}", "page", {"tiny": "mine/tiny.toml"})
+    text, _ = render_experiment([], "{{ table tiny }}", "page", {"tiny": "mine/tiny.toml"})
     assert "run `comemory reproduce mine/tiny.toml`" in text
 
 
@@ -254,7 +254,7 @@ def test_a_missing_template_is_named(tmp_path: Path) -> None:
 def test_the_shipped_page_equals_that_of_the_shipped_rows() -> None:
     page = made.ROOT / "docs" / "results.md"
     rows = rows_with_costs(made.ROOT / "docs" / "results" / "rows.jsonl")
-    text, plots = render(rows, TEMPLATE.read_text(encoding="utf-8"), page.stem)
+    text, plots = render_experiment(rows, TEMPLATE.read_text(encoding="utf-8"), page.stem)
     assert page.read_text(encoding="utf-8") == text, "run: comemory reproduce --render"
     shipped = {path.name: path.read_text(encoding="utf-8") for path in (page.parent / page.stem).glob("*.svg")}
     assert sorted(shipped) == sorted(plots), "run: comemory reproduce --render"
@@ -315,7 +315,7 @@ def test_an_experiment_has_a_page_of_its_own(tmp_path: Path) -> None:
     path = tmp_path / "tiny.toml"
     path.write_text(made.TINY, encoding="utf-8")
     template = experiment_template("tiny", read_experiment(path))
-    text = render([made.row()], template, "page")[0]
+    text = render_experiment([made.row()], template, "page")[0]
     assert "# Tiny" in text
     assert "**Synthetic scene**, micro AUC" in text
     assert "(page/tiny.svg)" in text

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from comemory.datasets.scene.camera import Body, Colour, Part, Point, View
+from comemory.datasets.scene.camera import BodyPart, Colour, Point, SceneObject, View
 
 SHIRTS: tuple[Colour, ...] = (
     (232, 230, 222), (58, 74, 110), (172, 52, 48), (96, 128, 84), (52, 124, 132), (206, 162, 66),
@@ -86,25 +86,25 @@ def tinted(colour: Colour, factor: float) -> Colour:
     return red, green, blue
 
 
-def capsule(start: Point, end: Point, radius: float, colour: Colour, taper: float = 1.0) -> Part:
+def capsule(start: Point, end: Point, radius: float, colour: Colour, taper: float = 1.0) -> BodyPart:
     """A limb."""
-    return Part((start, end), (radius, radius * taper), colour)
+    return BodyPart((start, end), (radius, radius * taper), colour)
 
 
-def ball(centre: Point, radius: float, colour: Colour) -> Part:
+def ball(centre: Point, radius: float, colour: Colour) -> BodyPart:
     """A ball."""
-    return Part((centre, centre), (radius, radius), colour)
+    return BodyPart((centre, centre), (radius, radius), colour)
 
 
-def box(low: Point, high: Point, colour: Colour, view: View) -> list[Part]:
+def box(low: Point, high: Point, colour: Colour, view: View) -> list[BodyPart]:
     """The three visible faces of a box: end, side, top."""
     (x0, y0, z0), (x1, y1, z1) = low, high
     x = x1 if view.front > 0 else x0
     z = z1 if view.side > 0 else z0
     return [
-        Part(((x, y0, z0), (x, y1, z0), (x, y1, z1), (x, y0, z1)), None, tinted(colour, 0.72)),
-        Part(((x0, y0, z), (x1, y0, z), (x1, y1, z), (x0, y1, z)), None, tinted(colour, 0.86)),
-        Part(((x0, y1, z0), (x1, y1, z0), (x1, y1, z1), (x0, y1, z1)), None, tinted(colour, 1.08)),
+        BodyPart(((x, y0, z0), (x, y1, z0), (x, y1, z1), (x, y0, z1)), None, tinted(colour, 0.72)),
+        BodyPart(((x0, y0, z), (x1, y0, z), (x1, y1, z), (x0, y1, z)), None, tinted(colour, 0.86)),
+        BodyPart(((x0, y1, z0), (x1, y1, z0), (x1, y1, z1), (x0, y1, z1)), None, tinted(colour, 1.08)),
     ]
 
 
@@ -116,7 +116,7 @@ def _bend(start: Point, angle: float, first: float, turn: float, second: float, 
     return middle, (middle[0] + second * math.sin(angle), middle[1] - second * math.cos(angle), z + side)
 
 
-def _leg(appearance: Appearance, joints: tuple[Point, Point, Point], shade: float) -> list[Part]:
+def _leg(appearance: Appearance, joints: tuple[Point, Point, Point], shade: float) -> list[BodyPart]:
     hip, knee, ankle = joints
     trousers, shoes = tinted(appearance.trousers, shade), tinted(appearance.shoes, shade)
     shin = (ankle[0] - knee[0], ankle[1] - knee[1])
@@ -129,7 +129,7 @@ def _leg(appearance: Appearance, joints: tuple[Point, Point, Point], shade: floa
     ]
 
 
-def _arm(appearance: Appearance, joints: tuple[Point, Point, Point], shade: float) -> list[Part]:
+def _arm(appearance: Appearance, joints: tuple[Point, Point, Point], shade: float) -> list[BodyPart]:
     shoulder, elbow, hand = joints
     shirt, skin = tinted(appearance.shirt, shade), tinted(appearance.skin, shade)
     return [
@@ -139,7 +139,7 @@ def _arm(appearance: Appearance, joints: tuple[Point, Point, Point], shade: floa
     ]
 
 
-def _trunk(appearance: Appearance, pelvis: Point, lean: float) -> list[Part]:
+def _trunk(appearance: Appearance, pelvis: Point, lean: float) -> list[BodyPart]:
     """Hips, trunk and head."""
     x, y, z = pelvis
 
@@ -160,7 +160,7 @@ def _trunk(appearance: Appearance, pelvis: Point, lean: float) -> list[Part]:
     return [*parts, ball(at(0.735), 0.118, appearance.hair), ball(at(0.71, 0.035), 0.09, appearance.skin)]
 
 
-def pedestrian(appearance: Appearance, view: View, phase: float, gait: Gait, bag: bool = False) -> Body:
+def pedestrian(appearance: Appearance, view: View, phase: float, gait: Gait, bag: bool = False) -> SceneObject:
     """A person on foot. `phase` is in radians; a cycle of two steps is 2 pi. `bag`: carries a bag in the right hand."""
     legs, arms = {}, {}
     for side in (-1, 1):
@@ -183,31 +183,31 @@ def pedestrian(appearance: Appearance, view: View, phase: float, gait: Gait, bag
         + _leg(appearance, legs[near], 1.0)
     )
     parts += _trunk(appearance, (0.0, 0.0, 0.0), gait.lean) + held[near] + _arm(appearance, arms[near], 0.96)
-    return Body.from_parts(parts, appearance.size, height)
+    return SceneObject.from_parts(parts, appearance.size, height)
 
 
-def _shifted(parts: list[Part], x: float, y: float, z: float) -> list[Part]:
+def _shifted(parts: list[BodyPart], x: float, y: float, z: float) -> list[BodyPart]:
     return [part._replace(points=[(px + x, py + y, pz + z) for px, py, pz in part.points]) for part in parts]
 
 
-def suitcase(appearance: Appearance, view: View) -> Body:
+def suitcase(appearance: Appearance, view: View) -> SceneObject:
     """A bag on the ground."""
-    return Body.from_parts(_bag(appearance, view))
+    return SceneObject.from_parts(_bag(appearance, view))
 
 
-def _bag(appearance: Appearance, view: View) -> list[Part]:
+def _bag(appearance: Appearance, view: View) -> list[BodyPart]:
     return [
         capsule((-0.12, 0.4, 0.0), (0.12, 0.4, 0.0), 0.025, tinted(appearance.bag, 0.6)),
         *box((-0.27, 0.0, -0.13), (0.27, 0.34, 0.13), appearance.bag, view),
     ]
 
 
-def _wheel(x: float, z: float, radius: float, thick: float) -> list[Part]:
+def _wheel(x: float, z: float, radius: float, thick: float) -> list[BodyPart]:
     def ring(size: float) -> list[Point]:
         steps = [2 * math.pi * step / 18 for step in range(18)]
         return [(x + size * math.cos(step), radius + size * math.sin(step), z) for step in steps]
 
-    return [Part(ring(radius), None, (38, 38, 42)), Part(ring(radius - thick), None, None)]
+    return [BodyPart(ring(radius), None, (38, 38, 42)), BodyPart(ring(radius - thick), None, None)]
 
 
 def _reach(hip: Point, foot: Point) -> Point:
@@ -219,7 +219,7 @@ def _reach(hip: Point, foot: Point) -> Point:
     return hip[0] + THIGH * math.cos(angle), hip[1] + THIGH * math.sin(angle), (hip[2] + foot[2]) / 2
 
 
-def cyclist(appearance: Appearance, view: View, phase: float) -> Body:
+def cyclist(appearance: Appearance, view: View, phase: float) -> SceneObject:
     """A bicycle and its rider."""
     frame = appearance.bag
     saddle, crank, bar = (-0.22, 0.9, 0.0), (-0.02, 0.3, 0.0), (0.42, 1.0, 0.0)
@@ -244,12 +244,12 @@ def cyclist(appearance: Appearance, view: View, phase: float) -> Body:
     parts.append(capsule((-0.32, 0.92, 0.0), (-0.12, 0.92, 0.0), 0.045, (32, 32, 34)))
     shoulders = (0.14, 1.4, 0.19 * near)
     parts += _leg(appearance, legs[near], 1.0) + _trunk(appearance, (-0.2, 0.99, 0.0), 0.62)
-    return Body.from_parts(
+    return SceneObject.from_parts(
         parts + _arm(appearance, (shoulders, (0.27, 1.17, 0.22 * near), (0.42, 1.02, 0.2 * near)), 0.96)
     )
 
 
-def skater(appearance: Appearance, view: View, phase: float) -> Body:
+def skater(appearance: Appearance, view: View, phase: float) -> SceneObject:
     """A person who stands sideways on a skateboard and balances."""
     sway = 0.06 * math.sin(phase)
     near = view.side
@@ -263,13 +263,13 @@ def skater(appearance: Appearance, view: View, phase: float) -> Body:
     lean = 0.12 + sway
     back = (sway - 0.1, 1.28, 0.0), (-0.34 + sway, 1.12, 0.04 * near), (-0.5, 1.16 + sway, 0.05 * near)
     fore = (sway + 0.16, 1.28, 0.0), (0.4 + sway, 1.18, 0.04 * near), (0.6, 1.24 - sway, 0.05 * near)
-    return Body.from_parts(
+    return SceneObject.from_parts(
         [*_arm(appearance, back, 0.8), *parts, *_trunk(appearance, pelvis, lean), *_arm(appearance, fore, 0.98)],
         appearance.size,
     )
 
 
-def cart(appearance: Appearance, view: View) -> Body:
+def cart(appearance: Appearance, view: View) -> SceneObject:
     """A small service vehicle with a roof, a driver and a load."""
     paint, roof, near = appearance.shirt, (238, 236, 228), view.side
     far = -near
@@ -287,4 +287,4 @@ def cart(appearance: Appearance, view: View) -> Body:
     for x in (-0.85, 0.9):
         parts += [ball((x, 0.26, 0.63 * near), 0.27, (30, 30, 32)), ball((x, 0.26, 0.65 * near), 0.13, (176, 176, 172))]
     parts += [capsule((a, b, 0.58 * near), (c, d, 0.58 * near), 0.035, (84, 86, 90)) for (a, b), (c, d) in posts]
-    return Body.from_parts(parts + box((-0.75, 1.78, -0.66), (0.85, 1.86, 0.66), roof, view))
+    return SceneObject.from_parts(parts + box((-0.75, 1.78, -0.66), (0.85, 1.86, 0.66), roof, view))

@@ -33,7 +33,7 @@ _SHIFT = 4
 _ROUND = np.linspace(-math.pi / 2, math.pi / 2, 7)
 
 
-class Part(NamedTuple):
+class BodyPart(NamedTuple):
     """A solid piece of a body: a tapered capsule (two points, two radii) or a flat convex panel (no radii)."""
 
     points: Sequence[Point]
@@ -43,7 +43,7 @@ class Part(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Body:
+class SceneObject:
     """An object made of parts, ordered from the far side to the near side.
 
     Attributes:
@@ -63,7 +63,7 @@ class Body:
     colours: NDArray[np.float64]
 
     @classmethod
-    def from_parts(cls, parts: Sequence[Part], size: float = 1.0, lift: float = 0.0) -> Body:
+    def from_parts(cls, parts: Sequence[BodyPart], size: float = 1.0, lift: float = 0.0) -> SceneObject:
         """Combine parts: raise them by `lift` metres, then scale them by `size`."""
         points: list[Point] = []
         starts, radii, colours = [0], [], []
@@ -113,7 +113,7 @@ class View:
 
 
 @dataclass(frozen=True, slots=True)
-class Camera:
+class SceneCamera:
     """The camera, and the light.
 
     Attributes:
@@ -129,7 +129,7 @@ class Camera:
     sun: tuple[float, float] = (0.6, 0.2)
 
     @property
-    def fineness(self) -> int:
+    def antialiasing(self) -> int:
         """Samples per pixel along each axis, for anti-aliasing."""
         return 4 if self.height <= 160 else 3 if self.height <= 320 else 2
 
@@ -175,7 +175,7 @@ class Camera:
         )
 
 
-def outlines(body: Body, foot: tuple[float, float], matrix: Matrix, scale: float) -> list[NDArray[np.float64]]:
+def outlines(body: SceneObject, foot: tuple[float, float], matrix: Matrix, scale: float) -> list[NDArray[np.float64]]:
     """The convex outline of each part in pixels; `scale` is that of the radii."""
     points = body.points @ matrix + foot
     shapes = [points[start:stop] for start, stop in zip(body.starts, body.starts[1:], strict=False)]
@@ -213,7 +213,7 @@ def fill_polygons(
         at = after
 
 
-def draw(body: Body, view: View, camera: Camera, light: float = 1.0) -> Sprite | None:
+def draw(body: SceneObject, view: View, camera: SceneCamera, light: float = 1.0) -> Sprite | None:
     """Draw a body; None if it is outside the frame.
 
     Args:
@@ -229,7 +229,7 @@ def draw(body: Body, view: View, camera: Camera, light: float = 1.0) -> Sprite |
     right, bottom = min(int(high[0]) + 1, camera.width), min(int(high[1]) + 1, camera.height)
     if right <= left or bottom <= top:
         return None
-    fine = camera.fineness
+    fine = camera.antialiasing
     large = np.zeros(((bottom - top) * fine, (right - left) * fine, 4), np.uint8)
     colours = np.rint(np.minimum(body.colours * (light, light, light, 1.0), 255)).tolist()
     fill_polygons(large, [(shape - (left, top)) * fine for shape in shapes], colours)
@@ -245,7 +245,7 @@ def blend(picture: NDArray[np.uint8], sprite: Sprite) -> None:
     under[:] = cv2.add(cv2.multiply(under, through, scale=1 / 255), sprite.pixels[..., :3])
 
 
-def draw_shadow(shadows: NDArray[np.uint8], body: Body, view: View) -> None:
+def draw_shadow(shadows: NDArray[np.uint8], body: SceneObject, view: View) -> None:
     """Add the shadow of a body to a shadow map, uint8 (H, W), 255 in full shadow, in place."""
     shapes = outlines(body, view.foot, view.shadow, 0.75 * view.scale)
     fill_polygons(shadows, shapes, body.colours[:, 3:].tolist(), smooth=True)

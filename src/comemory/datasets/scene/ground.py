@@ -17,10 +17,10 @@ from comemory.datasets.scene.camera import (
     FOCAL,
     HORIZON,
     MAST,
-    Body,
-    Camera,
+    BodyPart,
     Colour,
-    Part,
+    SceneCamera,
+    SceneObject,
     Sprite,
     draw,
     draw_shadow,
@@ -163,7 +163,7 @@ def _facade(along: Plane, up: Plane, texture: _Texture, wall: Colour) -> Plane:
     return colour
 
 
-def _shade(camera: Camera, along: Plane, across: Plane, trees: list[Tree], texture: _Texture) -> Plane:
+def _shade(camera: SceneCamera, along: Plane, across: Plane, trees: list[Tree], texture: _Texture) -> Plane:
     """The share of sunlight that reaches the ground: dappled under the trees, low along the wall."""
     lit = 1 - 0.3 * np.exp(-np.maximum(across - WALL, 0) / 0.8)
     cos, sin = math.cos(camera.yaw), math.sin(camera.yaw)
@@ -182,7 +182,7 @@ def _shade(camera: Camera, along: Plane, across: Plane, trees: list[Tree], textu
     return np.asarray(np.clip(lit, 0.5, 1), np.float32)
 
 
-def _props(camera: Camera, rng: np.random.Generator, shadows: NDArray[np.uint8]) -> tuple[Prop, ...]:
+def _props(camera: SceneCamera, rng: np.random.Generator, shadows: NDArray[np.uint8]) -> tuple[Prop, ...]:
     """A lamp post and a few bollards on the near verge; their shadows are added to a map."""
     left, right = camera.span(6.2)
     lamp = left + (right - left) * float(rng.choice([0.17, 0.24, 0.76, 0.83]))
@@ -193,12 +193,12 @@ def _props(camera: Camera, rng: np.random.Generator, shadows: NDArray[np.uint8])
         capsule((0.02, 0.4, 0), (0.02, 9.0, 0), 0.02, (104, 108, 106)),
     ]
     bollard = [capsule((0, 0.05, 0), (0, 0.62, 0), 0.085, (84, 80, 74)), ball((0, 0.68, 0), 0.1, (120, 116, 108))]
-    places: list[tuple[float, list[Part]]] = [(lamp, post)]
+    places: list[tuple[float, list[BodyPart]]] = [(lamp, post)]
     places += [(float(along), bollard) for along in np.arange(left - 1, right + 1, 2.4) if abs(along - lamp) > 0.7]
     props = []
     for along, parts in places:
         view = camera.view(along, 6.2, 0.0)
-        body = Body.from_parts(parts)
+        body = SceneObject.from_parts(parts)
         draw_shadow(shadows, body, view)
         sprite = draw(body, view, camera)
         if sprite is not None:
@@ -206,7 +206,7 @@ def _props(camera: Camera, rng: np.random.Generator, shadows: NDArray[np.uint8])
     return tuple(sorted(props, key=lambda prop: -prop.depth))
 
 
-def _coordinates(camera: Camera, fine: int) -> tuple[Plane, Plane, Plane, Plane]:
+def _coordinates(camera: SceneCamera, fine: int) -> tuple[Plane, Plane, Plane, Plane]:
     """For each sample: metres along and across on the ground, metres along and up on the wall."""
     x = (np.arange(camera.width * fine, dtype=np.float32) + 0.5) / fine - camera.width / 2
     y = (np.arange(camera.height * fine, dtype=np.float32) + 0.5) / fine / camera.height - HORIZON
@@ -222,16 +222,16 @@ def _coordinates(camera: Camera, fine: int) -> tuple[Plane, Plane, Plane, Plane]
     return tuple(np.ascontiguousarray(plane, np.float32) for plane in planes)  # type: ignore[return-value]
 
 
-def build_ground(camera: Camera, rng: np.random.Generator, tree_shadow: float | None = None) -> Ground:
+def build_ground(camera: SceneCamera, rng: np.random.Generator, tree_shadow: float | None = None) -> Ground:
     """Paint the empty scene as a camera sees it.
 
     Args:
         camera: the camera, with the position of the sun.
         rng: random numbers of the scene; the same ones give the same place, whatever the sun.
-        tree_shadow: value of `Camera.sun[0]` for which a tree outside the frame was placed so that its shadow falls into the
+        tree_shadow: value of `SceneCamera.sun[0]` for which a tree outside the frame was placed so that its shadow falls into the
             frame; by default that of the camera.
     """
-    fine = camera.fineness
+    fine = camera.antialiasing
     texture = _Texture(rng)
     paving, grass, wall, leaves = (
         colours[int(rng.integers(len(colours)))] for colours in (PAVINGS, GRASSES, FACADES, LEAVES)

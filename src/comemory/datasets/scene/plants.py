@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from comemory.datasets.scene.camera import FOCAL, Camera, Colour, fill_polygons
+from comemory.datasets.scene.camera import FOCAL, Colour, SceneCamera, fill_polygons
 
 LEAVES: tuple[Colour, ...] = ((86, 124, 58), (104, 132, 60), (70, 114, 66), (142, 134, 62))
 
@@ -24,7 +24,7 @@ class Tree:
     leaves: Colour
 
 
-def plant_trees(camera: Camera, rng: np.random.Generator) -> list[Tree]:
+def plant_trees(camera: SceneCamera, rng: np.random.Generator) -> list[Tree]:
     """Place a row of trees on the far lawn, about nine metres apart."""
     left, right = camera.span(-9.8)
     number = max(2, round((right - left) / 9))
@@ -41,7 +41,7 @@ def plant_trees(camera: Camera, rng: np.random.Generator) -> list[Tree]:
     ]
 
 
-def draw_tree(picture: NDArray[np.uint8], camera: Camera, tree: Tree, rng: np.random.Generator) -> None:
+def draw_tree(picture: NDArray[np.uint8], camera: SceneCamera, tree: Tree, rng: np.random.Generator) -> None:
     """Draw a trunk and a crown of leaf clumps, lit from the side of the sun."""
     fine = picture.shape[0] / camera.height
     x, y = camera.pixel(tree.along, tree.across)
@@ -64,7 +64,7 @@ def draw_tree(picture: NDArray[np.uint8], camera: Camera, tree: Tree, rng: np.ra
 
 
 def draw_hedge(
-    picture: NDArray[np.uint8], camera: Camera, across: float, rng: np.random.Generator, leaves: Colour
+    picture: NDArray[np.uint8], camera: SceneCamera, across: float, rng: np.random.Generator, leaves: Colour
 ) -> None:
     """Draw a trimmed hedge along the walkway."""
     fine = picture.shape[0] / camera.height

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from comemory.datasets.scene import bodies
-from comemory.datasets.scene.camera import Body, Camera, Sprite, View, blend, draw, draw_shadow
+from comemory.datasets.scene.camera import SceneCamera, SceneObject, Sprite, View, blend, draw, draw_shadow
 from comemory.datasets.scene.ground import Ground
 from comemory.datasets.scene.traffic import Actor
 
@@ -20,7 +20,7 @@ NOISE_SHIFT = 48
 """Margin of the noise field around a frame, pixels: each frame gets the field at another random offset."""
 
 
-class Patch(NamedTuple):
+class VisiblePatch(NamedTuple):
     """Visible pixels of one actor, bool (h, w), and their place in the frame."""
 
     left: int
@@ -68,7 +68,7 @@ class Weather:
         return np.asarray(cv2.add(cv2.LUT(picture, table), grain, dtype=cv2.CV_8U), np.uint8)
 
 
-def sensor_noise(camera: Camera, rng: np.random.Generator) -> NDArray[np.int16]:
+def sensor_noise(camera: SceneCamera, rng: np.random.Generator) -> NDArray[np.int16]:
     """Noise of about two grey levels, most of it common to the three channels."""
     shape = camera.height + NOISE_SHIFT, camera.width + NOISE_SHIFT
     grain = rng.standard_normal((*shape, 1), np.float32) * 1.6 + rng.standard_normal((*shape, 3), np.float32) * 0.9
@@ -80,7 +80,7 @@ class _Placed(NamedTuple):
     view: View
 
 
-class Stage:
+class ClipRenderer:
     """Renders the frames of one clip.
 
     Args:
@@ -90,7 +90,7 @@ class Stage:
         weather: light and noise of the clip.
     """
 
-    def __init__(self, camera: Camera, ground: Ground, actors: Sequence[Actor], weather: Weather) -> None:
+    def __init__(self, camera: SceneCamera, ground: Ground, actors: Sequence[Actor], weather: Weather) -> None:
         self._camera, self._ground, self._weather = camera, ground, weather
         self.actors = tuple(actors)
         self._first = np.array([actor.first for actor in actors], np.int64)
@@ -115,7 +115,7 @@ class Stage:
             blend(picture, prop.sprite)
         return self._weather.apply(picture, index)
 
-    def visible_pixels(self, number: int, index: int) -> Patch | None:
+    def visible_pixels(self, number: int, index: int) -> VisiblePatch | None:
         """The pixels of frame `index` that actor `number` covers by half or more; None when there are none."""
         present = self._present(index)
         order = [actor for actor, _ in present]
@@ -130,7 +130,7 @@ class Stage:
         for nearer in self._nearer(present[place + 1 :], view, index):
             _hide(seen, sprite, nearer)
         pixels = seen >= 127.5
-        return Patch(sprite.left, sprite.top, pixels) if pixels.any() else None
+        return VisiblePatch(sprite.left, sprite.top, pixels) if pixels.any() else None
 
     def _present(self, index: int) -> list[_Placed]:
         """The actors in a frame, the farthest first."""
@@ -149,12 +149,12 @@ class Stage:
                 sprites.append(self._sprite(self._body(self.actors[number], other, index), other))
         return [sprite for sprite in sprites if sprite is not None]
 
-    def _sprite(self, body: Body, view: View) -> Sprite | None:
+    def _sprite(self, body: SceneObject, view: View) -> Sprite | None:
         column = min(max(int(view.foot[0]), 0), self._camera.width - 1)
         row = min(max(int(view.foot[1]), 0), self._camera.height - 1)
         return draw(body, view, self._camera, float(self._lit[row, column]))
 
-    def _shadows(self, picture: NDArray[np.uint8], present: Sequence[tuple[Body, View]], index: int) -> None:
+    def _shadows(self, picture: NDArray[np.uint8], present: Sequence[tuple[SceneObject, View]], index: int) -> None:
         shadows = np.zeros(picture.shape[:2], np.uint8)
         for body, view in present:
             draw_shadow(shadows, body, view)
@@ -163,7 +163,7 @@ class Stage:
         deep = cv2.multiply(cv2.blur(shadows, (size, size)), self._sunny, scale=strength / 255)
         picture[:] = cv2.multiply(picture, cv2.cvtColor(255 - deep, cv2.COLOR_GRAY2BGR), scale=1 / 255)
 
-    def _body(self, actor: Actor, view: View, index: int) -> Body:
+    def _body(self, actor: Actor, view: View, index: int) -> SceneObject:
         metres = actor.route.at(index)[2]
         appearance = actor.appearance
         if actor.kind == "dropped":

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from comemory.datasets.scene.bodies import Appearance
-from comemory.datasets.scene.camera import Camera
+from comemory.datasets.scene.camera import SceneCamera
 from comemory.datasets.scene.ground import WALKWAY
 
 CROSSING = {"cart": (1.6, 2.0), "runner": (1.55, 1.9), "cyclist": (1.15, 1.4), "skater": (1.3, 1.6)}
@@ -34,7 +34,7 @@ DETOUR_S = 4.0
 
 
 @dataclass(frozen=True, slots=True)
-class Route:
+class WalkPath:
     """A smooth path through the scene.
 
     Attributes:
@@ -94,7 +94,7 @@ class Actor:
     """
 
     kind: str
-    route: Route
+    route: WalkPath
     appearance: Appearance
     first: int
     last: int
@@ -118,9 +118,9 @@ class Traffic:
         rate_hz: frames per second.
     """
 
-    def __init__(self, camera: Camera, rng: np.random.Generator, n_frames: int, rate_hz: float) -> None:
+    def __init__(self, camera: SceneCamera, rng: np.random.Generator, n_frames: int, rate_hz: float) -> None:
         self._camera, self._rng, self._n_frames, self._rate_hz = camera, rng, n_frames, rate_hz
-        self._lanes: dict[tuple[int, float], list[Route]] = {}
+        self._lanes: dict[tuple[int, float], list[WalkPath]] = {}
         self.actors: list[Actor] = []
 
     def _uniform(self, low: float, high: float) -> float:
@@ -132,18 +132,18 @@ class Traffic:
     def _side(self) -> int:
         return 1 if self._rng.random() < 0.5 else -1
 
-    def _route(self, direction: int, across: float, speed: float, sway: float = 0.12) -> Route:
+    def _route(self, direction: int, across: float, speed: float, sway: float = 0.12) -> WalkPath:
         """A route that starts outside the frame, at frame 0."""
         span = self._camera.span(across)
         origin = span[0] - MARGIN if direction > 0 else span[1] + MARGIN
         pace = self._uniform(0.3, 0.5) / self._rate_hz
-        return Route(0.0, origin, direction, speed, across, sway, self._uniform(0, 2 * math.pi), pace)
+        return WalkPath(0.0, origin, direction, speed, across, sway, self._uniform(0, 2 * math.pi), pace)
 
     def _length(self, across: float) -> float:
         left, right = self._camera.span(across)
         return right - left
 
-    def _join(self, kind: str, route: Route, **more: tuple[int, int] | tuple[float, float] | None) -> None:
+    def _join(self, kind: str, route: WalkPath, **more: tuple[int, int] | tuple[float, float] | None) -> None:
         leave = route.frame_at(route.origin + route.direction * (self._length(route.lane) + 2 * MARGIN))
         slack = 0.3 / route.sway_rate
         appearance = Appearance.random(self._rng)
@@ -152,7 +152,7 @@ class Traffic:
         self.actors.append(actor)
         self._lanes.setdefault(_key(route), []).append(route)
 
-    def _clashes(self, route: Route) -> bool:
+    def _clashes(self, route: WalkPath) -> bool:
         """Whether somebody in the same lane would come too close."""
         way = self._length(route.lane) + 2 * MARGIN
         travel, key = way / route.speed, _key(route)
@@ -219,19 +219,19 @@ class Traffic:
             self._stage(kind, routes, round(frame), round(frame) + lengths[kind])
             frame += lengths[kind]
 
-    def _stay(self, kind: str, route: Route | None) -> int:
+    def _stay(self, kind: str, route: WalkPath | None) -> int:
         """Frames for which an anomaly is visible; it has a route if it crosses the frame."""
         if route is None:
             frames = self._uniform(0.14, 0.2) * min(self._n_frames, 60 * self._rate_hz)
             return round(frames if kind == "dropped" else max(frames, 1.3 * DETOUR_S * self._rate_hz))
         return math.ceil((self._length(route.lane) + 2 * _reach(kind)) / route.speed)
 
-    def _crossing(self, kind: str) -> Route:
+    def _crossing(self, kind: str) -> WalkPath:
         direction = self._side()
         lane = self._uniform(0.0, 0.45) * direction
         return self._route(direction, lane, self._speed(CROSSING[kind]), sway=0.05)
 
-    def _stage(self, kind: str, routes: dict[str, Route], first: int, last: int) -> None:
+    def _stage(self, kind: str, routes: dict[str, WalkPath], first: int, last: int) -> None:
         """Place one anomaly from frame `first` to about frame `last`."""
         whole = (0, self._n_frames - 1)
         if kind in CROSSING:
@@ -272,7 +272,7 @@ class Traffic:
             self.actors[-1] = replace(
                 self.actors[-1], appearance=replace(self.actors[-1].appearance, bag=appearance.bag)
             )
-        stand = Route(0.0, place, direction, 0.0, direction * VERGE)
+        stand = WalkPath(0.0, place, direction, 0.0, direction * VERGE)
         self.actors.append(Actor("dropped", stand, appearance, *whole, 0.0, abnormal=whole))
 
 
@@ -281,9 +281,9 @@ def _reach(kind: str) -> float:
     return 2.0 if kind == "cart" else 1.1
 
 
-def _key(route: Route) -> tuple[int, float]:
+def _key(route: WalkPath) -> tuple[int, float]:
     return route.direction, round(abs(route.lane), 1)
 
 
-def _moved(route: Route, frames: float) -> Route:
+def _moved(route: WalkPath, frames: float) -> WalkPath:
     return replace(route, start=route.start + frames)

@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import os
 
-from comemory.evaluation.report.document import ClipCurve, Finding, FindingKind, Report
+from comemory.evaluation.report.document import ClipCurve, EvaluationReport, FindingKind, WorstFrame
 
-__all__ = ["ClipCurve", "Finding", "FindingKind", "Report", "write_report"]
+__all__ = ["ClipCurve", "EvaluationReport", "FindingKind", "WorstFrame", "write_report"]
 
 
-def write_report(path: str | os.PathLike[str], report: Report) -> None:
+def write_report(path: str | os.PathLike[str], report: EvaluationReport) -> None:
     """Write one HTML file that holds everything: images, plots, style. It asks the network for nothing.
 
     The file is complete or absent: it is written beside its place and then moved there. Missing folders are made.

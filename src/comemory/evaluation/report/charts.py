@@ -18,7 +18,7 @@ from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from comemory.evaluation.report.document import ClipCurve
-from comemory.evaluation.report.metric_text import printable
+from comemory.evaluation.report.metric_text import replace_unprintable
 from comemory.metrics import RocCurve, intervals
 
 MAX_POINTS = 1200
@@ -56,20 +56,20 @@ _STYLE: Any = {
 Floats = NDArray[np.floating[Any]]
 
 
-class Range(NamedTuple):
+class AxisRange(NamedTuple):
     """The values that an axis shows; never empty."""
 
     low: float
     high: float
 
     @classmethod
-    def around(cls, low: float, high: float, margin: float = 0.06) -> Range:
+    def with_margin(cls, low: float, high: float, margin: float = 0.06) -> AxisRange:
         """Return the range from low to high with a margin at both ends, as a part of the difference."""
         room = (high - low) * margin if high > low else max(abs(low) * 0.1, 1e-6)
         return cls(low - room, high + room)
 
 
-def clip_chart(clip: ClipCurve, scores: Range, baseline: Range | None) -> Markup:
+def clip_chart(clip: ClipCurve, scores: AxisRange, baseline: AxisRange | None) -> Markup:
     """Plot the score of one clip over time, with labels, threshold, alarms and the motion baseline.
 
     Args:
@@ -77,7 +77,7 @@ def clip_chart(clip: ClipCurve, scores: Range, baseline: Range | None) -> Markup
         scores: of the score axis.
         baseline: values of the motion baseline that fill the plot, because its scale is another one; None leaves it out.
     """
-    time = Range.around(float(clip.time_s[0]), float(clip.time_s[-1]), 0.0)
+    time = AxisRange.with_margin(float(clip.time_s[0]), float(clip.time_s[-1]), 0.0)
     # Alarms lie in a lane of their own below the lowest score.
     bottom = scores.low - (scores.high - scores.low) * ALARM_LANE / (1 - ALARM_LANE)
     with mpl.rc_context(_STYLE):
@@ -86,11 +86,11 @@ def clip_chart(clip: ClipCurve, scores: Range, baseline: Range | None) -> Markup
         for start, end in _abnormal_times(clip):
             axis.axvspan(start, end, color=_COLOURS["truth"], linewidth=0, zorder=0.5)
         if baseline is not None and clip.motion_baseline is not None:
-            points = thinned(clip.motion_baseline)
+            points = thin_curve(clip.motion_baseline)
             share = (clip.motion_baseline[points] - baseline.low) / (baseline.high - baseline.low)
             drawn = bottom + share * (scores.high - bottom)
             axis.plot(clip.time_s[points], drawn, color=_COLOURS["baseline"], linewidth=0.9, gid="baseline")
-        points = thinned(clip.score)
+        points = thin_curve(clip.score)
         axis.plot(clip.time_s[points], clip.score[points], color=_COLOURS["model"], linewidth=1.2, gid="model")
         if clip.threshold is not None:
             axis.axhline(clip.threshold, color=_COLOURS["ink"], linewidth=0.7, linestyle=(0, (5, 4)), gid="threshold")
@@ -104,13 +104,13 @@ def clip_chart(clip: ClipCurve, scores: Range, baseline: Range | None) -> Markup
         axis.xaxis.set_major_formatter(lambda value, _: f"{value:g} s")
         axis.grid(axis="y")
         axis.set_xlim(time)
-        shown = {"x": time, "model": Range(bottom, scores.high), "baseline": baseline}
+        shown = {"x": time, "model": AxisRange(bottom, scores.high), "baseline": baseline}
         return _inline_svg(figure, axis, _clip_description(clip), shown)
 
 
 def roc_chart(model: RocCurve | None, baseline: RocCurve | None) -> Markup:
     """Plot both ROC curves in one square; the diagonal is chance."""
-    unit = Range(0.0, 1.0)
+    unit = AxisRange(0.0, 1.0)
     with mpl.rc_context(_STYLE):
         figure = Figure(figsize=(3.4, 3.4))
         axis = figure.add_axes((0.13, 0.12, 0.85, 0.85), xlim=(-0.005, 1.005), ylim=(-0.005, 1.005))
@@ -124,7 +124,7 @@ def roc_chart(model: RocCurve | None, baseline: RocCurve | None) -> Markup:
         axis.grid()
         names = [name for name, curve in (("model", model), ("motion baseline", baseline)) if curve is not None]
         description = f"ROC curve of the {' and '.join(names)}: true positive rate over false positive rate"
-        edges = Range(-0.005, 1.005)
+        edges = AxisRange(-0.005, 1.005)
         shown = {"x": edges, "model": edges, "baseline": edges} if names else {"x": unit}
         return _inline_svg(figure, axis, description, shown)
 
@@ -150,7 +150,7 @@ def comparison_chart(model: float, interval: tuple[float, float] | None, baselin
         return _inline_svg(figure, axis, description, {})
 
 
-def thinned(values: Floats) -> NDArray[np.intp]:
+def thin_curve(values: Floats) -> NDArray[np.intp]:
     """Return indices that preserve the shape of a long curve: the lowest and the highest value of each short interval."""
     n = len(values)
     if n <= MAX_POINTS:
@@ -160,7 +160,7 @@ def thinned(values: Floats) -> NDArray[np.intp]:
     return np.unique(np.concatenate([[0, n - 1], np.ravel(pairs)]))
 
 
-def _inline_svg(figure: Figure, axis: Axes, description: str, shown: Mapping[str, Range | None]) -> Markup:
+def _inline_svg(figure: Figure, axis: Axes, description: str, shown: Mapping[str, AxisRange | None]) -> Markup:
     """The figure as an SVG element of a page.
 
     The SVG of matplotlib is a document of its own. Inside a page its identifiers would clash with those of other plots, and
@@ -172,7 +172,7 @@ def _inline_svg(figure: Figure, axis: Axes, description: str, shown: Mapping[str
         description: of the plot in words, for readers who do not see it.
         shown: the range of each curve by its name, and of the x axis; page.js reads values under the pointer with them.
     """
-    text, description = StringIO(), printable(description)
+    text, description = StringIO(), replace_unprintable(description)
     with mpl.rc_context({"svg.hashsalt": description}):
         figure.savefig(text, format="svg", transparent=True, metadata={"Date": None})
     svg = text.getvalue()

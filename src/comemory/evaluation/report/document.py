@@ -71,7 +71,7 @@ class ClipCurve:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Finding:
+class WorstFrame:
     """One frame that the model got most wrong.
 
     Attributes:
@@ -113,7 +113,7 @@ class Finding:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Report:
+class EvaluationReport:
     """The content of one page.
 
     Attributes:
@@ -135,7 +135,7 @@ class Report:
     model: Mapping[str, object]
     results: JSON
     clips: Sequence[ClipCurve] = ()
-    findings: Sequence[Finding] = ()
+    findings: Sequence[WorstFrame] = ()
     model_roc: RocCurve | None = None
     baseline_roc: RocCurve | None = None
     reasons: Mapping[str, str] = field(default_factory=dict)

@@ -16,10 +16,10 @@ from comemory.types import JSON
 _NOT_PRINTABLE = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff]")
 
 
-def printable(text: str) -> str:
+def replace_unprintable(text: str) -> str:
     r"""Replace the characters that no page may hold.
 
-    >>> printable("clip\x00")
+    >>> replace_unprintable("clip\x00")
     'clip\ufffd'
     """
     return _NOT_PRINTABLE.sub("\ufffd", text)

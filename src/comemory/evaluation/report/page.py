@@ -18,8 +18,8 @@ from markupsafe import Markup
 from comemory.errors import EvaluationError, SourceError
 from comemory.evaluation.comparison import compare_with_baseline
 from comemory.evaluation.report import charts
-from comemory.evaluation.report.charts import Range
-from comemory.evaluation.report.document import ClipCurve, Finding, FindingKind, Report
+from comemory.evaluation.report.charts import AxisRange
+from comemory.evaluation.report.document import ClipCurve, EvaluationReport, FindingKind, WorstFrame
 from comemory.evaluation.report.images import data_uri, with_heat_map, with_outline
 from comemory.evaluation.report.metric_text import (
     METRICS,
@@ -30,8 +30,8 @@ from comemory.evaluation.report.metric_text import (
     as_seconds,
     interval_at,
     number_at,
-    printable,
     records_at,
+    replace_unprintable,
 )
 from comemory.files import write_text
 from comemory.metrics import auc
@@ -67,7 +67,7 @@ CARDS: Sequence[tuple[str, str, Callable[[float], str], str]] = (
 )
 
 
-class Cell(NamedTuple):
+class TableCell(NamedTuple):
     """One cell of a table, or one card.
 
     Attributes:
@@ -81,9 +81,9 @@ class Cell(NamedTuple):
     detail: str = ""
 
 
-def write(path: str | os.PathLike[str], report: Report) -> None:
+def write(path: str | os.PathLike[str], report: EvaluationReport) -> None:
     """Write the page; see `comemory.evaluation.report.write_report`."""
-    target, page = Path(path), render(report)
+    target, page = Path(path), render_report(report)
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         write_text(target, page)
@@ -94,7 +94,7 @@ def write(path: str | os.PathLike[str], report: Report) -> None:
         ) from None
 
 
-def render(report: Report) -> str:
+def render_report(report: EvaluationReport) -> str:
     """Return the whole page as text.
 
     Raises:
@@ -130,14 +130,14 @@ def render(report: Report) -> str:
 
 def _printable(value: Any) -> Any:
     """Replace characters that no page may hold, in everything that the template prints."""
-    return printable(value) if isinstance(value, str) and not isinstance(value, Markup) else value
+    return replace_unprintable(value) if isinstance(value, str) and not isinstance(value, Markup) else value
 
 
 def _asset(name: str) -> str:
     return files("comemory.evaluation.report").joinpath(name).read_text(encoding="utf-8")
 
 
-def _header(report: Report) -> JSON:
+def _header(report: EvaluationReport) -> JSON:
     counts = [
         f"{value:,.0f} {what}"
         for key, what in (("n_videos", "clips"), ("n_frames", "frames"), ("n_scored", "of them scored"))
@@ -150,15 +150,17 @@ def _header(report: Report) -> JSON:
     }
 
 
-def _cell(report: Report, notes: Footnotes, path: str, write: Callable[[float], str], detail: str = "") -> Cell:
+def _cell(
+    report: EvaluationReport, notes: Footnotes, path: str, write: Callable[[float], str], detail: str = ""
+) -> TableCell:
     """The metric at a dotted name, or `n/a` with the number of its reason."""
     value = number_at(report.results, path)
     if value is None:
-        return Cell("n/a", notes.number(path), detail)
-    return Cell(write(value), None, detail)
+        return TableCell("n/a", notes.number(path), detail)
+    return TableCell(write(value), None, detail)
 
 
-def _cards(report: Report, notes: Footnotes) -> list[tuple[str, Cell]]:
+def _cards(report: EvaluationReport, notes: Footnotes) -> list[tuple[str, TableCell]]:
     model = number_at(report.results, "causal.auc_micro")
     baseline = number_at(report.results, "motion_baseline.auc_micro")
     interval = interval_at(report.results, "causal.auc_micro_ci95")
@@ -169,7 +171,7 @@ def _cards(report: Report, notes: Footnotes) -> list[tuple[str, Cell]]:
     return [(name, _cell(report, notes, path, write, details.get(path, detail))) for name, path, write, detail in CARDS]
 
 
-def _comparison(report: Report, notes: Footnotes) -> JSON:
+def _comparison(report: EvaluationReport, notes: Footnotes) -> JSON:
     model = number_at(report.results, "causal.auc_micro")
     interval = interval_at(report.results, "causal.auc_micro_ci95")
     verdict = compare_with_baseline(report.results)
@@ -185,7 +187,7 @@ def _comparison(report: Report, notes: Footnotes) -> JSON:
     }
 
 
-def _metric_rows(report: Report, notes: Footnotes) -> list[JSON]:
+def _metric_rows(report: EvaluationReport, notes: Footnotes) -> list[JSON]:
     """Every metric under the causal and the paper's protocol, and of the motion baseline."""
     rows = []
     for key, metric in METRICS.items():
@@ -194,7 +196,9 @@ def _metric_rows(report: Report, notes: Footnotes) -> list[JSON]:
             has_metric = isinstance(report.results.get(group), dict) and key in report.results[group]
             interval = interval_at(report.results, f"{group}.{key}_ci95")
             detail = _interval_text(interval) if interval else ""
-            cells.append(_cell(report, notes, f"{group}.{key}", metric.write, detail) if has_metric else Cell(None))
+            cells.append(
+                _cell(report, notes, f"{group}.{key}", metric.write, detail) if has_metric else TableCell(None)
+            )
         rows.append({"name": metric.name, "meaning": metric.meaning, "better": metric.better, "cells": cells})
     return rows
 
@@ -244,7 +248,7 @@ def _budget_rows(results: JSON) -> list[tuple[str, list[str]]]:
     return rows
 
 
-def _clips(report: Report) -> JSON:
+def _clips(report: EvaluationReport) -> JSON:
     """The score of each clip over time."""
     scored = [clip for clip in report.clips if len(clip.score)]
     shared, baseline = _shared_range(scored), _baseline_range(scored)
@@ -274,30 +278,30 @@ def _clip_auc(clip: ClipCurve) -> str:
     return "all frames abnormal" if clip.labels.any() else "all frames normal"
 
 
-def _score_range(clip: ClipCurve) -> Range:
+def _score_range(clip: ClipCurve) -> AxisRange:
     known = [float(clip.score.min()), float(clip.score.max())]
     known += [] if clip.threshold is None else [float(clip.threshold)]
-    return Range.around(min(known), max(known))
+    return AxisRange.with_margin(min(known), max(known))
 
 
-def _shared_range(clips: Sequence[ClipCurve]) -> Range | None:
+def _shared_range(clips: Sequence[ClipCurve]) -> AxisRange | None:
     """One range for all clips; None where it would flatten most of them, being more than four times the typical one."""
     ranges = [_score_range(clip) for clip in clips]
     if not ranges:
         return None
-    whole = Range(min(one.low for one in ranges), max(one.high for one in ranges))
+    whole = AxisRange(min(one.low for one in ranges), max(one.high for one in ranges))
     typical = float(np.median([one.high - one.low for one in ranges]))
     return whole if whole.high - whole.low <= 4 * typical else None
 
 
-def _baseline_range(clips: Sequence[ClipCurve]) -> Range | None:
+def _baseline_range(clips: Sequence[ClipCurve]) -> AxisRange | None:
     known = [clip.motion_baseline for clip in clips if clip.motion_baseline is not None]
     if not known:
         return None
-    return Range.around(float(min(c.min() for c in known)), float(max(c.max() for c in known)))
+    return AxisRange.with_margin(float(min(c.min() for c in known)), float(max(c.max() for c in known)))
 
 
-def _gallery(report: Report, kind: FindingKind) -> JSON:
+def _gallery(report: EvaluationReport, kind: FindingKind) -> JSON:
     """The images of one kind of error, and whether there were errors at the threshold at all."""
     findings = [finding for finding in report.findings if finding.kind == kind]
     threshold = number_at(report.results, "threshold")
@@ -317,7 +321,7 @@ def _gallery(report: Report, kind: FindingKind) -> JSON:
     }
 
 
-def _finding(finding: Finding, threshold: float | None) -> JSON:
+def _finding(finding: WorstFrame, threshold: float | None) -> JSON:
     label = "normal" if finding.kind == "false alarm" else "abnormal"
     what = f"{label} frame {finding.frame} of video {finding.video}, score {finding.score:.3g}"
     image = finding.image if finding.mask is None else with_outline(finding.image, finding.mask)

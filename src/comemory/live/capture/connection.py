@@ -96,7 +96,7 @@ def copy_packet(packet: Any, at: float) -> Packet:
     return Packet(bytes(packet), packet.pts, packet.dts, packet.duration or 0, packet.is_keyframe, at)
 
 
-def explain(error: BaseException, location: str) -> str:
+def explain_read_error(error: BaseException, location: str) -> str:
     """Why a camera cannot be read, and what to do, in one line."""
     if isinstance(error, av.ExitError):
         return "the camera sends nothing: check its power and network"

@@ -10,10 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from comemory.errors import SourceError, mask_password
-from comemory.live.capture.connection import Connection, explain
+from comemory.live.capture.connection import Connection, explain_read_error
 from comemory.live.config import CameraSettings, HealthSettings
 from comemory.live.recording.packet_buffer import LIBRARY_ERRORS
-from comemory.live.recording.snapshots import shrink, to_rgb
+from comemory.live.recording.snapshots import downscale, to_rgb
 from comemory.video.image_folder import FrameFolder, upright_size
 
 WIDTH = 640
@@ -59,7 +59,7 @@ def probe_camera(camera: CameraSettings, health: HealthSettings, timeout_s: floa
         except SourceError as error:
             found.append(error)
         except LIBRARY_ERRORS as error:
-            found.append(SourceError(f"{mask_password(location)}: {explain(error, location)}"))
+            found.append(SourceError(f"{mask_password(location)}: {explain_read_error(error, location)}"))
         finally:
             _running.release()
 
@@ -79,13 +79,13 @@ def _probe(location: str, camera: CameraSettings, health: HealthSettings) -> Cam
     if is_file and Path(location).is_dir():
         for frame in FrameFolder(Path(location), name="", size=None, rate_hz=1.0):
             height, width = frame.image.shape[:2]
-            return CameraProbe(shrink(frame.image, WIDTH), (height, width), None, "images")
+            return CameraProbe(downscale(frame.image, WIDTH), (height, width), None, "images")
         raise SourceError(f"{location}: it contains no image")
     with Connection(location, camera, health, is_file=is_file) as connection:
         context, rate_hz = connection.stream.codec_context, connection.stream.average_rate
         for packet in connection.packets():
             for image in context.decode(packet):
                 if not image.is_corrupt:
-                    rgb = shrink(to_rgb(image), WIDTH)
+                    rgb = downscale(to_rgb(image), WIDTH)
                     return CameraProbe(rgb, upright_size(image), float(rate_hz) if rate_hz else None, context.name)
     raise SourceError(f"{mask_password(location)}: it contains no frame that can be decoded")

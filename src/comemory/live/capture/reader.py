@@ -15,7 +15,7 @@ from av.video.stream import VideoStream
 from comemory.errors import ConfigError, SourceError, mask_password
 from comemory.live.capture.backoff import Backoff
 from comemory.live.capture.clock import ArrivalClock, PlaybackClock, StreamClock, WallClock
-from comemory.live.capture.connection import Connection, copy_packet, explain
+from comemory.live.capture.connection import Connection, copy_packet, explain_read_error
 from comemory.live.capture.frame_loss import FrameLoss
 from comemory.live.capture.frame_queue import FrameQueue, QueuedFrame
 from comemory.live.config import CameraSettings, HealthSettings
@@ -120,7 +120,7 @@ class CameraReader(threading.Thread):
             self._set_lost(str(error))
         except LIBRARY_ERRORS as error:
             is_image = self._is_single_image and self.frames - frames_before == 1
-            reason = SINGLE_IMAGE if is_image else explain(error, self._location)
+            reason = SINGLE_IMAGE if is_image else explain_read_error(error, self._location)
             self._set_lost(f"{mask_password(self._location)}: {reason}")
 
     def _read_location(self) -> None:

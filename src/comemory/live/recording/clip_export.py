@@ -14,7 +14,7 @@ from comemory.live.recording.packet_buffer import LIBRARY_ERRORS, STARTED
 from comemory.store.event import StoredEvent, utc
 from comemory.types import Frame, Score
 from comemory.video.image_folder import upright_rgb
-from comemory.video.overlay import annotate
+from comemory.video.overlay import draw_score
 from comemory.video.writer import write_video
 
 OUTLINED_S = 0.75
@@ -77,7 +77,7 @@ def _drawn(decoded: Iterator[av.VideoFrame], event: StoredEvent, started: dateti
         at = None if started is None else started + timedelta(seconds=time_s)
         is_peak = at is not None and abs((at - event.peak).total_seconds()) <= OUTLINED_S
         score = Score(index, time_s, event.peak_score, event.appearance, event.motion, event.box)
-        drawn = annotate(
+        drawn = draw_score(
             upright_rgb(image, None, reformatter),
             score if is_peak else None,
             event=at is not None and event.start <= at <= end,

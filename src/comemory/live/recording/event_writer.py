@@ -16,8 +16,8 @@ from comemory.live.recording.disk_writer import DiskWriter
 from comemory.live.recording.event_lines import EventLines
 from comemory.live.recording.task_queue import Task, TaskQueue
 from comemory.store.event import FileKind, StateChange, StoredEvent
-from comemory.store.routing import Change, Stamp
-from comemory.store.write_ahead import Entry, EventChange, WriteAheadLog
+from comemory.store.routing import Change, ChangeStamp
+from comemory.store.write_ahead import EventChange, WriteAheadEntry, WriteAheadLog
 
 if TYPE_CHECKING:
     from comemory.store.activity import HourOfActivity
@@ -124,15 +124,19 @@ class EventWriter:
 
     def write_event(self, change: EventChange, event: StoredEvent) -> None:
         """Write an event that is `new`, has an `update`, or has come to its `end`."""
-        self._record(Entry(change, event, Stamp()), {"change": change, "time": _now(), "event": event.to_json()})
+        self._record(
+            WriteAheadEntry(change, event, ChangeStamp()), {"change": change, "time": _now(), "event": event.to_json()}
+        )
 
     def write_state(self, camera: str, state: str, message: str) -> None:
         """Write that a camera's state has changed."""
         at = datetime.now(UTC)
         line = {"change": "state", "time": _now(), "camera": camera, "state": state, "message": message}
-        self._record(Entry("state", StateChange(camera, state, message or None, at), Stamp(time=at)), line)
+        self._record(
+            WriteAheadEntry("state", StateChange(camera, state, message or None, at), ChangeStamp(time=at)), line
+        )
 
-    def _record(self, entry: Entry, line: Mapping[str, object]) -> None:
+    def _record(self, entry: WriteAheadEntry, line: Mapping[str, object]) -> None:
         """Make the alerts of a change, write it ahead, then its line, and queue it for the database.
 
         The alerts wait for no disk. They are sent once the database has the change, or some seconds later: by then the
@@ -149,7 +153,7 @@ class EventWriter:
         if store is not None:
             self._queue_change(store, entry)
 
-    def _write_ahead(self, log: WriteAheadLog | None, entry: Entry, line: Mapping[str, object]) -> None:
+    def _write_ahead(self, log: WriteAheadLog | None, entry: WriteAheadEntry, line: Mapping[str, object]) -> None:
         if log is not None:
             log.write(entry)
         self._write_line(line)
@@ -158,7 +162,7 @@ class EventWriter:
         error = f"the disk of {self.out} does not answer: changes wait in memory, and would be lost with the process"
         self.report("disk", error if is_hanging else "")
 
-    def _queue_change(self, store: EventStore, entry: Entry) -> None:
+    def _queue_change(self, store: EventStore, entry: WriteAheadEntry) -> None:
         """Queue a change for the database. Once one found no place, those after it wait behind it: their order stays."""
         with self._backlog_lock:
             if not self._has_backlog:
@@ -182,7 +186,7 @@ class EventWriter:
                     return
             self._write_with_retry(partial(self._apply, store, entry))
 
-    def _apply(self, store: EventStore, entry: Entry) -> None:
+    def _apply(self, store: EventStore, entry: WriteAheadEntry) -> None:
         """Store a change, unless that was done; one that can never be stored leaves the write-ahead file."""
         if (log := store.write_ahead) is not None and not log.is_waiting(entry):
             return

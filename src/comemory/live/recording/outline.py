@@ -76,10 +76,10 @@ def _largest(hot: NDArray[np.uint8], seeds: NDArray[np.bool_], size: tuple[int, 
     return tuple((round(float(a)), round(float(b))) for a, b in zip(x, y, strict=True))
 
 
-def bounds(outline: Outline | None, box: Box | None) -> Box | None:
+def enclosing_box(outline: Outline | None, box: Box | None) -> Box | None:
     """The smallest box around an outline and a box; None without either.
 
-    >>> bounds(((4, 4), (9, 4), (9, 8)), (2, 5, 6, 7))
+    >>> enclosing_box(((4, 4), (9, 4), (9, 8)), (2, 5, 6, 7))
     (2, 4, 9, 8)
     """
     points = [*(outline or ()), *([] if box is None else [(box[0], box[1]), (box[2], box[3])])]

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from comemory.live.recording.outline import Outline
 from comemory.types import Box, Score
 from comemory.video.image_folder import upright_rgb
-from comemory.video.overlay import annotate
+from comemory.video.overlay import draw_score
 from comemory.video.writer import save_image
 
 THUMBNAIL_WIDTH = 480
@@ -34,10 +34,10 @@ def to_rgb(image: Any) -> NDArray[np.uint8]:
     return upright_rgb(image, None, VideoReformatter()) if isinstance(image, av.VideoFrame) else image
 
 
-def shrink(image: NDArray[np.uint8], width: int) -> NDArray[np.uint8]:
+def downscale(image: NDArray[np.uint8], width: int) -> NDArray[np.uint8]:
     """The image, scaled down to `width` pixels where it is wider.
 
-    >>> shrink(np.zeros((40, 80, 3), np.uint8), 20).shape
+    >>> downscale(np.zeros((40, 80, 3), np.uint8), 20).shape
     (10, 20, 3)
     """
     if image.shape[1] <= width:
@@ -53,7 +53,7 @@ def save_thumbnail(image: Any, path: Path) -> Path:
         SourceError: it cannot be written.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    save_image(shrink(to_rgb(image), THUMBNAIL_WIDTH), path)
+    save_image(downscale(to_rgb(image), THUMBNAIL_WIDTH), path)
     return path
 
 
@@ -71,7 +71,7 @@ def save_crop(image: Any, place: Box, path: Path) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     whole = to_rgb(image)
     left, top, right, bottom = crop_around(whole.shape[:2], place)
-    save_image(shrink(np.ascontiguousarray(whole[top:bottom, left:right]), THUMBNAIL_WIDTH), path)
+    save_image(downscale(np.ascontiguousarray(whole[top:bottom, left:right]), THUMBNAIL_WIDTH), path)
     return path
 
 
@@ -104,7 +104,7 @@ def save_heat_map(
         SourceError: it cannot be written.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    drawn = annotate(
+    drawn = draw_score(
         to_rgb(image),
         replace(score, heat_map=heat),
         event=True,

@@ -28,11 +28,11 @@ from comemory.live.recording.activity import ActivityRecorder
 from comemory.live.recording.event_writer import EventWriter
 from comemory.live.recording.minute_scores import MinuteScores
 from comemory.live.recording.packet_buffer import PacketBuffer
-from comemory.live.recording.snapshots import shrink, to_rgb
+from comemory.live.recording.snapshots import downscale, to_rgb
 from comemory.live.scoring.event_tracker import EventTracker, ScoredSample
 from comemory.live.scoring.suppression import SuppressionFilter
-from comemory.live.scoring.unusual_times import Surprise, UnusualTimes
-from comemory.live.scoring.zones import contains
+from comemory.live.scoring.unusual_times import UnusualTimes, UnusualTimeScore
+from comemory.live.scoring.zones import points_in_polygon
 from comemory.store.activity import COLUMNS, ROWS, HourOfActivity
 from comemory.store.event import StoredEvent, iso
 from comemory.types import Box, Frame, Score
@@ -213,11 +213,11 @@ class CameraScorer:
                 self._unscored = newest, datetime.now(UTC)
             unscored = self._unscored
         if latest is not None:
-            image = shrink(to_rgb(latest.frame.image), SNAPSHOT_WIDTH)
+            image = downscale(to_rgb(latest.frame.image), SNAPSHOT_WIDTH)
             return Snapshot(image, heat_map, latest.score.value, _utc(latest.frame.time), state)
         if newest is None or unscored is None:
             return None
-        return Snapshot(shrink(to_rgb(unscored[0]), SNAPSHOT_WIDTH), None, None, unscored[1], state)
+        return Snapshot(downscale(to_rgb(unscored[0]), SNAPSHOT_WIDTH), None, None, unscored[1], state)
 
     def _use(self, detector: Detector) -> None:
         self.detector = detector
@@ -352,7 +352,7 @@ class CameraScorer:
             x, y = np.meshgrid((np.arange(COLUMNS) + 0.5) / COLUMNS, (np.arange(ROWS) + 0.5) / ROWS)
             self._cells = np.ones((ROWS, COLUMNS), np.bool_)
             for zone in self.camera.zones:
-                self._cells &= ~contains(zone, x, y)
+                self._cells &= ~points_in_polygon(zone, x, y)
         return self._cells
 
     def _write_activity(self, part: HourOfActivity | None) -> None:
@@ -400,7 +400,7 @@ class CameraScorer:
         return resize(frame.image, size)
 
 
-def _box_of(found: Surprise, size: tuple[int, int]) -> Box:
+def _box_of(found: UnusualTimeScore, size: tuple[int, int]) -> Box:
     """The box around the cells of a surprise, in pixels of an image of `size` (height, width)."""
     rows, columns = np.nonzero(found.cells)
     left, top = columns.min() * size[1] // COLUMNS, rows.min() * size[0] // ROWS

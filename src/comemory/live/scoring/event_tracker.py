@@ -15,7 +15,7 @@ from comemory.live.config import CameraSettings, EventSettings
 from comemory.live.contract import FindLabel, Label, Message
 from comemory.live.monitoring.camera_stats import CameraStats
 from comemory.live.recording.event_writer import EventWriter
-from comemory.live.recording.outline import Outline, bounds, outline_of
+from comemory.live.recording.outline import Outline, enclosing_box, outline_of
 from comemory.live.recording.packet_buffer import PacketBuffer
 from comemory.live.recording.snapshots import save_crop, save_heat_map, save_thumbnail, to_rgb
 from comemory.live.scoring.suppression import Signature
@@ -239,7 +239,7 @@ class EventTracker:
             ),
             on_error,
         )
-        if (place := bounds(peak.outline, peak.score.box)) is not None:
+        if (place := enclosing_box(peak.outline, peak.score.box)) is not None:
             crop = folder / f"{event_id}-crop.jpg"
             self._event_writer.attach(event_id, "crop", lambda: save_crop(peak.frame.image, place, crop), on_error)
 

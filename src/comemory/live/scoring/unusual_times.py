@@ -35,7 +35,7 @@ MARGIN = 0.3
 
 
 @dataclass(frozen=True, eq=False)
-class Surprise:
+class UnusualTimeScore:
     """How unusual a frame is at its time.
 
     Attributes:
@@ -79,7 +79,7 @@ class UnusualTimes:
         self._seen: deque[NDArray[np.bool_]] = deque(maxlen=N_FRAMES)
         self.limit, self.note = self._calibrate(parse_budget(budget), budget)
 
-    def step(self, at: float, moves: NDArray[np.bool_]) -> Surprise | None:
+    def step(self, at: float, moves: NDArray[np.bool_]) -> UnusualTimeScore | None:
         """The surprise of the next frame; None where nothing moves, or nothing is known of this time.
 
         Args:
@@ -98,7 +98,7 @@ class UnusualTimes:
             return None
         rarity = np.where(lasting, usual, 0.0)
         surprise = float(rarity.max())
-        return Surprise(surprise - self.limit, lasting & (rarity >= min(self.limit, surprise)))
+        return UnusualTimeScore(surprise - self.limit, lasting & (rarity >= min(self.limit, surprise)))
 
     def reset(self) -> None:
         """Forget the frames before: the next one does not follow them."""

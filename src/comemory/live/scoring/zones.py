@@ -12,14 +12,14 @@ from comemory.live.config import Zone
 from comemory.scoring import PatchMap
 
 
-def contains(zone: Zone, x: NDArray[np.float64], y: NDArray[np.float64]) -> NDArray[np.bool_]:
+def points_in_polygon(zone: Zone, x: NDArray[np.float64], y: NDArray[np.float64]) -> NDArray[np.bool_]:
     """Test which points lie in a polygon, by the even-odd rule.
 
     Shapes:
         x, y: float64 of any one shape, as shares of the image's width and height; returns bool of the same shape.
 
     >>> square = ((0.0, 0.0), (0.5, 0.0), (0.5, 0.5), (0.0, 0.5))
-    >>> contains(square, np.array([0.25, 0.75]), np.array([0.25, 0.25]))
+    >>> points_in_polygon(square, np.array([0.25, 0.75]), np.array([0.25, 0.25]))
     array([ True, False])
     """
     found = np.zeros(x.shape, np.bool_)
@@ -69,6 +69,6 @@ class ZoneMask:
             x, y = np.broadcast_arrays(*patch_centres(patches, self.size))
             ignored = np.zeros(x.shape, np.bool_)
             for zone in self.zones:
-                ignored |= contains(zone, x, y)
+                ignored |= points_in_polygon(zone, x, y)
             self._masks[key] = ~ignored
         return self._masks[key]

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from .. import evidence, losses
 from ..contract import Model
 from ..settings import ModelSettings
-from .am_correspondence import with_length
+from .am_correspondence import normalise_length
 from .parts import PatchDiscriminator, cross_entropy_losses, parameter_groups
 
 N_LEVELS = 5
@@ -32,7 +32,7 @@ class AbnormalGanSettings(ModelSettings):
 
     motion_channels: ClassVar[tuple[str, ...]] = ("flow_difference:16",)
     appearance_channels: ClassVar[tuple[str, ...]] = ("appearance_difference:32",)
-    own_score: ClassVar[dict[str, float]] = {"largest_flow_difference": 2.0, "largest_appearance_difference": 1.0}
+    authors_score: ClassVar[dict[str, float]] = {"largest_flow_difference": 2.0, "largest_appearance_difference": 1.0}
     clips: ClassVar[dict[str, object]] = {"flow_of": "next", "flow_ema_decay": 0.0, "flow_shrinkage": 0.0}
     presets: ClassVar[dict[str, dict[str, object]]] = {
         "paper": {
@@ -84,7 +84,7 @@ class AbnormalGan(Model):
 
     def loss(self, frames_BTCHW: Tensor, flow_B2HW: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         """See `contract.Model`: the second newest frame and the flow from it to the newest one."""
-        frame, flow = frames_BTCHW[:, -2], with_length(flow_B2HW)
+        frame, flow = frames_BTCHW[:, -2], normalise_length(flow_B2HW)
         generated_flow, generated_frame = self(frame, flow)
         real = torch.cat([frame, flow], dim=1)
         of_flow = cross_entropy_losses(self.judge_flow, real, torch.cat([frame, generated_flow], dim=1))
@@ -100,7 +100,7 @@ class AbnormalGan(Model):
 
     def infer(self, frames_BTCHW: Tensor, flow_B2HW: Tensor, *items: Tensor) -> dict[str, Tensor]:
         """See `contract.Model`. The largest differences are taken of means over 16x16 pixels."""
-        frame, flow = frames_BTCHW[:, -2], with_length(flow_B2HW)
+        frame, flow = frames_BTCHW[:, -2], normalise_length(flow_B2HW)
         generated_flow, generated_frame = self(frame, flow)
         flow_difference = evidence.cell_means((flow - generated_flow).abs().sum(dim=1, keepdim=True))
         real = self.judge_frame.levels(torch.cat([frame, flow], dim=1))

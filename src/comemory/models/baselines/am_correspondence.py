@@ -81,7 +81,7 @@ class AmCorrespondence(Model):
 
     def loss(self, frames_BTCHW: Tensor, flow_B2HW: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         """See `contract.Model`: the second newest frame gives itself and the flow into the newest one."""
-        frame_BCHW, target = frames_BTCHW[:, -2], with_length(flow_B2HW)
+        frame_BCHW, target = frames_BTCHW[:, -2], normalise_length(flow_B2HW)
         reconstructed, flow = self(frame_BCHW)
         parts = {
             "frame": losses.prediction_loss(reconstructed, frame_BCHW) + gradient_loss(reconstructed, frame_BCHW),
@@ -101,7 +101,7 @@ class AmCorrespondence(Model):
         reconstructed, flow = self(frame_BCHW)
         return {
             "flow_mean": evidence.cell_means(flow_B2HW),
-            "flow_error": evidence.flow_error(flow, with_length(flow_B2HW)),
+            "flow_error": evidence.flow_error(flow, normalise_length(flow_B2HW)),
             "frame_error": evidence.frame_error(reconstructed, frame_BCHW),
         }
 
@@ -110,7 +110,7 @@ class AmCorrespondence(Model):
         return torch.optim.Adam(parameter_groups(self, self.discriminator, 0.1), lr=lr, betas=(0.5, 0.9))
 
 
-def with_length(flow_B2HW: Tensor) -> Tensor:
+def normalise_length(flow_B2HW: Tensor) -> Tensor:
     """The flow with its length as third channel. The small constant keeps the root differentiable at 0."""
     length = torch.sqrt((flow_B2HW**2).sum(dim=1, keepdim=True) + 1e-12)
     return torch.cat([flow_B2HW, length], dim=1)

@@ -33,7 +33,7 @@ class AmmcSettings(ModelSettings):
 
     motion_channels: ClassVar[tuple[str, ...]] = ()
     appearance_channels: ClassVar[tuple[str, ...]] = ("negative_psnr",)
-    own_score: ClassVar[dict[str, float]] = {"negative_psnr": 0.96, "commitment": 0.04}
+    authors_score: ClassVar[dict[str, float]] = {"negative_psnr": 0.96, "commitment": 0.04}
     clips: ClassVar[dict[str, object]] = {"flow_of": "next", "flow_ema_decay": 0.0, "flow_shrinkage": 0.0}
     presets: ClassVar[dict[str, dict[str, object]]] = {
         "paper": {
@@ -84,8 +84,8 @@ class Ammc(Model):
         self.appearance = UNet(channels * n_past, channels, settings.width)
         self.motion = UNet(channels * (n_past - 1), 2, settings.width)
         deepest = self.appearance.width
-        self.appearance_codes = Codes(deepest, settings.codes, settings.code_width)
-        self.motion_codes = Codes(deepest, settings.codes, settings.code_width)
+        self.appearance_codes = QuantisedMemory(deepest, settings.codes, settings.code_width)
+        self.motion_codes = QuantisedMemory(deepest, settings.codes, settings.code_width)
         self.to_appearance, self.to_motion = _bridge(deepest), _bridge(deepest)
         self.discriminator = (
             PatchDiscriminator(channels, settings.discriminator_width) if settings.adversarial else None
@@ -134,7 +134,7 @@ class Ammc(Model):
         return torch.optim.Adam(parameter_groups(self, self.discriminator, 0.1), lr=lr)
 
 
-class Codes(nn.Module):
+class QuantisedMemory(nn.Module):
     """A vector-quantised memory: the two codes nearest to a query, concatenated, are added to the feature.
 
     Codes are moving averages of the queries nearest to them and take no gradient. Source: van den Oord et al., NeurIPS 2017.

@@ -42,7 +42,7 @@ class AnyShotSettings(ModelSettings):
 
     motion_channels: ClassVar[tuple[str, ...]] = ("excess",)
     appearance_channels: ClassVar[tuple[str, ...]] = ()
-    own_score: ClassVar[dict[str, float]] = {"cusum:excess": 1.0}
+    authors_score: ClassVar[dict[str, float]] = {"cusum:excess": 1.0}
     clips: ClassVar[dict[str, object]] = {"flow_of": "next", "flow_ema_decay": 0.0, "flow_shrinkage": 0.0}
     presets: ClassVar[dict[str, dict[str, object]]] = {"small": {"train": {"epochs": 1}}}
 

@@ -25,7 +25,7 @@ class AutoencoderSettings(ModelSettings):
 
     motion_channels: ClassVar[tuple[str, ...]] = ()
     appearance_channels: ClassVar[tuple[str, ...]] = ("negative_psnr",)
-    own_score: ClassVar[dict[str, float]] = {"negative_psnr": 1.0}
+    authors_score: ClassVar[dict[str, float]] = {"negative_psnr": 1.0}
 
     width: int = Field(8, ge=4, le=256, title="Width", description="Feature channels of the first level.")
 

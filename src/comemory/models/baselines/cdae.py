@@ -32,7 +32,7 @@ class CdaeSettings(ModelSettings):
 
     motion_channels: ClassVar[tuple[str, ...]] = ()
     appearance_channels: ClassVar[tuple[str, ...]] = ("clip_error",)
-    own_score: ClassVar[dict[str, float]] = {"clip_error": 1.0}
+    authors_score: ClassVar[dict[str, float]] = {"clip_error": 1.0}
     presets: ClassVar[dict[str, dict[str, object]]] = {
         "paper": {
             "network": {"width": 32},

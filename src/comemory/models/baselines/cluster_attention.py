@@ -30,7 +30,7 @@ class ClusterAttentionSettings(ModelSettings):
 
     motion_channels: ClassVar[tuple[str, ...]] = ()
     appearance_channels: ClassVar[tuple[str, ...]] = ("key_distance",)
-    own_score: ClassVar[dict[str, float]] = {"key_distance": 1.0}
+    authors_score: ClassVar[dict[str, float]] = {"key_distance": 1.0}
     clips: ClassVar[dict[str, object]] = {"n_past": 7}
     presets: ClassVar[dict[str, dict[str, object]]] = {"small": {"clips": {"n_past": 4}}}
 
@@ -66,8 +66,8 @@ class ClusterAttention(Model):
     def __init__(self, settings: ClusterAttentionSettings, *, channels: int, n_past: int) -> None:
         super().__init__(settings, channels=channels, n_past=n_past)
         self.network = FrozenFeatures()
-        self.encoder = Heads(settings.heads, settings.embedding)
-        self.key_encoder = Heads(settings.heads, settings.embedding).requires_grad_(False)
+        self.encoder = ProjectionHeads(settings.heads, settings.embedding)
+        self.key_encoder = ProjectionHeads(settings.heads, settings.embedding).requires_grad_(False)
         self.key_encoder.load_state_dict(self.encoder.state_dict())
         # Keys of zeros are at cosine 0 to everything: they never are the nearest of a snippet that resembles a key.
         self.register_buffer("keys_QE", torch.zeros(settings.keys, settings.embedding))
@@ -130,7 +130,7 @@ class ClusterAttention(Model):
         self.n_keys += len(key_BE)
 
 
-class Heads(nn.Module):
+class ProjectionHeads(nn.Module):
     """Parallel projections, joined by an attention over their clusters; the embedding has unit norm."""
 
     def __init__(self, heads: int, embedding: int) -> None:

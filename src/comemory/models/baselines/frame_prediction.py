@@ -27,7 +27,7 @@ class FramePredictionSettings(ModelSettings):
 
     motion_channels: ClassVar[tuple[str, ...]] = ()
     appearance_channels: ClassVar[tuple[str, ...]] = ("negative_psnr",)
-    own_score: ClassVar[dict[str, float]] = {"negative_psnr": 1.0}
+    authors_score: ClassVar[dict[str, float]] = {"negative_psnr": 1.0}
     presets: ClassVar[dict[str, dict[str, object]]] = {
         "paper": {
             "network": {"width": 64, "discriminator_width": 128},

@@ -32,7 +32,7 @@ class MemaeSettings(ModelSettings):
 
     motion_channels: ClassVar[tuple[str, ...]] = ()
     appearance_channels: ClassVar[tuple[str, ...]] = ("clip_error",)
-    own_score: ClassVar[dict[str, float]] = {"clip_error": 1.0}
+    authors_score: ClassVar[dict[str, float]] = {"clip_error": 1.0}
     clips: ClassVar[dict[str, object]] = {"n_past": 15}
     presets: ClassVar[dict[str, dict[str, object]]] = {
         "paper": {

@@ -35,7 +35,7 @@ class MnadSettings(ModelSettings):
 
     motion_channels: ClassVar[tuple[str, ...]] = ()
     appearance_channels: ClassVar[tuple[str, ...]] = ("frame_error:32",)
-    own_score: ClassVar[dict[str, float]] = {"negative_psnr": 0.6, "query_distance": 0.4}
+    authors_score: ClassVar[dict[str, float]] = {"negative_psnr": 0.6, "query_distance": 0.4}
     presets: ClassVar[dict[str, dict[str, object]]] = {
         "small": {"network": {"width": 8}},
         "paper": {
@@ -76,12 +76,12 @@ class MnadSettings(ModelSettings):
 
 
 class MnadReconstructionSettings(MnadSettings):
-    """Settings of the MNAD that reconstructs. The weights of its own score are from memory, and were not checked."""
+    """Settings of the MNAD that reconstructs. The weights of the authors' score are from memory, and were not checked."""
 
-    own_score: ClassVar[dict[str, float]] = {"negative_psnr": 0.7, "query_distance": 0.3}
+    authors_score: ClassVar[dict[str, float]] = {"negative_psnr": 0.7, "query_distance": 0.3}
 
 
-class Prediction(NamedTuple):
+class MnadPrediction(NamedTuple):
     """What MNAD predicts from the past frames, or reconstructs from the newest one.
 
     Shapes:
@@ -140,7 +140,7 @@ class Mnad(Model):
         """The memory, under the name that the evidence of the appearance branch has."""
         return {"appearance": self.memory}
 
-    def forward(self, past_BTCHW: Tensor, items_ND: Tensor | None = None) -> Prediction:
+    def forward(self, past_BTCHW: Tensor, items_ND: Tensor | None = None) -> MnadPrediction:
         """Predict the next frame.
 
         Shapes:
@@ -158,7 +158,7 @@ class Mnad(Model):
         for enlarge, decode, skipped in zip(self.enlarge, self.decoder, reversed(encoded), strict=True):
             enlarged = enlarge(feature)
             feature = decode(torch.cat([skipped, enlarged], dim=1) if self.skips else enlarged)
-        return Prediction(torch.tanh(self.leave(feature)), memory_read)
+        return MnadPrediction(torch.tanh(self.leave(feature)), memory_read)
 
     def loss(self, frames_BTCHW: Tensor, flow_B2HW: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         """See `contract.Model`; the flow is not used. In training mode the memory is updated."""

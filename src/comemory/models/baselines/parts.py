@@ -110,19 +110,19 @@ def least_squares_losses(discriminator: nn.Module, real_BCHW: Tensor, fake_BCHW:
     Each sees the other as a constant: the generator's loss runs through detached weights of the discriminator, and the
     discriminator's loss is taken of a detached image. Source: Mao et al., ICCV 2017.
     """
-    generator = 0.5 * ((frozen(discriminator, fake_BCHW) - 1) ** 2).mean()
+    generator = 0.5 * ((frozen_weights_output(discriminator, fake_BCHW) - 1) ** 2).mean()
     judged_real, judged_fake = discriminator(real_BCHW), discriminator(fake_BCHW.detach())
     return generator, 0.5 * ((judged_real - 1) ** 2).mean() + 0.5 * (judged_fake**2).mean()
 
 
 def cross_entropy_losses(discriminator: nn.Module, real_BCHW: Tensor, fake_BCHW: Tensor) -> tuple[Tensor, Tensor]:
     """As `least_squares_losses`, with the binary cross-entropy of Goodfellow et al., NeurIPS 2014."""
-    generator = nnf.softplus(-frozen(discriminator, fake_BCHW)).mean()
+    generator = nnf.softplus(-frozen_weights_output(discriminator, fake_BCHW)).mean()
     judged_real, judged_fake = discriminator(real_BCHW), discriminator(fake_BCHW.detach())
     return generator, 0.5 * (nnf.softplus(-judged_real).mean() + nnf.softplus(judged_fake).mean())
 
 
-def frozen(module: nn.Module, image_BCHW: Tensor) -> Tensor:
+def frozen_weights_output(module: nn.Module, image_BCHW: Tensor) -> Tensor:
     """A module's output through detached weights: gradients reach the image and not the module."""
     weights = {name: weight.detach() for name, weight in module.named_parameters()}
     buffers = {name: buffer.clone() for name, buffer in module.named_buffers()}

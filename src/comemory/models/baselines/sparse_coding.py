@@ -44,7 +44,7 @@ class TscSettings(ModelSettings):
 
     motion_channels: ClassVar[tuple[str, ...]] = ()
     appearance_channels: ClassVar[tuple[str, ...]] = ("clip_error",)
-    own_score: ClassVar[dict[str, float]] = {"clip_error": 1.0}
+    authors_score: ClassVar[dict[str, float]] = {"clip_error": 1.0}
     clips: ClassVar[dict[str, object]] = {"n_past": 9}
     presets: ClassVar[dict[str, dict[str, object]]] = {
         "small": {"clips": {"n_past": 4}},

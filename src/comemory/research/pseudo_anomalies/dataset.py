@@ -10,7 +10,7 @@ from comemory import datasets
 from comemory.errors import ConfigError, DatasetError
 from comemory.research.pseudo_anomalies.footage import ObjectBank, PseudoSource
 from comemory.research.pseudo_anomalies.perturbations import NORMAL, PERTURBATIONS
-from comemory.research.pseudo_anomalies.segments import Segment, split_segments
+from comemory.research.pseudo_anomalies.segments import VideoSegment, split_segments
 from comemory.types import DataCheck, Dataset, LabelledSource
 
 KIND = "pseudo"
@@ -20,7 +20,7 @@ MAX_SEGMENTS = 2
 """Segments used, each once for every perturbation and once without. Two keep an evaluation as short as one on Ped2."""
 
 
-def open_dataset(spec: str) -> Dataset:
+def open_any_dataset(spec: str) -> Dataset:
     """Open a data set of any kind, `pseudo:KIND:PATH` included.
 
     Args:
@@ -91,7 +91,7 @@ class PseudoAnomalies:
         found = {**base.found, "testing videos": len(testing), "testing frames": n_frames}
         return DataCheck(found, {}, base.problems, base.notes)
 
-    def _videos(self, segments: Sequence[Segment]) -> Iterator[LabelledSource]:
+    def _videos(self, segments: Sequence[VideoSegment]) -> Iterator[LabelledSource]:
         for number, segment in enumerate(segments):
             bank = ObjectBank()
             for kind in (NORMAL, *PERTURBATIONS):

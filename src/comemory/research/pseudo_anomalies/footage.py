@@ -15,7 +15,7 @@ from comemory.research.pseudo_anomalies.objects import (
     link_tracklets,
     paste,
 )
-from comemory.research.pseudo_anomalies.perturbations import NORMAL, PERTURBATIONS, Step, normal
+from comemory.research.pseudo_anomalies.perturbations import NORMAL, PERTURBATIONS, CutoutPose, normal
 from comemory.types import Frame
 
 MAX_FRAMES = 48
@@ -118,7 +118,7 @@ class PseudoSource:
 
     def _schedule(
         self, tracklets: Sequence[Sequence[Cutout]], n_frames: int, size: tuple[int, int]
-    ) -> Iterator[tuple[int, list[Step], bool]]:
+    ) -> Iterator[tuple[int, list[CutoutPose], bool]]:
         """Yield when each pasted object appears, its steps, and whether it is abnormal.
 
         There are as many normal as abnormal ones, so that the traces of pasting alone tell nothing. The order of the draws

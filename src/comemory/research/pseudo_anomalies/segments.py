@@ -17,7 +17,7 @@ MIN_FRAMES = 48
 
 
 @dataclass(frozen=True)
-class Segment:
+class VideoSegment:
     """Consecutive frames of one video.
 
     Attributes:
@@ -50,7 +50,7 @@ class Segment:
 
 def split_segments(
     videos: Sequence[LabelledSource], share: float, n_past: int = 4
-) -> tuple[list[Segment], list[Segment]]:
+) -> tuple[list[VideoSegment], list[VideoSegment]]:
     """Cut the video that is trained on, and that which is held out, into segments of about `TARGET_FRAMES` frames.
 
     Args:
@@ -70,12 +70,12 @@ def split_segments(
     return _cut(videos, trained), _cut(videos, held_out)
 
 
-def _cut(videos: Sequence[LabelledSource], parts: Sequence[VideoPart]) -> list[Segment]:
-    found: list[Segment] = []
+def _cut(videos: Sequence[LabelledSource], parts: Sequence[VideoPart]) -> list[VideoSegment]:
+    found: list[VideoSegment] = []
     for number, part in parts:
         n_pieces = max(1, round((part.stop - part.start) / TARGET_FRAMES))
         edges = [part.start + round(i * (part.stop - part.start) / n_pieces) for i in range(n_pieces + 1)]
-        found += [Segment(videos[number], a, b) for a, b in pairwise(edges) if b - a >= MIN_FRAMES]
+        found += [VideoSegment(videos[number], a, b) for a, b in pairwise(edges) if b - a >= MIN_FRAMES]
     return found
 
 

@@ -13,7 +13,7 @@ from comemory.evaluation.motion_baseline import MOTION_BASELINE_VERSION, motion_
 from comemory.evaluation.video_scores import MotionBaseline
 from comemory.files import write_text
 from comemory.research.pseudo_anomalies import PSEUDO_VERSION
-from comemory.research.pseudo_anomalies.dataset import open_dataset
+from comemory.research.pseudo_anomalies.dataset import open_any_dataset
 from comemory.research.reproduce.timing import read_json
 from comemory.types import LabelledSource
 
@@ -29,7 +29,7 @@ def cached_motion_baseline(folder: Path, data: str) -> MotionBaseline:
 
     @cache
     def training_content() -> str:
-        return " ".join(content_sha256(video, data) for video in open_dataset(data).training())
+        return " ".join(content_sha256(video, data) for video in open_any_dataset(data).training())
 
     def scores_of(video: LabelledSource, rate_hz: float, trained_hz: float) -> Mapping[int, float]:
         # A video that is made in memory has no file to hash; its content follows from what it is made of.

@@ -16,7 +16,7 @@ GIT_TIMEOUT_S = 20
 
 
 @cache
-def environment() -> JSON:
+def process_environment() -> JSON:
     """Return commit, versions and hardware of this process, as they were at the first call.
 
     Cached, because a process that runs for hours runs the code it was started with, whatever is committed meanwhile.

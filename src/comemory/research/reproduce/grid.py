@@ -14,7 +14,7 @@ from comemory.research.pseudo_anomalies import PSEUDO_VERSION
 from comemory.research.reproduce.experiment import Experiment, ExperimentData
 from comemory.scoring import ScoringSettings
 from comemory.training.config import TrainingConfig, read_training_config
-from comemory.training.stretches import MAX_FRAMES
+from comemory.training.footage_sampling import MAX_FRAMES
 from comemory.types import JSON
 
 TRAINING_VERSION = 2
@@ -25,7 +25,7 @@ ENVIRONMENT_SETTINGS = frozenset({"accelerator", "devices", "threads", "checkpoi
 
 
 @dataclass(frozen=True)
-class Choice:
+class RunSettings:
     """The settings of a run, data and seed aside: those of a variant, or of a variant with scoring settings of its own.
 
     Attributes:
@@ -55,7 +55,7 @@ class Run:
 
     experiment: str
     data: str
-    variant: Choice
+    variant: RunSettings
     seed: int
     order: tuple[int, int]
     config: TrainingConfig
@@ -212,14 +212,14 @@ def _seeds(seeds: Sequence[int], n_seeds: int | None) -> list[int]:
     return chosen
 
 
-def _choices(experiment: Experiment) -> Iterator[Choice]:
+def _choices(experiment: Experiment) -> Iterator[RunSettings]:
     """Each variant, followed by the scorings on its networks."""
     for variant in experiment.variants:
         title = variant.title or variant.name
-        yield Choice(variant.name, title, variant.settings, variant.reported)
+        yield RunSettings(variant.name, title, variant.settings, variant.reported)
         for scoring in experiment.scorings:
             if not scoring.of or variant.name in scoring.of:
-                yield Choice(
+                yield RunSettings(
                     f"{variant.name}+{scoring.name}",
                     f"{title}, {scoring.title or scoring.name}",
                     (*variant.settings, *scoring.settings),
@@ -227,7 +227,7 @@ def _choices(experiment: Experiment) -> Iterator[Choice]:
                 )
 
 
-def _configs(experiment: Experiment, choices: Sequence[Choice], seed: int) -> dict[str, TrainingConfig]:
+def _configs(experiment: Experiment, choices: Sequence[RunSettings], seed: int) -> dict[str, TrainingConfig]:
     configs: dict[str, TrainingConfig] = {}
     # One device, because the number of devices changes the order of the sums and so the weights.
     fixed = ("train.devices=1", f"train.seed={seed}")

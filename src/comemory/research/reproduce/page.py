@@ -23,7 +23,7 @@ TABLES: Mapping[str, Callable[[Sequence[Summary], str | None], str]] = {
     "row": tables.row_table,
     "cost": tables.cost_table,
     "metrics": tables.metrics_table,
-    "protocols": tables.protocol_matrix,
+    "protocols": tables.protocol_tables,
     "budgets": tables.budgets_table,
     "ranks": tables.ranks_table,
     "perturbations": tables.perturbations_table,
@@ -47,7 +47,7 @@ def write_page(table: Path, page: Path, template: str, files: Mapping[str, str] 
         table: file of the rows.
         page: Markdown file to write.
         template: text with blocks; see `read_template` and `experiment_template`.
-        files: see `render`.
+        files: see `render_experiment`.
 
     Returns:
         The files written.
@@ -56,7 +56,7 @@ def write_page(table: Path, page: Path, template: str, files: Mapping[str, str] 
         ConfigError: the template or the table is not valid, or the page cannot be written.
         SourceError: a file cannot be read or written.
     """
-    text, plots = render(rows_with_costs(table), template, page.stem, files)
+    text, plots = render_experiment(rows_with_costs(table), template, page.stem, files)
     require_writable_folder(page.parent)
     written = []
     for name, plot in plots.items():
@@ -135,7 +135,7 @@ def experiment_template(name: str, experiment: Experiment) -> str:
     return "\n\n".join([*parts, *(f"{{{{ {block} {name} }}}}" for block in (*blocks, "provenance"))])
 
 
-def render(
+def render_experiment(
     rows: Sequence[JSON], template: str, folder: str, files: Mapping[str, str] | None = None
 ) -> tuple[str, dict[str, str]]:
     """Return the page, and its plots as SVG by file name.

@@ -13,7 +13,7 @@ import matplotlib as mpl
 import numpy as np
 from matplotlib.figure import Figure
 
-from comemory.research.reproduce.summary import HEADLINE, Summary, by_data, number_at
+from comemory.research.reproduce.summary import HEADLINE, Summary, by_data, nested_number
 
 MODEL, BASELINE, REPORTED, SELECTION = "#0b5394", "#7f7f7f", "#b45f06", "#38761d"
 WIDEST = 44
@@ -61,7 +61,7 @@ def _draw_variants(axis: Any, group: Sequence[Summary], titles: Sequence[str]) -
     for summary in group:
         height, value = titles.index(summary.title), summary.spread_of(HEADLINE)
         if value is not None:
-            seeds = [auc for row in summary.rows if (auc := number_at(row["results"], HEADLINE)) is not None]
+            seeds = [auc for row in summary.rows if (auc := nested_number(row["results"], HEADLINE)) is not None]
             axis.plot(seeds, [height] * len(seeds), "o", color=MODEL, alpha=0.35, markersize=4)
             bar = {"fmt": "o", "color": MODEL, "markersize": 6, "capsize": 3, "label": "mean ± sd, and each seed"}
             axis.errorbar(value.mean, height, xerr=value.sd or 0, **bar)

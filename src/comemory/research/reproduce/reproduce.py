@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from comemory.errors import ComemoryError, ConfigError, DatasetError
-from comemory.research.pseudo_anomalies.dataset import open_dataset
+from comemory.research.pseudo_anomalies.dataset import open_any_dataset
 from comemory.research.reproduce.experiment import Experiment, ExperimentData, find_experiment, read_experiment
 from comemory.research.reproduce.grid import (
     TRAINING_VERSION,
@@ -49,7 +49,7 @@ class Paths:
 
 
 @dataclass(frozen=True)
-class Plan:
+class RunPlan:
     """The runs that were asked for.
 
     Attributes:
@@ -85,7 +85,7 @@ def find_recorded(given: Path | None, root: Path) -> Path | None:
     return beside if beside.is_dir() else None
 
 
-def make_plan(name: str, paths: Paths, n_seeds: int | None = None, only: Sequence[str] = ()) -> Plan:
+def make_plan(name: str, paths: Paths, n_seeds: int | None = None, only: Sequence[str] = ()) -> RunPlan:
     """Read an experiment, select its runs, and look up which of them the table has.
 
     Args:
@@ -112,11 +112,16 @@ def make_plan(name: str, paths: Paths, n_seeds: int | None = None, only: Sequenc
         for run in chosen
         if run.label not in done and (older := last.get((run.data, run.variant.name, run.seed))) is not None
     }
-    return Plan(path.stem, experiment, chosen, done, equivalent, outdated)
+    return RunPlan(path.stem, experiment, chosen, done, equivalent, outdated)
 
 
 def run_plan(
-    plan: Plan, paths: Paths, n_jobs: int, threads: int, progress: Progress, start_process: StartProcess | None = None
+    plan: RunPlan,
+    paths: Paths,
+    n_jobs: int,
+    threads: int,
+    progress: Progress,
+    start_process: StartProcess | None = None,
 ) -> None:
     """Execute the pending runs. A run that fails is reported to `progress`, and the others go on.
 
@@ -148,7 +153,7 @@ def run_plan(
     run_jobs(ready, n_jobs, threads, paths.bundles / plan.name / "workers.log", progress, start_process)
 
 
-def make_job(plan: Plan, run: Run, paths: Paths, threads: int) -> Job:
+def make_job(plan: RunPlan, run: Run, paths: Paths, threads: int) -> Job:
     """Return what a worker needs to execute a run.
 
     Raises:
@@ -179,8 +184,8 @@ def run_folder(run: Run, paths: Paths) -> Path:
 
 def _check_data(job: Job, spec: ExperimentData) -> None:
     """Open every data set of a run, and refuse test data that its title on the page would misname."""
-    open_dataset(job.train)
-    datasets = {name: open_dataset(data) for name, data in job.evaluate_on.items()}
+    open_any_dataset(job.train)
+    datasets = {name: open_any_dataset(data) for name, data in job.evaluate_on.items()}
     if spec.test_videos is None:
         return
     found = len(datasets["test"].testing())
@@ -191,7 +196,7 @@ def _check_data(job: Job, spec: ExperimentData) -> None:
         )
 
 
-def _known_row(plan: Plan, run: Run) -> JSON:
+def _known_row(plan: RunPlan, run: Run) -> JSON:
     """What the row of a run says before anything is executed."""
     experiment, spec = plan.experiment, plan.experiment.data[run.data]
     value = run.variant.reported.get(run.data)

@@ -26,11 +26,11 @@ from comemory.config import Settings
 from comemory.errors import BundleError, SourceError
 from comemory.files import write_text
 from comemory.research.pseudo_anomalies import PSEUDO_VERSION
-from comemory.research.pseudo_anomalies.dataset import open_dataset
+from comemory.research.pseudo_anomalies.dataset import open_any_dataset
 from comemory.research.reproduce.baselines import cached_motion_baseline
-from comemory.research.reproduce.environment import environment
+from comemory.research.reproduce.environment import process_environment
 from comemory.research.reproduce.rows import FORMAT, append_row
-from comemory.research.reproduce.timing import Reporter, TimedReporter, TrainingClock, read_json
+from comemory.research.reproduce.timing import RunReporter, TimedReporter, TrainingClock, read_json
 from comemory.training.config import TrainingConfig
 from comemory.types import JSON
 
@@ -71,7 +71,7 @@ class Job(Settings):
     row: JSON
 
 
-def execute(job: Job, reporter: Reporter) -> JSON:
+def execute(job: Job, reporter: RunReporter) -> JSON:
     """Execute a run to its end and append its row.
 
     Returns:
@@ -80,7 +80,7 @@ def execute(job: Job, reporter: Reporter) -> JSON:
     Raises:
         ComemoryError: one line.
     """
-    environment()
+    process_environment()
     with _exclusive(job.network_folder, reporter):
         network, training = _network(job, reporter)
     with _exclusive(job.run_folder, reporter):
@@ -91,7 +91,7 @@ def execute(job: Job, reporter: Reporter) -> JSON:
     return row
 
 
-def _network(job: Job, reporter: Reporter) -> tuple[Bundle, JSON]:
+def _network(job: Job, reporter: RunReporter) -> tuple[Bundle, JSON]:
     """The trained network and what is known of its training; it is trained if that was not done yet."""
     folder = job.network_folder
     stored = read_json(folder / "note.json")
@@ -106,7 +106,7 @@ def _network(job: Job, reporter: Reporter) -> tuple[Bundle, JSON]:
     trained = _train(job, config, TimedReporter(reporter, clock))
     bundle = open_bundle(trained.bundle)
     done = {
-        **environment(),
+        **process_environment(),
         "gpu": (bundle.provenance.get("hardware") or {}).get("gpu"),
         "wall_s": clock.total(),
         "starts": clock.starts,
@@ -120,7 +120,7 @@ def _network(job: Job, reporter: Reporter) -> tuple[Bundle, JSON]:
     return bundle, done
 
 
-def _started_config(job: Job, stored: JSON | None, reporter: Reporter) -> TrainingConfig:
+def _started_config(job: Job, stored: JSON | None, reporter: RunReporter) -> TrainingConfig:
     """The config of a training that was started and not finished, whatever its scoring; else the job's.
 
     A training can only continue with the config it was started with. If that cannot be read, what is left is set aside.
@@ -134,7 +134,7 @@ def _started_config(job: Job, stored: JSON | None, reporter: Reporter) -> Traini
     return job.config
 
 
-def _set_aside(path: Path, why: str, reporter: Reporter) -> None:
+def _set_aside(path: Path, why: str, reporter: RunReporter) -> None:
     """Rename what a run cannot use, and say so: a network can have taken hours, so none is ever deleted."""
     if not os.path.lexists(path):
         reporter.notice(why)
@@ -149,13 +149,13 @@ def _set_aside(path: Path, why: str, reporter: Reporter) -> None:
     reporter.notice(f"{why.rstrip('.')}; what was there is kept as {kept}")
 
 
-def _prepare_frames(job: Job, config: TrainingConfig, reporter: Reporter) -> None:
+def _prepare_frames(job: Job, config: TrainingConfig, reporter: RunReporter) -> None:
     """Prepare the frames while no other process does: runs on one data set share the cache."""
     from comemory.training.cache import prepare_videos
-    from comemory.training.stretches import choose_stretches
+    from comemory.training.footage_sampling import choose_sampling
     from comemory.training.train import frame_rate
 
-    dataset = open_dataset(job.train)
+    dataset = open_any_dataset(job.train)
     videos = dataset.training()
     rate_hz = frame_rate(dataset, videos)
     with _exclusive(job.cache, reporter):
@@ -167,12 +167,12 @@ def _prepare_frames(job: Job, config: TrainingConfig, reporter: Reporter) -> Non
             config.flow,
             dataset=job.train,
             rate_hz=rate_hz,
-            stretches=choose_stretches(videos, rate_hz, config.train.max_frames),
+            sampling=choose_sampling(videos, rate_hz, config.train.max_frames),
             on_frame=lambda name: reporter.advance(name),
         )
 
 
-def _train(job: Job, config: TrainingConfig, reporter: Reporter) -> Any:
+def _train(job: Job, config: TrainingConfig, reporter: RunReporter) -> Any:
     from comemory.training.train import train
 
     folder = job.network_folder
@@ -188,7 +188,7 @@ def _train(job: Job, config: TrainingConfig, reporter: Reporter) -> Any:
     )
 
 
-def _calibrated(job: Job, network: Bundle, reporter: Reporter) -> Bundle:
+def _calibrated(job: Job, network: Bundle, reporter: RunReporter) -> Bundle:
     """The run's own bundle: a link to the network's if the scoring is the same, else calibrated with its scoring."""
     from comemory.training.recalibrate import link_members, recalibrate
 
@@ -210,7 +210,7 @@ def _calibrated(job: Job, network: Bundle, reporter: Reporter) -> Bundle:
     return open_bundle(out)
 
 
-def _evaluate(job: Job, bundle: Bundle, name: str, reporter: Reporter) -> JSON:
+def _evaluate(job: Job, bundle: Bundle, name: str, reporter: RunReporter) -> JSON:
     """The evaluation on one data set, stored or made now."""
     from comemory.detector import Detector
     from comemory.evaluation.evaluate import evaluate
@@ -229,7 +229,7 @@ def _evaluate(job: Job, bundle: Bundle, name: str, reporter: Reporter) -> JSON:
     )
     done = evaluate(
         detector,
-        open_dataset(data),
+        open_any_dataset(data),
         false_alarms=job.false_alarms,
         motion_baseline=cached_motion_baseline(job.cache / "motion-baseline", data),
         on_video=lambda video, n_frames: reporter.stage(f"Evaluating on {name}, {video}", n_frames),
@@ -237,7 +237,7 @@ def _evaluate(job: Job, bundle: Bundle, name: str, reporter: Reporter) -> JSON:
     )
     evaluation = {
         "bundle": bundle.digest,
-        **environment(),
+        **process_environment(),
         "wall_s": round(time.monotonic() - started, 1),
         "results": done.results,
         "problems": [_without_folder(problem, job) for problem in done.problems],
@@ -279,7 +279,7 @@ def _rounded(value: Any) -> Any:
 
 
 @contextmanager
-def _exclusive(folder: Path, reporter: Reporter) -> Iterator[None]:
+def _exclusive(folder: Path, reporter: RunReporter) -> Iterator[None]:
     """Lock a folder against other processes; waits until it is free."""
     try:
         folder.mkdir(parents=True, exist_ok=True)

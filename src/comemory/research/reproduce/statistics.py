@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 Floats = NDArray[np.float64]
 
 
-class Spread(NamedTuple):
+class MeanAndSd(NamedTuple):
     """A mean over `n` seeds; `sd` is the sample standard deviation, None of one value."""
 
     mean: float
@@ -27,7 +27,7 @@ class Correlation(NamedTuple):
     high: float | None
 
 
-def spread(values: Sequence[float]) -> Spread | None:
+def spread(values: Sequence[float]) -> MeanAndSd | None:
     """Return mean and standard deviation; None without values.
 
     >>> spread([0.98, 0.99, 0.97])
@@ -36,7 +36,7 @@ def spread(values: Sequence[float]) -> Spread | None:
     if not values:
         return None
     sd = float(np.std(values, ddof=1).round(12)) if len(values) > 1 else None
-    return Spread(float(np.mean(values).round(12)), sd, len(values))
+    return MeanAndSd(float(np.mean(values).round(12)), sd, len(values))
 
 
 def ranks(values: ArrayLike) -> Floats:

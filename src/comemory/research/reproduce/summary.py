@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from comemory.research.reproduce.grid import differences
-from comemory.research.reproduce.statistics import Spread, spread
+from comemory.research.reproduce.statistics import MeanAndSd, spread
 from comemory.types import JSON
 
 HEADLINE = "causal.auc_micro"
@@ -50,7 +50,7 @@ class Summary:
         """Where the config differs from its preset as that is now, by dotted key."""
         return differences(self.newest["config"], self.newest["preset"])
 
-    def spread_of(self, path: str, further: str | None = None) -> Spread | None:
+    def spread_of(self, path: str, further: str | None = None) -> MeanAndSd | None:
         """Return the mean of a metric over the seeds that have it.
 
         Args:
@@ -58,16 +58,16 @@ class Summary:
             further: name of a further data set; None: the test data.
         """
         results = [row["results"] if further is None else row["further"].get(further, {}) for row in self.rows]
-        values = [value for each in results if (value := number_at(each, path)) is not None]
+        values = [value for each in results if (value := nested_number(each, path)) is not None]
         return spread(values)
 
     @property
-    def selection(self) -> Spread | None:
+    def selection(self) -> MeanAndSd | None:
         """The score that selects a variant without test labels: the headline metric on the selection data."""
         name = self.newest.get("selection")
         return None if name is None else self.spread_of(HEADLINE, name)
 
-    def selection_by_perturbation(self) -> dict[str, Spread]:
+    def selection_by_perturbation(self) -> dict[str, MeanAndSd]:
         """Return the AUC of each perturbation against all normal frames of the selection data.
 
         The perturbation of a video is its name up to the first hyphen, as `pseudo` names its videos. Rows of an earlier
@@ -77,7 +77,7 @@ class Summary:
         for row in self.rows:
             by_kind: dict[str, list[float]] = {}
             for video in row["further"].get(self.newest.get("selection"), {}).get("per_video", ()):
-                if (value := number_at(video, "auc_against_all")) is not None:
+                if (value := nested_number(video, "auc_against_all")) is not None:
                     by_kind.setdefault(str(video["name"]).partition("-")[0], []).append(value)
             for kind, values in by_kind.items():
                 found.setdefault(kind, []).append(sum(values) / len(values))
@@ -138,10 +138,10 @@ def selected_variant(listed: Sequence[Summary]) -> str | None:
     return max(whole, key=lambda variant: whole[variant]) if whole else None
 
 
-def number_at(results: Mapping[str, Any], path: str) -> float | None:
+def nested_number(results: Mapping[str, Any], path: str) -> float | None:
     """Return a number in nested results; None where there is none.
 
-    >>> number_at({"causal": {"auc_micro": 0.9}}, "causal.auc_micro")
+    >>> nested_number({"causal": {"auc_micro": 0.9}}, "causal.auc_micro")
     0.9
     """
     value: Any = results
@@ -155,5 +155,5 @@ def number_paths(results: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
     for key, value in results.items():
         if isinstance(value, Mapping):
             yield from number_paths(value, f"{prefix}{key}.")
-        elif number_at(results, key) is not None:
+        elif nested_number(results, key) is not None:
             yield f"{prefix}{key}"

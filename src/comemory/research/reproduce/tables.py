@@ -7,7 +7,7 @@ from typing import Any
 
 from comemory.research.reproduce.grid import TRAINING_VERSION, evaluation_version
 from comemory.research.reproduce.scenes import SceneResults, chosen_on_the_others, chosen_with_all_labels, scene_results
-from comemory.research.reproduce.statistics import Correlation, Spread, correlation, kendall, spearman, spread
+from comemory.research.reproduce.statistics import Correlation, MeanAndSd, correlation, kendall, spearman, spread
 from comemory.research.reproduce.summary import (
     HEADLINE,
     Summary,
@@ -205,7 +205,7 @@ def _intervals(summary: Summary, column: str) -> str:
     )
 
 
-def protocol_matrix(listed: Sequence[Summary], variant: str | None = None) -> str:
+def protocol_tables(listed: Sequence[Summary], variant: str | None = None) -> str:
     """Return what each normalisation and smoothing does to the AUC of one variant; see `metrics_table` for which."""
     parts = []
     for summary in _chosen(listed, variant):
@@ -383,7 +383,7 @@ def _chosen(listed: Sequence[Summary], variant: str | None) -> list[Summary]:
     return [summary for summary in listed if summary.variant == name]
 
 
-def spread_text(value: Spread | None, *, untrained: bool = False, digits: int | None = None) -> str:
+def spread_text(value: MeanAndSd | None, *, untrained: bool = False, digits: int | None = None) -> str:
     """Return a mean as the page shows it, with its standard deviation if training could cause one.
 
     Args:
@@ -391,7 +391,7 @@ def spread_text(value: Spread | None, *, untrained: bool = False, digits: int | 
         untrained: the value does not depend on a training.
         digits: decimals; by default 4 for what is at most 1, else 2.
 
-    >>> spread_text(Spread(0.98391, 0.0012, 3)), spread_text(Spread(0.98391, None, 1)), spread_text(None)
+    >>> spread_text(MeanAndSd(0.98391, 0.0012, 3)), spread_text(MeanAndSd(0.98391, None, 1)), spread_text(None)
     ('0.9839 ± 0.0012', '0.9839', '–')
     """
     if value is None:

@@ -15,8 +15,8 @@ WRITE_INTERVAL_S = 10.0
 """Seconds between two writes of the time so far: what a kill can lose."""
 
 
-class Reporter(Protocol):
-    """Receives the progress of a run; as `comemory.training.train.Reporter`, and what a user must know of it."""
+class RunReporter(Protocol):
+    """Receives the progress of a run; as `comemory.training.train.TrainingReporter`, and what a user must know of it."""
 
     def stage(self, name: str, total: int | None) -> None:
         """A stage begins, of `total` steps if known."""
@@ -68,23 +68,23 @@ class TrainingClock:
 
 
 class TimedReporter:
-    """A `Reporter` that passes progress on and keeps a `TrainingClock` written."""
+    """A `RunReporter` that passes progress on and keeps a `TrainingClock` written."""
 
-    def __init__(self, reporter: Reporter, clock: TrainingClock) -> None:
+    def __init__(self, reporter: RunReporter, clock: TrainingClock) -> None:
         self._reporter, self._clock = reporter, clock
 
     def stage(self, name: str, total: int | None) -> None:
-        """See `Reporter`."""
+        """See `RunReporter`."""
         self._clock.write_if_due()
         self._reporter.stage(name, total)
 
     def advance(self, note: str = "") -> None:
-        """See `Reporter`."""
+        """See `RunReporter`."""
         self._clock.write_if_due()
         self._reporter.advance(note)
 
     def notice(self, text: str) -> None:
-        """See `Reporter`."""
+        """See `RunReporter`."""
         self._reporter.notice(text)
 
 

@@ -15,7 +15,7 @@ from queue import SimpleQueue
 from typing import TextIO
 
 from comemory.errors import ComemoryError
-from comemory.research.reproduce.environment import environment
+from comemory.research.reproduce.environment import process_environment
 from comemory.research.reproduce.run import Job, execute
 from comemory.types import JSON
 
@@ -24,7 +24,7 @@ REPORT_INTERVAL_S = 0.2
 
 
 class LineReporter:
-    """A `timing.Reporter` that writes lines of JSON, at most a few each second."""
+    """A `timing.RunReporter` that writes lines of JSON, at most a few each second."""
 
     def __init__(self, out: TextIO) -> None:
         self._out = out
@@ -36,19 +36,19 @@ class LineReporter:
         self._out.flush()
 
     def stage(self, name: str, total: int | None) -> None:
-        """See `timing.Reporter`."""
+        """See `timing.RunReporter`."""
         self._steps, self._note = 0, ""
         self.write({"kind": "stage", "name": name, "total": total})
 
     def advance(self, note: str = "") -> None:
-        """See `timing.Reporter`."""
+        """See `timing.RunReporter`."""
         self._steps, self._note = self._steps + 1, note
         if time.monotonic() - self._written_s >= REPORT_INTERVAL_S:
             self.write({"kind": "steps", "steps": self._steps, "note": self._note})
             self._steps, self._written_s = 0, time.monotonic()
 
     def notice(self, text: str) -> None:
-        """See `timing.Reporter`."""
+        """See `timing.RunReporter`."""
         self.write({"kind": "notice", "text": text})
 
 
@@ -89,7 +89,7 @@ def _load() -> None:
     import comemory.training.recalibrate
     import comemory.training.train  # noqa: F401
 
-    environment()
+    process_environment()
 
 
 def _set_threads(n_threads: int) -> None:

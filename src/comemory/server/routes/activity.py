@@ -10,16 +10,16 @@ from fastapi import APIRouter, Path, Query
 from numpy.typing import NDArray
 from pydantic import Field
 
-from comemory.server.schemas import Answer, Problem
+from comemory.server.schemas import ErrorResponse, ResponseBody
 from comemory.server.state import AppState
 from comemory.store.activity import ActivitySummary
 
-router = APIRouter(prefix="/cameras", tags=["cameras"], responses={404: {"model": Problem}})
+router = APIRouter(prefix="/cameras", tags=["cameras"], responses={404: {"model": ErrorResponse}})
 
 Name = Annotated[str, Path(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")]
 
 
-class HourOfWeek(Answer):
+class HourOfWeekResponse(ResponseBody):
     """The activity of one hour of the week."""
 
     weekday: int = Field(description="0 is Monday.")
@@ -29,12 +29,12 @@ class HourOfWeek(Answer):
     speed: float | None = Field(description="Mean speed where something moved, in widths of the image a second.")
 
 
-class Activity(Answer):
+class Activity(ResponseBody):
     """What moved at a camera, in the local time of the server."""
 
     since: datetime | None = Field(description="Start of the first recorded hour; null without one.")
     hours: int = Field(description="Number of recorded hours.")
-    week: list[HourOfWeek] = Field(description="The hours of the week of which something is recorded.")
+    week: list[HourOfWeekResponse] = Field(description="The hours of the week of which something is recorded.")
     moving: list[list[float]] = Field(description="Share of the frames in which each place moved, by row and column.")
     speed: list[list[float | None]] = Field(
         description="Mean speed there when it moved, in widths of the image a second."
@@ -58,7 +58,7 @@ def activity(
         since=hours[0].hour if hours else None,
         hours=len(hours),
         week=[
-            HourOfWeek(weekday=one.weekday, hour=one.hour, days=one.days, moving=one.moving, speed=one.speed)
+            HourOfWeekResponse(weekday=one.weekday, hour=one.hour, days=one.days, moving=one.moving, speed=one.speed)
             for one in summary.week()
         ],
         moving=np.round(moving, 5).tolist(),

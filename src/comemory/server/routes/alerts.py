@@ -16,8 +16,8 @@ from comemory.live.config import LiveSettings
 from comemory.live.config.settings_file import remove_table, set_table
 from comemory.live.contract import ServiceContract
 from comemory.secret_values import PREFIX
-from comemory.server.routes.setup import REFUSED, Name, refusals, require_service
-from comemory.server.schemas import Problem
+from comemory.server.routes.setup import REFUSED, Name, config_errors_as_400, require_service
+from comemory.server.schemas import ErrorResponse
 from comemory.server.setup_schemas import AlertChange, AlertSetup, NewAlert
 from comemory.server.state import Admin, AppState, ServerState, get_admin
 
@@ -45,7 +45,7 @@ def add_alert(given: NewAlert, request: Request, caller: Admin, state: AppState)
     _dispatcher(state)
     if given.name in state.engine.settings.alerts:
         raise HTTPException(409, f"there is an alert {given.name!r} already: choose another name")
-    with refusals():
+    with config_errors_as_400():
         values = {"kind": given.kind, **_values(given, None)}
         parse_sink_settings(given.name, {key: value for key, value in values.items() if value is not None})
         _write(service, given.name, values)
@@ -58,7 +58,7 @@ def change_alert(name: Name, given: AlertChange, request: Request, caller: Admin
     """Change an alert sink; what waits for it is sent by the new one."""
     service, present = require_service(state), _sink(state, name)
     _dispatcher(state)
-    with refusals():
+    with config_errors_as_400():
         _require_in_file(service, name)
         values = _values(given, present)
         if values:
@@ -77,13 +77,15 @@ def remove_alert(name: Name, request: Request, caller: Admin, state: AppState) -
         if name in settings.alerts:
             raise ConfigError(f"alerts.{name} is set by an option of the command line: change it there")
 
-    with refusals():
+    with config_errors_as_400():
         service.change_settings(lambda document: remove_table(document, "alerts", name), check)
     state.record(request, caller, "alert removed", name)
     return Response(status_code=204)
 
 
-@router.post("/{name}/test", status_code=204, responses={409: {"model": Problem, "description": "It did not arrive."}})
+@router.post(
+    "/{name}/test", status_code=204, responses={409: {"model": ErrorResponse, "description": "It did not arrive."}}
+)
 def test_alert(name: Name, request: Request, caller: Admin, state: AppState) -> Response:
     """Send a test alert, and wait until it has arrived."""
     _sink(state, name)

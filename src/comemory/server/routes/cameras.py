@@ -14,11 +14,20 @@ from fastapi.responses import StreamingResponse
 
 from comemory.live.contract import CameraStatus
 from comemory.server.auth import Caller
-from comemory.server.schemas import Budget, Camera, Problem, Scores, Sensitivity, SensitivityStep, Zones, camera_view
+from comemory.server.schemas import (
+    Budget,
+    CameraResponse,
+    ErrorResponse,
+    Scores,
+    Sensitivity,
+    SensitivityStep,
+    Zones,
+    camera_view,
+)
 from comemory.server.state import AppState, CurrentUser, ServerState
 from comemory.store.store import ScoreSummary
 
-router = APIRouter(prefix="/cameras", tags=["cameras"], responses={404: {"model": Problem}})
+router = APIRouter(prefix="/cameras", tags=["cameras"], responses={404: {"model": ErrorResponse}})
 
 Name = Annotated[str, Path(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")]
 Width = Annotated[int, Query(ge=16, le=4096, description="Width in pixels, at most 640.")]
@@ -35,15 +44,15 @@ _BOUNDARY = "frame"
 
 
 @router.get("")
-def cameras(state: AppState) -> list[Camera]:
+def cameras(state: AppState) -> list[CameraResponse]:
     """All cameras."""
-    return [Camera.model_validate(camera_view(status)) for status in state.engine.status()]
+    return [CameraResponse.model_validate(camera_view(status)) for status in state.engine.status()]
 
 
 @router.get("/{name}")
-def camera(name: Name, state: AppState) -> Camera:
+def camera(name: Name, state: AppState) -> CameraResponse:
     """One camera."""
-    return Camera.model_validate(camera_view(state.camera_status(name)))
+    return CameraResponse.model_validate(camera_view(state.camera_status(name)))
 
 
 @router.get("/{name}/picture", response_class=Response, responses=JPEG)
@@ -99,7 +108,7 @@ def zones(name: Name, state: AppState) -> Zones:
     return Zones.model_validate({"zones": state.camera_status(name).zones}, strict=False)
 
 
-@router.put("/{name}/zones", responses={400: {"model": Problem}})
+@router.put("/{name}/zones", responses={400: {"model": ErrorResponse}})
 def set_zones(name: Name, given: Zones, request: Request, caller: CurrentUser, state: AppState) -> Zones:
     """Set the ignored zones."""
     state.camera_status(name)
@@ -134,7 +143,7 @@ def sensitivity(name: Name, state: AppState, days: Annotated[float, Query(gt=0, 
     )
 
 
-@router.put("/{name}/sensitivity", responses={400: {"model": Problem}})
+@router.put("/{name}/sensitivity", responses={400: {"model": ErrorResponse}})
 def set_sensitivity(name: Name, given: Budget, request: Request, caller: CurrentUser, state: AppState) -> Sensitivity:
     """Set the false-alarm budget."""
     state.camera_status(name)

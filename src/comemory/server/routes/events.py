@@ -11,13 +11,22 @@ from fastapi.responses import FileResponse
 from starlette.background import BackgroundTask
 
 from comemory.live.recording.clip_export import clip_name, export_clip
-from comemory.server.schemas import Event, EventPage, EventSummary, Moment, Problem, Timeline, Verdict, event_view
+from comemory.server.schemas import (
+    ErrorResponse,
+    EventPage,
+    EventResponse,
+    EventSummaryResponse,
+    Moment,
+    Timeline,
+    Verdict,
+    event_view,
+)
 from comemory.server.state import Admin, AppState, CurrentUser, ServerState
 from comemory.store.reader import MAX_SUMMARIES
 from comemory.store.store import StoredEvent
 
-router = APIRouter(prefix="/events", tags=["events"], responses={404: {"model": Problem}})
-timeline_router = APIRouter(tags=["events"], responses={404: {"model": Problem}})
+router = APIRouter(prefix="/events", tags=["events"], responses={404: {"model": ErrorResponse}})
+timeline_router = APIRouter(tags=["events"], responses={404: {"model": ErrorResponse}})
 
 ID_PATTERN = r"^[0-9A-Za-z-]{1,64}$"
 Id = Annotated[str, Path(pattern=ID_PATTERN)]
@@ -84,16 +93,18 @@ def timeline(
     marks, total = state.require_store().summaries(
         camera=camera, since=since, until=until, verdict=verdict, label=label, favourite=favourite, limit=limit
     )
-    return Timeline(events=[EventSummary.model_validate(mark) for mark in marks], total=total)
+    return Timeline(events=[EventSummaryResponse.model_validate(mark) for mark in marks], total=total)
 
 
 @router.get("/{id}")
-def event(id: Id, state: AppState) -> Event:
+def event(id: Id, state: AppState) -> EventResponse:
     """One event."""
     return view_of(existing_event(state, id))
 
 
-@router.delete("/{id}", status_code=204, responses={409: {"model": Problem, "description": "The event is still open."}})
+@router.delete(
+    "/{id}", status_code=204, responses={409: {"model": ErrorResponse, "description": "The event is still open."}}
+)
 def delete(id: Id, request: Request, caller: Admin, state: AppState) -> Response:
     """Delete an event and its files, once it has ended; for admins."""
     found = existing_event(state, id)
@@ -106,8 +117,8 @@ def delete(id: Id, request: Request, caller: Admin, state: AppState) -> Response
     return Response(status_code=204)
 
 
-@router.put("/{id}/verdict", responses={400: {"model": Problem}})
-def set_verdict(id: Id, given: Verdict, request: Request, caller: CurrentUser, state: AppState) -> Event:
+@router.put("/{id}/verdict", responses={400: {"model": ErrorResponse}})
+def set_verdict(id: Id, given: Verdict, request: Request, caller: CurrentUser, state: AppState) -> EventResponse:
     """Set the verdict on an event: `normal` suppresses similar events of the camera, null removes it."""
     existing_event(state, id)
     state.engine.set_verdict(id, given.verdict, caller.name)
@@ -165,6 +176,6 @@ def existing_event(state: ServerState, id: str) -> StoredEvent:
     return found
 
 
-def view_of(event: StoredEvent) -> Event:
+def view_of(event: StoredEvent) -> EventResponse:
     """A stored event as the API shows it."""
-    return Event.model_validate(event_view(event.to_json()))
+    return EventResponse.model_validate(event_view(event.to_json()))

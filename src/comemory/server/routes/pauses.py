@@ -9,28 +9,28 @@ from fastapi import APIRouter, Request
 from pydantic import Field
 
 from comemory.server.routes.cameras import Name
-from comemory.server.schemas import Body, Camera, Problem, camera_view
+from comemory.server.schemas import CameraResponse, ErrorResponse, RequestBody, camera_view
 from comemory.server.state import AppState, CurrentUser, ServerState
 
-router = APIRouter(prefix="/cameras", tags=["cameras"], responses={404: {"model": Problem}})
+router = APIRouter(prefix="/cameras", tags=["cameras"], responses={404: {"model": ErrorResponse}})
 MAX_MIN = 365 * 1440
 Minutes = Annotated[float, Field(gt=0, le=MAX_MIN, strict=True)]
 
 
-class PauseTime(Body):
+class PauseTime(RequestBody):
     """How long a camera is not watched; null until somebody ends it."""
 
     minutes: Minutes | None = None
 
 
-class SnoozeTime(Body):
+class SnoozeTime(RequestBody):
     """How long the events of a camera make no alerts."""
 
     minutes: Minutes
 
 
 @router.put("/{name}/pause")
-def pause(name: Name, given: PauseTime, request: Request, caller: CurrentUser, state: AppState) -> Camera:
+def pause(name: Name, given: PauseTime, request: Request, caller: CurrentUser, state: AppState) -> CameraResponse:
     """Stop watching a camera, also after a restart."""
     state.camera_status(name)
     until = None if given.minutes is None else _in(given.minutes)
@@ -40,7 +40,7 @@ def pause(name: Name, given: PauseTime, request: Request, caller: CurrentUser, s
 
 
 @router.delete("/{name}/pause")
-def resume(name: Name, request: Request, caller: CurrentUser, state: AppState) -> Camera:
+def resume(name: Name, request: Request, caller: CurrentUser, state: AppState) -> CameraResponse:
     """Watch a paused camera again."""
     state.camera_status(name)
     state.engine.resume(name)
@@ -49,7 +49,7 @@ def resume(name: Name, request: Request, caller: CurrentUser, state: AppState) -
 
 
 @router.put("/{name}/snooze")
-def snooze(name: Name, given: SnoozeTime, request: Request, caller: CurrentUser, state: AppState) -> Camera:
+def snooze(name: Name, given: SnoozeTime, request: Request, caller: CurrentUser, state: AppState) -> CameraResponse:
     """Send no alerts for events that begin from now on, for a time; they are recorded."""
     state.camera_status(name)
     until = _in(given.minutes)
@@ -59,7 +59,7 @@ def snooze(name: Name, given: SnoozeTime, request: Request, caller: CurrentUser,
 
 
 @router.delete("/{name}/snooze")
-def end_snooze(name: Name, request: Request, caller: CurrentUser, state: AppState) -> Camera:
+def end_snooze(name: Name, request: Request, caller: CurrentUser, state: AppState) -> CameraResponse:
     """Send alerts again."""
     state.camera_status(name)
     state.engine.end_snooze(name)
@@ -71,5 +71,5 @@ def _in(minutes: float) -> datetime:
     return datetime.now(UTC) + timedelta(minutes=minutes)
 
 
-def _view(state: ServerState, name: str) -> Camera:
-    return Camera.model_validate(camera_view(state.camera_status(name)))
+def _view(state: ServerState, name: str) -> CameraResponse:
+    return CameraResponse.model_validate(camera_view(state.camera_status(name)))

@@ -11,11 +11,11 @@ from pydantic import Field
 from comemory.errors import ComemoryError, mask_password
 from comemory.server.auth import Caller
 from comemory.server.routes.events import ID_PATTERN, Id, existing_event, view_of
-from comemory.server.schemas import Answer, Body, Event, Problem
+from comemory.server.schemas import ErrorResponse, EventResponse, RequestBody, ResponseBody
 from comemory.server.state import AppState, CurrentUser, ServerState, require_role
 from comemory.store.event import StoredEvent, Verdict
 
-router = APIRouter(tags=["events"], responses={404: {"model": Problem}})
+router = APIRouter(tags=["events"], responses={404: {"model": ErrorResponse}})
 
 Action = Literal["normal", "abnormal", "clear", "favourite", "unfavourite", "delete"]
 MAX_REVIEWED = 200
@@ -25,7 +25,7 @@ Act = Callable[[ServerState, Sequence[str], Caller], dict[str, str]]
 """Changes events that exist; gives, for each that was not changed, why not."""
 
 
-class Annotation(Body):
+class Annotation(RequestBody):
     """What an operator writes on an event; a key that is left out is not changed."""
 
     note: Annotated[str, Field(max_length=1000)] | None = Field(None, description="An empty text removes the note.")
@@ -34,29 +34,29 @@ class Annotation(Body):
     )
 
 
-class Review(Body):
+class Review(RequestBody):
     """One change of many events. `clear` removes the verdict."""
 
     ids: Annotated[list[Annotated[str, Field(pattern=ID_PATTERN)]], Field(min_length=1, max_length=MAX_REVIEWED)]
     action: Action
 
 
-class ReviewResult(Answer):
+class ReviewResult(ResponseBody):
     """What came of one event."""
 
     id: str
-    event: Event | None = Field(description="As it is now; null where it was deleted, or there is none.")
+    event: EventResponse | None = Field(description="As it is now; null where it was deleted, or there is none.")
     error: str | None = Field(description="Why it was not changed; null where it was.")
 
 
-class Reviewed(Answer):
+class ReviewResults(ResponseBody):
     """What came of each event, in the order given; an event that is named twice is changed once."""
 
     results: list[ReviewResult]
 
 
 @router.patch("/events/{id}")
-def annotate(id: Id, given: Annotation, request: Request, caller: CurrentUser, state: AppState) -> Event:
+def annotate(id: Id, given: Annotation, request: Request, caller: CurrentUser, state: AppState) -> EventResponse:
     """Set the note of an event, make it a favourite or no longer."""
     existing_event(state, id)
     found = state.require_store().annotate(id, note=given.note, favourite=given.favourite)
@@ -66,7 +66,7 @@ def annotate(id: Id, given: Annotation, request: Request, caller: CurrentUser, s
 
 
 @router.post("/reviews")
-def review(given: Review, request: Request, caller: CurrentUser, state: AppState) -> Reviewed:
+def review(given: Review, request: Request, caller: CurrentUser, state: AppState) -> ReviewResults:
     """Change many events at once; what cannot be changed is named, and the rest is done. Deleting needs an admin."""
     if given.action == "delete":
         require_role(caller, "admin")
@@ -78,7 +78,7 @@ def review(given: Review, request: Request, caller: CurrentUser, state: AppState
     after = _existing(state, before)
     for id in changed:
         state.broadcaster.publish_event(after.get(id, before[id]), "update" if id in after else "delete")
-    return Reviewed(
+    return ReviewResults(
         results=[
             ReviewResult(id=id, event=view_of(after[id]) if id in after else None, error=errors.get(id))
             for id in dict.fromkeys(given.ids)

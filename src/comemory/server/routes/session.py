@@ -9,7 +9,7 @@ from fastapi import APIRouter, HTTPException, Request, Response
 
 from comemory.provenance import package_version
 from comemory.server.auth import DEVICE_COOKIE, DEVICE_S, SESSION_COOKIE, Caller
-from comemory.server.schemas import Login, Problem, Session
+from comemory.server.schemas import ErrorResponse, Login, Session
 from comemory.server.state import AppState, CurrentUser, ServerState, client_of
 
 router = APIRouter(prefix="/session", tags=["session"])
@@ -22,7 +22,7 @@ def session(request: Request, state: AppState) -> Session:
     return _session(state, state.authenticate(request))
 
 
-@router.post("", responses={401: {"model": Problem}, 429: {"model": Problem}})
+@router.post("", responses={401: {"model": ErrorResponse}, 429: {"model": ErrorResponse}})
 def login(given: Login, request: Request, response: Response, state: AppState) -> Session:
     """Start a session with the password of a role. After wrong guesses, a client must wait."""
     client, device = client_of(request), state.auth.known_device(request.cookies.get(DEVICE_COOKIE))
@@ -47,7 +47,7 @@ def login(given: Login, request: Request, response: Response, state: AppState) -
     return _session(state, caller)
 
 
-@router.delete("", status_code=204, responses={401: {"model": Problem}, 403: {"model": Problem}})
+@router.delete("", status_code=204, responses={401: {"model": ErrorResponse}, 403: {"model": ErrorResponse}})
 def logout(request: Request, response: Response, caller: CurrentUser, state: AppState) -> None:
     """End the session."""
     state.auth.logout(caller)

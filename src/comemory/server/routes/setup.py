@@ -19,7 +19,7 @@ from comemory.live.config.settings_file import remove_table, set_table
 from comemory.live.contract import ServiceContract
 from comemory.live.service import NO_FILE
 from comemory.secret_values import PREFIX
-from comemory.server.schemas import Problem
+from comemory.server.schemas import ErrorResponse
 from comemory.server.setup_schemas import (
     NAME_PATTERN,
     CameraChange,
@@ -35,7 +35,11 @@ from comemory.video.source import URL_SCHEMES
 if TYPE_CHECKING:
     from tomlkit import TOMLDocument
 
-REFUSED: dict[int | str, dict[str, Any]] = {400: {"model": Problem}, 404: {"model": Problem}, 409: {"model": Problem}}
+REFUSED: dict[int | str, dict[str, Any]] = {
+    400: {"model": ErrorResponse},
+    404: {"model": ErrorResponse},
+    409: {"model": ErrorResponse},
+}
 router = APIRouter(prefix="/setup", tags=["setup"], dependencies=[Depends(get_admin)], responses=REFUSED)
 
 Name = Annotated[str, Path(pattern=NAME_PATTERN)]
@@ -65,7 +69,7 @@ def test_camera(given: CameraTest, state: AppState) -> CameraPicture:
 
     settings = state.engine.settings
     present = settings.cameras.get(given.name or "")
-    with refusals():
+    with config_errors_as_400():
         url = checked_url(given.url, None if present is None else present.url)
         camera = build(CameraSettings, {"url": url, "transport": given.transport})
         found = probe_camera(camera, settings.health)
@@ -83,7 +87,7 @@ def add_camera(given: NewCamera, request: Request, caller: Admin, state: AppStat
     if len(state.engine.settings.cameras) >= MAX_CAMERAS:
         raise HTTPException(409, f"there are {MAX_CAMERAS} cameras already")
     values = _values(given, None)
-    with refusals():
+    with config_errors_as_400():
         _change_camera(service, given.name, values)
     state.record(request, caller, "camera added", given.name, _shown(values))
     return _stored_view(state, given.name)
@@ -95,7 +99,7 @@ def change_camera(name: Name, given: CameraChange, request: Request, caller: Adm
     service, present = require_service(state), _camera(state, name)
     values = _values(given, present)
     if values:
-        with refusals():
+        with config_errors_as_400():
             _require_in_file(service, name)
             _change_camera(service, name, values)
         state.record(request, caller, "camera changed", name, _shown(values))
@@ -112,7 +116,7 @@ def remove_camera(name: Name, request: Request, caller: Admin, state: AppState) 
         if name in settings.cameras:
             raise ConfigError(_given_elsewhere(name))
 
-    with refusals():
+    with config_errors_as_400():
         service.change_settings(lambda document: remove_table(document, "cameras", name), check)
         Overrides(state.engine.settings.out).forget(name)
     state.record(request, caller, "camera removed", name)
@@ -120,7 +124,7 @@ def remove_camera(name: Name, request: Request, caller: Admin, state: AppState) 
 
 
 @contextmanager
-def refusals() -> Iterator[None]:
+def config_errors_as_400() -> Iterator[None]:
     """Answer with 400 where settings cannot be used, such as a damaged bundle: that is no fault of the server."""
     try:
         yield
@@ -171,7 +175,7 @@ def _camera(state: ServerState, name: str) -> CameraSettings:
 def _values(given: CameraChange, present: CameraSettings | None) -> dict[str, Any]:
     """The settings to write: those that were sent and differ from the present ones; None where the default is wanted."""
     sent = given.model_dump(exclude={"name"}, exclude_unset=True)
-    with refusals():
+    with config_errors_as_400():
         if sent.get("url") is not None:
             sent["url"] = checked_url(sent["url"], None if present is None else present.url)
         elif "url" in sent:

@@ -15,10 +15,10 @@ from pydantic import Field
 from comemory.errors import ComemoryError
 from comemory.live.contract import Message
 from comemory.provenance import package_version
-from comemory.server.broadcaster import TooManyListeners
-from comemory.server.machine import Machine, machine
-from comemory.server.metrics import exposition
-from comemory.server.schemas import Learning, Problem, Quarantine, SystemStatus
+from comemory.server.broadcaster import TooManySubscribers
+from comemory.server.machine import MachineStatus, machine_status
+from comemory.server.metrics import metrics_text
+from comemory.server.schemas import ErrorResponse, Quarantine, SystemStatus, TrainingStatus
 from comemory.server.state import AppState, CurrentUser, ServerState
 from comemory.types import JSON
 
@@ -33,7 +33,7 @@ CHECK_EVERY_S = 5.0
 class SystemReport(SystemStatus):
     """The state of the whole system, with that of the machine."""
 
-    machine: Machine
+    machine: MachineStatus
     store_url: str | None = Field(description="Of the database, its password masked; null without one.")
 
 
@@ -47,8 +47,8 @@ def system(state: AppState) -> SystemReport:
         store_error=None if state.store is None else state.store.error,
         store_warning=None if state.store is None else state.store.warning,
         quarantine=_quarantine(state),
-        learning=[Learning.model_validate(one) for one in state.broadcaster.learning()],
-        machine=machine(state.engine.settings.out if state.store is None else state.store.media),
+        learning=[TrainingStatus.model_validate(one) for one in state.broadcaster.learning()],
+        machine=machine_status(state.engine.settings.out if state.store is None else state.store.media),
         store_url=None if state.store is None else state.store.url,
     )
 
@@ -62,14 +62,14 @@ async def subscription(caller: CurrentUser, state: AppState) -> AsyncIterator[as
     try:
         with state.broadcaster.subscribe() as waiting:
             yield waiting
-    except TooManyListeners:
+    except TooManySubscribers:
         raise HTTPException(503, "too many pages are open: close some") from None
 
 
 Subscription = Annotated[asyncio.Queue[Message], Depends(subscription)]
 
 
-@router.get("/stream", response_class=EventSourceResponse, responses={503: {"model": Problem}})
+@router.get("/stream", response_class=EventSourceResponse, responses={503: {"model": ErrorResponse}})
 async def stream(caller: CurrentUser, state: AppState, waiting: Subscription) -> AsyncIterable[ServerSentEvent]:
     """Live messages as server-sent events: `status`, `scores`, `event`, `state`, `drift`, `learning`."""
     first = await run_in_threadpool(state.broadcaster.status)
@@ -129,4 +129,4 @@ def readyz(response: Response, state: AppState) -> dict[str, bool]:
 @metrics_router.get("/metrics", response_class=Response, responses={200: {"content": {"text/plain": {}}}})
 def metrics(state: AppState) -> Response:
     """Metrics for Prometheus."""
-    return Response(exposition(state.engine, state.store), media_type="text/plain; version=0.0.4; charset=utf-8")
+    return Response(metrics_text(state.engine, state.store), media_type="text/plain; version=0.0.4; charset=utf-8")

@@ -11,14 +11,14 @@ from pydantic import Field
 from comemory.errors import ConfigError
 from comemory.live.learning.trainer import Trainer
 from comemory.server.routes.cameras import Name
-from comemory.server.routes.setup import REFUSED, refusals
-from comemory.server.schemas import Body
+from comemory.server.routes.setup import REFUSED, config_errors_as_400
+from comemory.server.schemas import RequestBody
 from comemory.server.state import Admin, AppState, ServerState
 
 router = APIRouter(prefix="/cameras", tags=["setup"], responses=REFUSED)
 
 
-class TrainingStart(Body):
+class TrainingStart(RequestBody):
     """What to train on: video that is recorded now, what was recorded before, or a folder on the server."""
 
     source: Literal["record", "recorded", "folder"]
@@ -33,7 +33,7 @@ def start_training(name: Name, given: TrainingStart, request: Request, caller: A
     """Start a training, in a process of its own; `GET /system` and the stream tell how it goes. One at a time."""
     state.camera_status(name)
     trainer = _trainer(state)
-    with refusals():
+    with config_errors_as_400():
         if given.source == "record":
             if given.minutes is None:
                 raise ConfigError("minutes are missing: how long to record")
@@ -48,7 +48,7 @@ def start_training(name: Name, given: TrainingStart, request: Request, caller: A
 def stop_training(name: Name, request: Request, caller: Admin, state: AppState) -> Response:
     """Stop a training that was started here; the camera keeps its model."""
     state.camera_status(name)
-    with refusals():
+    with config_errors_as_400():
         _trainer(state).stop(name)
     state.record(request, caller, "training stopped", name)
     return Response(status_code=204)

@@ -10,25 +10,25 @@ import pytest
 
 from comemory.bundle import open_bundle
 from comemory.errors import BundleError
-from comemory.evaluation.own_score import numbers_of, own_score, own_score_weights
+from comemory.evaluation.authors_score import authors_score, authors_score_weights, numbers_of
 from comemory.types import Evidence
 
 
 def test_each_number_is_scaled_within_the_video_before_it_is_weighted() -> None:
     numbers = np.array([[-30.0, 4.0], [-20.0, 2.0], [-25.0, 3.0]])
-    assert own_score(numbers, {"a": 0.6, "b": 0.4}).tolist() == pytest.approx([0.4, 0.6, 0.5])
+    assert authors_score(numbers, {"a": 0.6, "b": 0.4}).tolist() == pytest.approx([0.4, 0.6, 0.5])
 
 
 def test_a_constant_number_adds_nothing() -> None:
-    assert own_score(np.array([[1.0, 7.0], [2.0, 7.0]]), {"a": 1.0, "b": 5.0}).tolist() == [0.0, 1.0]
+    assert authors_score(np.array([[1.0, 7.0], [2.0, 7.0]]), {"a": 1.0, "b": 5.0}).tolist() == [0.0, 1.0]
 
 
 def test_a_cumulative_number_is_summed_before_it_is_scaled() -> None:
-    assert own_score(np.array([[-1.0], [2.0], [2.0], [-9.0]]), {"cusum:a": 1.0}).tolist() == [0.0, 0.5, 1.0, 0.0]
+    assert authors_score(np.array([[-1.0], [2.0], [2.0], [-9.0]]), {"cusum:a": 1.0}).tolist() == [0.0, 0.5, 1.0, 0.0]
 
 
-def test_a_video_without_scores_has_no_own_score() -> None:
-    assert own_score(np.zeros((0, 2)), {"a": 0.6, "b": 0.4}).shape == (0,)
+def test_a_video_without_scores_has_no_authors_score() -> None:
+    assert authors_score(np.zeros((0, 2)), {"a": 0.6, "b": 0.4}).shape == (0,)
 
 
 def test_of_a_map_the_largest_value_counts() -> None:
@@ -36,8 +36,8 @@ def test_of_a_map_the_largest_value_counts() -> None:
     assert numbers_of(Evidence(maps), {"b": 1.0, "a": 2.0}) == [5.0, 3.0]
 
 
-def test_a_bundle_without_an_own_score_states_none(nano_bundle: Path) -> None:
-    assert own_score_weights(open_bundle(nano_bundle)) == {}
+def test_a_bundle_without_an_authors_score_states_none(nano_bundle: Path) -> None:
+    assert authors_score_weights(open_bundle(nano_bundle)) == {}
 
 
 @pytest.mark.parametrize(
@@ -47,4 +47,4 @@ def test_refuses_weights_that_the_graph_does_not_fit(nano_bundle: Path, stated: 
     bundle = open_bundle(nano_bundle)
     config = {**bundle.config, "graph": {**bundle.config["graph"], "own_score": stated}}
     with pytest.raises(BundleError, match=r"graph\.own_score is .*: expected weights of numbers that the graph gives"):
-        own_score_weights(replace(bundle, config=config))
+        authors_score_weights(replace(bundle, config=config))

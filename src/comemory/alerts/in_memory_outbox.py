@@ -14,7 +14,16 @@ from datetime import UTC, datetime, timedelta
 
 from comemory.store.event import new_id
 from comemory.store.outbox import Alert
-from comemory.store.routing import Change, HoldReason, Planned, Route, Stamp, alert_id, payload_of, plan
+from comemory.store.routing import (
+    Change,
+    ChangeStamp,
+    HoldReason,
+    PlannedAlert,
+    SinkRoute,
+    alert_id,
+    payload_of,
+    plan_alerts,
+)
 from comemory.types import JSON
 
 GRACE = timedelta(seconds=2)
@@ -69,14 +78,14 @@ class _History:
             self.starts.popitem(last=False)
 
 
-class DirectAlerts:
+class InMemoryOutbox:
     """Alerts in memory. All methods may be called from any thread.
 
     Args:
         routes: the rules of each sink.
     """
 
-    def __init__(self, routes: Mapping[str, Route]) -> None:
+    def __init__(self, routes: Mapping[str, SinkRoute]) -> None:
         self._routes = dict(routes)
         self._histories = {sink: _History() for sink in routes}
         self._lock = threading.Lock()
@@ -86,7 +95,7 @@ class DirectAlerts:
         """Alerts in memory, of all sinks."""
         return len(self._alerts)
 
-    def set_routes(self, routes: Mapping[str, Route]) -> None:
+    def set_routes(self, routes: Mapping[str, SinkRoute]) -> None:
         """Replace the sinks; alerts for those that are gone are dropped."""
         with self._lock:
             self._routes = dict(routes)
@@ -99,7 +108,7 @@ class DirectAlerts:
             self._prune(change.stamp.time - MEMORY)
             for sink, route in self._routes.items():
                 history = self._histories[sink]
-                for planned in plan(route, change, history):
+                for planned in plan_alerts(route, change, history):
                     if planned.change.kind == "new":
                         history.add(change.subject, change.camera, planned.hold, change.stamp.time)
                     if planned.hold is None and not self._merge(sink, planned.change):
@@ -201,7 +210,7 @@ class DirectAlerts:
             waiting.alert.payload["after"] = change.after
         return True
 
-    def _insert(self, sink: str, route: Route, planned: Planned, grace: timedelta) -> None:
+    def _insert(self, sink: str, route: SinkRoute, planned: PlannedAlert, grace: timedelta) -> None:
         change, id = planned.change, alert_id(sink, planned.change)
         alert = Alert(
             id,
@@ -231,7 +240,7 @@ def system_change(part: str, state: str, message: str, before: str | None) -> Ch
     now = datetime.now(UTC)
     after: JSON = {"part": part, "state": state, "message": message, "at": now.isoformat(timespec="milliseconds")}
     earlier = None if before is None else {**after, "state": before, "message": ""}
-    return Change("system", f"system:{part}", "", earlier, after, stamp=Stamp(new_id(), now))
+    return Change("system", f"system:{part}", "", earlier, after, stamp=ChangeStamp(new_id(), now))
 
 
 def _attempted(alert: Alert) -> Alert:

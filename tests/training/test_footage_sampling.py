@@ -17,11 +17,11 @@ from moving_disc import disc_images
 from training.test_cache import CLIPS, FLOW, Made, keys
 
 from comemory.bundle import open_bundle
-from comemory.training import stretches, used_frames
+from comemory.training import footage_sampling, used_frames
 from comemory.training.cache import PreparedVideo, prepare_videos
 from comemory.training.config import read_training_config
+from comemory.training.footage_sampling import choose_sampling
 from comemory.training.recalibrate import recalibrate
-from comemory.training.stretches import choose_stretches
 from comemory.training.train import train
 from comemory.types import LabelledSource
 from comemory.video.packet_index import PacketIndex
@@ -33,9 +33,9 @@ def videos_of(*counts: int | None) -> list[LabelledSource]:
 
 def used_of(videos: list[LabelledSource], rate_hz: float, most: int) -> list[list[int]]:
     """The used frames of each video."""
-    chosen = choose_stretches(videos, rate_hz, most)
+    chosen = choose_sampling(videos, rate_hz, most)
     return [
-        [t for t in range(video.n_frames or 0) if video.name in chosen and chosen[video.name].holds(t)]
+        [t for t in range(video.n_frames or 0) if video.name in chosen and chosen[video.name].uses(t)]
         for video in videos
     ]
 
@@ -52,12 +52,12 @@ def test_whole_minutes_spread_evenly_over_all_videos(counts: list[int], rate_hz:
         return
     length = round(60 * rate_hz)
     starts = [(number, start) for number, count in enumerate(counts) for start in range(0, count, length)]
-    held = [start in used[number] for number, start in starts]
-    places = [place for place, is_held in enumerate(held) if is_held]
-    assert len({b - a for a, b in pairwise(places)}) <= 1, "one stretch in always the same number of them"
-    for (number, start), is_held in zip(starts, held, strict=True):
-        stretch = range(start, min(start + length, counts[number]))
-        assert all((t in used[number]) == is_held for t in stretch), "a stretch is used as a whole or not at all"
+    selected = [start in used[number] for number, start in starts]
+    places = [place for place, is_used in enumerate(selected) if is_used]
+    assert len({b - a for a, b in pairwise(places)}) <= 1, "one segment in always the same number of them"
+    for (number, start), is_used in zip(starts, selected, strict=True):
+        segment = range(start, min(start + length, counts[number]))
+        assert all((t in used[number]) == is_used for t in segment), "a segment is used as a whole or not at all"
 
 
 def test_a_day_is_brought_to_the_number_that_is_asked_for() -> None:
@@ -67,18 +67,18 @@ def test_a_day_is_brought_to_the_number_that_is_asked_for() -> None:
 
 
 def test_footage_of_unknown_length_is_used_whole() -> None:
-    (chosen,) = choose_stretches(videos_of(None), 10.0, 1000).values()
-    assert all(chosen.holds(t) for t in range(10_000))
+    (chosen,) = choose_sampling(videos_of(None), 10.0, 1000).values()
+    assert all(chosen.uses(t) for t in range(10_000))
 
 
 def test_only_the_used_frames_are_prepared_and_no_clip_spans_what_is_left_out(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(stretches, "STRETCH_S", 1.0)
+    monkeypatch.setattr(footage_sampling, "SEGMENT_S", 1.0)
     sources = [Made("gate", 35), Made("yard", 8), Made("door", 15)]
     videos = [LabelledSource(source.name, source, n) for source, n in zip(sources, (35, 8, 15), strict=True)]
-    chosen = choose_stretches(videos, 10.0, 20)
-    found, problems = prepare_videos(videos, tmp_path, CLIPS, FLOW, dataset="made:", rate_hz=10.0, stretches=chosen)
+    chosen = choose_sampling(videos, 10.0, 20)
+    found, problems = prepare_videos(videos, tmp_path, CLIPS, FLOW, dataset="made:", rate_hz=10.0, sampling=chosen)
     assert problems == []
     assert [(video.name, video.indices.tolist()) for video in found] == [
         ("gate", [*range(10), *range(30, 35)]),
@@ -94,7 +94,7 @@ def test_only_the_used_frames_are_prepared_and_no_clip_spans_what_is_left_out(
 def test_a_training_on_a_part_says_so_and_is_calibrated_again_on_the_same_part(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(stretches, "STRETCH_S", 3.0)
+    monkeypatch.setattr(footage_sampling, "SEGMENT_S", 3.0)
     for name in ("a", "b"):
         save_video(tmp_path / "data" / "training" / f"{name}.mp4", disc_images(150, 64, 96))
     settings = ["clips.height=32", "clips.width=48", "network.base_width=4", "train.epochs=1", "train.max_frames=160"]
@@ -110,14 +110,14 @@ def test_a_training_on_a_part_says_so_and_is_calibrated_again_on_the_same_part(
 
 @pytest.mark.parametrize(("rate_hz", "used_hz"), [(10, 10.0), (25, 10.0), (5, 10.0)])
 @pytest.mark.parametrize("ending", ["mp4", "mkv", "avi"])
-def test_stretches_are_read_from_key_frames_with_the_numbers_of_the_whole_file(
+def test_segments_are_read_from_key_frames_with_the_numbers_of_the_whole_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ending: str, rate_hz: int, used_hz: float
 ) -> None:
     """Pictures, indices and samples are those of reading everything; an AVI is read whole."""
     path = save_video(tmp_path / f"gate.{ending}", disc_images(240, 64, 96), rate_hz, g="12", bf="2")
     video = LabelledSource("gate", str(path), 240)
-    monkeypatch.setattr(stretches, "STRETCH_S", 2.0)
-    chosen = choose_stretches([video], used_hz, 70)
+    monkeypatch.setattr(footage_sampling, "SEGMENT_S", 2.0)
+    chosen = choose_sampling([video], used_hz, 70)
     reported: list[str] = []
 
     def prepared(folder: str) -> PreparedVideo:
@@ -129,7 +129,7 @@ def test_stretches_are_read_from_key_frames_with_the_numbers_of_the_whole_file(
             FLOW,
             dataset="made:",
             rate_hz=used_hz,
-            stretches=chosen,
+            sampling=chosen,
             on_frame=reported.append,
         )
         assert problems == []

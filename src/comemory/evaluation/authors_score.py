@@ -14,13 +14,13 @@ from numpy.typing import NDArray
 
 from comemory import metrics
 from comemory.bundle import Bundle
-from comemory.errors import BundleError, short
+from comemory.errors import BundleError, short_repr
 from comemory.types import Evidence
 
 CUMULATIVE = "cusum:"
 
 
-def own_score_weights(bundle: Bundle) -> Mapping[str, float]:
+def authors_score_weights(bundle: Bundle) -> Mapping[str, float]:
     """Return the weight of each number of the evidence; empty where the paper protocol takes the calibrated score.
 
     Raises:
@@ -36,25 +36,26 @@ def own_score_weights(bundle: Bundle) -> Mapping[str, float]:
     )
     if not is_valid:
         raise BundleError(
-            f"{bundle.path}/config.json: graph.own_score is {short(weights)}: expected weights of numbers that the graph gives"
+            f"{bundle.path}/config.json: graph.own_score is {short_repr(weights)}: expected weights of "
+            "numbers that the graph gives"
         )
     return {name: float(weight) for name, weight in weights.items()}
 
 
 def numbers_of(evidence: Evidence, weights: Mapping[str, float]) -> list[float]:
-    """Return the numbers that the own score is made of, in the order of the weights; of a map, its largest value."""
+    """Return the numbers that the authors' score is made of, in the order of the weights; of a map, its largest value."""
     return [float(evidence.maps[name.removeprefix(CUMULATIVE)].max()) for name in weights]
 
 
-def own_score(numbers: NDArray[np.float64], weights: Mapping[str, float]) -> NDArray[np.float64]:
-    """Return the own score of one video. It looks ahead: the whole video is known.
+def authors_score(numbers: NDArray[np.float64], weights: Mapping[str, float]) -> NDArray[np.float64]:
+    """Return the authors' score of one video. It looks ahead: the whole video is known.
 
     Source: Liu et al., CVPR 2018, Eq. (9), for each number; the sums are those of the models' authors.
 
     Shapes:
         numbers: float64 (n_frames, n_numbers); returns: float64 (n_frames,), in 0 to the sum of the weights.
 
-    >>> own_score(np.array([[1.0, 10.0], [3.0, 10.0], [2.0, 30.0]]), {"a": 0.6, "b": 0.4}).round(2).tolist()
+    >>> authors_score(np.array([[1.0, 10.0], [3.0, 10.0], [2.0, 30.0]]), {"a": 0.6, "b": 0.4}).round(2).tolist()
     [0.0, 0.6, 0.7]
     """
     columns = [
