@@ -81,7 +81,7 @@ export function activityView(root, name) {
     const { top, drawing } = overlay(found[kind], kind);
     stage.querySelector("svg")?.remove();
     stage.append(drawing);
-    legend.textContent = !top ? "Nothing moved." : kind === "moving" ? `Strongest colour: something moves there in ${percent(top)} of the frames or more.` : `Strongest colour: ${pace(top)} or faster, while something moves there.`;
+    legend.textContent = !top ? "Nothing moved." : kind === "moving" ? `Strongest colour: movement in ${percent(top)} of the frames or more.` : `Strongest colour: movement at ${pace(top)} or faster.`;
     summary.textContent = `${plural(found.hours, "hour")} recorded since ${new Date(found.since).toLocaleDateString(undefined, { day: "numeric", month: "long" })}, ${count(found.week.length)} of 168 hours of the week. Times are those of the server.`;
     grid.show(found.week, chosen);
   }

@@ -107,7 +107,7 @@ function alertForm(setup, alert) {
     cameras.length > 1 && group("Cameras", cameras),
     kinds && group("What is sent", kinds),
     field("Quiet hours", quiet, "Events that begin then are muted: 22:00-06:00, sat-sun 00:00-24:00. Camera states are sent at all hours."),
-    field("Cool-down in seconds", cooldown, "After an alert of a camera, its further events are muted for so long."), said,
+    field("Cool-down in seconds", cooldown, "Time after an alert of a camera during which its further events are muted."), said,
   ], [h("button", { type: "submit", class: "primary" }, "Save and send a test"), h("a", { class: "quiet", href: "#/setup" }, "Cancel"), h("span", { class: "gap" }), remove], send);
 }
 

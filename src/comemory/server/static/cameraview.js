@@ -112,7 +112,7 @@ function openCamera(root, name) {
   const stage = h("div", { class: "zone-stage" });
   const heat = h("button", { type: "button", class: "quiet", "aria-pressed": "false", onclick: () => { picture.setHeat(!picture.heat); heat.setAttribute("aria-pressed", String(picture.heat)); } }, icon("heat"), "Heat map");
   const accept = h("button", { type: "button", hidden: true, onclick: async () => {
-    try { await api.resetReferenceView(name); notify("The present view is the new reference view."); } catch (error) { notify(error.message, "bad"); }
+    try { await api.resetReferenceView(name); notify("The current view is now the reference view."); } catch (error) { notify(error.message, "bad"); }
   } }, "Use this view as the reference");
   const sensitivity = new Sensitivity(name);
   const pausing = pausePanel(name);

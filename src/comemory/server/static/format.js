@@ -52,7 +52,7 @@ export function size(bytes) {
 export const isScored = (state) => state === "live" || state === "degraded";
 
 // Above 6 no footage can tell how rare a score is: the scale is logarithmic there.
-export const SCORE_HINT = "Anomaly score: up to 6, each unit more is ten times rarer on normal video. An event starts at the dashed line.";
+export const SCORE_HINT = "Anomaly score: each unit more, up to 6, is ten times rarer in normal video. An event starts at the dashed line.";
 
 export const STATES = {
   connecting: "Connecting", live: "Live", degraded: "Degraded", stalled: "Stalled", frozen: "Frozen", black: "Black",

@@ -13,7 +13,7 @@ export function showKeys() {
   const dialog = h("dialog", { class: "player keys", "aria-labelledby": "keys-title" },
     h("header", {}, h("h2", { id: "keys-title", tabIndex: -1, autofocus: true }, "Keys"), h("span", { class: "gap" }), button("Close", { class: "tool", onclick: () => dialog.close() }, icon("close"))),
     h("dl", { class: "facts" }, KEYS.map(([key, text]) => h("div", {}, h("dt", {}, h("kbd", {}, key)), h("dd", {}, text)))),
-    h("p", { class: "hint" }, "A verdict applies to the selected events; without any, to the one in focus."));
+    h("p", { class: "hint" }, "A verdict applies to the selected events; if none is selected, to the one in focus."));
   dialog.addEventListener("close", () => { placeNotices(); dialog.remove(); });
   document.body.append(dialog);
   dialog.showModal();

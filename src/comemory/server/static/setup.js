@@ -106,13 +106,13 @@ function cameraForm(setup, camera) {
     try { await api.removeCamera(camera.name); notify(`${camera.name} was removed.`); location.hash = "#/setup"; } catch (error) { notify(error.message, "bad"); }
   });
   const element = form([
-    isNew && field("Name", name, "Letters, digits, dots, dashes and underscores. It stands on events and alerts."),
+    isNew && field("Name", name, "Letters, digits, dots, dashes and underscores. It is shown on events and alerts."),
     field("Address", url, camera?.url.includes("***") ? "*** stands for the password, which is not shown. With another address, enter it again." : "rtsp://user:password@host/stream, an HTTP address, /dev/video0, or the absolute path of a file on the server.", preview.button),
     field("Model", model, setup.model ? "The path of a bundle on the server. Empty: the model for all cameras." : "The path of a bundle on the server."), models,
     isNew && field("False alarms", sensitivity, "Sets how sensitive it is; you can change it later."),
     h("details", {}, h("summary", {}, "More settings"), h("div", { class: "fields" },
       field("Active hours", hours, "Such as 08:00-18:00, mon-fri 22:00-06:00. At other times events are suppressed."),
-      field("Unusual times", unusual, "False alarms of movement where and when it is usually empty. Needs four days of activity."),
+      field("Unusual times", unusual, "False-alarm budget for movement at places and times that are usually empty. Needs four days of recorded activity."),
       field("Scored frames/s", rate, "Fewer need less CPU time."),
       field("RTSP transport", transport), loop.element)),
     enabled.element,

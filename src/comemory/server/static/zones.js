@@ -106,7 +106,7 @@ export class ZoneEditor {
       : !this.save ? [] : [tool("Draw a zone", () => this.start(), { class: "primary" })]));
     this.help.textContent = drawing
       ? `${plural(this.points.length, "point")}. Click the corners, and the first one again to finish. By keyboard: arrows move the cross (Shift: farther), Enter sets a corner, C finishes, Backspace removes, Escape cancels.`
-      : "Anomalies inside an ignored zone are not reported: a road behind the fence, a tree in the wind, a clock in the image.";
+      : "Anomalies inside an ignored zone are not reported. Draw one over a road behind the fence, a tree in the wind or a clock in the image.";
     this.list.replaceChildren(...this.zones.map((points, i) => h("li", {}, h("span", { class: "swatch" }), `Zone ${i + 1}, ${plural(points.length, "corner")}`,
       this.save && button(`Remove zone ${i + 1}`, { class: "tool", onclick: () => this.remove(i) }, icon("bin")))));
     this.#draw();
