@@ -30,7 +30,7 @@ RESTART_S = 5.0
 LATE = timedelta(seconds=60)
 """An alert that is sent so long after its change is marked as late: a siren should not start for it."""
 DEAD_SINK_S = 300.0
-"""A sink that has failed for so long is an error of the service, reported to the other sinks."""
+"""How long a sink may fail before this is an error of the service, reported to the other sinks."""
 STORE_AWAY_S = 2.0
 """How long the store must not answer before alerts that wait in its outbox are sent from memory."""
 _LOG = logging.getLogger(__name__)

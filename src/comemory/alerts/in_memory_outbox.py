@@ -31,7 +31,7 @@ GRACE = timedelta(seconds=2)
 MAX_ALERTS = 5_000
 """Alerts in memory; the oldest give way. One with the cells of its event takes some 20 KB."""
 MEMORY = timedelta(minutes=10)
-"""How long an alert stays in memory that the store has, or never gets: it is sent from here if the store goes away."""
+"""How long an alert stays in memory although the store has it, or never gets it: if the store goes away, it is sent from here."""
 _SENT = "sent"
 
 

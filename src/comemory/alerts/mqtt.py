@@ -35,7 +35,7 @@ SNOOZE_MIN = 60.0
 MAX_SNOOZE_MIN = 7 * 1440.0
 _NUMBER = re.compile(r"\d{1,6}(\.\d{1,3})?", re.ASCII)
 CAMERA_TOPICS, PAUSE_TOPICS = ("alarm", "state", "health"), ("pause", "snooze", "snooze/until")
-"""Retained topics of each camera; the second ones where commands are read."""
+"""Retained topics of each camera. `PAUSE_TOPICS` are published only where the sink reads commands."""
 _NOTHING = CameraNow()
 _ABORT = struct.pack("ii", 1, 0)
 """`SO_LINGER` that drops what was not sent when the socket is closed, in place of sending it once the network is back."""

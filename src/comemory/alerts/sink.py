@@ -120,7 +120,7 @@ class Sink(Protocol):
         ...
 
     def close(self) -> None:
-        """Close the connection; a `deliver` that waits returns soon."""
+        """Close the connection. A `deliver` that is waiting returns soon."""
         ...
 
 

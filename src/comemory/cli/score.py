@@ -414,7 +414,7 @@ def _protocols(chosen: ProtocolName) -> Sequence[str]:
 def _print_evaluation(
     results: JSON, notes: Sequence[str], json_file: Path | None, written: Sequence[Path], *, matrix: bool
 ) -> None:
-    """Print the results as a table, or as JSON, which has the notes too; or write them as JSON beside the table."""
+    """Print the results as a table or as JSON with the notes; with a JSON file, print the table and write the file."""
     as_json = {**results, "notes": list(notes)}
     if json_file is not None and str(json_file) == "-":
         print_json(as_json)

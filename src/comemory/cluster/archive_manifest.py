@@ -24,7 +24,7 @@ from comemory.errors import SourceError, mask_password
 from comemory.types import JSON
 
 FLUSH_RECORDS, FLUSH_S = 1000, 30.0
-"""The manifest is written after so many records or seconds."""
+"""The manifest is written after this many new records or seconds, whichever comes first."""
 N_READERS = 16
 """Results whose metadata is read at a time."""
 ALL = "all"

@@ -42,7 +42,7 @@ class WorkerPool(Protocol):
         ...
 
     def expect(self, n_tasks: int) -> None:
-        """There are so many tasks now: more than were known at the start."""
+        """Set the number of tasks, where there are more than were known at the start."""
         ...
 
     def start(self, task: ArchiveTask) -> None:

@@ -71,7 +71,7 @@ class RayPool:
         return len(self._idle)
 
     def expect(self, n_tasks: int) -> None:
-        """There are so many tasks now: let more actors start."""
+        """Set the number of tasks, so that more actors may start."""
         self._n_tasks = max(self._n_tasks, n_tasks)
 
     def start(self, task: ArchiveTask) -> None:

@@ -31,7 +31,7 @@ from comemory.stages import Update
 from comemory.types import JSON, Event, Score
 
 STALL_S = 300.0
-"""A file that gives no frame for so long has stopped the decoder."""
+"""Seconds without a frame after which the decoder is taken to hang."""
 
 
 class ArchiveScorer:

@@ -23,7 +23,7 @@ CHECK_S = 1.0
 FIRST_PAUSE_S, MAX_PAUSE_S = 10.0, 60.0
 """Seconds between two starts: doubled while the group does not stay, up to the limit."""
 STAYS_S = 60.0
-"""A group that has run for so long starts again at once when it ends."""
+"""A group that has run longer than this is restarted at once when it ends."""
 HANG_S = 60.0
 """Seconds without a heartbeat, with a shared path that can be read, after which a running group is killed."""
 MAX_LOG_BYTES = 5_000_000

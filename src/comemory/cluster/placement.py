@@ -124,7 +124,7 @@ def _within_capacity(placed: dict[str, str], nodes: Mapping[str, int]) -> dict[s
 
 
 def _bring_home(placed: dict[str, str], homes: Mapping[str, str], nodes: Mapping[str, int]) -> None:
-    """Move cameras to their preferred nodes, as long as one has room there and fits better there."""
+    """Move cameras to their preferred nodes while these have room and fit them better than the present ones."""
     room = _room(placed, nodes)
     has_moved = True
     while has_moved:

@@ -90,7 +90,7 @@ def _require_room(ray: Any, n_workers: int, config: TrainingConfig) -> None:
     n_places = int(ray.cluster_resources().get(kind, 0))
     if n_workers > n_places:
         what = "GPUs" if kind == "GPU" else "cores"
-        raise ConfigError(f"--workers {n_workers}: the cluster has {n_places} {what}; ask for so many at most")
+        raise ConfigError(f"--workers {n_workers}: the cluster has {n_places} {what}; ask for at most {n_places}")
     if config.train.batch % n_workers:
         raise ConfigError(
             f"--workers {n_workers} cannot share train.batch={config.train.batch} clips evenly: "

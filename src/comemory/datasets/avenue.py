@@ -94,7 +94,7 @@ class AvenueNpy(Avenue):
     def notes(self) -> Sequence[str]:
         """Which labels are read."""
         return [
-            f"{self._file}: labels are the circulating ones; they differ from the official masks in 441 of 15324 frames"
+            f"{self._file}: these are the widely circulated labels; they differ from the official masks in 441 of 15324 frames"
         ]
 
     def _test(self, path: Path) -> Recording:

@@ -84,7 +84,7 @@ class SyntheticSource:
 
     @property
     def hours(self) -> tuple[float, float] | None:
-        """First and last hour of the clip, if the scene has hours; shadows are those of the middle."""
+        """First and last hour of the clip, if the scene has hours. Shadows stay as they are at its middle."""
         if self._settings.hours is None:
             return None
         first, last = self._settings.hours

@@ -43,8 +43,8 @@ DRIFT_INTERVAL_S = 60.0
 REFERENCE_INTERVAL_S = 600.0
 """How often the reference views are saved, for a start after a crash."""
 HANG_S = 30.0
-"""A watchdog without a round for so long hangs: a round takes milliseconds, and a full disk may hold it for seconds. So do
-workers of which none asks for frames: each does so twice a second, or after a batch of frames."""
+"""Seconds without a round after which a watchdog counts as hanging: a round takes milliseconds, and a full disk may hold it for
+seconds. Workers count as hanging when none has asked for frames for so long: each asks twice a second, or after a batch."""
 MAX_CLIP_TASKS = 20_000
 """Packets that may wait for the disk: about a minute of ten cameras at 30 frames per second."""
 LIVE_CHANGES = {"zones", "false_alarms", "hours", "unusual_times"}

@@ -48,7 +48,7 @@ SIZE = 416
 PADDING = 114.0
 """Grey of what the crop does not cover, as both projects train."""
 CONTEXT, MIN_SHARE = 2.0, 0.3
-"""The crop is so many times as wide as the anomaly's box, and at least this share of the image's shorter side: the box is
+"""The crop is `CONTEXT` times as wide as the anomaly's box, and at least this share of the image's shorter side: the box is
 that of the worst patch, often a part of an object."""
 MAX_LABEL = 64
 

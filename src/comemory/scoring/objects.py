@@ -59,7 +59,7 @@ MIN_OBJECTS = 20
 """Fewer objects than this say nothing about heights: a fifth of the image's height is expected everywhere then."""
 
 N_BACKGROUND_FRAMES = 200
-"""About so many frames, spread over the training video, give the background."""
+"""The background is fitted on about this many frames, spread over the training video."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -53,7 +53,7 @@ class SpatialBaseline(Settings):
     def _check_levels(self) -> SpatialBaseline:
         widths = {len(row) for row in self.levels}
         if len(widths) != 1 or 0 in widths:
-            raise ValueError("a spatial baseline has rows of one length")
+            raise ValueError("the rows of a spatial baseline must have the same length")
         if not all(0 < level < float("inf") for row in self.levels for level in row):
             raise ValueError("the levels of a spatial baseline are positive numbers")
         return self

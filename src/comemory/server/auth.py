@@ -180,7 +180,7 @@ class Auth:
         return self._digest(f"csrf {caller.session or caller.name}")
 
     def has_csrf_proof(self, caller: Caller, header: str | None) -> bool:
-        """Whether a change comes from the page itself. A token is proof enough: no browser sends it by itself."""
+        """Whether a change comes from the page itself. A token needs no further proof: no browser sends it by itself."""
         if caller.kind == "token":
             return True
         return header is not None and hmac.compare_digest(self.csrf_token(caller).encode(), header.encode())

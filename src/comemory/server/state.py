@@ -28,7 +28,7 @@ class Proxy:
     Attributes:
         trusted: their addresses.
         user_header: the header in which they name the user, None where they do not.
-        is_https: browsers reach the page by HTTPS, whatever the last proxy speaks.
+        is_https: browsers reach the page by HTTPS, even if the last proxy forwards plain HTTP.
     """
 
     trusted: frozenset[str] = frozenset()

@@ -89,7 +89,7 @@ class SinkRoute(Protocol):
         ...
 
     def retry_wait(self, attempts: int) -> timedelta:
-        """The wait after a failed attempt, when so many others had failed before it."""
+        """The wait after a failed attempt, by the number of attempts that failed before it."""
         ...
 
     def link(self, camera: str, event_id: str | None) -> str | None:

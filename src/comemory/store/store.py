@@ -52,7 +52,7 @@ from comemory.store.verdicts import add_verdict, no_such_event, undo_verdict
 from comemory.store.write_ahead import WriteAheadEntry, WriteAheadLog
 
 STALE = timedelta(days=7)
-"""A file that was not attached for so long never will be: its clip was abandoned."""
+"""Age at which a file that belongs to no event goes to the quarantine: its clip was abandoned."""
 _LOG = logging.getLogger(__name__)
 
 __all__ = [

@@ -19,7 +19,7 @@ from comemory.training.scene import N_PASSES, ObjectMaps, fit_normal_scene, leav
 from comemory.training.split import evenly_spaced, split_frames
 
 MAX_BASELINE_FRAMES = 800
-"""About so many training frames are enough for the spatial baselines, which are quantiles at each place."""
+"""Training frames for the spatial baselines. About this many are enough for quantiles at each place."""
 
 
 def split_videos(

@@ -53,7 +53,7 @@ class TrainSettings(Settings):
         MAX_FRAMES,
         ge=100,
         title="Frames that are used",
-        description="Of longer footage, minutes spread evenly over all of it are used, about so many frames together.",
+        description="The most frames to use. Of longer footage, one-minute segments spread evenly over all of it are used.",
     )
     checkpoint_s: float = Field(
         60.0,

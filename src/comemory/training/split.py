@@ -8,7 +8,7 @@ MIN_CALIBRATION_CLIPS = 20
 """A calibration needs at least this many clips: with fewer, a scale would be fitted on a handful of numbers."""
 
 MAX_ALARM_COUNT_FRAMES = 18_000
-"""About so many training frames are counted for alarms: half an hour at ten a second. More would only take time."""
+"""Training frames on which alarms are counted, at most: half an hour at ten a second. More would only take time."""
 
 VideoPart = tuple[int, slice]
 """The number of a video, and a range of its frames."""

@@ -258,7 +258,7 @@ def _long_enough(detector: Detector, clips: Sequence[Path]) -> list[Path]:
 
 
 def _fit(old: Calibration, videos: Sequence[Sequence[Maps]], known: Calibration | None = None) -> Calibration:
-    """Fit anew; what needs no output of the network is that of `known`, where it is given."""
+    """Fit again. What does not depend on the output of the network is taken from `known`, if given."""
     fitted = fit_calibration(videos, old.settings, old.rate_hz, spatial_baselines=old.spatial_baselines, known=known)
     if known is not None:
         return fitted

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from comemory.store.activity import COLUMNS, ROWS, HourOfActivity
 
 PART_S = 300.0
-"""A part of an hour is stored so often: a crash loses no more."""
+"""Seconds between two saves of the current hour: a crash loses at most this much."""
 SURE = 0.5
 """Least `change_confidence` of a place that moves: halfway between noise and a certain change."""
 

@@ -27,7 +27,7 @@ MIN_DAYS = 3
 """Days with this hour that are needed to say what is usual at it."""
 
 N_FRAMES = 5
-"""A cell counts when it, or one beside it, moved in all but one of so many frames: a flicker of noise does not."""
+"""A cell counts when it, or one beside it, moved in all but one of this many frames: a flicker of noise does not."""
 
 
 MARGIN = 0.3
@@ -39,7 +39,7 @@ class UnusualTimeScore:
     """How unusual a frame is at its time.
 
     Attributes:
-        excess: surprise less the limit of the budget; from 0 on it is an event.
+        excess: how unusual the frame is, minus the limit of the budget; it is an event at 0 or above.
         cells: which cells reach the limit, or the rarest ones if none does.
 
     Shapes:

@@ -29,7 +29,7 @@ DECAY = 0.99
 
 
 class AmmcSettings(ModelSettings):
-    """Settings of AMMC-Net. The weights of the losses are the published ones; that of the commitment is the customary one."""
+    """Settings of AMMC-Net. The weights of the losses are the published ones; that of the commitment loss has its usual value."""
 
     motion_channels: ClassVar[tuple[str, ...]] = ()
     appearance_channels: ClassVar[tuple[str, ...]] = ("negative_psnr",)

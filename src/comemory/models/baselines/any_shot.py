@@ -163,7 +163,7 @@ class AnyShot(Model):
         return nothing, {"nothing": nothing.detach()}
 
     def infer(self, frames_BTCHW: Tensor, flow_B2HW: Tensor, *items: Tensor) -> dict[str, Tensor]:
-        """See `contract.Model`. `excess` is the largest distance of a moving region less the threshold of a region.
+        """See `contract.Model`. `excess` is the largest distance of a moving region minus the threshold of a region.
 
         A frame without moving regions has the excess of distance 0.
         """

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 
 class UNet(nn.Module):
-    """An encoder and a decoder with double 3x3 convolutions; `encode` and `decode` can be called apart.
+    """An encoder and a decoder with double 3x3 convolutions; `encode` and `decode` can be called separately.
 
     Source: Ronneberger et al., MICCAI 2015, in the widths that Liu et al., CVPR 2018 and its successors use.
 

@@ -17,7 +17,7 @@ KIND = "pseudo"
 HELD_OUT_SHARE = 0.2
 """Equal to the default of `train.calibration_share`: the part of the video that a network has not seen."""
 MAX_SEGMENTS = 2
-"""Segments used, each once for every perturbation and once without. Two keep an evaluation as short as one on Ped2."""
+"""Segments used, each once for every perturbation and once without. With two, an evaluation takes as long as one on Ped2."""
 
 
 def open_any_dataset(spec: str) -> Dataset:

@@ -57,7 +57,7 @@ def camera(name: Name, state: AppState) -> CameraResponse:
 
 @router.get("/{name}/picture", response_class=Response, responses=JPEG)
 def picture(request: Request, name: Name, state: AppState, width: Width = 640, heat: Heat = False) -> Response:
-    """The newest frame as JPEG; 304 where it is the one that `If-None-Match` names."""
+    """The newest frame as JPEG; 304 if `If-None-Match` names it."""
     state.camera_status(name)
     newest = state.pictures.latest(name, width, heat)
     if newest is None:
