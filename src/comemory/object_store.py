@@ -16,6 +16,7 @@ from comemory.errors import (
     install_hint,
     last_line,
     mask_password,
+    short,
 )
 
 ATTEMPTS = 7
@@ -29,6 +30,10 @@ _PERMANENT_NAMES = ("NoCredentialsError", "PartialCredentialsError", "NoRegionEr
 
 _QUERY = re.compile(r"(\w+://[^\s\"'?]+)\?[^\s\"']*")
 
+_MEDIA_URL = re.compile(r"([a-z][a-z0-9+.-]*)://([A-Za-z0-9][A-Za-z0-9_.-]*)((?:/[A-Za-z0-9_=.-]+)*)/?")
+_NO_STORE = ("file", "local", "http", "https", "memory")
+"""Kinds of URLs that fsspec knows and that are no object store, or cannot be written."""
+
 T = TypeVar("T")
 
 
@@ -39,6 +44,22 @@ def is_remote(location: str) -> bool:
     (True, False, False)
     """
     return "://" in location and not location.lower().startswith("file://")
+
+
+def media_url_error(url: str) -> str:
+    """Why media cannot be stored at a URL, in one line; empty where they can.
+
+    >>> media_url_error("s3://bucket/media"), media_url_error("s3://bucket")
+    ('', '')
+    >>> media_url_error("/srv/media")
+    "expected the URL of an object store, such as s3://bucket/prefix, not '/srv/media'"
+    """
+    found = _MEDIA_URL.fullmatch(url)
+    if "@" in url:
+        return "expected a URL without user and password: the credentials come from the environment"
+    if found is None or found[1] in _NO_STORE or {".", ".."} & set(found[3].split("/")):
+        return f"expected the URL of an object store, such as s3://bucket/prefix, not {short(url)}"
+    return ""
 
 
 def file_system(location: str, **options: Any) -> tuple[Any, str]:
