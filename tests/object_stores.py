@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -39,11 +40,19 @@ class Bucket:
         """Objects that were sent so far."""
         return self._front.n_writes
 
+    def delete(self, path: str) -> None:
+        """Delete the object whose path below `MEDIA_URL` ends so, as somebody else does."""
+        (found,) = (one for one in self._files.find("media") if one.endswith(path))
+        self._files.rm_file(found)
+
     def objects(self) -> dict[str, bytes]:
         """All objects, by the path below `MEDIA_URL`."""
         self._files.invalidate_cache()
-        paths = self._files.find("media")
-        return {path.removeprefix("media/site-1/"): self._files.cat_file(path) for path in paths}
+        found = {}
+        for path in self._files.find("media"):
+            with suppress(FileNotFoundError):  # it was deleted meanwhile
+                found[path.removeprefix("media/site-1/")] = self._files.cat_file(path)
+        return found
 
 
 @pytest.fixture(scope="session")

@@ -106,6 +106,7 @@ class TestMigrations:
         later_tables = [table.name for table in metadata.sorted_tables if table.name not in TABLES_OF_SCHEMA_2]
         steps = (
             *(f"ALTER TABLE events DROP COLUMN {name}" for name in later_columns),
+            "ALTER TABLE files DROP COLUMN uploaded",
             *(f"DROP TABLE {name}" for name in later_tables),
             "DROP TABLE scores",
             "CREATE TABLE scores (camera VARCHAR(200) NOT NULL, minute BIGINT NOT NULL, model VARCHAR(64) NOT NULL, "
