@@ -272,7 +272,7 @@ class TestFullDisk:
             from comemory.errors import StoreFull
             from comemory.store.store import EventStore
             with EventStore.open(sys.argv[1] + "/events.db", Path(sys.argv[1]) / "media") as store:
-                resource.setrlimit(resource.RLIMIT_FSIZE, (300_000, resource.RLIM_INFINITY))
+                resource.setrlimit(resource.RLIMIT_FSIZE, (400_000, resource.RLIM_INFINITY))
                 try:
                     for k in range(100_000):
                         store.record_state("gate", str(k), "x" * 10_000)

@@ -41,6 +41,7 @@ FILE: dict[int | str, dict[str, Any]] = {
     200: {"content": {"image/jpeg": {}, "image/png": {}, "video/mp4": {}}},
     206: {"description": "The part that the Range header names."},
     416: {"description": "The Range header names a part that does not exist."},
+    503: {"model": Problem, "description": "The object store does not answer, or does not have the file yet."},
 }
 MEDIA_TYPES = {".jpg": "image/jpeg", ".jpeg": "image/jpeg", ".png": "image/png", ".mp4": "video/mp4"}
 
