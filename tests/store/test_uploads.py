@@ -10,8 +10,9 @@ import pytest
 from object_stores import MEDIA_URL, Bucket
 from stored import Clock, make_event, picture
 
-from comemory.errors import ConfigError, SourceError, StoreError
+from comemory.errors import ConfigError, SourceError, StoreError, TemporaryError
 from comemory.live.config import read_live
+from comemory.store import objects
 from comemory.store.objects import MediaObjects, is_missing
 from comemory.store.sites import Sites, announce
 from comemory.store.store import EventStore, StoredEvent
@@ -120,8 +121,8 @@ class TestUpload:
             (file,) = store.uploads.pending(9)
             upload = MediaObjects.upload
 
-            def replaced_meanwhile(objects: MediaObjects, source: Path, path: str) -> None:
-                upload(objects, source, path)
+            def replaced_meanwhile(target: MediaObjects, source: Path, path: str) -> None:
+                upload(target, source, path)
                 store.attach(event.id, "clip", picture(store, 7, ".mp4"))
 
             monkeypatch.setattr(MediaObjects, "upload", replaced_meanwhile)
@@ -143,12 +144,12 @@ class TestUpload:
             (file,) = store.uploads.pending(9)
             upload = MediaObjects.upload
 
-            def deleted_meanwhile(objects: MediaObjects, source: Path, path: str) -> None:
-                upload(objects, source, path)
+            def deleted_meanwhile(target: MediaObjects, source: Path, path: str) -> None:
+                upload(target, source, path)
                 store.delete(event.id)
                 assert store.uploads is not None
                 store.uploads.remove(path)
-                upload(objects, tmp_path / "events", path)
+                upload(target, tmp_path / "events", path)
 
             (tmp_path / "events").write_bytes(b"late")
             with monkeypatch.context() as patch:
@@ -290,22 +291,38 @@ class TestNames:
             upload_all(store)
             assert bucket.objects() == {}
 
+    def test_a_store_that_does_not_answer_is_not_asked_by_each_reader(
+        self, bucket: Bucket, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        store = MediaObjects(MEDIA_URL)
+        bucket.set_away(True)
+        for reason in ("gate/a.mp4: ", "did not answer a moment ago"):
+            with pytest.raises(TemporaryError, match=reason):
+                store.open("gate/a.mp4")
+        monkeypatch.setattr(objects, "AWAY_S", 0.0)
+        other = MediaObjects(MEDIA_URL)
+        with pytest.raises(TemporaryError):
+            other.open("gate/a.mp4")
+        bucket.set_away(False)
+        with pytest.raises(SourceError, match="not found"):
+            other.open("gate/a.mp4")
+
     @pytest.mark.parametrize("path", ["../other/a.mp4", "/etc/passwd", ""])
     def test_a_path_that_leads_out_is_refused(self, bucket: Bucket, tmp_path: Path, path: str) -> None:
-        objects = MediaObjects(MEDIA_URL)
-        for act in (objects.open, objects.size, objects.delete):
+        store = MediaObjects(MEDIA_URL)
+        for act in (store.open, store.size, store.delete):
             with pytest.raises(StoreError, match="not the path of a media file"):
                 act(path)
 
     def test_what_is_not_there_is_told_from_a_store_that_is_away(self, bucket: Bucket) -> None:
-        objects = MediaObjects(MEDIA_URL)
+        store = MediaObjects(MEDIA_URL)
         with pytest.raises(SourceError, match="not found") as caught:
-            objects.open("gate/none.mp4")
+            store.open("gate/none.mp4")
         assert is_missing(caught.value)
-        assert objects.size("gate/none.mp4") is None
+        assert store.size("gate/none.mp4") is None
         bucket.set_away(True)
         with pytest.raises(SourceError) as caught:
-            objects.size("gate/none.mp4")
+            store.size("gate/none.mp4")
         assert not is_missing(caught.value)
 
     @pytest.mark.parametrize(

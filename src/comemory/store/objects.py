@@ -3,16 +3,24 @@
 from __future__ import annotations
 
 import secrets
+import threading
+import time
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
-from comemory.errors import ConfigError, SourceError, StoreError, short
+from comemory.errors import ConfigError, SourceError, StoreError, TemporaryError, short
 from comemory.object_store import file_system, media_url_error, retrying
 from comemory.store.event import is_inside
 
 _S3_OPTIONS = {"config_kwargs": {"retries": {"max_attempts": 0}}}
 """The uploads are tried again by their worker, and a page must not wait for the pauses of three layers of retries."""
+AWAY_S = 5.0
+"""Seconds for which nothing is read after a store did not answer: each request to a store that hangs takes a thread of the
+page for 15 s."""
+PROBE_S = 20.0
+"""Seconds for which a single request may find out whether it answers again; longer than its time limit."""
 READ_BYTES = 2**20
 """How much is read ahead of a reader, bytes."""
 
@@ -37,6 +45,8 @@ class MediaObjects:
         if is_s3:
             self._fs.retries = 1
         self._root = root.rstrip("/")
+        self._reading = threading.Lock()
+        self._is_away, self._retry_s = False, 0.0
 
     def upload(self, source: Path, path: str) -> None:
         """Store a file. Readers see it whole or not at all; one that is there is replaced.
@@ -54,9 +64,7 @@ class MediaObjects:
             SourceError: it cannot be read; see `is_missing`.
         """
         key = self._key(path)
-        opened = self._request(
-            lambda: self._fs.open(key, "rb", block_size=READ_BYTES), f"cannot read {self.url}/{path}"
-        )
+        opened = self._read(lambda: self._fs.open(key, "rb", block_size=READ_BYTES), f"cannot read {self.url}/{path}")
         return cast(BinaryIO, opened), int(opened.size)
 
     def download(self, path: str, target: Path) -> None:
@@ -66,7 +74,7 @@ class MediaObjects:
             SourceError: it cannot be read.
         """
         key = self._key(path)
-        self._request(lambda: self._fs.get_file(key, str(target)), f"cannot read {self.url}/{path}")
+        self._read(lambda: self._fs.get_file(key, str(target)), f"cannot read {self.url}/{path}")
 
     def size(self, path: str) -> int | None:
         """The size of an object in bytes; None where there is none.
@@ -119,7 +127,27 @@ class MediaObjects:
             raise StoreError(f"{short(path)} is not the path of a media file")
         return f"{self._root}/{path}"
 
-    def _request(self, call: Any, what: str) -> Any:
+    def _read(self, call: Callable[[], Any], what: str) -> Any:
+        """Read, unless the store did not answer a moment ago.
+
+        Raises:
+            TemporaryError: it does not answer.
+            SourceError: it refuses, or has no such object.
+        """
+        with self._reading:
+            if self._is_away and time.monotonic() < self._retry_s:
+                raise TemporaryError(f"{what}: the object store did not answer a moment ago")
+            self._retry_s = time.monotonic() + PROBE_S
+        is_away = False
+        try:
+            return self._request(call, what)
+        except TemporaryError:
+            is_away = True
+            raise
+        finally:
+            self._is_away, self._retry_s = is_away, time.monotonic() + AWAY_S
+
+    def _request(self, call: Callable[[], Any], what: str) -> Any:
         return retrying(call, what, attempts=1)
 
 
