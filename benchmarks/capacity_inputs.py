@@ -150,9 +150,9 @@ class Archive:
     driver_ms: float = given(1.0, "ms of the driver for a file")
     failed_requests: float = given(0.01, "share of requests to the store that fail")
     requests_a_file: int = given(6, "requests for a file: size, contents, two results with their checks")
-    attempts: int = given(7, "tries of a request", "cluster.paths.ATTEMPTS")
-    pause_s: float = given(0.2, "s, first pause; doubled each time", "cluster.paths.FIRST_PAUSE_S")
-    pause_max_s: float = given(10.0, "s, longest pause", "cluster.paths.LONGEST_PAUSE_S")
+    attempts: int = given(7, "tries of a request", "object_store.ATTEMPTS")
+    pause_s: float = given(0.2, "s, first pause; doubled each time", "object_store.FIRST_PAUSE_S")
+    pause_max_s: float = given(10.0, "s, longest pause", "object_store.LONGEST_PAUSE_S")
     fetch_mbit_s: float = given(400.0, "Mbit/s at which one worker reads from the store")
     seed: int = given(0, "")
 

@@ -38,7 +38,7 @@ LAYERS = (
     ("bundle",),
     ("clips", "datasets", "scoring", "runtimes"),
     ("video", "flow", "models", "metrics"),
-    ("registry", "files", "secret_values", "line_process"),
+    ("registry", "files", "object_store", "secret_values", "line_process"),
     ("config", "provenance"),
     ("types",),
     ("errors",),

@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterator
 
 import pytest
+from object_stores import bucket, s3_server  # noqa: F401
 
 
 @pytest.fixture(scope="session")

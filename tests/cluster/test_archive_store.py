@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,9 +13,9 @@ import pytest
 from archives import BUNDLE, contents, make_archive
 from unreliable_store import Unreliable
 
+from comemory import object_store
 from comemory.bundle import open_bundle
 from comemory.cli import main
-from comemory.cluster import paths
 from comemory.cluster.archive import parse_cluster, score_archive
 from comemory.cluster.archive_manifest import Manifest, read_manifest
 from comemory.cluster.archive_scorer import ArchiveScorer
@@ -162,8 +163,8 @@ class TestObjectStore:
     def test_a_store_that_never_answers_is_a_failure_that_may_pass(
         self, folder_of_videos: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(paths, "FIRST_PAUSE_S", 0.01)
-        monkeypatch.setattr(paths, "ATTEMPTS", 2)
+        monkeypatch.setattr(object_store, "FIRST_PAUSE_S", 0.01)
+        monkeypatch.setattr(object_store, "ATTEMPTS", 2)
         monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:1")
         monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
         forget_connections()
@@ -179,6 +180,24 @@ class TestObjectStore:
         for path in (str(video), "s3://bucket/2026/x.mp4"):  # one that cannot be stored, one that cannot be read
             outcome = scorer.run(ArchiveTask("file", InputFile(path, "1", None), "key"))
             assert (outcome.status, outcome.is_temporary) == ("failed", True)
+
+    def test_an_actor_that_cannot_reach_the_store_ends_the_run_with_the_code_of_what_may_pass(
+        self,
+        ray_address: str,
+        bucket: dict[str, bytes],
+        folder_of_videos: Path,
+        tmp_path: Path,
+        monkeypatch: pytest.MonkeyPatch,
+        capsys: pytest.CaptureFixture[str],
+    ) -> None:
+        away = {name: value for name, value in os.environ.items() if name.startswith("AWS_")}
+        away |= {"AWS_ENDPOINT_URL": "http://127.0.0.1:1", "AWS_MAX_ATTEMPTS": "1"}
+        monkeypatch.setenv("RAY_ADDRESS", ray_address)
+        monkeypatch.setenv("RAY_JOB_CONFIG_JSON_ENV_VAR", json.dumps({"runtime_env": {"env_vars": away}}))
+        where = ["--cluster", "auto", "--out", str(tmp_path / "out")]
+        with pytest.raises(SystemExit, match=r"^75$"):
+            main(["score", "s3://bucket/models/nano", str(folder_of_videos), *where])
+        assert "no worker can start: cannot read s3://bucket/models/nano/manifest.json" in capsys.readouterr().err
 
     def test_the_failure_of_a_video_names_its_url(self, bucket: dict[str, bytes]) -> None:
         import s3fs

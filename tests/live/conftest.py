@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from bundles import copied, read, write
 from footage import save_video
+from object_stores import bucket, s3_server  # noqa: F401
 
 from comemory.datasets import open_dataset
 from comemory.live.config import LiveSettings, read_live

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from object_stores import MEDIA_URL, Bucket
 
 from comemory.live.config import LiveSettings, read_live
 from comemory.live.doctor import Check, run_checks
@@ -77,3 +78,25 @@ def test_a_failure_has_one_hint(tmp_path: Path, clips: list[Path], live: Live) -
         "the url of a camera is 'env:NO_SUCH', and the environment variable 'NO_SUCH' is not set",
         "set that variable before starting",
     )
+
+
+def test_an_object_store_is_tried_out(tmp_path: Path, bucket: Bucket, monkeypatch: pytest.MonkeyPatch) -> None:
+    values = {"out": str(tmp_path), "store": {"media_url": MEDIA_URL}, **SMALL}
+    found = checks(read_live(None, values))["object store"]
+    assert (found.ok, found.found) == (True, f"{MEDIA_URL}: a test object was written, read and deleted")
+    assert bucket.objects() == {}
+    values["store"] = {"media_url": "s3://nowhere/x"}
+    found = checks(read_live(None, values))["object store"]
+    assert found.ok is False
+    assert found.found.startswith("cannot write s3://nowhere/x/.comemory-")
+    assert found.hint == "check store.media_url, and the credentials and the address in the environment"
+    bucket.set_away(True)
+    values["store"] = {"media_url": MEDIA_URL}
+    found = checks(read_live(None, values))["object store"]
+    assert found.ok is False
+    assert "secret" not in found.found
+    assert "\n" not in found.found
+
+
+def test_without_an_object_store_none_is_checked(tmp_path: Path) -> None:
+    assert "object store" not in checks(read_live(None, {"out": str(tmp_path), **SMALL}))

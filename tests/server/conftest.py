@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from object_stores import bucket, s3_server  # noqa: F401
 from services import postgres  # noqa: F401
 
 sys.path.insert(0, str(Path(__file__).parent))

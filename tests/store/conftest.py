@@ -1,3 +1,4 @@
 """The fixtures of real services."""
 
+from object_stores import bucket, s3_server  # noqa: F401
 from services import *  # noqa: F403

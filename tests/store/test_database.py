@@ -106,6 +106,7 @@ class TestMigrations:
         later_tables = [table.name for table in metadata.sorted_tables if table.name not in TABLES_OF_SCHEMA_2]
         steps = (
             *(f"ALTER TABLE events DROP COLUMN {name}" for name in later_columns),
+            "ALTER TABLE files DROP COLUMN uploaded",
             *(f"DROP TABLE {name}" for name in later_tables),
             "DROP TABLE scores",
             "CREATE TABLE scores (camera VARCHAR(200) NOT NULL, minute BIGINT NOT NULL, model VARCHAR(64) NOT NULL, "
@@ -271,7 +272,7 @@ class TestFullDisk:
             from comemory.errors import StoreFull
             from comemory.store.store import EventStore
             with EventStore.open(sys.argv[1] + "/events.db", Path(sys.argv[1]) / "media") as store:
-                resource.setrlimit(resource.RLIMIT_FSIZE, (300_000, resource.RLIM_INFINITY))
+                resource.setrlimit(resource.RLIMIT_FSIZE, (400_000, resource.RLIM_INFINITY))
                 try:
                     for k in range(100_000):
                         store.record_state("gate", str(k), "x" * 10_000)

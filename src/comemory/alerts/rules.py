@@ -64,7 +64,7 @@ class SinkRules:
         return timedelta(seconds=self.settings.state_delay_s if kind == "state" else self.settings.delay_s)
 
     def retry_wait(self, attempts: int) -> timedelta:
-        """The wait doubles with each failed attempt up to a maximum; jitter keeps sinks from retrying together."""
+        """The wait doubles with each failed attempt up to a maximum; jitter keeps sinks from with_retries together."""
         longest = min(self.settings.retry_max_s, self.settings.retry_s * 2.0 ** min(attempts, 40))
         return timedelta(seconds=longest * random.uniform(0.5, 1.0))
 

@@ -13,7 +13,7 @@ import typer
 from comemory.cli.application import LIVE, OrderedGroup, PlainCommand, app, setting
 from comemory.cli.live_options import private_files
 from comemory.cli.options import Json, console, print_json, report_problems
-from comemory.cli.terminal import print_line
+from comemory.cli.terminal import count_of, print_line
 from comemory.errors import ConfigError, SourceError
 from comemory.files import read_json_list, read_json_object, refuse_url, write_bytes, write_text
 
@@ -121,6 +121,8 @@ def backup(
     print_line(
         console, f"{copied.events} events and {copied.files} files ({copied.bytes / 1e6:.1f} MB) are in {target}"
     )
+    if copied.in_object_store:
+        print_line(console, f"{count_of(copied.in_object_store, 'file')} are in the object store only, and stay there")
     report_problems([f"{copied.missing} files were missing and are not in the backup"] if copied.missing else [])
 
 
@@ -233,7 +235,10 @@ def _open(out: Path | None, config: Path | None, url: str | None, *, shared: boo
     live = read_live(config, {key: value for key, value in values.items() if value is not None})
     if shared and not live.media.is_dir():
         raise ConfigError(f"there is no store in {live.out}: {live.media} is not a folder; set --out or --config")
-    with private_files(), EventStore.open(live.store_url, live.media, shared=shared) as store:
+    with (
+        private_files(),
+        EventStore.open(live.store_url, live.media, shared=shared, media_url=live.store.media_url) as store,
+    ):
         yield store
 
 

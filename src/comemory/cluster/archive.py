@@ -17,9 +17,10 @@ from comemory.cluster.archive_manifest import ALL, Manifest
 from comemory.cluster.archive_pool import LocalPool, TaskReport, WorkerPool
 from comemory.cluster.archive_results import require_parquet
 from comemory.cluster.archive_task import ArchiveSettings, ArchiveTask, TaskOutcome, result_name
-from comemory.cluster.paths import InputFile, OutputFolder, fetch_bundle, is_remote, list_input_videos, local_path
+from comemory.cluster.paths import InputFile, OutputFolder, fetch_bundle, list_input_videos, local_path
 from comemory.cluster.seams import warm_up_s
 from comemory.errors import ConfigError, TemporaryError, mask_password
+from comemory.object_store import is_remote
 from comemory.runtimes import CPU
 from comemory.types import JSON
 

@@ -5,11 +5,21 @@ from __future__ import annotations
 import os
 import socket
 import time
+from dataclasses import dataclass
 from typing import Any
 
 from comemory.cluster.archive_pool import MAX_BROKEN_STARTS, TaskReport
 from comemory.cluster.archive_task import ArchiveSettings, ArchiveTask, TaskOutcome
-from comemory.errors import ConfigError, RuntimeMissing, SourceError, TemporaryError, install_hint, last_line
+from comemory.errors import (
+    ComemoryError,
+    ConfigError,
+    RuntimeMissing,
+    SourceError,
+    TemporaryError,
+    install_hint,
+    last_line,
+    mask_password,
+)
 
 GROW_S = 10.0
 """Seconds between two looks at how many cores the cluster has now."""
@@ -104,14 +114,24 @@ class RayPool:
         return TaskReport(task, outcome)
 
     def _handle_start(self, ref: Any, actor: Any) -> None:
+        """Take in an actor that has started.
+
+        Raises:
+            TemporaryError: it cannot start now, because a store does not answer.
+            SourceError: it cannot start, or several have ended at their start.
+        """
         try:
-            self._ray.get(ref)
+            failure: _Failure | None = self._ray.get(ref)
         except self._ray.exceptions.RayError as error:
             self._n_broken += 1
             if self._n_broken >= MAX_BROKEN_STARTS:
                 raise SourceError(f"no worker can start on Ray: {_reason(error)}") from None
             self._grown_s = float("-inf")
             return
+        if failure is not None:
+            self._ray.kill(actor)
+            kind = TemporaryError if failure.is_temporary else SourceError
+            raise kind(f"no worker can start: {failure.text}")
         self._n_broken = 0
         self._idle.append(actor)
 
@@ -120,6 +140,19 @@ class RayPool:
         for actor in [*self._idle, *self._starting.values(), *(actor for actor, _, _ in self._busy.values())]:
             self._ray.kill(actor)
         self._ray.shutdown()
+
+
+@dataclass(frozen=True, slots=True)
+class _Failure:
+    """Why an actor cannot start.
+
+    Attributes:
+        text: one line.
+        is_temporary: a later run may succeed.
+    """
+
+    text: str
+    is_temporary: bool
 
 
 class _ScoringActor:
@@ -138,11 +171,15 @@ class _ScoringActor:
 
         cv2.setNumThreads(1)
         signal.signal(signal.SIGALRM, signal.SIG_DFL)
-        self._scorer = ArchiveScorer(settings)
+        self._failure: _Failure | None = None
+        try:
+            self._scorer = ArchiveScorer(settings)
+        except ComemoryError as error:  # an exception here would reach the driver as text, without its kind
+            self._failure = _Failure(mask_password(last_line(error)), isinstance(error, TemporaryError))
 
-    def ready(self) -> bool:
-        """Whether the model is loaded: it is, if this returns."""
-        return True
+    def ready(self) -> _Failure | None:
+        """Why the model cannot be loaded; None where it is."""
+        return self._failure
 
     def run(self, task: str) -> str:
         """Do a task. See `ArchiveScorer.run`."""

@@ -420,7 +420,7 @@ def clean_up_store(url: str, media: Path, settings: LiveSettings, folder: FleetF
         StoreError: its group is there after all and owns the folder, or the database does not answer.
     """
     retention = settings.retention
-    with EventStore.open(url, media, sites=Sites(folder.path)) as store:
+    with EventStore.open(url, media, sites=Sites(folder.path), media_url=settings.store.media_url) as store:
         store.replay()
         store.sweep(utc_now(), retention.days, int(retention.max_gb * 1e9), int(retention.min_free_gb * 1e9))
 
@@ -443,7 +443,8 @@ def stop_nodes(folder: FleetFolder) -> list[str]:
 def waiting_changes(folder: FleetFolder) -> dict[Path, int]:
     """How many changes the groups could not store, by the file in which these wait; without the files that hold none."""
     found = {}
-    for path in sorted(folder.path.glob("*/media/.write-ahead")):
+    announced = (media / ".write-ahead" for media in Sites(folder.path).folders().values())
+    for path in sorted({*folder.path.glob("*/media/.write-ahead"), *announced}):
         with suppress(OSError):
             if n_changes := len(read_entries(path)):
                 found[path] = n_changes
@@ -470,14 +471,17 @@ def require_fleet_settings(settings: LiveSettings) -> None:
     """Refuse settings that several machines cannot share.
 
     Raises:
-        ConfigError: there is no PostgreSQL, or the media folder is set.
+        ConfigError: there is no PostgreSQL, or the media folder is set without an object store.
     """
     if not settings.store.enabled or not settings.store_url.startswith(("postgresql:", "postgresql+", "postgres:")):
         raise ConfigError(
             "a fleet needs PostgreSQL, where the events of all nodes meet: give --store postgresql+psycopg://USER@HOST/NAME"
         )
-    if settings.store.media is not None:
-        raise ConfigError("the media of a fleet are in the folder of --out, one folder a node: remove store.media")
+    if settings.store.media is not None and settings.store.media_url is None:
+        raise ConfigError(
+            "the media of a fleet are in the folder of --out, one folder a node: remove store.media, or set "
+            "store.media_url to an object store where all nodes find them"
+        )
 
 
 def with_absolute_paths(settings: LiveSettings) -> LiveSettings:
@@ -487,4 +491,6 @@ def with_absolute_paths(settings: LiveSettings) -> LiveSettings:
         for name, camera in settings.cameras.items()
     }
     model = settings.model and settings.model.absolute()
-    return settings.model_copy(update={"out": settings.out.absolute(), "model": model, "cameras": cameras})
+    store = settings.store.model_copy(update={"media": settings.store.media and settings.store.media.absolute()})
+    changes = {"out": settings.out.absolute(), "model": model, "cameras": cameras, "store": store}
+    return settings.model_copy(update=changes)

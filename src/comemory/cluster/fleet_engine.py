@@ -337,4 +337,6 @@ def open_store(settings: LiveSettings, fleet: Fleet) -> EventStore:
     from comemory.store.sites import Sites
 
     sites = Sites(fleet.folder.path)
-    return EventStore.open(settings.store_url, settings.media, shared=True, may_be_away=True, sites=sites)
+    media = settings.out / "media"  # the page has no files of its own: those of a node may be on a disk of that node
+    url = settings.store.media_url
+    return EventStore.open(settings.store_url, media, shared=True, may_be_away=True, sites=sites, media_url=url)

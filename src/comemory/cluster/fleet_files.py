@@ -4,6 +4,7 @@ OUT/fleet/plan.json                 who watches what, with which settings; writt
 OUT/fleet/viewed.json               cameras that somebody looks at now
 OUT/fleet/NODE/heartbeat.json       written each second by the group of the node
 OUT/fleet/NODE/pictures/CAMERA.npz  newest image of a camera that somebody looks at
+OUT/fleet/NODE/site.json            name and place of the node's media folder, see `store.sites`
 OUT/fleet/NODE/media, events.jsonl  as in the output folder of one machine
 
 Each file is written whole or not at all, and has one writer.

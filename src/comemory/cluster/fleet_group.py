@@ -26,7 +26,7 @@ from comemory.live.engine import FIXED
 from comemory.live.monitoring.memory_use import machine_memory, process_bytes
 from comemory.live.service import Service
 from comemory.provenance import package_version
-from comemory.store.sites import Sites
+from comemory.store.sites import Sites, announce
 
 BEAT_S = 1.0
 """Seconds between two heartbeats, and between two looks at the plan and at the cameras that are viewed."""
@@ -50,7 +50,9 @@ def settings_for(plan: FleetPlan, node: str, folder: FleetFolder) -> LiveSetting
         for name, camera in settings.cameras.items()
     }
     alerts = {name: _of_node(sink, node) for name, sink in settings.alerts.items()}
-    changes = {"cameras": cameras, "alerts": alerts, "out": folder.node(node)}
+    changes: dict[str, Any] = {"cameras": cameras, "alerts": alerts, "out": folder.node(node)}
+    if settings.store.media is not None:  # on a disk of the node, which several nodes of one machine may share
+        changes["store"] = settings.store.model_copy(update={"media": settings.store.media / node})
     return settings.model_copy(update=changes)
 
 
@@ -127,6 +129,8 @@ class CameraGroup:
         sites = Sites(self._folder.path)
         with Service(self._wanted, lambda: self._wanted, self._note, ends_process=True, sites=sites) as self._service:
             (self._folder.node(self._node) / ERROR).unlink(missing_ok=True)
+            if self._service.store is not None:
+                announce(self._folder.node(self._node), self._service.store.site, self._service.store.media)
             self._service.on_command = self._report_command
             works = (self._follow_plan, self._show_pictures, self._collect_messages, self._beat)
             self._threads = [threading.Thread(target=one, name=one.__name__.strip("_"), daemon=True) for one in works]

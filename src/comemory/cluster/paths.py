@@ -5,46 +5,23 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import os
-import random
-import re
 import secrets
 import shutil
 import tempfile
-import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Any, BinaryIO, TypeVar
+from typing import Any, BinaryIO
 from urllib.parse import unquote, urlsplit
 
-from comemory.errors import (
-    ConfigError,
-    RuntimeMissing,
-    SourceError,
-    TemporaryError,
-    install_hint,
-    last_line,
-    mask_password,
-)
+from comemory.errors import ConfigError, SourceError, TemporaryError, mask_password
 from comemory.files import flush_to_disk, require_writable_folder, sync_folder, write_bytes
+from comemory.object_store import file_system, is_remote, with_retries
 from comemory.video.formats import VIDEO_SUFFIXES
-
-ATTEMPTS = 7
-"""How often a request to an object store is tried."""
-FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.2, 10.0
-"""Pauses between two attempts: doubled each time, with jitter, so that many workers do not come back at once."""
-
-_PERMANENT = (FileNotFoundError, PermissionError, IsADirectoryError, NotADirectoryError, ValueError, TypeError)
-_PERMANENT_NAMES = ("NoCredentialsError", "PartialCredentialsError", "NoRegionError", "ParamValidationError")
-"""Errors of botocore, which is not imported here."""
-
-_QUERY = re.compile(r"(\w+://[^\s\"'?]+)\?[^\s\"']*")
 
 _UNFINISHED = ".comemory-"
 """How the names of files begin that are being written; they end with `.part`."""
-
-T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,15 +37,6 @@ class InputFile:
     path: str
     etag: str
     size: int | None
-
-
-def is_remote(location: str) -> bool:
-    """Whether a location is in an object store or behind a URL, not on this machine.
-
-    >>> is_remote("s3://bucket/a.mp4"), is_remote("/videos/a.mp4"), is_remote("file:///videos/a.mp4")
-    (True, False, False)
-    """
-    return "://" in location and not location.lower().startswith("file://")
 
 
 def local_path(location: str) -> Path:
@@ -122,7 +90,7 @@ def _local_file(path: Path) -> InputFile:
 
 
 def _list_remote(location: str) -> list[InputFile]:
-    fs, path = _file_system(location)
+    fs, path = file_system(location)
 
     def listing() -> dict[str, Any]:
         fs.invalidate_cache()
@@ -154,54 +122,6 @@ def _etag(info: dict[str, Any]) -> str:
     return f"{info.get('size')}"
 
 
-def _file_system(location: str) -> tuple[Any, str]:
-    """The fsspec file system of a URL, and the path in it.
-
-    Raises:
-        RuntimeMissing: fsspec, or the package for this kind of URL, is not installed.
-        ConfigError: no such kind of URL.
-    """
-    try:
-        from fsspec.core import url_to_fs
-    except ImportError:
-        raise RuntimeMissing(f"{_scheme(location)}:// needs fsspec: {install_hint('archive')}") from None
-    try:
-        fs, path = url_to_fs(location, use_listings_cache=False)
-    except ImportError as error:
-        raise RuntimeMissing(f"{_scheme(location)}:// needs a package of fsspec: {last_line(error)}") from None
-    except ValueError as error:
-        raise ConfigError(f"cannot use {mask_password(location)}: {last_line(error)}") from None
-    return fs, str(path)
-
-
-def _scheme(location: str) -> str:
-    return location.partition("://")[0].lower()
-
-
-def with_retries(call: Callable[[], T], what: str) -> T:
-    """Call a function of an object store, again after an error that may pass.
-
-    Raises:
-        TemporaryError: it failed `ATTEMPTS` times.
-        SourceError: it failed for good.
-    """
-    pause_s, n_left = FIRST_PAUSE_S, ATTEMPTS
-    while True:
-        n_left -= 1
-        try:
-            return call()
-        except Exception as error:  # every file system has its own kinds
-            may_pass = not isinstance(error, _PERMANENT) and type(error).__name__ not in _PERMANENT_NAMES
-            if n_left and may_pass:
-                time.sleep(pause_s * random.uniform(0.5, 1.0))
-                pause_s = min(LONGEST_PAUSE_S, 2 * pause_s)
-                continue
-            # The query of a request says nothing to a reader, and masked even less.
-            reason = "not found" if isinstance(error, FileNotFoundError) else _QUERY.sub(r"\1", last_line(error))
-            kind = TemporaryError if may_pass else SourceError
-            raise kind(f"{what}: {mask_password(reason)}") from error
-
-
 @contextmanager
 def fetch_file(location: str) -> Iterator[Path]:
     """A file on this machine with the contents of a location: a local file itself, a remote one as a temporary copy.
@@ -212,7 +132,7 @@ def fetch_file(location: str) -> Iterator[Path]:
     if not is_remote(location):
         yield local_path(location)
         return
-    fs, path = _file_system(location)
+    fs, path = file_system(location)
     with tempfile.TemporaryDirectory(prefix="comemory-") as folder:
         target = Path(folder) / (PurePosixPath(urlsplit(location).path).name or "video")
         with_retries(lambda: fs.get_file(path, str(target)), f"cannot read {mask_password(location)}")
@@ -231,7 +151,7 @@ class OutputFolder:
         self._fs: Any = None
         self._root = self.location
         if is_remote(location):
-            self._fs, root = _file_system(self.location)
+            self._fs, root = file_system(self.location)
             self._root = root.rstrip("/")
 
     def require_writable(self) -> None:

@@ -72,6 +72,7 @@ def run_checks(settings: LiveSettings) -> Iterator[Check]:
     yield from _labels(settings)
     yield _disk(settings)
     yield _store(settings)
+    yield from _object_store(settings)
     for name in settings.alerts:
         yield _alert(settings, name)
     yield _time()
@@ -259,6 +260,24 @@ def _store(settings: LiveSettings) -> Check:
     except (ComemoryError, ImportError) as error:
         return _failed("store", error, "correct what this line reports; events.jsonl is written in any case")
     return Check("store", True, f"{url}: {'made at the first start' if n_events is None else f'{n_events} events'}")
+
+
+def _object_store(settings: LiveSettings) -> Iterator[Check]:
+    """Whether a test object can be written, read and deleted; no check without an object store."""
+    if settings.store.media_url is None:
+        return
+    from comemory.store.objects import MediaObjects
+
+    try:
+        MediaObjects(settings.store.media_url).check()
+    except RuntimeMissing as error:
+        yield _failed("object store", error, "install it", ": ")
+    except ComemoryError as error:
+        hint = "check store.media_url, and the credentials and the address in the environment"
+        yield Check("object store", False, mask_password(last_line(error)), hint)
+    else:
+        found = f"{settings.store.media_url}: a test object was written, read and deleted"
+        yield Check("object store", True, found)
 
 
 def _alert(settings: LiveSettings, name: str) -> Check:

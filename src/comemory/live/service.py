@@ -293,6 +293,7 @@ class Service:
                 self.dispatcher.report("disk", is_full if swept.over_quota else "")
         except (ComemoryError, OSError) as error:
             self._on_reload(f"old events were not deleted: {error}")
+        self.engine.event_writer.upload()
 
     @contextmanager
     def signals(self) -> Iterator[None]:
@@ -352,7 +353,13 @@ class Service:
         from comemory.store.store import EventStore
 
         return stack.enter_context(
-            EventStore.open(self.settings.store_url, self.settings.media, may_be_away=True, sites=self._sites)
+            EventStore.open(
+                self.settings.store_url,
+                self.settings.media,
+                may_be_away=True,
+                sites=self._sites,
+                media_url=self.settings.store.media_url,
+            )
         )
 
     def _open_alerts(self, stack: ExitStack) -> Dispatcher | None:

@@ -71,6 +71,7 @@ class EngineCollector(Collector):
         text = "Media files in the quarantine: they belong to no event, and are deleted after 30 days."
         yield GaugeMetricFamily("comemory_quarantine_files", text, value=aside.files)
         yield GaugeMetricFamily("comemory_quarantine_bytes", "Bytes of these files.", value=aside.bytes)
+        yield from _upload_families(self._store)
         up = GaugeMetricFamily("comemory_store_up", "1 while the event store can be read and written.")
         try:
             counts = self._store.counts()
@@ -100,6 +101,18 @@ def metrics_text(engine: EngineContract, store: EventStore | None) -> bytes:
     registry = CollectorRegistry(auto_describe=False)
     registry.register(EngineCollector(engine, store))
     return generate_latest(registry)
+
+
+def _upload_families(store: EventStore) -> Iterable[Family]:
+    """What waits for the object store; nothing without one, and while the database is away."""
+    try:
+        waiting = store.waiting_uploads()
+    except ComemoryError:
+        return
+    if waiting is not None:
+        text = "Media files of ended events that wait for their upload to the object store."
+        yield GaugeMetricFamily("comemory_uploads_waiting", text, value=waiting[0])
+        yield GaugeMetricFamily("comemory_uploads_waiting_bytes", "Bytes of these files.", value=waiting[1])
 
 
 def _camera_families(metrics: Metrics) -> Iterable[Family]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
@@ -12,8 +12,9 @@ from sqlalchemy import insert
 
 from comemory.errors import StoreError
 from comemory.store.database import Database
-from comemory.store.event import StoredEvent
+from comemory.store.event import FileKind, StoredEvent, is_inside
 from comemory.store.media import MediaFolder, event_of, kind_of
+from comemory.store.objects import MediaObjects
 from comemory.store.rows import read_event, write_event
 from comemory.store.schema import events, files
 
@@ -33,19 +34,23 @@ class AdoptionResult:
     left: tuple[str, ...]
 
 
-def adopt(database: Database, media: MediaFolder, unknown: tuple[str, ...]) -> AdoptionResult:
+def adopt(
+    database: Database, media: MediaFolder, unknown: tuple[str, ...], objects: MediaObjects | None = None
+) -> AdoptionResult:
     """Add unknown files and those in the quarantine to the database, each with its event.
 
     An event that is in the database stays as it is there; only its missing files are added. A file in the quarantine
-    returns to its place.
+    returns to its place. A file that a sidecar names and the folder lacks is added if the object store has it.
 
     Args:
         database: receives the events.
         media: the folder of the files.
         unknown: files of the folder without a row, relative to it.
+        objects: of the files; None without an object store.
 
     Raises:
         StoreError: the database cannot be written, or a file cannot be moved.
+        SourceError: the object store does not answer.
     """
     n_events, n_files, left = 0, 0, []
     for id, paths in _by_event(media, unknown).items():
@@ -55,7 +60,8 @@ def adopt(database: Database, media: MediaFolder, unknown: tuple[str, ...]) -> A
             continue
         for path in paths:
             _return_to_place(media, path)
-        is_new, added = _add(database, media, event, paths)
+        remote = {} if objects is None else _find_objects(objects, media, event)
+        is_new, added = _add(database, media, event, paths, remote)
         n_events, n_files = n_events + is_new, n_files + added
     return AdoptionResult(n_events, n_files, tuple(sorted(left)))
 
@@ -98,7 +104,26 @@ def _return_to_place(media: MediaFolder, path: Path) -> None:
             raise StoreError(f"cannot move {path} to {place}: {error.strerror or error}") from None
 
 
-def _add(database: Database, media: MediaFolder, event: StoredEvent, paths: list[Path]) -> tuple[int, int]:
+def _find_objects(objects: MediaObjects, media: MediaFolder, event: StoredEvent) -> dict[FileKind, tuple[str, int]]:
+    """Path and bytes, by kind, of the files of an event that are in the object store and not in the folder."""
+    found: dict[FileKind, tuple[str, int]] = {}
+    for path in event.files.values():
+        name = PurePosixPath(path).name
+        kind = kind_of(name)
+        if kind is None or event_of(name) != event.id or not is_inside(path) or media.find(path) is not None:
+            continue
+        if (size := objects.size(path)) is not None:
+            found[kind] = path, size
+    return found
+
+
+def _add(
+    database: Database,
+    media: MediaFolder,
+    event: StoredEvent,
+    paths: list[Path],
+    remote: Mapping[FileKind, tuple[str, int]],
+) -> tuple[int, int]:
     """Add an event and its files in one transaction: 1 where the event is new, and the number of files added."""
     ended = event.end or max(event.start, event.peak)
     with database.write() as connection:
@@ -115,6 +140,11 @@ def _add(database: Database, media: MediaFolder, event: StoredEvent, paths: list
                 root = media.quarantine if path.is_relative_to(media.quarantine) else media.folder
                 relative = str(PurePosixPath(path.relative_to(root)))
                 row = {"event_id": event.id, "kind": kind, "path": relative, "bytes": media.size(relative)}
+                connection.execute(insert(files).values(**row))
+                n_added += 1
+        for kind, (path_, size) in remote.items():
+            if kind not in present:
+                row = {"event_id": event.id, "kind": kind, "path": path_, "bytes": size, "uploaded": ended}
                 connection.execute(insert(files).values(**row))
                 n_added += 1
     return int(known is None), n_added

@@ -13,7 +13,7 @@ from __future__ import annotations
 import base64
 import json
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -27,13 +27,13 @@ from comemory.store.database import Database
 from comemory.store.event import is_inside
 from comemory.store.media import MediaFolder, disk_error
 from comemory.store.rows import read_events
-from comemory.store.schema import EPOCH, Moment, events, files, metadata, outbox, retained_topics
+from comemory.store.schema import EPOCH, Moment, events, files, metadata, outbox, removals, retained_topics
 from comemory.store.write_ahead import WriteAheadEntry, read_entries
 
 FORMAT = "comemory-store-1"
 _HEAD, _WAITING = "store.json", "waiting.jsonl"
-TABLES = tuple(table for table in metadata.sorted_tables if table not in (outbox, retained_topics))
-"""Alerts and retained topics are of the running service: a restored store sends nothing again."""
+TABLES = tuple(table for table in metadata.sorted_tables if table not in (outbox, removals, retained_topics))
+"""Alerts, retained topics and what is to be deleted are of the running service: a restored store sends nothing again."""
 _BATCH = 500
 
 
@@ -43,12 +43,14 @@ class BackupResult:
 
     Attributes:
         missing: files that are in the database and not in the folder.
+        in_object_store: files of which the object store has the only copy: they stay there.
     """
 
     events: int
     files: int
     bytes: int
     missing: int
+    in_object_store: int = 0
 
 
 def back_up(database: Database, media: MediaFolder, target: Path) -> BackupResult:
@@ -66,10 +68,9 @@ def back_up(database: Database, media: MediaFolder, target: Path) -> BackupResul
         (target / _WAITING).write_bytes(b"".join(entry.to_line() for entry in waiting))
         with database.read() as connection:
             counts = {table.name: _write_rows(connection, table, target, media.site) for table in TABLES}
-            paths = list(
-                connection.execute(select(files.c.path).join(events).where(events.c.site == media.site)).scalars()
-            )
-        copied = [_copy(media.folder / path, target / "media" / path) for path in paths]
+            of_site = select(files.c.path, files.c.uploaded).join(events).where(events.c.site == media.site)
+            uploaded = {row.path: row.uploaded is not None for row in connection.execute(of_site)}
+        copied = {path: _copy(media.folder / path, target / "media" / path) for path in uploaded}
         for path in media.quarantined():
             _copy(path, target / "media" / path.relative_to(media.folder))
         head = {"format": FORMAT, "time": datetime.now(UTC).isoformat(), "site": media.site, "rows": counts}
@@ -78,8 +79,7 @@ def back_up(database: Database, media: MediaFolder, target: Path) -> BackupResul
         if isinstance(error, StoreError):
             raise
         raise disk_error(f"cannot write the backup {target}", error) from None
-    found = [size for size in copied if size is not None]
-    return BackupResult(counts["events"], len(found), sum(found), len(copied) - len(found))
+    return _summed(counts["events"], copied, uploaded)
 
 
 def restore(database: Database, media: MediaFolder, source: Path) -> BackupResult:
@@ -97,8 +97,9 @@ def restore(database: Database, media: MediaFolder, source: Path) -> BackupResul
             f"the store has {n_present} events, or its folder {media.folder} has files: restore into an empty one"
         )
     try:
-        paths = [row["path"] for row in _read_rows(source, files) if is_inside(row["path"])]
-        copied = [_copy(source / "media" / path, media.folder / path) for path in paths]
+        rows = [row for row in _read_rows(source, files) if is_inside(row["path"])]
+        uploaded = {row["path"]: row.get("uploaded") is not None for row in rows}
+        copied = {path: _copy(source / "media" / path, media.folder / path) for path in uploaded}
         aside = source / "media" / media.quarantine.name
         for path in aside.rglob("*"):
             _copy(path, media.quarantine / path.relative_to(aside))
@@ -111,8 +112,14 @@ def restore(database: Database, media: MediaFolder, source: Path) -> BackupResul
         if isinstance(error, StoreError):
             raise
         raise disk_error(f"cannot restore {source}", error) from None
-    found = [size for size in copied if size is not None]
-    return BackupResult(int(head["rows"]["events"]), len(found), sum(found), len(copied) - len(found))
+    return _summed(int(head["rows"]["events"]), copied, uploaded)
+
+
+def _summed(n_events: int, copied: Mapping[str, int | None], uploaded: Mapping[str, bool]) -> BackupResult:
+    """Sum up a copy, from the size of each copied file and whether the object store has it."""
+    sizes = [size for size in copied.values() if size is not None]
+    left = [uploaded[path] for path, size in copied.items() if size is None]
+    return BackupResult(n_events, len(sizes), sum(sizes), left.count(False), left.count(True))
 
 
 def read_waiting(source: Path) -> list[WriteAheadEntry]:

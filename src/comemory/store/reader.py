@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import datetime
-from pathlib import Path
-from typing import Literal
+from pathlib import Path, PurePosixPath
+from typing import BinaryIO, Literal
 
-from sqlalchemy import ColumnElement, select
+from sqlalchemy import ColumnElement, func, select
 
 from comemory.errors import StoreError, short_repr
 from comemory.store.activity import HourOfActivity
@@ -22,6 +26,7 @@ from comemory.store.event import (
     utc,
 )
 from comemory.store.media import MediaFolder
+from comemory.store.objects import MediaObjects
 from comemory.store.outbox import Outbox
 from comemory.store.rows import count_stored, read_activity, read_event, read_events, read_states, read_summaries
 from comemory.store.schema import events, files, scores
@@ -33,6 +38,21 @@ MAX_PAGE_SIZE = 500
 MAX_SUMMARIES = 5000
 
 
+@dataclass(frozen=True, slots=True)
+class MediaFile:
+    """A file of an event.
+
+    Attributes:
+        name: its path in the media folder and below the URL of the object store.
+        path: on this machine; None where it is not here.
+        is_uploaded: the object store has it.
+    """
+
+    name: str
+    path: Path | None
+    is_uploaded: bool
+
+
 class StoreReader:
     """Reads events and their files. All methods may be called from any thread.
 
@@ -41,11 +61,14 @@ class StoreReader:
 
     Attributes:
         outbox: alerts to be delivered.
+        site: name of the media folder.
     """
 
-    def __init__(self, database: Database, media: MediaFolder, sites: Sites | None = None) -> None:
-        self.outbox = Outbox(database, media.site)
-        self._database, self._media, self._sites = database, media, sites
+    def __init__(
+        self, database: Database, media: MediaFolder, sites: Sites | None = None, objects: MediaObjects | None = None
+    ) -> None:
+        self.outbox, self.site = Outbox(database, media.site), media.site
+        self._database, self._media, self._sites, self._objects = database, media, sites, objects
 
     def get(self, id: str) -> StoredEvent | None:
         """The event of this id, None where there is none.
@@ -122,15 +145,82 @@ class StoreReader:
             return read_summaries(connection, *conditions, limit=limit)
 
     def file(self, id: str, kind: FileKind) -> Path | None:
-        """The path of an event's file, None where there is none.
+        """The path of an event's file, None where there is none on this machine.
+
+        Raises:
+            StoreError: the database does not answer.
+        """
+        found = self.media_file(id, kind)
+        return None if found is None else found.path
+
+    def media_file(self, id: str, kind: FileKind) -> MediaFile | None:
+        """Where an event's file is; None where the event has none of this kind.
+
+        A file that is neither on this machine nor in the object store is on the disk of the machine that recorded it, if
+        that machine has a disk of its own; else it is lost, and None too.
 
         Raises:
             StoreError: the database does not answer.
         """
         with self._database.read() as connection:
-            query = select(files.c.path, events.c.site).join(events).where(files.c.event_id == id, files.c.kind == kind)
-            found = connection.execute(query).first()
-        return self._media_of(found.site).find(found.path) if found is not None else None
+            query = select(files.c.path, files.c.uploaded, events.c.site).join(events)
+            found = connection.execute(query.where(files.c.event_id == id, files.c.kind == kind)).first()
+        if found is None:
+            return None
+        media = self._media_of(found.site)
+        path = None if media is None else media.find(found.path)
+        if path is None and media is not None and found.uploaded is None:
+            return None
+        return MediaFile(found.path, path, found.uploaded is not None)
+
+    def open_object(self, file: MediaFile) -> tuple[BinaryIO, int]:
+        """A file in the object store for reading in parts, and its size in bytes.
+
+        Raises:
+            StoreError: it is not uploaded yet, or the settings name no object store.
+            SourceError: it cannot be read; see `objects.is_missing`.
+        """
+        return self._objects_with(file).open(file.name)
+
+    @contextmanager
+    def local_copy(self, file: MediaFile) -> Iterator[Path]:
+        """A path on this machine with the contents of a file: its own, or that of a copy until the end of the block.
+
+        Raises:
+            StoreError: it is not uploaded yet, or the settings name no object store.
+            SourceError: it cannot be read.
+        """
+        if file.path is not None:
+            yield file.path
+            return
+        objects = self._objects_with(file)
+        target = self._media.scratch / f"{secrets.token_hex(8)}{PurePosixPath(file.name).suffix}"
+        try:
+            objects.download(file.name, target)
+            yield target
+        finally:
+            target.unlink(missing_ok=True)
+
+    def _objects_with(self, file: MediaFile) -> MediaObjects:
+        if not file.is_uploaded:
+            raise StoreError("this file is on the disk of the machine that recorded it, and not uploaded yet")
+        if self._objects is None:
+            raise StoreError("this file is in an object store: set store.media_url to the URL it was uploaded to")
+        return self._objects
+
+    def waiting_uploads(self) -> tuple[int, int] | None:
+        """Number and bytes of the files that wait for their upload; None without an object store.
+
+        Raises:
+            StoreError: the database does not answer.
+        """
+        if self._objects is None:
+            return None
+        query = select(func.count(), func.coalesce(func.sum(files.c.bytes), 0)).select_from(files).join(events)
+        waiting = events.c.site.in_(self._known_sites()), events.c.end.is_not(None), files.c.uploaded.is_(None)
+        with self._database.read() as connection:
+            n_files, n_bytes = connection.execute(query.where(*waiting)).one()
+        return int(n_files), int(n_bytes)
 
     def verdicts(self, id: str) -> list[VerdictChange]:
         """All verdicts on an event, the oldest first, the undone ones included."""
@@ -185,10 +275,11 @@ class StoreReader:
         """The media folders whose events are listed."""
         return [self._media.site] if self._sites is None else sorted({self._media.site, *self._sites.folders()})
 
-    def _media_of(self, site: str | None) -> MediaFolder:
-        """The folder that holds the files of a site; this one where that is not known."""
-        found = None if self._sites is None or site is None or site == self._media.site else self._sites.media(site)
-        return found or self._media
+    def _media_of(self, site: str | None) -> MediaFolder | None:
+        """The folder that holds the files of a site; None where it is on another machine."""
+        if self._sites is None or site is None or site == self._media.site:
+            return self._media
+        return self._sites.media(site)
 
     def _conditions(
         self,

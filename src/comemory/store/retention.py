@@ -10,13 +10,13 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
-from sqlalchemy import ColumnElement, Connection, delete, func, select
+from sqlalchemy import ColumnElement, Connection, delete, func, insert, select
 
 from comemory.errors import StoreFull
 from comemory.store.database import Database
-from comemory.store.event import SweepResult
+from comemory.store.event import FileKind, SweepResult
 from comemory.store.media import MediaFolder, event_of, kind_of
-from comemory.store.schema import activity, events, files, outbox, scores, states
+from comemory.store.schema import activity, events, files, outbox, removals, scores, states
 
 BATCH = 4
 """Events a transaction. A crash between their rows and their files leaves at most 16 files, fewer than `MAX_RECONCILED`."""
@@ -48,10 +48,16 @@ class Mismatch:
 
 
 class Retention:
-    """Deletes events and files of one media folder."""
+    """Deletes events and files of one media folder.
 
-    def __init__(self, database: Database, media: MediaFolder) -> None:
-        self._database, self._media = database, media
+    Args:
+        database: with the events.
+        media: the folder.
+        has_objects: its files are uploaded to an object store.
+    """
+
+    def __init__(self, database: Database, media: MediaFolder, *, has_objects: bool = False) -> None:
+        self._database, self._media, self._has_objects = database, media, has_objects
 
     def delete(self, id: str) -> bool:
         """Delete one event, also one with a verdict; False where there is none."""
@@ -62,14 +68,17 @@ class Retention:
         return is_known
 
     def compare(self) -> Mismatch:
-        """The differences between database and folder. A sidecar is known where its event is."""
+        """The differences between database and folder. A sidecar is known where its event is.
+
+        A file that the object store has is not missing.
+        """
         with self._database.read() as connection:
-            of_site = select(files.c.path, files.c.event_id, files.c.kind).join(events)
+            of_site = select(files.c.path, files.c.event_id, files.c.kind, files.c.uploaded).join(events)
             rows = connection.execute(of_site.where(events.c.site == self._media.site)).all()
             ids = set(connection.execute(select(events.c.id).where(events.c.site == self._media.site)).scalars())
         known, present = {row.path for row in rows}, set(self._media.event_files())
         unknown = (path for path in sorted(present - known) if kind_of(_name(path)) or event_of(_name(path)) not in ids)
-        missing = ((row.event_id, row.kind) for row in rows if row.path not in present)
+        missing = ((row.event_id, row.kind) for row in rows if row.uploaded is None and row.path not in present)
         return Mismatch(tuple(unknown), tuple(missing))
 
     def reconcile(self, mismatch: Mismatch) -> None:
@@ -92,13 +101,17 @@ class Retention:
     def make_room(self, max_bytes: int | None, min_free_bytes: int, done: SweepResult) -> SweepResult:
         """Delete the oldest files until they fit the quota and the disk, favourites excepted; the result is added to `done`.
 
+        Copies of files that the object store has go first; what is in the object store stays.
+
         On a disk so full that not even a deletion can be recorded, files are deleted first, until it can.
         """
+        n_copied, freed = self._drop_copies(max_bytes, min_free_bytes)
+        done = replace(done, bytes_freed=done.bytes_freed + freed)
         unrecorded: list[str] = []
-        while self._is_over(max_bytes, min_free_bytes):
+        while self._is_over(max_bytes, min_free_bytes, n_copied):
             candidates = events.c.end.is_not(None), events.c.favourite.is_(False), events.c.id.not_in(unrecorded)
             with self._database.read() as connection:
-                oldest = self._ids(connection, *candidates, with_files=True, limit=1)
+                oldest = self._ids(connection, *candidates, with_files=True, on_disk=True, limit=1)
             if not oldest:
                 done = replace(done, over_quota=True)
                 break
@@ -108,6 +121,22 @@ class Retention:
             except StoreFull:
                 continue
         return self._remove(unrecorded, done) if unrecorded else done
+
+    def _drop_copies(self, max_bytes: int | None, min_free_bytes: int) -> tuple[int, int]:
+        """Delete the oldest copies of uploaded files as long as there is too little room; the bytes left and freed."""
+        query = (
+            select(files.c.path).join(events).where(events.c.site == self._media.site, files.c.uploaded.is_not(None))
+        )
+        with self._database.read() as connection:
+            paths = connection.execute(query.order_by(events.c.start, events.c.id)).scalars().all()
+        copies = [(path, size) for path in paths if (size := self._media.size(path))]
+        left, freed = sum(size for _, size in copies), 0
+        for path, size in copies:
+            if not self._is_over(max_bytes, min_free_bytes, left):
+                break
+            self._media.remove(path)
+            left, freed = left - size, freed + size
+        return left, freed
 
     def _expire_events(self, before: datetime, done: SweepResult) -> SweepResult:
         while True:
@@ -120,11 +149,17 @@ class Retention:
             done = self._remove(ids, done)
 
     def _ids(
-        self, connection: Connection, *conditions: ColumnElement[bool], with_files: bool = False, limit: int
+        self,
+        connection: Connection,
+        *conditions: ColumnElement[bool],
+        with_files: bool = False,
+        on_disk: bool = False,
+        limit: int,
     ) -> list[str]:
         query = select(events.c.id).where(events.c.site == self._media.site, *conditions)
         if with_files:
-            query = query.where(select(files.c.path).where(files.c.event_id == events.c.id).exists())
+            of_event = select(files.c.path).where(files.c.event_id == events.c.id)
+            query = query.where((of_event.where(files.c.uploaded.is_(None)) if on_disk else of_event).exists())
         return list(connection.execute(query.order_by(events.c.start, events.c.id).limit(limit)).scalars())
 
     def _remove(self, ids: Sequence[str], done: SweepResult) -> SweepResult:
@@ -157,6 +192,7 @@ class Retention:
     def _delete_rows(self, ids: Sequence[str], keep_rows: Collection[str]) -> None:
         whole = [id for id in ids if id not in keep_rows]
         with self._database.write() as connection:
+            note_removals(connection, ids, including_pending=self._has_objects)
             connection.execute(delete(files).where(files.c.event_id.in_(ids)))
             connection.execute(delete(events).where(events.c.id.in_(whole)))
 
@@ -181,16 +217,41 @@ class Retention:
                 old = states.c.site == site, states.c.at < before, states.c.id.not_in(newest)
                 connection.execute(delete(states).where(*old))
 
-    def _is_over(self, max_bytes: int | None, min_free_bytes: int) -> bool:
-        if max_bytes is not None and self._bytes() > max_bytes:
+    def _is_over(self, max_bytes: int | None, min_free_bytes: int, n_copied: int) -> bool:
+        """Whether there is too little room; `n_copied` bytes are copies of uploaded files."""
+        if max_bytes is not None and self._bytes() + n_copied > max_bytes:
             return True
         free = self._media.free_bytes()
         return min_free_bytes > 0 and free is not None and free < min_free_bytes
 
     def _bytes(self) -> int:
-        query = select(func.coalesce(func.sum(files.c.bytes), 0)).join(events).where(events.c.site == self._media.site)
+        """Bytes of the files that are only on the disk."""
+        query = select(func.coalesce(func.sum(files.c.bytes), 0)).join(events)
+        query = query.where(events.c.site == self._media.site, files.c.uploaded.is_(None))
         with self._database.read() as connection:
             return int(connection.execute(query).scalar_one())
+
+
+def note_removals(
+    connection: Connection, ids: Sequence[str], *, including_pending: bool, kind: FileKind | None = None
+) -> None:
+    """Note the objects of events that lose their files, so that they are deleted in the object store too.
+
+    Args:
+        connection: of the transaction that deletes the rows.
+        ids: of the events.
+        including_pending: also those that are not uploaded yet: one of them may be on its way.
+        kind: files of this kind alone; None for all.
+    """
+    query = select(files.c.path, events.c.site).join(events).where(files.c.event_id.in_(ids))
+    if kind is not None:
+        query = query.where(files.c.kind == kind)
+    if not including_pending:
+        query = query.where(files.c.uploaded.is_not(None))
+    rows = [{"path": row.path, "site": row.site} for row in connection.execute(query)]
+    if rows:
+        connection.execute(delete(removals).where(removals.c.path.in_([row["path"] for row in rows])))
+        connection.execute(insert(removals), rows)
 
 
 def _name(path: str) -> str:

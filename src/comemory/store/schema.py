@@ -82,7 +82,17 @@ files = Table(
     Column("kind", String(16), primary_key=True),
     Column("path", String(500), nullable=False, unique=True),
     Column("bytes", BigInteger, nullable=False),
+    Column("uploaded", Moment),
 )
+"""`uploaded` is when the file was complete in the object store; None before, and without one."""
+
+removals = Table(
+    "removals",
+    metadata,
+    Column("path", String(500), primary_key=True),
+    Column("site", String(32), nullable=False),
+)
+"""Objects of files that were deleted: they are to be deleted in the object store too."""
 
 verdicts = Table(
     "verdicts",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import threading
 import time
@@ -9,15 +10,22 @@ from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 
-from comemory.errors import StoreError
+from comemory.errors import SourceError, StoreError
+from comemory.files import read_json_object, write_text
 from comemory.store.media import MediaFolder
 
+_NAME = re.compile(r"[0-9a-f]{32}")
 REFRESH_S = 5.0
 """Seconds between two looks for new folders."""
 
 
+ANNOUNCEMENT = "site.json"
+
+
 class Sites:
-    """The media folders `PARENT/*/media` on a shared path. May be called from any thread.
+    """The media folders `PARENT/*/media` on a shared path, and those that a process announces from elsewhere.
+
+    May be called from any thread.
 
     Args:
         parent: holds a folder of each process.
@@ -41,7 +49,7 @@ class Sites:
     def media(self, site: str) -> MediaFolder | None:
         """The media folder of a site; None for one that is not here."""
         folder = self.folders().get(site)
-        if folder is None:
+        if folder is None or _name_of(folder) != site:  # on the disk of another machine
             return None
         with self._lock, suppress(StoreError):
             if site not in self._media:
@@ -49,12 +57,38 @@ class Sites:
         return self._media.get(site)
 
 
+def announce(folder: Path, site: str, media: Path) -> None:
+    """Say where the media folder of a process is, which may be on a disk of its own.
+
+    Args:
+        folder: of the process, in the parent of `Sites`.
+        site: name of the media folder.
+        media: the folder, absolute.
+
+    Raises:
+        SourceError: it cannot be written.
+    """
+    write_text(folder / ANNOUNCEMENT, json.dumps({"site": site, "media": str(media)}) + "\n")
+
+
 def _found(parent: Path) -> list[tuple[str, Path]]:
-    """The name in `.site` of each folder. One that cannot be read is left out."""
-    found = []
+    """Name and path of each folder. One that cannot be read is left out."""
+    found = {}
+    for path in sorted(parent.glob(f"*/{ANNOUNCEMENT}")):
+        with suppress(SourceError):
+            said = read_json_object(path)
+            name, media = said.get("site"), said.get("media")
+            if isinstance(name, str) and _NAME.fullmatch(name) and isinstance(media, str):
+                found[name] = Path(media)
     for path in sorted(parent.glob("*/media/.site")):
-        with suppress(OSError, UnicodeDecodeError):
-            name = path.read_text(encoding="ascii").strip()
-            if re.fullmatch(r"[0-9a-f]{32}", name):
-                found.append((name, path.parent))
-    return found
+        if site := _name_of(path.parent):
+            found[site] = path.parent
+    return list(found.items())
+
+
+def _name_of(media: Path) -> str | None:
+    """The name in `.site` of a media folder; None where there is none."""
+    with suppress(OSError, UnicodeDecodeError):
+        name = (media / ".site").read_text(encoding="ascii").strip()
+        return name if _NAME.fullmatch(name) else None
+    return None

@@ -32,9 +32,10 @@ from comemory.store.event import (
     utc,
 )
 from comemory.store.media import MediaFolder, Quarantined, event_of, kind_of
+from comemory.store.objects import MediaObjects
 from comemory.store.reader import StoreReader
 from comemory.store.retained_topics import RetainedTopics
-from comemory.store.retention import Mismatch, Retention
+from comemory.store.retention import Mismatch, Retention, note_removals
 from comemory.store.routing import Change, ChangeStamp
 from comemory.store.rows import (
     add_activity,
@@ -45,9 +46,10 @@ from comemory.store.rows import (
     write_score_minute,
     write_state,
 )
-from comemory.store.schema import events, files
+from comemory.store.schema import events, files, removals
 from comemory.store.scores import ScoreSummary, pack
 from comemory.store.sites import Sites
+from comemory.store.uploads import Uploads
 from comemory.store.verdicts import add_verdict, no_such_event, undo_verdict
 from comemory.store.write_ahead import WriteAheadEntry, WriteAheadLog
 
@@ -80,6 +82,7 @@ class EventStore(StoreReader):
         outbox: alerts to be delivered; a `Dispatcher` sets the rules of its sinks.
         retained_topics: what MQTT brokers retain for us.
         write_ahead: changes that the database has not stored yet; None in a shared store.
+        uploads: of files to the object store; None without one, and in a shared store.
         warning: database and folder do not fit together, and nothing was changed; None where they do.
         clock: the time now, with a time zone.
     """
@@ -93,6 +96,7 @@ class EventStore(StoreReader):
         shared: bool,
         may_be_away: bool,
         sites: Sites | None = None,
+        objects: MediaObjects | None = None,
     ) -> None:
         self.media, self.scratch = media.folder, media.scratch
         self.clock = clock
@@ -103,10 +107,13 @@ class EventStore(StoreReader):
         self._opened_at = time.time()
         self.write_ahead = None if shared else WriteAheadLog(media.write_ahead)
         database = Database(url, may_be_away=may_be_away, on_open=self._on_open)
-        super().__init__(database, media, sites)
+        super().__init__(database, media, sites, objects)
         self.url = database.safe_url
         self.retained_topics = RetainedTopics(database, media.site)
-        self._retention = Retention(database, media)
+        self.uploads: Uploads | None = None
+        if objects is not None and not shared:
+            self.uploads = Uploads(database, media, objects, self._filing, clock, self._known_sites)
+        self._retention = Retention(database, media, has_objects=objects is not None)
 
     @classmethod
     def open(
@@ -118,6 +125,7 @@ class EventStore(StoreReader):
         may_be_away: bool = False,
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
         sites: Sites | None = None,
+        media_url: str | None = None,
     ) -> EventStore:
         """Open a store, created where there is none, migrate its schema, and repair what a crash left.
 
@@ -129,15 +137,17 @@ class EventStore(StoreReader):
                 then the first one that reaches it opens it.
             clock: the time now, with a time zone.
             sites: media folders of other processes whose events are listed too; each repairs and sweeps its own.
+            media_url: of an object store for the files; see `uploads`. None leaves them in the folder.
 
         Raises:
-            ConfigError: the URL is of another kind.
-            RuntimeMissing: PostgreSQL is asked for and psycopg is not installed.
+            ConfigError: a URL is of another kind.
+            RuntimeMissing: a package is not installed that PostgreSQL or the object store needs.
             StoreError: it cannot be opened, is newer than this program, or another process owns the folder.
         """
+        objects = None if media_url is None else MediaObjects(media_url)
         folder = MediaFolder(media, shared=shared)
         try:
-            store = cls(url, folder, clock, shared=shared, may_be_away=may_be_away, sites=sites)
+            store = cls(url, folder, clock, shared=shared, may_be_away=may_be_away, sites=sites, objects=objects)
         except BaseException:
             folder.close()
             raise
@@ -306,7 +316,9 @@ class EventStore(StoreReader):
 
     def _write_file(self, id: str, kind: FileKind, path: str, size: int) -> None:
         with self._database.write() as connection:
+            note_removals(connection, [id], including_pending=self._objects is not None, kind=kind)
             connection.execute(delete(files).where(files.c.event_id == id, files.c.kind == kind))
+            connection.execute(delete(removals).where(removals.c.path == path))
             connection.execute(insert(files).values(event_id=id, kind=kind, path=path, bytes=size))
 
     def set_verdict(self, id: str, verdict: Verdict | None, by: str) -> StoredEvent:
@@ -319,7 +331,7 @@ class EventStore(StoreReader):
             raise StoreError(f"unknown verdict {short_repr(verdict)}: expected 'normal', 'abnormal' or None")
         with self._database.write() as connection:
             event = add_verdict(connection, id, verdict, by, self.clock())
-        self._owner_of(id).write_sidecar(event)
+        self._write_sidecar(event)
         return event
 
     def undo_verdict(self, id: str, by: str) -> StoredEvent:
@@ -330,7 +342,7 @@ class EventStore(StoreReader):
         """
         with self._database.write() as connection:
             event = undo_verdict(connection, id, by, self.clock())
-        self._owner_of(id).write_sidecar(event)
+        self._write_sidecar(event)
         return event
 
     def annotate(self, id: str, *, note: str | None = None, favourite: bool | None = None) -> StoredEvent:
@@ -355,7 +367,7 @@ class EventStore(StoreReader):
             event = read_event(connection, id)
         if event is None:
             raise no_such_event(id)
-        self._owner_of(id).write_sidecar(event)
+        self._write_sidecar(event)
         return event
 
     def record_activity(self, camera: str, activity: HourOfActivity) -> None:
@@ -414,9 +426,10 @@ class EventStore(StoreReader):
             event = self.get(id)
             if event is not None and event.end is None:
                 raise StoreError(f"event {id} is still open: delete it when it has ended")
-            media = self._owner_of(id)
-            retention = self._retention if media is self._media else Retention(self._database, media)
-            return retention.delete(id)
+            media = self._owner_of(id) or self._media
+            if media is self._media:
+                return self._retention.delete(id)
+            return Retention(self._database, media, has_objects=self._objects is not None).delete(id)
 
     def compare(self) -> Mismatch:
         """The differences between the database and the media folder.
@@ -434,7 +447,7 @@ class EventStore(StoreReader):
         """
         self._require_owned()
         with self._filing:
-            adopted = adopt(self._database, self._media, self._retention.compare().unknown)
+            adopted = adopt(self._database, self._media, self._retention.compare().unknown, self._objects)
         self.recover()
         return adopted
 
@@ -604,12 +617,16 @@ class EventStore(StoreReader):
             done = replace(done, closed=repaired.closed, quarantined=repaired.quarantined + aside)
             return self._retention.expire(utc(now), days, done)
 
-    def _owner_of(self, id: str) -> MediaFolder:
-        """The media folder with the files of an event."""
+    def _owner_of(self, id: str) -> MediaFolder | None:
+        """The media folder with the files of an event; None where it is on another machine."""
         if self._sites is None:
             return self._media
         with self._database.read() as connection:
             return self._media_of(connection.execute(select(events.c.site).where(events.c.id == id)).scalar())
+
+    def _write_sidecar(self, event: StoredEvent) -> None:
+        if (media := self._owner_of(event.id)) is not None:
+            media.write_sidecar(event)
 
     def _existing(self, id: str) -> StoredEvent:
         event = self.get(id)

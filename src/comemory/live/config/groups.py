@@ -5,9 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from comemory.config import Settings
+from comemory.object_store import media_url_error
 
 
 class StoreSettings(Settings):
@@ -22,11 +23,30 @@ class StoreSettings(Settings):
     media: Path | None = Field(
         None, title="Media folder", description="Folder of thumbnails, heat maps and clips. Default: `OUT/media`."
     )
+    media_url: str | None = Field(
+        None,
+        title="Object store",
+        description="URL of an object store, such as `s3://bucket/prefix`: the files of ended events are uploaded from the media "
+        "folder. Credentials come from the environment. Default: the files stay in the media folder.",
+    )
     enabled: bool = Field(
         True,
         title="Use a database",
         description="`false` writes events to `OUT/events.jsonl` only. Alerts need the database.",
     )
+
+    @field_validator("media_url")
+    @classmethod
+    def _object_store(cls, url: str | None) -> str | None:
+        if url is not None and (reason := media_url_error(url)):
+            raise ValueError(reason)
+        return url
+
+    @model_validator(mode="after")
+    def _with_database(self) -> StoreSettings:
+        if self.media_url is not None and not self.enabled:
+            raise ValueError("media_url needs the database: remove it, or enabled = false")
+        return self
 
 
 class WebSettings(Settings):

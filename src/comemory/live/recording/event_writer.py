@@ -20,13 +20,14 @@ from comemory.store.routing import Change, ChangeStamp
 from comemory.store.write_ahead import EventChange, WriteAheadEntry, WriteAheadLog
 
 if TYPE_CHECKING:
+    from comemory.live.recording.media_uploader import MediaUploader
     from comemory.store.activity import HourOfActivity
     from comemory.store.store import EventStore
 
 FIRST_RETRY_S = 0.5
 MAX_RETRY_S = 30.0
 WRITE_ERRORS = (ComemoryError, OSError, ValueError, ArithmeticError)
-Destination = Literal["store", "disk", "lines", "pictures", "clips"]
+Destination = Literal["store", "disk", "lines", "pictures", "clips", "uploads"]
 """What is written; each can fail while the others work."""
 
 
@@ -88,6 +89,7 @@ class EventWriter:
         self._on_error, self._alerts = on_error, alerts
         self._tasks = TaskQueue("event-writer")
         self._disk = DiskWriter("write-ahead", self._report_hang)
+        self._uploader = self._open_uploader()
         self._lines = EventLines(out / "events.jsonl")
         self._has_backlog = False
         self._backlog_lock = threading.Lock()
@@ -105,17 +107,29 @@ class EventWriter:
             self._queue_write(store.replay, "what an earlier process left is stored at the next start")
         self._disk.start()
         self._tasks.start()
+        if self._uploader is not None:
+            self._uploader.start()
 
     def restart(self) -> None:
         """See `TaskQueue.restart`."""
         self._disk.restart()
         self._tasks.restart()
+        if self._uploader is not None:
+            self._uploader.restart()
 
     def stop(self, timeout_s: float) -> bool:
         """Write what waits and end the threads; False if that takes longer than `timeout_s`."""
         end = time.monotonic() + timeout_s
         is_written = self._disk.stop(timeout_s / 2)
-        return self._tasks.finish(max(0.0, end - time.monotonic())) and is_written
+        is_written &= self._tasks.finish(max(0.0, end - time.monotonic()))
+        if self._uploader is not None:
+            self._uploader.stop(max(0.0, end - time.monotonic()))
+        return is_written
+
+    def upload(self) -> None:
+        """Upload what waits for the object store, and delete there what was deleted here; does not wait for it."""
+        if self._uploader is not None:
+            self._uploader.look()
 
     @property
     def n_unstored(self) -> int:
@@ -196,6 +210,8 @@ class EventWriter:
             if log is not None and not _is_temporary(error):
                 log.remove(entry)
             raise
+        if entry.kind == "end":
+            self.upload()
         if self._alerts is not None:
             self._alerts.mark_stored(entry.stamp.id)
 
@@ -288,11 +304,20 @@ class EventWriter:
         self._store_backlog(event_id)
         try:
             self._attach_with_retry(self.store, event_id, kind, path, destination)
+            self.upload()
         except (ComemoryError, OSError):
             if self._is_waiting(event_id) or self.store.get(event_id) is not None:
                 raise
             with suppress(OSError):
                 path.unlink()
+
+    def _open_uploader(self) -> MediaUploader | None:
+        if self.store is None or self.store.uploads is None:
+            return None
+        # Imported late, as below.
+        from comemory.live.recording.media_uploader import MediaUploader
+
+        return MediaUploader(self.store.uploads, partial(self.report, "uploads"))
 
     def _move(self, path: Path, target: Path) -> None:
         try:

@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import secrets
 import threading
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import PurePosixPath
 from typing import Annotated, Any, Literal
+from urllib.parse import quote
 
 from fastapi import APIRouter, HTTPException, Path, Query, Request, Response
 from fastapi.responses import FileResponse
 from starlette.background import BackgroundTask
 
+from comemory.errors import SourceError
 from comemory.live.recording.clip_export import clip_name, export_clip
+from comemory.server.object_response import object_response
 from comemory.server.schemas import (
     ErrorResponse,
     EventPage,
@@ -22,7 +28,8 @@ from comemory.server.schemas import (
     event_view,
 )
 from comemory.server.state import Admin, AppState, CurrentUser, ServerState
-from comemory.store.reader import MAX_SUMMARIES
+from comemory.store.objects import is_missing
+from comemory.store.reader import MAX_SUMMARIES, MediaFile
 from comemory.store.store import StoredEvent
 
 router = APIRouter(prefix="/events", tags=["events"], responses={404: {"model": ErrorResponse}})
@@ -43,6 +50,7 @@ FILE: dict[int | str, dict[str, Any]] = {
     200: {"content": {"image/jpeg": {}, "image/png": {}, "video/mp4": {}}},
     206: {"description": "The part that the Range header names."},
     416: {"description": "The Range header names a part that does not exist."},
+    503: {"model": ErrorResponse, "description": "The object store does not answer, or does not have the file yet."},
 }
 MEDIA_TYPES = {".jpg": "image/jpeg", ".jpeg": "image/jpeg", ".png": "image/png", ".mp4": "video/mp4"}
 
@@ -132,13 +140,14 @@ def set_verdict(id: Id, given: Verdict, request: Request, caller: CurrentUser, s
 def export(id: Id, state: AppState) -> FileResponse:
     """The clip to hand on: the time of day, the mark of the event and the outline are drawn into its frames."""
     store, found = state.require_store(), existing_event(state, id)
-    clip = store.file(id, "clip")
-    if clip is None:
-        raise HTTPException(404, "this event has no clip")
+    clip = _media_file(state, id, "clip")
     target = store.scratch / f"export-{secrets.token_hex(8)}.mp4"
     try:
-        with _EXPORTS:
-            export_clip(clip, found, target)
+        with ExitStack() as stack:
+            with _missing_as_404("clip"):
+                path = stack.enter_context(store.local_copy(clip))
+            with _EXPORTS:
+                export_clip(path, found, target)
     except BaseException:
         target.unlink(missing_ok=True)
         raise
@@ -151,17 +160,47 @@ def export(id: Id, state: AppState) -> FileResponse:
 
 
 @router.get("/{id}/{kind}", response_class=FileResponse, responses=FILE)
-def file(id: Id, kind: Kind, state: AppState, download: bool = False) -> FileResponse:
-    """A file of an event, or the part of it that the Range header names."""
-    path = state.require_store().file(id, kind)
-    if path is None:
+def file(id: Id, kind: Kind, request: Request, state: AppState, download: bool = False) -> Response:
+    """A file of an event, or the part of it that the Range header names; from the object store where it is not here."""
+    found = _media_file(state, id, kind)
+    suffix = PurePosixPath(found.name).suffix
+    media_type = MEDIA_TYPES.get(suffix, "application/octet-stream")
+    filename = clip_name(existing_event(state, id), suffix, _PARTS[kind]) if download else None
+    headers = {"Cache-Control": "private, max-age=3600"}
+    if found.path is not None:
+        return FileResponse(found.path, media_type=media_type, filename=filename, headers=headers)
+    if filename is not None:
+        headers["Content-Disposition"] = f"attachment; filename*=utf-8''{quote(filename)}"
+    with _missing_as_404(kind):
+        content, size = state.require_store().open_object(found)
+    return object_response(content, size, request.headers.get("Range"), media_type, headers)
+
+
+def _media_file(state: ServerState, id: str, kind: Kind) -> MediaFile:
+    """Where a file of an event is.
+
+    Raises:
+        HTTPException: 404 where there is none.
+    """
+    found = state.require_store().media_file(id, kind)
+    if found is None:
         raise HTTPException(404, f"this event has no {kind}")
-    return FileResponse(
-        path,
-        media_type=MEDIA_TYPES.get(path.suffix, "application/octet-stream"),
-        filename=clip_name(existing_event(state, id), path.suffix, _PARTS[kind]) if download else None,
-        headers={"Cache-Control": "private, max-age=3600"},
-    )
+    return found
+
+
+@contextmanager
+def _missing_as_404(kind: Kind) -> Iterator[None]:
+    """Answer 404 where the object of a file is missing; with the object store away, the answer is 503.
+
+    Raises:
+        HTTPException: 404.
+    """
+    try:
+        yield
+    except SourceError as error:
+        if is_missing(error):
+            raise HTTPException(404, f"the {kind} of this event is no longer in the object store") from None
+        raise
 
 
 def existing_event(state: ServerState, id: str) -> StoredEvent:
