@@ -16,6 +16,7 @@ from comemory.errors import (
     install_hint,
     last_line,
     mask_password,
+    short_repr,
 )
 
 ATTEMPTS = 7
