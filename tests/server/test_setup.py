@@ -299,9 +299,9 @@ def is_running(process: int) -> bool:
 
 
 QUICK_TRAINING = (
-    "learn.preset=nano",
+    "learn.preset=motion",
     "learn.cpu_share=0.95",
-    'learn.settings=["clips.height=32","clips.width=48","network.base_width=4","train.epochs=1"]',
+    'learn.settings=["clips.height=32","clips.width=48"]',
 )
 
 
