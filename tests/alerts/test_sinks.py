@@ -412,8 +412,8 @@ class TestApprise:
     @settings(max_examples=30, deadline=None)
     @given(st.text(max_size=60), st.sampled_from(["new", "update", "end", "state", "test"]))
     def test_any_camera_makes_a_title_of_one_line(self, camera: str, kind: str) -> None:
-        headline = pytest.importorskip("comemory.alerts.apprise").headline
-        title = headline(message(kind, camera))
+        alert_title = pytest.importorskip("comemory.alerts.apprise").alert_title
+        title = alert_title(message(kind, camera))
         assert title.startswith("comemory: ")
         assert "\n" not in title
 
