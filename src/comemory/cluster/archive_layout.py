@@ -54,9 +54,9 @@ class Layout:
         ConfigError: the template cannot be used.
 
     >>> Layout("{camera}/%Y-%m-%d/%H%M%S.mp4").read("s3://b/gate/2026-03-14/120500.mp4")
-    Recording(camera='gate', started_at=datetime.datetime(2026, 3, 14, 12, 5))
+    RecordingPath(camera='gate', started_at=datetime.datetime(2026, 3, 14, 12, 5))
     >>> Layout().read("/archive/2026/03/14/gate/12-05-00.mp4")
-    Recording(camera='gate', started_at=datetime.datetime(2026, 3, 14, 0, 0))
+    RecordingPath(camera='gate', started_at=datetime.datetime(2026, 3, 14, 0, 0))
     """
 
     def __init__(self, template: str | None = None) -> None:

@@ -31,7 +31,7 @@ def spread(values: Sequence[float]) -> MeanAndSd | None:
     """Return mean and standard deviation; None without values.
 
     >>> spread([0.98, 0.99, 0.97])
-    Spread(mean=0.98, sd=0.01, n=3)
+    MeanAndSd(mean=0.98, sd=0.01, n=3)
     """
     if not values:
         return None
