@@ -57,6 +57,8 @@ class TestGrid:
         assert row["config"]["network"]["motion_items"] == 3
         assert row["training"]["epochs"] == 1
         assert row["training"]["wall_s"] > 0
+        assert row["training"]["cpu_s"] > 0
+        assert row["evaluation"]["cpu_s"] > 0
         assert row["training"]["hardware"]["threads"] == 1
         assert row["training"]["versions"]["torch"]
         assert 0 <= row["results"]["causal"]["auc_micro"] <= 1

@@ -30,7 +30,7 @@ from comemory.research.pseudo_anomalies.dataset import open_any_dataset
 from comemory.research.reproduce.baselines import cached_motion_baseline
 from comemory.research.reproduce.environment import process_environment
 from comemory.research.reproduce.rows import FORMAT, append_row
-from comemory.research.reproduce.timing import RunReporter, TimedReporter, TrainingClock, read_json
+from comemory.research.reproduce.timing import RunReporter, TimedReporter, TrainingClock, cpu_seconds, read_json
 from comemory.training.config import TrainingConfig
 from comemory.types import JSON
 
@@ -109,6 +109,7 @@ def _network(job: Job, reporter: RunReporter) -> tuple[Bundle, JSON]:
         **process_environment(),
         "gpu": (bundle.provenance.get("hardware") or {}).get("gpu"),
         "wall_s": clock.total(),
+        "cpu_s": clock.cpu_total(),
         "starts": clock.starts,
         "epochs": bundle.provenance.get("epochs"),
         "data_sha256": bundle.provenance.get("data_sha256"),
@@ -223,7 +224,7 @@ def _evaluate(job: Job, bundle: Bundle, name: str, reporter: RunReporter) -> JSO
     stored = read_json(path)
     if stored is not None and stored.get("bundle") == bundle.digest:
         return stored
-    started = time.monotonic()
+    started, cpu_started = time.monotonic(), cpu_seconds()
     detector = Detector(
         bundle, runtime=RUNTIME, threads=job.threads, flow_weights=job.config.flow.weights, all_evidence=True
     )
@@ -239,6 +240,7 @@ def _evaluate(job: Job, bundle: Bundle, name: str, reporter: RunReporter) -> JSO
         "bundle": bundle.digest,
         **process_environment(),
         "wall_s": round(time.monotonic() - started, 1),
+        "cpu_s": round(cpu_seconds() - cpu_started, 1),
         "results": done.results,
         "problems": [_without_folder(problem, job) for problem in done.problems],
     }
@@ -261,7 +263,11 @@ def _row(job: Job, bundle: Bundle, training: JSON, evaluations: dict[str, JSON])
         "training": training,
         "evaluation": {
             **{name: test[name] for name in ("commit", "dirty", "versions", "hardware")},
-            "wall_s": round(sum(made["wall_s"] for made in evaluations.values()), 1),
+            **{
+                name: round(sum(made[name] for made in evaluations.values()), 1)
+                for name in ("wall_s", "cpu_s")
+                if all(name in made for made in evaluations.values())
+            },
         },
         "results": _rounded(test["results"]),
         "further": {name: _rounded(made["results"]) for name, made in evaluations.items() if name != "test"},

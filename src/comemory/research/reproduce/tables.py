@@ -60,6 +60,7 @@ COST_COLUMNS = (
     "network alone, ms",
     "frames per second",
     "training, minutes",
+    "training, CPU minutes",
 )
 NOTHING = "–"
 OLDER = "†"
@@ -144,10 +145,12 @@ def _cost(summary: Summary) -> list[str]:
         for key, unit, digits in (("parameters", 1e3, 0), ("macs", 1e6, 0), ("cpu_ms", 1, 1))
     ]
     speeds = [value for row in summary.rows if (value := row["results"].get("frames_per_second")) is not None]
-    minutes = [row["training"]["wall_s"] / 60 for row in summary.rows]
+    minutes = [
+        [row["training"][name] / 60 for row in summary.rows if name in row["training"]] for name in ("wall_s", "cpu_s")
+    ]
     times = [
         f"{sum(values) / len(values):.{digits}f}" if values else NOTHING
-        for values, digits in ((speeds, 0), (minutes, 1))
+        for values, digits in ((speeds, 0), *((part, 1) for part in minutes))
     ]
     return [*sizes, *times]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import time
 from pathlib import Path
 from typing import Protocol
@@ -28,6 +29,14 @@ class RunReporter(Protocol):
         """Something happened that is no failure, and that the user must know: one line."""
 
 
+def cpu_seconds() -> float:
+    """Return the CPU seconds that this process and its ended children took, in user and system mode.
+
+    Wall-clock time says little of a run on a machine that does something else as well.
+    """
+    return sum(os.times()[:4])
+
+
 class TrainingClock:
     """Measures the time of a training over all its starts, and writes it with the config to a file.
 
@@ -44,12 +53,18 @@ class TrainingClock:
         before = stored if stored is not None and "done" not in stored else {}
         self._path, self._config = path, config
         self._before_s, self.starts = float(before.get("elapsed_s", 0)), int(before.get("starts", 0)) + 1
+        self._cpu_before_s = float(before.get("cpu_s", 0))
         self._started = self._written = time.monotonic()
+        self._cpu_started = cpu_seconds()
         self.write()
 
     def total(self) -> float:
         """Return the seconds so far, over all starts."""
         return round(self._before_s + time.monotonic() - self._started, 1)
+
+    def cpu_total(self) -> float:
+        """Return the CPU seconds so far, over all starts, of this process and its ended children."""
+        return round(self._cpu_before_s + cpu_seconds() - self._cpu_started, 1)
 
     def write_if_due(self) -> None:
         """Write the file if the last write is `WRITE_INTERVAL_S` ago."""
@@ -62,6 +77,7 @@ class TrainingClock:
         stored: JSON = {
             "config": self._config.model_dump(mode="json"),
             "elapsed_s": self.total(),
+            "cpu_s": self.cpu_total(),
             "starts": self.starts,
         }
         write_text(self._path, json.dumps(stored if done is None else {**stored, "done": done}))
