@@ -232,7 +232,9 @@ class TestWithoutTorch:
         assert done.returncode == 0, done.stderr
         assert page.stat().st_size > 10_000
 
-    @pytest.mark.parametrize("model", ["mnad-prediction", pytest.param("memae", marks=pytest.mark.slow)])
+    @pytest.mark.parametrize(
+        "model", ["autoencoder", *(pytest.param(one, marks=pytest.mark.slow) for one in ("mnad-prediction", "memae"))]
+    )
     def test_the_authors_score_of_a_model_is_evaluated_without_torch(
         self, capsys: pytest.CaptureFixture[str], tmp_path: Path, model: str
     ) -> None:

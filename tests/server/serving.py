@@ -18,7 +18,9 @@ from comemory.cli.demo import shipped_bundle
 from comemory.datasets import open_dataset
 from comemory.video.writer import write_video
 
-SCENE = "synthetic:seed=7,frames=120,training=1,testing=1"
+SCENE = "synthetic:seed=7,frames=60,rate=5,training=1,testing=1"
+"""Twelve seconds with an event. Servers play it for as long as a package of tests takes, and five frames per second cost two
+thirds of ten."""
 IDLE_SCENE = "synthetic:seed=7,frames=24,rate=2,training=1,testing=1"
 """For a server whose scores no test looks at: two frames per second cost a fifth of ten, and raise no event."""
 UNREACHABLE = "rtsp://operator:hunter2@127.0.0.1:9/stream?key=hunter3"

@@ -308,6 +308,7 @@ def test_a_bundle_is_replaced_only_by_a_complete_one(out: Path, tmp_path: Path) 
     assert {path.name: path.read_bytes() for path in out.iterdir()} == before
 
 
+@pytest.mark.slow  # test_nothing_to_train.py: a model without a network is calibrated
 def test_a_model_without_a_network_is_calibrated_like_one_whose_score_needs_none(cache: Path, tmp_path: Path) -> None:
     settings = ["clips.height=32", "clips.width=48", "train.epochs=1"]
     found = {}
