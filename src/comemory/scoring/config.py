@@ -57,6 +57,15 @@ class ScoringSettings(Settings):
         title="Penalty of appearance channels",
         description='With `fusion = "maximum"`, subtracted from the level of appearance channels, in log10 units.',
     )
+    descent_resolution: float = Field(
+        0.0,
+        ge=0,
+        le=10,
+        title="Resolution of the descent",
+        description="Expected heights a second. Where normal objects hardly descend, the scale of `descent` is that of "
+        "descents with this mean: a head that bobs a little more than usual is rare there, but no fall. 0 takes the footage "
+        "as it is.",
+    )
     smoothing_s: float = Field(
         0.0,
         ge=0,
@@ -118,6 +127,15 @@ class ScoringSettings(Settings):
     def common_penalty(self) -> float:
         """The penalty that all channels have at least: it says nothing of one against another, so it changes no result."""
         return min(self.penalty(channel) for channel in (*self.motion, *self.appearance))
+
+    @property
+    def has_descent_resolution(self) -> bool:
+        """Whether `descent_resolution` changes the score: it does with a channel of the descent."""
+        return any(self.resolution(channel) for channel in (*self.motion, *self.appearance))
+
+    def resolution(self, channel: str) -> float:
+        """The mean that the values of a channel have at least on normal video, for its scale; 0 where there is no such limit."""
+        return self.descent_resolution if parse_channel(channel)[0] == "descent" else 0.0
 
     def penalty(self, channel: str) -> float:
         """Log10 units that are subtracted from a channel's level before the maximum is taken."""

@@ -140,9 +140,10 @@ def _fit_channels(
             continue
         used = [*held_out, *training] if settings.is_sum and is_measured else held_out
         values = [np.array([frame.peaks[channel].value for frame in video], np.float64) for video in used if video]
-        scales[channel] = fit_tail_scale(np.concatenate([*values, np.zeros(0)]))
+        resolution = settings.resolution(channel)
+        scales[channel] = fit_tail_scale(np.concatenate([*values, np.zeros(0)]), resolution)
         if settings.is_sum:
-            weights[channel] = fit_weight(values)
+            weights[channel] = fit_weight(values, resolution)
     return Calibration(
         settings=settings,
         scales=scales,

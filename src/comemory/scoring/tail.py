@@ -113,8 +113,13 @@ def _array(numbers: tuple[float, ...]) -> NDArray[np.float64]:
     return np.array(numbers)
 
 
-def fit_tail_scale(values: Sequence[float] | NDArray[np.float64]) -> TailScale:
+def fit_tail_scale(values: Sequence[float] | NDArray[np.float64], resolution: float = 0.0) -> TailScale:
     """Fit the scale on a statistic of normal frames.
+
+    Args:
+        values: the statistic in each frame.
+        resolution: no value has a higher level than in footage whose values are exponential with this mean. Where normal
+            video shows almost nothing of what a statistic measures, its noise is rare in the footage and yet means nothing.
 
     Raises:
         ConfigError: fewer than 20 values, or one that is not finite.
@@ -122,6 +127,9 @@ def fit_tail_scale(values: Sequence[float] | NDArray[np.float64]) -> TailScale:
     >>> scale = fit_tail_scale(np.linspace(0, 1, 1001))
     >>> round(float(scale(0.9)), 2)
     1.0
+    >>> coarse = fit_tail_scale(np.linspace(0, 1, 1001), resolution=10.0)
+    >>> round(float(coarse(0.9)), 2)
+    0.04
     """
     x = np.sort(np.asarray(values, np.float64))
     n_finite = int(np.isfinite(x).sum())
@@ -134,8 +142,12 @@ def fit_tail_scale(values: Sequence[float] | NDArray[np.float64]) -> TailScale:
     # Equal quantiles, as of a scene without motion, are spread by a millionth of the range: the scale must increase.
     smallest = max(float(np.ptp(x)), abs(float(x[-1])), 1e-9) * 1e-6
     knots = np.maximum.accumulate(knots + np.arange(len(knots)) * smallest)
+    if resolution:
+        knots = np.maximum(knots, -np.log(shares) * resolution)
     tail = x[x > knots[-1]]
     excess = float((tail - knots[-1]).mean()) if len(tail) else smallest
     return TailScale(
-        knots=tuple(knots.tolist()), levels=tuple((-np.log10(shares)).tolist()), excess=max(excess, smallest)
+        knots=tuple(knots.tolist()),
+        levels=tuple((-np.log10(shares)).tolist()),
+        excess=max(excess, smallest, resolution),
     )

@@ -17,7 +17,7 @@ EXTREME = 0.99
 """Quantile at which a tail is checked on video that it was not fitted on: a known tail has a level of 2 there."""
 
 
-def fit_weight(videos: Sequence[NDArray[np.float64]]) -> float:
+def fit_weight(videos: Sequence[NDArray[np.float64]], resolution: float = 0.0) -> float:
     """The weight of a channel: 1 where its tail is known and it varies within videos, less otherwise.
 
     Ours: two faults of a channel show on normal video. Its tail may not be known: then video that was left out exceeds
@@ -27,12 +27,13 @@ def fit_weight(videos: Sequence[NDArray[np.float64]]) -> float:
 
     Args:
         videos: the values of the frames of each normal video.
+        resolution: of the channel's scale, see `fit_tail_scale`.
     """
     pieces = segments(videos)
     levels = []
     for number, piece in enumerate(pieces):
         others = np.concatenate([other for position, other in enumerate(pieces) if position != number])
-        levels.append(np.maximum(expand(fit_tail_scale(others)(piece)), 0))
+        levels.append(np.maximum(expand(fit_tail_scale(others, resolution)(piece)), 0))
     within = float(np.mean([level.var() for level in levels]))
     between = float(np.var([level.mean() for level in levels]))
     extreme = float(np.quantile(np.concatenate(levels), EXTREME))

@@ -135,6 +135,7 @@ SCENE_SCORING: JSON = {
     "fusion": "sum",
     "motion": ["directional_speed:8", "agitation:12", "descent:4", "object_distance:4"],
     "appearance": [],
+    "descent_resolution": 0.03,
     "smoothing_s": 0.15,
 }
 """The score of the presets for cameras. It was chosen over four recorded scenes, see docs/explanation/scenes.md; the

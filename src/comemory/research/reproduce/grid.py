@@ -192,6 +192,8 @@ def result_settings(config: TrainingConfig) -> JSON:
         del values["train"][key]
     if config.train.max_frames == MAX_FRAMES:
         del values["train"]["max_frames"]  # results that were stored before there was this setting keep their keys
+    if not config.scoring.has_descent_resolution:
+        del values["scoring"]["descent_resolution"]  # the same
     return values
 
 
