@@ -88,6 +88,20 @@ class TestNormalVideo:
 
 
 class TestFitCalibration:
+    def test_only_the_descent_has_a_resolution(self) -> None:
+        frames = [
+            {name: np.full((1, 1, 4, 4), value, np.float32) for name in ("agitation", "descent")}
+            for value in np.random.default_rng(0).exponential(0.01, 200)
+        ]
+        scoring = {"fusion": "sum", "motion": ("agitation:4", "descent:4"), "appearance": ()}
+        plain, coarse = (
+            fit_calibration([frames], ScoringSettings.model_validate({**scoring, "descent_resolution": r}), 10.0)
+            for r in (0.0, 0.5)
+        )
+        assert plain.scales["descent:4"] == plain.scales["agitation:4"] == coarse.scales["agitation:4"]
+        assert coarse.scales["descent:4"].excess == 0.5
+        assert coarse.weights["descent:4"] != plain.weights["descent:4"], "judged by the same scale"
+
     def test_fewer_than_twenty_frames_are_refused(self) -> None:
         with pytest.raises(ConfigError, match="at least 20 normal frames"):
             fit_calibration([video(0, 10), video(1, 9)], ScoringSettings(), 25.0)

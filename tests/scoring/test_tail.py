@@ -128,3 +128,32 @@ class TestTailScale:
     ) -> None:
         with pytest.raises(ValidationError):
             TailScale(knots=knots, levels=levels, excess=1.0)
+
+
+class TestResolution:
+    @settings(deadline=None, max_examples=80)
+    @given(
+        values=st.lists(st.floats(0, 10), min_size=20, max_size=60),
+        probes=st.lists(st.floats(0, 100), min_size=1, max_size=20),
+        resolution=st.floats(0.01, 10),
+    )
+    def test_it_only_lowers_levels_and_caps_them(
+        self, values: list[float], probes: list[float], resolution: float
+    ) -> None:
+        scale, coarse = fit_tail_scale(values), fit_tail_scale(values, resolution)
+        for probe in probes:
+            level = float(coarse(probe))  # a sum takes no level below 0
+            assert max(level, 0) <= max(float(scale(probe)), 0) + 1e-9
+            assert level <= probe / resolution * math.log10(math.e) + 1e-9, "as in exponential footage with this mean"
+
+    def test_footage_that_is_coarser_keeps_its_scale(self) -> None:
+        values = np.random.default_rng(0).exponential(1.0, 20_000)
+        assert fit_tail_scale(values, 0.9) == fit_tail_scale(values)
+
+    def test_noise_where_nobody_descends_is_not_rare_and_a_fall_is(self) -> None:
+        """A walk without a fall: heads go down by 0.04 heights a second at most."""
+        footage = np.abs(np.random.default_rng(0).normal(0, 0.015, 5000))
+        fine, coarse = fit_tail_scale(footage), fit_tail_scale(footage, 0.03)
+        assert float(fine(0.08)) > 4, "one frame in 10,000"
+        assert float(coarse(0.08)) < 1.5
+        assert float(coarse(0.8)) > 6

@@ -111,6 +111,15 @@ def test_the_evaluation_has_another_version_where_its_results_changed(settings: 
     assert grid.evaluation_version(result_settings(read_training_config("small", settings=settings))) == version
 
 
+def test_results_without_a_channel_of_the_descent_do_not_depend_on_its_resolution() -> None:
+    def scoring(*settings: str) -> dict[str, object]:
+        return dict(result_settings(read_training_config("small", settings=settings))["scoring"])
+
+    assert scoring()["descent_resolution"] > 0
+    assert "descent_resolution" not in scoring('scoring.motion=["directional_speed:8"]')
+    assert "descent_resolution" not in scoring("scoring.descent_resolution=0"), "results from before it keep their key"
+
+
 def test_differences_are_those_from_the_preset(tmp_path: Path) -> None:
     found = by_label(grid_of(tmp_path))
     assert differences(found["scene/longer/1"].settings, "nano")["train.epochs"] == 2
