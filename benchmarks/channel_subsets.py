@@ -8,7 +8,7 @@ the scorer does it, and the scale of the sum does not change the order of frames
 before; the channels themselves were designed with the recorded scenes in sight. The table of docs/explanation/scenes.md is
 made from the stored result, and a test fails where the two differ:
 
-    python benchmarks/channel_subsets.py --render benchmarks/results/2026-11-29-channel-subsets.json
+    python benchmarks/channel_subsets.py --render benchmarks/results/2026-12-01-channel-subsets.json
 """
 
 from __future__ import annotations

@@ -15,6 +15,6 @@ def test_the_page_on_scenes_shows_the_stored_result() -> None:
         from channel_subsets import table
     finally:
         sys.path.remove(str(REPOSITORY / "benchmarks"))
-    stored = json.loads((REPOSITORY / "benchmarks/results/2026-11-29-channel-subsets.json").read_text(encoding="utf-8"))
+    stored = json.loads((REPOSITORY / "benchmarks/results/2026-12-01-channel-subsets.json").read_text(encoding="utf-8"))
     page = (REPOSITORY / "docs/explanation/scenes.md").read_text(encoding="utf-8")
     assert "\n".join(table(stored["auc"], stored["scenes"])) in page

@@ -143,9 +143,10 @@ def test_a_protocol_matrix_has_its_smoothings_as_columns() -> None:
 def test_the_cost_of_each_variant_is_shown_and_older_rows_have_none() -> None:
     cost = {"parameters": 246_000, "frozen_parameters": 0, "macs": 279_400_000, "cpu_ms": 3.14}
     results = made.results(0.9, frames_per_second=71.6)
-    rows = [made.row("new", cost=cost, results=results), made.row("old", results=results)]
+    training = {**made.row()["training"], "cpu_s": 900.0}
+    rows = [made.row("new", cost=cost, results=results, training=training), made.row("old", results=results)]
     lines = [line for line in rendered(rows, "cost tiny").splitlines() if line.startswith("| ")]
-    assert lines[1:] == ["| new | 246 | 279 | 3.1 | 72 | 30.0 |", "| old | – | – | – | 72 | 30.0 |"]
+    assert lines[1:] == ["| new | 246 | 279 | 3.1 | 72 | 30.0 | 15.0 |", "| old | – | – | – | 72 | 30.0 | – |"]
 
 
 def test_costs_that_were_measured_by_turns_stand_beside_the_rows_of_their_settings(tmp_path: Path) -> None:
@@ -154,7 +155,7 @@ def test_costs_that_were_measured_by_turns_stand_beside_the_rows_of_their_settin
     known = {"any": {"settings": network_settings_key(made.row()["config"]), **cost}}
     (tmp_path / "tiny-costs.json").write_text(json.dumps({"networks": known}))
     lines = rendered(rows_with_costs(table), "cost tiny").splitlines()
-    assert lines[-2:] == ["| one | 1 | 2 | 3.1 | – | 30.0 |", "| two | – | – | – | – | 30.0 |"]
+    assert lines[-2:] == ["| one | 1 | 2 | 3.1 | – | 30.0 | – |", "| two | – | – | – | – | 30.0 | – |"]
     (tmp_path / "tiny-costs.json").write_text('{"networks": [1]}')
     with pytest.raises(ConfigError, match=r"tiny-costs\.json is not a file of costs"):
         rows_with_costs(table)
