@@ -190,10 +190,11 @@ def result_settings(config: TrainingConfig) -> JSON:
     values: JSON = config.model_dump(mode="json")
     for key in ("seed", *ENVIRONMENT_SETTINGS):
         del values["train"][key]
+    # Results that were stored before there was a setting keep their keys: it is left out where it changes nothing.
     if config.train.max_frames == MAX_FRAMES:
-        del values["train"]["max_frames"]  # results that were stored before there was this setting keep their keys
+        del values["train"]["max_frames"]
     if not config.scoring.has_descent_resolution:
-        del values["scoring"]["descent_resolution"]  # the same
+        del values["scoring"]["descent_resolution"]
     return values
 
 

@@ -30,7 +30,7 @@ class RunReporter(Protocol):
 
 
 def cpu_seconds() -> float:
-    """Return the CPU seconds that this process and its ended children took, in user and system mode.
+    """Return the CPU seconds of this process and of its children that have ended.
 
     Wall-clock time says little of a run on a machine that does something else as well.
     """
@@ -63,7 +63,7 @@ class TrainingClock:
         return round(self._before_s + time.monotonic() - self._started, 1)
 
     def cpu_total(self) -> float:
-        """Return the CPU seconds so far, over all starts, of this process and its ended children."""
+        """Return the CPU seconds so far, over all starts; see `cpu_seconds`."""
         return round(self._cpu_before_s + cpu_seconds() - self._cpu_started, 1)
 
     def write_if_due(self) -> None:
